@@ -76,3 +76,12 @@ class Signal:
     alert_class: AlertClass = AlertClass.SERVICE
     flags: tuple[str, ...] = ()
     test: bool = False
+
+
+def fingerprint_of(labels: Mapping[str, str]) -> str:
+    """Alertmanager's fingerprint of a label set: FNV-1a, 64 bits, 16 hex digits (prometheus/common, model/signature.go)."""
+    value = 0xCBF29CE484222325
+    for name in sorted(labels):
+        for byte in name.encode() + b"\xff" + labels[name].encode() + b"\xff":
+            value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+    return f"{value:016x}"

@@ -31,7 +31,7 @@ class Reading:
 
 
 class Parser(Protocol):
-    def __call__(self, body: bytes, *, received_at: datetime, ignored_labels: frozenset[str] = frozenset()) -> Reading:
+    def __call__(self, body: bytes, *, received_at: datetime) -> Reading:
         """Raises NotThisKind."""
 
 
