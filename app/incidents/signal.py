@@ -69,8 +69,8 @@ class Signal:
     status: Status
     started_at: datetime | None
     ended_at: datetime | None = None
-    labels: Mapping[str, str] = field(default=NO_LABELS)
-    annotations: Mapping[str, str] = field(default=NO_LABELS)
+    labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS)
+    annotations: Mapping[str, str] = field(default_factory=lambda: NO_LABELS)
     link: str = ""
     end_reason: EndReason | None = None
     alert_class: AlertClass = AlertClass.SERVICE
