@@ -1,0 +1,65 @@
+"""The only maker of connections."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+OLDEST_SERVER = 15
+
+
+class UnsupportedServer(Exception):
+    """The database is not PostgreSQL 15 or later."""
+
+
+def connect(url: str, *, pool_size: int = 8) -> AsyncEngine:
+    """An engine for `postgresql://…` (or `postgres://…`); nothing is opened before the first use."""
+    address = make_url(url.replace("postgres://", "postgresql://", 1)).set(drivername="postgresql+asyncpg")
+    return create_async_engine(
+        address,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=10,
+        # A restarted PostgreSQL costs one failed ping, not one failed request.
+        pool_pre_ping=True,
+        connect_args={
+            "timeout": 5,
+            "server_settings": {
+                "application_name": "aftermath",
+                "timezone": "UTC",
+                # Batches are short statements over few rows: compiling them costs more than running them.
+                "jit": "off",
+                # A forgotten lock must not stop the doors for ever.
+                "idle_in_transaction_session_timeout": "60s",
+            },
+        },
+    )
+
+
+async def require_supported(engine: AsyncEngine) -> None:
+    """Raises UnsupportedServer."""
+    async with engine.connect() as connection:
+        number = int((await connection.execute(text("SHOW server_version_num"))).scalar_one())
+    if number < OLDEST_SERVER * 10_000:
+        message = f"PostgreSQL {number // 10_000} is too old; Aftermath needs {OLDEST_SERVER} or later"
+        raise UnsupportedServer(message)
+
+
+@asynccontextmanager
+async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection in a transaction that commits when the block ends well."""
+    async with engine.begin() as connection:
+        yield connection
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Whether the error says that the database is away or overloaded, so that trying again later may help."""
+    if isinstance(error, DBAPIError):
+        # 08 connection, 53 out of resources, 57P0x shutting down or starting up, 40 serialisation and deadlock,
+        # 25006 read-only: a standby that has not been promoted yet
+        state = str(getattr(error.orig, "sqlstate", "") or "")
+        return error.connection_invalidated or state[:2] in {"08", "53", "40"} or state[:4] == "57P0" or state == "25006"
+    return isinstance(error, OSError | TimeoutError)

@@ -1,0 +1,46 @@
+"""Every knob, as environment variables `AFTERMATH_…`. The table in README.md is checked against this file."""
+
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, PostgresDsn, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Impact = Annotated[Decimal, Field(ge=0, le=1)]
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="AFTERMATH_", extra="ignore", frozen=True)
+
+    database_url: PostgresDsn | None = Field(
+        None, description="PostgreSQL 15 or later, `postgresql://user:password@host/name`; unset: the built-in one"
+    )
+    data_dir: Path = Field(Path(".data"), description="Where the built-in PostgreSQL keeps its data")
+    host: str = Field("127.0.0.1", description="Address to listen on")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on")
+    public_url: str | None = Field(
+        None, description="How senders reach the service; used in the receiver snippet; unset: `http://HOST:PORT`"
+    )
+    admin_token: SecretStr | None = Field(
+        None, min_length=16, description="The admin token; unset: the first start makes one and prints it once"
+    )
+    workers: int = Field(1, ge=1, le=64, description="Processes that serve")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level to log")
+    max_body_bytes: int = Field(10 * 2**20, ge=1024, description="Largest delivery taken; larger ones get 413")
+    batch_alerts: int = Field(500, ge=1, description="Alerts that one transaction takes at most")
+    queue_alerts: int = Field(20_000, ge=1, description="Alerts that may wait; beyond it doors answer 503")
+    allowed_lateness_seconds: int = Field(
+        600, ge=0, description="After window plus this long a resolved incident is settled and enters the histograms"
+    )
+    settle_interval_seconds: float = Field(10, gt=0, description="How often resolved incidents are looked at to settle")
+    impact: dict[Literal["sev1", "sev2", "sev3", "sev4", "sev5"], Impact] = Field(
+        {"sev1": Decimal(1), "sev2": Decimal("0.5"), "sev3": Decimal("0.1"), "sev4": Decimal(0), "sev5": Decimal(0)},
+        description="Share of the hourly cost that a severity stands for, as JSON",
+    )
+    metrics_services: int = Field(200, ge=1, description="Services with series of their own; the rest is `other`")
+
+    @property
+    def allowed_lateness(self) -> timedelta:
+        return timedelta(seconds=self.allowed_lateness_seconds)

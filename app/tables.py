@@ -1,0 +1,313 @@
+"""The whole schema at a glance. Rules that can be constraints are constraints, named as the rule.
+
+Times are `timestamptz`; ids that leave the service are uuid or `INC-n`; money is `numeric`. Migrations live in
+`alembic/`; `alembic check` finds no difference to this file.
+"""
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Float,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    Sequence,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    literal_column,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSON, JSONB, ExcludeConstraint
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    }
+)
+
+
+def _at(name: str, *, nullable: bool = True) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=nullable)
+
+
+# One monitoring system that may send. Id 0 is `people`: what a person declares or holds open is an alert of it.
+source = Table(
+    "source",
+    metadata,
+    Column("id", Integer, Identity(), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("hmac_secret", Text),
+    Column("hmac_header", Text),
+    Column("hmac_timestamp_header", Text),
+    _at("created_at", nullable=False),
+    UniqueConstraint("name", name="source_name_is_unique"),
+)
+
+token = Table(
+    "token",
+    metadata,
+    Column("id", Text, primary_key=True),  # public part, first in the token itself
+    Column("name", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False),  # SHA-256 of the whole token, which holds 256 random bits
+    Column("scope", Text, nullable=False),
+    Column("source_id", Integer, ForeignKey("source.id")),
+    _at("created_at", nullable=False),
+    _at("revoked_at"),
+    CheckConstraint("scope IN ('ingest', 'read', 'write', 'admin')", name="token_scope_is_known"),
+    CheckConstraint("(scope = 'ingest') = (source_id IS NOT NULL)", name="token_of_a_door_names_its_source"),
+)
+
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("source_id", Integer, nullable=False),
+    _at("received_at", nullable=False),
+    Column("signals", Integer, nullable=False),
+    Column("truncated", Integer, nullable=False, server_default="0"),
+    Column("verdicts", JSON, nullable=False),
+)
+
+rule = Table(
+    "rule",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("position", Integer, nullable=False),  # lower is asked first; ties by name
+    Column("matchers", ARRAY(Text), nullable=False),
+    Column("key_labels", ARRAY(Text), nullable=False),
+    Column("window_seconds", Integer, nullable=False),
+    Column("max_span_seconds", Integer, nullable=False),
+    Column("ignored_labels", ARRAY(Text), nullable=False),
+    Column("service_labels", ARRAY(Text), nullable=False),
+    Column("severity_labels", ARRAY(Text), nullable=False),
+    Column("severities", JSONB, nullable=False),  # label value → sev1…sev5, before the defaults
+    _at("created_at", nullable=False),
+    _at("updated_at", nullable=False),
+    CheckConstraint("window_seconds BETWEEN 60 AND 172800", name="rule_window_is_60s_to_48h"),
+    CheckConstraint("max_span_seconds >= window_seconds", name="rule_max_span_holds_a_window"),
+)
+
+service = Table(
+    "service",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("owner", Text),
+    Column("links", JSONB, nullable=False, server_default="[]"),
+    _at("first_seen_at", nullable=False),
+    _at("updated_at", nullable=False),
+)
+
+service_rate = Table(
+    "service_rate",
+    metadata,
+    Column("service", Text, ForeignKey("service.name"), primary_key=True),
+    Column("currency", Text, primary_key=True),
+    Column("valid_from", DateTime(timezone=True), primary_key=True),
+    Column("low", Numeric, nullable=False),
+    Column("expected", Numeric, nullable=False),
+    Column("high", Numeric, nullable=False),
+    CheckConstraint("currency ~ '^[A-Z]{3}$'", name="rate_currency_is_iso_4217"),
+    CheckConstraint("0 <= low AND low <= expected AND expected <= high", name="rate_range_is_ordered"),
+)
+
+incident_number = Sequence("incident_number", metadata=metadata)
+
+
+
+# The first block of columns is derived from the alerts by the law and nothing else; the second is what people said.
+# What the API shows (`detected_at`, `status`, …) is put together from both in `incidents/measures.py`.
+incident = Table(
+    "incident",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("number", BigInteger, nullable=False, server_default=incident_number.next_value()),
+    Column("key_id", Uuid, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("service", Text, nullable=False),
+    Column("severity", SmallInteger, nullable=False),  # 1…5, the worst of its alerts
+    Column("alert_class", Text, nullable=False),
+    Column("labels", JSONB, nullable=False),  # what all its alerts have in common
+    Column("source_ids", ARRAY(Integer), nullable=False),
+    _at("began_at", nullable=False),
+    _at("ended_at"),  # null while an alert is open
+    _at("first_ended_at"),  # first moment at which none of its alerts was open
+    _at("last_end_at"),  # latest end among the alerts that have ended
+    _at("last_start_at", nullable=False),
+    _at("island_at", nullable=False),  # when the last stretch without recovery began
+    _at("reach_at"),  # latest end plus window among the alerts that have ended
+    Column("reopened", Integer, nullable=False),
+    Column("alerts", Integer, nullable=False),  # of senders, without those of `people`
+    Column("open_alerts", Integer, nullable=False),
+    Column("end_reason", Text),  # of the alert that ended last; null while open
+    Column("still_firing", Boolean, nullable=False),
+    Column("merged_into", Uuid, ForeignKey("incident.id", deferrable=True, initially="DEFERRED")),
+    _at("settled_at"),
+    Column("declared", Boolean, nullable=False),
+    # people's facts
+    Column("title_stated", Text),
+    Column("service_stated", Text),
+    Column("severity_stated", SmallInteger),
+    Column("impact_stated", Numeric),
+    _at("detected_at_stated"),
+    _at("impact_started_at"),
+    _at("acknowledged_at"),
+    Column("acknowledged_by", Text),
+    _at("identified_at"),
+    _at("mitigated_at"),
+    Column("version", Integer, nullable=False),  # the ETag
+    _at("created_at", nullable=False),
+    _at("updated_at", nullable=False),
+    UniqueConstraint("number", name="incident_number_is_unique"),
+    CheckConstraint("severity BETWEEN 1 AND 5", name="incident_severity_is_sev1_to_sev5"),
+    CheckConstraint("severity_stated BETWEEN 1 AND 5", name="incident_stated_severity_is_sev1_to_sev5"),
+    CheckConstraint("impact_stated BETWEEN 0 AND 1", name="incident_impact_is_a_share"),
+    CheckConstraint("ended_at >= began_at", name="incident_ends_after_it_began"),
+    CheckConstraint("(ended_at IS NULL) = (open_alerts > 0)", name="incident_is_open_while_an_alert_is"),
+    CheckConstraint("merged_into <> id", name="incident_is_not_merged_into_itself"),
+    ExcludeConstraint(
+        (literal_column("key_id"), "="),
+        (func.tstzrange(literal_column("began_at"), literal_column("ended_at")), "&&"),
+        where=text("merged_into IS NULL"),
+        name="incidents_of_a_key_never_overlap",
+        deferrable=True,
+        initially="DEFERRED",
+    ),
+    Index("incident_by_key", "key_id", text("began_at DESC"), postgresql_where=text("merged_into IS NULL")),
+    Index("incident_by_time", text("began_at DESC"), text("number DESC"), postgresql_where=text("merged_into IS NULL")),
+    Index(
+        "incident_by_service",
+        text("coalesce(service_stated, service)"),
+        text("began_at DESC"),
+        postgresql_where=text("merged_into IS NULL"),
+    ),
+    Index(
+        "incident_unsettled",
+        "began_at",
+        postgresql_where=text("settled_at IS NULL AND merged_into IS NULL"),
+    ),
+)
+
+# One episode of a series. `real_end_at` is the latest end a sender gave for it; `ended_at` is what the law makes of it.
+alert = Table(
+    "alert",
+    metadata,
+    Column("series", Uuid, primary_key=True),  # digest of source and fingerprint
+    Column("started_at", DateTime(timezone=True), primary_key=True),
+    Column("source_id", Integer, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("key_id", Uuid, nullable=False),
+    Column("incident_id", Uuid, nullable=False),
+    Column("window_seconds", Integer, nullable=False),
+    Column("max_span_seconds", Integer, nullable=False),
+    Column("severity", SmallInteger, nullable=False),
+    Column("alert_class", Text, nullable=False),
+    _at("real_end_at"),
+    Column("real_end_reason", Text),
+    _at("manual_end_at"),
+    _at("ended_at"),
+    Column("end_reason", Text),
+    Column("labels", JSON, nullable=False),
+    Column("annotations", JSON, nullable=False),
+    Column("link", Text, nullable=False),
+    Column("flags", ARRAY(Text), nullable=False),
+    Column("repeats", Integer, nullable=False),
+    _at("first_seen_at", nullable=False),
+    _at("last_seen_at", nullable=False),
+    CheckConstraint("ended_at >= started_at", name="alert_ends_after_it_began"),
+    Index("alert_by_key", "key_id", "started_at"),
+    postgresql_with={"fillfactor": "85"},
+)
+
+# A resolve that names no start: it ends the newest alert that began at or before it, and waits if there is none.
+loose_end = Table(
+    "loose_end",
+    metadata,
+    Column("series", Uuid, primary_key=True),
+    Column("ended_at", DateTime(timezone=True), primary_key=True),
+    Column("end_reason", Text, nullable=False),
+)
+
+# Everything that happened to an incident; append-only but for `incident_id`, which follows merges and splits.
+timeline = Table(
+    "timeline",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("incident_id", Uuid, ForeignKey("incident.id", deferrable=True, initially="DEFERRED"), nullable=False),
+    _at("at", nullable=False),  # when it happened
+    _at("recorded_at", nullable=False),  # when it was told
+    Column("kind", Text, nullable=False),
+    Column("by", Text),
+    Column("note", Text),
+    Column("detail", JSONB),
+    Index("timeline_by_incident", "incident_id", "at", "id"),
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("source_id", Integer, ForeignKey("source.id"), nullable=False),
+    Column("delivery_id", Uuid, nullable=False),
+    _at("received_at", nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("raw", LargeBinary, nullable=False),
+    _at("replayed_at"),
+    Index("quarantine_waiting", "id", postgresql_where=text("replayed_at IS NULL")),
+)
+
+# Monotone counts of the feed, in shards so that processes do not wait for one another; the sum over shards counts.
+tally = Table(
+    "tally",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("label", Text, primary_key=True),
+    Column("shard", SmallInteger, primary_key=True),
+    Column("value", Float(53), nullable=False),
+    postgresql_with={"fillfactor": "50"},
+)
+
+# What /metrics says of settled incidents: added to once per incident, never lowered.
+settled_measure = Table(
+    "settled_measure",
+    metadata,
+    Column("measure", Text, primary_key=True),
+    Column("service", Text, primary_key=True),
+    Column("severity", SmallInteger, primary_key=True),
+    Column("bucket", SmallInteger, primary_key=True),  # index of the histogram's bound; not cumulative
+    Column("count", BigInteger, nullable=False),
+    Column("seconds", Float(53), nullable=False),
+)
+
+settled_downtime = Table(
+    "settled_downtime",
+    metadata,
+    Column("service", Text, primary_key=True),
+    Column("seconds", Numeric, nullable=False),
+)
+
+settled_cost = Table(
+    "settled_cost",
+    metadata,
+    Column("service", Text, primary_key=True),
+    Column("currency", Text, primary_key=True),
+    Column("amount", Numeric, nullable=False),
+)

@@ -1,0 +1,313 @@
+"""What all routes share: who asks, one transaction and one `now` per request, problem+json, cursors, clean text."""
+
+import base64
+import binascii
+import hmac
+import json
+import logging
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Annotated, Any, Generic, TypeVar
+
+from fastapi import Depends, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBasic, HTTPBasicCredentials, HTTPBearer
+from fastapi.security.http import HTTPAuthorizationCredentials
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from starlette.exceptions import HTTPException
+
+from app import access, db
+from app.access import Bearer, Scope
+from app.errors import Forbidden, Invalid, Overloaded, Problem, Unauthorised
+from app.settings import Settings
+
+log = logging.getLogger("aftermath.web")
+
+TOKEN_CACHE_SECONDS = 5.0  # how long a revoked token may still be taken by a process that has just seen it
+
+
+@dataclass(slots=True)
+class Context:
+    """What a process serves with; on `app.state.context`."""
+
+    settings: Settings
+    engine: AsyncEngine
+    admin_digest: bytes | None = None
+    known_tokens: dict[str, tuple[float, access.KnownToken | None]] = field(default_factory=dict)
+
+
+# — who asks —
+
+_bearer = HTTPBearer(auto_error=False, scheme_name="bearer", description="A token made by `aftermath token create`.")
+_basic = HTTPBasic(auto_error=False, scheme_name="basic", description="Any user name; the token is the password.")
+
+
+def presented_token(request: Request) -> str | None:
+    """The token of `Authorization: Bearer …` or the password of basic auth."""
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    match scheme.lower():
+        case "bearer":
+            return value.strip() or None
+        case "basic":
+            try:
+                decoded = base64.b64decode(value.strip(), validate=True).decode()
+            except (binascii.Error, UnicodeDecodeError):
+                return None
+            return decoded.partition(":")[2] or None
+    return None
+
+
+async def identify(context: Context, presented: str | None) -> Bearer:
+    """Raises Unauthorised. A token is looked up at most once in `TOKEN_CACHE_SECONDS`."""
+    if not presented:
+        raise Unauthorised(
+            "send a token as `Authorization: Bearer …` or as basic-auth password",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+    if context.admin_digest and hmac.compare_digest(context.admin_digest, access.digest_of(presented)):
+        return Bearer("admin", Scope.ADMIN)
+    public = access.id_of(presented)
+    known = await _known_token(context, public) if public else None
+    if known is None or not access.matches(known, presented) or known.revoked_at:
+        raise Unauthorised("this token is unknown or revoked", headers={"WWW-Authenticate": "Bearer"})
+    return known.bearer
+
+
+async def _known_token(context: Context, public: str) -> access.KnownToken | None:
+    cached = context.known_tokens.get(public)
+    if cached and cached[0] > time.monotonic():
+        return cached[1]
+    async with context.engine.connect() as connection:
+        known = await access.find_token(connection, public)
+    if len(context.known_tokens) > 10_000:  # guessed ids must not fill the memory
+        context.known_tokens.clear()
+    context.known_tokens[public] = (time.monotonic() + TOKEN_CACHE_SECONDS, known)
+    return known
+
+
+def allow(wanted: Scope) -> Callable[..., Any]:
+    """A dependency that admits bearers whose scope includes `wanted`, and gives the bearer."""
+
+    async def admitted(
+        request: Request,
+        _token: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+        _password: Annotated[HTTPBasicCredentials | None, Depends(_quiet_basic)],
+    ) -> Bearer:
+        bearer = await identify(context_of(request), presented_token(request))
+        if not bearer.scope.includes(wanted):
+            message = f"this needs a token of scope `{wanted}`; this one has `{bearer.scope}`"
+            raise Forbidden(message)
+        return bearer
+
+    return admitted
+
+
+async def _quiet_basic(request: Request) -> HTTPBasicCredentials | None:
+    """Basic credentials if they are readable; fastapi's own class raises on garbage before we can answer."""
+    try:
+        return await _basic(request)
+    except HTTPException:
+        return None
+
+
+Reader = Annotated[Bearer, Depends(allow(Scope.READ))]
+Writer = Annotated[Bearer, Depends(allow(Scope.WRITE))]
+Admin = Annotated[Bearer, Depends(allow(Scope.ADMIN))]
+
+
+# — one transaction, one now —
+
+
+def context_of(request: Request) -> Context:
+    context: Context = request.app.state.context
+    return context
+
+
+async def _transaction(request: Request) -> AsyncIterator[AsyncConnection]:
+    async with db.transaction(context_of(request).engine) as connection:
+        yield connection
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _settings(request: Request) -> Settings:
+    return context_of(request).settings
+
+
+# scope="function": commit before the response leaves, so that a 2xx is never a lost write.
+Tx = Annotated[AsyncConnection, Depends(_transaction, scope="function")]
+Now = Annotated[datetime, Depends(_now)]
+Knobs = Annotated[Settings, Depends(_settings)]
+
+
+# — clean text and times —
+
+EARLIEST, LATEST = datetime(1971, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def _storable(value: str) -> str:
+    if _UNSTORABLE.search(value):
+        message = "must not hold NUL or unpaired surrogates"
+        raise ValueError(message)
+    return value
+
+
+def _utc(value: datetime) -> datetime:
+    # Compared before it is converted: year 1 with an offset overflows.
+    if not EARLIEST.replace(tzinfo=None) < value.replace(tzinfo=None) < LATEST.replace(tzinfo=None):
+        message = f"must lie between {EARLIEST.year} and {LATEST.year}"
+        raise ValueError(message)
+    return value.astimezone(UTC)
+
+
+def rfc3339(value: datetime) -> str:
+    """`2026-08-20T10:00:15.123Z`"""
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_storable)]
+Words = Annotated[str, StringConstraints(max_length=10_000), AfterValidator(_storable)]
+At = Annotated[AwareDatetime, AfterValidator(_utc), PlainSerializer(rfc3339, when_used="json")]
+
+
+class Contract(BaseModel):
+    """What the API takes: unknown fields are an error, so that a typo is not silently nothing."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+# — pages —
+
+Item = TypeVar("Item")
+
+
+class Page(BaseModel, Generic[Item]):
+    items: list[Item]
+    next_cursor: str | None = Field(description="Pass as `cursor` for the next page; null on the last one")
+
+
+class Paging(BaseModel):
+    limit: int = Field(50, ge=1, le=500, description="Items on a page")
+    cursor: Annotated[str, StringConstraints(max_length=1000)] | None = Field(
+        None, description="`next_cursor` of the page before"
+    )
+
+    def after(self, *types: type) -> tuple[Any, ...] | None:
+        """The key of the last item of the page before, as values of `types`; raises Invalid."""
+        if self.cursor is None:
+            return None
+        try:
+            parts = json.loads(base64.urlsafe_b64decode(self.cursor.encode("ascii")))
+            if len(parts) != len(types):
+                raise ValueError
+            return tuple(_part(kind, part) for kind, part in zip(types, parts, strict=True))
+        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+            message = "this cursor was not made by this route; leave it out to begin at the first page"
+            raise Invalid(message) from None
+
+
+def _part(kind: type, part: Any) -> Any:
+    if kind is datetime:
+        return _utc(datetime.fromisoformat(part))
+    if kind is int and not (isinstance(part, int) and 0 <= part < 2**63):
+        raise ValueError
+    if kind is str and not isinstance(part, str):
+        raise ValueError
+    return _storable(part) if kind is str else kind(part)
+
+
+def cursor_of(*key: object) -> str:
+    """The cursor that goes on behind the item with this key."""
+    parts = [part.isoformat() if isinstance(part, datetime) else part for part in key]
+    return base64.urlsafe_b64encode(json.dumps(parts, default=str).encode()).decode()
+
+
+def page_of(rows: Sequence[Any], paging: Paging, key: Callable[[Any], tuple[object, ...]]) -> tuple[Sequence[Any], str | None]:
+    """`rows` was asked for one more than `limit`: the page, and the cursor if there is more."""
+    page = rows[: paging.limit]
+    return page, cursor_of(*key(page[-1])) if len(rows) > paging.limit else None
+
+
+Pages = Annotated[Paging, Query()]
+
+
+# — problems —
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457."""
+
+    type: str = Field(examples=["urn:aftermath:problem:not-found"])
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, Any]] | None = Field(None, description="What is wrong, field by field")
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that may answer these problems; 401, 403 and 503 come by themselves."""
+    return {
+        status: {
+            "description": HTTPStatus(status).phrase,
+            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}},
+        }
+        for status in sorted({401, 403, 422, 503, *statuses})
+    }
+
+
+def _answer(problem: Problem, errors: list[dict[str, Any]] | None = None) -> JSONResponse:
+    document = {
+        "type": f"urn:aftermath:problem:{problem.kind}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail,
+    } | ({"errors": errors} if errors else {})
+    return JSONResponse(document, problem.status, problem.headers, "application/problem+json")
+
+
+def install_problems(app: FastAPI) -> None:
+    """The one seam at which errors become answers."""
+
+    async def on_problem(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, Problem)
+        return _answer(error)
+
+    async def on_invalid(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        # `input` is left out: text of the client comes back nowhere.
+        errors = [{"at": "/".join(str(part) for part in e["loc"]), "why": e["msg"]} for e in error.errors()]
+        return _answer(Invalid("; ".join(f"{e['at']}: {e['why']}" for e in errors[:3])), _clean(errors[:50]))
+
+    async def on_http(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        phrase = HTTPStatus(error.status_code).phrase
+        document = {"type": "about:blank", "title": phrase, "status": error.status_code, "detail": str(error.detail)}
+        return JSONResponse(document, error.status_code, error.headers, "application/problem+json")
+
+    async def on_database(request: Request, error: Exception) -> JSONResponse:
+        if not db.is_unreachable(error):
+            log.exception("unexpected database error on %s", request.scope.get("route_name", request.method))
+            return _answer(Problem("an unexpected error; it is in the log of the service"))
+        log.warning("database unreachable: %s", type(error).__name__)
+        return _answer(Overloaded("the database does not answer; try again", headers={"Retry-After": "5"}))
+
+    app.add_exception_handler(Problem, on_problem)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(HTTPException, on_http)
+    for kind in (SQLAlchemyError, OSError, TimeoutError):
+        app.add_exception_handler(kind, on_database)
+
+
+def _clean(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """JSON cannot hold unpaired surrogates, and a field name may come from the client."""
+    return [{k: _UNSTORABLE.sub("\ufffd", str(v))[:300] for k, v in error.items()} for error in errors]
