@@ -5,7 +5,8 @@ episode of a series. The alerts of a series are a function of the **set** of its
 batching do not matter.
 """
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -85,3 +86,71 @@ def fingerprint_of(labels: Mapping[str, str]) -> str:
         for byte in name.encode() + b"\xff" + labels[name].encode() + b"\xff":
             value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
     return f"{value:016x}"
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """An end and why. The later one wins; at the same moment a recovery is believed before anything else."""
+
+    at: datetime
+    reason: EndReason
+
+    def __gt__(self, other: "End") -> bool:
+        return (self.at, _BELIEF[self.reason]) > (other.at, _BELIEF[other.reason])
+
+
+_BELIEF = {reason: -place for place, reason in enumerate(EndReason)}
+RECOVERIES = frozenset({EndReason.RECOVERED, EndReason.SUPERSEDED, EndReason.MANUAL})
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """What is known of one start of a series: the latest end that a sender gave it, and a person's."""
+
+    started_at: datetime
+    named_end: End | None = None
+    manual_end_at: datetime | None = None
+
+
+def latest(*ends: End | None) -> End | None:
+    known = [end for end in ends if end is not None]
+    return max(known, key=lambda end: (end.at, _BELIEF[end.reason])) if known else None
+
+
+def carried(episodes: Sequence[Episode]) -> list[End | None]:
+    """The end that senders gave each episode, themselves or by covering it. `episodes` in order of start.
+
+    A start told inside an episode that a sender says ran from before it until after it is the same trouble (a peer
+    whose clock differs by milliseconds, a stale retry): it ends with that episode, so that it cannot stay open for ever.
+    """
+    ends: list[End | None] = []
+    running: End | None = None
+    for episode in episodes:
+        covering = running if running is not None and running.at > episode.started_at else None
+        running = latest(running, episode.named_end)
+        ends.append(latest(covering, episode.named_end))
+    return ends
+
+
+def ends_of(episodes: Sequence[Episode], loose_ends: Sequence[End] = ()) -> list[End | None]:
+    """When and why each episode of a series has ended, None while it is open. `episodes` in order of start.
+
+    The latest real end wins: the one a resolve named, the one of an episode that covers it, or a loose end (a resolve
+    that names no start ends the newest episode that began at or before it). Without any, a later episode of the series
+    ends it by beginning. A person's word ends it there and then unless it had ended before.
+    """
+    ends: list[End | None] = []
+    starts = [episode.started_at for episode in episodes]
+    loose: dict[int, End] = {}
+    for end in loose_ends:
+        newest = bisect_right(starts, end.at) - 1
+        if newest >= 0:
+            loose[newest] = latest(loose.get(newest), end) or end
+    for place, (episode, real) in enumerate(zip(episodes, carried(episodes), strict=True)):
+        end = latest(real, loose.get(place))
+        if end is None and place + 1 < len(episodes):
+            end = End(starts[place + 1], EndReason.SUPERSEDED)
+        if episode.manual_end_at is not None and (end is None or episode.manual_end_at < end.at):
+            end = End(episode.manual_end_at, EndReason.MANUAL)
+        ends.append(end)
+    return ends
