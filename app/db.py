@@ -2,8 +2,11 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
-from sqlalchemy import text
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -63,3 +66,36 @@ def is_unreachable(error: BaseException) -> bool:
         state = str(getattr(error.orig, "sqlstate", "") or "")
         return error.connection_invalidated or state[:2] in {"08", "53", "40"} or state[:4] == "57P0" or state == "25006"
     return isinstance(error, OSError | TimeoutError)
+
+
+MIGRATIONS = Path(__file__).resolve().parent.parent / "alembic"
+
+
+async def migrate(engine: AsyncEngine, revision: str = "head") -> None:
+    """Brings the schema to `revision`; safe when several processes start at once."""
+    async with engine.connect() as connection:
+        # One migrator at a time; the others find nothing left to do.
+        await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATING})
+        try:
+            await connection.commit()
+            await connection.run_sync(_upgrade, revision)
+            await connection.commit()
+        finally:
+            await connection.rollback()
+            await connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _MIGRATING})
+            await connection.commit()
+
+
+_MIGRATING = 0x61667465726D6174  # "aftermat", so that it collides with nobody by chance
+
+
+def _upgrade(connection: Connection, revision: str) -> None:
+    command.upgrade(alembic_config(connection), revision)
+
+
+def alembic_config(connection: Connection) -> Config:
+    """For `alembic.command` functions, which then run on `connection`."""
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    return config

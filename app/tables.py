@@ -155,7 +155,7 @@ incident = Table(
     Column("reopened", Integer, nullable=False),
     Column("alerts", Integer, nullable=False),  # of senders, without those of `people`
     Column("open_alerts", Integer, nullable=False),
-    Column("end_reason", Text),  # of the alert that ended last; null while open
+    Column("end_reason", Text),  # of the alert that ended last, even while another is open
     Column("still_firing", Boolean, nullable=False),
     Column("merged_into", Uuid, ForeignKey("incident.id", deferrable=True, initially="DEFERRED")),
     _at("settled_at"),

@@ -1,0 +1,9 @@
+"""Runs migrations on the connection that `app.migrations` hands over. (No `__init__.py` here: it would hide the library.)"""
+
+from alembic import context
+from app.tables import metadata
+
+connection = context.config.attributes["connection"]
+context.configure(connection=connection, target_metadata=metadata, compare_type=True, compare_server_default=False)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,339 @@
+"""the spine
+
+The law of migrations: the previous version of the service goes on working beside the new schema (add first, remove a
+release later); no lock that a door would notice (indexes CONCURRENTLY once there is data, constraints NOT VALID first);
+every step can be taken back; `alembic check` finds no difference to app/tables.py afterwards.
+
+Revision 0001, the first.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    # For the exclusion constraint on uuid and time range; a trusted extension, so the owner of the database may do it.
+    op.execute("CREATE EXTENSION IF NOT EXISTS btree_gist")
+    op.execute("CREATE SEQUENCE incident_number")
+    op.create_table(
+        "alert",
+        sa.Column("series", sa.Uuid(), nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("source_id", sa.Integer(), nullable=False),
+        sa.Column("fingerprint", sa.Text(), nullable=False),
+        sa.Column("key_id", sa.Uuid(), nullable=False),
+        sa.Column("incident_id", sa.Uuid(), nullable=False),
+        sa.Column("window_seconds", sa.Integer(), nullable=False),
+        sa.Column("max_span_seconds", sa.Integer(), nullable=False),
+        sa.Column("severity", sa.SmallInteger(), nullable=False),
+        sa.Column("alert_class", sa.Text(), nullable=False),
+        sa.Column("real_end_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("real_end_reason", sa.Text(), nullable=True),
+        sa.Column("manual_end_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("end_reason", sa.Text(), nullable=True),
+        sa.Column("labels", postgresql.JSON(astext_type=sa.Text()), nullable=False),
+        sa.Column("annotations", postgresql.JSON(astext_type=sa.Text()), nullable=False),
+        sa.Column("link", sa.Text(), nullable=False),
+        sa.Column("flags", sa.ARRAY(sa.Text()), nullable=False),
+        sa.Column("repeats", sa.Integer(), nullable=False),
+        sa.Column("first_seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("last_seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("ended_at >= started_at", name="alert_ends_after_it_began"),
+        sa.PrimaryKeyConstraint("series", "started_at", name=op.f("alert_pkey")),
+        postgresql_with={"fillfactor": "85"},
+    )
+    op.create_index("alert_by_key", "alert", ["key_id", "started_at"], unique=False)
+    op.create_table(
+        "delivery",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("source_id", sa.Integer(), nullable=False),
+        sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("signals", sa.Integer(), nullable=False),
+        sa.Column("truncated", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("verdicts", postgresql.JSON(astext_type=sa.Text()), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("delivery_pkey")),
+    )
+    op.create_table(
+        "incident",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("number", sa.BigInteger(), server_default=sa.text("nextval('incident_number')"), nullable=False),
+        sa.Column("key_id", sa.Uuid(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("rule", sa.Text(), nullable=False),
+        sa.Column("title", sa.Text(), nullable=False),
+        sa.Column("service", sa.Text(), nullable=False),
+        sa.Column("severity", sa.SmallInteger(), nullable=False),
+        sa.Column("alert_class", sa.Text(), nullable=False),
+        sa.Column("labels", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("source_ids", sa.ARRAY(sa.Integer()), nullable=False),
+        sa.Column("began_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("first_ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_end_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_start_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("island_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("reach_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("reopened", sa.Integer(), nullable=False),
+        sa.Column("alerts", sa.Integer(), nullable=False),
+        sa.Column("open_alerts", sa.Integer(), nullable=False),
+        sa.Column("end_reason", sa.Text(), nullable=True),
+        sa.Column("still_firing", sa.Boolean(), nullable=False),
+        sa.Column("merged_into", sa.Uuid(), nullable=True),
+        sa.Column("settled_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("declared", sa.Boolean(), nullable=False),
+        sa.Column("title_stated", sa.Text(), nullable=True),
+        sa.Column("service_stated", sa.Text(), nullable=True),
+        sa.Column("severity_stated", sa.SmallInteger(), nullable=True),
+        sa.Column("impact_stated", sa.Numeric(), nullable=True),
+        sa.Column("detected_at_stated", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("impact_started_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("acknowledged_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("acknowledged_by", sa.Text(), nullable=True),
+        sa.Column("identified_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("mitigated_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        postgresql.ExcludeConstraint(
+            (sa.literal_column("key_id"), "="),
+            (sa.text("tstzrange(began_at, ended_at)"), "&&"),
+            where=sa.text("merged_into IS NULL"),
+            deferrable="True",
+            initially="DEFERRED",
+            using="gist",
+            name="incidents_of_a_key_never_overlap",
+        ),
+        sa.CheckConstraint("(ended_at IS NULL) = (open_alerts > 0)", name="incident_is_open_while_an_alert_is"),
+        sa.CheckConstraint("ended_at >= began_at", name="incident_ends_after_it_began"),
+        sa.CheckConstraint("impact_stated BETWEEN 0 AND 1", name="incident_impact_is_a_share"),
+        sa.CheckConstraint("merged_into <> id", name="incident_is_not_merged_into_itself"),
+        sa.CheckConstraint("severity BETWEEN 1 AND 5", name="incident_severity_is_sev1_to_sev5"),
+        sa.CheckConstraint("severity_stated BETWEEN 1 AND 5", name="incident_stated_severity_is_sev1_to_sev5"),
+        sa.ForeignKeyConstraint(
+            ["merged_into"],
+            ["incident.id"],
+            name=op.f("incident_merged_into_fkey"),
+            initially="DEFERRED",
+            deferrable=True,
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("incident_pkey")),
+        sa.UniqueConstraint("number", name="incident_number_is_unique"),
+    )
+    op.create_index(
+        "incident_by_key",
+        "incident",
+        ["key_id", sa.literal_column("began_at DESC")],
+        unique=False,
+        postgresql_where=sa.text("merged_into IS NULL"),
+    )
+    op.create_index(
+        "incident_by_service",
+        "incident",
+        [sa.literal_column("coalesce(service_stated, service)"), sa.literal_column("began_at DESC")],
+        unique=False,
+        postgresql_where=sa.text("merged_into IS NULL"),
+    )
+    op.create_index(
+        "incident_by_time",
+        "incident",
+        [sa.literal_column("began_at DESC"), sa.literal_column("number DESC")],
+        unique=False,
+        postgresql_where=sa.text("merged_into IS NULL"),
+    )
+    op.create_index(
+        "incident_unsettled",
+        "incident",
+        ["began_at"],
+        unique=False,
+        postgresql_where=sa.text("settled_at IS NULL AND merged_into IS NULL"),
+    )
+    op.create_table(
+        "loose_end",
+        sa.Column("series", sa.Uuid(), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("end_reason", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("series", "ended_at", name=op.f("loose_end_pkey")),
+    )
+    op.create_table(
+        "rule",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("matchers", sa.ARRAY(sa.Text()), nullable=False),
+        sa.Column("key_labels", sa.ARRAY(sa.Text()), nullable=False),
+        sa.Column("window_seconds", sa.Integer(), nullable=False),
+        sa.Column("max_span_seconds", sa.Integer(), nullable=False),
+        sa.Column("ignored_labels", sa.ARRAY(sa.Text()), nullable=False),
+        sa.Column("service_labels", sa.ARRAY(sa.Text()), nullable=False),
+        sa.Column("severity_labels", sa.ARRAY(sa.Text()), nullable=False),
+        sa.Column("severities", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("max_span_seconds >= window_seconds", name="rule_max_span_holds_a_window"),
+        sa.CheckConstraint("window_seconds BETWEEN 60 AND 172800", name="rule_window_is_60s_to_48h"),
+        sa.PrimaryKeyConstraint("name", name=op.f("rule_pkey")),
+    )
+    op.create_table(
+        "service",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=True),
+        sa.Column("links", postgresql.JSONB(astext_type=sa.Text()), server_default="[]", nullable=False),
+        sa.Column("first_seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("service_pkey")),
+    )
+    op.create_table(
+        "settled_cost",
+        sa.Column("service", sa.Text(), nullable=False),
+        sa.Column("currency", sa.Text(), nullable=False),
+        sa.Column("amount", sa.Numeric(), nullable=False),
+        sa.PrimaryKeyConstraint("service", "currency", name=op.f("settled_cost_pkey")),
+    )
+    op.create_table(
+        "settled_downtime",
+        sa.Column("service", sa.Text(), nullable=False),
+        sa.Column("seconds", sa.Numeric(), nullable=False),
+        sa.PrimaryKeyConstraint("service", name=op.f("settled_downtime_pkey")),
+    )
+    op.create_table(
+        "settled_measure",
+        sa.Column("measure", sa.Text(), nullable=False),
+        sa.Column("service", sa.Text(), nullable=False),
+        sa.Column("severity", sa.SmallInteger(), nullable=False),
+        sa.Column("bucket", sa.SmallInteger(), nullable=False),
+        sa.Column("count", sa.BigInteger(), nullable=False),
+        sa.Column("seconds", sa.Float(precision=53), nullable=False),
+        sa.PrimaryKeyConstraint("measure", "service", "severity", "bucket", name=op.f("settled_measure_pkey")),
+    )
+    op.create_table(
+        "source",
+        sa.Column("id", sa.Integer(), sa.Identity(always=False), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("hmac_secret", sa.Text(), nullable=True),
+        sa.Column("hmac_header", sa.Text(), nullable=True),
+        sa.Column("hmac_timestamp_header", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("source_pkey")),
+        sa.UniqueConstraint("name", name="source_name_is_unique"),
+    )
+    op.create_table(
+        "tally",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("label", sa.Text(), nullable=False),
+        sa.Column("shard", sa.SmallInteger(), nullable=False),
+        sa.Column("value", sa.Float(precision=53), nullable=False),
+        sa.PrimaryKeyConstraint("name", "source", "label", "shard", name=op.f("tally_pkey")),
+        postgresql_with={"fillfactor": "50"},
+    )
+    op.create_table(
+        "quarantine",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("source_id", sa.Integer(), nullable=False),
+        sa.Column("delivery_id", sa.Uuid(), nullable=False),
+        sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.Column("raw", sa.LargeBinary(), nullable=False),
+        sa.Column("replayed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["source_id"], ["source.id"], name=op.f("quarantine_source_id_fkey")),
+        sa.PrimaryKeyConstraint("id", name=op.f("quarantine_pkey")),
+    )
+    op.create_index(
+        "quarantine_waiting", "quarantine", ["id"], unique=False, postgresql_where=sa.text("replayed_at IS NULL")
+    )
+    op.create_table(
+        "service_rate",
+        sa.Column("service", sa.Text(), nullable=False),
+        sa.Column("currency", sa.Text(), nullable=False),
+        sa.Column("valid_from", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("low", sa.Numeric(), nullable=False),
+        sa.Column("expected", sa.Numeric(), nullable=False),
+        sa.Column("high", sa.Numeric(), nullable=False),
+        sa.CheckConstraint("currency ~ '^[A-Z]{3}$'", name="rate_currency_is_iso_4217"),
+        sa.CheckConstraint("0 <= low AND low <= expected AND expected <= high", name="rate_range_is_ordered"),
+        sa.ForeignKeyConstraint(["service"], ["service.name"], name=op.f("service_rate_service_fkey")),
+        sa.PrimaryKeyConstraint("service", "currency", "valid_from", name=op.f("service_rate_pkey")),
+    )
+    op.create_table(
+        "timeline",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("incident_id", sa.Uuid(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("by", sa.Text(), nullable=True),
+        sa.Column("note", sa.Text(), nullable=True),
+        sa.Column("detail", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["incident_id"],
+            ["incident.id"],
+            name=op.f("timeline_incident_id_fkey"),
+            initially="DEFERRED",
+            deferrable=True,
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("timeline_pkey")),
+    )
+    op.create_index("timeline_by_incident", "timeline", ["incident_id", "at", "id"], unique=False)
+    op.create_table(
+        "token",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("scope", sa.Text(), nullable=False),
+        sa.Column("source_id", sa.Integer(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint("(scope = 'ingest') = (source_id IS NOT NULL)", name="token_of_a_door_names_its_source"),
+        sa.CheckConstraint("scope IN ('ingest', 'read', 'write', 'admin')", name="token_scope_is_known"),
+        sa.ForeignKeyConstraint(["source_id"], ["source.id"], name=op.f("token_source_id_fkey")),
+        sa.PrimaryKeyConstraint("id", name=op.f("token_pkey")),
+    )
+    op.execute(
+        "INSERT INTO source (id, name, kind, created_at) OVERRIDING SYSTEM VALUE VALUES (0, 'people', 'person', now())"
+    )
+    op.execute(
+        """
+        INSERT INTO rule (name, position, matchers, key_labels, window_seconds, max_span_seconds, ignored_labels,
+                          service_labels, severity_labels, severities, created_at, updated_at)
+        VALUES ('default', 2147483647, '{}', '{service,environment}', 300, 86400, '{}',
+                '{service,app,app_kubernetes_io_name,job,rulename,alertname}', '{severity,priority,level}', '{}', now(), now())
+        """
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("token")
+    op.drop_index("timeline_by_incident", table_name="timeline")
+    op.drop_table("timeline")
+    op.drop_table("service_rate")
+    op.drop_index("quarantine_waiting", table_name="quarantine", postgresql_where=sa.text("replayed_at IS NULL"))
+    op.drop_table("quarantine")
+    op.drop_table("tally")
+    op.drop_table("source")
+    op.drop_table("settled_measure")
+    op.drop_table("settled_downtime")
+    op.drop_table("settled_cost")
+    op.drop_table("service")
+    op.drop_table("rule")
+    op.drop_table("loose_end")
+    op.drop_index(
+        "incident_unsettled",
+        table_name="incident",
+        postgresql_where=sa.text("settled_at IS NULL AND merged_into IS NULL"),
+    )
+    op.drop_index("incident_by_time", table_name="incident", postgresql_where=sa.text("merged_into IS NULL"))
+    op.drop_index("incident_by_service", table_name="incident", postgresql_where=sa.text("merged_into IS NULL"))
+    op.drop_index("incident_by_key", table_name="incident", postgresql_where=sa.text("merged_into IS NULL"))
+    op.drop_table("incident")
+    op.drop_table("delivery")
+    op.drop_index("alert_by_key", table_name="alert")
+    op.drop_table("alert")
+    op.execute("DROP SEQUENCE incident_number")

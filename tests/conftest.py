@@ -1,0 +1,134 @@
+"""The real thing for every test: one built-in PostgreSQL a run, one database a test, cloned from a migrated template.
+
+`AFTERMATH_TEST_DATABASE_URL` runs the same tests against another server (its role must be allowed to create databases).
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app import db, embedded
+from app.access import Scope
+from app.main import create_app, serving
+from app.settings import Settings
+
+ADMIN_TOKEN = "admin-token-of-the-tests"  # noqa: S105
+
+
+@pytest.fixture(scope="session")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """URL of a maintenance database; a `template` with the migrated schema exists beside it."""
+    async with AsyncExitStack() as stack:
+        url = os.environ.get("AFTERMATH_TEST_DATABASE_URL")
+        if not url:
+            data_dir: Path = tmp_path_factory.mktemp("postgres")
+            built_in = await embedded.start(data_dir, settings={"max_connections": "300"})
+            stack.push_async_callback(built_in.stop)
+            url = built_in.url("postgres")
+        await _execute(url, f'DROP DATABASE IF EXISTS "{TEMPLATE}"', f'CREATE DATABASE "{TEMPLATE}"')
+        engine = db.connect(_database(url, TEMPLATE))
+        await db.migrate(engine)
+        await engine.dispose()
+        yield url
+
+
+TEMPLATE = f"aftermath_template_{os.getpid()}"
+
+
+@pytest.fixture
+async def database_url(server: str) -> AsyncIterator[str]:
+    """A fresh, migrated database."""
+    name = f"test_{uuid4().hex}"
+    await _execute(server, f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}"')
+    yield _database(server, name)
+    await _execute(server, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    engine = db.connect(database_url, pool_size=20)
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+def settings(database_url: str) -> Settings:
+    return Settings.model_validate({"database_url": _plain(database_url), "admin_token": ADMIN_TOKEN})
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """The app, with the admin token."""
+    app = create_app(settings)
+    async with serving(app, settings), _client(app, ADMIN_TOKEN) as client:
+        yield client
+
+
+ClientAs = Callable[[Scope | None], Awaitable[httpx.AsyncClient]]
+
+
+@pytest.fixture
+async def client_as(client: httpx.AsyncClient, engine: AsyncEngine) -> AsyncIterator[ClientAs]:
+    """`await client_as(Scope.READ)`: the same app with a token of that scope (`ingest`: of source `prod`); None: without."""
+    from datetime import UTC, datetime
+
+    from app.access import create_token
+
+    transport = client._transport  # noqa: SLF001
+    async with AsyncExitStack() as stack:
+
+        async def with_scope(scope: Scope | None) -> httpx.AsyncClient:
+            headers = {}
+            if scope is not None:
+                async with db.transaction(engine) as tx:
+                    token = await create_token(
+                        tx,
+                        f"test {scope}",
+                        scope,
+                        now=datetime.now(UTC),
+                        source_name="prod" if scope is Scope.INGEST else None,
+                        kind="alertmanager",
+                    )
+                headers = {"Authorization": f"Bearer {token}"}
+            return await stack.enter_async_context(
+                httpx.AsyncClient(transport=transport, base_url="http://aftermath.test", headers=headers)
+            )
+
+        yield with_scope
+
+
+def _client(app: object, token: str) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=app),  # type: ignore[arg-type]
+        base_url="http://aftermath.test",
+        headers={"Authorization": f"Bearer {token}"},
+    )
+
+
+async def _execute(url: str, *statements: str) -> None:
+    engine = db.connect(url, pool_size=1)
+    async with engine.connect() as connection:
+        autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
+        for statement in statements:
+            await autocommit.execute(text(statement))
+    await engine.dispose()
+
+
+def _database(url: str, name: str) -> str:
+    return make_url(url).set(database=name).render_as_string(hide_password=False)
+
+
+def _plain(url: str) -> str:
+    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+_ = asyncio
