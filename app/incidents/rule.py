@@ -255,7 +255,7 @@ def _label_name(text: str, at: int) -> tuple[str, int]:
         return name, behind
     found = _BARE_NAME.match(text, at)
     if found is None:
-        raise _wrong(text, at, "expected a label name; names with other than letters, digits, _, . go in double quotes")
+        raise _wrong(text, at, "expected a label name; one that holds a space or any of {}!=~,\\ goes in double quotes")
     return found[0], found.end()
 
 
