@@ -1,0 +1,135 @@
+"""Alertmanager's webhook (0.19 to 0.34), and what sends the same shape: Mimir, Amazon Managed Prometheus and others.
+
+What to rely on: an alert's own `status`, never the group's (a firing group lists resolved alerts too); `endsAt` is in
+year 1 while firing; `version` stayed "4" while fields were added. What is not named here is skipped.
+"""
+
+from datetime import datetime
+from hashlib import sha256
+
+import msgspec
+
+from app.incidents.signal import EndReason, Signal, Status, fingerprint_of
+from app.webhooks.source import (
+    NULL,
+    BadAlert,
+    Message,
+    Reading,
+    Rejected,
+    Source,
+    annotations_in,
+    labels_in,
+    legible,
+    lifespan,
+    moment,
+    opened,
+    read_each,
+    text_in,
+    within_limits,
+)
+
+FINGERPRINT_LENGTH = 256
+
+
+def read(body: bytes, *, received_at: datetime) -> Reading:
+    """The signals in a webhook of Alertmanager. Raises NotThisKind."""
+    message = opened(body, _MESSAGE, expected=_EXPECTED)
+    if isinstance(message, Rejected):
+        return Reading((), (message,))
+    return read_each(message, lambda raw: signal_in(raw, received_at))
+
+
+def signal_in(raw: bytes, received_at: datetime) -> Signal:
+    """The signal in one alert of Alertmanager's shape. Raises BadAlert."""
+    json, flags = legible(raw)
+    alert = _alert_in(json)
+    status = _STATUS.get(alert.status)
+    if status is None:
+        raise BadAlert("unknown_status", "the status is neither firing nor resolved")
+
+    labels, annotations, link = alert.labels or {}, alert.annotations or {}, alert.link or ""
+    if "" in labels.values():
+        # To Alertmanager an empty label is no label; the fingerprint is taken without it.
+        labels = {name: value for name, value in labels.items() if value}
+    # Before anything is cut, so that two alerts which differ beyond a limit stay two.
+    fingerprint = _fingerprint(alert.fingerprint, labels)
+    labels, annotations, link, too_much = within_limits(labels, annotations, link, json_bytes=len(json))
+    started_at, odd_start = moment(alert.starts)
+    ended_at, odd_end = moment(alert.ends)
+    started_at, ended_at, odd_lifespan = lifespan(status, started_at, ended_at, received_at)
+    flags += too_much + odd_start + odd_end + odd_lifespan
+    return Signal(
+        fingerprint=fingerprint,
+        status=status,
+        started_at=started_at,
+        ended_at=ended_at,
+        labels=labels,
+        annotations=annotations,
+        link=link,
+        end_reason=EndReason.RECOVERED if status is Status.RESOLVED else None,
+        flags=tuple(dict.fromkeys(flags)) if flags else (),
+    )
+
+
+class _Alert(msgspec.Struct, gc=False):
+    status: str | None = None
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    starts: str | None = msgspec.field(default=None, name="startsAt")
+    ends: str | None = msgspec.field(default=None, name="endsAt")
+    link: str | None = msgspec.field(default=None, name="generatorURL")
+    fingerprint: str | None = None
+
+
+class _LooseAlert(msgspec.Struct, gc=False):
+    """An alert whose fields may hold anything."""
+
+    status: msgspec.Raw = NULL
+    labels: msgspec.Raw = NULL
+    annotations: msgspec.Raw = NULL
+    starts: msgspec.Raw = msgspec.field(default=NULL, name="startsAt")
+    ends: msgspec.Raw = msgspec.field(default=NULL, name="endsAt")
+    link: msgspec.Raw = msgspec.field(default=NULL, name="generatorURL")
+    fingerprint: msgspec.Raw = NULL
+
+
+_MESSAGE = msgspec.json.Decoder(Message)
+_ALERT = msgspec.json.Decoder(_Alert)
+_LOOSE_ALERT = msgspec.json.Decoder(_LooseAlert)
+_STATUS: dict[str | None, Status] = {"firing": Status.FIRING, "resolved": Status.RESOLVED}
+_EXPECTED = (
+    "Expected a JSON object with a list `alerts`, as Alertmanager sends it. "
+    "Let the `url` of a webhook_config point here and leave its `payload` setting out."
+)
+
+
+def _alert_in(json: bytes) -> _Alert:
+    try:
+        return _ALERT.decode(json)
+    except msgspec.ValidationError:
+        pass
+    try:
+        loose = _LOOSE_ALERT.decode(json)
+    except msgspec.ValidationError:
+        raise BadAlert("not_an_object", "the alert is not a JSON object") from None
+    return _Alert(
+        status=text_in(loose.status),
+        labels=labels_in(loose.labels),
+        annotations=annotations_in(loose.annotations),
+        starts=text_in(loose.starts),
+        ends=text_in(loose.ends),
+        link=text_in(loose.link),
+        fingerprint=text_in(loose.fingerprint),
+    )
+
+
+def _fingerprint(sent: str | None, labels: dict[str, str]) -> str:
+    if not sent:  # before 0.19, and from some that send the same shape
+        if not labels:
+            raise BadAlert("no_identity", "the alert has neither a fingerprint nor labels")
+        return fingerprint_of(labels)
+    # Too long for an index of PostgreSQL, but not to be confused with another that begins alike.
+    return sent if len(sent) <= FINGERPRINT_LENGTH else sha256(sent.encode()).hexdigest()
+
+
+SOURCE = Source(kind="alertmanager", describes="Prometheus Alertmanager, and what sends its webhook", read=read)
