@@ -5,16 +5,33 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PostgresDsn, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
+
+
+def _postgresql(url: SecretStr) -> SecretStr:
+    try:
+        backend = make_url(url.get_secret_value().replace("postgres://", "postgresql://", 1)).get_backend_name()
+    except ArgumentError:
+        backend = ""
+    if backend != "postgresql":
+        message = "must read postgresql://user:password@host:port/database"
+        raise ValueError(message)
+    return url
+
+
+# A secret, because it holds a password. Not pydantic's PostgresDsn, which refuses `?host=/run/postgresql`.
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_postgresql)]
 Impact = Annotated[Decimal, Field(ge=0, le=1)]
 
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="AFTERMATH_", extra="ignore", frozen=True)
 
-    database_url: PostgresDsn | None = Field(
+    database_url: DatabaseUrl | None = Field(
         None, description="PostgreSQL 15 or later, `postgresql://user:password@host/name`; unset: the built-in one"
     )
     data_dir: Path = Field(Path(".data"), description="Where the built-in PostgreSQL keeps its data")

@@ -13,12 +13,13 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Generic, TypeVar
 
-from fastapi import Depends, FastAPI, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBasic, HTTPBasicCredentials, HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from starlette.exceptions import HTTPException
@@ -311,3 +312,41 @@ def install_problems(app: FastAPI) -> None:
 def _clean(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """JSON cannot hold unpaired surrogates, and a field name may come from the client."""
     return [{k: _UNSTORABLE.sub("\ufffd", str(v))[:300] for k, v in error.items()} for error in errors]
+
+
+# — health and description —
+
+health_router = APIRouter(tags=["health"])
+
+
+class Health(BaseModel):
+    status: str = Field(examples=["ok"])
+
+
+@health_router.get("/healthz", summary="Whether the process lives")
+async def healthz() -> Health:
+    """Open to everybody; touches nothing."""
+    return Health(status="ok")
+
+
+@health_router.get("/readyz", summary="Whether deliveries would be taken", responses={503: problem_responses()[503]})
+async def readyz(request: Request) -> Health:
+    """Open to everybody; 503 while the database does not answer."""
+    async with context_of(request).engine.connect() as connection:
+        await connection.execute(text("SELECT 1"))
+    return Health(status="ok")
+
+
+def describe(app: FastAPI) -> None:
+    """Completes the generated OpenAPI document with what routes only refer to."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = generate()
+            components = document.setdefault("components", {})
+            components.setdefault("schemas", {})["ProblemDocument"] = ProblemDocument.model_json_schema()
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

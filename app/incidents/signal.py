@@ -142,10 +142,10 @@ def ends_of(episodes: Sequence[Episode], loose_ends: Sequence[End] = ()) -> list
     ends: list[End | None] = []
     starts = [episode.started_at for episode in episodes]
     loose: dict[int, End] = {}
-    for end in loose_ends:
-        newest = bisect_right(starts, end.at) - 1
+    for loose_end in loose_ends:
+        newest = bisect_right(starts, loose_end.at) - 1
         if newest >= 0:
-            loose[newest] = latest(loose.get(newest), end) or end
+            loose[newest] = latest(loose.get(newest), loose_end) or loose_end
     for place, (episode, real) in enumerate(zip(episodes, carried(episodes), strict=True)):
         end = latest(real, loose.get(place))
         if end is None and place + 1 < len(episodes):

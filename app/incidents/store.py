@@ -1,0 +1,1137 @@
+"""Signals in, incidents out: the law of `signal.py` and `lifecycle.py` applied to the database, a batch at a time.
+
+`apply` takes the signals of many deliveries in one transaction. The number of statements does not grow with the number
+of signals, and the way is always the same:
+
+    lock the keys     in sorted order, so that batches of other processes on the same keys wait instead of deadlocking
+    read the series   of every signal: the alerts around it; the law of the series gives each alert its end
+    place by key      new and newly ended alerts, by the newest incident of their key alone where that is enough,
+                      else by the whole chain of incidents and alerts around them
+    write             what has changed
+
+What people say (`people.py`) changes alerts too and then goes the same way, through `settle_keys`.
+"""
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+import msgspec
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.incidents import lifecycle
+from app.incidents.lifecycle import Course, Place
+from app.incidents.rule import Decision
+from app.incidents.signal import (
+    End,
+    EndReason,
+    Episode,
+    Signal,
+    Status,
+    Verdict,
+    carried,
+    ends_of,
+)
+
+PEOPLE = 0  # the source of what persons declare or hold open
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A signal with where it came from and what its rule decided."""
+
+    signal: Signal
+    source_id: int
+    decision: Decision
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    verdict: Verdict
+    incident: int | None = None  # its number
+
+
+class Raced(Exception):
+    """Another process changed what this batch rests on in a way its locks did not cover. Roll back, and try again
+    with `keys` locked as well."""
+
+    def __init__(self, keys: frozenset[UUID] = frozenset()) -> None:
+        super().__init__("raced")
+        self.keys = keys
+
+
+def series_of(source_id: int, fingerprint: str) -> UUID:
+    return UUID(bytes=hashlib.blake2b(b"%d\0" % source_id + fingerprint.encode(), digest_size=16).digest())
+
+
+# — what a batch works on —
+
+
+@dataclass(slots=True)
+class AlertRow:
+    """A row of `alert`, and what the batch makes of it."""
+
+    series: UUID
+    started_at: datetime
+    source_id: int
+    key_id: UUID
+    incident_id: UUID | None
+    window: timedelta
+    max_span: timedelta
+    severity: int
+    real_end: End | None = None
+    manual_end_at: datetime | None = None
+    end: End | None = None
+    labels: Mapping[str, str] | None = None  # not read where nobody asks
+    incoming: Incoming | None = None  # the first signal that told of it; set on new rows only
+    repeats: int = 0
+    last_seen_at: datetime | None = None
+    before: "tuple[End | None] | None" = None  # the end it had, once that has changed
+    caused: list[int] = field(default_factory=list)  # indices of the signals that changed it
+    stored: tuple[object, ...] = ()  # what of it may change, as it was read
+
+    @property
+    def new(self) -> bool:
+        return self.incoming is not None
+
+    @property
+    def dirty(self) -> bool:
+        return self.repeats > 0 or self.stored != self.changeable()
+
+    def changeable(self) -> tuple[object, ...]:
+        return (self.incident_id, self.real_end, self.manual_end_at, self.end)
+
+    def as_law(self, end: End | None) -> lifecycle.Alert:
+        return lifecycle.Alert(
+            self.series, self.started_at, end, self.window, self.max_span, self.severity, self.source_id == PEOPLE
+        )
+
+
+@dataclass(slots=True)
+class IncidentRow:
+    """A row of `incident`, and what the batch makes of it."""
+
+    id: UUID
+    number: int | None
+    key_id: UUID
+    key: str
+    rule: str
+    title: str
+    service: str
+    alert_class: str
+    labels: dict[str, str]
+    source_ids: set[int]
+    course: Course
+    still_firing: bool = False
+    settled: bool = False
+    declared: bool = False
+    new: bool = False
+    dirty: bool = False
+
+
+@dataclass(slots=True)
+class Batch:
+    now: datetime
+    rows: dict[tuple[UUID, datetime], AlertRow] = field(default_factory=dict)
+    incidents: dict[UUID, IncidentRow] = field(default_factory=dict)
+    newest: dict[UUID, IncidentRow] = field(default_factory=dict)
+    loose_ends: list[tuple[UUID, End]] = field(default_factory=list)
+    merged: dict[UUID, UUID] = field(default_factory=dict)  # loser → winner
+    torn: dict[UUID, list[IncidentRow]] = field(default_factory=lambda: defaultdict(list))  # origin → torn-off parts
+    timeline: list[tuple[UUID, datetime, str, dict[str, object] | None]] = field(default_factory=list)
+    verdicts: dict[int, Verdict] = field(default_factory=dict)
+    shown: dict[int, AlertRow] = field(default_factory=dict)  # by index of signal: the alert it is about
+    corrections: int = 0
+
+    def tell(self, incident: UUID, at: datetime, kind: str, detail: dict[str, object] | None = None) -> None:
+        self.timeline.append((incident, at, kind, detail))
+
+
+async def apply(
+    tx: AsyncConnection, incoming: Sequence[Incoming], *, now: datetime, also_lock: Iterable[UUID] = ()
+) -> list[Outcome]:
+    """What each signal did, in the order given. Raises Raced."""
+    wanted = [index for index, one in enumerate(incoming) if not one.signal.test]
+    batch = Batch(now)
+    keys = {incoming[index].decision.key_id for index in wanted} | set(also_lock)
+    if wanted:
+        await lock_keys(tx, keys)
+        await _fold_into_series(tx, batch, incoming, wanted)
+        changed = [row for row in batch.rows.values() if row.new or row.before is not None]
+        if strangers := {row.key_id for row in changed} - keys:
+            raise Raced(frozenset(strangers))
+        await settle_keys(tx, batch, changed)
+        await _read_shown_incidents(tx, batch)
+        _note_still_firing(batch)
+        await write(tx, batch)
+    return [_outcome(batch, index) for index in range(len(incoming))]
+
+
+def _outcome(batch: Batch, index: int) -> Outcome:
+    verdict = batch.verdicts.get(index, Verdict.IGNORED)
+    row = batch.shown.get(index)
+    incident = batch.incidents.get(row.incident_id) if row and row.incident_id else None
+    while incident and incident.id in batch.merged:
+        incident = batch.incidents[batch.merged[incident.id]]
+    return Outcome(verdict, incident.number if incident else None)
+
+
+# — locks —
+
+_LOCK_CLASS = 0x616D  # of our advisory locks, "am"
+_LOCK_BUCKETS = 4096
+
+
+async def lock_keys(tx: AsyncConnection, keys: Iterable[UUID]) -> None:
+    """Until the end of the transaction nobody else changes alerts or incidents of these keys.
+
+    Advisory locks, because the first delivery of a key finds no row to lock; in buckets, because PostgreSQL's lock
+    table is bounded; in sorted order, because everybody takes them so.
+    """
+    buckets = sorted({key.int % _LOCK_BUCKETS for key in keys})
+    await tx.execute(_LOCK, {"class": _LOCK_CLASS, "buckets": buckets})
+
+
+_LOCK = text("SELECT pg_advisory_xact_lock(:class, bucket) FROM unnest(CAST(:buckets AS integer[])) AS bucket")
+
+
+# — the law of series —
+
+
+async def _fold_into_series(
+    tx: AsyncConnection, batch: Batch, incoming: Sequence[Incoming], wanted: Sequence[int]
+) -> None:
+    """Finds or makes the alert of every signal, and gives each alert of those series its end."""
+    by_series: dict[UUID, list[int]] = defaultdict(list)
+    first_at: dict[UUID, datetime] = {}
+    for index in wanted:
+        one = incoming[index]
+        series = series_of(one.source_id, one.signal.fingerprint)
+        by_series[series].append(index)
+        at = one.signal.started_at or one.signal.ended_at or one.received_at
+        first_at[series] = min(first_at.get(series, at), at)
+    wanted_series = {"series": list(first_at), "first_at": list(first_at.values())}
+
+    rows: dict[UUID, list[AlertRow]] = defaultdict(list)
+    for found in await tx.execute(_SERIES, wanted_series):
+        row = _alert_row(found)
+        rows[row.series].append(row)
+        batch.rows[row.series, row.started_at] = row
+    loose: dict[UUID, list[End]] = defaultdict(list)
+    for series, ended_at, reason in await tx.execute(_LOOSE_ENDS, wanted_series):
+        loose[series].append(End(ended_at, EndReason(reason)))
+    for series, indices in by_series.items():
+        _fold(batch, series, rows[series], loose[series], incoming, indices)
+
+
+def _fold(
+    batch: Batch, series: UUID, rows: list[AlertRow], loose: list[End], incoming: Sequence[Incoming], indices: list[int]
+) -> None:
+    named: dict[datetime, End | None] = {row.started_at: row.real_end for row in rows}
+    unnamed: list[int] = []
+    for index in indices:
+        signal = incoming[index].signal
+        if signal.started_at is None:
+            unnamed.append(index)
+            continue
+        row = _row_of(batch, rows, series, signal.started_at, incoming, index)
+        if signal.status is Status.RESOLVED:
+            end, known = _end_of(signal), named.get(row.started_at)
+            if known is None or end > known:
+                named[row.started_at] = end
+                row.caused.append(index)
+                batch.verdicts.setdefault(index, Verdict.RESOLVED)
+        batch.verdicts.setdefault(index, Verdict.REPEATED)
+    _derive(rows, named, loose)
+    for index in unnamed:
+        one = incoming[index]
+        if one.signal.status is Status.RESOLVED:
+            _take_loose_end(batch, series, rows, loose, _end_of(one.signal), index)
+        elif rows and rows[-1].end is None:
+            _row_of(batch, rows, series, rows[-1].started_at, incoming, index)
+            batch.verdicts.setdefault(index, Verdict.REPEATED)
+        else:
+            _row_of(batch, rows, series, one.received_at, incoming, index)
+            batch.verdicts.setdefault(index, Verdict.REPEATED)
+        _derive(rows, named, loose)
+
+
+def _row_of(
+    batch: Batch, rows: list[AlertRow], series: UUID, started_at: datetime, incoming: Sequence[Incoming], index: int
+) -> AlertRow:
+    """The alert with this start, made if it is new; notes that this signal has told of it."""
+    one = incoming[index]
+    row = batch.rows.get((series, started_at))
+    if row is None:
+        decision = one.decision
+        row = AlertRow(
+            series=series,
+            started_at=started_at,
+            source_id=one.source_id,
+            key_id=decision.key_id,
+            incident_id=None,
+            window=decision.window,
+            max_span=decision.max_span,
+            severity=decision.severity,
+            labels=one.signal.labels,
+            incoming=one,
+        )
+        batch.rows[series, started_at] = row
+        rows.append(row)
+        rows.sort(key=lambda row: row.started_at)
+        row.caused.append(index)
+        batch.verdicts[index] = Verdict.JOINED  # until its incident is known
+    else:
+        row.repeats += 1
+    row.last_seen_at = max(row.last_seen_at or one.received_at, one.received_at)
+    batch.shown[index] = row
+    return row
+
+
+def _end_of(signal: Signal) -> End:
+    assert signal.ended_at is not None, "a resolve carries its end"
+    return End(signal.ended_at, signal.end_reason or EndReason.RECOVERED)
+
+
+def _take_loose_end(
+    batch: Batch, series: UUID, rows: list[AlertRow], loose: list[End], end: End, index: int
+) -> None:
+    target = max((row for row in rows if row.started_at <= end.at), key=lambda row: row.started_at, default=None)
+    if target is None:
+        batch.verdicts[index] = Verdict.IGNORED  # nothing to end yet: it waits
+    else:
+        batch.shown[index] = target
+        batch.verdicts[index] = Verdict.REPEATED
+    if not any(known.at == end.at for known in loose):
+        loose.append(end)
+        batch.loose_ends.append((series, end))
+        if target is not None:
+            target.caused.append(index)
+            batch.verdicts[index] = Verdict.RESOLVED
+
+
+def _derive(rows: list[AlertRow], named: Mapping[datetime, End | None], loose: Sequence[End]) -> None:
+    episodes = [Episode(row.started_at, named.get(row.started_at), row.manual_end_at) for row in rows]
+    real_ends, ends = carried(episodes), ends_of(episodes, loose)
+    for row, real_end, end in zip(rows, real_ends, ends, strict=True):
+        row.real_end = real_end
+        if end != row.end:
+            if not row.new and row.before is None:
+                row.before = (row.end,)
+            row.end = end
+
+
+# — the law of incidents —
+
+
+async def settle_keys(tx: AsyncConnection, batch: Batch, changed: Sequence[AlertRow], *, by_law: bool = False) -> None:
+    """Gives every new or changed alert its incident. Keys are locked. `by_law`: no short cuts."""
+    if not changed:
+        return
+    by_key: dict[UUID, list[AlertRow]] = defaultdict(list)
+    for row in changed:
+        by_key[row.key_id].append(row)
+    unclear: list[UUID] = list(by_key) if by_law else []
+    if not by_law:
+        for found in await tx.execute(_NEWEST, {"keys": list(by_key)}):
+            incident = _incident_row(found)
+            batch.incidents[incident.id] = batch.newest[incident.key_id] = incident
+        unclear = [key for key, rows in by_key.items() if not _by_short_cut(batch, batch.newest.get(key), rows)]
+    if unclear:
+        await _by_law(tx, batch, {key: by_key[key] for key in unclear})
+
+
+def _by_short_cut(batch: Batch, newest: IncidentRow | None, rows: Sequence[AlertRow]) -> bool:
+    """Whether the newest incident alone told where the alerts of one key belong; if not, nothing has been changed."""
+    ending = sorted((row for row in rows if not row.new), key=lambda row: (row.end is None, row.end and row.end.at))
+    starting = sorted((row for row in rows if row.new), key=lambda row: (row.started_at, row.series))
+    course = newest.course if newest else None
+    for row in ending:
+        before = row.before[0] if row.before else None
+        if newest is None or course is None or row.incident_id != newest.id or row.end is None:
+            return False
+        course = lifecycle.ended(course, row.as_law(before), row.end)
+        if course is None:
+            return False
+    steps: list[tuple[AlertRow, bool, Course]] = []
+    for row in starting:
+        alert = row.as_law(row.end)
+        match lifecycle.place(course, alert):
+            case Place.UNCLEAR:
+                return False
+            case Place.OPENS:
+                course = lifecycle.opened(alert)
+                steps.append((row, True, course))
+            case Place.JOINS:
+                assert course is not None, "an alert joins something"
+                course = lifecycle.joined(course, alert)
+                steps.append((row, False, course))
+    _take_short_cut(batch, newest, ending, steps)
+    return True
+
+
+def _take_short_cut(
+    batch: Batch, newest: IncidentRow | None, ending: Sequence[AlertRow], steps: Sequence[tuple[AlertRow, bool, Course]]
+) -> None:
+    incident = newest
+    if incident is not None and ending:
+        course: Course | None = incident.course
+        for row in ending:
+            assert course is not None, "was proven step by step"
+            assert row.end is not None, "an ending alert has an end"
+            course = lifecycle.ended(course, row.as_law(row.before[0] if row.before else None), row.end)
+        assert course is not None, "was proven step by step"
+        _move(batch, incident, course)
+        _verdict_of_changes(batch, incident, ending, Verdict.RESOLVED)
+    for row, opens, course_after in steps:
+        if opens or incident is None:
+            incident = _new_incident(batch, row, course_after)
+            row.incident_id = incident.id
+            batch.tell(incident.id, row.started_at, "opened")
+            _verdict_of_changes(batch, incident, [row], Verdict.OPENED)
+            if course_after.ended_at is not None:
+                batch.tell(incident.id, course_after.ended_at, "resolved")
+            continue
+        reopens = incident.course.ended_at is not None and course_after.ended_at is None
+        row.incident_id = incident.id
+        _take_in(incident, row)
+        _move(batch, incident, course_after)
+        _verdict_of_changes(batch, incident, [row], Verdict.REOPENED if reopens else Verdict.JOINED)
+
+
+def _new_incident(batch: Batch, row: AlertRow, course: Course) -> IncidentRow:
+    incoming = row.incoming
+    assert incoming is not None, "a new incident begins with a new alert, or is torn off a known one"
+    labels = dict(incoming.signal.labels)
+    decision = incoming.decision
+    incident = IncidentRow(
+        id=uuid4(),
+        number=None,
+        key_id=row.key_id,
+        key=decision.key,
+        rule=decision.rule,
+        title=title_of(incoming.signal, decision.service),
+        service=decision.service,
+        alert_class=str(incoming.signal.alert_class),
+        labels=labels,
+        source_ids={row.source_id},
+        course=course,
+        new=True,
+        dirty=True,
+    )
+    batch.incidents[incident.id] = incident
+    return incident
+
+
+def title_of(signal: Signal, service: str) -> str:
+    """What a person reads first: the name of the alert, and its summary if it says more."""
+    name = signal.labels.get("rulename") or signal.labels.get("alertname") or service
+    summary = signal.annotations.get("summary") or signal.annotations.get("title") or ""
+    return f"{name}: {summary}"[:300] if summary and summary != name else name[:300]
+
+
+def _take_in(incident: IncidentRow, row: AlertRow) -> None:
+    labels = row.labels or {}
+    if any(labels.get(name) != value for name, value in incident.labels.items()):
+        incident.labels = {name: value for name, value in incident.labels.items() if labels.get(name) == value}
+    incident.source_ids.add(row.source_id)
+
+
+def _move(batch: Batch, incident: IncidentRow, course: Course) -> None:
+    """Gives an incident its new course, and tells its timeline what that means."""
+    before = incident.course
+    incident.course = course
+    incident.dirty = True
+    if course.open_alerts and before.ended_at is not None:
+        batch.tell(incident.id, course.island_at, "reopened")
+    if course.ended_at is not None and course.ended_at != before.ended_at:
+        batch.tell(incident.id, course.ended_at, "resolved", {"reason": str(course.end_reason)})
+    if incident.settled and (
+        (before.began_at, before.ended_at, before.reopened) != (course.began_at, course.ended_at, course.reopened)
+    ):
+        batch.corrections += 1
+
+
+def _verdict_of_changes(batch: Batch, incident: IncidentRow, rows: Sequence[AlertRow], verdict: Verdict) -> None:
+    """What the signals that changed these alerts did; of an alert's signals the first made it, later ones ended it."""
+    for row in rows:
+        for place, index in enumerate(row.caused):
+            if incident.settled:
+                batch.verdicts[index] = Verdict.LATE
+            elif place == 0 or not row.new:
+                batch.verdicts[index] = verdict
+
+
+# — by the law, for keys where the newest incident could not tell —
+
+
+async def _by_law(tx: AsyncConnection, batch: Batch, by_key: Mapping[UUID, Sequence[AlertRow]]) -> None:
+    since, until = [], []
+    for rows in by_key.values():
+        since.append(min(row.started_at for row in rows))
+        reaches = [_reach(row, end) for row in rows for end in (row.end, *(row.before or (row.end,)))]
+        until.append(None if None in reaches else max(reach for reach in reaches if reach))
+    known: dict[UUID, list[IncidentRow]] = defaultdict(list)
+    for found in await tx.execute(_CHAINS, {"keys": list(by_key), "since": since, "until": until}):
+        incident = _incident_row(found)
+        batch.incidents[incident.id] = incident
+        known[incident.key_id].append(incident)
+    ids = [incident.id for incidents in known.values() for incident in incidents]
+    alerts: dict[UUID, dict[tuple[UUID, datetime], AlertRow]] = defaultdict(dict)
+    for found in await tx.execute(_ALERTS_OF, {"ids": ids}):
+        row = _alert_row(found)
+        row = batch.rows.setdefault((row.series, row.started_at), row)
+        row.labels = found.labels if row.labels is None else row.labels
+        alerts[row.key_id][row.series, row.started_at] = row
+    for key, rows in by_key.items():
+        for row in rows:
+            alerts[key][row.series, row.started_at] = row
+        _recompute(batch, known[key], list(alerts[key].values()), rows)
+
+
+def _reach(row: AlertRow, end: End | None) -> datetime | None:
+    return end.at + row.window if end else None
+
+
+def _recompute(
+    batch: Batch, known: Sequence[IncidentRow], rows: Sequence[AlertRow], changed: Sequence[AlertRow]
+) -> None:
+    """The law on the chains of one key: moves alerts, courses and ids."""
+    by_id = {(row.series, row.started_at): row for row in rows}
+    groups = lifecycle.incidents_of(row.as_law(row.end) for row in rows)
+    was_in = {place: row.incident_id for place, row in by_id.items() if row.incident_id is not None}
+    age = {incident.id: incident.number or 0 for incident in known}
+    places = [[(alert.series, alert.started_at) for alert in group] for group in groups]
+    heirs = lifecycle.succession(places, was_in, age)
+    touched = {(row.series, row.started_at) for row in changed}
+    kept: list[IncidentRow] = []
+    for group, members, heir in zip(groups, places, heirs.heirs, strict=True):
+        course = lifecycle.course_of(group)
+        member_rows = [by_id[member] for member in members]
+        # Whatever happens to counted history is counted as a correction, never counted again.
+        settled = any(batch.incidents[was_in[m]].settled for m in members if m in was_in)
+        if heir is not None:
+            incident = batch.incidents[heir]
+            before = incident.course
+            if course != before:
+                _move(batch, incident, course)
+        elif any(member in was_in for member in members):
+            origin = batch.incidents[next(was_in[member] for member in members if member in was_in)]
+            incident = _torn_off(batch, origin, course)
+            batch.torn[origin.id].append(incident)
+            batch.tell(origin.id, course.began_at, "split", {"into": str(incident.id)})
+            batch.tell(incident.id, course.began_at, "split", {"from": str(origin.id)})
+            batch.corrections += settled
+        else:
+            incident = _new_incident(batch, member_rows[0], course)
+            batch.tell(incident.id, course.began_at, "opened")
+            if course.ended_at is not None:
+                batch.tell(incident.id, course.ended_at, "resolved", {"reason": str(course.end_reason)})
+        incident.settled = settled
+        incident.dirty = True
+        incident.still_firing = any(
+            row.manual_end_at and row.real_end is None and row.repeats and not row.new for row in member_rows
+        ) or (incident.still_firing and any(row.manual_end_at and row.real_end is None for row in member_rows))
+        first, *rest = member_rows
+        incident.labels = dict(first.labels or {})
+        incident.source_ids = {first.source_id}
+        for row in rest:
+            _take_in(incident, row)
+        verdict = _verdict_by_law(batch, incident, heir, members, was_in, kept, heirs)
+        _verdict_of_changes(batch, incident, [by_id[m] for m in members if m in touched], verdict)
+        for row in member_rows:
+            row.incident_id = incident.id
+        kept.append(incident)
+    for loser, index in heirs.merged.items():
+        winner = kept[index]
+        batch.merged[loser] = winner.id
+        batch.tell(winner.id, winner.course.began_at, "merged", {"from": str(loser)})
+        batch.corrections += batch.incidents[loser].settled
+
+
+def _verdict_by_law(
+    batch: Batch,
+    incident: IncidentRow,
+    heir: UUID | None,
+    members: Sequence[tuple[UUID, datetime]],
+    was_in: Mapping[tuple[UUID, datetime], UUID],
+    kept: Sequence[IncidentRow],
+    heirs: lifecycle.Succession,
+) -> Verdict:
+    if len(kept) in heirs.merged.values():
+        return Verdict.MERGED
+    came_from = {was_in[member] for member in members if member in was_in}
+    parts_elsewhere = any(incident.id in came_from or came_from & {k.id} for k in kept)
+    if (heir is None and came_from) or parts_elsewhere:
+        return Verdict.SPLIT
+    if heir is None:
+        return Verdict.OPENED
+    ends_only = all(not batch.rows[m].new for m in members if m in batch.rows and batch.rows[m].caused)
+    if ends_only:
+        return Verdict.RESOLVED
+    told = {kind for told_of, _at, kind, _detail in batch.timeline if told_of == incident.id}
+    return Verdict.REOPENED if "reopened" in told else Verdict.JOINED
+
+
+def _torn_off(batch: Batch, origin: IncidentRow, course: Course) -> IncidentRow:
+    incident = IncidentRow(
+        id=uuid4(),
+        number=None,
+        key_id=origin.key_id,
+        key=origin.key,
+        rule=origin.rule,
+        title=origin.title,
+        service=origin.service,
+        alert_class=origin.alert_class,
+        labels=dict(origin.labels),
+        source_ids=set(origin.source_ids),
+        course=course,
+        new=True,
+        dirty=True,
+    )
+    batch.incidents[incident.id] = incident
+    return incident
+
+
+# — what people change —
+
+
+async def read_open_alerts(tx: AsyncConnection, batch: Batch, incident_id: UUID) -> list[AlertRow]:
+    """The alerts of an incident that have not ended. Its key is locked."""
+    return [row for row in await _read_alerts_of(tx, batch, incident_id) if row.end is None]
+
+
+async def derive_without_manual_ends(tx: AsyncConnection, batch: Batch, incident_id: UUID) -> list[AlertRow]:
+    """Takes back the ends that people gave the alerts of an incident; returns those whose end has changed by that."""
+    ended_by_hand = [row for row in await _read_alerts_of(tx, batch, incident_id) if row.manual_end_at is not None]
+    if not ended_by_hand:
+        return []
+    first_at: dict[UUID, datetime] = {}
+    for row in ended_by_hand:
+        first_at[row.series] = min(first_at.get(row.series, row.started_at), row.started_at)
+        row.manual_end_at = None
+    wanted = {"series": list(first_at), "first_at": list(first_at.values())}
+    rows: dict[UUID, list[AlertRow]] = defaultdict(list)
+    for found in await tx.execute(_SERIES, wanted):
+        row = _alert_row(found)
+        rows[row.series].append(batch.rows.setdefault((row.series, row.started_at), row))
+    loose: dict[UUID, list[End]] = defaultdict(list)
+    for series, ended_at, reason in await tx.execute(_LOOSE_ENDS, wanted):
+        loose[series].append(End(ended_at, EndReason(reason)))
+    for series, episodes in rows.items():
+        _derive(episodes, {row.started_at: row.real_end for row in episodes}, loose[series])
+    return [row for row in ended_by_hand if row.before is not None]
+
+
+async def _read_alerts_of(tx: AsyncConnection, batch: Batch, incident_id: UUID) -> list[AlertRow]:
+    rows = []
+    for found in await tx.execute(_ALERTS_OF, {"ids": [incident_id]}):
+        row = _alert_row(found)
+        row.labels = found.labels
+        rows.append(batch.rows.setdefault((row.series, row.started_at), row))
+    return rows
+
+
+# — reading —
+
+
+async def _read_shown_incidents(tx: AsyncConnection, batch: Batch) -> None:
+    """The incidents of alerts that were only repeated: the answer names them."""
+    ids = {row.incident_id for row in batch.shown.values()} - batch.incidents.keys() - {None}
+    if ids:
+        for found in await tx.execute(_INCIDENTS, {"ids": list(ids)}):
+            incident = _incident_row(found)
+            batch.incidents[incident.id] = incident
+
+
+def _note_still_firing(batch: Batch) -> None:
+    """A repeat of an alert that a person has ended reopens nothing, but the incident says so."""
+    for row in batch.shown.values():
+        if row.manual_end_at and row.real_end is None and row.repeats and row.incident_id:
+            incident = batch.incidents[row.incident_id]
+            incident.dirty |= not incident.still_firing
+            incident.still_firing = True
+
+
+def _alert_row(found: Row[tuple[object, ...]]) -> AlertRow:
+    row = AlertRow(
+        series=found.series,
+        started_at=found.started_at,
+        source_id=found.source_id,
+        key_id=found.key_id,
+        incident_id=found.incident_id,
+        window=timedelta(seconds=found.window_seconds),
+        max_span=timedelta(seconds=found.max_span_seconds),
+        severity=found.severity,
+        real_end=End(found.real_end_at, EndReason(found.real_end_reason)) if found.real_end_at else None,
+        manual_end_at=found.manual_end_at,
+        end=End(found.ended_at, EndReason(found.end_reason)) if found.ended_at else None,
+        last_seen_at=found.last_seen_at,
+    )
+    row.stored = row.changeable()
+    return row
+
+
+def _incident_row(found: Row[tuple[object, ...]]) -> IncidentRow:
+    return IncidentRow(
+        id=found.id,
+        number=found.number,
+        key_id=found.key_id,
+        key=found.key,
+        rule=found.rule,
+        title=found.title,
+        service=found.service,
+        alert_class=found.alert_class,
+        labels=found.labels,
+        source_ids=set(found.source_ids),
+        course=Course(
+            began_at=found.began_at,
+            last_start_at=found.last_start_at,
+            island_at=found.island_at,
+            first_ended_at=found.first_ended_at,
+            last_end=End(found.last_end_at, EndReason(found.end_reason)) if found.last_end_at else None,
+            reach_at=found.reach_at,
+            reopened=found.reopened,
+            alerts=found.alerts,
+            open_alerts=found.open_alerts,
+            severity=found.severity,
+        ),
+        still_firing=found.still_firing,
+        settled=found.settled_at is not None,
+        declared=found.declared,
+    )
+
+
+_ALERT_COLUMNS = """alert.series, alert.started_at, alert.source_id, alert.key_id, alert.incident_id,
+    alert.window_seconds, alert.max_span_seconds, alert.severity, alert.real_end_at, alert.real_end_reason,
+    alert.manual_end_at, alert.ended_at, alert.end_reason, alert.last_seen_at"""
+
+# The alerts of each series from the first signal on, and the one before it.
+_SERIES = text(f"""
+    SELECT found.*
+      FROM unnest(CAST(:series AS uuid[]), CAST(:first_at AS timestamptz[])) AS wanted (series, first_at)
+     CROSS JOIN LATERAL (
+           (SELECT {_ALERT_COLUMNS}
+              FROM alert
+             WHERE alert.series = wanted.series
+               AND alert.started_at < wanted.first_at
+             ORDER BY alert.started_at DESC
+             LIMIT 1)
+            UNION ALL
+            SELECT {_ALERT_COLUMNS}
+              FROM alert
+             WHERE alert.series = wanted.series
+               AND alert.started_at >= wanted.first_at
+           ) AS found
+     ORDER BY found.series, found.started_at
+""")  # noqa: S608
+
+_LOOSE_ENDS = text("""
+    SELECT loose_end.series, loose_end.ended_at, loose_end.end_reason
+      FROM unnest(CAST(:series AS uuid[]), CAST(:first_at AS timestamptz[])) AS wanted (series, first_at)
+      JOIN loose_end
+        ON loose_end.series = wanted.series
+       AND loose_end.ended_at >= coalesce(
+           (SELECT max(alert.started_at)
+              FROM alert
+             WHERE alert.series = wanted.series
+               AND alert.started_at < wanted.first_at),
+           '-infinity')
+""")
+
+_INCIDENT_COLUMNS = """incident.id, incident.number, incident.key_id, incident.key, incident.rule, incident.title,
+    incident.service, incident.alert_class, incident.labels, incident.source_ids, incident.began_at,
+    incident.last_start_at, incident.island_at, incident.first_ended_at, incident.last_end_at, incident.end_reason,
+    incident.reach_at, incident.reopened, incident.alerts, incident.open_alerts, incident.severity,
+    incident.still_firing, incident.settled_at, incident.declared"""
+
+_NEWEST = text(f"""
+    SELECT newest.*
+      FROM unnest(CAST(:keys AS uuid[])) AS wanted (key_id)
+     CROSS JOIN LATERAL (
+           SELECT {_INCIDENT_COLUMNS}
+             FROM incident
+            WHERE incident.key_id = wanted.key_id
+              AND incident.merged_into IS NULL
+            ORDER BY incident.began_at DESC
+            LIMIT 1
+           ) AS newest
+""")  # noqa: S608
+
+_INCIDENTS = text(f"""
+    SELECT {_INCIDENT_COLUMNS}
+      FROM incident
+     WHERE incident.id = ANY(CAST(:ids AS uuid[]))
+""")  # noqa: S608
+
+# The chains of incidents, each within reach of the one before, that the time from `since` to `until` touches. Whole
+# chains, because `max_span` cuts a chain from its beginning.
+_CHAINS = text(f"""
+    WITH wanted AS (
+        SELECT *
+          FROM unnest(CAST(:keys AS uuid[]), CAST(:since AS timestamptz[]), CAST(:until AS timestamptz[]))
+            AS wanted (key_id, since, until)
+    ), span AS (
+        SELECT incident.id, incident.key_id, incident.began_at,
+               CASE WHEN incident.ended_at IS NULL THEN 'infinity' ELSE incident.reach_at END AS reach_at
+          FROM incident
+          JOIN wanted USING (key_id)
+         WHERE incident.merged_into IS NULL
+    ), link AS (
+        SELECT span.*,
+               span.began_at > max(span.reach_at) OVER (
+                   PARTITION BY key_id ORDER BY began_at ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+               ) AS apart
+          FROM span
+    ), chain AS (
+        SELECT link.*, count(*) FILTER (WHERE apart) OVER (PARTITION BY key_id ORDER BY began_at) AS number
+          FROM link
+    ), touched AS (
+        SELECT chain.key_id, chain.number
+          FROM chain
+          JOIN wanted USING (key_id)
+         WHERE chain.began_at <= coalesce(wanted.until, 'infinity')
+           AND chain.reach_at >= wanted.since
+         GROUP BY chain.key_id, chain.number
+    )
+    SELECT {_INCIDENT_COLUMNS}
+      FROM touched
+      JOIN chain USING (key_id, number)
+      JOIN incident USING (id)
+     ORDER BY incident.key_id, incident.began_at
+""")  # noqa: S608
+
+_ALERTS_OF = text(f"""
+    SELECT {_ALERT_COLUMNS}, alert.labels
+      FROM incident
+      JOIN alert
+        ON alert.key_id = incident.key_id
+       AND alert.started_at BETWEEN incident.began_at AND incident.last_start_at
+       AND alert.incident_id = incident.id
+     WHERE incident.id = ANY(CAST(:ids AS uuid[]))
+""")  # noqa: S608
+
+
+# — writing —
+
+_json = msgspec.json.Encoder()
+
+
+async def write(tx: AsyncConnection, batch: Batch) -> None:
+    """Everything that has changed; at most one statement a table and kind of change. Raises Raced."""
+    incidents = [one for one in batch.incidents.values() if one.dirty and one.id not in batch.merged]
+    alerts = list(batch.rows.values())
+    now = {"now": batch.now}
+    if new := [_incident_values(incident, batch.now) for incident in incidents if incident.new]:
+        services = sorted({str(values["service"]) for values in new})
+        await tx.execute(_ADD_SERVICES, {"names": services, **now})
+        for found in await tx.execute(_ADD_INCIDENTS, {"rows": _rows(new), **now}):
+            batch.incidents[found.id].number = found.number
+    if old := [_incident_values(incident, batch.now) for incident in incidents if not incident.new]:
+        await tx.execute(_CHANGE_INCIDENTS, {"rows": _rows(old), **now})
+    if new_alerts := [_new_alert_values(row) for row in alerts if row.incoming is not None]:
+        added = await tx.execute(_ADD_ALERTS, {"rows": _rows(new_alerts)})
+        if added.rowcount != len(new_alerts):
+            raise Raced
+    if old_alerts := [_alert_values(row) for row in alerts if not row.new and row.dirty]:
+        await tx.execute(_CHANGE_ALERTS, {"rows": _rows(old_alerts)})
+    if batch.loose_ends:
+        ends = [{"series": series, "ended_at": end.at, "end_reason": end.reason} for series, end in batch.loose_ends]
+        await tx.execute(_ADD_LOOSE_ENDS, {"rows": _rows(ends)})
+    if batch.merged or batch.torn:
+        await _move_facts(tx, batch)
+    if batch.timeline:
+        entries = [
+            {"incident_id": batch.merged.get(incident, incident), "at": at, "kind": kind, "detail": detail}
+            for incident, at, kind, detail in batch.timeline
+        ]
+        await tx.execute(_ADD_TIMELINE, {"rows": _rows(entries), **now})
+    if batch.corrections:
+        await count(tx, [("history_corrections", "", "", batch.corrections)])
+
+
+async def count(tx: AsyncConnection, counts: Iterable[tuple[str, str, str, float]]) -> None:
+    """Adds to the tallies: (name, source, label, how many). Last in a transaction: the rows are hot."""
+    rows = [
+        {"name": name, "source": source, "label": label, "value": value}
+        for name, source, label, value in sorted(counts)
+    ]
+    if rows:
+        await tx.execute(_COUNT, {"rows": _rows(rows), "shard": os.getpid() % 16})
+
+
+def _rows(rows: Sequence[object]) -> str:
+    return _json.encode(rows).decode()
+
+
+def _incident_values(incident: IncidentRow, now: datetime) -> dict[str, object]:
+    course = incident.course
+    return {
+        "id": incident.id,
+        "key_id": incident.key_id,
+        "key": incident.key,
+        "rule": incident.rule,
+        "title": incident.title,
+        "service": incident.service,
+        "severity": course.severity,
+        "alert_class": incident.alert_class,
+        "labels": incident.labels,
+        "source_ids": sorted(incident.source_ids),
+        "began_at": course.began_at,
+        "ended_at": course.ended_at,
+        "first_ended_at": course.first_ended_at,
+        "last_end_at": course.last_end.at if course.last_end else None,
+        "last_start_at": course.last_start_at,
+        "island_at": course.island_at,
+        "reach_at": course.reach_at,
+        "reopened": course.reopened,
+        "alerts": course.alerts,
+        "open_alerts": course.open_alerts,
+        "end_reason": course.last_end.reason if course.last_end else None,
+        "still_firing": incident.still_firing,
+        "settled_at": now if incident.settled else None,
+        "declared": incident.declared,
+    }
+
+
+def _new_alert_values(row: AlertRow) -> dict[str, object]:
+    incoming = row.incoming
+    assert incoming is not None, "only new rows are inserted"
+    signal = incoming.signal
+    return _alert_values(row) | {
+        "source_id": row.source_id,
+        "fingerprint": signal.fingerprint,
+        "key_id": row.key_id,
+        "window_seconds": int(row.window.total_seconds()),
+        "max_span_seconds": int(row.max_span.total_seconds()),
+        "severity": row.severity,
+        "alert_class": signal.alert_class,
+        "labels": dict(signal.labels),
+        "annotations": dict(signal.annotations),
+        "link": signal.link,
+        "flags": signal.flags,
+        "first_seen_at": incoming.received_at,
+    }
+
+
+def _alert_values(row: AlertRow) -> dict[str, object]:
+    return {
+        "series": row.series,
+        "started_at": row.started_at,
+        "incident_id": row.incident_id,
+        "real_end_at": row.real_end.at if row.real_end else None,
+        "real_end_reason": row.real_end.reason if row.real_end else None,
+        "manual_end_at": row.manual_end_at,
+        "ended_at": row.end.at if row.end else None,
+        "end_reason": row.end.reason if row.end else None,
+        "repeats": row.repeats,
+        "last_seen_at": row.last_seen_at,
+    }
+
+
+_INCIDENT_TYPES = """id uuid, key_id uuid, key text, rule text, title text, service text, severity smallint,
+    alert_class text, labels jsonb, source_ids integer[], began_at timestamptz, ended_at timestamptz,
+    first_ended_at timestamptz, last_end_at timestamptz, last_start_at timestamptz, island_at timestamptz,
+    reach_at timestamptz, reopened integer, alerts integer, open_alerts integer, end_reason text, still_firing boolean,
+    settled_at timestamptz, declared boolean"""
+_INCIDENT_NAMES = ", ".join(part.split()[0] for part in _INCIDENT_TYPES.split(","))
+
+_ADD_SERVICES = text("""
+    INSERT INTO service (name, first_seen_at, updated_at)
+    SELECT name, :now, :now
+      FROM unnest(CAST(:names AS text[])) AS name
+        ON CONFLICT DO NOTHING
+""")
+
+_ADD_INCIDENTS = text(f"""
+    INSERT INTO incident ({_INCIDENT_NAMES}, version, created_at, updated_at)
+    SELECT {_INCIDENT_NAMES}, 1, :now, :now
+      FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS new ({_INCIDENT_TYPES})
+     ORDER BY began_at, id
+    RETURNING id, number
+""")  # noqa: S608
+
+_CHANGE_INCIDENTS = text(f"""
+    UPDATE incident
+       SET labels = changed.labels,
+           source_ids = changed.source_ids,
+           severity = changed.severity,
+           began_at = changed.began_at,
+           ended_at = changed.ended_at,
+           first_ended_at = changed.first_ended_at,
+           last_end_at = changed.last_end_at,
+           last_start_at = changed.last_start_at,
+           island_at = changed.island_at,
+           reach_at = changed.reach_at,
+           reopened = changed.reopened,
+           alerts = changed.alerts,
+           open_alerts = changed.open_alerts,
+           end_reason = changed.end_reason,
+           still_firing = changed.still_firing,
+           settled_at = coalesce(incident.settled_at, changed.settled_at),
+           version = incident.version + 1,
+           updated_at = :now
+      FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS changed ({_INCIDENT_TYPES})
+     WHERE incident.id = changed.id
+""")
+
+_ALERT_TYPES = """series uuid, started_at timestamptz, incident_id uuid, real_end_at timestamptz, real_end_reason text,
+    manual_end_at timestamptz, ended_at timestamptz, end_reason text, repeats integer, last_seen_at timestamptz"""
+_NEW_ALERT_TYPES = f"""{_ALERT_TYPES}, source_id integer, fingerprint text, key_id uuid, window_seconds integer,
+    max_span_seconds integer, severity smallint, alert_class text, labels json, annotations json, link text,
+    flags text[], first_seen_at timestamptz"""
+_NEW_ALERT_NAMES = ", ".join(part.split()[0] for part in _NEW_ALERT_TYPES.split(","))
+
+_ADD_ALERTS = text(f"""
+    INSERT INTO alert ({_NEW_ALERT_NAMES})
+    SELECT {_NEW_ALERT_NAMES}
+      FROM json_to_recordset(CAST(:rows AS json)) AS new ({_NEW_ALERT_TYPES})
+        ON CONFLICT (series, started_at) DO NOTHING
+""")  # noqa: S608
+
+_CHANGE_ALERTS = text(f"""
+    UPDATE alert
+       SET incident_id = changed.incident_id,
+           real_end_at = changed.real_end_at,
+           real_end_reason = changed.real_end_reason,
+           manual_end_at = changed.manual_end_at,
+           ended_at = changed.ended_at,
+           end_reason = changed.end_reason,
+           repeats = alert.repeats + changed.repeats,
+           last_seen_at = changed.last_seen_at
+      FROM json_to_recordset(CAST(:rows AS json)) AS changed ({_ALERT_TYPES})
+     WHERE alert.series = changed.series
+       AND alert.started_at = changed.started_at
+""")
+
+_ADD_LOOSE_ENDS = text("""
+    INSERT INTO loose_end (series, ended_at, end_reason)
+    SELECT series, ended_at, end_reason
+      FROM json_to_recordset(CAST(:rows AS json)) AS new (series uuid, ended_at timestamptz, end_reason text)
+        ON CONFLICT DO NOTHING
+""")
+
+_ADD_TIMELINE = text("""
+    INSERT INTO timeline (incident_id, at, recorded_at, kind, detail)
+    SELECT incident_id, at, :now, kind, detail
+      FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS new (incident_id uuid, at timestamptz, kind text, detail jsonb)
+""")
+
+_COUNT = text("""
+    INSERT INTO tally (name, source, label, shard, value)
+    SELECT name, source, label, :shard, value
+      FROM json_to_recordset(CAST(:rows AS json)) AS new (name text, source text, label text, value double precision)
+        ON CONFLICT (name, source, label, shard)
+        DO UPDATE SET value = CASE WHEN tally.name = 'last_delivery' THEN greatest(tally.value, excluded.value)
+                                   ELSE tally.value + excluded.value END
+""")
+
+
+# — people's facts, when incidents are joined or torn apart —
+
+
+async def _move_facts(tx: AsyncConnection, batch: Batch) -> None:
+    """After a merge all facts are the winner's; after a split each stays with the part whose time holds it."""
+    merged = [{"loser": loser, "winner": winner} for loser, winner in batch.merged.items()]
+    if merged:
+        await tx.execute(_MERGE_FACTS, {"rows": _rows(merged)})
+        await tx.execute(_MERGE_INCIDENTS, {"rows": _rows(merged), "now": batch.now})
+    if batch.torn:
+        parts = [
+            {"origin": origin, "part": part.id, "began_at": part.course.began_at}
+            for origin, torn in batch.torn.items()
+            for part in torn
+        ]
+        await tx.execute(_SPLIT_FACTS, {"rows": _rows(parts)})
+    survivors = set(batch.merged.values()) | set(batch.torn) | {p.id for torn in batch.torn.values() for p in torn}
+    await tx.execute(_DERIVE_FACTS, {"ids": list(survivors - batch.merged.keys())})
+
+
+_MERGE_FACTS = text("""
+    UPDATE timeline
+       SET incident_id = merged.winner
+      FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS merged (loser uuid, winner uuid)
+     WHERE timeline.incident_id = merged.loser
+""")
+
+# What a person stated of the winner stands; where they said nothing, what they stated of the loser does.
+_MERGE_INCIDENTS = text("""
+    WITH merged AS (
+        SELECT *
+          FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS merged (loser uuid, winner uuid)
+    ), stated AS (
+        SELECT merged.winner,
+               (array_agg(title_stated ORDER BY number) FILTER (WHERE title_stated IS NOT NULL))[1] AS title_stated,
+               (array_agg(service_stated ORDER BY number) FILTER (WHERE service_stated IS NOT NULL))[1]
+                   AS service_stated,
+               min(severity_stated) AS severity_stated,
+               max(impact_stated) AS impact_stated,
+               min(impact_started_at) AS impact_started_at,
+               bool_or(declared) AS declared
+          FROM merged
+          JOIN incident ON incident.id = merged.loser
+         GROUP BY merged.winner
+    ), gone AS (
+        UPDATE incident
+           SET merged_into = merged.winner,
+               version = version + 1,
+               updated_at = :now
+          FROM merged
+         WHERE incident.id = merged.loser
+            OR incident.merged_into = merged.loser
+    )
+    UPDATE incident
+       SET title_stated = coalesce(incident.title_stated, stated.title_stated),
+           service_stated = coalesce(incident.service_stated, stated.service_stated),
+           severity_stated = coalesce(incident.severity_stated, stated.severity_stated),
+           impact_stated = coalesce(incident.impact_stated, stated.impact_stated),
+           impact_started_at = least(incident.impact_started_at, stated.impact_started_at),
+           declared = incident.declared OR stated.declared
+      FROM stated
+     WHERE incident.id = stated.winner
+""")
+
+_SPLIT_FACTS = text("""
+    WITH part AS (
+        SELECT *
+          FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS part (origin uuid, part uuid, began_at timestamptz)
+    )
+    UPDATE timeline
+       SET incident_id = (SELECT part.part
+                            FROM part
+                           WHERE part.origin = timeline.incident_id
+                             AND part.began_at <= timeline.at
+                           ORDER BY part.began_at DESC
+                           LIMIT 1)
+     WHERE timeline.incident_id IN (SELECT origin FROM part)
+       AND timeline.at >= (SELECT min(part.began_at) FROM part WHERE part.origin = timeline.incident_id)
+""")
+
+# The first acknowledgement counts; of a milestone told twice the last word does.
+_DERIVE_FACTS = text("""
+    UPDATE incident
+       SET acknowledged_at = fact.acknowledged_at,
+           acknowledged_by = fact.acknowledged_by,
+           identified_at = fact.identified_at,
+           mitigated_at = fact.mitigated_at
+      FROM (SELECT wanted.id,
+                   min(timeline.at) FILTER (WHERE kind = 'acknowledged') AS acknowledged_at,
+                   (array_agg(timeline.by ORDER BY timeline.at, timeline.id)
+                       FILTER (WHERE kind = 'acknowledged'))[1] AS acknowledged_by,
+                   (array_agg(timeline.at ORDER BY timeline.id DESC)
+                       FILTER (WHERE kind = 'identified'))[1] AS identified_at,
+                   (array_agg(timeline.at ORDER BY timeline.id DESC)
+                       FILTER (WHERE kind = 'mitigated'))[1] AS mitigated_at
+              FROM unnest(CAST(:ids AS uuid[])) AS wanted (id)
+              LEFT JOIN timeline
+                ON timeline.incident_id = wanted.id
+               AND timeline.kind IN ('acknowledged', 'identified', 'mitigated')
+             GROUP BY wanted.id) AS fact
+     WHERE incident.id = fact.id
+""")

@@ -1,0 +1,100 @@
+"""The composition root: settings in, an application out."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app import access, db, telemetry, web
+from app.incidents import api as incidents_api
+try:  # TODO until metrics lands
+    from app.metrics import api as metrics_api
+    from app.metrics import store as metrics_store
+except ImportError:
+    metrics_api = metrics_store = None
+from app.rules import api as rules_api
+from app.rules import store as rules_store
+from app.services import api as services_api
+from app.settings import Settings
+from app.webhooks import api as webhooks_api
+from app.webhooks.intake import Intake
+
+log = logging.getLogger("aftermath")
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application; it serves once `serving` (its lifespan) has begun."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with serving(app, settings):
+            yield
+
+    app = FastAPI(
+        title="Aftermath",
+        version="0.1.0",
+        summary="The math after the outage: alerts become incidents, incidents become honest numbers.",
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    for router in (
+        webhooks_api.router,
+        incidents_api.router,
+        services_api.router,
+        rules_api.router,
+        *([metrics_api.router] if metrics_api else []),
+        web.health_router,
+    ):
+        app.include_router(router)
+    web.install_problems(app)
+    web.describe(app)
+    telemetry.install(app)
+    return app
+
+
+@asynccontextmanager
+async def serving(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
+    """Connections, the intake and the background work, for as long as the block runs."""
+    assert settings.database_url is not None, "the command line starts the built-in PostgreSQL and passes its address"
+    engine = db.connect(settings.database_url.get_secret_value())
+    digest = access.digest_of(settings.admin_token.get_secret_value()) if settings.admin_token else None
+    app.state.context = web.Context(settings, engine, digest)
+    async with Intake(
+        engine, rules_store.rules, batch_alerts=settings.batch_alerts, queue_alerts=settings.queue_alerts
+    ) as intake:
+        app.state.intake = intake
+        settling = asyncio.create_task(_settle_for_ever(engine, settings), name="settle")
+        try:
+            yield
+        finally:
+            settling.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await settling
+    await engine.dispose()
+
+
+async def _settle_for_ever(engine: AsyncEngine, settings: Settings) -> None:
+    while True:
+        await asyncio.sleep(settings.settle_interval_seconds)
+        if metrics_store is None: continue
+        try:
+            async with db.transaction(engine) as tx:
+                await metrics_store.settle(
+                    tx, now=datetime.now(UTC), allowed_lateness=settings.allowed_lateness, weights=settings.impact
+                )
+        except Exception as error:  # noqa: BLE001  the next round tries again; the doors must not notice
+            if not db.is_unreachable(error):
+                log.exception("settling failed")
+
+
+def create_from_environment() -> FastAPI:
+    """What worker processes import: `uvicorn app.main:create_from_environment --factory`."""
+    settings = Settings()
+    telemetry.configure(settings.log_level)
+    return create_app(settings)
+

@@ -1,0 +1,223 @@
+"""One queue, one transaction: all deliveries that wait are applied and committed together.
+
+A delivery is answered after the commit that holds it, with its own verdicts. While one batch is in the database the
+next gathers, so that the number of commits stays small whatever the load.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app import db
+from app.errors import Overloaded
+from app.incidents import store as incidents
+from app.incidents.rule import Rule, Rules
+from app.incidents.signal import Signal, Verdict, fingerprint_of
+from app.incidents.store import Incoming, Outcome, Raced
+from app.tables import rule as rule_table
+from app.webhooks import store
+from app.webhooks.source import Reading, Rejected
+
+log = logging.getLogger("aftermath.intake")
+
+LoadRules = Callable[[AsyncConnection], Awaitable[Sequence[Rule]]]
+
+
+@dataclass(slots=True)
+class Delivery:
+    source_id: int
+    source: str
+    received_at: datetime
+    reading: Reading
+    body: bytes
+    id: UUID = field(default_factory=uuid4)
+
+    @property
+    def weight(self) -> int:
+        return len(self.reading.signals) + len(self.reading.rejected) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the sender is told: how many signals, what they did, and the incidents they are about."""
+
+    delivery_id: UUID
+    signals: int
+    verdicts: dict[str, int]
+    incidents: list[str]
+
+
+class Intake:
+    """The queue and its one flusher. `async with Intake(…) as intake:`; leaving drains what waits."""
+
+    def __init__(self, engine: AsyncEngine, load_rules: LoadRules, *, batch_alerts: int, queue_alerts: int) -> None:
+        self._engine = engine
+        self._load_rules = load_rules
+        self._batch_alerts = batch_alerts
+        self._queue_alerts = queue_alerts
+        self._waiting: deque[tuple[Delivery, asyncio.Future[Receipt]]] = deque()
+        self._weight = 0
+        self._work = asyncio.Event()
+        self._closing = False
+        self._flusher: asyncio.Task[None] | None = None
+        self._rules: tuple[tuple[object, ...], Rules] | None = None
+
+    async def __aenter__(self) -> "Intake":
+        self._flusher = asyncio.create_task(self._flush_for_ever(), name="intake")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._closing = True
+        self._work.set()
+        if self._flusher:
+            await self._flusher
+
+    async def take(self, delivery: Delivery) -> Receipt:
+        """Returns after the commit. Raises Overloaded; then nothing of the delivery has been kept."""
+        if self._closing or self._weight > self._queue_alerts:
+            why = "the service is shutting down" if self._closing else "too many alerts are waiting"
+            raise Overloaded(f"{why}; send again", headers={"Retry-After": "5"})
+        receipt: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        self._waiting.append((delivery, receipt))
+        self._weight += delivery.weight
+        self._work.set()
+        # Shielded: a client that hangs up must not take the batch of its neighbours with it.
+        return await asyncio.shield(receipt)
+
+    async def _flush_for_ever(self) -> None:
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            while self._waiting:
+                await self._flush(self._next_batch())
+            if self._closing:
+                return
+
+    def _next_batch(self) -> list[tuple[Delivery, asyncio.Future[Receipt]]]:
+        batch = [self._waiting.popleft()]
+        weight = batch[0][0].weight
+        while self._waiting and weight + self._waiting[0][0].weight <= self._batch_alerts:
+            batch.append(self._waiting.popleft())
+            weight += batch[-1][0].weight
+        self._weight -= weight
+        return batch
+
+    async def _flush(self, batch: list[tuple[Delivery, asyncio.Future[Receipt]]]) -> None:
+        deliveries = [delivery for delivery, _ in batch]
+        try:
+            receipts = await self._apply(deliveries)
+        except Exception as error:  # noqa: BLE001  whatever it is, the senders must hear of it and the flusher go on
+            if db.is_unreachable(error):
+                log.warning("database unreachable, %d deliveries refused: %s", len(batch), type(error).__name__)
+                overloaded = Overloaded("the database does not answer; send again", headers={"Retry-After": "5"})
+                _refuse(batch, overloaded)
+            elif len(batch) > 1:
+                # Poison in one delivery must not fail its neighbours.
+                log.warning("a batch of %d failed (%s); one by one", len(batch), type(error).__name__)
+                for one in batch:
+                    await self._flush([one])
+            elif not batch[0][0].reading.signals:
+                log.exception("a delivery cannot even be quarantined")
+                _refuse(batch, error)
+            else:
+                log.exception("a delivery cannot be applied and goes to quarantine")
+                (delivery, receipt) = batch[0]
+                whole = Rejected(delivery.body, "cannot_apply", type(error).__name__)
+                delivery.reading = Reading((), (whole,), delivery.reading.truncated)
+                await self._flush([(delivery, receipt)])
+            return
+        for (_, waiting), receipt in zip(batch, receipts, strict=True):
+            if not waiting.done():
+                waiting.set_result(receipt)
+
+    async def _apply(self, deliveries: Sequence[Delivery]) -> list[Receipt]:
+        also_lock: frozenset[UUID] = frozenset()
+        for attempt in range(5):
+            try:
+                async with db.transaction(self._engine) as tx:
+                    return await self.apply(tx, deliveries, also_lock=also_lock)
+            except Raced as raced:
+                also_lock |= raced.keys
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", "") not in {"40001", "40P01"} or attempt == 4:
+                    raise
+        message = "the same alerts keep changing under this batch"
+        raise TimeoutError(message)
+
+    async def apply(
+        self, tx: AsyncConnection, deliveries: Sequence[Delivery], *, also_lock: frozenset[UUID] = frozenset()
+    ) -> list[Receipt]:
+        """All of these deliveries in the caller's transaction. Raises Raced."""
+        now = datetime.now(UTC)
+        rules = await self._current_rules(tx)
+        incoming = [
+            _decided(rules, signal, delivery) for delivery in deliveries for signal in delivery.reading.signals
+        ]
+        outcomes = iter(await incidents.apply(tx, incoming, now=now, also_lock=also_lock))
+        receipts, recorded = [], []
+        for delivery in deliveries:
+            mine = [next(outcomes) for _ in delivery.reading.signals]
+            record = _recorded(delivery, mine)
+            recorded.append(record)
+            numbers = sorted({one.incident for one in mine if one.incident is not None})
+            receipts.append(
+                Receipt(delivery.id, len(mine), dict(record.verdicts), [f"INC-{number}" for number in numbers])
+            )
+        await store.record(tx, recorded)
+        return receipts
+
+    async def _current_rules(self, tx: AsyncConnection) -> Rules:
+        version = (await tx.execute(select(func.count(), func.max(rule_table.c.updated_at)).select_from(rule_table))).one()
+        if self._rules is None or self._rules[0] != tuple(version):
+            self._rules = (tuple(version), Rules(await self._load_rules(tx)))
+        return self._rules[1]
+
+
+def _refuse(batch: Sequence[tuple[Delivery, asyncio.Future[Receipt]]], error: Exception) -> None:
+    for _, waiting in batch:
+        if not waiting.done():
+            waiting.set_exception(error)
+            # The client may have gone: then nobody asks for the exception, and asyncio would complain.
+            with contextlib.suppress(Exception):
+                waiting.exception()
+
+
+def _decided(rules: Rules, signal: Signal, delivery: Delivery) -> Incoming:
+    decision = rules.decide(signal.labels, signal.alert_class)
+    if decision.identity is not signal.labels:
+        signal = _without_ignored(signal, fingerprint_of(decision.identity))
+    return Incoming(signal, delivery.source_id, decision, delivery.received_at)
+
+
+def _without_ignored(signal: Signal, fingerprint: str) -> Signal:
+    from dataclasses import replace
+
+    return replace(signal, fingerprint=fingerprint)
+
+
+def _recorded(delivery: Delivery, outcomes: Sequence[Outcome]) -> store.Recorded:
+    recorded = store.Recorded(
+        delivery.id,
+        delivery.source_id,
+        delivery.source,
+        delivery.received_at,
+        delivery.reading.truncated,
+        delivery.reading.rejected,
+    )
+    for signal, outcome in zip(delivery.reading.signals, outcomes, strict=True):
+        recorded.verdicts[outcome.verdict] += 1
+        event_at = signal.ended_at or signal.started_at
+        if event_at and outcome.verdict not in {Verdict.REPEATED, Verdict.IGNORED}:
+            recorded.lags.append((delivery.received_at - event_at).total_seconds())
+    if delivery.reading.rejected:
+        recorded.verdicts[Verdict.QUARANTINED] += len(delivery.reading.rejected)
+    return recorded

@@ -1,0 +1,232 @@
+"""Deliveries, quarantine, sources and the counts of the feed: the SQL of the doors."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import insert, select, text, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.errors import Conflict, NotFound
+from app.incidents.measures import INGEST_LAG_BOUNDS
+from app.incidents.signal import Verdict
+from app.incidents.store import count
+from app.tables import delivery, quarantine, source
+from app.webhooks.source import Rejected
+
+
+@dataclass(slots=True)
+class Recorded:
+    """One delivery with what its signals did, ready to be written down."""
+
+    id: UUID
+    source_id: int
+    source: str
+    received_at: datetime
+    truncated: int
+    rejected: Sequence[Rejected]
+    verdicts: Counter[str] = field(default_factory=Counter)
+    lags: list[float] = field(default_factory=list)  # seconds from event to arrival, of signals that told news
+
+    @property
+    def outcome(self) -> str:
+        if not self.rejected:
+            return "accepted"
+        return "quarantined" if self.verdicts.total() == self.verdicts[Verdict.QUARANTINED] else "partly_quarantined"
+
+
+async def record(tx: AsyncConnection, deliveries: Sequence[Recorded]) -> None:
+    """Writes deliveries and quarantine, and counts them; four statements at most."""
+    await tx.execute(
+        _ADD_DELIVERIES,
+        {
+            "rows": msgspec.json.encode(
+                [
+                    {
+                        "id": one.id,
+                        "source_id": one.source_id,
+                        "received_at": one.received_at,
+                        "signals": one.verdicts.total(),
+                        "truncated": one.truncated,
+                        "verdicts": dict(one.verdicts),
+                    }
+                    for one in deliveries
+                ]
+            ).decode()
+        },
+    )
+    rejected = [
+        {
+            "source_id": one.source_id,
+            "delivery_id": one.id,
+            "received_at": one.received_at,
+            "reason": rejected.reason,
+            "detail": rejected.detail,
+            "raw": rejected.raw,
+        }
+        for one in deliveries
+        for rejected in one.rejected
+    ]
+    if rejected:
+        await tx.execute(insert(quarantine).values(rejected))
+    await count(tx, [(*what, value) for what, value in _counts(deliveries).items()])
+
+
+def _counts(deliveries: Sequence[Recorded]) -> Mapping[tuple[str, str, str], float]:
+    counts: dict[tuple[str, str, str], float] = Counter()
+    for one in deliveries:
+        counts["deliveries", one.source, one.outcome] += 1
+        latest = ("last_delivery", one.source, "")
+        counts[latest] = max(counts[latest], one.received_at.timestamp())
+        for verdict, number in one.verdicts.items():
+            counts["signals", one.source, verdict] += number
+        for rejected in one.rejected:
+            counts["quarantined", one.source, rejected.reason] += 1
+        if one.truncated:
+            counts["truncated_alerts", one.source, ""] += one.truncated
+        for lag in one.lags:
+            counts["ingest_lag_bucket", one.source, _bound(lag)] += 1
+            counts["ingest_lag_sum", one.source, ""] += lag
+    return counts
+
+
+def _bound(lag: float) -> str:
+    return next((f"{bound:g}" for bound in INGEST_LAG_BOUNDS if lag <= bound), "+Inf")
+
+
+_ADD_DELIVERIES = text("""
+    INSERT INTO delivery (id, source_id, received_at, signals, truncated, verdicts)
+    SELECT id, source_id, received_at, signals, truncated, verdicts
+      FROM json_to_recordset(CAST(:rows AS json)) AS new (
+           id uuid, source_id integer, received_at timestamptz, signals integer, truncated integer, verdicts json)
+""")
+
+
+# — quarantine —
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    id: int
+    source: str
+    kind: str
+    source_id: int
+    delivery_id: UUID
+    received_at: datetime
+    reason: str
+    detail: str
+    raw: bytes
+    replayed_at: datetime | None
+
+
+class QuarantinedNotFound(NotFound):
+    title = "Nothing in quarantine under this id"
+
+
+class AlreadyReplayed(Conflict):
+    title = "Has been replayed"
+
+
+async def quarantined(
+    tx: AsyncConnection, *, waiting: bool, source_name: str | None, before: int | None, limit: int
+) -> list[Quarantined]:
+    """Newest first. `waiting`: only what has not been replayed."""
+    query = _quarantine_query().order_by(quarantine.c.id.desc()).limit(limit)
+    if waiting:
+        query = query.where(quarantine.c.replayed_at.is_(None))
+    if source_name is not None:
+        query = query.where(source.c.name == source_name)
+    if before is not None:
+        query = query.where(quarantine.c.id < before)
+    return [Quarantined(**row._mapping) for row in await tx.execute(query)]
+
+
+async def begin_replay(tx: AsyncConnection, quarantine_id: int) -> Quarantined:
+    """The item, locked against a second replay. Raises QuarantinedNotFound or AlreadyReplayed."""
+    found = (
+        await tx.execute(_quarantine_query().where(quarantine.c.id == quarantine_id).with_for_update(of=quarantine))
+    ).one_or_none()
+    if found is None:
+        message = f"there is no item {quarantine_id} in quarantine; GET /api/v1/quarantine lists them"
+        raise QuarantinedNotFound(message)
+    if found.replayed_at is not None:
+        message = f"item {quarantine_id} was replayed at {found.replayed_at.isoformat()}; nothing is left to do"
+        raise AlreadyReplayed(message)
+    return Quarantined(**found._mapping)
+
+
+async def end_replay(tx: AsyncConnection, quarantine_id: int, *, now: datetime) -> None:
+    await tx.execute(update(quarantine).where(quarantine.c.id == quarantine_id).values(replayed_at=now))
+
+
+def _quarantine_query():  # type: ignore[no-untyped-def]
+    return select(
+        quarantine.c.id,
+        source.c.name.label("source"),
+        source.c.kind,
+        quarantine.c.source_id,
+        quarantine.c.delivery_id,
+        quarantine.c.received_at,
+        quarantine.c.reason,
+        quarantine.c.detail,
+        quarantine.c.raw,
+        quarantine.c.replayed_at,
+    ).join_from(quarantine, source, source.c.id == quarantine.c.source_id)
+
+
+# — sources —
+
+
+class SourceNotFound(NotFound):
+    title = "No such source"
+
+
+class SourceOfOtherKind(Conflict):
+    title = "The source is of another kind"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    id: int
+    name: str
+    kind: str
+    hmac_secret: str | None
+    hmac_header: str | None
+    hmac_timestamp_header: str | None
+    created_at: datetime
+
+
+async def sources(tx: AsyncConnection, *, after: str | None, limit: int) -> list[SourceRow]:
+    query = select(source).where(source.c.kind != "person").order_by(source.c.name).limit(limit)
+    if after is not None:
+        query = query.where(source.c.name > after)
+    return [SourceRow(**row._mapping) for row in await tx.execute(query)]
+
+
+async def source_by_name(tx: AsyncConnection, name: str) -> SourceRow:
+    """Raises SourceNotFound."""
+    found = (await tx.execute(select(source).where(source.c.name == name, source.c.kind != "person"))).one_or_none()
+    if found is None:
+        message = "there is no source of this name; a token of scope `ingest` makes one"
+        raise SourceNotFound(message)
+    return SourceRow(**found._mapping)
+
+
+async def put_source(
+    tx: AsyncConnection, name: str, kind: str, *, signature: Mapping[str, str | None], now: datetime
+) -> SourceRow:
+    """Creates or changes a source. Raises SourceOfOtherKind: the kind of a source never changes."""
+    await tx.execute(
+        upsert(source)
+        .values(name=name, kind=kind, created_at=now, **signature)
+        .on_conflict_do_update(index_elements=["name"], set_=dict(signature), where=source.c.kind == kind)
+    )
+    found = (await tx.execute(select(source).where(source.c.name == name))).one()
+    if found.kind != kind:
+        message = f"this source is of kind {found.kind!r}; name another one for {kind!r}"
+        raise SourceOfOtherKind(message)
+    return SourceRow(**found._mapping)
