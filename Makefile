@@ -1,0 +1,38 @@
+# Two commands set everything up: `make run` and `make test`. They need Python 3.11 or later, and make.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test check format bench openapi clean
+.DELETE_ON_ERROR:
+
+run: .venv/.installed ## set up and serve on 127.0.0.1:8080 with the built-in PostgreSQL
+	exec $(BIN)/python -m app.cli serve
+
+test: .venv/.installed ## the whole suite
+	$(BIN)/python -m pytest
+
+check: .venv/.installed ## types, style, direction of imports, the committed contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m app.cli openapi | diff -u openapi.yaml - || (echo "openapi.yaml is stale: make openapi" && exit 1)
+
+format: .venv/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+openapi: .venv/.installed ## write openapi.yaml anew
+	$(BIN)/python -m app.cli openapi openapi.yaml
+
+lock: ## pin the dependencies anew
+	$(BIN)/uv pip compile --generate-hashes --no-emit-index-url --universal --python-version 3.11 --no-header --group dev pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf .venv .data
+
+.venv/.installed: requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit("Aftermath needs Python 3.11 or later, this is " + sys.version) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	touch $@

@@ -1,0 +1,329 @@
+"""`aftermath serve | migrate | token … | openapi | demo`."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+import uvicorn
+import uvloop
+from pydantic import SecretStr, ValidationError
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app import access, db, embedded, telemetry
+from app.access import Scope
+from app.errors import Problem
+from app.main import create_app
+from app.settings import Settings
+from app.tables import token as token_table
+from app.webhooks.sources import SOURCES
+
+cli = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+tokens = typer.Typer(no_args_is_help=True, help="Who may send, read, write and administer.")
+cli.add_typer(tokens, name="token")
+out, err = Console(), Console(stderr=True)
+T = TypeVar("T")
+
+
+def _settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as error:
+        for one in error.errors(include_input=False):
+            name = "_".join(str(part) for part in one["loc"]).upper()
+            err.print(f"[red]AFTERMATH_{name}[/]: {one['msg']}", highlight=False)
+        raise typer.Exit(2) from None
+
+
+@cli.command()
+def serve() -> None:
+    """Serve, with the built-in PostgreSQL unless AFTERMATH_DATABASE_URL names another."""
+    settings = _settings()
+    telemetry.configure(settings.log_level)
+    _run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    async with AsyncExitStack() as at_stop:
+        if settings.database_url is None:
+            built_in = await at_stop.enter_async_context(await _start_built_in(settings))
+            settings = settings.model_copy(update={"database_url": SecretStr(built_in.url(embedded_database))})
+        assert settings.database_url is not None
+        await _prepare(settings, settings.database_url.get_secret_value())
+        if settings.workers == 1:
+            await _serve_here(settings)
+        else:
+            await _serve_by_workers(settings, settings.database_url.get_secret_value())
+
+
+async def _serve_here(settings: Settings) -> None:
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(settings),
+            host=settings.host,
+            port=settings.port,
+            http="httptools",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=20,
+        )
+    )
+    # uvicorn hands the signal that ended it to the handler that stood before: it must not end us before PostgreSQL.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    await server.serve()
+    if not server.started:
+        raise CannotServe(f"cannot listen on {settings.host}:{settings.port}; is it taken? AFTERMATH_PORT names another")
+
+
+async def _serve_by_workers(settings: Settings, url: str) -> None:
+    """uvicorn's own supervisor, as a child, so that PostgreSQL stays with us. A signal to us goes on to it."""
+    arguments = {
+        "host": settings.host,
+        "port": str(settings.port),
+        "workers": str(settings.workers),
+        "loop": "uvloop",
+        "http": "httptools",
+        "timeout-graceful-shutdown": "20",
+    }
+    supervisor = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "uvicorn", "app.main:create_from_environment", "--factory"),
+        *(word for name, value in arguments.items() for word in (f"--{name}", value)),
+        *("--no-access-log", "--no-server-header", "--log-level", "warning"),
+        env=os.environ | {"AFTERMATH_DATABASE_URL": url},
+        start_new_session=True,
+    )
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, supervisor.terminate)
+    status = await supervisor.wait()
+    if status > 0:
+        raise CannotServe(f"the workers ended with status {status}; the log above says why")
+
+
+class CannotServe(Exception):
+    """Why, and what to do."""
+
+
+embedded_database = "aftermath"
+
+
+async def _start_built_in(settings: Settings) -> embedded.BuiltIn:
+    built_in = await embedded.start(settings.data_dir)
+    engine = db.connect(built_in.url("postgres"), pool_size=1)
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        known = await connection.execute(
+            db.text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": embedded_database}
+        )
+        if known.first() is None:
+            await connection.execute(db.text(f"CREATE DATABASE {embedded_database}"))
+    await engine.dispose()
+    return built_in
+
+
+async def _prepare(settings: Settings, url: str) -> None:
+    """Migrates, and on the first start makes the tokens and shows them once."""
+    engine = db.connect(url, pool_size=1)
+    try:
+        await db.require_supported(engine)
+        await db.migrate(engine)
+        await _first_tokens(engine, settings)
+    finally:
+        await engine.dispose()
+
+
+async def _first_tokens(engine: AsyncEngine, settings: Settings) -> None:
+    now = datetime.now(UTC)
+    async with db.transaction(engine) as tx:
+        scopes = {row.scope for row in await tx.execute(select(token_table.c.scope))}
+        if settings.admin_token is None and Scope.ADMIN not in scopes:
+            admin = await access.create_token(tx, "first admin", Scope.ADMIN, now=now)
+            out.print(f"\n[bold]Your admin token, shown this once:[/] {admin}\n", highlight=False, soft_wrap=True)
+        if Scope.INGEST not in scopes:
+            door = await access.create_token(
+                tx, "first alertmanager", Scope.INGEST, now=now, source_name="alertmanager", kind="alertmanager"
+            )
+            out.print("[bold]Paste into alertmanager.yml[/] (shown this once):\n", highlight=False)
+            out.print(receiver_snippet(settings, door), highlight=False, markup=False, soft_wrap=True)
+
+
+def receiver_snippet(settings: Settings, door: str) -> str:
+    """A whole, valid alertmanager.yml: route and receivers may be pasted over those of an empty one."""
+    base = settings.public_url or f"http://{settings.host}:{settings.port}"
+    return f"""\
+route:
+  receiver: aftermath
+  group_by: [alertname, service]
+receivers:
+  - name: aftermath
+    webhook_configs:
+      - url: {base.rstrip("/")}/webhooks/alertmanager
+        send_resolved: true
+        max_alerts: 0
+        http_config:
+          authorization:
+            credentials: {door}
+"""
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the schema of the database up to date, and nothing else."""
+    _with_database(db.migrate)
+    out.print("The schema is up to date.")
+
+
+@tokens.command("create")
+def create_token(
+    name: Annotated[str, typer.Argument(help="What it is for, as `prometheus` or `ada`")],
+    scope: Annotated[Scope, typer.Option(help="ingest: one door; read; write; admin")] = Scope.READ,
+    source: Annotated[str | None, typer.Option(help="With ingest: the monitoring system that sends")] = None,
+    kind: Annotated[str | None, typer.Option(help=f"With ingest: one of {', '.join(SOURCES)}")] = None,
+) -> None:
+    """Make a token and print it, this once."""
+    if scope is Scope.INGEST and (not source or kind not in SOURCES):
+        err.print(f"an ingest token needs --source NAME and --kind, one of: {', '.join(SOURCES)}")
+        raise typer.Exit(2)
+    if scope is not Scope.INGEST and (source or kind):
+        err.print("--source and --kind go with --scope ingest only")
+        raise typer.Exit(2)
+
+    async def create(engine: AsyncEngine) -> str:
+        async with db.transaction(engine) as tx:
+            return await access.create_token(
+                tx, name, scope, now=datetime.now(UTC), source_name=source, kind=kind or ""
+            )
+
+    made = _with_database(create)
+    out.print(made, highlight=False, markup=False, soft_wrap=True)
+
+
+@tokens.command("list")
+def list_tokens() -> None:
+    """Show tokens without their secrets."""
+
+    async def known(engine: AsyncEngine) -> list[access.KnownToken]:
+        async with db.transaction(engine) as tx:
+            return await access.list_tokens(tx)
+
+    table = Table("id", "name", "scope", "source", "created", "revoked")
+    for one in _with_database(known):
+        table.add_row(
+            one.id,
+            one.name,
+            one.bearer.scope,
+            one.bearer.source or "",
+            f"{one.created_at:%Y-%m-%d %H:%M}",
+            f"{one.revoked_at:%Y-%m-%d %H:%M}" if one.revoked_at else "",
+        )
+    out.print(table)
+
+
+@tokens.command("revoke")
+def revoke_token(id: Annotated[str, typer.Argument(help="As `token list` shows it")]) -> None:  # noqa: A002
+    """Revoke a token; processes that have just seen it take it for a few seconds more."""
+
+    async def revoke(engine: AsyncEngine) -> None:
+        async with db.transaction(engine) as tx:
+            await access.revoke_token(tx, id, now=datetime.now(UTC))
+
+    _with_database(revoke)
+    out.print(f"Revoked {id}.", highlight=False, markup=False)
+
+
+@cli.command()
+def openapi(
+    file: Annotated[Path | None, typer.Argument(help="Where to write it; left out: standard output")] = None,
+) -> None:
+    """Write the OpenAPI document as YAML."""
+    import yaml
+
+    document = yaml.safe_dump(openapi_document(), sort_keys=False, allow_unicode=True, width=120)
+    if file:
+        file.write_text(document)
+    else:
+        sys.stdout.write(document)
+
+
+def openapi_document() -> dict[str, Any]:
+    """As the app serves it, but for what depends on how it is run."""
+    return json.loads(json.dumps(create_app(Settings()).openapi()))  # type: ignore[no-any-return]
+
+
+@cli.command()
+def demo(
+    url: Annotated[str, typer.Option(help="Where the service is")] = "http://127.0.0.1:8080",
+    token: Annotated[str, typer.Option(envvar="AFTERMATH_ADMIN_TOKEN", help="An admin token")] = "",
+    seconds: Annotated[float, typer.Option(help="How long the day takes")] = 60,
+) -> None:
+    """Play a believable day of alerts through the real door, so that there are numbers to look at."""
+    from app.demo import play
+
+    if not token:
+        err.print("pass --token, or set AFTERMATH_ADMIN_TOKEN: the first start of the service printed one")
+        raise typer.Exit(2)
+    _run(play(url, token, seconds, out))
+
+
+# — running —
+
+
+@asynccontextmanager
+async def _database() -> AsyncIterator[AsyncEngine]:
+    """The configured database; the built-in one is joined if it runs, else started for as long as the block lasts."""
+    settings = _settings()
+    built_in, url = None, settings.database_url.get_secret_value() if settings.database_url else None
+    if url is None:
+        running = embedded.running(settings.data_dir)
+        url = running.url(embedded_database) if running else None
+    if url is None:
+        built_in = await _start_built_in(settings)
+        url = built_in.url(embedded_database)
+    engine = db.connect(url, pool_size=1)
+    try:
+        await db.require_supported(engine)
+        if built_in is not None:
+            await db.migrate(engine)
+        yield engine
+    finally:
+        await engine.dispose()
+        if built_in is not None:
+            await built_in.stop()
+
+
+def _with_database(action: Callable[[AsyncEngine], Awaitable[T]]) -> T:
+    async def act() -> T:
+        async with _database() as engine:
+            return await action(engine)
+
+    return _run(act())
+
+
+def _run(coroutine: Any) -> Any:
+    """Errors of ours become one line that says what to do, not a traceback."""
+    try:
+        return uvloop.run(coroutine)
+    except (embedded.CannotStart, db.UnsupportedServer, CannotServe, Problem) as error:
+        err.print(f"[red]aftermath:[/] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    except Exception as error:
+        if not db.is_unreachable(error):
+            raise
+        err.print("[red]aftermath:[/] the database does not answer; is AFTERMATH_DATABASE_URL right?", highlight=False)
+        raise typer.Exit(1) from None
+
+
+if __name__ == "__main__":
+    cli()
