@@ -176,12 +176,7 @@ def test_a_harmless_regex_is_taken(regex: str) -> None:
 
 
 def test_the_first_rule_that_matches_decides_by_position_then_name() -> None:
-    rules = [
-        a_rule("z", "a=x", position=2),
-        a_rule("c", "a=x"),
-        a_rule("b", "a=x", position=2),
-        a_rule("d", "a=y", position=1),
-    ]
+    rules = [a_rule("a", "a=x"), a_rule("c", "a=x", position=2), a_rule("b", "a=x", position=2), a_rule("d", "a=y")]
     assert [first_match(rules, {"a": value}).name for value in "xyz"] == ["b", "d", "default"]
 
 
