@@ -7,6 +7,7 @@ Bodies that are huge or broken byte by byte are built here.
 
 import hmac
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,27 @@ def test_long_text_is_cut_and_flagged(kind: str) -> None:
 
 
 @each_kind
+@pytest.mark.parametrize(
+    ("long", "kept"),
+    [
+        ({"labels": {"a" * 1500: "x"}}, {"labels": {"a" * NAME_BYTES: "x"}}),
+        ({"labels": {"🚀" * 300: "x"}}, {"labels": {"🚀" * (NAME_BYTES // 4): "x"}}),
+        ({"labels": {"a": "🚀" * 1100}}, {"labels": {"a": "🚀" * (LABEL_BYTES // 4)}}),
+        ({"labels": {"a": "x" + "é" * 4000}}, {"labels": {"a": "x" + "é" * (LABEL_BYTES // 2 - 1)}}),
+        ({"annotations": {"a": "x" * 17_000}}, {"annotations": {"a": "x" * ANNOTATION_BYTES}}),
+        ({"generatorURL": "x" * 17_000}, {"link": "x" * ANNOTATION_BYTES}),
+    ],
+    ids=["name", "wide name", "wide value", "half a character", "annotation", "link"],
+)
+def test_each_long_text_is_cut_at_a_whole_character(kind: str, long: dict[str, Any], kept: dict[str, Any]) -> None:
+    [usual] = read(kind, a_body(an_alert())).signals
+
+    [signal] = read(kind, a_body(an_alert(**long))).signals
+
+    assert signal == replace(usual, **kept, flags=("value_truncated",))
+
+
+@each_kind
 def test_what_fits_is_not_flagged(kind: str) -> None:
     labels = {"a" * NAME_BYTES: "b" * LABEL_BYTES} | {f"l{n}": "€" for n in range(LABELS_AT_MOST - 1)}
 
@@ -220,6 +242,12 @@ def test_an_alert_nested_too_deeply_is_kept_and_the_others_are_read(kind: str) -
     assert [signal.fingerprint for signal in reading.signals] == ["a", "b"]
     assert [rejected.reason for rejected in reading.rejected] == ["too_deep"]
     assert reading.rejected[0].raw == json.dumps(an_alert(labels="@")).encode().replace(b'"@"', deep(10_000))
+
+
+def test_a_legacy_rule_with_a_tag_nested_too_deeply_is_kept() -> None:
+    body = b'{"ruleId": 7, "state": "alerting", "tags": {"team": ' + deep(10_000) + b"}}"
+    [rejected] = read("grafana", body).rejected
+    assert (rejected.raw, rejected.reason) == (body, "bad_label")
 
 
 @each_kind
@@ -404,6 +432,8 @@ def test_anything_else_is_not() -> None:
     assert not is_genuine({HEADER: SIGNED}, secret="Secret")
     assert not is_genuine({"X-Grafana-Signature": SIGNED})
     assert not is_genuine({HEADER: SIGNED_WITH_TIME})
+    assert not is_genuine({HEADER: "\ud800"})
+    assert not is_genuine({HEADER: SIGNED_WITH_TIME, "X-Sent-At": "\ud800"}, timestamp_header="X-Sent-At")
 
 
 def test_an_empty_secret_signs_nothing() -> None:
