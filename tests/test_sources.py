@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import NotThisKind
@@ -273,6 +273,7 @@ def test_a_body_too_deep_to_be_sorted_out_is_kept_whole(kind: str) -> None:
         b"",
         b"{",
         b'{"alerts": [}',
+        b'{"alerts": []} x',
         b"status=firing&alertname=HostDown",
         b'{"a": "\\q"}',
         b"\xff\xfe",
@@ -284,7 +285,7 @@ def test_what_is_not_json_is_refused_and_told_what_to_do(kind: str, body: bytes)
 
 
 @each_kind
-@pytest.mark.parametrize("body", [b"[]", b"1", b"{} x", b"null", b'"alerts"', b"{}", b'{"alerts": 1}', deep(10_000)])
+@pytest.mark.parametrize("body", [b"[]", b"1", b"null", b'"alerts"', b"{}", b'{"alerts": 1}', deep(10_000)])
 def test_json_of_another_kind_is_refused_and_told_what_to_do(kind: str, body: bytes) -> None:
     with pytest.raises(NotThisKind, match=r"^Expected .+\. .+\.$"):
         read(kind, body)
@@ -376,7 +377,6 @@ def test_any_legacy_notification_is_read_or_refused(kind: str, body: dict[str, A
     reads_or_refuses(kind, json.dumps(body | {"state": state}).encode())
 
 
-@settings(max_examples=300)
 @given(kinds, st.sampled_from(BODIES), st.data())
 def test_no_damage_to_a_real_body_raises(kind: str, body: bytes, data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 3))):

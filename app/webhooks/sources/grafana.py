@@ -41,6 +41,8 @@ def read(body: bytes, *, received_at: datetime) -> Reading:
     try:
         message = opened(body, _UNIFIED, expected=_EXPECTED)
     except NotThisKind:
+        if b'"ruleId"' not in body:
+            raise
         message = opened(body, _LEGACY, expected=_EXPECTED)
     if isinstance(message, Rejected):
         return Reading((), (message,))
