@@ -16,7 +16,7 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -380,29 +380,40 @@ def _take_short_cut(
     batch: Batch, newest: IncidentRow | None, ending: Sequence[AlertRow], steps: Sequence[tuple[AlertRow, bool, Course]]
 ) -> None:
     incident = newest
-    if incident is not None and ending:
-        course: Course | None = incident.course
-        for row in ending:
-            assert course is not None, "was proven step by step"
-            assert row.end is not None, "an ending alert has an end"
-            course = lifecycle.ended(course, row.as_law(row.before[0] if row.before else None), row.end)
-        assert course is not None, "was proven step by step"
-        _move(batch, incident, course)
+    before = newest.course if newest else None
+    if incident is not None:
+        incident.course = _ended_in_turn(incident.course, ending)
         _verdict_of_changes(batch, incident, ending, Verdict.RESOLVED)
-    for row, opens, course_after in steps:
+    for row, opens, after in steps:
         if opens or incident is None:
-            incident = _new_incident(batch, row, course_after)
-            row.incident_id = incident.id
+            if incident is not None and before is not None:
+                _note_move(batch, incident, before)
+            incident = _new_incident(batch, row, after)
+            before = replace(after, open_alerts=1)  # so that its end, if it has one, is told
             batch.tell(incident.id, row.started_at, "opened")
-            _verdict_of_changes(batch, incident, [row], Verdict.OPENED)
-            if course_after.ended_at is not None:
-                batch.tell(incident.id, course_after.ended_at, "resolved")
-            continue
-        reopens = incident.course.ended_at is not None and course_after.ended_at is None
+            verdict = Verdict.OPENED
+        else:
+            assert before is not None, "an incident has a course"
+            verdict = Verdict.JOINED
+            if after.reopened > incident.course.reopened or (before.ended_at and not after.ended_at):
+                verdict = Verdict.REOPENED
+                _note_move(batch, incident, before)
+                before = incident.course
+            _take_in(incident, row)
+            incident.course = after
         row.incident_id = incident.id
-        _take_in(incident, row)
-        _move(batch, incident, course_after)
-        _verdict_of_changes(batch, incident, [row], Verdict.REOPENED if reopens else Verdict.JOINED)
+        _verdict_of_changes(batch, incident, [row], verdict)
+    if incident is not None and before is not None:
+        _note_move(batch, incident, before)
+
+
+def _ended_in_turn(course: Course, ending: Sequence[AlertRow]) -> Course:
+    for row in ending:
+        assert row.end is not None, "an ending alert has an end"
+        after = lifecycle.ended(course, row.as_law(row.before[0] if row.before else None), row.end)
+        assert after is not None, "was proven step by step"
+        course = after
+    return course
 
 
 def _new_incident(batch: Batch, row: AlertRow, course: Course) -> IncidentRow:
@@ -443,12 +454,13 @@ def _take_in(incident: IncidentRow, row: AlertRow) -> None:
     incident.source_ids.add(row.source_id)
 
 
-def _move(batch: Batch, incident: IncidentRow, course: Course) -> None:
-    """Gives an incident its new course, and tells its timeline what that means."""
-    before = incident.course
-    incident.course = course
+def _note_move(batch: Batch, incident: IncidentRow, before: Course) -> None:
+    """Tells the timeline what it means that an incident's course is no longer the one before."""
+    course = incident.course
+    if course == before:
+        return
     incident.dirty = True
-    if course.open_alerts and before.ended_at is not None:
+    if course.reopened > before.reopened or (before.ended_at is not None and course.ended_at is None):
         batch.tell(incident.id, course.island_at, "reopened")
     if course.ended_at is not None and course.ended_at != before.ended_at:
         batch.tell(incident.id, course.ended_at, "resolved", {"reason": str(course.end_reason)})
@@ -509,7 +521,7 @@ def _recompute(
     age = {incident.id: incident.number or 0 for incident in known}
     places = [[(alert.series, alert.started_at) for alert in group] for group in groups]
     heirs = lifecycle.succession(places, was_in, age)
-    touched = {(row.series, row.started_at) for row in changed}
+    touched = {(row.series, row.started_at): row for row in changed}
     kept: list[IncidentRow] = []
     for group, members, heir in zip(groups, places, heirs.heirs, strict=True):
         course = lifecycle.course_of(group)
@@ -518,9 +530,8 @@ def _recompute(
         settled = any(batch.incidents[was_in[m]].settled for m in members if m in was_in)
         if heir is not None:
             incident = batch.incidents[heir]
-            before = incident.course
-            if course != before:
-                _move(batch, incident, course)
+            before, incident.course = incident.course, course
+            _note_move(batch, incident, before)
         elif any(member in was_in for member in members):
             origin = batch.incidents[next(was_in[member] for member in members if member in was_in)]
             incident = _torn_off(batch, origin, course)
@@ -543,8 +554,6 @@ def _recompute(
         incident.source_ids = {first.source_id}
         for row in rest:
             _take_in(incident, row)
-        verdict = _verdict_by_law(batch, incident, heir, members, was_in, kept, heirs)
-        _verdict_of_changes(batch, incident, [by_id[m] for m in members if m in touched], verdict)
         for row in member_rows:
             row.incident_id = incident.id
         kept.append(incident)
@@ -553,30 +562,32 @@ def _recompute(
         batch.merged[loser] = winner.id
         batch.tell(winner.id, winner.course.began_at, "merged", {"from": str(loser)})
         batch.corrections += batch.incidents[loser].settled
+    _verdicts_by_law(batch, kept, places, heirs, was_in, touched)
 
 
-def _verdict_by_law(
+def _verdicts_by_law(
     batch: Batch,
-    incident: IncidentRow,
-    heir: UUID | None,
-    members: Sequence[tuple[UUID, datetime]],
-    was_in: Mapping[tuple[UUID, datetime], UUID],
     kept: Sequence[IncidentRow],
+    places: Sequence[Sequence[tuple[UUID, datetime]]],
     heirs: lifecycle.Succession,
-) -> Verdict:
-    if len(kept) in heirs.merged.values():
-        return Verdict.MERGED
-    came_from = {was_in[member] for member in members if member in was_in}
-    parts_elsewhere = any(incident.id in came_from or came_from & {k.id} for k in kept)
-    if (heir is None and came_from) or parts_elsewhere:
-        return Verdict.SPLIT
-    if heir is None:
-        return Verdict.OPENED
-    ends_only = all(not batch.rows[m].new for m in members if m in batch.rows and batch.rows[m].caused)
-    if ends_only:
-        return Verdict.RESOLVED
-    told = {kind for told_of, _at, kind, _detail in batch.timeline if told_of == incident.id}
-    return Verdict.REOPENED if "reopened" in told else Verdict.JOINED
+    was_in: Mapping[tuple[UUID, datetime], UUID],
+    touched: Mapping[tuple[UUID, datetime], AlertRow],
+) -> None:
+    told = {(incident, kind) for incident, _at, kind, _detail in batch.timeline}
+    for index, (incident, members) in enumerate(zip(kept, places, strict=True)):
+        changed = [touched[member] for member in members if member in touched]
+        came_from = {was_in[member] for member in members if member in was_in}
+        if index in heirs.merged.values():
+            verdict = Verdict.MERGED
+        elif came_from & batch.torn.keys():
+            verdict = Verdict.SPLIT
+        elif incident.new:
+            verdict = Verdict.OPENED
+        elif not any(row.new for row in changed):
+            verdict = Verdict.RESOLVED
+        else:
+            verdict = Verdict.REOPENED if (incident.id, "reopened") in told else Verdict.JOINED
+        _verdict_of_changes(batch, incident, changed, verdict)
 
 
 def _torn_off(batch: Batch, origin: IncidentRow, course: Course) -> IncidentRow:

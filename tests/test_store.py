@@ -1,0 +1,323 @@
+"""The law again, this time through the store and a real database, against PostgreSQL's own `range_agg`."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid5
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app import db
+from app.incidents import lifecycle
+from app.incidents.rule import Decision
+from app.incidents.signal import NO_LABELS, AlertClass, End, EndReason, Episode, Signal, Status, ends_of
+from app.incidents.store import Incoming, Outcome, Raced, apply, series_of
+
+DAY = datetime(2026, 8, 20, tzinfo=UTC)
+SOURCE = 7
+WINDOW = timedelta(minutes=5)
+YEAR = timedelta(days=365)
+KEYS = UUID(int=1)
+
+
+def at(minute: float) -> datetime:
+    return DAY + timedelta(minutes=minute)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A signal in short: minutes; no start with a resolve: it names none."""
+
+    series: int
+    start: int | None
+    end: int | None = None
+
+    def incoming(self, *, max_span: timedelta, seen: int = 0) -> Incoming:
+        # Series 0 and 1 have the first key, 2 and 3 the second.
+        key = f"key-{self.series // 2}"
+        labels = {"alertname": f"series-{self.series}", "service": key}
+        signal = Signal(
+            fingerprint=f"{self.series:016x}",
+            status=Status.FIRING if self.end is None else Status.RESOLVED,
+            started_at=None if self.start is None else at(self.start),
+            ended_at=None if self.end is None else at(self.end),
+            labels=labels,
+            end_reason=None if self.end is None else EndReason.RECOVERED,
+        )
+        decision = Decision("default", key, 3, f'service="{key}"', uuid5(KEYS, key), WINDOW, max_span, NO_LABELS)
+        return Incoming(signal, SOURCE, decision, at(1000 + seen))
+
+
+def firing(series: int, start: int) -> Told:
+    return Told(series, start)
+
+
+def resolved(series: int, start: int | None, end: int) -> Told:
+    return Told(series, start, end)
+
+
+signals = st.one_of(
+    st.builds(firing, st.integers(0, 3), st.integers(0, 60)),
+    st.builds(lambda s, a, n: resolved(s, a, a + n), st.integers(0, 3), st.integers(0, 60), st.integers(0, 15)),
+    st.builds(lambda s, e: resolved(s, None, e), st.integers(0, 3), st.integers(0, 70)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """The same set of signals in the order and the batches in which it was told, and over how many connections."""
+
+    told: tuple[Told, ...]
+    batches: tuple[tuple[Told, ...], ...]
+    connections: int
+
+
+@st.composite
+def plays(draw: st.DrawFn) -> Played:
+    told = tuple(draw(st.lists(signals, min_size=1, max_size=14)))
+    again = draw(st.lists(st.sampled_from(told), max_size=6))
+    order = draw(st.permutations([*told, *again]))
+    batches, rest = [], list(order)
+    while rest:
+        size = draw(st.integers(1, len(rest)))
+        batches.append(tuple(rest[:size]))
+        rest = rest[size:]
+    return Played(told, tuple(batches), draw(st.sampled_from([1, 1, 3])))
+
+
+def expected_of(told: Sequence[Told], max_span: timedelta) -> dict[UUID, list[lifecycle.Course]]:
+    """The law on the set, in pure code: what must be in the database whatever the order."""
+    named: dict[int, dict[int, End | None]] = defaultdict(dict)
+    loose: dict[int, list[End]] = defaultdict(list)
+    for one in told:
+        if one.start is None:
+            assert one.end is not None
+            loose[one.series].append(End(at(one.end), EndReason.RECOVERED))
+            continue
+        known = named[one.series].get(one.start)
+        end = End(at(one.end), EndReason.RECOVERED) if one.end is not None else None
+        named[one.series][one.start] = end if known is None or (end and end > known) else known
+    by_key: dict[UUID, list[lifecycle.Alert]] = defaultdict(list)
+    for series, starts in named.items():
+        episodes = [Episode(at(start), starts[start]) for start in sorted(starts)]
+        key = uuid5(KEYS, f"key-{series // 2}")
+        for episode, end in zip(episodes, ends_of(episodes, loose[series]), strict=True):
+            by_key[key].append(
+                lifecycle.Alert(
+                    series_of(SOURCE, f"{series:016x}"), episode.started_at, end, WINDOW, max_span
+                )
+            )
+    return {
+        key: [lifecycle.course_of(group) for group in lifecycle.incidents_of(alerts)] for key, alerts in by_key.items()
+    }
+
+
+_ORACLE = text("""
+    SELECT key_id, lower(component) AS began_at, upper(component) - :window AS ended_at
+      FROM (SELECT key_id, unnest(range_agg(tstzrange(started_at, ended_at + :window, '[]'))) AS component
+              FROM alert
+             GROUP BY key_id) AS components
+     ORDER BY key_id, began_at
+""")
+
+_STORED = text("""
+    SELECT * FROM incident WHERE merged_into IS NULL ORDER BY key_id, began_at
+""")
+
+
+async def forget(engine: AsyncEngine) -> None:
+    async with db.transaction(engine) as tx:
+        await tx.execute(text("TRUNCATE incident, alert, loose_end, timeline, tally, service CASCADE"))
+        await tx.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+
+
+async def tell(engine: AsyncEngine, batch: Sequence[Incoming]) -> list[Outcome]:
+    also_lock: frozenset[UUID] = frozenset()
+    while True:
+        try:
+            async with db.transaction(engine) as tx:
+                return await apply(tx, batch, now=at(2000), also_lock=also_lock)
+        except Raced as raced:
+            also_lock |= raced.keys
+
+
+async def play(engine: AsyncEngine, played: Played, max_span: timedelta) -> None:
+    waiting = list(enumerate(played.batches))
+
+    async def connection() -> None:
+        while waiting:
+            seen, batch = waiting.pop(0)
+            await tell(engine, [one.incoming(max_span=max_span, seen=seen) for one in batch])
+
+    await asyncio.gather(*(connection() for _ in range(played.connections)))
+
+
+async def courses_in(engine: AsyncEngine) -> dict[UUID, list[lifecycle.Course]]:
+    stored: dict[UUID, list[lifecycle.Course]] = defaultdict(list)
+    async with engine.connect() as connection:
+        for row in await connection.execute(_STORED):
+            stored[row.key_id].append(
+                lifecycle.Course(
+                    began_at=row.began_at,
+                    last_start_at=row.last_start_at,
+                    island_at=row.island_at,
+                    first_ended_at=row.first_ended_at,
+                    last_end=End(row.last_end_at, EndReason(row.end_reason)) if row.last_end_at else None,
+                    reach_at=row.reach_at,
+                    reopened=row.reopened,
+                    alerts=row.alerts,
+                    open_alerts=row.open_alerts,
+                    severity=row.severity,
+                )
+            )
+    return dict(stored)
+
+
+async def spans_of(engine: AsyncEngine, query: Any) -> list[tuple[UUID, datetime, datetime | None]]:
+    async with engine.connect() as connection:
+        rows = await connection.execute(query, {"window": WINDOW} if query is _ORACLE else {})
+        return [(row.key_id, row.began_at, row.ended_at) for row in rows]
+
+
+COUNTER_EXAMPLES = [
+    # The start moved back: the second start is never resolved by name.
+    ([firing(0, 10)], [firing(0, 9)], [resolved(0, 9, 20)]),
+    # A resolve first, its firing later, in between another series of the key.
+    ([resolved(0, None, 30)], [firing(1, 12)], [firing(0, 10)], [resolved(1, 12, 14)]),
+    # Two incidents, then one between that joins them, then an end that tears it.
+    ([resolved(0, 0, 10), resolved(0, 30, 40)], [firing(1, 12)], [resolved(1, 12, 20)]),
+]
+
+
+def _play_of(batches: tuple[list[Told], ...]) -> Played:
+    return Played(tuple(one for batch in batches for one in batch), tuple(map(tuple, batches)), 1)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(played=plays())
+@example(played=_play_of(COUNTER_EXAMPLES[0]))
+@example(played=_play_of(COUNTER_EXAMPLES[1]))
+@example(played=_play_of(COUNTER_EXAMPLES[2]))
+async def test_the_set_of_signals_alone_decides(engine: AsyncEngine, played: Played) -> None:
+    await forget(engine)
+    await play(engine, played, YEAR)
+    assert await courses_in(engine) == expected_of(played.told, YEAR)
+    assert await spans_of(engine, _STORED) == await spans_of(engine, _ORACLE)
+    await assert_consistent(engine)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(played=plays())
+async def test_the_set_of_signals_alone_decides_where_max_span_cuts(engine: AsyncEngine, played: Played) -> None:
+    await forget(engine)
+    await play(engine, played, timedelta(minutes=12))
+    assert await courses_in(engine) == expected_of(played.told, timedelta(minutes=12))
+    await assert_consistent(engine)
+
+
+async def assert_consistent(engine: AsyncEngine) -> None:
+    """Each alert stands in the one living incident whose time holds it; those that were merged lead to a living one."""
+    async with engine.connect() as connection:
+        strays = await connection.execute(
+            text("""
+                SELECT count(*)
+                  FROM alert
+                  LEFT JOIN incident
+                    ON incident.id = alert.incident_id
+                   AND incident.key_id = alert.key_id
+                   AND incident.merged_into IS NULL
+                   AND alert.started_at BETWEEN incident.began_at AND incident.last_start_at
+                 WHERE incident.id IS NULL
+            """)
+        )
+        assert strays.scalar_one() == 0
+        lost = await connection.execute(
+            text("""
+                SELECT count(*)
+                  FROM incident AS loser
+                  LEFT JOIN incident AS winner ON winner.id = loser.merged_into AND winner.merged_into IS NULL
+                 WHERE loser.merged_into IS NOT NULL
+                   AND winner.id IS NULL
+            """)
+        )
+        assert lost.scalar_one() == 0
+
+
+async def test_fifty_first_deliveries_at_once_make_one_incident(engine: AsyncEngine) -> None:
+    outcomes = await asyncio.gather(*(tell(engine, [firing(0, 5).incoming(max_span=YEAR)]) for _ in range(50)))
+    verdicts = sorted(one.verdict for [one] in outcomes)
+    assert verdicts == ["opened"] + ["repeated"] * 49
+    assert {one.incident for [one] in outcomes} == {outcomes[0][0].incident}
+    assert len(await spans_of(engine, _STORED)) == 1
+
+
+async def test_batches_over_the_same_keys_never_deadlock(engine: AsyncEngine) -> None:
+    def batch(worker: int) -> list[Incoming]:
+        order = list(range(40)) if worker % 2 else list(reversed(range(40)))
+        return [
+            _of_key(key, f"{worker}-{key}-{step}", at(step)) for step in range(3) for key in order
+        ]
+
+    await asyncio.gather(*(tell(engine, batch(worker)) for worker in range(16)))
+    async with engine.connect() as connection:
+        assert (await connection.execute(text("SELECT count(*) FROM alert"))).scalar_one() == 16 * 40 * 3
+        assert (await connection.execute(text("SELECT count(*) FROM incident"))).scalar_one() == 40
+
+
+def _of_key(key: int, fingerprint: str, started_at: datetime) -> Incoming:
+    decision = Decision(
+        "default", f"s{key}", 3, f'service="s{key}"', uuid5(KEYS, f"s{key}"), WINDOW, YEAR, NO_LABELS
+    )
+    return Incoming(Signal(fingerprint, Status.FIRING, started_at), SOURCE, decision, at(1000))
+
+
+async def test_the_number_of_statements_does_not_grow_with_the_batch(engine: AsyncEngine) -> None:
+    statements: list[str] = []
+    event.listen(engine.sync_engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+
+    async def told(batch: Sequence[Incoming]) -> int:
+        statements.clear()
+        await tell(engine, batch)
+        return len(statements)
+
+    def opening(keys: range) -> list[Incoming]:
+        return [_of_key(key, f"o{key}", at(0)) for key in keys]
+
+    assert await told(opening(range(1000, 1001))) == await told(opening(range(300)))
+    one = [firing(0, 0), resolved(0, 0, 5), resolved(1, 40, 45)]
+    await tell(engine, [signal.incoming(max_span=YEAR) for signal in one])
+    few = await told([firing(1, 8).incoming(max_span=YEAR)])
+    many_signals = [resolved(series, start, start + 1) for series in range(4) for start in range(0, 1000, 3)]
+    many = await told([signal.incoming(max_span=YEAR) for signal in many_signals])
+    assert (few, many) <= (15, 20)
+
+
+async def test_verdicts_say_what_each_signal_did(engine: AsyncEngine) -> None:
+    async def verdict(told: Told) -> str:
+        [outcome] = await tell(engine, [told.incoming(max_span=YEAR)])
+        return outcome.verdict
+
+    assert await verdict(firing(0, 0)) == "opened"
+    assert await verdict(firing(0, 0)) == "repeated"
+    assert await verdict(firing(1, 3)) == "joined"
+    assert await verdict(resolved(0, 0, 10)) == "resolved"
+    assert await verdict(resolved(1, 3, 10)) == "resolved"
+    assert await verdict(resolved(1, 3, 10)) == "repeated"
+    assert await verdict(firing(0, 0)) == "repeated"  # stale
+    assert await verdict(firing(0, 14)) == "reopened"
+    assert await verdict(resolved(0, 14, 20)) == "resolved"
+    assert await verdict(resolved(0, 40, 50)) == "opened"
+    assert await verdict(resolved(1, 22, 38)) == "merged"
+    assert await verdict(resolved(2, None, 5)) == "ignored"  # waits for its firing
+    assert await verdict(firing(3, 0)) == "opened"
+    assert await verdict(firing(3, 60)) == "joined"
+    assert await verdict(resolved(3, 0, 10)) == "split"
+
+
+_ = AlertClass
