@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ import uvloop
 from pydantic import SecretStr, ValidationError
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import access, db, embedded, telemetry
@@ -125,10 +125,10 @@ async def _start_built_in(settings: Settings) -> embedded.BuiltIn:
     async with engine.connect() as connection:
         await connection.execution_options(isolation_level="AUTOCOMMIT")
         known = await connection.execute(
-            db.text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": embedded_database}
+            text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": embedded_database}
         )
         if known.first() is None:
-            await connection.execute(db.text(f"CREATE DATABASE {embedded_database}"))
+            await connection.execute(text(f"CREATE DATABASE {embedded_database}"))
     await engine.dispose()
     return built_in
 
@@ -311,7 +311,7 @@ def _with_database(action: Callable[[AsyncEngine], Awaitable[T]]) -> T:
     return _run(act())
 
 
-def _run(coroutine: Any) -> Any:
+def _run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Errors of ours become one line that says what to do, not a traceback."""
     try:
         return uvloop.run(coroutine)

@@ -204,8 +204,9 @@ def test_a_resolve_that_names_no_start_ends_the_newest_that_began_before_it() ->
     assert ends_of(episodes(0, 10, 30), [recovered(20)]) == [End(at(10), EndReason.SUPERSEDED), recovered(20), None]
 
 
-def test_the_latest_real_end_wins() -> None:
-    assert ends_of(episodes(0, named={0: 5}), [recovered(9), recovered(7)]) == [recovered(9)]
+def test_a_named_end_beats_loose_ones_and_of_those_the_earliest_counts() -> None:
+    assert ends_of(episodes(0, named={0: 5}), [recovered(9), recovered(7)]) == [recovered(5)]
+    assert ends_of(episodes(0), [recovered(9), recovered(7)]) == [recovered(7)]
 
 
 def test_a_persons_end_stands_unless_it_had_ended_before() -> None:

@@ -88,7 +88,8 @@ def test_a_matcher_is_written_as_in_alertmanager(text: str, matcher: Matcher) ->
         ("a=b, c=d", "character 4: a value that holds"),
         ('a=b"c', "character 4: a value that holds"),
         ('a=~"("', "missing )"),
-        ('a=~"[[:alpha:]]"', "cannot be used"),
+        ('a=~"(?=x)"', "cannot be used"),
+        (r'a=~"(x)\1"', "cannot be used"),
         ('a=~"' + "x" * 501 + '"', "at most 500 characters"),
     ],
 )
@@ -145,31 +146,10 @@ def test_a_negated_matcher_matches_what_the_other_does_not(matcher: Matcher, val
     assert matcher.matches(labels) is not replace(matcher, operator=Operator(other)).matches(labels)
 
 
-@pytest.mark.parametrize(
-    "regex",
-    ["(a+)+", "(a|a)*", "((a+))+", "(a?){20}", r"(\(a*)+", "(?:[)]a+)*", "(.*)(.*)(.*)(.*)b", "a?" * 20, "(a|a)" * 20],
-)
-def test_a_regex_that_could_take_for_ever_is_refused(regex: str) -> None:
-    with pytest.raises(InvalidMatcher, match="for ever"):
-        Matcher("a", Operator.REGEX, regex)
-
-
-@pytest.mark.parametrize(
-    "regex",
-    [
-        "(a+)?",
-        "(ab)+",
-        "(a|b)c+",
-        r"(a\+)+",
-        "([*+|])+",
-        ".*-prod-.*-db.*",
-        "(checkout.*|cart.*|search.*|pay.*|login.*)",
-        "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
-        "|".join("abcdefghijklmnopqrstuvwxyz"),
-    ],
-)
-def test_a_harmless_regex_is_taken(regex: str) -> None:
-    assert Matcher("a", Operator.REGEX, regex).value == regex
+@pytest.mark.parametrize("regex", ["(a+)+b", "(a|a)*b", "(.*)(.*)(.*)(.*)(.*)b"])
+@pytest.mark.timeout(5)
+def test_no_regex_takes_for_ever(regex: str) -> None:
+    assert not Matcher("a", Operator.REGEX, regex).matches({"a": "a" * 100_000})
 
 
 # — which rule —

@@ -5,7 +5,6 @@ works on the alerts of one key. `decide` is the whole decision, `Rules` the same
 """
 
 import re
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -13,7 +12,10 @@ from enum import StrEnum
 from functools import lru_cache
 from hashlib import blake2b
 from types import MappingProxyType
+from typing import Protocol
 from uuid import UUID
+
+import re2  # type: ignore[import-untyped]
 
 from app.errors import Invalid
 from app.incidents.signal import AlertClass
@@ -27,6 +29,10 @@ _NO_SEVERITIES: Mapping[str, int] = MappingProxyType({})
 
 class InvalidMatcher(Invalid):
     title = "Not a matcher"
+
+
+class Regex(Protocol):
+    def fullmatch(self, value: bytes) -> object: ...
 
 
 class Operator(StrEnum):
@@ -46,7 +52,7 @@ class Matcher:
     name: str
     operator: Operator
     value: str
-    _regex: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
+    _regex: Regex | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         is_regex = self.operator in {Operator.REGEX, Operator.NOT_REGEX}
@@ -54,7 +60,7 @@ class Matcher:
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         value = labels.get(self.name, "")
-        equal = value == self.value if self._regex is None else bool(self._regex.fullmatch(value[:LONGEST_MATCHED]))
+        equal = value == self.value if self._regex is None else bool(self._regex.fullmatch(value.encode("utf-8", "replace")))
         return equal == (self.operator in {Operator.EQUAL, Operator.REGEX})
 
     def __str__(self) -> str:
@@ -292,55 +298,18 @@ def _shown(name: str) -> str:
 # — regexes —
 
 LONGEST_REGEX = 500  # characters
-LONGEST_MATCHED = 256  # characters of a label value that a regex sees
-_MOST_CHOICES = 28  # measured: a tenth of a second at worst
-_REGEX_PART = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?|[()|*+?]|\{\d*,?\d*\}|.", re.DOTALL)
+_LINEAR = re2.Options()
+_LINEAR.log_errors = False
 
 
-# Alertmanager's engine is linear. Python's tries one way after another, and label values come from outside: so it sees
-# only the beginning of a value, and the ways to try are bounded.
-def _compiled(regex: str) -> re.Pattern[str]:
+def _compiled(regex: str) -> Regex:
+    """The engine of Alertmanager: label values come from outside, and it is linear in their length whatever they hold."""
     if len(regex) > LONGEST_REGEX:
         message = f"a regex has at most {LONGEST_REGEX} characters, this one {len(regex)}"
         raise InvalidMatcher(message)
-    if _choices(regex) > _MOST_CHOICES:
-        message = (
-            f"the regex {regex!r} could take for ever: never repeat within a repetition, nor more than three times"
-        )
-        raise InvalidMatcher(message)
     try:
-        with warnings.catch_warnings():
-            # `[[:alpha:]]` means another thing to Python than to Alertmanager.
-            warnings.simplefilter("error")
-            return re.compile(regex, re.ASCII)
-    except (re.error, OverflowError, RecursionError, Warning) as error:
+        compiled: Regex = re2.compile(regex, _LINEAR)
+    except (re2.error, UnicodeEncodeError) as error:
         message = f"the regex {regex!r} cannot be used: {error}"
         raise InvalidMatcher(message) from None
-
-
-def _choices(regex: str) -> int:
-    """Bound on the ways to try this regex on a value, as a power of two; most ways of a `*` fail early."""
-    open_groups = [(0, 0, 0)]  # of each: bars so far, choices of the worst alternative before, choices of this one
-    repeated = 0  # choices within what a quantifier at this place would repeat
-    for part in [*_REGEX_PART.findall(regex), ")"]:
-        bars, worst, here = open_groups[-1]
-        if part in {"(", "(?"}:
-            open_groups.append((0, 0, 0))
-        elif part == "|":
-            open_groups[-1] = bars + 1, max(worst, here), 0
-        elif part == ")":
-            repeated = max(worst, here) + 2 * bars.bit_length()
-            if len(open_groups) == 1:
-                return repeated
-            open_groups.pop()
-            bars, worst, here = open_groups[-1]
-            open_groups[-1] = bars, worst, here + repeated
-        elif part == "?":
-            open_groups[-1] = bars, worst, here + 2
-        elif part in {"*", "+"} or (part[0] == "{" and len(part) > 1):
-            times = int(part[1:-1]) if part[1:-1].isdigit() else None
-            more = times * repeated if times is not None else 8 + LONGEST_MATCHED * repeated
-            open_groups[-1] = bars, worst, here + more
-        else:
-            repeated = 0
-    return 0
+    return compiled

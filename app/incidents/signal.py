@@ -135,19 +135,20 @@ def carried(episodes: Sequence[Episode]) -> list[End | None]:
 def ends_of(episodes: Sequence[Episode], loose_ends: Sequence[End] = ()) -> list[End | None]:
     """When and why each episode of a series has ended, None while it is open. `episodes` in order of start.
 
-    The latest real end wins: the one a resolve named, the one of an episode that covers it, or a loose end (a resolve
-    that names no start ends the newest episode that began at or before it). Without any, a later episode of the series
-    ends it by beginning. A person's word ends it there and then unless it had ended before.
+    The latest end that names it or covers it wins. Without one, a loose end (a resolve that names no start) ends the
+    newest episode that began at or before it; the earliest such, because it says that the series was well then, not
+    that it was ill until then. Without either, a later episode of the series ends it by beginning. A person's word ends
+    it there and then unless it had ended before.
     """
     ends: list[End | None] = []
     starts = [episode.started_at for episode in episodes]
     loose: dict[int, End] = {}
-    for loose_end in loose_ends:
+    for loose_end in sorted(loose_ends, key=lambda end: (end.at, -_BELIEF[end.reason])):
         newest = bisect_right(starts, loose_end.at) - 1
         if newest >= 0:
-            loose[newest] = latest(loose.get(newest), loose_end) or loose_end
+            loose.setdefault(newest, loose_end)
     for place, (episode, real) in enumerate(zip(episodes, carried(episodes), strict=True)):
-        end = latest(real, loose.get(place))
+        end = real or loose.get(place)
         if end is None and place + 1 < len(episodes):
             end = End(starts[place + 1], EndReason.SUPERSEDED)
         if episode.manual_end_at is not None and (end is None or episode.manual_end_at < end.at):

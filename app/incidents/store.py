@@ -243,7 +243,7 @@ def _fold(
         row = _row_of(batch, rows, series, signal.started_at, incoming, index)
         if signal.status is Status.RESOLVED:
             end, known = _end_of(signal), named.get(row.started_at)
-            if known is None or end > known:
+            if known is None or (end > known and not _GUESSED.intersection(signal.flags)):
                 named[row.started_at] = end
                 row.caused.append(index)
                 batch.verdicts.setdefault(index, Verdict.RESOLVED)
@@ -292,6 +292,10 @@ def _row_of(
     row.last_seen_at = max(row.last_seen_at or one.received_at, one.received_at)
     batch.shown[index] = row
     return row
+
+
+# Ends that are times of arrival: a retry must not move them.
+_GUESSED = frozenset({"ends_unknown", "ends_clamped"})
 
 
 def _end_of(signal: Signal) -> End:

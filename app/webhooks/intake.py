@@ -9,11 +9,11 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
-from sqlalchemy import func, select
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -23,7 +23,6 @@ from app.incidents import store as incidents
 from app.incidents.rule import Rule, Rules
 from app.incidents.signal import Signal, Verdict, fingerprint_of
 from app.incidents.store import Incoming, Outcome, Raced
-from app.tables import rule as rule_table
 from app.webhooks import store
 from app.webhooks.source import Reading, Rejected
 
@@ -69,7 +68,7 @@ class Intake:
         self._work = asyncio.Event()
         self._closing = False
         self._flusher: asyncio.Task[None] | None = None
-        self._rules: tuple[tuple[object, ...], Rules] | None = None
+        self._rules: tuple[str, Rules] | None = None
 
     async def __aenter__(self) -> "Intake":
         self._flusher = asyncio.create_task(self._flush_for_ever(), name="intake")
@@ -135,9 +134,9 @@ class Intake:
                 delivery.reading = Reading((), (whole,), delivery.reading.truncated)
                 await self._flush([(delivery, receipt)])
             return
-        for (_, waiting), receipt in zip(batch, receipts, strict=True):
+        for (_, waiting), done in zip(batch, receipts, strict=True):
             if not waiting.done():
-                waiting.set_result(receipt)
+                waiting.set_result(done)
 
     async def _apply(self, deliveries: Sequence[Delivery]) -> list[Receipt]:
         also_lock: frozenset[UUID] = frozenset()
@@ -176,10 +175,14 @@ class Intake:
         return receipts
 
     async def _current_rules(self, tx: AsyncConnection) -> Rules:
-        version = (await tx.execute(select(func.count(), func.max(rule_table.c.updated_at)).select_from(rule_table))).one()
-        if self._rules is None or self._rules[0] != tuple(version):
-            self._rules = (tuple(version), Rules(await self._load_rules(tx)))
+        version = (await tx.execute(_RULES_VERSION)).scalar_one()
+        if self._rules is None or self._rules[0] != version:
+            self._rules = (version, Rules(await self._load_rules(tx)))
         return self._rules[1]
+
+
+# The transactions that wrote the rules, not `updated_at`: the clocks of replicas differ.
+_RULES_VERSION = text("SELECT string_agg(xmin::text, ',' ORDER BY name) FROM rule")
 
 
 def _refuse(batch: Sequence[tuple[Delivery, asyncio.Future[Receipt]]], error: Exception) -> None:
@@ -194,14 +197,8 @@ def _refuse(batch: Sequence[tuple[Delivery, asyncio.Future[Receipt]]], error: Ex
 def _decided(rules: Rules, signal: Signal, delivery: Delivery) -> Incoming:
     decision = rules.decide(signal.labels, signal.alert_class)
     if decision.identity is not signal.labels:
-        signal = _without_ignored(signal, fingerprint_of(decision.identity))
+        signal = replace(signal, fingerprint=fingerprint_of(decision.identity))
     return Incoming(signal, delivery.source_id, decision, delivery.received_at)
-
-
-def _without_ignored(signal: Signal, fingerprint: str) -> Signal:
-    from dataclasses import replace
-
-    return replace(signal, fingerprint=fingerprint)
 
 
 def _recorded(delivery: Delivery, outcomes: Sequence[Outcome]) -> store.Recorded:

@@ -53,7 +53,17 @@ class Parser(Protocol):
 class Verifier(Protocol):
     """Checks a sender's signature; True when it is right. Constant-time."""
 
-    def __call__(self, body: bytes, headers: Mapping[str, str], *, secret: str, now: datetime) -> bool: ...
+    def __call__(
+        self,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        secret: str,
+        now: datetime,
+        header: str | None = None,
+        timestamp_header: str | None = None,
+    ) -> bool:
+        """`header` and `timestamp_header` as the source is set; None for the sender's default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +227,8 @@ def lifespan(
     """
     flags: Flags = ()
     if started_at is not None and started_at > received_at + CLOCK_SKEW:
-        started_at, flags = received_at, ("future_time",)
+        # No start at all rather than that of arrival: repeats until then must not each begin an alert of their own.
+        started_at, flags = None, ("future_time",)
     if status is Status.FIRING:
         return started_at, None, flags
     if ended_at is None:

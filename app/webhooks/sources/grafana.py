@@ -60,7 +60,7 @@ def verify(
     *,
     secret: str,
     now: datetime,
-    header: str = SIGNATURE_HEADER,
+    header: str | None = None,
     timestamp_header: str | None = None,
 ) -> bool:
     """Whether `body` is signed with `secret`: SHA-256 HMAC in hex, nothing before it.
@@ -68,7 +68,7 @@ def verify(
     Where Grafana is set to send a `timestamp_header`, its Unix seconds are signed too and must be close to `now`.
     """
     by_name = {name.lower(): value for name, value in headers.items()}
-    signature = by_name.get(header.lower(), "")
+    signature = by_name.get((header or SIGNATURE_HEADER).lower(), "")
     signed = body
     if timestamp_header is not None:
         timestamp = by_name.get(timestamp_header.lower(), "")

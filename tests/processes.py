@@ -1,0 +1,377 @@
+"""Real processes for tests: the service as a user starts it, Debian's Prometheus, Alertmanager and PostgreSQL 15.
+
+Each is started on loopback at a free port, in a process group of its own, and is gone when its block ends, however it
+ends. Only what was started here is ended: processes are known by a mark in their environment, a built-in PostgreSQL
+by its working directory. A missing program is an error, never a reason to skip.
+
+    python -m tests.processes postgres15 -- pytest …     with AFTERMATH_TEST_DATABASE_URL of a new cluster
+"""
+
+import os
+import pwd
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import psutil  # type: ignore[import-untyped]
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+POSTGRES15 = Path("/usr/lib/postgresql/15/bin")
+PACKAGES = "apt-get install prometheus prometheus-alertmanager postgresql-15"
+MARK = "AFTERMATH_TEST_PROCESS"
+
+T = TypeVar("T")
+
+
+def until(answer: Callable[[], T | None], what: str, within: float = 60) -> T:
+    """The first answer that is not None or False. An unreachable server counts as no answer yet."""
+    deadline = time.monotonic() + within
+    while True:
+        with suppress(httpx.TransportError):
+            found = answer()
+            if found is not None and found is not False:
+                return found
+        assert time.monotonic() < deadline, f"waited {within} s in vain until {what}"
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def program(name: str) -> str:
+    """Where it is; raises FileNotFoundError with what to install."""
+    found = shutil.which(name)
+    if found is None:
+        message = f"{name} is not installed: {PACKAGES}"
+        raise FileNotFoundError(message)
+    return found
+
+
+# — any process —
+
+
+@dataclass
+class Running:
+    """A started process and all that it says."""
+
+    process: subprocess.Popen[bytes]
+    said: Path
+
+    def log(self) -> str:
+        return self.said.read_text(errors="replace")
+
+    def stop(self, within: float = 60) -> int:
+        """SIGTERM; its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(within)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@contextmanager
+def a_process(
+    command: Sequence[str | Path], said: Path, *, environment: Mapping[str, str] | None = None, user: int | None = None
+) -> Iterator[Running]:
+    """What it says goes to the file `said`. When the block ends it is killed, with all that it started."""
+    mark = secrets.token_hex(8)
+    with said.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=REPOSITORY,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**_environment(), **(environment or {}), MARK: mark},
+            start_new_session=True,
+            user=user,
+            group=user and pwd.getpwuid(user).pw_gid,
+            extra_groups=None if user is None else [],
+        )
+    try:
+        yield Running(process, said)
+    finally:
+        for marked in _marked(mark):
+            with suppress(psutil.NoSuchProcess):
+                marked.kill()
+        process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """Ours, but for what configures an Aftermath or a PostgreSQL client."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("AFTERMATH_", "PG"))}
+
+
+def _marked(mark: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get(MARK) == mark:
+                found.append(process)
+    return found
+
+
+# — the service —
+
+
+@dataclass
+class Service:
+    """`aftermath serve` on a data directory; may be started, stopped, killed and started again."""
+
+    directory: Path
+    environment: dict[str, str]
+    port: int = field(default_factory=free_port)
+    starts: int = 0
+
+    @property
+    def data_dir(self) -> Path:
+        return self.directory / "data"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What a command beside the service must be given too."""
+        return {
+            "AFTERMATH_DATA_DIR": str(self.data_dir),
+            "AFTERMATH_PORT": str(self.port),
+            **self.environment,
+        }
+
+    @contextmanager
+    def run(self) -> Iterator["RunningService"]:
+        """Started, perhaps not ready yet. Nothing of it, PostgreSQL included, outlives the block."""
+        self.starts += 1
+        said = self.directory / f"service-{self.starts}.log"
+        try:
+            with a_process([sys.executable, "-m", "app.cli", "serve"], said, environment=self.variables) as running:
+                yield RunningService(running.process, said, self)
+        finally:
+            for process in self.postgres():
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+
+    @contextmanager
+    def serve(self) -> Iterator["RunningService"]:
+        """Started and ready."""
+        with self.run() as running:
+            running.wait_until_ready()
+            yield running
+
+    def postgres(self) -> list[psutil.Process]:
+        """The processes of the built-in PostgreSQL of this data directory, its postmaster first."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                is_here = process.cwd() == str(self.data_dir / "postgres")
+                if is_here and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return sorted(found, key=lambda process: process.pid)
+
+    def command(self, *arguments: str) -> str:
+        """`aftermath <arguments>` beside the service or without it: what it prints. It must end well."""
+        done = self.try_command(*arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def try_command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "app.cli", *arguments],
+            cwd=REPOSITORY,
+            env={**_environment(), **self.variables},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+
+@dataclass
+class RunningService(Running):
+    service: Service
+
+    def wait_until_ready(self) -> None:
+        def is_ready() -> bool:
+            assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.log()}"
+            return httpx.get(f"{self.service.url}/readyz").status_code == 200
+
+        until(is_ready, "the service is ready")
+
+    @property
+    def admin_token(self) -> str | None:
+        """As the first start printed it."""
+        found = re.search(r"^Your admin token, shown this once: (aft_\S+)$", self.log(), re.MULTILINE)
+        return found and found[1]
+
+    @property
+    def snippet(self) -> str | None:
+        """The alertmanager.yml that the first start printed: the lines from `route:` to the next empty one."""
+        found = re.search(r"^route:\n(?:.+\n)+", self.log(), re.MULTILINE)
+        return found and found[0]
+
+    @contextmanager
+    def client(self, token: str | None = None) -> Iterator[httpx.Client]:
+        """A client of the API, with that token, else with the one that the first start printed."""
+        headers = {"Authorization": f"Bearer {token or self.admin_token}"}
+        with httpx.Client(base_url=self.service.url, headers=headers, timeout=30) as client:
+            yield client
+
+
+# — Debian's senders —
+
+
+@contextmanager
+def a_prometheus(directory: Path, config: str, port: int) -> Iterator[httpx.Client]:
+    """A client of a Prometheus that is ready."""
+    file = directory / "prometheus.yml"
+    file.write_text(config)
+    command = [
+        program("prometheus"),
+        f"--config.file={file}",
+        f"--storage.tsdb.path={directory / 'prometheus'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--log.level=warn",
+    ]
+    with _a_server(command, directory / "prometheus.log", port, "/-/ready") as client:
+        yield client
+
+
+@contextmanager
+def an_alertmanager(directory: Path, config: str, port: int) -> Iterator[httpx.Client]:
+    """A client of an Alertmanager that is ready."""
+    file = directory / "alertmanager.yml"
+    file.write_text(config)
+    command = [
+        program("prometheus-alertmanager"),
+        f"--config.file={file}",
+        f"--storage.path={directory / 'alertmanager'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--cluster.listen-address=",
+        "--log.level=warn",
+    ]
+    with _a_server(command, directory / "alertmanager.log", port, "/-/ready") as client:
+        yield client
+
+
+@contextmanager
+def _a_server(command: Sequence[str], said: Path, port: int, ready: str) -> Iterator[httpx.Client]:
+    with a_process(command, said) as running, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+
+        def is_ready() -> bool:
+            assert running.process.poll() is None, f"{command[0]} ended:\n{running.log()}"
+            return client.get(ready).status_code == 200
+
+        until(is_ready, f"{command[0]} is ready")
+        yield client
+
+
+# — Debian's PostgreSQL 15 —
+
+
+@contextmanager
+def a_postgres15() -> Iterator[str]:
+    """URL of the maintenance database of a new cluster, in a directory of its own, on a socket in it."""
+    if not (POSTGRES15 / "initdb").exists():
+        message = f"PostgreSQL 15 is not in {POSTGRES15}: {PACKAGES}"
+        raise FileNotFoundError(message)
+    # PostgreSQL refuses to run as root.
+    user = pwd.getpwnam("postgres").pw_uid if os.geteuid() == 0 else None
+    with tempfile.TemporaryDirectory(prefix="pg15-") as made:
+        directory = Path(made)
+        password = secrets.token_urlsafe(16)
+        (directory / "password").write_text(password)
+        if user is not None:
+            for path in (directory, directory / "password"):
+                os.chown(path, user, -1)
+        cluster, said = directory / "cluster", directory / "initdb.log"
+        initdb = [
+            POSTGRES15 / "initdb",
+            *("--pgdata", cluster),
+            *("--username", "aftermath"),
+            *("--pwfile", directory / "password"),
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+            "--no-sync",
+        ]
+        with a_process(initdb, said, user=user) as making:
+            assert making.process.wait(60) == 0, making.log()
+        server = [
+            POSTGRES15 / "postgres",
+            *("-D", cluster),
+            *("-k", directory),
+            *("-c", "listen_addresses="),
+            *("-c", "max_connections=300"),
+            *("-c", "max_locks_per_transaction=256"),
+            *("-c", "fsync=off"),
+        ]
+        with a_process(server, directory / "postgres.log", user=user) as running:
+            until(lambda: _is_up(directory, running), "PostgreSQL 15 is ready", within=30)
+            try:
+                yield f"postgresql://aftermath:{password}@/postgres?host={directory}"
+            finally:
+                # A fast shutdown, so that no backend still writes into what is about to be removed.
+                running.process.send_signal(signal.SIGINT)
+                running.process.wait(60)
+
+
+def _is_up(socket_directory: Path, running: Running) -> bool:
+    assert running.process.poll() is None, running.log()
+    asked = subprocess.run(
+        [POSTGRES15 / "pg_isready", "-q", "-h", socket_directory], stdin=subprocess.DEVNULL, check=False
+    )
+    return asked.returncode == 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs a command with a PostgreSQL 15 beside it; its exit status."""
+    match arguments:
+        case ["postgres15", "--", *command] if command:
+            with a_postgres15() as url:
+                return subprocess.run(
+                    command, env={**os.environ, "AFTERMATH_TEST_DATABASE_URL": url}, check=False
+                ).returncode
+        case _:
+            sys.stderr.write(f"{__doc__}\n")
+            return 2
+
+
+# — what is sent —
+
+
+def an_alert(started_at: str, ended_at: str | None = None, **labels: str) -> dict[str, Any]:
+    return {
+        "status": "resolved" if ended_at else "firing",
+        "labels": {"alertname": "HighLatency", "service": "checkout", "severity": "critical", **labels},
+        "annotations": {"summary": "p99 above 2 s"},
+        "startsAt": started_at,
+        "endsAt": ended_at or "0001-01-01T00:00:00Z",
+        "generatorURL": "",
+    }
+
+
+def a_delivery(*alerts: dict[str, Any]) -> dict[str, Any]:
+    return {"version": "4", "groupKey": "{}:{}", "status": "firing", "receiver": "aftermath", "alerts": list(alerts)}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
