@@ -84,7 +84,9 @@ async def _serve_here(settings: Settings) -> None:
         signal.signal(number, lambda *_: None)
     await server.serve()
     if not server.started:
-        raise CannotServe(f"cannot listen on {settings.host}:{settings.port}; is it taken? AFTERMATH_PORT names another")
+        raise CannotServe(
+            f"cannot listen on {settings.host}:{settings.port}; is it taken? AFTERMATH_PORT names another"
+        )
 
 
 async def _serve_by_workers(settings: Settings, url: str) -> None:

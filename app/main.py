@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import access, db, telemetry, web
 from app.incidents import api as incidents_api
+
 try:  # TODO until metrics lands
     from app.metrics import api as metrics_api
     from app.metrics import store as metrics_store
@@ -81,7 +82,8 @@ async def serving(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
 async def _settle_for_ever(engine: AsyncEngine, settings: Settings) -> None:
     while True:
         await asyncio.sleep(settings.settle_interval_seconds)
-        if metrics_store is None: continue
+        if metrics_store is None:
+            continue
         try:
             async with db.transaction(engine) as tx:
                 await metrics_store.settle(
@@ -97,4 +99,3 @@ def create_from_environment() -> FastAPI:
     settings = Settings()
     telemetry.configure(settings.log_level)
     return create_app(settings)
-

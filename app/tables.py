@@ -128,7 +128,6 @@ service_rate = Table(
 incident_number = Sequence("incident_number", metadata=metadata)
 
 
-
 # The first block of columns is derived from the alerts by the law and nothing else; the second is what people said.
 # What the API shows (`detected_at`, `status`, …) is put together from both in `incidents/measures.py`.
 incident = Table(

@@ -233,7 +233,9 @@ def cursor_of(*key: object) -> str:
     return base64.urlsafe_b64encode(json.dumps(parts, default=str).encode()).decode()
 
 
-def page_of(rows: Sequence[Any], paging: Paging, key: Callable[[Any], tuple[object, ...]]) -> tuple[Sequence[Any], str | None]:
+def page_of(
+    rows: Sequence[Any], paging: Paging, key: Callable[[Any], tuple[object, ...]]
+) -> tuple[Sequence[Any], str | None]:
     """`rows` was asked for one more than `limit`: the page, and the cursor if there is more."""
     page = rows[: paging.limit]
     return page, cursor_of(*key(page[-1])) if len(rows) > paging.limit else None

@@ -303,7 +303,7 @@ def a_postgres15() -> Iterator[str]:
             for path in (directory, directory / "password"):
                 os.chown(path, user, -1)
         cluster, said = directory / "cluster", directory / "initdb.log"
-        initdb = [
+        initdb: list[str | Path] = [
             POSTGRES15 / "initdb",
             *("--pgdata", cluster),
             *("--username", "aftermath"),
@@ -315,7 +315,7 @@ def a_postgres15() -> Iterator[str]:
         ]
         with a_process(initdb, said, user=user) as making:
             assert making.process.wait(60) == 0, making.log()
-        server = [
+        server: list[str | Path] = [
             POSTGRES15 / "postgres",
             *("-D", cluster),
             *("-k", directory),

@@ -6,9 +6,7 @@ from typing import Any
 import httpx
 
 
-def an_alert(
-    started: str = "2026-08-20T10:00:00Z", ended: str | None = None, **labels: str
-) -> dict[str, Any]:
+def an_alert(started: str = "2026-08-20T10:00:00Z", ended: str | None = None, **labels: str) -> dict[str, Any]:
     return {
         "status": "resolved" if ended else "firing",
         "labels": {"alertname": "HighLatency", "service": "checkout", "severity": "critical", **labels},

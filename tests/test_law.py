@@ -86,9 +86,7 @@ def test_order_does_not_matter(alerts: list[Alert], random: object) -> None:
 
 @given(alert_sets(), st.integers(0, 30))
 def test_a_wider_window_never_gives_more_incidents(alerts: list[Alert], wider: int) -> None:
-    widened = [
-        Alert(a.series, a.started_at, a.end, a.window + minutes(wider), a.max_span, a.severity) for a in alerts
-    ]
+    widened = [Alert(a.series, a.started_at, a.end, a.window + minutes(wider), a.max_span, a.severity) for a in alerts]
     assert len(incidents_of(widened)) <= len(incidents_of(alerts))
 
 

@@ -15,9 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import db
 from app.incidents import lifecycle
+from app.incidents.batch import Incoming, Outcome, series_of
 from app.incidents.rule import Decision
 from app.incidents.signal import NO_LABELS, AlertClass, End, EndReason, Episode, Signal, Status, ends_of
-from app.incidents.store import Incoming, Outcome, Raced, apply, series_of
+from app.incidents.store import Raced, apply
 
 DAY = datetime(2026, 8, 20, tzinfo=UTC)
 SOURCE = 7
@@ -109,9 +110,7 @@ def expected_of(told: Sequence[Told], max_span: timedelta) -> dict[UUID, list[li
         key = uuid5(KEYS, f"key-{series // 2}")
         for episode, end in zip(episodes, ends_of(episodes, loose[series]), strict=True):
             by_key[key].append(
-                lifecycle.Alert(
-                    series_of(SOURCE, f"{series:016x}"), episode.started_at, end, WINDOW, max_span
-                )
+                lifecycle.Alert(series_of(SOURCE, f"{series:016x}"), episode.started_at, end, WINDOW, max_span)
             )
     return {
         key: [lifecycle.course_of(group) for group in lifecycle.incidents_of(alerts)] for key, alerts in by_key.items()
@@ -260,9 +259,7 @@ async def test_fifty_first_deliveries_at_once_make_one_incident(engine: AsyncEng
 async def test_batches_over_the_same_keys_never_deadlock(engine: AsyncEngine) -> None:
     def batch(worker: int) -> list[Incoming]:
         order = list(range(40)) if worker % 2 else list(reversed(range(40)))
-        return [
-            _of_key(key, f"{worker}-{key}-{step}", at(step)) for step in range(3) for key in order
-        ]
+        return [_of_key(key, f"{worker}-{key}-{step}", at(step)) for step in range(3) for key in order]
 
     await asyncio.gather(*(tell(engine, batch(worker)) for worker in range(16)))
     async with engine.connect() as connection:
@@ -271,9 +268,7 @@ async def test_batches_over_the_same_keys_never_deadlock(engine: AsyncEngine) ->
 
 
 def _of_key(key: int, fingerprint: str, started_at: datetime) -> Incoming:
-    decision = Decision(
-        "default", f"s{key}", 3, f'service="s{key}"', uuid5(KEYS, f"s{key}"), WINDOW, YEAR, NO_LABELS
-    )
+    decision = Decision("default", f"s{key}", 3, f'service="s{key}"', uuid5(KEYS, f"s{key}"), WINDOW, YEAR, NO_LABELS)
     return Incoming(Signal(fingerprint, Status.FIRING, started_at), SOURCE, decision, at(1000))
 
 

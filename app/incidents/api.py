@@ -12,10 +12,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import Invalid
 from app.incidents import people, views
+
 try:  # TODO until costs land
     from app.incidents.costs import costs_of
 except ImportError:
-    async def costs_of(tx, rows, *, now, weights): return {}
+
+    async def costs_of(tx, rows, *, now, weights):
+        return {}
+
+
 from app.incidents.measures import (
     SEVERITIES,
     Facts,
@@ -87,7 +92,9 @@ class IncidentModel(BaseModel):
     mitigated_at: At | None
     first_resolved_at: At | None
     resolved_at: At | None
-    end_reason: str | None = Field(description="Why its last alert ended; `recovered`, `superseded` and `manual` are recoveries")
+    end_reason: str | None = Field(
+        description="Why its last alert ended; `recovered`, `superseded` and `manual` are recoveries"
+    )
     settled: bool = Field(description="Resolved for long enough to have been counted into the Prometheus histograms")
     reopened: int = Field(description="How often it came back after a recovery")
     alerts: int
@@ -197,7 +204,8 @@ async def list_incidents(
     since: Annotated[At | None, Query(alias="from", description="Detected at or after")] = None,
     until: Annotated[At | None, Query(alias="to", description="Detected before")] = None,
     label: Annotated[
-        list[Label], Query(description="`name=value`: an alert of the evidence has this label; may be repeated", max_length=10)
+        list[Label],
+        Query(description="`name=value`: an alert of the evidence has this label; may be repeated", max_length=10),
     ] = [],  # noqa: B006  fastapi copies it
 ) -> Page[IncidentModel]:
     """Newest first. Merged incidents are left out; their number still leads to them."""
@@ -252,7 +260,12 @@ async def declare(
 
 @router.get("/{id}", response_model=IncidentModel, responses=problem_responses(404), summary="Get an incident")
 async def get_incident(
-    _: Reader, tx: Tx, now: Now, settings: Knobs, response: Response, id: RefText  # noqa: A002
+    _: Reader,
+    tx: Tx,
+    now: Now,
+    settings: Knobs,
+    response: Response,
+    id: RefText,  # noqa: A002
 ) -> IncidentModel:
     """By uuid or number. The ETag is for `If-Match` of a PATCH."""
     return await _shown(tx, _ref_of(id), settings, now, response)
@@ -463,7 +476,13 @@ class Note(Contract):
     summary="Add a note",
 )
 async def add_note(
-    _: Writer, tx: Tx, now: Now, settings: Knobs, response: Response, id: RefText, note: Note  # noqa: A002
+    _: Writer,
+    tx: Tx,
+    now: Now,
+    settings: Knobs,
+    response: Response,
+    id: RefText,
+    note: Note,  # noqa: A002
 ) -> IncidentModel:
     """Adds a note to the timeline."""
     changed = await people.note(tx, _ref_of(id), Said(note.at or now, note.by, note.note), now=now)

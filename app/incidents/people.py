@@ -14,21 +14,10 @@ from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import Conflict, Invalid, NotFound, Stale
+from app.incidents.batch import PEOPLE, AlertRow, Batch, Incoming, series_of
 from app.incidents.rule import Decision
 from app.incidents.signal import NO_LABELS, End, EndReason, Signal, Status
-from app.incidents.store import (
-    PEOPLE,
-    AlertRow,
-    Batch,
-    Incoming,
-    count,
-    derive_without_manual_ends,
-    lock_keys,
-    read_open_alerts,
-    series_of,
-    settle_keys,
-    write,
-)
+from app.incidents.store import count, derive_without_manual_ends, lock_keys, place, read_open_alerts, write
 from app.tables import incident, timeline
 
 CLOCK_SKEW = timedelta(minutes=5)
@@ -124,14 +113,12 @@ async def declare(
     signal = Signal(f"declared:{declared_id}", Status.FIRING, said.at)
     batch = Batch(now)
     row = _held_open(batch, declared_id, Incoming(signal, PEOPLE, decision, now))
-    await settle_keys(tx, batch, [row])
+    await place(tx, batch, [row])
     [opened] = batch.incidents.values()
     opened.title, opened.declared = title, True
     await write(tx, batch)
     if impact_started_at is not None:
-        await tx.execute(
-            update(incident).where(incident.c.id == opened.id).values(impact_started_at=impact_started_at)
-        )
+        await tx.execute(update(incident).where(incident.c.id == opened.id).values(impact_started_at=impact_started_at))
     if said.by or said.note:
         await _tell(tx, opened.id, "declared", said, now)
     return opened.id
@@ -197,7 +184,7 @@ async def resolve(tx: AsyncConnection, ref: Ref, said: Said, *, at_stated: bool,
         alert.before = (alert.end,)
         alert.manual_end_at = said.at
         alert.end = End(said.at, EndReason.MANUAL)
-    await settle_keys(tx, batch, open_alerts, by_law=True)
+    await place(tx, batch, open_alerts, whole_chains=True)
     batch.timeline = [entry for entry in batch.timeline if entry[0] != row.id or entry[2] != "resolved"]
     await write(tx, batch)
     await _tell(tx, row.id, "resolved", said, now)
@@ -217,7 +204,7 @@ async def reopen(tx: AsyncConnection, ref: Ref, said: Said, *, now: datetime) ->
     changed = await derive_without_manual_ends(tx, batch, row.id)
     if not any(alert.end is None for alert in changed):
         changed.append(_held_open(batch, row.key_id, _hold_of(row, now)))
-    await settle_keys(tx, batch, changed, by_law=True)
+    await place(tx, batch, changed, whole_chains=True)
     batch.timeline = [entry for entry in batch.timeline if entry[0] != row.id or entry[2] != "reopened"]
     await write(tx, batch)
     await _tell(tx, row.id, "reopened", said, now)
@@ -299,16 +286,19 @@ def _held_open(batch: Batch, key_id: UUID, incoming: Incoming) -> AlertRow:
 
 async def _state(tx: AsyncConnection, row: Any, values: Mapping[str, Any], now: datetime) -> None:
     await tx.execute(
-        update(incident)
-        .where(incident.c.id == row.id)
-        .values(**values, version=incident.c.version + 1, updated_at=now)
+        update(incident).where(incident.c.id == row.id).values(**values, version=incident.c.version + 1, updated_at=now)
     )
     if row.settled_at is not None:
         await count(tx, [("history_corrections", "", "", 1)])
 
 
 async def _tell(
-    tx: AsyncConnection, incident_id: UUID, kind: str, said: Said, now: datetime, detail: dict[str, object] | None = None
+    tx: AsyncConnection,
+    incident_id: UUID,
+    kind: str,
+    said: Said,
+    now: datetime,
+    detail: dict[str, object] | None = None,
 ) -> None:
     await tx.execute(
         insert(timeline).values(

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, func, literal, select, text, tuple_
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.incidents.store import PEOPLE
+from app.incidents.batch import PEOPLE
 from app.tables import alert, incident, source, timeline
 
 

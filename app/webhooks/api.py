@@ -92,9 +92,7 @@ _DOOR = """Takes one delivery of a sender and answers after it is durable.
 
 An alert that cannot be read goes to quarantine, is counted as `quarantined`, and fails nothing else. Overload and an
 unreachable database are 503 with `Retry-After`; only a body that is not JSON of this kind at all is 400."""
-_DOOR_PROBLEMS = {
-    status: answer for status, answer in problem_responses(400, 413, 415).items()
-}
+_DOOR_PROBLEMS = {status: answer for status, answer in problem_responses(400, 413, 415).items()}
 
 
 def intake_of(request: Request) -> Intake:
@@ -119,7 +117,9 @@ async def _raw_body(request: Request) -> bytes:
 
 
 def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"the body is larger than {limit} bytes; raise AFTERMATH_MAX_BODY_BYTES or let the sender group less")
+    return TooLarge(
+        f"the body is larger than {limit} bytes; raise AFTERMATH_MAX_BODY_BYTES or let the sender group less"
+    )
 
 
 async def _take(request: Request, kind: Source, now: datetime, token: str | None) -> Receipt:
@@ -183,8 +183,7 @@ def _add_door(kind: Source) -> None:
         router.add_api_route(
             f"/webhooks/{kind.kind}/{{token}}",
             take_with_token,
-            summary=f"Deliver from {kind.kind.capitalize()}, token in the path"
-            + (" (PUT)" if method == "PUT" else ""),
+            summary=f"Deliver from {kind.kind.capitalize()}, token in the path" + (" (PUT)" if method == "PUT" else ""),
             operation_id=f"{method.lower()}_{kind.kind}_with_token",
             **(common | {"openapi_extra": _BODY | {"security": []}}),  # type: ignore[arg-type]
         )
@@ -260,7 +259,11 @@ async def list_quarantine(
     summary="Read an item again",
 )
 async def replay(
-    request: Request, _: Writer, tx: Tx, now: Now, id: Annotated[int, Path(ge=1, lt=2**63)]  # noqa: A002
+    request: Request,
+    _: Writer,
+    tx: Tx,
+    now: Now,
+    id: Annotated[int, Path(ge=1, lt=2**63)],  # noqa: A002
 ) -> Receipt:
     """Reads the item as if it came now, for instance after an update that understands it. What is still unreadable
     goes to quarantine again, under a new id. Times that the sender left out are those of the first arrival."""

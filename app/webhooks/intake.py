@@ -20,9 +20,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app import db
 from app.errors import Overloaded
 from app.incidents import store as incidents
+from app.incidents.batch import Incoming, Outcome
 from app.incidents.rule import Rule, Rules
 from app.incidents.signal import Signal, Verdict, fingerprint_of
-from app.incidents.store import Incoming, Outcome, Raced
+from app.incidents.store import Raced
 from app.webhooks import store
 from app.webhooks.source import Reading, Rejected
 
@@ -158,9 +159,7 @@ class Intake:
         """All of these deliveries in the caller's transaction. Raises Raced."""
         now = datetime.now(UTC)
         rules = await self._current_rules(tx)
-        incoming = [
-            _decided(rules, signal, delivery) for delivery in deliveries for signal in delivery.reading.signals
-        ]
+        incoming = [_decided(rules, signal, delivery) for delivery in deliveries for signal in delivery.reading.signals]
         outcomes = iter(await incidents.apply(tx, incoming, now=now, also_lock=also_lock))
         receipts, recorded = [], []
         for delivery in deliveries:

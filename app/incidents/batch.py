@@ -1,0 +1,485 @@
+"""What a batch of signals makes of alerts and incidents: the laws of `signal.py` and `lifecycle.py` on rows.
+
+Pure: rows as they were read go in, the same rows as they shall be written come out, with a verdict for every signal.
+`store.py` reads and writes around it.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+from app.incidents import lifecycle
+from app.incidents.lifecycle import Course, Place
+from app.incidents.rule import Decision
+from app.incidents.signal import End, EndReason, Episode, Signal, Status, Verdict, carried, ends_of
+
+PEOPLE = 0  # the source of what persons declare or hold open
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A signal with where it came from and what its rule decided."""
+
+    signal: Signal
+    source_id: int
+    decision: Decision
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    verdict: Verdict
+    incident: int | None = None  # its number
+
+
+def series_of(source_id: int, fingerprint: str) -> UUID:
+    return UUID(bytes=hashlib.blake2b(b"%d\0" % source_id + fingerprint.encode(), digest_size=16).digest())
+
+
+# — what a batch works on —
+
+
+@dataclass(slots=True)
+class AlertRow:
+    """A row of `alert`, and what the batch makes of it."""
+
+    series: UUID
+    started_at: datetime
+    source_id: int
+    key_id: UUID
+    incident_id: UUID | None
+    window: timedelta
+    max_span: timedelta
+    severity: int
+    real_end: End | None = None
+    manual_end_at: datetime | None = None
+    end: End | None = None
+    labels: Mapping[str, str] | None = None  # not read where nobody asks
+    incoming: Incoming | None = None  # the first signal that told of it; set on new rows only
+    repeats: int = 0
+    last_seen_at: datetime | None = None
+    before: "tuple[End | None] | None" = None  # the end it had, once that has changed
+    caused: list[int] = field(default_factory=list)  # indices of the signals that changed it
+    stored: tuple[object, ...] = ()  # what of it may change, as it was read
+
+    @property
+    def new(self) -> bool:
+        return self.incoming is not None
+
+    @property
+    def dirty(self) -> bool:
+        return self.repeats > 0 or self.stored != self.changeable()
+
+    def changeable(self) -> tuple[object, ...]:
+        return (self.incident_id, self.real_end, self.manual_end_at, self.end)
+
+    def as_law(self, end: End | None) -> lifecycle.Alert:
+        return lifecycle.Alert(
+            self.series, self.started_at, end, self.window, self.max_span, self.severity, self.source_id == PEOPLE
+        )
+
+
+@dataclass(slots=True)
+class IncidentRow:
+    """A row of `incident`, and what the batch makes of it."""
+
+    id: UUID
+    number: int | None
+    key_id: UUID
+    key: str
+    rule: str
+    title: str
+    service: str
+    alert_class: str
+    labels: dict[str, str]
+    source_ids: set[int]
+    course: Course
+    still_firing: bool = False
+    settled: bool = False
+    declared: bool = False
+    new: bool = False
+    dirty: bool = False
+
+
+@dataclass(slots=True)
+class Batch:
+    now: datetime
+    rows: dict[tuple[UUID, datetime], AlertRow] = field(default_factory=dict)
+    incidents: dict[UUID, IncidentRow] = field(default_factory=dict)
+    newest: dict[UUID, IncidentRow] = field(default_factory=dict)
+    loose_ends: list[tuple[UUID, End]] = field(default_factory=list)
+    merged: dict[UUID, UUID] = field(default_factory=dict)  # loser → winner
+    torn: dict[UUID, list[IncidentRow]] = field(default_factory=lambda: defaultdict(list))  # origin → torn-off parts
+    timeline: list[tuple[UUID, datetime, str, dict[str, object] | None]] = field(default_factory=list)
+    verdicts: dict[int, Verdict] = field(default_factory=dict)
+    shown: dict[int, AlertRow] = field(default_factory=dict)  # by index of signal: the alert it is about
+    corrections: int = 0
+
+    def tell(self, incident: UUID, at: datetime, kind: str, detail: dict[str, object] | None = None) -> None:
+        self.timeline.append((incident, at, kind, detail))
+
+
+# — the law of series —
+
+
+def fold(
+    batch: Batch, series: UUID, rows: list[AlertRow], loose: list[End], incoming: Sequence[Incoming], indices: list[int]
+) -> None:
+    named: dict[datetime, End | None] = {row.started_at: row.real_end for row in rows}
+    unnamed: list[int] = []
+    for index in indices:
+        signal = incoming[index].signal
+        if signal.started_at is None:
+            unnamed.append(index)
+            continue
+        row = _row_of(batch, rows, series, signal.started_at, incoming, index)
+        if signal.status is Status.RESOLVED:
+            end, known = _end_of(signal), named.get(row.started_at)
+            if known is None or (end > known and not _GUESSED.intersection(signal.flags)):
+                named[row.started_at] = end
+                row.caused.append(index)
+                batch.verdicts.setdefault(index, Verdict.RESOLVED)
+        batch.verdicts.setdefault(index, Verdict.REPEATED)
+    derive(rows, named, loose)
+    for index in unnamed:
+        one = incoming[index]
+        if one.signal.status is Status.RESOLVED:
+            _take_loose_end(batch, series, rows, loose, _end_of(one.signal), index)
+        elif rows and rows[-1].end is None:
+            _row_of(batch, rows, series, rows[-1].started_at, incoming, index)
+            batch.verdicts.setdefault(index, Verdict.REPEATED)
+        else:
+            _row_of(batch, rows, series, one.received_at, incoming, index)
+            batch.verdicts.setdefault(index, Verdict.REPEATED)
+        derive(rows, named, loose)
+
+
+def _row_of(
+    batch: Batch, rows: list[AlertRow], series: UUID, started_at: datetime, incoming: Sequence[Incoming], index: int
+) -> AlertRow:
+    """The alert with this start, made if it is new; notes that this signal has told of it."""
+    one = incoming[index]
+    row = batch.rows.get((series, started_at))
+    if row is None:
+        decision = one.decision
+        row = AlertRow(
+            series=series,
+            started_at=started_at,
+            source_id=one.source_id,
+            key_id=decision.key_id,
+            incident_id=None,
+            window=decision.window,
+            max_span=decision.max_span,
+            severity=decision.severity,
+            labels=one.signal.labels,
+            incoming=one,
+        )
+        batch.rows[series, started_at] = row
+        rows.append(row)
+        rows.sort(key=lambda row: row.started_at)
+        row.caused.append(index)
+        batch.verdicts[index] = Verdict.JOINED  # until its incident is known
+    else:
+        row.repeats += 1
+    row.last_seen_at = max(row.last_seen_at or one.received_at, one.received_at)
+    batch.shown[index] = row
+    return row
+
+
+# Ends that are times of arrival: a retry must not move them.
+_GUESSED = frozenset({"ends_unknown", "ends_clamped"})
+
+
+def _end_of(signal: Signal) -> End:
+    assert signal.ended_at is not None, "a resolve carries its end"
+    return End(signal.ended_at, signal.end_reason or EndReason.RECOVERED)
+
+
+def _take_loose_end(batch: Batch, series: UUID, rows: list[AlertRow], loose: list[End], end: End, index: int) -> None:
+    target = max((row for row in rows if row.started_at <= end.at), key=lambda row: row.started_at, default=None)
+    if target is None:
+        batch.verdicts[index] = Verdict.IGNORED  # nothing to end yet: it waits
+    else:
+        batch.shown[index] = target
+        batch.verdicts[index] = Verdict.REPEATED
+    if not any(known.at == end.at for known in loose):
+        loose.append(end)
+        batch.loose_ends.append((series, end))
+        if target is not None:
+            target.caused.append(index)
+            batch.verdicts[index] = Verdict.RESOLVED
+
+
+def derive(rows: list[AlertRow], named: Mapping[datetime, End | None], loose: Sequence[End]) -> None:
+    episodes = [Episode(row.started_at, named.get(row.started_at), row.manual_end_at) for row in rows]
+    real_ends, ends = carried(episodes), ends_of(episodes, loose)
+    for row, real_end, end in zip(rows, real_ends, ends, strict=True):
+        row.real_end = real_end
+        if end != row.end:
+            if not row.new and row.before is None:
+                row.before = (row.end,)
+            row.end = end
+
+
+# — the law of incidents, by short cut —
+
+
+def by_short_cut(batch: Batch, newest: IncidentRow | None, rows: Sequence[AlertRow]) -> bool:
+    """Whether the newest incident alone told where the alerts of one key belong; if not, nothing has been changed."""
+    ending = sorted((row for row in rows if not row.new), key=lambda row: (row.end is None, row.end and row.end.at))
+    starting = sorted((row for row in rows if row.new), key=lambda row: (row.started_at, row.series))
+    course = newest.course if newest else None
+    for row in ending:
+        before = row.before[0] if row.before else None
+        if newest is None or course is None or row.incident_id != newest.id or row.end is None:
+            return False
+        course = lifecycle.ended(course, row.as_law(before), row.end)
+        if course is None:
+            return False
+    steps: list[tuple[AlertRow, bool, Course]] = []
+    for row in starting:
+        alert = row.as_law(row.end)
+        match lifecycle.place(course, alert):
+            case Place.UNCLEAR:
+                return False
+            case Place.OPENS:
+                course = lifecycle.opened(alert)
+                steps.append((row, True, course))
+            case Place.JOINS:
+                assert course is not None, "an alert joins something"
+                course = lifecycle.joined(course, alert)
+                steps.append((row, False, course))
+    _take_short_cut(batch, newest, ending, steps)
+    return True
+
+
+def _take_short_cut(
+    batch: Batch, newest: IncidentRow | None, ending: Sequence[AlertRow], steps: Sequence[tuple[AlertRow, bool, Course]]
+) -> None:
+    incident = newest
+    before = newest.course if newest else None
+    if incident is not None:
+        incident.course = _ended_in_turn(incident.course, ending)
+        _verdict_of_changes(batch, incident, ending, Verdict.RESOLVED)
+    for row, opens, after in steps:
+        if opens or incident is None:
+            if incident is not None and before is not None:
+                _note_move(batch, incident, before)
+            incident = _new_incident(batch, row, after)
+            before = replace(after, open_alerts=1)  # so that its end, if it has one, is told
+            batch.tell(incident.id, row.started_at, "opened")
+            verdict = Verdict.OPENED
+        else:
+            assert before is not None, "an incident has a course"
+            verdict = Verdict.JOINED
+            if after.reopened > incident.course.reopened or (before.ended_at and not after.ended_at):
+                verdict = Verdict.REOPENED
+                _note_move(batch, incident, before)
+                before = incident.course
+            _take_in(incident, row)
+            incident.course = after
+        row.incident_id = incident.id
+        _verdict_of_changes(batch, incident, [row], verdict)
+    if incident is not None and before is not None:
+        _note_move(batch, incident, before)
+
+
+def _ended_in_turn(course: Course, ending: Sequence[AlertRow]) -> Course:
+    for row in ending:
+        assert row.end is not None, "an ending alert has an end"
+        after = lifecycle.ended(course, row.as_law(row.before[0] if row.before else None), row.end)
+        assert after is not None, "was proven step by step"
+        course = after
+    return course
+
+
+def _new_incident(batch: Batch, row: AlertRow, course: Course) -> IncidentRow:
+    incoming = row.incoming
+    assert incoming is not None, "a new incident begins with a new alert, or is torn off a known one"
+    labels = dict(incoming.signal.labels)
+    decision = incoming.decision
+    incident = IncidentRow(
+        id=uuid4(),
+        number=None,
+        key_id=row.key_id,
+        key=decision.key,
+        rule=decision.rule,
+        title=title_of(incoming.signal, decision.service),
+        service=decision.service,
+        alert_class=str(incoming.signal.alert_class),
+        labels=labels,
+        source_ids={row.source_id},
+        course=course,
+        new=True,
+        dirty=True,
+    )
+    batch.incidents[incident.id] = incident
+    return incident
+
+
+def title_of(signal: Signal, service: str) -> str:
+    """What a person reads first: the name of the alert, and its summary if it says more."""
+    name = signal.labels.get("rulename") or signal.labels.get("alertname") or service
+    summary = signal.annotations.get("summary") or signal.annotations.get("title") or ""
+    return f"{name}: {summary}"[:300] if summary and summary != name else name[:300]
+
+
+def _take_in(incident: IncidentRow, row: AlertRow) -> None:
+    labels = row.labels or {}
+    if any(labels.get(name) != value for name, value in incident.labels.items()):
+        incident.labels = {name: value for name, value in incident.labels.items() if labels.get(name) == value}
+    incident.source_ids.add(row.source_id)
+
+
+def _note_move(batch: Batch, incident: IncidentRow, before: Course) -> None:
+    """Tells the timeline what it means that an incident's course is no longer the one before."""
+    course = incident.course
+    if course == before:
+        return
+    incident.dirty = True
+    if course.reopened > before.reopened or (before.ended_at is not None and course.ended_at is None):
+        batch.tell(incident.id, course.island_at, "reopened")
+    if course.ended_at is not None and course.ended_at != before.ended_at:
+        batch.tell(incident.id, course.ended_at, "resolved", {"reason": str(course.end_reason)})
+    if incident.settled and (
+        (before.began_at, before.ended_at, before.reopened) != (course.began_at, course.ended_at, course.reopened)
+    ):
+        batch.corrections += 1
+
+
+def _verdict_of_changes(batch: Batch, incident: IncidentRow, rows: Sequence[AlertRow], verdict: Verdict) -> None:
+    """What the signals that changed these alerts did; of an alert's signals the first made it, later ones ended it."""
+    for row in rows:
+        for place, index in enumerate(row.caused):
+            if incident.settled:
+                batch.verdicts[index] = Verdict.LATE
+            elif place == 0 or not row.new:
+                batch.verdicts[index] = verdict
+
+
+# — the law of incidents itself, where the newest incident could not tell —
+
+
+def reach(row: AlertRow, end: End | None) -> datetime | None:
+    return end.at + row.window if end else None
+
+
+def by_law(batch: Batch, known: Sequence[IncidentRow], rows: Sequence[AlertRow], changed: Sequence[AlertRow]) -> None:
+    """The law on the chains of one key: moves alerts, courses and ids."""
+    by_id = {(row.series, row.started_at): row for row in rows}
+    groups = lifecycle.incidents_of(row.as_law(row.end) for row in rows)
+    was_in = {place: row.incident_id for place, row in by_id.items() if row.incident_id is not None}
+    age = {incident.id: incident.number or 0 for incident in known}
+    places = [[(alert.series, alert.started_at) for alert in group] for group in groups]
+    heirs = lifecycle.succession(places, was_in, age)
+    touched = {(row.series, row.started_at): row for row in changed}
+    kept: list[IncidentRow] = []
+    for group, members, heir in zip(groups, places, heirs.heirs, strict=True):
+        course = lifecycle.course_of(group)
+        member_rows = [by_id[member] for member in members]
+        # Whatever happens to counted history is counted as a correction, never counted again.
+        settled = any(batch.incidents[was_in[m]].settled for m in members if m in was_in)
+        if heir is not None:
+            incident = batch.incidents[heir]
+            before, incident.course = incident.course, course
+            _note_move(batch, incident, before)
+        elif any(member in was_in for member in members):
+            origin = batch.incidents[next(was_in[member] for member in members if member in was_in)]
+            incident = _torn_off(batch, origin, course)
+            batch.torn[origin.id].append(incident)
+            batch.tell(origin.id, course.began_at, "split", {"into": str(incident.id)})
+            batch.tell(incident.id, course.began_at, "split", {"from": str(origin.id)})
+            batch.corrections += settled
+        else:
+            incident = _new_incident(batch, member_rows[0], course)
+            batch.tell(incident.id, course.began_at, "opened")
+            if course.ended_at is not None:
+                batch.tell(incident.id, course.ended_at, "resolved", {"reason": str(course.end_reason)})
+        incident.settled = settled
+        incident.dirty = True
+        incident.still_firing = any(
+            row.manual_end_at and row.real_end is None and row.repeats and not row.new for row in member_rows
+        ) or (incident.still_firing and any(row.manual_end_at and row.real_end is None for row in member_rows))
+        first, *rest = member_rows
+        incident.labels = dict(first.labels or {})
+        incident.source_ids = {first.source_id}
+        for row in rest:
+            _take_in(incident, row)
+        for row in member_rows:
+            row.incident_id = incident.id
+        kept.append(incident)
+    for loser, index in heirs.merged.items():
+        winner = kept[index]
+        batch.merged[loser] = winner.id
+        batch.tell(winner.id, winner.course.began_at, "merged", {"from": str(loser)})
+        batch.corrections += batch.incidents[loser].settled
+    _verdicts_by_law(batch, kept, places, heirs, was_in, touched)
+
+
+def _verdicts_by_law(
+    batch: Batch,
+    kept: Sequence[IncidentRow],
+    places: Sequence[Sequence[tuple[UUID, datetime]]],
+    heirs: lifecycle.Succession,
+    was_in: Mapping[tuple[UUID, datetime], UUID],
+    touched: Mapping[tuple[UUID, datetime], AlertRow],
+) -> None:
+    told = {(incident, kind) for incident, _at, kind, _detail in batch.timeline}
+    for index, (incident, members) in enumerate(zip(kept, places, strict=True)):
+        changed = [touched[member] for member in members if member in touched]
+        came_from = {was_in[member] for member in members if member in was_in}
+        if index in heirs.merged.values():
+            verdict = Verdict.MERGED
+        elif came_from & batch.torn.keys():
+            verdict = Verdict.SPLIT
+        elif incident.new:
+            verdict = Verdict.OPENED
+        elif not any(row.new for row in changed):
+            verdict = Verdict.RESOLVED
+        else:
+            verdict = Verdict.REOPENED if (incident.id, "reopened") in told else Verdict.JOINED
+        _verdict_of_changes(batch, incident, changed, verdict)
+
+
+def _torn_off(batch: Batch, origin: IncidentRow, course: Course) -> IncidentRow:
+    incident = IncidentRow(
+        id=uuid4(),
+        number=None,
+        key_id=origin.key_id,
+        key=origin.key,
+        rule=origin.rule,
+        title=origin.title,
+        service=origin.service,
+        alert_class=origin.alert_class,
+        labels=dict(origin.labels),
+        source_ids=set(origin.source_ids),
+        course=course,
+        new=True,
+        dirty=True,
+    )
+    batch.incidents[incident.id] = incident
+    return incident
+
+
+# — what is told —
+
+
+def note_still_firing(batch: Batch) -> None:
+    """A repeat of an alert that a person has ended reopens nothing, but the incident says so."""
+    for row in batch.shown.values():
+        if row.manual_end_at and row.real_end is None and row.repeats and row.incident_id:
+            incident = batch.incidents[row.incident_id]
+            incident.dirty |= not incident.still_firing
+            incident.still_firing = True
+
+
+def outcome_of(batch: Batch, index: int) -> Outcome:
+    verdict = batch.verdicts.get(index, Verdict.IGNORED)
+    row = batch.shown.get(index)
+    incident = batch.incidents.get(row.incident_id) if row and row.incident_id else None
+    while incident and incident.id in batch.merged:
+        incident = batch.incidents[batch.merged[incident.id]]
+    return Outcome(verdict, incident.number if incident else None)

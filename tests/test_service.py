@@ -1,0 +1,371 @@
+"""The service as a process: first start, stop, kill, a second one beside it, workers, commands, another PostgreSQL."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.processes import RunningService, Service, a_delivery, a_postgres15, an_alert, until
+
+BUSINESS = ("aftermath_incidents", "aftermath_signals", "aftermath_deliveries", "aftermath_quarantine")
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Service:
+    return Service(tmp_path, {})
+
+
+# — start and stop —
+
+
+def test_the_first_start_prints_a_token_and_a_receiver_and_the_second_does_not(service: Service) -> None:
+    with service.serve() as first:
+        token, snippet = first.admin_token, first.snippet
+        assert token is not None
+        assert snippet is not None
+        assert f"url: {service.url}/webhooks/alertmanager" in snippet
+        assert first.log().count(token) == 1
+        first.stop()
+    with service.serve() as second, second.client(token) as client:
+        assert (second.admin_token, second.snippet) == (None, None)
+        assert "aft_" not in second.log()
+        assert client.get("/api/v1/incidents").status_code == 200
+
+
+def test_a_token_from_the_environment_is_not_printed_and_works(tmp_path: Path) -> None:
+    service = Service(tmp_path, {"AFTERMATH_ADMIN_TOKEN": "a-token-of-my-own-choice"})
+    with service.serve() as running, running.client("a-token-of-my-own-choice") as client:
+        assert client.get("/api/v1/incidents").status_code == 200
+        assert (running.admin_token, "a-token-of-my-own-choice" in running.log()) == (None, False)
+
+
+def test_sigterm_ends_it_with_status_0_and_its_postgresql_too(service: Service) -> None:
+    with service.serve() as running:
+        assert len(service.postgres()) > 3
+        assert (running.stop(), service.postgres()) == (0, [])
+        assert "Traceback" not in running.log()
+
+
+def test_ctrl_c_ends_it_the_same_way(service: Service) -> None:
+    with service.serve() as running:
+        # A terminal sends it to the whole process group.
+        os.killpg(running.process.pid, signal.SIGINT)
+        assert (running.process.wait(60), service.postgres()) == (0, [])
+        assert "Traceback" not in running.log()
+
+
+def test_sigterm_during_the_start_leaves_no_postgresql_behind(service: Service) -> None:
+    with service.run() as running:
+        until(service.postgres, "PostgreSQL starts")
+        running.stop()
+        assert service.postgres() == []
+        assert "Traceback" not in running.log()
+
+
+def test_a_delivery_in_flight_at_sigterm_is_answered(service: Service) -> None:
+    with service.serve() as running:
+        body = b'{"version":"4","alerts":[]}'
+        with socket.create_connection(("127.0.0.1", service.port)) as sender:
+            head = f"POST /webhooks/alertmanager HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {running.admin_token}\r\n"
+            sender.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:5])
+            time.sleep(0.3)
+            running.process.send_signal(signal.SIGTERM)
+            until(lambda: "Shutting down" in running.log(), "it shuts down")
+            sender.sendall(body[5:])
+            assert sender.recv(1000).startswith(b"HTTP/1.1 200 OK")
+        assert (running.process.wait(60), service.postgres()) == (0, [])
+
+
+# — kill —
+
+
+@pytest.mark.parametrize("postgres_too", [False, True])
+def test_after_kill_9_the_next_start_recovers_and_has_all_that_was_answered(
+    service: Service, postgres_too: bool
+) -> None:
+    with service.serve() as first:
+        token = first.admin_token
+        with first.client() as client:
+            numbers = [post(client, service=f"service-{n}") for n in range(20)]
+        postmaster = service.postgres()[0]
+        first.kill()
+        if postgres_too:
+            postmaster.kill()
+        # Inside the block: what a killed service leaves behind is there when the next one starts.
+        with service.serve() as second, second.client(token) as client:
+            assert [number_of(client, f"service-{n}") for n in range(20)] == numbers
+            assert post(client, service="one-more") == "INC-21"
+            assert not postmaster.is_running()
+            assert (second.stop(), service.postgres()) == (0, [])
+
+
+def test_postgresql_killed_beneath_it_comes_back_and_nothing_is_lost(service: Service) -> None:
+    with service.serve() as running, running.client() as client:
+        before = post(client, service="before")
+        service.postgres()[0].kill()
+        after = until(lambda: post_if_taken(client, service="after"), "deliveries are taken again")
+        assert (number_of(client, "before"), number_of(client, "after")) == (before, after)
+        assert running.stop() == 0
+
+
+# — what must not run —
+
+
+def test_a_second_service_on_the_same_data_directory_refuses(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    second = Service(tmp_path / "second", {"AFTERMATH_DATA_DIR": str(service.data_dir)})
+    with service.serve() as running, second.run() as refused:
+        assert refused.process.wait(30) == 1
+        [line] = refused.log().splitlines()
+        assert f"{service.data_dir} is in use by process {running.process.pid}" in line
+        assert httpx.get(f"{service.url}/readyz").status_code == 200
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_port_that_is_taken_is_named(tmp_path: Path, workers: str) -> None:
+    service = Service(tmp_path, {"AFTERMATH_WORKERS": workers})
+    with socket.create_server(("127.0.0.1", service.port)), service.run() as refused:
+        assert refused.process.wait(60) == 1
+        assert f"cannot listen on 127.0.0.1:{service.port}" in refused.log()
+        assert "AFTERMATH_PORT" in refused.log()
+        assert "Traceback" not in refused.log()
+        assert service.postgres() == []
+
+
+def test_a_wrong_setting_is_named_without_its_value(tmp_path: Path) -> None:
+    service = Service(tmp_path, {"AFTERMATH_DATABASE_URL": "mysql://root:hunter2@localhost/x", "AFTERMATH_WORKERS": "0"})
+    with service.run() as refused:
+        assert refused.process.wait(30) == 2
+        assert ("AFTERMATH_DATABASE_URL" in refused.log(), "AFTERMATH_WORKERS" in refused.log()) == (True, True)
+        assert "hunter2" not in refused.log()
+
+
+def test_a_database_that_is_away_is_named_without_its_password(tmp_path: Path) -> None:
+    service = Service(tmp_path, {"AFTERMATH_DATABASE_URL": "postgresql://aftermath:hunter2@127.0.0.1:1/x"})
+    with service.run() as refused:
+        assert refused.process.wait(30) == 1
+        [line] = refused.log().splitlines()
+        assert "the database does not answer; is AFTERMATH_DATABASE_URL right?" in line
+
+
+# — workers —
+
+
+def test_two_workers_serve_and_stop(tmp_path: Path) -> None:
+    service = Service(tmp_path, {"AFTERMATH_WORKERS": "2"})
+    with service.serve() as running:
+        with running.client() as client:
+            assert post(client) == "INC-1"
+        assert len(worker_pids(service, running)) == 2
+        assert (running.stop(), service.postgres()) == (0, [])
+        assert "Traceback" not in running.log()
+
+
+def test_two_workers_tell_equal_numbers(tmp_path: Path) -> None:
+    service = Service(tmp_path, {"AFTERMATH_WORKERS": "2"})
+    with service.serve() as running:
+        with running.client() as client:
+            for n in range(10):
+                post(client, service=f"service-{n % 3}", instance=str(n))
+        scrapes = {pid: business(text) for pid, text in scrapes_by_process(running).items()}
+        assert len(scrapes) == 2
+        one, other = scrapes.values()
+        assert one == other
+        assert sum(value for name, _, value in one if name == "aftermath_incidents_open") == 3
+
+
+def test_workers_of_a_killed_service_do_not_hinder_the_next(tmp_path: Path) -> None:
+    service = Service(tmp_path, {"AFTERMATH_WORKERS": "2"})
+    with service.serve() as first:
+        token = first.admin_token
+        with first.client() as client:
+            before = post(client, service="before")
+        first.kill()
+        with service.serve() as second, second.client(token) as client:
+            assert number_of(client, "before") == before
+            assert second.stop() == 0
+
+
+# — commands —
+
+
+def test_token_commands_beside_a_running_service(service: Service) -> None:
+    with service.serve() as running:
+        token = service.command("token", "create", "grafana", "--scope", "write").strip()
+        assert token in token.split()
+        with running.client(token) as client:
+            assert client.get("/api/v1/incidents").status_code == 200
+            listed = service.command("token", "list")
+            assert ("grafana" in listed, token in listed) == (True, False)
+            assert "Revoked" in service.command("token", "revoke", token.split("_")[1])
+            refused = until(lambda: refusal(client), "a revoked token is refused", within=15)
+        assert refused.json()["detail"] == "this token is unknown or revoked"
+
+
+def test_token_commands_without_a_running_service(service: Service) -> None:
+    kept = service.command("token", "create", "prometheus").strip()
+    revoked = service.command("token", "create", "old").strip()
+    service.command("token", "revoke", revoked.split("_")[1])
+    assert service.postgres() == []
+    with service.serve() as running, running.client(kept) as client:
+        assert client.get("/api/v1/incidents").status_code == 200
+        assert client.get("/api/v1/incidents", headers={"Authorization": f"Bearer {revoked}"}).status_code == 401
+
+
+def test_an_ingest_token_opens_the_door_of_its_source_only(service: Service) -> None:
+    with service.serve() as running:
+        token = service.command(
+            *("token", "create", "cluster-1", "--scope", "ingest", "--source", "cluster-1", "--kind", "alertmanager")
+        ).strip()
+        with running.client(token) as client:
+            assert post(client) == "INC-1"
+            assert client.get("/api/v1/incidents").status_code == 403
+        with running.client() as client:
+            assert client.get("/api/v1/incidents/INC-1").json()["sources"] == ["cluster-1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (("token", "revoke", "nobody"), 1, "`aftermath token list` shows them"),
+        (("token", "create", "x", "--scope", "ingest"), 2, "an ingest token needs --source NAME and --kind"),
+        (("token", "create", "x", "--source", "y"), 2, "--source and --kind go with --scope ingest only"),
+    ],
+)
+def test_a_wrong_token_command_says_what_is_right(
+    service: Service, arguments: tuple[str, ...], status: int, says: str
+) -> None:
+    done = service.try_command(*arguments)
+    assert (done.returncode, says in done.stderr, "Traceback" in done.stderr) == (status, True, False)
+
+
+def test_migrate_without_and_beside_a_running_service(service: Service) -> None:
+    assert "The schema is up to date." in service.command("migrate")
+    with service.serve() as running:
+        assert "The schema is up to date." in service.command("migrate")
+        with running.client() as client:
+            assert post(client) == "INC-1"
+
+
+# — secrets —
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_token_in_the_path_is_not_in_the_log(tmp_path: Path, workers: str) -> None:
+    service = Service(tmp_path, {"AFTERMATH_WORKERS": workers, "AFTERMATH_LOG_LEVEL": "debug"})
+    with service.serve() as running:
+        token = service.command(
+            *("token", "create", "x", "--scope", "ingest", "--source", "x", "--kind", "alertmanager")
+        ).strip()
+        wrong, payload = "aft_00000000_a-secret-that-is-wrong", a_delivery(an_alert(now(), detail="only-in-the-body"))
+        answers = [
+            httpx.post(f"{service.url}/webhooks/alertmanager/{token}", json=payload),
+            httpx.put(f"{service.url}/webhooks/alertmanager/{token}?a={token}", content=b"{"),
+            httpx.post(f"{service.url}/webhooks/grafana/{token}", json=payload),
+            httpx.post(f"{service.url}/webhooks/alertmanager/{wrong}", json=payload),
+            httpx.get(f"{service.url}/webhooks/alertmanager/{wrong}"),
+            httpx.post(f"{service.url}/webhooks/nonsense/{wrong}", json=payload),
+            httpx.get(f"{service.url}/api/v1/incidents", headers={"Authorization": f"Bearer {wrong}"}),
+        ]
+        assert [answer.status_code for answer in answers] == [200, 400, 403, 401, 405, 404, 401]
+        running.stop()
+        said = running.log() + (service.data_dir / "postgres.log").read_text()
+        assert "route=/webhooks/alertmanager/{token} status=200" in said
+        for secret in (token, wrong, token.split("_", 2)[2], wrong.split("_", 2)[2], "only-in-the-body"):
+            assert secret not in said
+
+
+# — another PostgreSQL —
+
+
+@pytest.mark.debian
+def test_serves_from_postgresql_15(tmp_path: Path) -> None:
+    with a_postgres15() as url:
+        service = Service(tmp_path, {"AFTERMATH_DATABASE_URL": url})
+        with service.serve() as first:
+            token = first.admin_token
+            with first.client() as client:
+                number = post(client)
+            assert first.stop() == 0
+        assert "grafana" in (service.command("token", "create", "grafana") and service.command("token", "list"))
+        assert not service.data_dir.exists()
+        with service.serve() as second, second.client(token) as client:
+            assert number_of(client, "checkout") == number
+
+
+@pytest.mark.debian
+def test_two_replicas_on_one_database_start_together_and_print_one_token(tmp_path: Path) -> None:
+    with a_postgres15() as url:
+        replicas = [Service(tmp_path / name, {"AFTERMATH_DATABASE_URL": url}) for name in ("one", "two")]
+        for replica in replicas:
+            replica.directory.mkdir()
+        with replicas[0].run() as one, replicas[1].run() as two:
+            one.wait_until_ready()
+            two.wait_until_ready()
+            [token] = [running.admin_token for running in (one, two) if running.admin_token]
+            [_] = [running.snippet for running in (one, two) if running.snippet]
+            with one.client(token) as first, two.client(token) as second:
+                assert (post(first), number_of(second, "checkout")) == ("INC-1", "INC-1")
+
+
+# ------------------------------------------------------------------------------------------------------------------
+
+
+def now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def post(client: httpx.Client, **labels: str) -> str:
+    """Deliver one alert; the number of its incident."""
+    answer = client.post("/webhooks/alertmanager", json=a_delivery(an_alert(now(), **labels)))
+    assert answer.status_code == 200, answer.text
+    [number] = answer.json()["incidents"]
+    return str(number)
+
+
+def post_if_taken(client: httpx.Client, **labels: str) -> str | None:
+    answer = client.post("/webhooks/alertmanager", json=a_delivery(an_alert(now(), **labels)))
+    assert answer.status_code in {200, 503}, answer.text
+    return answer.json()["incidents"][0] if answer.status_code == 200 else None
+
+
+def number_of(client: httpx.Client, service: str) -> str:
+    [incident] = client.get("/api/v1/incidents", params={"service": service}).json()["items"]
+    return str(incident["number"])
+
+
+def refusal(client: httpx.Client) -> httpx.Response | None:
+    answer = client.get("/api/v1/incidents")
+    return answer if answer.status_code == 401 else None
+
+
+def worker_pids(service: Service, running: RunningService) -> set[int]:
+    """The processes that have accepted a connection of ours, as /metrics tells them apart."""
+    return set(scrapes_by_process(running))
+
+
+def scrapes_by_process(running: RunningService) -> dict[float, str]:
+    raise NotImplementedError
+
+
+def business(text: str) -> list[tuple[str, dict[str, str], float]]:
+    """The numbers that come from the database."""
+    return sorted(
+        (
+            (sample.name, sample.labels, sample.value)
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name.startswith("aftermath_")
+        ),
+        key=repr,
+    )
+
+
+_ = (Iterator, contextmanager, BUSINESS)
