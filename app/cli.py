@@ -1,12 +1,15 @@
 """`aftermath serve | migrate | token … | openapi | demo`."""
 
 import asyncio
+import ctypes
 import json
+import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -19,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
+from uvicorn.config import STARTUP_FAILURE
 
 from app import access, db, embedded, telemetry
 from app.access import Scope
@@ -28,6 +32,7 @@ from app.settings import Settings
 from app.tables import token as token_table
 from app.webhooks.sources import SOURCES
 
+log = logging.getLogger("aftermath")
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 tokens = typer.Typer(no_args_is_help=True, help="Who may send, read, write and administer.")
 cli.add_typer(tokens, name="token")
@@ -50,28 +55,53 @@ def serve() -> None:
     """Serve, with the built-in PostgreSQL unless AFTERMATH_DATABASE_URL names another."""
     settings = _settings()
     telemetry.configure(settings.log_level)
-    _run(_serve(settings))
+    with suppress(asyncio.CancelledError):
+        _run(_serve(settings))
 
 
 async def _serve(settings: Settings) -> None:
+    """Until a signal; also one that comes while we still start ends PostgreSQL before us."""
+    this = asyncio.current_task()
+    assert this is not None
+    for number in STOPS:
+        # Once: a second signal must not cancel what stops PostgreSQL.
+        asyncio.get_running_loop().add_signal_handler(number, lambda: this.cancelling() or this.cancel())
     async with AsyncExitStack() as at_stop:
+        # First of all, so that a port that is taken costs nothing, and senders wait in its queue while we start.
+        listening = at_stop.enter_context(_listen(settings))
         if settings.database_url is None:
             built_in = await at_stop.enter_async_context(await _start_built_in(settings))
             settings = settings.model_copy(update={"database_url": SecretStr(built_in.url(embedded_database))})
         assert settings.database_url is not None
         await _prepare(settings, settings.database_url.get_secret_value())
+        log.info("serving on http://%s:%d", *listening.getsockname()[:2])
         if settings.workers == 1:
-            await _serve_here(settings)
+            await _serve_here(settings, listening)
         else:
-            await _serve_by_workers(settings, settings.database_url.get_secret_value())
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(settings.workers):
+                    workers.create_task(_keep_worker(settings, listening))
 
 
-async def _serve_here(settings: Settings) -> None:
+STOPS = (signal.SIGTERM, signal.SIGINT)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Raises CannotServe."""
+    try:
+        family, *_, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address, family=family, backlog=2048)
+    except OSError as error:
+        raise CannotServe(
+            f"cannot listen on {settings.host}:{settings.port} ({error.strerror}): "
+            "AFTERMATH_HOST and AFTERMATH_PORT name another address"
+        ) from None
+
+
+async def _serve_here(settings: Settings, listening: socket.socket) -> None:
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(settings),
-            host=settings.host,
-            port=settings.port,
             http="httptools",
             log_config=None,
             access_log=False,
@@ -80,38 +110,55 @@ async def _serve_here(settings: Settings) -> None:
         )
     )
     # uvicorn hands the signal that ended it to the handler that stood before: it must not end us before PostgreSQL.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOPS:
+        asyncio.get_running_loop().remove_signal_handler(number)
         signal.signal(number, lambda *_: None)
-    await server.serve()
-    if not server.started:
-        raise CannotServe(
-            f"cannot listen on {settings.host}:{settings.port}; is it taken? AFTERMATH_PORT names another"
-        )
+    await server.serve(sockets=[listening])
 
 
-async def _serve_by_workers(settings: Settings, url: str) -> None:
-    """uvicorn's own supervisor, as a child, so that PostgreSQL stays with us. A signal to us goes on to it."""
+async def _keep_worker(settings: Settings, listening: socket.socket) -> None:
+    """A process that serves, and another when it dies, until cancelled. Raises CannotServe if it cannot start.
+
+    Not under uvicorn's own supervisor: its workers outlive it when it is killed, and keep the port.
+    """
+    assert settings.database_url is not None
     arguments = {
-        "host": settings.host,
-        "port": str(settings.port),
-        "workers": str(settings.workers),
+        "fd": str(listening.fileno()),
         "loop": "uvloop",
         "http": "httptools",
         "timeout-graceful-shutdown": "20",
     }
-    supervisor = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "uvicorn", "app.main:create_from_environment", "--factory"),
-        *(word for name, value in arguments.items() for word in (f"--{name}", value)),
-        *("--no-access-log", "--no-server-header", "--log-level", "warning"),
-        env=os.environ | {"AFTERMATH_DATABASE_URL": url},
-        start_new_session=True,
-    )
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, supervisor.terminate)
-    status = await supervisor.wait()
-    if status > 0:
-        raise CannotServe(f"the workers ended with status {status}; the log above says why")
+    while True:
+        worker = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "uvicorn", "app.main:create_from_environment", "--factory"),
+            *(word for name, value in arguments.items() for word in (f"--{name}", value)),
+            *("--no-access-log", "--no-server-header", "--log-level", "warning"),
+            env=os.environ | {"AFTERMATH_DATABASE_URL": settings.database_url.get_secret_value()},
+            pass_fds=(listening.fileno(),),
+            # Ctrl-C goes to the whole process group; they are to end when we say so.
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
+        )
+        try:
+            status = await worker.wait()
+        except asyncio.CancelledError:
+            worker.terminate()
+            await worker.wait()
+            raise
+        if status == STARTUP_FAILURE:
+            raise CannotServe("a worker could not start; the log above says why")
+        log.error("a worker ended by itself (%d); starting another", status)
+        await asyncio.sleep(1)
+
+
+def _end_with_parent() -> None:
+    """In a child of the main thread: it is killed when that ends, as when the service itself is killed."""
+    if _prctl is not None:
+        _prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+# Looked up here: between fork and exec nothing may be loaded.
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 class CannotServe(Exception):

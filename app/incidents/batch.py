@@ -217,8 +217,10 @@ def derive(rows: list[AlertRow], named: Mapping[datetime, End | None], loose: Se
     episodes = [Episode(row.started_at, named.get(row.started_at), row.manual_end_at) for row in rows]
     real_ends, ends = carried(episodes), ends_of(episodes, loose)
     for row, real_end, end in zip(rows, real_ends, ends, strict=True):
+        # Ended by hand and now by its sender: no end moves, but the incident may no longer be `still_firing`.
+        confirmed = row.manual_end_at is not None and row.real_end is None and real_end is not None
         row.real_end = real_end
-        if end != row.end:
+        if end != row.end or confirmed:
             if not row.new and row.before is None:
                 row.before = (row.end,)
             row.end = end
