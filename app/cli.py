@@ -70,8 +70,8 @@ async def _serve(settings: Settings) -> None:
         # First of all, so that a port that is taken costs nothing, and senders wait in its queue while we start.
         listening = at_stop.enter_context(_listen(settings))
         if settings.database_url is None:
-            built_in = await at_stop.enter_async_context(await _start_built_in(settings))
-            settings = settings.model_copy(update={"database_url": SecretStr(built_in.url(embedded_database))})
+            url = await at_stop.enter_async_context(_built_in(settings))
+            settings = settings.model_copy(update={"database_url": SecretStr(url)})
         assert settings.database_url is not None
         await _prepare(settings, settings.database_url.get_secret_value())
         log.info("serving on http://%s:%d", *listening.getsockname()[:2])
@@ -165,21 +165,25 @@ class CannotServe(Exception):
     """Why, and what to do."""
 
 
-embedded_database = "aftermath"
+DATABASE = "aftermath"
 
 
-async def _start_built_in(settings: Settings) -> embedded.BuiltIn:
-    built_in = await embedded.start(settings.data_dir)
-    engine = db.connect(built_in.url("postgres"), pool_size=1)
-    async with engine.connect() as connection:
-        await connection.execution_options(isolation_level="AUTOCOMMIT")
-        known = await connection.execute(
-            text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": embedded_database}
-        )
-        if known.first() is None:
-            await connection.execute(text(f"CREATE DATABASE {embedded_database}"))
-    await engine.dispose()
-    return built_in
+@asynccontextmanager
+async def _built_in(settings: Settings) -> AsyncIterator[str]:
+    """The URL of our database in the built-in PostgreSQL, which runs for as long as the block does."""
+    async with await embedded.start(settings.data_dir) as built_in:
+        engine = db.connect(built_in.url("postgres"), pool_size=1)
+        try:
+            async with engine.connect() as connection:
+                await connection.execution_options(isolation_level="AUTOCOMMIT")
+                known = await connection.execute(
+                    text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": DATABASE}
+                )
+                if known.first() is None:
+                    await connection.execute(text(f"CREATE DATABASE {DATABASE}"))
+        finally:
+            await engine.dispose()
+        yield built_in.url(DATABASE)
 
 
 async def _prepare(settings: Settings, url: str) -> None:
@@ -333,23 +337,20 @@ def demo(
 async def _database() -> AsyncIterator[AsyncEngine]:
     """The configured database; the built-in one is joined if it runs, else started for as long as the block lasts."""
     settings = _settings()
-    built_in, url = None, settings.database_url.get_secret_value() if settings.database_url else None
-    if url is None:
-        running = embedded.running(settings.data_dir)
-        url = running.url(embedded_database) if running else None
-    if url is None:
-        built_in = await _start_built_in(settings)
-        url = built_in.url(embedded_database)
-    engine = db.connect(url, pool_size=1)
-    try:
+    async with AsyncExitStack() as at_stop:
+        is_ours = False
+        if settings.database_url is not None:
+            url = settings.database_url.get_secret_value()
+        elif running := embedded.running(settings.data_dir):
+            url = running.url(DATABASE)
+        else:
+            url, is_ours = await at_stop.enter_async_context(_built_in(settings)), True
+        engine = db.connect(url, pool_size=1)
+        at_stop.push_async_callback(engine.dispose)
         await db.require_supported(engine)
-        if built_in is not None:
+        if is_ours:
             await db.migrate(engine)
         yield engine
-    finally:
-        await engine.dispose()
-        if built_in is not None:
-            await built_in.stop()
 
 
 def _with_database(action: Callable[[AsyncEngine], Awaitable[T]]) -> T:
