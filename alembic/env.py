@@ -1,6 +1,7 @@
 """Runs migrations on the connection that `app.migrations` hands over. (No `__init__.py` here: it would hide the library.)"""
 
 from alembic import context
+
 from app.tables import metadata
 
 connection = context.config.attributes["connection"]

@@ -64,7 +64,8 @@ def is_unreachable(error: BaseException) -> bool:
         # 08 connection, 53 out of resources, 57P0x shutting down or starting up, 40 serialisation and deadlock,
         # 25006 read-only: a standby that has not been promoted yet
         state = str(getattr(error.orig, "sqlstate", "") or "")
-        return error.connection_invalidated or state[:2] in {"08", "53", "40"} or state[:4] == "57P0" or state == "25006"
+        later = state[:2] in {"08", "53", "40"} or state[:4] == "57P0" or state == "25006"
+        return error.connection_invalidated or later
     return isinstance(error, OSError | TimeoutError)
 
 

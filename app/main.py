@@ -89,7 +89,7 @@ async def _settle_for_ever(engine: AsyncEngine, settings: Settings) -> None:
                 await metrics_store.settle(
                     tx, now=datetime.now(UTC), allowed_lateness=settings.allowed_lateness, weights=settings.impact
                 )
-        except Exception as error:  # noqa: BLE001  the next round tries again; the doors must not notice
+        except Exception as error:
             if not db.is_unreachable(error):
                 log.exception("settling failed")
 

@@ -11,7 +11,6 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 
-
 def _postgresql(url: SecretStr) -> SecretStr:
     try:
         backend = make_url(url.get_secret_value().replace("postgres://", "postgresql://", 1)).get_backend_name()

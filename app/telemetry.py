@@ -1,4 +1,7 @@
-"""Logs: one wide line per request, in the words of the domain; no payloads, no secrets, no raw paths (a path may hold a token)."""
+"""Logs: one wide line per request, in the words of the domain.
+
+No payloads, no secrets, and no raw paths: a path may hold a token.
+"""
 
 import logging
 import sys

@@ -209,8 +209,6 @@ class Paging(BaseModel):
             return None
         try:
             parts = json.loads(base64.urlsafe_b64decode(self.cursor.encode("ascii")))
-            if len(parts) != len(types):
-                raise ValueError
             return tuple(_part(kind, part) for kind, part in zip(types, parts, strict=True))
         except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
             message = "this cursor was not made by this route; leave it out to begin at the first page"
@@ -299,7 +297,7 @@ def install_problems(app: FastAPI) -> None:
 
     async def on_database(request: Request, error: Exception) -> JSONResponse:
         if not db.is_unreachable(error):
-            log.exception("unexpected database error on %s", request.scope.get("route_name", request.method))
+            log.error("unexpected database error on %s", request.method, exc_info=error)
             return _answer(Problem("an unexpected error; it is in the log of the service"))
         log.warning("database unreachable: %s", type(error).__name__)
         return _answer(Overloaded("the database does not answer; try again", headers={"Retry-After": "5"}))

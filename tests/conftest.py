@@ -3,10 +3,10 @@
 `AFTERMATH_TEST_DATABASE_URL` runs the same tests against another server (its role must be allowed to create databases).
 """
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,11 +17,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import db, embedded
-from app.access import Scope
+from app.access import Scope, create_token
 from app.main import create_app, serving
 from app.settings import Settings
 
-ADMIN_TOKEN = "admin-token-of-the-tests"  # noqa: S105
+ADMIN_TOKEN = "admin-token-of-the-tests"
 
 
 @pytest.fixture(scope="session")
@@ -78,12 +78,8 @@ ClientAs = Callable[[Scope | None], Awaitable[httpx.AsyncClient]]
 
 @pytest.fixture
 async def client_as(client: httpx.AsyncClient, engine: AsyncEngine) -> AsyncIterator[ClientAs]:
-    """`await client_as(Scope.READ)`: the same app with a token of that scope (`ingest`: of source `prod`); None: without."""
-    from datetime import UTC, datetime
-
-    from app.access import create_token
-
-    transport = client._transport  # noqa: SLF001
+    """Clients of the same app with a token of that scope (`ingest`: of source `prod`), or with none."""
+    transport = client._transport
     async with AsyncExitStack() as stack:
 
         async def with_scope(scope: Scope | None) -> httpx.AsyncClient:
@@ -129,6 +125,3 @@ def _database(url: str, name: str) -> str:
 
 def _plain(url: str) -> str:
     return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-
-
-_ = asyncio

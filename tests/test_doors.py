@@ -67,7 +67,9 @@ async def test_a_replay_reads_again_what_can_be_read_by_now(client: httpx.AsyncC
     # What an update of the parser would do, the test does to the item.
     async with engine.begin() as connection:
         await connection.execute(
-            text("UPDATE quarantine SET raw = convert_to(replace(convert_from(raw, 'UTF8'), 'yesterday', :at), 'UTF8')"),
+            text(
+                "UPDATE quarantine SET raw = convert_to(replace(convert_from(raw, 'UTF8'), 'yesterday', :at), 'UTF8')"
+            ),
             {"at": "2026-08-20T10:00:00Z"},
         )
     answer = await client.post("/api/v1/quarantine/1/replay")
@@ -273,5 +275,3 @@ async def test_labels_that_a_rule_ignores_make_no_series_of_their_own(client: ht
     assert (await client.put("/api/v1/rules/replicas", json=rule)).status_code == 201
     answer = await client.post(DOOR, json=a_delivery(an_alert(replica="a"), an_alert(replica="b")))
     assert answer.json()["verdicts"] == {"opened": 1, "repeated": 1}
-
-

@@ -102,7 +102,9 @@ async def test_resolving_is_idempotent_and_illegal_moves_say_what_is_allowed(cli
     await say(client, "resolve")
     problem = await say(client, "resolve", status=409, at=clock("10:40"))
     assert "reopen" in problem["detail"]
-    assert (await say(client, "resolve", status=422, at="2199-01-01T00:00:00Z"))["title"] == "The time lies in the future"
+    assert (await say(client, "resolve", status=422, at="2199-01-01T00:00:00Z"))[
+        "title"
+    ] == "The time lies in the future"
 
 
 async def test_reopening_takes_a_manual_resolve_back(client: httpx.AsyncClient) -> None:
@@ -264,7 +266,13 @@ async def test_a_wrong_cursor_or_id_is_a_problem_that_says_so(client: httpx.Asyn
 
 @pytest.mark.parametrize(
     ("scope", "readable", "writable"),
-    [(None, 401, 401), (Scope.INGEST, 403, 403), (Scope.READ, 200, 403), (Scope.WRITE, 200, 201), (Scope.ADMIN, 200, 201)],
+    [
+        (None, 401, 401),
+        (Scope.INGEST, 403, 403),
+        (Scope.READ, 200, 403),
+        (Scope.WRITE, 200, 201),
+        (Scope.ADMIN, 200, 201),
+    ],
 )
 async def test_scopes_bound_what_a_token_may_do(
     client_as: ClientAs, scope: Scope | None, readable: int, writable: int
@@ -287,7 +295,5 @@ async def test_late_signals_on_settled_history_are_corrections(client: httpx.Asy
     shown = await incident(client)
     assert (shown["resolved_at"], shown["settled"]) == (clock("10:40"), True)
     async with engine.connect() as connection:
-        corrections = await connection.execute(
-            text("SELECT sum(value) FROM tally WHERE name = 'history_corrections'")
-        )
+        corrections = await connection.execute(text("SELECT sum(value) FROM tally WHERE name = 'history_corrections'"))
         assert corrections.scalar_one() == 1

@@ -1,6 +1,7 @@
 """The law, on the pure functions: properties first, then the cases that have names."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from uuid import UUID
 
 from hypothesis import assume, given
@@ -56,7 +57,7 @@ def components(alerts: list[Alert]) -> set[frozenset[Alert]]:
         for one in groups:
             for other in groups:
                 if one is not other and any(_meet(a, b) for a in one for b in other):
-                    one |= other
+                    one.update(other)
                     groups.remove(other)
                     merged = True
                     break
@@ -93,7 +94,7 @@ def test_a_wider_window_never_gives_more_incidents(alerts: list[Alert], wider: i
 @given(alert_sets())
 def test_incidents_of_a_key_lie_more_than_a_window_apart(alerts: list[Alert]) -> None:
     groups = spans(incidents_of(alerts))
-    for (_, ended_at), (began_at, _) in zip(groups, groups[1:], strict=False):
+    for (_, ended_at), (began_at, _) in pairwise(groups):
         assert ended_at is not None
         assert began_at - ended_at > minutes(5)
 

@@ -89,7 +89,7 @@ def test_a_delivery_in_flight_at_sigterm_is_answered(service: Service) -> None:
 @pytest.mark.parametrize("postgres_too", [False, True])
 def test_after_kill_9_the_next_start_recovers_and_has_all_that_was_answered(
     service: Service,
-    postgres_too: bool,  # noqa: FBT001  a parameter of the test
+    postgres_too: bool,
 ) -> None:
     with service.serve() as first:
         token = first.admin_token

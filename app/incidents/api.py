@@ -222,7 +222,7 @@ async def list_incidents(
         labels=[(text[0] + text[1:].partition("=")[0], text[1:].partition("=")[2]) for text in label],
     )
     key = paging.after(datetime, int)
-    rows = await views.incidents(tx, filters, before=key, limit=paging.limit + 1)  # type: ignore[arg-type]
+    rows = await views.incidents(tx, filters, before=key, limit=paging.limit + 1)
     items, cursor = page_of(rows, paging, lambda row: (row.began_at, row.number))
     return Page(items=await _models(tx, items, settings, now), next_cursor=cursor)
 
@@ -348,7 +348,7 @@ async def acknowledge(
     id: RefText,  # noqa: A002
     word: Word | None = None,
 ) -> IncidentModel:
-    """The first acknowledgement counts; saying it again changes nothing. Once resolved only an earlier `at` is taken."""
+    """The first one counts; saying it again changes nothing. Of a resolved incident only an earlier `at` is taken."""
     word = word or Word()
     said = None if word.at is None and word.note is None else word.said(now)
     changed = await people.acknowledge(tx, _ref_of(id), said, by=word.by, now=now)
@@ -433,7 +433,7 @@ async def list_alerts(_: Reader, tx: Tx, paging: Pages, id: RefText) -> Page[Ale
     """The alerts of an incident, earliest first."""
     incident = await people.find(tx, _ref_of(id))
     key = paging.after(datetime, UUID)
-    rows = await views.alerts(tx, incident.id, after=key, limit=paging.limit + 1)  # type: ignore[arg-type]
+    rows = await views.alerts(tx, incident.id, after=key, limit=paging.limit + 1)
     items, cursor = page_of(rows, paging, lambda row: (row.started_at, row.series))
     models = [
         AlertModel.model_validate(dict(row._mapping) | {"severity": SEVERITIES[row.severity - 1]}) for row in items
@@ -457,7 +457,7 @@ async def read_timeline(_: Reader, tx: Tx, paging: Pages, id: RefText) -> Page[E
     """Everything that happened to an incident, earliest first."""
     incident = await people.find(tx, _ref_of(id))
     key = paging.after(datetime, int)
-    rows = await views.entries(tx, incident.id, after=key, limit=paging.limit + 1)  # type: ignore[arg-type]
+    rows = await views.entries(tx, incident.id, after=key, limit=paging.limit + 1)
     items, cursor = page_of(rows, paging, lambda row: (row.at, row.id))
     return Page(items=[EntryModel.model_validate(dict(row._mapping)) for row in items], next_cursor=cursor)
 
@@ -481,8 +481,8 @@ async def add_note(
     now: Now,
     settings: Knobs,
     response: Response,
-    id: RefText,
-    note: Note,  # noqa: A002
+    id: RefText,  # noqa: A002
+    note: Note,
 ) -> IncidentModel:
     """Adds a note to the timeline."""
     changed = await people.note(tx, _ref_of(id), Said(note.at or now, note.by, note.note), now=now)

@@ -8,7 +8,7 @@ the law itself can tell. That the short cut never differs from the law is a prop
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -41,7 +41,7 @@ def incidents_of(alerts: Iterable[Alert]) -> list[list[Alert]]:
     """
     groups: list[list[Alert]] = []
     open_end = False
-    end = reach = datetime.min  # of the newest group; compared only after the first alert has set them
+    end = reach = datetime.min.replace(tzinfo=UTC)  # of the newest group
     for alert in sorted(alerts, key=lambda alert: (alert.started_at, alert.series)):
         overlaps = bool(groups) and (open_end or alert.started_at <= end)
         chained = (
@@ -197,13 +197,18 @@ def ended(newest: Course, before: Alert, end: End) -> Course | None:
 @dataclass(frozen=True, slots=True)
 class Succession:
     """Which incident each group continues. `heirs[i]` is the known incident that group i keeps, None for a new one;
-    `merged` maps known incidents that are no more to the group that took them in."""
+    `merged` maps known incidents that are no more to the group that took them in.
+    """
 
     heirs: tuple[UUID | None, ...]
     merged: Mapping[UUID, int]
 
 
-def succession(groups: Sequence[Sequence[tuple[UUID, datetime]]], known: Mapping[tuple[UUID, datetime], UUID], age: Mapping[UUID, int]) -> Succession:
+def succession(
+    groups: Sequence[Sequence[tuple[UUID, datetime]]],
+    known: Mapping[tuple[UUID, datetime], UUID],
+    age: Mapping[UUID, int],
+) -> Succession:
     """Who keeps its id when incidents are joined or torn apart.
 
     `groups` are the alerts of each group by (series, start), in order of beginning; `known` says in which incident an

@@ -145,7 +145,10 @@ async def acknowledge(tx: AsyncConnection, ref: Ref, said: Said | None, *, by: s
 
 
 async def milestone(tx: AsyncConnection, ref: Ref, name: str, said: Said, *, now: datetime) -> UUID:
-    """`identified` or `mitigated`; the last word on its time counts. Raises IncidentNotFound, MergedAway, InTheFuture."""
+    """`identified` or `mitigated`; the last word on its time counts.
+
+    Raises IncidentNotFound, MergedAway or InTheFuture.
+    """
     row = await _hold(tx, ref)
     _not_in_the_future(said.at, now)
     column = f"{name}_at"

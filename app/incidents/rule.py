@@ -60,7 +60,11 @@ class Matcher:
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         value = labels.get(self.name, "")
-        equal = value == self.value if self._regex is None else bool(self._regex.fullmatch(value.encode("utf-8", "replace")))
+        equal = (
+            value == self.value
+            if self._regex is None
+            else bool(self._regex.fullmatch(value.encode("utf-8", "replace")))
+        )
         return equal == (self.operator in {Operator.EQUAL, Operator.REGEX})
 
     def __str__(self) -> str:
@@ -303,7 +307,7 @@ _LINEAR.log_errors = False
 
 
 def _compiled(regex: str) -> Regex:
-    """The engine of Alertmanager: label values come from outside, and it is linear in their length whatever they hold."""
+    """The engine of Alertmanager: label values come from outside, and it is linear in them whatever they hold."""
     if len(regex) > LONGEST_REGEX:
         message = f"a regex has at most {LONGEST_REGEX} characters, this one {len(regex)}"
         raise InvalidMatcher(message)

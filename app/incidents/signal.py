@@ -80,7 +80,10 @@ class Signal:
 
 
 def fingerprint_of(labels: Mapping[str, str]) -> str:
-    """Alertmanager's fingerprint of a label set: FNV-1a, 64 bits, 16 hex digits (prometheus/common, model/signature.go)."""
+    """Alertmanager's fingerprint of a label set: FNV-1a, 64 bits, 16 hex digits.
+
+    As in prometheus/common, model/signature.go.
+    """
     value = 0xCBF29CE484222325
     for name in sorted(labels):
         for byte in name.encode() + b"\xff" + labels[name].encode() + b"\xff":
@@ -121,7 +124,8 @@ def carried(episodes: Sequence[Episode]) -> list[End | None]:
     """The end that senders gave each episode, themselves or by covering it. `episodes` in order of start.
 
     A start told inside an episode that a sender says ran from before it until after it is the same trouble (a peer
-    whose clock differs by milliseconds, a stale retry): it ends with that episode, so that it cannot stay open for ever.
+    whose clock differs by milliseconds, a stale retry): it ends with that episode, so that it cannot stay open for
+    ever.
     """
     ends: list[End | None] = []
     running: End | None = None

@@ -43,7 +43,8 @@ from app.incidents.signal import End, EndReason
 
 class Raced(Exception):
     """Another process changed what this batch rests on in a way its locks did not cover. Roll back, and try again
-    with `keys` locked as well."""
+    with `keys` locked as well.
+    """
 
     def __init__(self, keys: frozenset[UUID] = frozenset()) -> None:
         super().__init__("raced")
@@ -284,7 +285,7 @@ _SERIES = text(f"""
                AND alert.started_at >= wanted.first_at
            ) AS found
      ORDER BY found.series, found.started_at
-""")  # noqa: S608
+""")
 
 _LOOSE_ENDS = text("""
     SELECT loose_end.series, loose_end.ended_at, loose_end.end_reason
@@ -316,13 +317,13 @@ _NEWEST = text(f"""
             ORDER BY incident.began_at DESC
             LIMIT 1
            ) AS newest
-""")  # noqa: S608
+""")
 
 _INCIDENTS = text(f"""
     SELECT {_INCIDENT_COLUMNS}
       FROM incident
      WHERE incident.id = ANY(CAST(:ids AS uuid[]))
-""")  # noqa: S608
+""")
 
 # The chains of incidents, each within reach of the one before, that the time from `since` to `until` touches. Whole
 # chains, because `max_span` cuts a chain from its beginning.
@@ -359,7 +360,7 @@ _CHAINS = text(f"""
       JOIN chain USING (key_id, number)
       JOIN incident USING (id)
      ORDER BY incident.key_id, incident.began_at
-""")  # noqa: S608
+""")
 
 _ALERTS_OF = text(f"""
     SELECT {_ALERT_COLUMNS}, alert.labels
@@ -369,7 +370,7 @@ _ALERTS_OF = text(f"""
        AND alert.started_at BETWEEN incident.began_at AND incident.last_start_at
        AND alert.incident_id = incident.id
      WHERE incident.id = ANY(CAST(:ids AS uuid[]))
-""")  # noqa: S608
+""")
 
 
 # — writing —
@@ -509,7 +510,7 @@ _ADD_INCIDENTS = text(f"""
       FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS new ({_INCIDENT_TYPES})
      ORDER BY began_at, id
     RETURNING id, number
-""")  # noqa: S608
+""")
 
 _CHANGE_INCIDENTS = text(f"""
     UPDATE incident
@@ -547,7 +548,7 @@ _ADD_ALERTS = text(f"""
     SELECT {_NEW_ALERT_NAMES}
       FROM json_to_recordset(CAST(:rows AS json)) AS new ({_NEW_ALERT_TYPES})
         ON CONFLICT (series, started_at) DO NOTHING
-""")  # noqa: S608
+""")
 
 _CHANGE_ALERTS = text(f"""
     UPDATE alert

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, literal, select, text, tuple_
+from sqlalchemy import ColumnElement, func, literal, select, tuple_
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -125,6 +125,3 @@ async def numbers(tx: AsyncConnection, ids: Sequence[UUID]) -> Mapping[UUID, int
         return {}
     rows = await tx.execute(select(incident.c.id, incident.c.number).where(incident.c.id.in_(ids)))
     return {row.id: row.number for row in rows}
-
-
-_ = text

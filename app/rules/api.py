@@ -138,7 +138,8 @@ async def put_rule(
     _: Admin,
 ) -> RuleShown:
     """What is left out takes its usual value, whatever the rule had before. Later alerts only are affected; each alert
-    keeps what its rule decided. The default rule has neither matchers nor another position. 201 if the rule is new."""
+    keeps what its rule decided. The default rule has neither matchers nor another position. 201 if the rule is new.
+    """
     known, is_new = await store.put_rule(tx, _rule(name, stated), now=now)
     response.status_code = 201 if is_new else 200
     return _shown(known)

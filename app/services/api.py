@@ -202,7 +202,8 @@ async def put_rates(
     _: Writer,
 ) -> ServiceShown:
     """All rates of the service become exactly these. Costs are always computed anew, those of the past too: add a rate
-    with a `from` where the price has changed, rather than replacing the old one."""
+    with a `from` where the price has changed, rather than replacing the old one.
+    """
     rates = [
         Rate(name, rate.valid_from or THE_BEGINNING, rate.currency, rate.low, rate.expected, rate.high)
         for rate in stated

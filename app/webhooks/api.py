@@ -6,12 +6,12 @@ from enum import StrEnum
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, Field, SecretStr, StringConstraints
 
 from app import db
 from app.access import Bearer, Scope, ensure_source
-from app.errors import Forbidden, NotThisKind, TooLarge, Unauthorised, Unsupported
+from app.errors import Forbidden, TooLarge, Unauthorised, Unsupported
 from app.incidents.signal import Verdict
 from app.web import (
     Admin,
@@ -92,7 +92,7 @@ _DOOR = """Takes one delivery of a sender and answers after it is durable.
 
 An alert that cannot be read goes to quarantine, is counted as `quarantined`, and fails nothing else. Overload and an
 unreachable database are 503 with `Retry-After`; only a body that is not JSON of this kind at all is 400."""
-_DOOR_PROBLEMS = {status: answer for status, answer in problem_responses(400, 413, 415).items()}
+_DOOR_PROBLEMS = problem_responses(400, 413, 415)
 
 
 def intake_of(request: Request) -> Intake:
@@ -240,7 +240,7 @@ async def list_quarantine(
     tx: Tx,
     paging: Pages,
     source: Annotated[Name | None, Query(description="Of this source only")] = None,
-    replayed: Annotated[bool, Query(description="Also what has been replayed")] = False,
+    replayed: Annotated[bool, Query(description="Also what has been replayed")] = False,  # noqa: FBT002  a query
 ) -> Page[QuarantineItem]:
     """Alerts kept raw because they could not be read, newest first."""
     key = paging.after(int)
@@ -266,7 +266,8 @@ async def replay(
     id: Annotated[int, Path(ge=1, lt=2**63)],  # noqa: A002
 ) -> Receipt:
     """Reads the item as if it came now, for instance after an update that understands it. What is still unreadable
-    goes to quarantine again, under a new id. Times that the sender left out are those of the first arrival."""
+    goes to quarantine again, under a new id. Times that the sender left out are those of the first arrival.
+    """
     item = await store.begin_replay(tx, id)
     kind = SOURCES[item.kind]
     reading = kind.read(_as_delivery(item.raw), received_at=item.received_at)
@@ -362,6 +363,3 @@ async def put_source(_: Admin, tx: Tx, now: Now, name: Name, settings: SourceSet
         "hmac_timestamp_header": settings.hmac_timestamp_header,
     }
     return _source_model(await store.put_source(tx, name, settings.kind.value, signature=signature, now=now))
-
-
-_ = (Depends, NotThisKind)

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Self
 from uuid import UUID, uuid4
 
 from sqlalchemy import text
@@ -71,7 +72,7 @@ class Intake:
         self._flusher: asyncio.Task[None] | None = None
         self._rules: tuple[str, Rules] | None = None
 
-    async def __aenter__(self) -> "Intake":
+    async def __aenter__(self) -> Self:
         self._flusher = asyncio.create_task(self._flush_for_ever(), name="intake")
         return self
 
@@ -115,7 +116,7 @@ class Intake:
         deliveries = [delivery for delivery, _ in batch]
         try:
             receipts = await self._apply(deliveries)
-        except Exception as error:  # noqa: BLE001  whatever it is, the senders must hear of it and the flusher go on
+        except Exception as error:
             if db.is_unreachable(error):
                 log.warning("database unreachable, %d deliveries refused: %s", len(batch), type(error).__name__)
                 overloaded = Overloaded("the database does not answer; send again", headers={"Retry-After": "5"})

@@ -1,13 +1,14 @@
 """Deliveries, quarantine, sources and the counts of the feed: the SQL of the doors."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import Select, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,7 +16,7 @@ from app.errors import Conflict, NotFound
 from app.incidents.measures import INGEST_LAG_BOUNDS
 from app.incidents.signal import Verdict
 from app.incidents.store import count
-from app.tables import delivery, quarantine, source
+from app.tables import quarantine, source
 from app.webhooks.source import Rejected
 
 
@@ -77,7 +78,7 @@ async def record(tx: AsyncConnection, deliveries: Sequence[Recorded]) -> None:
 
 
 def _counts(deliveries: Sequence[Recorded]) -> Mapping[tuple[str, str, str], float]:
-    counts: dict[tuple[str, str, str], float] = Counter()
+    counts: dict[tuple[str, str, str], float] = defaultdict(float)
     for one in deliveries:
         counts["deliveries", one.source, one.outcome] += 1
         latest = ("last_delivery", one.source, "")
@@ -163,7 +164,7 @@ async def end_replay(tx: AsyncConnection, quarantine_id: int, *, now: datetime) 
     await tx.execute(update(quarantine).where(quarantine.c.id == quarantine_id).values(replayed_at=now))
 
 
-def _quarantine_query():  # type: ignore[no-untyped-def]
+def _quarantine_query() -> Select[Any]:
     return select(
         quarantine.c.id,
         source.c.name.label("source"),
