@@ -69,18 +69,17 @@ async def _serve(settings: Settings) -> None:
     async with AsyncExitStack() as at_stop:
         # First of all, so that a port that is taken costs nothing, and senders wait in its queue while we start.
         listening = at_stop.enter_context(_listen(settings))
+        settings = settings.model_copy(update={"port": listening.getsockname()[1]})
         if settings.database_url is None:
             url = await at_stop.enter_async_context(_built_in(settings))
             settings = settings.model_copy(update={"database_url": SecretStr(url)})
         assert settings.database_url is not None
         await _prepare(settings, settings.database_url.get_secret_value())
-        log.info("serving on http://%s:%d", *listening.getsockname()[:2])
+        log.info("serving on http://%s:%d", settings.host, settings.port)
         if settings.workers == 1:
             await _serve_here(settings, listening)
         else:
-            async with asyncio.TaskGroup() as workers:
-                for _ in range(settings.workers):
-                    workers.create_task(_keep_worker(settings, listening))
+            await _serve_by_workers(settings, listening)
 
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
@@ -114,6 +113,15 @@ async def _serve_here(settings: Settings, listening: socket.socket) -> None:
         asyncio.get_running_loop().remove_signal_handler(number)
         signal.signal(number, lambda *_: None)
     await server.serve(sockets=[listening])
+
+
+async def _serve_by_workers(settings: Settings, listening: socket.socket) -> None:
+    try:
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(settings.workers):
+                workers.create_task(_keep_worker(settings, listening))
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None
 
 
 async def _keep_worker(settings: Settings, listening: socket.socket) -> None:
