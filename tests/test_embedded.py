@@ -1,4 +1,4 @@
-"""The built-in PostgreSQL, with real processes. As root all directories of pytest are closed to the server's account."""
+"""The built-in PostgreSQL, with real processes. As root, what pytest makes is closed to the account of the server."""
 
 import asyncio
 import os
@@ -17,6 +17,9 @@ from typing import Any
 import asyncpg
 import psutil  # type: ignore[import-untyped]
 import pytest
+from sqlalchemy import NullPool, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from app import embedded
 from app.embedded import Address, BuiltIn, CannotStart, DataDirInUse, OtherMajorVersion
@@ -179,9 +182,20 @@ async def test_a_stale_pid_file_with_a_reused_pid_neither_harms_that_process_nor
         stale = f"{stranger.pid}\n{data_dir}/postgres\n1\n5432\n.\n\n 1 1\nready\n"
         (data_dir / "postgres" / "postmaster.pid").write_text(stale)
         (data_dir / "postgres" / ".s.PGSQL.5432.lock").write_text(stale)
+        assert embedded.running(data_dir) is None
         async with await embedded.start(data_dir) as server:
             assert await ask(server, "SELECT 'well'") == "well"
         assert stranger.poll() is None
+
+
+async def test_a_stale_pid_file_that_names_another_server_does_not_harm_that_server(tmp_path: Path) -> None:
+    await (await embedded.start(tmp_path / "first")).stop()
+    async with await embedded.start(tmp_path / "second") as second:
+        postmaster = second.pid
+        shutil.copy(tmp_path / "second" / "postgres" / "postmaster.pid", tmp_path / "first" / "postgres")
+        async with await embedded.start(tmp_path / "first") as first:
+            assert (await ask(first, "SELECT 'well'"), await ask(second, "SELECT 'well'")) == ("well", "well")
+        assert (second.pid, is_alive(postmaster)) == (postmaster, True)
 
 
 async def test_a_garbled_pid_file_does_not_hinder_the_start(data_dir: Path) -> None:
@@ -381,14 +395,14 @@ def plain(url: str) -> str:
 
 async def ask(server: BuiltIn | Address, query: str) -> Any:
     """Runs what stands before the last semicolon; answers the first value of the rest."""
-    connection = await asyncpg.connect(plain(server.url("postgres")))
-    try:
+    engine = create_async_engine(server.url("postgres"), poolclass=NullPool)
+    async with engine.connect() as connection:
         *before, last = query.split("; ")
         for statement in before:
-            await connection.execute(statement)
-        return await connection.fetchval(last)
-    finally:
-        await connection.close()
+            await connection.execute(text(statement))
+        answer = await connection.scalar(text(last))
+        await connection.commit()
+    return answer
 
 
 async def write(server: BuiltIn | Address) -> None:
@@ -426,7 +440,7 @@ async def until(is_so: Any) -> None:
 async def until_answered(server: BuiltIn) -> None:
     async with asyncio.timeout(30):
         while True:
-            with suppress(OSError, asyncpg.PostgresError):
+            with suppress(OSError, DBAPIError):
                 await ask(server, "SELECT 1")
                 return
             await asyncio.sleep(0.05)
