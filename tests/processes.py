@@ -36,12 +36,12 @@ T = TypeVar("T")
 
 
 def until(answer: Callable[[], T | None], what: str, within: float = 60) -> T:
-    """The first answer that is not None or False. An unreachable server counts as no answer yet."""
+    """The first answer that counts as true. An unreachable server has not answered yet."""
     deadline = time.monotonic() + within
     while True:
         with suppress(httpx.TransportError):
             found = answer()
-            if found is not None and found is not False:
+            if found:
                 return found
         assert time.monotonic() < deadline, f"waited {within} s in vain until {what}"
         time.sleep(0.1)

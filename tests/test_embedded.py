@@ -34,11 +34,8 @@ def data_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _no_process_outlives_its_test(tmp_path: Path) -> Iterator[None]:
-    """Also when the test fails. Nobody but us works below tmp_path."""
     yield
-    for pid in processes_in(tmp_path):
-        with suppress(psutil.NoSuchProcess):
-            psutil.Process(pid).kill()
+    kill_processes_in(tmp_path)
 
 
 @pytest.fixture
@@ -205,8 +202,9 @@ async def test_a_garbled_pid_file_does_not_hinder_the_start(data_dir: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["/".join(["long" * 20] * 4), "a, b: 'c' \"d\" %e ü \\"])
-async def test_works_in_a_directory_with_a_long_or_odd_name(tmp_path: Path, name: str) -> None:
-    data_dir = tmp_path / name
+async def test_works_in_a_directory_with_a_long_or_odd_name(open_directory: Path, name: str) -> None:
+    # Not tmp_path, whose own name may be too long.
+    data_dir = open_directory / name
     async with await embedded.start(data_dir) as server:
         await write(server)
         socket_directory = server.address.socket_directory
@@ -473,6 +471,13 @@ def a_stranger(user: int) -> Iterator[subprocess.Popen[bytes]]:
         stranger.wait()
 
 
+def kill_processes_in(directory: Path) -> None:
+    """What a failed test has left in a directory of its own."""
+    for pid in processes_in(directory):
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(pid).kill()
+
+
 def may_read(path: Path, user: int) -> bool:
     """Also of a socket, which cannot be opened: what the kernel says, as that user."""
     command = ["test", "-r", str(path)]
@@ -485,6 +490,7 @@ def open_directory() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
         yield Path(directory)
+        kill_processes_in(Path(directory))
 
 
 @asynccontextmanager

@@ -1,21 +1,19 @@
 """The service as a process: first start, stop, kill, a second one beside it, workers, commands, another PostgreSQL."""
 
 import os
+import re
 import signal
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
+import psutil  # type: ignore[import-untyped]
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.processes import RunningService, Service, a_delivery, a_postgres15, an_alert, until
-
-BUSINESS = ("aftermath_incidents", "aftermath_signals", "aftermath_deliveries", "aftermath_quarantine")
-
 
 @pytest.fixture
 def service(tmp_path: Path) -> Service:
@@ -37,6 +35,15 @@ def test_the_first_start_prints_a_token_and_a_receiver_and_the_second_does_not(s
         assert (second.admin_token, second.snippet) == (None, None)
         assert "aft_" not in second.log()
         assert client.get("/api/v1/incidents").status_code == 200
+
+
+def test_with_port_0_it_takes_a_free_one_and_says_which(tmp_path: Path) -> None:
+    service = Service(tmp_path, {}, port=0)
+    with service.run() as running:
+        serving = re.compile(r"serving on (http://127\.0\.0\.1:\d+)$", re.MULTILINE)
+        [said] = until(lambda: serving.findall(running.log()), "it says where it serves")
+        assert f"url: {said}/webhooks/alertmanager" in (running.snippet or "")
+        assert until(lambda: httpx.get(f"{said}/readyz"), "it answers").status_code == 200
 
 
 def test_a_token_from_the_environment_is_not_printed_and_works(tmp_path: Path) -> None:
@@ -102,7 +109,7 @@ def test_after_kill_9_the_next_start_recovers_and_has_all_that_was_answered(
         # Inside the block: what a killed service leaves behind is there when the next one starts.
         with service.serve() as second, second.client(token) as client:
             assert [number_of(client, f"service-{n}") for n in range(20)] == numbers
-            assert post(client, service="one-more") == "INC-21"
+            assert post(client, service="one-more") not in numbers
             assert postmaster not in service.postgres()
             assert (second.stop(), service.postgres()) == (0, [])
 
@@ -166,9 +173,22 @@ def test_two_workers_serve_and_stop(tmp_path: Path) -> None:
     with service.serve() as running:
         with running.client() as client:
             assert post(client) == "INC-1"
-        assert len(worker_pids(service, running)) == 2
+        workers = workers_of(running)
+        assert len(workers) == 2
         assert (running.stop(), service.postgres()) == (0, [])
+        assert [worker for worker in workers if is_alive(worker)] == []
         assert "Traceback" not in running.log()
+
+
+def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
+    service = Service(tmp_path, {"AFTERMATH_WORKERS": "2"})
+    with service.serve() as running, running.client() as client:
+        killed, kept = workers_of(running)
+        killed.kill()
+        until(lambda: {*workers_of(running)} - {killed, kept}, "there is a new one")
+        until(lambda: post_if_taken(client), "deliveries are taken")
+        assert is_alive(kept)
+        assert running.stop() == 0
 
 
 def test_two_workers_tell_equal_numbers(tmp_path: Path) -> None:
@@ -177,9 +197,7 @@ def test_two_workers_tell_equal_numbers(tmp_path: Path) -> None:
         with running.client() as client:
             for n in range(10):
                 post(client, service=f"service-{n % 3}", instance=str(n))
-        scrapes = {pid: business(text) for pid, text in scrapes_by_process(running).items()}
-        assert len(scrapes) == 2
-        one, other = scrapes.values()
+        one, other = [business(text) for text in scrape_each(workers_of(running), service, running.admin_token)]
         assert one == other
         assert sum(value for name, _, value in one if name == "aftermath_incidents_open") == 3
 
@@ -349,13 +367,33 @@ def refusal(client: httpx.Client) -> httpx.Response | None:
     return answer if answer.status_code == 401 else None
 
 
-def worker_pids(service: Service, running: RunningService) -> set[int]:
-    """The processes that have accepted a connection of ours, as /metrics tells them apart."""
-    return set(scrapes_by_process(running))
+def workers_of(running: RunningService) -> list[psutil.Process]:
+    children = psutil.Process(running.process.pid).children()
+    return [child for child in children if is_alive(child) and "uvicorn" in child.cmdline()]
 
 
-def scrapes_by_process(running: RunningService) -> dict[float, str]:
-    raise NotImplementedError
+def is_alive(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+def scrape_each(workers: list[psutil.Process], service: Service, token: str | None) -> list[str]:
+    """What each worker answers at /metrics. Who takes a connection is up to the kernel: asked until all had one."""
+    told: dict[int, str] = {}
+
+    def all_told() -> bool:
+        with httpx.Client(headers={"Authorization": f"Bearer {token}"}) as client:
+            answer = client.get(f"{service.url}/metrics")
+            assert answer.status_code == 200, answer.text
+            _, ours = answer.extensions["network_stream"].get_extra_info("client_addr")
+            for worker in workers:
+                if any(peer.raddr and peer.raddr.port == ours for peer in worker.net_connections("tcp")):
+                    told[worker.pid] = answer.text
+        return len(told) == len(workers)
+
+    until(all_told, "each worker has answered")
+    return list(told.values())
 
 
 def business(text: str) -> list[tuple[str, dict[str, str], float]]:
@@ -369,6 +407,3 @@ def business(text: str) -> list[tuple[str, dict[str, str], float]]:
         ),
         key=repr,
     )
-
-
-_ = (Iterator, contextmanager, BUSINESS)

@@ -463,7 +463,7 @@ async def read_timeline(_: Reader, tx: Tx, paging: Pages, id: RefText) -> Page[E
 
 
 class Note(Contract):
-    note: Annotated[Words, StringConstraints(min_length=1)]
+    note: Annotated[Words, StringConstraints(min_length=1), Field(examples=["Rolled back to 1.41"])]
     at: At | None = Field(None, description="What time it is about; left out: now")
     by: Name | None = None
 

@@ -1,8 +1,8 @@
 """What one incident amounts to: its effective facts, and the one registry of measures.
 
-Pure: no clock, no I/O, no settings. The law derives facts from alerts, people state theirs beside them; this module says
-which of the two counts, and nothing else does. `MEASURES` feeds REST, Prometheus, statistics and documentation: a new
-measure is one function and one entry.
+Pure: no clock, no I/O, no settings. The law derives facts from alerts, people state theirs beside them; this module
+says which of the two counts, and nothing else does. `MEASURES` feeds REST, Prometheus, statistics and documentation: a
+new measure is one function and one entry.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,13 +28,13 @@ INGEST_LAG_BOUNDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of one incident. `…_stated` and the milestones are people's, the rest is derived from its alerts."""
+    """What is known of one incident. `…_stated` and milestones are people's, the rest is derived from its alerts."""
 
     began_at: datetime  # first firing; a declared incident: when it was declared
     service: str
     severity: int
     ended_at: datetime | None = None
-    end_reason: EndReason | None = None
+    end_reason: EndReason | None = None  # of the alert that ended last, even while another is open
     alert_class: AlertClass = AlertClass.SERVICE
     declared: bool = False
     merged: bool = False

@@ -289,7 +289,7 @@ def _as_delivery(raw: bytes) -> bytes:
 
 
 class SourceSettings(Contract):
-    kind: Kind
+    kind: Kind = Field(examples=["grafana"])
     hmac_secret: SecretStr | None = Field(
         None, description="Deliveries must be signed with it; write-only; null: no signature asked", max_length=500
     )

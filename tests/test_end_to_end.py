@@ -1,0 +1,165 @@
+"""The whole way with the real senders: a Prometheus rule fires and clears, Debian's Alertmanager delivers with the
+configuration that the service printed, people answer over REST, and the same Prometheus reads the numbers out.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.processes import Service, a_prometheus, an_alertmanager, free_port, until
+
+RULES = """
+groups:
+  - name: checkout
+    rules:
+      - alert: CheckoutErrors
+        expr: checkout_errors > 0
+        labels: {service: checkout, severity: critical}
+        annotations: {summary: "Checkout & payment <fail>"}
+"""
+
+PROMETHEUS = """
+global: {{scrape_interval: 1s, evaluation_interval: 1s}}
+rule_files: [{directory}/rules.yml]
+alerting:
+  alertmanagers:
+    - static_configs: [{{targets: ["127.0.0.1:{alertmanager}"]}}]
+scrape_configs:
+  - job_name: shop
+    static_configs: [{{targets: ["127.0.0.1:{shop}"]}}]
+  - job_name: aftermath
+    authorization: {{credentials_file: {directory}/token}}
+    static_configs: [{{targets: ["127.0.0.1:{aftermath}"]}}]
+"""
+
+
+@pytest.mark.debian
+@pytest.mark.slow  # an incident settles a window after its recovery, which is a minute at least
+def test_a_rule_that_fires_and_clears_becomes_a_time_to_recover_in_prometheus(tmp_path: Path) -> None:
+    settles_soon = {"AFTERMATH_ALLOWED_LATENESS_SECONDS": "0", "AFTERMATH_SETTLE_INTERVAL_SECONDS": "0.2"}
+    service = Service(tmp_path, settles_soon)
+    with a_shop() as shop, a_tap(service) as tap:
+        # The printed receiver then leads through the tap.
+        service.environment["AFTERMATH_PUBLIC_URL"] = tap.url
+        with service.serve() as running, running.client() as client:
+            assert client.put("/api/v1/rules/default", json={"window_seconds": 60}).status_code == 200
+            (tmp_path / "token").write_text(service.command("token", "create", "prometheus", "--scope", "read"))
+            (tmp_path / "rules.yml").write_text(RULES)
+            printed = running.snippet
+            assert printed is not None
+            alertmanager_port = free_port()
+            ports = {"shop": shop.port, "aftermath": service.port, "alertmanager": alertmanager_port}
+            config = PROMETHEUS.format(directory=tmp_path, **ports)
+            with (
+                an_alertmanager(tmp_path, hurried(printed), alertmanager_port) as alertmanager,
+                a_prometheus(tmp_path, config, free_port()) as prometheus,
+            ):
+                until(lambda: asked(prometheus, "checkout_errors") == [0.0], "Prometheus scrapes the shop")
+                assert client.get("/api/v1/incidents").json()["items"] == []
+
+                shop.errors = 1
+                opened = until(lambda: an_incident(client, "open"), "the incident opens")
+                [theirs] = alertmanager.get("/api/v2/alerts").json()
+                assert moment(opened["detected_at"]) == moment(theirs["startsAt"])
+                shown = ("number", "title", "service", "severity", "sources", "alerts", "open_alerts", "resolved_at")
+                assert {name: opened[name] for name in shown} == {
+                    "number": "INC-1",
+                    "title": "Checkout & payment <fail>",
+                    "service": "checkout",
+                    "severity": "sev1",
+                    "sources": ["alertmanager"],
+                    "alerts": 1,
+                    "open_alerts": 1,
+                    "resolved_at": None,
+                }
+                until(lambda: asked(prometheus, 'aftermath_incidents_open{service="checkout"}') == [1.0], "it is seen")
+
+                acknowledged = client.post("/api/v1/incidents/INC-1/acknowledge", json={"by": "ada"})
+                assert acknowledged.status_code == 200
+                assert (acknowledged.json()["status"], acknowledged.json()["acknowledged_by"]) == ("acknowledged", "ada")
+
+                shop.errors = 0
+                resolved = until(lambda: an_incident(client, "resolved"), "the incident resolves")
+                [firing] = {(alert["startsAt"]) for alert in tap.alerts("firing")}
+                [cleared] = tap.alerts("resolved")
+                assert (firing, theirs["fingerprint"]) == (cleared["startsAt"], cleared["fingerprint"])
+                assert moment(resolved["detected_at"]) == moment(cleared["startsAt"])
+                assert moment(resolved["resolved_at"]) == moment(cleared["endsAt"])
+                [evidence] = client.get("/api/v1/incidents/INC-1/alerts").json()["items"]
+                assert (evidence["fingerprint"], evidence["started_at"], evidence["ended_at"]) == (
+                    theirs["fingerprint"],
+                    resolved["detected_at"],
+                    resolved["resolved_at"],
+                )
+                lasted = moment(cleared["endsAt"]) - moment(cleared["startsAt"])
+                recover = resolved["measures"]["time_to_recover"]
+                assert recover == {"seconds": lasted.total_seconds(), "status": "recorded", "reason": None}
+                noticed = resolved["measures"]["time_to_acknowledge"]["seconds"]
+                assert 0 < noticed < recover["seconds"]
+
+                # Not before it has settled; then once, with the same number as over REST.
+                count = 'aftermath_time_to_recover_seconds_count{service="checkout",severity="sev1"}'
+                assert sum(asked(prometheus, count)) == 0
+                until(lambda: asked(prometheus, count) == [1.0], "it settles and is scraped", within=180)
+                assert client.get("/api/v1/incidents/INC-1").json()["settled"] is True
+                assert asked(prometheus, "aftermath_time_to_recover_seconds_sum") == [recover["seconds"]]
+                assert asked(prometheus, "aftermath_time_to_acknowledge_seconds_sum") == [pytest.approx(noticed)]
+                assert asked(prometheus, 'aftermath_incidents_total{service="checkout"}') == [1.0]
+                assert asked(prometheus, 'aftermath_signals_total{source="alertmanager",verdict="opened"}') == [1.0]
+                assert sum(asked(prometheus, "aftermath_incidents_open")) == 0
+                assert asked(prometheus, 'up{job="aftermath"}') == [1.0]
+
+
+# ------------------------------------------------------------------------------------------------------------------
+
+
+def hurried(printed: str) -> str:
+    """As printed, but for the intervals of the route."""
+    hurry = "  group_wait: 1s\n  group_interval: 1s\n"
+    assert printed.startswith("route:\n")
+    return printed.replace("route:\n", f"route:\n{hurry}", 1)
+
+
+def an_incident(client: httpx.Client, status: str) -> Any:
+    items = client.get("/api/v1/incidents", params={"status": status}).json()["items"]
+    assert len(items) <= 1
+    return items[0] if items else None
+
+
+def asked(prometheus: httpx.Client, query: str) -> list[float]:
+    """The values that an instant query gives."""
+    answer = prometheus.get("/api/v1/query", params={"query": query}).json()
+    assert answer["status"] == "success", answer
+    return [float(sample["value"][1]) for sample in answer["data"]["result"]]
+
+
+def moment(rfc3339: str) -> datetime:
+    return datetime.fromisoformat(rfc3339).astimezone(UTC)
+
+
+class Shop(ThreadingHTTPServer):
+    """What is monitored: one gauge."""
+
+    errors = 0
+    port: int
+
+
+class Tap(ThreadingHTTPServer):
+    """Passes deliveries on to the service and keeps them, so that we know what Alertmanager sent."""
+
+    service: Service
+    url: str
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(address, handler)
+        self.deliveries: list[Any] = []
+
+    def alerts(self, status: str) -> list[dict[str, Any]]:
+        return [alert for delivery in self.deliveries for alert in delivery["alerts"] if alert["status"] == status]
