@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 from uuid import UUID
 
 import pytest
@@ -99,7 +100,7 @@ def test_before_the_first_rate_there_is_no_cost_and_after_it_there_is() -> None:
 
 def test_a_service_without_rate_has_no_cost_which_is_not_0() -> None:
     priced = costs([a_harm(1, "10:00", "12:00", service="search"), a_harm(2, "10:00", "12:00", "0")], [a_rate()])
-    assert (priced.incidents.keys(), priced.services.keys()) == ({UUID(int=2)}, {"checkout"})
+    assert (set(priced.incidents), set(priced.services)) == ({UUID(int=2)}, {"checkout"})
     assert expected_of(priced.incidents[UUID(int=2)]) == 0
 
 
@@ -191,7 +192,7 @@ def by_brute_force(harms: Sequence[Harm], rates: Sequence[Rate], service: str, c
     """The integral as the definition says it, cell by cell between all moments at which anything changes."""
     moments = sorted({at for each in harms for at in each.span} | {rate.valid_from for rate in rates})
     whole = Fraction(0)
-    for begins, ends in zip(moments, moments[1:], strict=False):
+    for begins, ends in pairwise(moments):
         running = [e.impact for e in harms if e.service == service and e.span.begins <= begins and ends <= e.span.ends]
         held = [r for r in rates if (r.service, r.currency) == (service, currency) and r.valid_from <= begins]
         if running and held:
