@@ -48,7 +48,7 @@ class Facts:
     impact_stated: Decimal | None = None
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> "Facts":
+    def of(cls, row: Mapping[Any, Any]) -> "Facts":
         """From a row of `incident` that has at least the columns in `FACTS`."""
         reason = row["end_reason"]
         return cls(
