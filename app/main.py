@@ -65,6 +65,7 @@ async def serving(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     engine = db.connect(settings.database_url.get_secret_value())
     digest = access.digest_of(settings.admin_token.get_secret_value()) if settings.admin_token else None
     app.state.context = web.Context(settings, engine, digest)
+    app.state.known_sources = {}
     async with Intake(
         engine, rules_store.rules, batch_alerts=settings.batch_alerts, queue_alerts=settings.queue_alerts
     ) as intake:

@@ -1,6 +1,7 @@
 """The doors, the quarantine and the sources over HTTP."""
 
 import base64
+import time
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -41,6 +42,8 @@ Kind = StrEnum("Kind", {kind.upper(): kind for kind in SOURCES})  # type: ignore
 
 
 # — doors —
+
+SOURCE_CACHE_SECONDS = 5.0  # how long a process may still go by the former settings of a source
 
 
 class ReceiptModel(BaseModel):
@@ -130,8 +133,7 @@ async def _take(request: Request, kind: Source, now: datetime, token: str | None
     if bearer.kind is not None and bearer.kind != kind.kind:
         raise Forbidden(f"this token belongs to a source of kind {bearer.kind!r}: post to /webhooks/{bearer.kind}")
     body = await _raw_body(request)
-    async with db.transaction(context.engine) as tx:
-        source = await _source_of(tx, bearer, kind, now)
+    source = await _source_of(request, bearer, kind, now)
     if source.hmac_secret is not None and (
         kind.verify is None
         or not kind.verify(
@@ -148,11 +150,21 @@ async def _take(request: Request, kind: Source, now: datetime, token: str | None
     return await intake_of(request).take(Delivery(source.id, source.name, now, reading, body))
 
 
-async def _source_of(tx: Tx, bearer: Bearer, kind: Source, now: datetime) -> store.SourceRow:
-    """An ingest token names its source; the admin token stands for the source named as its kind."""
-    if bearer.source is None:
-        await ensure_source(tx, kind.kind, kind.kind, now=now)
-    return await store.source_by_name(tx, bearer.source or kind.kind)
+async def _source_of(request: Request, bearer: Bearer, kind: Source, now: datetime) -> store.SourceRow:
+    """An ingest token names its source; the admin token stands for the source named as its kind.
+
+    Looked up at most once in `SOURCE_CACHE_SECONDS`: the door is hot.
+    """
+    name = bearer.source or kind.kind
+    known: dict[str, tuple[float, store.SourceRow]] = request.app.state.known_sources
+    expires, row = known.get(name, (0.0, None))
+    if row is None or expires < time.monotonic():
+        async with db.transaction(context_of(request).engine) as tx:
+            if bearer.source is None:
+                await ensure_source(tx, kind.kind, kind.kind, now=now)
+            row = await store.source_by_name(tx, name)
+        known[name] = (time.monotonic() + SOURCE_CACHE_SECONDS, row)
+    return row
 
 
 def _add_door(kind: Source) -> None:
@@ -355,11 +367,15 @@ async def get_source(_: Reader, tx: Tx, name: Name) -> SourceModel:
     tags=["sources"],
     summary="Create or change a source",
 )
-async def put_source(_: Admin, tx: Tx, now: Now, name: Name, settings: SourceSettings) -> SourceModel:
+async def put_source(
+    request: Request, _: Admin, tx: Tx, now: Now, name: Name, settings: SourceSettings
+) -> SourceModel:
     """Sets how deliveries of this source must be signed. Its tokens are made by `aftermath token create`."""
     signature = {
         "hmac_secret": settings.hmac_secret.get_secret_value() if settings.hmac_secret else None,
         "hmac_header": settings.hmac_header,
         "hmac_timestamp_header": settings.hmac_timestamp_header,
     }
-    return _source_model(await store.put_source(tx, name, settings.kind.value, signature=signature, now=now))
+    changed = await store.put_source(tx, name, settings.kind.value, signature=signature, now=now)
+    request.app.state.known_sources.pop(name, None)
+    return _source_model(changed)
