@@ -2,9 +2,11 @@
 configuration that the service printed, people answer over REST, and the same Prometheus reads the numbers out.
 """
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -71,7 +73,7 @@ def test_a_rule_that_fires_and_clears_becomes_a_time_to_recover_in_prometheus(tm
                 shown = ("number", "title", "service", "severity", "sources", "alerts", "open_alerts", "resolved_at")
                 assert {name: opened[name] for name in shown} == {
                     "number": "INC-1",
-                    "title": "Checkout & payment <fail>",
+                    "title": "CheckoutErrors: Checkout & payment <fail>",
                     "service": "checkout",
                     "severity": "sev1",
                     "sources": ["alertmanager"],
@@ -83,11 +85,14 @@ def test_a_rule_that_fires_and_clears_becomes_a_time_to_recover_in_prometheus(tm
 
                 acknowledged = client.post("/api/v1/incidents/INC-1/acknowledge", json={"by": "ada"})
                 assert acknowledged.status_code == 200
-                assert (acknowledged.json()["status"], acknowledged.json()["acknowledged_by"]) == ("acknowledged", "ada")
+                assert (acknowledged.json()["status"], acknowledged.json()["acknowledged_by"]) == (
+                    "acknowledged",
+                    "ada",
+                )
 
                 shop.errors = 0
                 resolved = until(lambda: an_incident(client, "resolved"), "the incident resolves")
-                [firing] = {(alert["startsAt"]) for alert in tap.alerts("firing")}
+                [firing] = {alert["startsAt"] for alert in tap.alerts("firing")}
                 [cleared] = tap.alerts("resolved")
                 assert (firing, theirs["fingerprint"]) == (cleared["startsAt"], cleared["fingerprint"])
                 assert moment(resolved["detected_at"]) == moment(cleared["startsAt"])
@@ -144,22 +149,76 @@ def moment(rfc3339: str) -> datetime:
     return datetime.fromisoformat(rfc3339).astimezone(UTC)
 
 
-class Shop(ThreadingHTTPServer):
+@dataclass
+class Shop:
     """What is monitored: one gauge."""
 
-    errors = 0
-    port: int
+    port: int = 0
+    errors: int = 0
 
 
-class Tap(ThreadingHTTPServer):
-    """Passes deliveries on to the service and keeps them, so that we know what Alertmanager sent."""
+@contextmanager
+def a_shop() -> Iterator[Shop]:
+    shop = Shop()
 
-    service: Service
-    url: str
+    class Answer(Quiet):
+        def do_GET(self) -> None:
+            self.answer(200, "text/plain; version=0.0.4", f"checkout_errors {shop.errors}\n".encode())
 
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        super().__init__(address, handler)
-        self.deliveries: list[Any] = []
+    with serving(Answer) as shop.port:
+        yield shop
+
+
+@dataclass
+class Tap:
+    """Stands between Alertmanager and the service, and keeps what was delivered."""
+
+    url: str = ""
+    deliveries: list[Any] = field(default_factory=list)
 
     def alerts(self, status: str) -> list[dict[str, Any]]:
         return [alert for delivery in self.deliveries for alert in delivery["alerts"] if alert["status"] == status]
+
+
+@contextmanager
+def a_tap(service: Service) -> Iterator[Tap]:
+    tap = Tap()
+
+    class PassOn(Quiet):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            names = ("Authorization", "Content-Type", "User-Agent")
+            headers = {name: self.headers[name] for name in names if name in self.headers}
+            answer = httpx.post(f"{service.url}{self.path}", content=body, headers=headers)
+            if answer.status_code == 200:
+                tap.deliveries.append(json.loads(body))
+            self.answer(answer.status_code, answer.headers["Content-Type"], answer.content)
+
+    with serving(PassOn) as port:
+        tap.url = f"http://127.0.0.1:{port}"
+        yield tap
+
+
+class Quiet(BaseHTTPRequestHandler):
+    def answer(self, status: int, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  its name in http.server
+        pass
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
+    """The port at which it answers."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.processes import RunningService, Service, a_delivery, a_postgres15, an_alert, until
 
+
 @pytest.fixture
 def service(tmp_path: Path) -> Service:
     return Service(tmp_path, {})
