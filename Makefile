@@ -18,6 +18,9 @@ check: .venv/.installed ## types, style, direction of imports, the committed con
 	$(BIN)/lint-imports
 	$(BIN)/python -m app.cli openapi | diff -u openapi.yaml - || (echo "openapi.yaml is stale: make openapi" && exit 1)
 
+bench: .venv/.installed ## how the cost of a scrape grows with history
+	$(BIN)/python -m bench.scrape
+
 format: .venv/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Computed,
     DateTime,
     Float,
     ForeignKey,
@@ -159,13 +160,19 @@ incident = Table(
     Column("merged_into", Uuid, ForeignKey("incident.id", deferrable=True, initially="DEFERRED")),
     _at("settled_at"),
     Column("declared", Boolean, nullable=False),
+    _at("impact_told_at"),  # the earliest that an alert's annotation `for` tells
     # people's facts
     Column("title_stated", Text),
     Column("service_stated", Text),
     Column("severity_stated", SmallInteger),
     Column("impact_stated", Numeric),
     _at("detected_at_stated"),
-    _at("impact_started_at"),
+    _at("impact_started_at_stated"),
+    Column(
+        "impact_started_at",
+        DateTime(timezone=True),
+        Computed("coalesce(impact_started_at_stated, impact_told_at)", persisted=True),
+    ),
     _at("acknowledged_at"),
     Column("acknowledged_by", Text),
     _at("identified_at"),
@@ -229,6 +236,7 @@ alert = Table(
     Column("repeats", Integer, nullable=False),
     _at("first_seen_at", nullable=False),
     _at("last_seen_at", nullable=False),
+    _at("impact_told_at"),  # `started_at` less the annotation `for`
     CheckConstraint("ended_at >= started_at", name="alert_ends_after_it_began"),
     Index("alert_by_key", "key_id", "started_at"),
     postgresql_with={"fillfactor": "85"},

@@ -209,6 +209,20 @@ async def test_a_persons_corrections_stand_over_the_alerts_and_can_be_taken_back
     assert kinds == ["opened", "changed", "changed"]
 
 
+async def test_an_annotation_that_repeats_the_rules_for_tells_when_harm_began(client: httpx.AsyncClient) -> None:
+    alert = resolved("10:00", "10:30")
+    alert["annotations"] = {"for": "5m"}
+    await deliver(client, alert)
+    shown = await incident(client)
+    assert shown["impact_started_at"] == clock("09:55")
+    assert shown["measures"]["time_to_detect"]["seconds"] == 300
+    assert shown["measures"]["time_to_recover"]["seconds"] == 35 * 60
+    stated = await client.patch("/api/v1/incidents/INC-1", json={"impact_started_at": clock("09:50")})
+    assert stated.json()["impact_started_at"] == clock("09:50")
+    back = await client.patch("/api/v1/incidents/INC-1", json={"impact_started_at": None})
+    assert back.json()["impact_started_at"] == clock("09:55")
+
+
 async def test_notes_and_moves_stand_in_the_timeline_in_order(client: httpx.AsyncClient) -> None:
     await deliver(client, firing("10:00"))
     await say(client, "acknowledge", at=clock("10:02"), by="ada", note="on it")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from app.incidents import lifecycle
 from app.incidents.lifecycle import Alert, Course, Place, course_of, incidents_of, succession
-from app.incidents.signal import End, EndReason, Episode, ends_of
+from app.incidents.signal import End, EndReason, Episode, ends_of, pending
 
 DAY = datetime(2026, 8, 20, tzinfo=UTC)
 LONG = timedelta(days=365)
@@ -212,6 +212,19 @@ def test_a_persons_end_stands_unless_it_had_ended_before() -> None:
     by_hand = Episode(at(0), recovered(9), at(5))
     assert ends_of([by_hand]) == [End(at(5), EndReason.MANUAL)]
     assert ends_of([Episode(at(0), recovered(3), at(5))]) == [recovered(3)]
+
+
+def test_the_annotation_for_is_read_as_prometheus_writes_durations() -> None:
+    told = {
+        text: pending({"for": text}) for text in ("5m", "1h30m", "90s", "250ms", "0s", "", "5", "m", "forever", "9w")
+    }
+    assert {text: length for text, length in told.items() if length is not None} == {
+        "5m": minutes(5),
+        "1h30m": minutes(90),
+        "90s": minutes(1.5),
+        "250ms": timedelta(milliseconds=250),
+        "0s": timedelta(0),
+    }
 
 
 # — who keeps its id —

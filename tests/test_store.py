@@ -173,6 +173,7 @@ async def courses_in(engine: AsyncEngine) -> dict[UUID, list[lifecycle.Course]]:
                     alerts=row.alerts,
                     open_alerts=row.open_alerts,
                     severity=row.severity,
+                    impact_told_at=row.impact_told_at,
                 )
             )
     return dict(stored)

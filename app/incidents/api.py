@@ -85,7 +85,9 @@ class IncidentModel(BaseModel):
     key: str = Field(description="Same key, same trouble", examples=['service="checkout"'])
     labels: dict[str, str] = Field(description="What all its alerts have in common")
     detected_at: At
-    impact_started_at: At | None
+    impact_started_at: At | None = Field(
+        description="When users were first harmed: as a person stated it, else as an annotation `for` of its alerts tells"
+    )
     acknowledged_at: At | None
     acknowledged_by: str | None
     identified_at: At | None
@@ -290,7 +292,7 @@ _COLUMNS = {
     "severity": "severity_stated",
     "service": "service_stated",
     "impact": "impact_stated",
-    "impact_started_at": "impact_started_at",
+    "impact_started_at": "impact_started_at_stated",
     "detected_at": "detected_at_stated",
 }
 

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 from app.incidents import lifecycle
 from app.incidents.lifecycle import Course, Place
 from app.incidents.rule import Decision
-from app.incidents.signal import End, EndReason, Episode, Signal, Status, Verdict, carried, ends_of
+from app.incidents.signal import End, EndReason, Episode, Signal, Status, Verdict, carried, ends_of, pending
 
 PEOPLE = 0  # the source of what persons declare or hold open
 
@@ -61,6 +61,7 @@ class AlertRow:
     incoming: Incoming | None = None  # the first signal that told of it; set on new rows only
     repeats: int = 0
     last_seen_at: datetime | None = None
+    impact_told_at: datetime | None = None
     before: "tuple[End | None] | None" = None  # the end it had, once that has changed
     caused: list[int] = field(default_factory=list)  # indices of the signals that changed it
     stored: tuple[object, ...] = ()  # what of it may change, as it was read
@@ -78,7 +79,14 @@ class AlertRow:
 
     def as_law(self, end: End | None) -> lifecycle.Alert:
         return lifecycle.Alert(
-            self.series, self.started_at, end, self.window, self.max_span, self.severity, self.source_id == PEOPLE
+            self.series,
+            self.started_at,
+            end,
+            self.window,
+            self.max_span,
+            self.severity,
+            self.source_id == PEOPLE,
+            self.impact_told_at,
         )
 
 
@@ -177,6 +185,8 @@ def _row_of(
             labels=one.signal.labels,
             incoming=one,
         )
+        if length := pending(one.signal.annotations):
+            row.impact_told_at = started_at - length
         batch.rows[series, started_at] = row
         rows.append(row)
         rows.sort(key=lambda row: row.started_at)

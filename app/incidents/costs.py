@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import ARRAY, Text, any_, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.incidents.downtime import Harm, Shown, Span, costs, harm, shown, union
@@ -42,7 +42,7 @@ async def rates_of(tx: AsyncConnection, services: Collection[str]) -> Sequence[R
     rows = await tx.execute(
         select(
             columns.service, columns.valid_from, columns.currency, columns.low, columns.expected, columns.high
-        ).where(columns.service.in_(services))
+        ).where(columns.service == any_(literal(sorted(services), ARRAY(Text))))
     )
     return [Rate(*row) for row in rows]
 

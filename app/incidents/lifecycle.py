@@ -26,6 +26,7 @@ class Alert:
     max_span: timedelta
     severity: int = 3
     by_people: bool = False
+    impact_told_at: datetime | None = None  # when users were first harmed, as far as the alert says so
 
     @property
     def ended_at(self) -> datetime | None:
@@ -80,6 +81,7 @@ class Course:
     alerts: int
     open_alerts: int
     severity: int
+    impact_told_at: datetime | None = None
 
     @property
     def ended_at(self) -> datetime | None:
@@ -110,6 +112,7 @@ def _first(alert: Alert) -> Course:
         alerts=int(not alert.by_people),
         open_alerts=int(alert.end is None),
         severity=alert.severity,
+        impact_told_at=alert.impact_told_at,
     )
 
 
@@ -128,6 +131,7 @@ def _append(course: Course, alert: Alert) -> Course:
             alerts=course.alerts + (not alert.by_people),
             open_alerts=course.open_alerts + (alert.end is None),
             severity=min(course.severity, alert.severity),
+            impact_told_at=_earlier(course.impact_told_at, alert.impact_told_at),
         )
     )
 
@@ -141,6 +145,10 @@ def _closed_first_island(course: Course) -> Course:
 
 def _later(one: datetime | None, other: datetime | None) -> datetime | None:
     return max(one, other) if one and other else one or other
+
+
+def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
+    return min(one, other) if one and other else one or other
 
 
 class Place(StrEnum):

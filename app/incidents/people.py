@@ -118,7 +118,9 @@ async def declare(
     opened.title, opened.declared = title, True
     await write(tx, batch)
     if impact_started_at is not None:
-        await tx.execute(update(incident).where(incident.c.id == opened.id).values(impact_started_at=impact_started_at))
+        await tx.execute(
+            update(incident).where(incident.c.id == opened.id).values(impact_started_at_stated=impact_started_at)
+        )
     if said.by or said.note:
         await _tell(tx, opened.id, "declared", said, now)
     return opened.id

@@ -5,10 +5,11 @@ episode of a series. The alerts of a series are a function of the **set** of its
 batching do not matter.
 """
 
+import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -77,6 +78,26 @@ class Signal:
     alert_class: AlertClass = AlertClass.SERVICE
     flags: tuple[str, ...] = ()
     test: bool = False
+
+
+PENDING_ANNOTATION = "for"
+_DURATION = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?(?:(\d+)ms)?")
+_LONGEST_PENDING = timedelta(days=2)
+
+
+def pending(annotations: Mapping[str, str]) -> timedelta | None:
+    """How long the trouble had lasted before it fired: the annotation `for`, as Prometheus writes durations (`1h30m`).
+
+    Senders tell a start after the rule's `for:` has elapsed; where an annotation repeats it, the impact began earlier.
+    None where there is none, or none that makes sense.
+    """
+    told = annotations.get(PENDING_ANNOTATION)
+    found = _DURATION.fullmatch(told.strip()) if told and len(told) < 40 else None
+    if found is None or not any(found.groups()):
+        return None
+    weeks, days, hours, minutes, seconds, milliseconds = (min(int(part or 0), 10**9) for part in found.groups())
+    length = timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds, milliseconds=milliseconds)
+    return length if length <= _LONGEST_PENDING else None
 
 
 def fingerprint_of(labels: Mapping[str, str]) -> str:

@@ -228,6 +228,7 @@ def _alert_row(found: Row[tuple[object, ...]]) -> AlertRow:
         manual_end_at=found.manual_end_at,
         end=End(found.ended_at, EndReason(found.end_reason)) if found.ended_at else None,
         last_seen_at=found.last_seen_at,
+        impact_told_at=found.impact_told_at,
     )
     row.stored = row.changeable()
     return row
@@ -256,6 +257,7 @@ def _incident_row(found: Row[tuple[object, ...]]) -> IncidentRow:
             alerts=found.alerts,
             open_alerts=found.open_alerts,
             severity=found.severity,
+            impact_told_at=found.impact_told_at,
         ),
         still_firing=found.still_firing,
         settled=found.settled_at is not None,
@@ -265,7 +267,7 @@ def _incident_row(found: Row[tuple[object, ...]]) -> IncidentRow:
 
 _ALERT_COLUMNS = """alert.series, alert.started_at, alert.source_id, alert.key_id, alert.incident_id,
     alert.window_seconds, alert.max_span_seconds, alert.severity, alert.real_end_at, alert.real_end_reason,
-    alert.manual_end_at, alert.ended_at, alert.end_reason, alert.last_seen_at"""
+    alert.manual_end_at, alert.ended_at, alert.end_reason, alert.last_seen_at, alert.impact_told_at"""
 
 # The alerts of each series from the first signal on, and the one before it.
 _SERIES = text(f"""
@@ -304,7 +306,7 @@ _INCIDENT_COLUMNS = """incident.id, incident.number, incident.key_id, incident.k
     incident.service, incident.alert_class, incident.labels, incident.source_ids, incident.began_at,
     incident.last_start_at, incident.island_at, incident.first_ended_at, incident.last_end_at, incident.end_reason,
     incident.reach_at, incident.reopened, incident.alerts, incident.open_alerts, incident.severity,
-    incident.still_firing, incident.settled_at, incident.declared"""
+    incident.still_firing, incident.settled_at, incident.declared, incident.impact_told_at"""
 
 _NEWEST = text(f"""
     SELECT newest.*
@@ -452,6 +454,7 @@ def _incident_values(incident: IncidentRow, now: datetime) -> dict[str, object]:
         "still_firing": incident.still_firing,
         "settled_at": now if incident.settled else None,
         "declared": incident.declared,
+        "impact_told_at": course.impact_told_at,
     }
 
 
@@ -472,6 +475,7 @@ def _new_alert_values(row: AlertRow) -> dict[str, object]:
         "link": signal.link,
         "flags": signal.flags,
         "first_seen_at": incoming.received_at,
+        "impact_told_at": row.impact_told_at,
     }
 
 
@@ -494,7 +498,7 @@ _INCIDENT_TYPES = """id uuid, key_id uuid, key text, rule text, title text, serv
     alert_class text, labels jsonb, source_ids integer[], began_at timestamptz, ended_at timestamptz,
     first_ended_at timestamptz, last_end_at timestamptz, last_start_at timestamptz, island_at timestamptz,
     reach_at timestamptz, reopened integer, alerts integer, open_alerts integer, end_reason text, still_firing boolean,
-    settled_at timestamptz, declared boolean"""
+    settled_at timestamptz, declared boolean, impact_told_at timestamptz"""
 _INCIDENT_NAMES = ", ".join(part.split()[0] for part in _INCIDENT_TYPES.split(","))
 
 _ADD_SERVICES = text("""
@@ -530,6 +534,7 @@ _CHANGE_INCIDENTS = text(f"""
            end_reason = changed.end_reason,
            still_firing = changed.still_firing,
            settled_at = coalesce(incident.settled_at, changed.settled_at),
+           impact_told_at = changed.impact_told_at,
            version = incident.version + 1,
            updated_at = :now
       FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS changed ({_INCIDENT_TYPES})
@@ -540,7 +545,7 @@ _ALERT_TYPES = """series uuid, started_at timestamptz, incident_id uuid, real_en
     manual_end_at timestamptz, ended_at timestamptz, end_reason text, repeats integer, last_seen_at timestamptz"""
 _NEW_ALERT_TYPES = f"""{_ALERT_TYPES}, source_id integer, fingerprint text, key_id uuid, window_seconds integer,
     max_span_seconds integer, severity smallint, alert_class text, labels json, annotations json, link text,
-    flags text[], first_seen_at timestamptz"""
+    flags text[], first_seen_at timestamptz, impact_told_at timestamptz"""
 _NEW_ALERT_NAMES = ", ".join(part.split()[0] for part in _NEW_ALERT_TYPES.split(","))
 
 _ADD_ALERTS = text(f"""
@@ -627,7 +632,7 @@ _MERGE_INCIDENTS = text("""
                    AS service_stated,
                min(severity_stated) AS severity_stated,
                max(impact_stated) AS impact_stated,
-               min(impact_started_at) AS impact_started_at,
+               min(impact_started_at_stated) AS impact_started_at_stated,
                bool_or(declared) AS declared
           FROM merged
           JOIN incident ON incident.id = merged.loser
@@ -646,7 +651,7 @@ _MERGE_INCIDENTS = text("""
            service_stated = coalesce(incident.service_stated, stated.service_stated),
            severity_stated = coalesce(incident.severity_stated, stated.severity_stated),
            impact_stated = coalesce(incident.impact_stated, stated.impact_stated),
-           impact_started_at = least(incident.impact_started_at, stated.impact_started_at),
+           impact_started_at_stated = least(incident.impact_started_at_stated, stated.impact_started_at_stated),
            declared = incident.declared OR stated.declared
       FROM stated
      WHERE incident.id = stated.winner

@@ -1,0 +1,47 @@
+"""Migrations: they give what tables.py says, can be taken back, and several processes may start at once."""
+
+import asyncio
+
+from alembic import command
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app import db
+from app.tables import metadata
+
+
+async def test_the_migrated_schema_is_that_of_tables_py(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        await connection.run_sync(lambda sync: command.check(db.alembic_config(sync)))
+
+
+async def test_every_constraint_is_in_the_database(engine: AsyncEngine) -> None:
+    """`alembic check` does not look at CHECK and EXCLUDE constraints, which are the database's own defence."""
+    declared = {str(one.name) for table in metadata.tables.values() for one in table.constraints if one.name}
+    async with engine.connect() as connection:
+        known = {row.conname for row in await connection.execute(text("SELECT conname FROM pg_constraint"))}
+    assert len(declared) > 20
+    assert declared - known == set()
+
+
+async def test_migrations_can_be_taken_back_and_done_again(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        await connection.run_sync(lambda sync: command.downgrade(db.alembic_config(sync), "base"))
+        await connection.commit()
+        assert await connection.run_sync(_tables) == ["alembic_version"]
+    await db.migrate(engine)
+    async with engine.connect() as connection:
+        assert set(metadata.tables) <= set(await connection.run_sync(_tables))
+
+
+def _tables(connection: Connection) -> list[str]:
+    return inspect(connection).get_table_names()
+
+
+async def test_processes_that_start_at_once_migrate_once(engine: AsyncEngine) -> None:
+    async with engine.connect() as connection:
+        await connection.run_sync(lambda sync: command.downgrade(db.alembic_config(sync), "base"))
+        await connection.commit()
+    await asyncio.gather(*(db.migrate(engine) for _ in range(5)))
+    async with engine.connect() as connection:
+        assert (await connection.execute(text("SELECT count(*) FROM rule"))).scalar_one() == 1
