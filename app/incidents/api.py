@@ -12,15 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import Invalid
 from app.incidents import people, views
-
-try:  # TODO until costs land
-    from app.incidents.costs import costs_of
-except ImportError:
-
-    async def costs_of(tx, rows, *, now, weights):
-        return {}
-
-
+from app.incidents.costs import costs_of
 from app.incidents.measures import (
     SEVERITIES,
     Facts,
@@ -86,7 +78,7 @@ class IncidentModel(BaseModel):
     labels: dict[str, str] = Field(description="What all its alerts have in common")
     detected_at: At
     impact_started_at: At | None = Field(
-        description="When users were first harmed: as a person stated it, else as an annotation `for` of its alerts tells"
+        description="When users were first harmed: as a person stated it, else as an alert's annotation `for` tells"
     )
     acknowledged_at: At | None
     acknowledged_by: str | None
