@@ -33,7 +33,7 @@ from app.tables import token as token_table
 from app.webhooks.sources import SOURCES
 
 log = logging.getLogger("aftermath")
-cli = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 tokens = typer.Typer(no_args_is_help=True, help="Who may send, read, write and administer.")
 cli.add_typer(tokens, name="token")
 out, err = Console(), Console(stderr=True)
