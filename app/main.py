@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -66,6 +67,11 @@ async def serving(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     digest = access.digest_of(settings.admin_token.get_secret_value()) if settings.admin_token else None
     app.state.context = web.Context(settings, engine, digest)
     app.state.known_sources = {}
+    # Batches make tens of thousands of objects that die together: with the default thresholds the collector would walk
+    # everything that lives, many times a second.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
     async with Intake(
         engine, rules_store.rules, batch_alerts=settings.batch_alerts, queue_alerts=settings.queue_alerts
     ) as intake:

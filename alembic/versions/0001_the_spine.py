@@ -133,6 +133,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("incident_pkey")),
         sa.UniqueConstraint("number", name="incident_number_is_unique"),
+        postgresql_with={"fillfactor": "70"},
     )
     op.create_index(
         "incident_by_key",

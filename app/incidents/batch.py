@@ -118,6 +118,7 @@ class Batch:
     rows: dict[tuple[UUID, datetime], AlertRow] = field(default_factory=dict)
     incidents: dict[UUID, IncidentRow] = field(default_factory=dict)
     newest: dict[UUID, IncidentRow] = field(default_factory=dict)
+    numbers: dict[UUID, int] = field(default_factory=dict)  # of incidents that were only looked at
     loose_ends: list[tuple[UUID, End]] = field(default_factory=list)
     merged: dict[UUID, UUID] = field(default_factory=dict)  # loser → winner
     torn: dict[UUID, list[IncidentRow]] = field(default_factory=lambda: defaultdict(list))  # origin → torn-off parts
@@ -491,7 +492,7 @@ def note_still_firing(batch: Batch) -> None:
 def outcome_of(batch: Batch, index: int) -> Outcome:
     verdict = batch.verdicts.get(index, Verdict.IGNORED)
     row = batch.shown.get(index)
-    incident = batch.incidents.get(row.incident_id) if row and row.incident_id else None
-    while incident and incident.id in batch.merged:
-        incident = batch.incidents[batch.merged[incident.id]]
-    return Outcome(verdict, incident.number if incident else None)
+    if row is None or row.incident_id is None:
+        return Outcome(verdict)
+    known = batch.incidents.get(batch.merged.get(row.incident_id, row.incident_id))
+    return Outcome(verdict, known.number if known else batch.numbers.get(row.incident_id))
