@@ -13,12 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import access, db, telemetry, web
 from app.incidents import api as incidents_api
-
-try:  # TODO until metrics lands
-    from app.metrics import api as metrics_api
-    from app.metrics import store as metrics_store
-except ImportError:
-    metrics_api = metrics_store = None
+from app.metrics import api as metrics_api
+from app.metrics import store as metrics_store
 from app.rules import api as rules_api
 from app.rules import store as rules_store
 from app.services import api as services_api
@@ -49,7 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
         incidents_api.router,
         services_api.router,
         rules_api.router,
-        *([metrics_api.router] if metrics_api else []),
+        metrics_api.router,
         web.health_router,
     ):
         app.include_router(router)
@@ -89,8 +85,6 @@ async def serving(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
 async def _settle_for_ever(engine: AsyncEngine, settings: Settings) -> None:
     while True:
         await asyncio.sleep(settings.settle_interval_seconds)
-        if metrics_store is None:
-            continue
         try:
             async with db.transaction(engine) as tx:
                 await metrics_store.settle(
