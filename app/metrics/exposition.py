@@ -1,0 +1,242 @@
+"""The numbers as Prometheus reads them: const metrics from one snapshot, in text or OpenMetrics.
+
+Pure but for the metrics of this process, which come along as `python_…` and `process_…`. No sample has a timestamp.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from itertools import accumulate
+from typing import TypeVar
+
+from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry, exposition
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from app.incidents.measures import DURATION_BOUNDS, INGEST_LAG_BOUNDS, MEASURES, SEVERITIES
+from app.incidents.signal import Verdict
+from app.metrics.store import OTHER, Snapshot
+
+OUTCOMES = ("accepted", "partly_quarantined", "quarantined")
+
+
+def text(snapshot: Snapshot, accept: str = "") -> tuple[bytes, str]:
+    """The body, and its content type: OpenMetrics where `accept` prefers it, else the classic text."""
+    registry = CollectorRegistry()
+    for collector in (Business(snapshot), PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
+        registry.register(collector)
+    if _weight(accept, "application/openmetrics-text") > _weight(accept, "text/plain"):
+        body: bytes = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
+        return body, openmetrics.CONTENT_TYPE_LATEST
+    return exposition.generate_latest(registry), exposition.CONTENT_TYPE_PLAIN_0_0_4
+
+
+def _weight(accept: str, kind: str) -> float:
+    """How much the Accept header wants it, 0 to 1. The client library's own reading raises on odd versions."""
+    weights = [0.0]
+    for part in accept.split(","):
+        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        if name == kind:
+            weight = next((parameter[2:] for parameter in parameters if parameter.startswith("q=")), "1")
+            weights.append(float(weight) if weight.replace(".", "", 1).isdecimal() and weight.isascii() else 0.0)
+    return max(weights)
+
+
+class Business(Collector):
+    """What the database knows. Equal on every process and replica that serves it."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+
+    def collect(self) -> Iterator[Metric]:
+        yield from _feed(self.snapshot)
+        yield from _incidents(self.snapshot)
+        yield from _durations(self.snapshot)
+        yield from _harm(self.snapshot)
+        yield InfoMetricFamily("aftermath_build", "The version that answers", {"version": _version()})
+
+
+def _version() -> str:
+    try:
+        return version("aftermath")
+    except PackageNotFoundError:  # run from a checkout
+        return "unknown"
+
+
+# — the feed: what the doors took —
+
+
+def _feed(snapshot: Snapshot) -> Iterator[Metric]:
+    tallies: dict[str, dict[tuple[str, str], float]] = defaultdict(dict)
+    for row in snapshot.tallies:
+        tallies[row.name][row.source, row.label] = float(row.value)
+    sources = snapshot.sources
+    yield _counter(
+        "deliveries",
+        "Requests of a source by what became of them",
+        ("source", "outcome"),
+        {(source, outcome): 0.0 for source in sources for outcome in OUTCOMES} | tallies["deliveries"],
+    )
+    yield _counter(
+        "signals",
+        "Facts in deliveries by what they did",
+        ("source", "verdict"),
+        {(source, str(verdict)): 0.0 for source in sources for verdict in Verdict} | tallies["signals"],
+    )
+    yield _counter(
+        "truncated_alerts",
+        "Alerts that a source said it left out of its deliveries",
+        ("source",),
+        {(source,): tallies["truncated_alerts"].get((source, ""), 0.0) for source in sources},
+    )
+    lag = HistogramMetricFamily(
+        "aftermath_ingest_lag_seconds", "From the start or end of an alert to its arrival", labels=("source",)
+    )
+    for source in sources:
+        counts = [tallies["ingest_lag_bucket"].get((source, bound), 0.0) for bound in _LAG_LABELS]
+        lag.add_metric((source,), _buckets(INGEST_LAG_BOUNDS, counts), tallies["ingest_lag_sum"].get((source, ""), 0.0))
+    yield lag
+    yield _gauge(
+        "source_last_delivery_timestamp_seconds",
+        "When the source delivered last",
+        ("source",),
+        {(source,): tallies["last_delivery"].get((source, "")) for source in sources},
+    )
+    yield _gauge(
+        "quarantine_size",
+        "Alerts that could not be applied and wait to be replayed",
+        ("source",),
+        {(source,): float(snapshot.quarantine.get(source, 0)) for source in sources},
+    )
+    yield _counter(
+        "history_corrections",
+        "Changes to settled incidents, which counters and histograms do not follow and the REST API does",
+        (),
+        {(): tallies["history_corrections"].get(("", ""), 0.0)},
+    )
+
+
+_LAG_LABELS = (*(f"{bound:g}" for bound in INGEST_LAG_BOUNDS), "+Inf")  # as the tally names its buckets
+
+
+# — incidents —
+
+
+def _incidents(snapshot: Snapshot) -> Iterator[Metric]:
+    seen = _seen(snapshot)
+    settled = {
+        (row.service, SEVERITIES[row.severity - 1]): float(row.count)
+        for row in snapshot.measures
+        if row.measure == "incidents"
+    }
+    yield _counter(
+        "incidents",
+        "Incidents that have settled: resolved for longer than their window and the allowed lateness",
+        ("service", "severity"),
+        dict.fromkeys(seen, 0.0) | settled,
+    )
+    for name, column, words in (
+        ("incidents_open", "open", "Incidents that are not resolved"),
+        ("incidents_unacknowledged", "unacknowledged", "Incidents that are neither resolved nor acknowledged"),
+    ):
+        now = {(row.service, SEVERITIES[row.severity - 1]): float(getattr(row, column)) for row in snapshot.unsettled}
+        yield _gauge(name, words, ("service", "severity"), dict.fromkeys(seen, 0.0) | now)
+    for name, column, words in (
+        ("oldest_open_incident_start_timestamp_seconds", "oldest_at", "Detection of the oldest open incident"),
+        (
+            "oldest_unacknowledged_incident_start_timestamp_seconds",
+            "oldest_unacknowledged_at",
+            "Detection of the oldest open incident that nobody has acknowledged",
+        ),
+    ):
+        oldest: dict[tuple[str, ...], float] = {}
+        for row in snapshot.unsettled:
+            at = getattr(row, column)
+            if at is not None:
+                oldest[row.service,] = min(at.timestamp(), oldest.get((row.service,), at.timestamp()))
+        yield _gauge(name, words, ("service",), oldest)
+    yield _gauge(
+        "services_folded",
+        f"Services beyond the bound AFTERMATH_METRICS_SERVICES, whose numbers are in service {OTHER!r}",
+        (),
+        {(): float(snapshot.folded)},
+    )
+
+
+def _seen(snapshot: Snapshot) -> Sequence[tuple[str, str]]:
+    """Services and severities that have had incidents: their series begin at 0, before the first one settles."""
+    rows = (*snapshot.unsettled, *snapshot.measures)
+    return sorted({(row.service, SEVERITIES[row.severity - 1]) for row in rows})
+
+
+def _durations(snapshot: Snapshot) -> Iterator[Metric]:
+    counts: dict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0.0] * (len(DURATION_BOUNDS) + 1))
+    seconds: dict[tuple[str, str, str], float] = defaultdict(float)
+    for row in snapshot.measures:
+        place = (row.measure, row.service, SEVERITIES[row.severity - 1])
+        counts[place][row.bucket] += float(row.count)
+        seconds[place] += float(row.seconds)
+    for measure in MEASURES:
+        if not measure.histogram:
+            continue
+        family = HistogramMetricFamily(
+            f"aftermath_{measure.name}_seconds",
+            f"{measure.label} of settled incidents: {measure.formula}",
+            labels=("service", "severity"),
+        )
+        for service, severity in _seen(snapshot):
+            place = (measure.name, service, severity)
+            family.add_metric((service, severity), _buckets(DURATION_BOUNDS, counts[place]), seconds[place])
+        yield family
+
+
+def _harm(snapshot: Snapshot) -> Iterator[Metric]:
+    known = [*snapshot.services, *([OTHER] if snapshot.folded else [])]
+    yield _counter(
+        "downtime_seconds",
+        "Time in which at least one settled incident harmed the service",
+        ("service",),
+        {(service,): 0.0 for service in known} | {(name,): float(sum_) for name, sum_ in snapshot.downtime.items()},
+    )
+    yield _counter(
+        "downtime_cost",
+        "Expected cost of settled incidents, at the rates known when they settled; overlap counts once",
+        ("service", "currency"),
+        {labels: float(amount) for labels, amount in snapshot.cost.items()},
+    )
+
+
+# — families —
+
+
+Labels = TypeVar("Labels", bound=tuple[str, ...])
+
+
+def _counter(name: str, words: str, labels: Sequence[str], samples: Mapping[Labels, float]) -> Metric:
+    family = CounterMetricFamily(f"aftermath_{name}", words, labels=labels)
+    for values, value in sorted(samples.items()):
+        family.add_metric(values, value)
+    return family
+
+
+def _gauge(name: str, words: str, labels: Sequence[str], samples: Mapping[Labels, float | None]) -> Metric:
+    """What has no value has no sample: 0 would be read as one."""
+    family = GaugeMetricFamily(f"aftermath_{name}", words, labels=labels)
+    for values, value in sorted(samples.items()):
+        if value is not None:
+            family.add_metric(values, value)
+    return family
+
+
+def _buckets(bounds: Iterable[float], counts: Iterable[float]) -> list[tuple[str, float]]:
+    """Cumulative, as Prometheus has them; `counts` has one more for +Inf."""
+    labels = [*map(floatToGoString, bounds), "+Inf"]
+    return list(zip(labels, accumulate(counts), strict=True))

@@ -1,0 +1,361 @@
+"""All SQL of the numbers over many: incidents of a period, settling, and what a scrape says."""
+
+import asyncio
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.incidents import measures
+from app.incidents.costs import FACTS_OF_INCIDENT, harms_during, rates_of
+from app.incidents.downtime import Harm, Span, costs, downtime, harm, rounded
+from app.incidents.measures import DURATION_BOUNDS, MEASURES, Facts, MeasureStatus, Weights
+from app.incidents.money import Rate
+from app.metrics import statistics
+from app.metrics.statistics import GroupBy, Known, Numbers, Scope
+from app.tables import source
+
+# — numbers of a period —
+
+
+async def numbers(
+    tx: AsyncConnection,
+    scope: Scope,
+    group_by: GroupBy | None = None,
+    *,
+    now: datetime,
+    weights: Weights,
+    include_non_recoveries: bool = False,
+) -> tuple[Numbers, list[Numbers]]:
+    """The numbers of the scope, and of each of its groups."""
+    rows, rates = await _read(tx, scope, now)
+
+    def work() -> tuple[Numbers, list[Numbers]]:
+        return statistics.numbers(_know(rows, now, weights, include_non_recoveries), rates, scope, group_by)
+
+    return await asyncio.to_thread(work)  # tens of thousands of incidents must not keep the doors waiting
+
+
+async def timeseries(
+    tx: AsyncConnection,
+    scope: Scope,
+    periods: Sequence[Span],
+    group_by: GroupBy | None = None,
+    *,
+    now: datetime,
+    weights: Weights,
+    points_at_most: int,
+    include_non_recoveries: bool = False,
+) -> list[list[Numbers]]:
+    """One row per group (one in all without `group_by`), in each the numbers of every period.
+
+    Raises statistics.TooManyPoints.
+    """
+    rows, rates = await _read(tx, scope, now)
+
+    def work() -> list[list[Numbers]]:
+        known = _know(rows, now, weights, include_non_recoveries)
+        return statistics.timeseries(known, rates, scope, periods, group_by, points_at_most=points_at_most)
+
+    return await asyncio.to_thread(work)
+
+
+async def _read(tx: AsyncConnection, scope: Scope, now: datetime) -> tuple[Sequence[Any], Sequence[Rate]]:
+    found = await tx.execute(
+        _INCIDENTS_OF_PERIOD,
+        {"begins": scope.period.begins, "ends": scope.period.ends, "service": scope.service, "now": now},
+    )
+    rows = found.all()
+    return rows, await rates_of(tx, {row.service_stated or row.service for row in rows})
+
+
+def _know(rows: Iterable[Any], now: datetime, weights: Weights, include_non_recoveries: bool) -> list[Known]:  # noqa: FBT001
+    return [
+        statistics.know(
+            row.id,
+            row.number,
+            Facts.of(row._mapping),
+            now=now,
+            weights=weights,
+            include_non_recoveries=include_non_recoveries,
+        )
+        for row in rows
+    ]
+
+
+# Detected in the period, or harming in it. The third condition follows from the last and is there for the indexes.
+_INCIDENTS_OF_PERIOD = text(f"""
+    SELECT incident.number, {FACTS_OF_INCIDENT}
+      FROM incident
+     WHERE merged_into IS NULL
+       AND (CAST(:service AS text) IS NULL OR coalesce(service_stated, service) = :service)
+       AND (ended_at IS NULL OR ended_at >= :begins OR detected_at_stated >= :begins)
+       AND (   (    coalesce(detected_at_stated, began_at) >= :begins
+                AND coalesce(detected_at_stated, began_at) < :ends)
+            OR (    coalesce(impact_started_at, detected_at_stated, began_at) < :ends
+                AND coalesce(ended_at, :now) > :begins))
+""")  # noqa: S608
+
+
+# — settling —
+
+SETTLED_AT_ONCE = 500
+_INCIDENTS = "incidents"  # the measure under which settled incidents are counted
+_PLACES = 12  # of a currency's unit, in the sums that only grow
+
+
+async def settle(
+    tx: AsyncConnection,
+    *,
+    now: datetime,
+    allowed_lateness: timedelta,
+    weights: Weights,
+    at_most: int = SETTLED_AT_ONCE,
+) -> int:
+    """Counts incidents that have been resolved for long enough into what Prometheus sees, once and for ever.
+
+    Gives how many; the oldest first, `at_most` at a time. Downtime and cost grow by what incidents settled before had
+    not covered. Nine statements, whatever the number. While another process settles there is nothing to do: 0.
+    """
+    if not (await tx.execute(_SETTLE_ALONE)).scalar_one():
+        return 0
+    ripe = (await tx.execute(_RIPE, {"ripe_at": now - allowed_lateness, "at_most": at_most})).all()
+    if not ripe:
+        return 0
+    facts: dict[UUID, Facts] = {row.id: Facts.of(row._mapping) for row in ripe}
+    await tx.execute(_MARK_SETTLED, {"ids": list(facts), "now": now})
+    harms = [harm(id_, each, now=now, weights=weights) for id_, each in facts.items()]
+    before = [
+        each
+        for each in await harms_during(tx, harms, now=now, weights=weights, settled_only=True)
+        if each.incident not in facts
+    ]
+    rates = await rates_of(tx, {each.service for each in harms})
+    await tx.execute(_ADD_MEASURES, {"rows": _json(_measured(facts.values()))})
+    await tx.execute(_ADD_DOWNTIME, {"rows": _json(_more_downtime(before, harms))})
+    await tx.execute(_ADD_COST, {"rows": _json(_more_cost(before, harms, rates))})
+    return len(facts)
+
+
+def _measured(settled: Iterable[Facts]) -> list[dict[str, object]]:
+    counts: Counter[tuple[str, str, int, int]] = Counter()
+    seconds: dict[tuple[str, str, int, int], float] = defaultdict(float)
+    for facts in settled:
+        of = (measures.service(facts), measures.severity(facts))
+        counts[_INCIDENTS, *of, 0] += 1
+        found = measures.measures(facts)
+        for measure in MEASURES:
+            measured = found[measure.name]
+            if measure.histogram and measured.status is MeasureStatus.RECORDED and measured.seconds is not None:
+                place = (measure.name, *of, bisect_left(DURATION_BOUNDS, measured.seconds))
+                counts[place] += 1
+                seconds[place] += measured.seconds
+    names = ("measure", "service", "severity", "bucket")
+    return [
+        {**dict(zip(names, place, strict=True)), "count": count, "seconds": seconds[place]}
+        for place, count in sorted(counts.items())
+    ]
+
+
+def _more_downtime(before: Sequence[Harm], harms: Sequence[Harm]) -> list[dict[str, object]]:
+    whole = Span(min(each.span.begins for each in harms), max(each.span.ends for each in harms))
+
+    def of(service: str, those: Iterable[Harm]) -> timedelta:
+        return downtime((each.span for each in those if each.service == service and each.impact > 0), whole)
+
+    more = {
+        service: of(service, [*before, *harms]) - of(service, before) for service in {each.service for each in harms}
+    }
+    return [
+        {"service": service, "seconds": Decimal(time // timedelta(microseconds=1)).scaleb(-6)}
+        for service, time in sorted(more.items())
+    ]
+
+
+def _more_cost(before: Sequence[Harm], harms: Sequence[Harm], rates: Sequence[Rate]) -> list[dict[str, object]]:
+    """The expected one, at the rates as they are known now."""
+    without, with_ = costs(before, rates).services, costs([*before, *harms], rates).services
+    more = {
+        (service, currency): amount.expected - without[service][currency].expected
+        if currency in without.get(service, {})
+        else amount.expected
+        for service, cost in with_.items()
+        for currency, amount in cost.items()
+    }
+    return [
+        {"service": service, "currency": currency, "amount": rounded(amount, _PLACES)}
+        for (service, currency), amount in sorted(more.items())
+    ]
+
+
+def _json(rows: Sequence[object]) -> str:
+    return msgspec.json.encode(rows).decode()
+
+
+_SETTLE_ALONE = text("SELECT pg_try_advisory_xact_lock(hashtext('aftermath.settle'))")
+
+_RIPE = text(f"""
+    SELECT {FACTS_OF_INCIDENT}
+      FROM incident
+     WHERE settled_at IS NULL
+       AND merged_into IS NULL
+       AND ended_at IS NOT NULL
+       AND reach_at <= :ripe_at
+     ORDER BY began_at, id
+     LIMIT :at_most
+       FOR UPDATE SKIP LOCKED
+""")  # noqa: S608
+
+_MARK_SETTLED = text("""
+    UPDATE incident
+       SET settled_at = :now
+     WHERE id = ANY(CAST(:ids AS uuid[]))
+""")
+
+_ADD_MEASURES = text("""
+    INSERT INTO settled_measure (measure, service, severity, bucket, count, seconds)
+    SELECT measure, service, severity, bucket, count, seconds
+      FROM json_to_recordset(CAST(:rows AS json)) AS new (
+           measure text, service text, severity smallint, bucket smallint, count bigint, seconds double precision)
+        ON CONFLICT (measure, service, severity, bucket)
+        DO UPDATE SET count = settled_measure.count + excluded.count,
+                      seconds = settled_measure.seconds + excluded.seconds
+""")
+
+_ADD_DOWNTIME = text("""
+    INSERT INTO settled_downtime (service, seconds)
+    SELECT service, seconds
+      FROM json_to_recordset(CAST(:rows AS json)) AS new (service text, seconds numeric)
+        ON CONFLICT (service)
+        DO UPDATE SET seconds = settled_downtime.seconds + excluded.seconds
+""")
+
+_ADD_COST = text("""
+    INSERT INTO settled_cost (service, currency, amount)
+    SELECT service, currency, amount
+      FROM json_to_recordset(CAST(:rows AS json)) AS new (service text, currency text, amount numeric)
+        ON CONFLICT (service, currency)
+        DO UPDATE SET amount = settled_cost.amount + excluded.amount
+""")
+
+
+# — what a scrape says —
+
+OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Rows for the exposition. Services beyond the bound are summed up as `other`; which ones never changes.
+
+    Nothing in it takes longer to read the more incidents have settled.
+    """
+
+    services: Sequence[str]  # with series of their own
+    folded: int  # services within `other`
+    sources: Sequence[str]
+    tallies: Sequence[Any]  # name, source, label, value
+    unsettled: Sequence[Any]  # service, severity, open, unacknowledged, oldest_at, oldest_unacknowledged_at
+    measures: Sequence[Any]  # measure, service, severity, bucket, count, seconds
+    downtime: Mapping[str, Decimal]
+    cost: Mapping[tuple[str, str], Decimal]
+    quarantine: Mapping[str, int]  # waiting, by source
+
+
+async def snapshot(tx: AsyncConnection, *, services_at_most: int) -> Snapshot:
+    own = (await tx.execute(_OWN_SERVICES, {"at_most": services_at_most})).all()
+    bound = {"own": [row.name for row in own]}
+    sources = await tx.execute(select(source.c.name).where(source.c.kind != "person").order_by(source.c.name))
+    return Snapshot(
+        services=bound["own"],
+        folded=own[0].known - len(own) if own else 0,
+        sources=list(sources.scalars()),
+        tallies=(await tx.execute(_TALLIES)).all(),
+        unsettled=(await tx.execute(_UNSETTLED, bound)).all(),
+        measures=(await tx.execute(_SETTLED_MEASURES, bound)).all(),
+        downtime={row.service: row.seconds for row in await tx.execute(_SETTLED_DOWNTIME, bound)},
+        cost={(row.service, row.currency): row.amount for row in await tx.execute(_SETTLED_COST, bound)},
+        quarantine={row.source: row.waiting for row in await tx.execute(_QUARANTINE)},
+    )
+
+
+# By age, so that a new service never takes the place of one that has counted already.
+_OWN_SERVICES = text("""
+    SELECT name, (SELECT count(*) FROM service) AS known
+      FROM service
+     ORDER BY first_seen_at, name
+     LIMIT :at_most
+""")
+
+# Summed as numeric: exact, so that the order of rows cannot make a counter fall in its last digit.
+_TALLIES = text("""
+    SELECT name, source, label,
+           CASE WHEN name = 'last_delivery' THEN max(value) ELSE sum(value::numeric) END AS value
+      FROM tally
+     GROUP BY name, source, label
+     ORDER BY name, source, label
+""")
+
+
+def _shown(column: str) -> str:
+    return f"CASE WHEN {column} = ANY(CAST(:own AS text[])) THEN {column} ELSE '{OTHER}' END AS service"
+
+
+# Open ones may have settled before (a late alert reopened them); each half of the OR has its index.
+_UNSETTLED = text(f"""
+    SELECT {_shown("coalesce(service_stated, service)")},
+           coalesce(severity_stated, severity) AS severity,
+           count(*) FILTER (WHERE ended_at IS NULL) AS open,
+           count(*) FILTER (WHERE ended_at IS NULL AND acknowledged_at IS NULL) AS unacknowledged,
+           min(coalesce(detected_at_stated, began_at)) FILTER (WHERE ended_at IS NULL) AS oldest_at,
+           min(coalesce(detected_at_stated, began_at)) FILTER (WHERE ended_at IS NULL AND acknowledged_at IS NULL)
+               AS oldest_unacknowledged_at
+      FROM incident
+     WHERE merged_into IS NULL
+       AND (ended_at IS NULL OR settled_at IS NULL)
+     GROUP BY 1, 2
+     ORDER BY 1, 2
+""")  # noqa: S608
+
+_SETTLED_MEASURES = text(f"""
+    SELECT measure, {_shown("service")}, severity, bucket,
+           sum(count)::bigint AS count,
+           sum(seconds::numeric) AS seconds
+      FROM settled_measure
+     GROUP BY 1, 2, 3, 4
+     ORDER BY 1, 2, 3, 4
+""")  # noqa: S608
+
+_SETTLED_DOWNTIME = text(f"""
+    SELECT {_shown("service")}, sum(seconds) AS seconds
+      FROM settled_downtime
+     GROUP BY 1
+""")  # noqa: S608
+
+# Every service with a rate, at 0 before its first outage.
+_SETTLED_COST = text(f"""
+    SELECT {_shown("service")}, currency, sum(amount) AS amount
+      FROM (SELECT service, currency, amount
+              FROM settled_cost
+             UNION ALL
+            SELECT service, currency, 0
+              FROM service_rate) AS known
+     GROUP BY 1, 2
+     ORDER BY 1, 2
+""")  # noqa: S608
+
+_QUARANTINE = text("""
+    SELECT source.name AS source, count(*) AS waiting
+      FROM quarantine
+      JOIN source ON source.id = quarantine.source_id
+     WHERE quarantine.replayed_at IS NULL
+     GROUP BY source.name
+""")
