@@ -203,6 +203,7 @@ incident = Table(
         text("began_at DESC"),
         postgresql_where=text("merged_into IS NULL"),
     ),
+    Index("incident_open", "began_at", postgresql_where=text("ended_at IS NULL AND merged_into IS NULL")),
     Index(
         "incident_unsettled",
         "began_at",

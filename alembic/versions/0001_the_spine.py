@@ -157,6 +157,13 @@ def upgrade() -> None:
         postgresql_where=sa.text("merged_into IS NULL"),
     )
     op.create_index(
+        "incident_open",
+        "incident",
+        ["began_at"],
+        unique=False,
+        postgresql_where=sa.text("ended_at IS NULL AND merged_into IS NULL"),
+    )
+    op.create_index(
         "incident_unsettled",
         "incident",
         ["began_at"],
@@ -337,6 +344,9 @@ def downgrade() -> None:
         "incident_unsettled",
         table_name="incident",
         postgresql_where=sa.text("settled_at IS NULL AND merged_into IS NULL"),
+    )
+    op.drop_index(
+        "incident_open", table_name="incident", postgresql_where=sa.text("ended_at IS NULL AND merged_into IS NULL")
     )
     op.drop_index("incident_by_time", table_name="incident", postgresql_where=sa.text("merged_into IS NULL"))
     op.drop_index("incident_by_service", table_name="incident", postgresql_where=sa.text("merged_into IS NULL"))
