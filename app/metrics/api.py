@@ -202,7 +202,7 @@ def _question(
     ] = False,
 ) -> Question:
     until = until or max(now, since or now)
-    since = since or max(until - DEFAULT_PERIOD, EARLIEST)
+    since = since or max(until - DEFAULT_PERIOD, EARLIEST + timedelta(seconds=1))  # EARLIEST itself is too early
     if since > until:
         message = "`from` lies after `to`"
         raise Invalid(message)

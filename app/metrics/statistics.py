@@ -131,7 +131,7 @@ def numbers(
     """
     around = list(known)
     priced = costs((each.harm for each in around), rates, scope.period)
-    within = [each for each in around if _in_scope(each.facts, scope)]
+    within = [each for each in around if _in_scope(each, scope)]
     groups: dict[str | int, list[Known]] = defaultdict(list)
     for each in within:
         match group_by:
@@ -153,9 +153,13 @@ def narrowed(scope: Scope, group_by: GroupBy | None, key: str | int) -> Scope:
     return scope
 
 
-def _in_scope(facts: Facts, scope: Scope) -> bool:
-    return (scope.service is None or measures.service(facts) == scope.service) and (
-        scope.severity is None or measures.severity(facts) == scope.severity
+def _in_scope(known: Known, scope: Scope) -> bool:
+    """Of the service and severity, and detected in the period or harming in it."""
+    facts, span = known.facts, clipped(known.harm.span, scope.period)
+    return (
+        (scope.service is None or measures.service(facts) == scope.service)
+        and (scope.severity is None or measures.severity(facts) == scope.severity)
+        and (span.begins < span.ends or scope.period.begins <= measures.detected_at(facts) < scope.period.ends)
     )
 
 
