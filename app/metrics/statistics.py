@@ -130,7 +130,10 @@ def numbers(
     are cut at its ends. Downtime is the union per service, summed over services.
     """
     around = list(known)
-    priced = costs((each.harm for each in around), rates, scope.period)
+    dated = list(rates)
+    shares = scope.severity is not None or group_by is GroupBy.SEVERITY  # else whole services count, which is faster
+    priced = costs((each.harm for each in around), dated, scope.period, shares=shares)
+    priced_from = _first_rates(dated)
     within = [each for each in around if _in_scope(each, scope)]
     groups: dict[str | int, list[Known]] = defaultdict(list)
     for each in within:
@@ -139,8 +142,8 @@ def numbers(
                 groups[measures.service(each.facts)].append(each)
             case GroupBy.SEVERITY:
                 groups[measures.severity(each.facts)].append(each)
-    return _numbers(within, priced, scope), [
-        _numbers(groups[key], priced, narrowed(scope, group_by, key)) for key in sorted(groups)
+    return _numbers(within, priced, priced_from, scope), [
+        _numbers(groups[key], priced, priced_from, narrowed(scope, group_by, key)) for key in sorted(groups)
     ]
 
 
@@ -163,7 +166,22 @@ def _in_scope(known: Known, scope: Scope) -> bool:
     )
 
 
-def _numbers(known: Sequence[Known], priced: Costs, scope: Scope) -> Numbers:
+def _first_rates(rates: Iterable[Rate]) -> dict[str, datetime]:
+    first: dict[str, datetime] = {}
+    for rate in rates:
+        first[rate.service] = min(rate.valid_from, first.get(rate.service, rate.valid_from))
+    return first
+
+
+def _cost(known: Iterable[Known], priced: Costs, scope: Scope) -> Cost:
+    if scope.severity is not None:
+        return total(priced.incidents.get(each.harm.incident, {}) for each in known)
+    if scope.service is not None:
+        return priced.services.get(scope.service, {})
+    return total(priced.services.values())
+
+
+def _numbers(known: Sequence[Known], priced: Costs, priced_from: Mapping[str, datetime], scope: Scope) -> Numbers:
     period = scope.period
     counted, carried_in = [], []
     harmed: dict[str, list[Span]] = defaultdict(list)
@@ -173,20 +191,19 @@ def _numbers(known: Sequence[Known], priced: Costs, scope: Scope) -> Numbers:
         harms = span.begins < span.ends and each.harm.impact > 0
         if harms:
             harmed[each.harm.service].append(span)
-            if each.harm.incident not in priced.incidents:
+            if each.harm.service not in priced_from or priced_from[each.harm.service] >= span.ends:
                 without_rate.add(each.harm.service)
         if period.begins <= measures.detected_at(each.facts) < period.ends:
             counted.append(each)
         elif harms:
             carried_in.append(each.number)
-    cost = total(priced.incidents[each.harm.incident] for each in known if each.harm.incident in priced.incidents)
     return Numbers(
         scope=scope,
         incidents=len(counted),
         open=sum(each.facts.ended_at is None for each in counted),
         measures={measure.name: summary(each.measured[measure.name] for each in counted) for measure in MEASURES},
         downtime=sum((downtime(spans, period) for spans in harmed.values()), timedelta()),
-        cost=cost or None,
+        cost=_cost(known, priced, scope) or None,
         services_without_rate=sorted(without_rate),
         carried_in=sorted(carried_in),
     )
@@ -258,7 +275,7 @@ def timeseries(
     nothing = Costs({}, {})
     return [
         [
-            rows[key].get(place) or _numbers([], nothing, narrowed(replace(scope, period=period), group_by, key))
+            rows[key].get(place) or _numbers([], nothing, {}, narrowed(replace(scope, period=period), group_by, key))
             for place, period in enumerate(periods)
         ]
         for key in sorted(key for key in rows if key is not None)

@@ -182,7 +182,8 @@ def _more_downtime(before: Sequence[Harm], harms: Sequence[Harm]) -> list[dict[s
 
 def _more_cost(before: Sequence[Harm], harms: Sequence[Harm], rates: Sequence[Rate]) -> list[dict[str, object]]:
     """The expected one, at the rates as they are known now."""
-    without, with_ = costs(before, rates).services, costs([*before, *harms], rates).services
+    without = costs(before, rates, shares=False).services
+    with_ = costs([*before, *harms], rates, shares=False).services
     more = {
         (service, currency): amount.expected - without[service][currency].expected
         if currency in without.get(service, {})
