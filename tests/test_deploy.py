@@ -21,7 +21,7 @@ from tests.processes import REPOSITORY, Service, program
 DEPLOY = REPOSITORY / "deploy"
 PROMETHEUS = DEPLOY / "prometheus"
 RULES = PROMETHEUS / "aftermath.rules.yml"
-RULE_TESTS = PROMETHEUS / "aftermath.rules.test.yml"
+RULE_TESTS = sorted(PROMETHEUS.glob("*.test.yml"))
 ALERTMANAGER = DEPLOY / "alertmanager" / "alertmanager.yml"
 
 
@@ -47,7 +47,7 @@ def test_promtool_takes_the_rules() -> None:
 
 @pytest.mark.debian
 def test_the_rules_do_what_their_tests_say() -> None:
-    checked("promtool", "test", "rules", RULE_TESTS)
+    checked("promtool", "test", "rules", *RULE_TESTS)
 
 
 @pytest.mark.debian
@@ -73,7 +73,7 @@ def test_all_but_aftermaths_own_alerts_go_to_aftermath(labels: tuple[str, ...], 
 
 
 def test_every_alert_says_what_to_do_and_is_tested() -> None:
-    tests = read(RULE_TESTS)["tests"]
+    tests = [test for file in RULE_TESTS for test in read(file)["tests"]]
     tested = {case["alertname"] for test in tests for case in test.get("alert_rule_test", [])}
     for alert in alerts():
         assert set(alert) >= {"alert", "expr", "for", "labels", "annotations"}, alert
