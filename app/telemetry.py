@@ -13,6 +13,8 @@ from fastapi import FastAPI
 
 log = logging.getLogger("aftermath.request")
 
+TOLD = "aftermath.told"  # in a request's scope: what the route adds to its line, no text of the client's among it
+
 _QUIET = {"/healthz", "/readyz", "/metrics"}
 
 
@@ -57,7 +59,8 @@ class OneLinePerRequest:
             route = getattr(scope.get("route"), "path", "unmatched")
             level = logging.DEBUG if route in _QUIET and status < 400 else logging.INFO
             milliseconds = (time.perf_counter() - began) * 1000
-            log.log(level, "method=%s route=%s status=%d ms=%.1f", scope["method"], route, status, milliseconds)
+            told = "".join(f" {name}={value}" for name, value in scope.get(TOLD, {}).items())
+            log.log(level, "method=%s route=%s status=%d ms=%.1f%s", scope["method"], route, status, milliseconds, told)
 
 
 def install(app: FastAPI) -> None:

@@ -14,6 +14,7 @@ from app import db
 from app.access import Bearer, Scope, ensure_source
 from app.errors import Forbidden, TooLarge, Unauthorised, Unsupported
 from app.incidents.signal import Verdict
+from app.telemetry import TOLD
 from app.web import (
     Admin,
     At,
@@ -147,7 +148,9 @@ async def _take(request: Request, kind: Source, now: datetime, token: str | None
     ):
         raise Unauthorised("the signature of this delivery is missing or wrong")
     reading = kind.read(body, received_at=now)
-    return await intake_of(request).take(Delivery(source.id, source.name, now, reading, body))
+    receipt = await intake_of(request).take(Delivery(source.id, source.name, now, reading, body))
+    request.scope[TOLD] = {"source": source.id, "delivery": receipt.delivery_id, **receipt.verdicts}
+    return receipt
 
 
 async def _source_of(request: Request, bearer: Bearer, kind: Source, now: datetime) -> store.SourceRow:
