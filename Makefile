@@ -28,8 +28,10 @@ format: .venv/.installed
 openapi: .venv/.installed ## write openapi.yaml anew
 	$(BIN)/python -m app.cli openapi openapi.yaml
 
-lock: ## pin the dependencies anew
-	$(BIN)/uv pip compile --generate-hashes --no-emit-index-url --universal --python-version 3.11 --no-header --group dev pyproject.toml -o requirements.lock
+lock: ## pin the dependencies anew: of the tests, and the part of them that the image installs
+	$(LOCK) --group dev pyproject.toml -o requirements.lock
+	$(LOCK) --constraint requirements.lock pyproject.toml -o requirements-run.lock
+LOCK := $(BIN)/uv pip compile --generate-hashes --no-emit-index-url --universal --python-version 3.11 --no-header
 
 clean:
 	rm -rf .venv .data
