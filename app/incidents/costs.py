@@ -65,6 +65,7 @@ async def harms_during(
             "begins": begins,
             "ends": ends,
             "earliest": min(begins),
+            "latest": max(ends),
             "now": now,
             "settled_only": settled_only,
         },
@@ -74,13 +75,15 @@ async def harms_during(
 
 FACTS_OF_INCIDENT = ", ".join(f"incident.{name}" for name in ("id", *FACTS))
 
-# The first three conditions are there for the indexes; the spans decide.
+# The spans decide; `:earliest` and `:latest` follow from them, for speed. `ended_at` has an upper bound because a plan
+# for any value takes `> x` to be a third of the table and reads all of it, but a range to be little.
 _HARMS_DURING = text(f"""
     SELECT {FACTS_OF_INCIDENT}
       FROM incident
      WHERE merged_into IS NULL
        AND coalesce(service_stated, service) = ANY(CAST(:services AS text[]))
-       AND (ended_at IS NULL OR ended_at > :earliest)
+       AND (ended_at IS NULL OR ended_at BETWEEN :earliest AND 'infinity')
+       AND coalesce(impact_started_at, detected_at_stated, began_at) < :latest
        AND (settled_at IS NOT NULL OR NOT :settled_only)
        AND EXISTS (SELECT
                      FROM unnest(CAST(:services AS text[]), CAST(:begins AS timestamptz[]),

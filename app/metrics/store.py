@@ -91,13 +91,16 @@ def _know(rows: Iterable[Any], now: datetime, weights: Weights, include_non_reco
     ]
 
 
-# Detected in the period, or harming in it. The third condition follows from the last and is there for the indexes.
+# Detected in the period, or harming in it. The third condition follows from the last and is there for the indexes;
+# why it has upper bounds is said beside `harms_during`.
 _INCIDENTS_OF_PERIOD = text(f"""
     SELECT incident.number, {FACTS_OF_INCIDENT}
       FROM incident
      WHERE merged_into IS NULL
        AND (CAST(:service AS text) IS NULL OR coalesce(service_stated, service) = :service)
-       AND (ended_at IS NULL OR ended_at >= :begins OR detected_at_stated >= :begins)
+       AND (   ended_at IS NULL
+            OR ended_at BETWEEN :begins AND 'infinity'
+            OR detected_at_stated BETWEEN :begins AND 'infinity')
        AND (   (    coalesce(detected_at_stated, began_at) >= :begins
                 AND coalesce(detected_at_stated, began_at) < :ends)
             OR (    coalesce(impact_started_at, detected_at_stated, began_at) < :ends
