@@ -11,6 +11,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Computed,
+    Date,
     DateTime,
     Float,
     ForeignKey,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    Time,
     UniqueConstraint,
     Uuid,
     func,
@@ -209,6 +211,8 @@ incident = Table(
         "began_at",
         postgresql_where=text("settled_at IS NULL AND merged_into IS NULL"),
     ),
+    # Of settled ones only: they come in once, when they settle, and no door waits for it.
+    Index("incident_by_end", "ended_at", postgresql_where=text("settled_at IS NOT NULL AND merged_into IS NULL")),
     # Room for the next version of a row beside it: alerts that join change no indexed column.
     postgresql_with={"fillfactor": "70"},
 )
@@ -320,4 +324,53 @@ settled_cost = Table(
     Column("service", Text, primary_key=True),
     Column("currency", Text, primary_key=True),
     Column("amount", Numeric, nullable=False),
+)
+
+# Planned work: what fails then is neither downtime nor cost. Either once, or on weekdays at a local time of a zone.
+maintenance = Table(
+    "maintenance",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("services", ARRAY(Text), nullable=False),  # empty: all
+    Column("reason", Text, nullable=False),
+    _at("begins_at"),
+    _at("ends_at"),
+    Column("weekdays", ARRAY(SmallInteger)),  # 0 is Monday
+    Column("start_time", Time),
+    Column("duration_seconds", Integer),
+    Column("zone", Text),
+    Column("first_date", Date),
+    Column("last_date", Date),  # null: until further notice
+    _at("created_at", nullable=False),
+    _at("updated_at", nullable=False),
+    CheckConstraint("num_nulls(begins_at, ends_at) IN (0, 2)", name="maintenance_once_has_both_ends"),
+    CheckConstraint(
+        "num_nulls(weekdays, start_time, duration_seconds, zone, first_date) IN (0, 5)",
+        name="maintenance_recurs_by_a_whole_rule",
+    ),
+    CheckConstraint("(begins_at IS NULL) <> (weekdays IS NULL)", name="maintenance_is_once_or_recurs"),
+    CheckConstraint("begins_at < ends_at", name="maintenance_ends_after_it_begins"),
+    CheckConstraint(
+        "weekdays <@ ARRAY[0, 1, 2, 3, 4, 5, 6]::smallint[] AND cardinality(weekdays) > 0",
+        name="maintenance_weekdays_are_some_of_seven",
+    ),
+    CheckConstraint("duration_seconds BETWEEN 60 AND 604800", name="maintenance_lasts_a_minute_to_a_week"),
+    CheckConstraint("first_date <= last_date", name="maintenance_dates_are_ordered"),
+)
+
+# How available a service is to be, and over which time.
+objective = Table(
+    "objective",
+    metadata,
+    Column("service", Text, ForeignKey("service.name"), primary_key=True),
+    Column("target", Numeric, nullable=False),
+    Column("rolling_days", Integer),
+    Column("calendar", Text),
+    Column("weighted", Boolean, nullable=False),
+    _at("created_at", nullable=False),
+    _at("updated_at", nullable=False),
+    CheckConstraint("target > 0 AND target < 1", name="objective_leaves_a_budget"),
+    CheckConstraint("(rolling_days IS NULL) <> (calendar IS NULL)", name="objective_window_is_rolling_or_calendar"),
+    CheckConstraint("rolling_days BETWEEN 1 AND 366", name="objective_window_is_a_day_to_a_year"),
+    CheckConstraint("calendar IN ('month', 'quarter')", name="objective_calendar_is_month_or_quarter"),
 )

@@ -136,6 +136,13 @@ def upgrade() -> None:
         postgresql_with={"fillfactor": "70"},
     )
     op.create_index(
+        "incident_by_end",
+        "incident",
+        ["ended_at"],
+        unique=False,
+        postgresql_where=sa.text("settled_at IS NOT NULL AND merged_into IS NULL"),
+    )
+    op.create_index(
         "incident_by_key",
         "incident",
         ["key_id", sa.literal_column("began_at DESC")],
@@ -176,6 +183,36 @@ def upgrade() -> None:
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("end_reason", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("series", "ended_at", name=op.f("loose_end_pkey")),
+    )
+    op.create_table(
+        "maintenance",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("services", sa.ARRAY(sa.Text()), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("begins_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("ends_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("weekdays", sa.ARRAY(sa.SmallInteger()), nullable=True),
+        sa.Column("start_time", sa.Time(), nullable=True),
+        sa.Column("duration_seconds", sa.Integer(), nullable=True),
+        sa.Column("zone", sa.Text(), nullable=True),
+        sa.Column("first_date", sa.Date(), nullable=True),
+        sa.Column("last_date", sa.Date(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("(begins_at IS NULL) <> (weekdays IS NULL)", name="maintenance_is_once_or_recurs"),
+        sa.CheckConstraint("begins_at < ends_at", name="maintenance_ends_after_it_begins"),
+        sa.CheckConstraint("duration_seconds BETWEEN 60 AND 604800", name="maintenance_lasts_a_minute_to_a_week"),
+        sa.CheckConstraint("first_date <= last_date", name="maintenance_dates_are_ordered"),
+        sa.CheckConstraint("num_nulls(begins_at, ends_at) IN (0, 2)", name="maintenance_once_has_both_ends"),
+        sa.CheckConstraint(
+            "num_nulls(weekdays, start_time, duration_seconds, zone, first_date) IN (0, 5)",
+            name="maintenance_recurs_by_a_whole_rule",
+        ),
+        sa.CheckConstraint(
+            "weekdays <@ ARRAY[0, 1, 2, 3, 4, 5, 6]::smallint[] AND cardinality(weekdays) > 0",
+            name="maintenance_weekdays_are_some_of_seven",
+        ),
+        sa.PrimaryKeyConstraint("name", name=op.f("maintenance_pkey")),
     )
     op.create_table(
         "rule",
@@ -248,6 +285,24 @@ def upgrade() -> None:
         sa.Column("value", sa.Float(precision=53), nullable=False),
         sa.PrimaryKeyConstraint("name", "source", "label", "shard", name=op.f("tally_pkey")),
         postgresql_with={"fillfactor": "50"},
+    )
+    op.create_table(
+        "objective",
+        sa.Column("service", sa.Text(), nullable=False),
+        sa.Column("target", sa.Numeric(), nullable=False),
+        sa.Column("rolling_days", sa.Integer(), nullable=True),
+        sa.Column("calendar", sa.Text(), nullable=True),
+        sa.Column("weighted", sa.Boolean(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("calendar IN ('month', 'quarter')", name="objective_calendar_is_month_or_quarter"),
+        sa.CheckConstraint(
+            "(rolling_days IS NULL) <> (calendar IS NULL)", name="objective_window_is_rolling_or_calendar"
+        ),
+        sa.CheckConstraint("rolling_days BETWEEN 1 AND 366", name="objective_window_is_a_day_to_a_year"),
+        sa.CheckConstraint("target > 0 AND target < 1", name="objective_leaves_a_budget"),
+        sa.ForeignKeyConstraint(["service"], ["service.name"], name=op.f("objective_service_fkey")),
+        sa.PrimaryKeyConstraint("service", name=op.f("objective_pkey")),
     )
     op.create_table(
         "quarantine",
@@ -332,6 +387,7 @@ def downgrade() -> None:
     op.drop_table("service_rate")
     op.drop_index("quarantine_waiting", table_name="quarantine", postgresql_where=sa.text("replayed_at IS NULL"))
     op.drop_table("quarantine")
+    op.drop_table("objective")
     op.drop_table("tally")
     op.drop_table("source")
     op.drop_table("settled_measure")
@@ -339,6 +395,7 @@ def downgrade() -> None:
     op.drop_table("settled_cost")
     op.drop_table("service")
     op.drop_table("rule")
+    op.drop_table("maintenance")
     op.drop_table("loose_end")
     op.drop_index(
         "incident_unsettled",
@@ -351,6 +408,11 @@ def downgrade() -> None:
     op.drop_index("incident_by_time", table_name="incident", postgresql_where=sa.text("merged_into IS NULL"))
     op.drop_index("incident_by_service", table_name="incident", postgresql_where=sa.text("merged_into IS NULL"))
     op.drop_index("incident_by_key", table_name="incident", postgresql_where=sa.text("merged_into IS NULL"))
+    op.drop_index(
+        "incident_by_end",
+        table_name="incident",
+        postgresql_where=sa.text("settled_at IS NOT NULL AND merged_into IS NULL"),
+    )
     op.drop_table("incident")
     op.drop_table("delivery")
     op.drop_index("alert_by_key", table_name="alert")
