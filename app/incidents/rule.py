@@ -314,6 +314,7 @@ def _compiled(regex: str) -> Regex:
     try:
         compiled: Regex = re2.compile(regex, _LINEAR)
     except (re2.error, UnicodeEncodeError) as error:
-        message = f"the regex {regex!r} cannot be used: {error}"
+        why = error.args[0].decode(errors="replace") if isinstance(error, re2.error) else "it is not valid text"
+        message = f"the regex {regex!r} cannot be used: {why}"
         raise InvalidMatcher(message) from None
     return compiled
