@@ -160,8 +160,10 @@ async def test_a_page_of_incidents_is_priced_in_two_statements(client: httpx.Asy
 async def test_merged_incidents_are_in_no_number(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     ids = await a_day(engine)
     before = await asked(client, "summary", group_by="severity")
-    await store(engine, an_incident("03:00", "09:00", merged_into=ids[0]))
+    [merged] = await store(engine, an_incident("03:00", "09:00", merged_into=ids[0]))
     assert await asked(client, "summary", group_by="severity") == before
+    shown = (await client.get(f"/api/v1/incidents/{merged}")).json()
+    assert (shown["cost"], {each["status"] for each in shown["measures"].values()}) == (None, {"not_applicable"})
 
 
 async def test_ends_that_are_no_recovery_are_left_out_counted_and_includable(
