@@ -1,0 +1,262 @@
+"""Are we getting better? What is compared, how, and how often the answer is wrong."""
+
+import math
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from app.incidents import measures
+from app.incidents.measures import MEASURES, Facts, Measured, MeasureStatus
+from app.metrics.comparison import Comparison, Sample, Verdict, compare, sample, waiting
+from tests.test_exposition import at
+
+seconds = st.one_of(st.just(0.0), st.floats(1e-6, 1e8), st.integers(0, 20).map(lambda minutes: 60.0 * minutes))
+samples = st.builds(Sample, st.lists(seconds, min_size=10, max_size=40), st.lists(seconds, max_size=20))
+Random = np.random.Generator
+
+
+def lognormal(random: Random, n: int, *, times: float = 1.0, censored: bool = False) -> Sample:
+    """Median 45 min, σ 1.5; `censored`: about one in five is still pending, after any time."""
+    lasted = random.lognormal(math.log(2700 * times), 1.5, n)
+    if not censored:
+        return Sample(lasted.tolist())
+    watched = random.lognormal(math.log(2700 * 6), 1.5, n)
+    return Sample(lasted[lasted <= watched].tolist(), watched[lasted > watched].tolist())
+
+
+def verdicts(runs: int, n: int, *, times: float, censored: bool) -> list[Verdict]:
+    random = np.random.default_rng([runs, n, censored])
+    return [
+        compare(lognormal(random, n, censored=censored), lognormal(random, n, times=times, censored=censored)).verdict
+        for _ in range(runs)
+    ]
+
+
+# — calibration —
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("censored", [False, True])
+@pytest.mark.parametrize("n", [50, 100, 300])
+def test_no_change_is_hardly_ever_taken_for_one(n: int, censored: bool) -> None:
+    runs = 1500
+    wrong = sum(verdict is not Verdict.CANNOT_TELL for verdict in verdicts(runs, n, times=1, censored=censored))
+    # at most 5 % in truth: then more than this happens once in a thousand
+    assert wrong <= stats.binom.ppf(0.999, runs, 0.05)
+    assert wrong >= runs * 0.01  # a test that never speaks would pass too
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("censored", [False, True])
+def test_a_halving_is_found_in_most_runs(censored: bool) -> None:
+    found = verdicts(500, 100, times=0.5, censored=censored)
+    assert found.count(Verdict.BETTER) > 0.7 * len(found)
+    assert found.count(Verdict.WORSE) == 0
+    turned = verdicts(500, 100, times=2, censored=censored)
+    assert turned.count(Verdict.WORSE) > 0.7 * len(turned)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [50, 300])
+@pytest.mark.parametrize("censored", [False, True])
+def test_the_smallest_change_that_would_have_been_seen_is_seen_in_four_of_five(n: int, censored: bool) -> None:
+    random = np.random.default_rng([n, censored])
+    reaches = [
+        compare(lognormal(random, n, censored=censored), lognormal(random, n, censored=censored)).reach
+        for _ in range(50)
+    ]
+    typical = math.exp(float(np.mean([math.log(reach.shorter) for reach in reaches if reach])))
+    found = verdicts(800, n, times=typical, censored=censored)
+    assert 0.75 < found.count(Verdict.BETTER) / len(found) < 0.87
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("censored", [False, True])
+def test_the_interval_holds_the_true_change_as_often_as_it_says(censored: bool) -> None:
+    random, held = np.random.default_rng(7), 0
+    for _ in range(1000):
+        a, b = lognormal(random, 100, censored=censored), lognormal(random, 100, times=0.5, censored=censored)
+        effect = compare(a, b).effect
+        assert effect
+        held += effect.low <= 0.5 <= effect.high
+    assert 0.92 < held / 1000 < 0.98
+
+
+def test_what_ignores_censored_values_would_be_wrong() -> None:
+    """The same incidents, the second time seen after half an hour: those that last are pending."""
+    lasted = lognormal(np.random.default_rng(3), 300).recorded
+    now = Sample([each for each in lasted if each <= 1800], [1800.0] * sum(each > 1800 for each in lasted))
+    assert compare(Sample(lasted), now).verdict is Verdict.CANNOT_TELL
+    assert compare(Sample(lasted), replace(now, censored=[])).verdict is Verdict.BETTER
+
+
+# — the numbers —
+
+
+@given(st.lists(st.floats(1, 1e8), min_size=10, max_size=40), st.lists(st.floats(1, 1e8), min_size=10, max_size=40))
+def test_without_censored_values_the_interval_is_welchs(a: list[float], b: list[float]) -> None:
+    if len(set(a)) == 1 or len(set(b)) == 1:
+        return  # scipy warns that it loses precision
+    effect = compare(Sample(a), Sample(b)).effect
+    theirs = stats.ttest_ind(np.log(b), np.log(a), equal_var=False).confidence_interval()
+    assert effect
+    assert effect.ratio == pytest.approx(stats.gmean(b) / stats.gmean(a), rel=1e-6)
+    assert np.log([effect.low, effect.high]) == pytest.approx([theirs.low, theirs.high], abs=1e-6)
+
+
+def test_with_censored_values_the_typical_duration_is_the_area_under_the_curve() -> None:
+    """By hand: e, e², e³ … e¹⁰ happened, and as many were lost from sight at e^5.5."""
+    side = Sample([math.exp(power) for power in range(1, 11)], [math.exp(5.5)] * 10)
+    # 5 of 20 happen before e^5.5, the 5 left share what is not yet over evenly
+    expected = 1 + sum(1 - k / 20 for k in range(1, 6)) + 0.75 * sum(1 - k / 5 for k in range(1, 5))
+    found = compare(side, side)
+    assert found.typical_a == pytest.approx(math.exp(expected))
+    assert found.horizon is None
+
+
+def test_beyond_what_both_sides_were_watched_nothing_is_compared() -> None:
+    a = Sample([600.0] * 10 + [6000.0] * 10)
+    b = Sample([600.0] * 10, [1200.0] * 10)
+    found = compare(a, b)
+    assert found.horizon == pytest.approx(1200)
+    assert found.typical_a == pytest.approx(math.sqrt(600 * 1200))
+    assert found.effect
+    assert found.effect.ratio == pytest.approx(1)
+
+
+@given(samples, samples)
+def test_turned_around_the_answer_is_turned_around(a: Sample, b: Sample) -> None:
+    there, back = compare(a, b), compare(b, a)
+    opposite = {Verdict.BETTER: Verdict.WORSE, Verdict.WORSE: Verdict.BETTER}
+    assert back.verdict is opposite.get(there.verdict, there.verdict)
+    assert there.effect
+    assert back.effect
+    assert back.effect.ratio == pytest.approx(1 / there.effect.ratio)
+    assert (back.effect.low, back.effect.high) == pytest.approx((1 / there.effect.high, 1 / there.effect.low))
+    assert back.p_value == pytest.approx(there.p_value)
+
+
+@given(samples, samples)
+def test_any_answer_is_a_number_and_agrees_with_itself(a: Sample, b: Sample) -> None:
+    found = compare(a, b)
+    assert found == compare(a, b)
+    assert found.effect
+    assert found.reach
+    assert found.p_value is not None
+    numbers = (*found.effect, *found.reach, found.p_value, found.typical_a, found.typical_b, found.horizon or 0)
+    assert all(number is not None and math.isfinite(number) for number in numbers)
+    assert 0 <= found.p_value <= 1
+    assert found.reach.shorter <= 1 <= found.reach.longer
+    assert found.effect.low <= found.effect.ratio <= found.effect.high
+    if found.verdict is not Verdict.CANNOT_TELL:
+        assert found.p_value < 0.05
+        assert not found.effect.low <= 1 <= found.effect.high
+    assert (found.verdict is Verdict.BETTER) <= (found.effect.high < 1)
+
+
+@given(samples)
+def test_the_same_is_never_better_than_itself(side: Sample) -> None:
+    assert compare(side, side).verdict is Verdict.CANNOT_TELL
+
+
+@given(samples, samples, st.floats(1.5, 100))
+def test_the_unit_does_not_matter(a: Sample, b: Sample, times: float) -> None:
+    def scaled(side: Sample, factor: float) -> Sample:
+        recorded, censored = ([factor * max(1.0, each) for each in of] for of in (side.recorded, side.censored))
+        return Sample(recorded, censored)
+
+    before, after = compare(scaled(a, 1), scaled(b, 1)), compare(scaled(a, times), scaled(b, times))
+    assert before.effect
+    assert after.effect
+    assert after.effect == pytest.approx(before.effect, rel=1e-6)
+
+
+def test_below_ten_recorded_values_nothing_is_said() -> None:
+    enough, few = Sample([1.0] * 10), Sample([1000.0] * 9, [5.0] * 50)
+    assert compare(enough, few) == Comparison(
+        Verdict.CANNOT_TELL, "B has 9 recorded values; below 10 no verdict is given"
+    )
+    assert (
+        compare(few, few).reason == "A has 9 recorded values and B has 9 recorded values; below 10 no verdict is given"
+    )
+    assert compare(Sample([]), enough).verdict is Verdict.CANNOT_TELL
+
+
+def test_durations_without_length_count_as_a_second() -> None:
+    zero, one = Sample([0.0] * 20), Sample([1.0] * 20)
+    found = compare(zero, one)
+    assert (found.typical_a, found.typical_b, found.verdict) == (1, 1, Verdict.CANNOT_TELL)
+    assert compare(zero, zero).p_value == 1
+    assert compare(one, Sample([0.0] * 10 + [3600.0] * 30)).verdict is Verdict.WORSE
+
+
+def test_all_alike_and_yet_twice_as_long_is_worse() -> None:
+    found = compare(Sample([300.0] * 10), Sample([600.0] * 10))
+    assert found.verdict is Verdict.WORSE
+    assert found.effect == pytest.approx((2, 2, 2))
+
+
+def test_a_verdict_needs_both() -> None:
+    """The same middle, but one side varies far more: ranks differ late, the typical duration does not."""
+    random = np.random.default_rng(5)
+    steady, wild = random.lognormal(8, 0.5, 200), random.lognormal(8, 2.5, 200)
+    found = compare(Sample(steady.tolist()), Sample(wild.tolist()))
+    assert found.p_value is not None
+    assert found.p_value < 0.05
+    assert (found.verdict, "although" in found.reason) == (Verdict.CANNOT_TELL, True)
+
+
+# — what takes part —
+
+
+def test_pending_values_know_how_long_they_have_been_pending() -> None:
+    facts = Facts(at("10:00"), "checkout", 1, impact_started_at=at("09:50"))
+    now = at("11:00")
+    found = {
+        name: waiting(facts, name, measured, now=now).censored_seconds
+        for name, measured in measures.measures(facts).items()
+    }
+    assert found == {
+        "time_to_detect": None,  # happened
+        "time_to_acknowledge": 3600,
+        "time_to_mitigate": 4200,
+        "time_to_recover": 4200,
+        "detection": None,
+        "response": 3600,
+        "remediation": None,  # its start has not happened
+    }
+    identified = replace(facts, identified_at=at("10:45"))
+    pending = measures.measures(identified)["remediation"]
+    assert waiting(identified, "remediation", pending, now=now).censored_seconds == 900
+    assert waiting(identified, "remediation", pending, now=at("10:30")) == pending
+
+
+@pytest.mark.parametrize("measure", [measure.name for measure in MEASURES])
+def test_every_measure_that_can_be_pending_has_a_start(measure: str) -> None:
+    open_, acknowledged = (
+        Facts(at("10:00"), "checkout", 1, identified_at=identified) for identified in (None, at("10:05"))
+    )
+    for facts in (open_, acknowledged):
+        waiting(facts, measure, measures.measures(facts)[measure], now=at("10:00") + timedelta(days=1))
+
+
+def test_each_incident_is_recorded_censored_or_left_out_by_reason() -> None:
+    measured = [
+        Measured(5.0, MeasureStatus.RECORDED),
+        Measured(None, MeasureStatus.PENDING, "not resolved yet", 7.0),
+        Measured(None, MeasureStatus.PENDING, "not identified yet"),
+        Measured(None, MeasureStatus.NOT_APPLICABLE, "resolved without acknowledgement", 60.0),
+        Measured(None, MeasureStatus.NOT_APPLICABLE, "ended by timeout"),
+        Measured(None, MeasureStatus.INVALID, "resolved_at is before the incident began"),
+        Measured(0.0, MeasureStatus.RECORDED),
+    ]
+    assert sample(measured) == Sample(
+        [5.0, 0.0],
+        [7.0, 60.0],
+        {"ended by timeout": 1, "not identified yet": 1, "resolved_at is before the incident began": 1},
+    )
