@@ -205,6 +205,12 @@ incident = Table(
         text("began_at DESC"),
         postgresql_where=text("merged_into IS NULL"),
     ),
+    Index("incident_by_end", "ended_at", postgresql_where=text("merged_into IS NULL")),
+    Index(
+        "incident_detection_stated",
+        "detected_at_stated",
+        postgresql_where=text("detected_at_stated IS NOT NULL AND merged_into IS NULL"),
+    ),
     Index("incident_open", "began_at", postgresql_where=text("ended_at IS NULL AND merged_into IS NULL")),
     Index(
         "incident_unsettled",

@@ -136,11 +136,7 @@ def upgrade() -> None:
         postgresql_with={"fillfactor": "70"},
     )
     op.create_index(
-        "incident_by_end",
-        "incident",
-        ["ended_at"],
-        unique=False,
-        postgresql_where=sa.text("settled_at IS NOT NULL AND merged_into IS NULL"),
+        "incident_by_end", "incident", ["ended_at"], unique=False, postgresql_where=sa.text("merged_into IS NULL")
     )
     op.create_index(
         "incident_by_key",
@@ -162,6 +158,13 @@ def upgrade() -> None:
         [sa.literal_column("began_at DESC"), sa.literal_column("number DESC")],
         unique=False,
         postgresql_where=sa.text("merged_into IS NULL"),
+    )
+    op.create_index(
+        "incident_detection_stated",
+        "incident",
+        ["detected_at_stated"],
+        unique=False,
+        postgresql_where=sa.text("detected_at_stated IS NOT NULL AND merged_into IS NULL"),
     )
     op.create_index(
         "incident_open",
@@ -405,14 +408,15 @@ def downgrade() -> None:
     op.drop_index(
         "incident_open", table_name="incident", postgresql_where=sa.text("ended_at IS NULL AND merged_into IS NULL")
     )
+    op.drop_index(
+        "incident_detection_stated",
+        table_name="incident",
+        postgresql_where=sa.text("detected_at_stated IS NOT NULL AND merged_into IS NULL"),
+    )
     op.drop_index("incident_by_time", table_name="incident", postgresql_where=sa.text("merged_into IS NULL"))
     op.drop_index("incident_by_service", table_name="incident", postgresql_where=sa.text("merged_into IS NULL"))
     op.drop_index("incident_by_key", table_name="incident", postgresql_where=sa.text("merged_into IS NULL"))
-    op.drop_index(
-        "incident_by_end",
-        table_name="incident",
-        postgresql_where=sa.text("settled_at IS NOT NULL AND merged_into IS NULL"),
-    )
+    op.drop_index("incident_by_end", table_name="incident", postgresql_where=sa.text("merged_into IS NULL"))
     op.drop_table("incident")
     op.drop_table("delivery")
     op.drop_index("alert_by_key", table_name="alert")
