@@ -142,7 +142,7 @@ async def test_the_cost_of_an_incident_is_its_share(client: httpx.AsyncClient, e
     assert alone["cost"] == shown[str(ids[1])]
 
 
-async def test_a_page_of_incidents_is_priced_in_two_statements(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+async def test_a_page_of_incidents_is_priced_in_three_statements(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     from app import db
     from app.incidents import costs, views
 
@@ -153,7 +153,7 @@ async def test_a_page_of_incidents_is_priced_in_two_statements(client: httpx.Asy
         statements: list[str] = []
         event.listen(engine.sync_engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
         priced = await costs.costs_of(tx, rows, now=at("23:00"), weights=WEIGHTS)
-    assert (len(statements), len(priced)) == (2, 6)
+    assert (len(statements), len(priced)) == (3, 6)
     assert {str(cost["EUR"].expected) for cost in priced.values()} == {"10.00"}
 
 

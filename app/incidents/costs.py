@@ -1,4 +1,7 @@
-"""What single incidents cost, with the SQL for it; the arithmetic is in `downtime.py`."""
+"""What single incidents cost, with the SQL for it and for all that asks about harm.
+
+The arithmetic is in `downtime.py`, `maintenance.py` and `availability.py`.
+"""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -9,8 +12,10 @@ from uuid import UUID
 from sqlalchemy import ARRAY, Text, any_, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.incidents.availability import Failing
 from app.incidents.downtime import Harm, Shown, Span, costs, harm, shown, union
-from app.incidents.measures import FACTS, Facts, Weights
+from app.incidents.maintenance import Planned, Window, planned, unplanned
+from app.incidents.measures import FACTS, Facts, Weights, detected_at
 from app.incidents.money import Rate
 from app.tables import service_rate
 
@@ -20,7 +25,8 @@ async def costs_of(
 ) -> Mapping[UUID, Mapping[str, Shown]]:
     """The cost of each incident by currency, as shown; those of services without a rate, and merged ones, are missing.
 
-    `rows` are of `incident`. Incidents that overlap them share the cost, so these are read too: two statements in all.
+    `rows` are of `incident`. Incidents that overlap them share the cost, so these are read too: three statements in
+    all.
     """
     facts = {row.id: Facts.of(row._mapping) for row in rows}
     harms = [harm(id_, each, now=now, weights=weights) for id_, each in facts.items() if not each.merged]
@@ -31,7 +37,8 @@ async def costs_of(
         return {}
     around = await harms_during(tx, harms, now=now, weights=weights)
     known = {each.incident for each in harms}
-    incidents = costs([*harms, *(each for each in around if each.incident not in known)], rates).incidents
+    together = [*harms, *(each for each in around if each.incident not in known)]
+    incidents = costs(unplanned(together, await planned_during(tx, together)), rates).incidents
     return {id_: shown(cost) for id_, cost in incidents.items() if id_ in known}
 
 
@@ -73,6 +80,51 @@ async def harms_during(
     return [harm(row.id, Facts.of(row._mapping), now=now, weights=weights) for row in rows]
 
 
+async def planned_during(tx: AsyncConnection, harms: Sequence[Harm]) -> Planned:
+    """When the services that were harmed were in maintenance, as far as that may overlap the harm."""
+    if not harms:
+        return {}
+    within = Span(min(each.span.begins for each in harms), max(each.span.ends for each in harms))
+    return await planned_within(tx, {each.service for each in harms}, within)
+
+
+async def planned_within(tx: AsyncConnection, services: Collection[str], within: Span) -> Planned:
+    """When these services are in maintenance, as far as it overlaps `within`."""
+    asked = {"services": sorted(services), "begins": within.begins, "ends": within.ends}
+    rows = await tx.execute(_WINDOWS_WITHIN, asked)
+    return planned([Window.of(row._mapping) for row in rows], services, within)
+
+
+async def failing_within(
+    tx: AsyncConnection, within: Span, services: Collection[str] | None, *, now: datetime, weights: Weights
+) -> Mapping[str, Sequence[Failing]]:
+    """By service (None: of all) the incidents that harm in the period; no entry where there are none."""
+    rows = await tx.execute(
+        _FAILING_WITHIN,
+        {
+            "services": None if services is None else sorted(services),
+            "begins": within.begins,
+            "ends": within.ends,
+            "now": now,
+        },
+    )
+    found: dict[str, list[Failing]] = defaultdict(list)
+    for row in rows:
+        facts = Facts.of(row._mapping)
+        harmed = harm(row.id, facts, now=now, weights=weights)
+        found[harmed.service].append(Failing(row.number, detected_at(facts), harmed))
+    return found
+
+
+_WINDOWS_WITHIN = text("""
+    SELECT name, services, reason, begins_at, ends_at,
+           weekdays, start_time, duration_seconds, zone, first_date, last_date
+      FROM maintenance
+     WHERE (services = '{}' OR services && CAST(:services AS text[]))
+       AND (begins_at IS NULL OR (begins_at < :ends AND ends_at > :begins))
+     ORDER BY name
+""")
+
 FACTS_OF_INCIDENT = ", ".join(f"incident.{name}" for name in ("id", *FACTS))
 
 # The spans decide; `:earliest` and `:latest` follow from them, for speed. `ended_at` has an upper bound because a plan
@@ -92,4 +144,19 @@ _HARMS_DURING = text(f"""
                       AND wanted.begins < coalesce(incident.ended_at, :now)
                       AND wanted.ends > coalesce(incident.impact_started_at, incident.detected_at_stated,
                                                  incident.began_at))
+""")  # noqa: S608
+
+# Each half of the OR has its indexes, so that what ended long ago is not looked at; why `ended_at` has an upper bound
+# is said above.
+_FAILING_WITHIN = text(f"""
+    SELECT incident.number, {FACTS_OF_INCIDENT}
+      FROM incident
+     WHERE merged_into IS NULL
+       AND (   ended_at IS NULL
+            OR settled_at IS NULL
+            OR (settled_at IS NOT NULL AND ended_at BETWEEN :begins AND 'infinity'))
+       AND coalesce(ended_at, :now) >= :begins
+       AND coalesce(impact_started_at, detected_at_stated, began_at) < :ends
+       AND (CAST(:services AS text[]) IS NULL
+            OR coalesce(service_stated, service) = ANY(CAST(:services AS text[])))
 """)  # noqa: S608

@@ -15,7 +15,7 @@ import math
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -127,6 +127,29 @@ def total(costs: Iterable[Cost]) -> Cost:
         for currency, amount in cost.items():
             sums[currency] = sums.get(currency, NOTHING).plus(amount)
     return sums
+
+
+@dataclass(frozen=True, slots=True)
+class Weighted:
+    """Seconds in which a service was down, each times the share that was. `incidents` sum, exactly, to `seconds`."""
+
+    seconds: Fraction
+    incidents: Mapping[UUID, Fraction]
+
+
+def weighted(harms: Iterable[Harm], within: Span) -> Weighted:
+    """Of one service. Where incidents overlap they count and share as they do in `costs`."""
+    cut = [replace(each, span=clipped(each.span, within)) for each in harms]
+    scale, pieces = _pieces([each for each in cut if each.span.begins < each.span.ends])
+    if not pieces:
+        return Weighted(Fraction(0), {})
+    moments = sorted({at for piece in pieces for at in (piece.begins, piece.ends)})
+    greatest, quotient = _integrals(pieces, moments, shares=True)
+    unit = scale * 10**6
+    incidents: dict[UUID, Fraction] = defaultdict(Fraction)
+    for piece in pieces:
+        incidents[piece.incident] += (quotient[piece.ends] - quotient[piece.begins]) * piece.impact / unit
+    return Weighted(Fraction(greatest[moments[-1]], unit), dict(incidents))
 
 
 class Shown(NamedTuple):
