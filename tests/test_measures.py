@@ -45,8 +45,9 @@ def recorded(minutes: float) -> Measured:
     return Measured(minutes * 60, MeasureStatus.RECORDED)
 
 
-def statuses(facts: Facts, **options: bool) -> dict[str, str]:
-    return {name: str(measured.status) for name, measured in m.measures(facts, **options).items()}
+def statuses(facts: Facts, *, include_non_recoveries: bool = False) -> dict[str, str]:
+    found = m.measures(facts, include_non_recoveries=include_non_recoveries)
+    return {name: str(measured.status) for name, measured in found.items()}
 
 
 def test_a_resolved_incident_with_all_facts_has_all_measures() -> None:
@@ -71,6 +72,26 @@ def test_an_open_incident_waits_and_says_for_what() -> None:
         "response": Measured(None, MeasureStatus.PENDING, "not identified yet"),
         "remediation": Measured(None, MeasureStatus.PENDING, "not identified yet"),
     }
+
+
+def test_an_open_incident_says_how_long_it_has_waited() -> None:
+    facts = an_incident(impact_started_at=at("09:50"), identified_at=at("10:20"))
+    found = m.measures(facts, now=at("11:00"))
+    waited = {name: measured.censored_seconds for name, measured in found.items()}
+    assert {name: seconds / 60 for name, seconds in waited.items() if seconds is not None} == {
+        "time_to_acknowledge": 60,
+        "time_to_mitigate": 70,
+        "time_to_recover": 70,
+        "remediation": 40,
+    }
+    without = {name: measured._replace(censored_seconds=None) for name, measured in found.items()}
+    assert without == m.measures(facts)
+
+
+def test_what_has_not_begun_has_not_waited() -> None:
+    found = m.measures(an_incident(), now=at("09:59"))
+    assert {measured.censored_seconds for measured in found.values()} == {None}
+    assert m.measures(an_incident(), now=at("10:30"))["remediation"].censored_seconds is None  # not identified
 
 
 def test_resolved_without_acknowledgement_is_censored_at_its_resolve() -> None:

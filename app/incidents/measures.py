@@ -167,7 +167,8 @@ class MeasureStatus(StrEnum):
 class Measured(NamedTuple):
     """`seconds` is set if and only if `status` is recorded, `reason` if and only if it is not.
 
-    `censored_seconds`: it had not happened when, so long after the start, the incident ended and it no longer could.
+    `censored_seconds`: it had not happened when, so long after the start, the incident ended and it no longer could;
+    or, of a pending measure whose start is known, how long it has been pending `now`, if that was given.
     """
 
     seconds: float | None
@@ -186,11 +187,12 @@ class Measure:
     ends: str
     formula: str
     of: Callable[[Facts, bool], Measured]
+    since: Callable[[Facts], datetime | None]  # the moment called `starts`; None: not known
     histogram: bool = False  # exported as aftermath_<name>_seconds
 
 
-def measures(facts: Facts, *, include_non_recoveries: bool = False) -> dict[str, Measured]:
-    """Every measure of the incident by name.
+def measures(facts: Facts, *, include_non_recoveries: bool = False, now: datetime | None = None) -> dict[str, Measured]:
+    """Every measure of the incident by name; with `now` the pending ones say for how long.
 
     Left out unless `include_non_recoveries`: recovery where the alerts ended without one (rule paused, series
     missing, …), and everything of an incident that is trouble of the monitoring itself.
@@ -199,7 +201,15 @@ def measures(facts: Facts, *, include_non_recoveries: bool = False) -> dict[str,
         return dict.fromkeys(_NAMES, _MERGED)
     if facts.alert_class is AlertClass.MONITORING and not include_non_recoveries:
         return dict.fromkeys(_NAMES, _MONITORING)
-    return {measure.name: measure.of(facts, include_non_recoveries) for measure in MEASURES}
+    found = {measure.name: measure.of(facts, include_non_recoveries) for measure in MEASURES}
+    if now is not None and facts.ended_at is None:
+        for measure in MEASURES:
+            _, status, reason, _ = found[measure.name]
+            since = measure.since(facts)
+            # What lies ahead (a clock that is wrong, a date that was mistyped) has not been waited for.
+            if status is MeasureStatus.PENDING and since is not None and since <= now:
+                found[measure.name] = Measured(None, status, reason, (now - since).total_seconds())
+    return found
 
 
 def _time_to_detect(facts: Facts, _every_end: bool) -> Measured:
@@ -240,6 +250,14 @@ def _remediation(facts: Facts, every_end: bool) -> Measured:
     if facts.identified_at is None:
         return _NOT_IDENTIFIED_YET if facts.ended_at is None else _IDENTIFICATION_NOT_STATED
     return _until_recovered(facts.identified_at, facts, every_end, _RECOVERED_BEFORE_IDENTIFIED)
+
+
+def _impact_started_at(facts: Facts) -> datetime | None:
+    return facts.impact_started_at
+
+
+def _identified_at(facts: Facts) -> datetime | None:
+    return facts.identified_at
 
 
 def _until_recovered(start: datetime, facts: Facts, every_end: bool, negative: Measured) -> Measured:
@@ -293,6 +311,7 @@ MEASURES: tuple[Measure, ...] = (
         "detection (first firing, or as stated)",
         "detected_at - impact_started_at; not applicable without a stated impact start",
         _time_to_detect,
+        _impact_started_at,
         histogram=True,
     ),
     Measure(
@@ -302,6 +321,7 @@ MEASURES: tuple[Measure, ...] = (
         "first explicit acknowledgement by a person",
         "acknowledged_at - detected_at; resolved without acknowledgement counts as censored",
         _time_to_acknowledge,
+        detected_at,
         histogram=True,
     ),
     Measure(
@@ -311,6 +331,7 @@ MEASURES: tuple[Measure, ...] = (
         "mitigation, as stated",
         "mitigated_at - (impact_started_at, else detected_at)",
         _time_to_mitigate,
+        began,
     ),
     Measure(
         "time_to_recover",
@@ -319,6 +340,7 @@ MEASURES: tuple[Measure, ...] = (
         "last recovery",
         "resolved_at - (impact_started_at, else detected_at); ends that are not recoveries are left out",
         _time_to_recover,
+        began,
         histogram=True,
     ),
     Measure(
@@ -328,6 +350,7 @@ MEASURES: tuple[Measure, ...] = (
         "detection (first firing, or as stated)",
         "detected_at - impact_started_at; not applicable without a stated impact start",
         _time_to_detect,
+        _impact_started_at,
     ),
     Measure(
         "response",
@@ -336,6 +359,7 @@ MEASURES: tuple[Measure, ...] = (
         "identification of the cause, as stated",
         "identified_at - detected_at",
         _response,
+        detected_at,
     ),
     Measure(
         "remediation",
@@ -344,6 +368,7 @@ MEASURES: tuple[Measure, ...] = (
         "last recovery",
         "resolved_at - identified_at; ends that are not recoveries are left out",
         _remediation,
+        _identified_at,
     ),
 )
 _NAMES = tuple(measure.name for measure in MEASURES)

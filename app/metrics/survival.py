@@ -1,0 +1,249 @@
+"""How long until it happens, over many incidents: values that are known, and waits that were cut short (censored).
+
+Pure: no clock, no I/O, no settings. All durations in seconds. The estimators are scipy's; what is done here is to read
+them. Leaving the waits out would favour what was quick: after a week most of what is still open is the slow part.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special, stats
+
+SUMMARY_FROM = 10  # known values; below it a median says more about chance than about the service
+P95_FROM = 60  # below it the 95th percentile is the opinion of three incidents
+CONFIDENCE = 0.95
+
+Floats = NDArray[np.float64]
+
+# Scipy says so wherever the share is 0 or 1, which every curve has at one end; `_filled` fills these in.
+UNDEFINED = "The confidence interval is undefined at some observations"
+warnings.filterwarnings("ignore", message=UNDEFINED, category=RuntimeWarning)
+
+
+# — known values only —
+
+
+@dataclass(frozen=True, slots=True)
+class Typical:
+    """Of known values. P95 only of `P95_FROM` values; no geometric mean where a value is 0, which would make it 0."""
+
+    median: float
+    p90: float
+    p95: float | None
+    geometric_mean: float | None
+    mean: float
+
+
+def typical(recorded: ArrayLike) -> Typical | None:
+    """None of fewer than `SUMMARY_FROM` values."""
+    seconds = np.asarray(recorded, np.float64)
+    if seconds.size < SUMMARY_FROM:
+        return None
+    median, p90, p95 = np.quantile(seconds, (0.5, 0.9, 0.95))
+    return Typical(
+        median=float(median),
+        p90=float(p90),
+        p95=float(p95) if seconds.size >= P95_FROM else None,
+        geometric_mean=float(stats.gmean(seconds)) if seconds.min() > 0 else None,
+        mean=float(seconds.mean()),
+    )
+
+
+class Bin(NamedTuple):
+    """How many lie in `[begins, ends)`."""
+
+    begins: float
+    ends: float
+    incidents: int
+
+
+def histogram(recorded: ArrayLike) -> list[Bin]:
+    """Bins that double, the same for all data: 0 to 1.875 s, to 3.75 s, …, 30 s to 1 min, to 2 min, to 4 min, …
+
+    From the first that holds something to the last one, the empty ones between them included.
+    """
+    seconds = np.asarray(recorded, np.float64)
+    if not seconds.size:
+        return []
+    _, exponents = np.frexp(seconds / 60)  # 60 x 2^(exponent - 1) <= seconds < 60 x 2^exponent
+    places = np.maximum(exponents, _FIRST_BIN)
+    places[seconds < 60 * 2.0**_FIRST_BIN] = _FIRST_BIN
+    counts = np.bincount(places - places.min())
+    return [
+        Bin(0.0 if place == _FIRST_BIN else 60 * 2.0 ** (place - 1), 60 * 2.0**place, int(count))
+        for place, count in enumerate(counts, start=int(places.min()))
+    ]
+
+
+_FIRST_BIN = -5
+
+
+# — known values and waits —
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Kaplan-Meier: `waiting` is the share for which it takes longer than `seconds`, with its 95 % band.
+
+    One entry per distinct duration, rising, known or censored; `at_risk` had waited that long, `happened` of them then.
+    """
+
+    seconds: Floats
+    waiting: Floats
+    low: Floats
+    high: Floats
+    at_risk: Floats
+    happened: Floats
+
+
+def curve(recorded: ArrayLike, censored: ArrayLike = ()) -> Curve:
+    """Scipy's estimate, and its band by the exponential Greenwood formula, which stays within 0 and 1.
+
+    `censored` are waits that ended without it, or have not ended yet. Needs one duration at least.
+    """
+    known, cut_short = np.sort(np.asarray(recorded, np.float64)), np.sort(np.asarray(censored, np.float64))
+    waiting = stats.ecdf(stats.CensoredData(uncensored=known, right=cut_short)).sf
+    seconds = waiting.quantiles
+    with_band = waiting.confidence_interval(CONFIDENCE, method="log-log")
+    # Two of the same kind as `waiting`; scipy-stubs takes them for numbers.
+    low, high = _filled(waiting.probabilities, with_band.low.probabilities, with_band.high.probabilities)  # type: ignore[attr-defined]
+    return Curve(
+        seconds,
+        waiting.probabilities,
+        low,
+        high,
+        at_risk=np.float64(known.size + cut_short.size)
+        - np.searchsorted(known, seconds)
+        - np.searchsorted(cut_short, seconds),
+        happened=np.float64(1) * (np.searchsorted(known, seconds, "right") - np.searchsorted(known, seconds)),
+    )
+
+
+def _filled(share: Floats, low: Floats, high: Floats) -> tuple[Floats, Floats]:
+    """The band where its formula divides by 0: before the first, and after the last of all."""
+    low, high = low.copy(), high.copy()
+    low[share >= 1] = high[share >= 1] = 1.0
+    none_left = share <= _ROUNDING
+    low[none_left] = 0.0
+    high[none_left] = high[~none_left][-1] if not none_left.all() else 1.0
+    return low, high
+
+
+_ROUNDING = 1e-9  # a product of many shares misses 0.5, and 0, by a little
+
+
+class Estimate(NamedTuple):
+    """None: the curve, or this side of its band, does not come down to one half."""
+
+    seconds: float | None
+    low: float | None
+    high: float | None
+
+
+def median(curve: Curve) -> Estimate:
+    """The shortest time in which at least half have happened; its interval is where the band crosses one half."""
+    return Estimate(
+        _first_below_half(curve, curve.waiting),
+        _first_below_half(curve, curve.low),
+        _first_below_half(curve, curve.high),
+    )
+
+
+def _first_below_half(curve: Curve, share: Floats) -> float | None:
+    places = np.flatnonzero(share <= 0.5 + _ROUNDING)
+    return float(curve.seconds[places[0]]) if places.size else None
+
+
+class RestrictedMean(NamedTuple):
+    """`horizon` is the one that holds: the one asked for, or the longest wait if that is shorter and was cut short."""
+
+    seconds: float
+    low: float
+    high: float
+    horizon: float
+
+
+def restricted_mean(curve: Curve, horizon: float) -> RestrictedMean:
+    """The area under the curve from 0 to the horizon: the mean, if what takes longer is counted with the horizon.
+
+    Its variance is the sum, over the durations t at which d of n at risk happened, of
+    (area from t to the horizon)^2 x d / (n x (n - d)), times m / (m - 1) for m that happened: Greenwood's, and without
+    censoring the sample variance of the mean. The interval is Student's, with m - 1 degrees of freedom, on the log
+    scale, because durations are skewed. A bootstrap comes no closer to 95 % and is a thousand times slower.
+    """
+    if curve.waiting[-1] > _ROUNDING:
+        horizon = min(horizon, float(curve.seconds[-1]))
+    within = curve.seconds < horizon
+    times = np.concatenate(([0.0], curve.seconds[within], [horizon]))
+    areas = np.concatenate(([1.0], curve.waiting[within])) * np.diff(times)
+    mean = float(areas.sum())
+    ahead = mean - np.cumsum(areas)[:-1]  # from each duration to the horizon
+    happened, at_risk = curve.happened[within], curve.at_risk[within]
+    counts = (happened > 0) & (happened < at_risk)  # after the last of all there is no area
+    spread = np.square(ahead[counts]) * happened[counts] / (at_risk[counts] * (at_risk[counts] - happened[counts]))
+    several = float(curve.happened.sum())
+    variance = float(spread.sum()) * (several / (several - 1) if several > 1 else 1.0)
+    if mean <= 0:
+        return RestrictedMean(0.0, 0.0, 0.0, horizon)
+    quantile = special.stdtrit(max(several - 1, 1), 0.5 + CONFIDENCE / 2)
+    factor = float(np.exp(quantile * np.sqrt(variance) / mean))
+    return RestrictedMean(mean, mean / factor, min(mean * factor, horizon), horizon)
+
+
+class Step(NamedTuple):
+    """`share` have happened within `seconds`."""
+
+    seconds: float
+    share: float
+    low: float
+    high: float
+
+
+def steps(curve: Curve, at_most: int) -> list[Step]:
+    """The distribution that the curve leaves, rising. Of many steps those that are nearest to equal shares."""
+    places = np.flatnonzero(curve.happened)
+    share = 1 - curve.waiting
+    if places.size > at_most:
+        marks = np.linspace(share[places[0]], share[places[-1]], at_most)
+        places = places[np.unique(np.searchsorted(share[places], marks - _ROUNDING))]
+    return [
+        Step(*each)
+        for each in zip(
+            curve.seconds[places].tolist(),
+            share[places].tolist(),
+            (1 - curve.high[places]).tolist(),
+            (1 - curve.low[places]).tolist(),
+            strict=True,
+        )
+    ]
+
+
+# — all of it —
+
+STEPS_AT_MOST = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    median: Estimate
+    restricted_mean: RestrictedMean
+    ecdf: Sequence[Step]
+    histogram: Sequence[Bin]  # of known values
+
+
+def estimates(recorded: ArrayLike, censored: ArrayLike, horizon: float) -> Estimates | None:
+    """None of fewer than `SUMMARY_FROM` known values."""
+    known = np.asarray(recorded, np.float64)
+    if known.size < SUMMARY_FROM:
+        return None
+    estimated = curve(known, censored)
+    return Estimates(
+        median(estimated),
+        restricted_mean(estimated, horizon),
+        steps(estimated, STEPS_AT_MOST),
+        histogram(known),
+    )
