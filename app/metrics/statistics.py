@@ -17,6 +17,7 @@ import numpy as np
 from app.errors import Invalid
 from app.incidents import measures
 from app.incidents.downtime import Cost, Costs, Harm, Span, clipped, costs, downtime, harm, total
+from app.incidents.maintenance import Planned, unplanned
 from app.incidents.measures import MEASURES, Facts, Measured, MeasureStatus, Weights
 from app.incidents.money import Rate
 
@@ -96,14 +97,23 @@ class Known:
     number: int
     facts: Facts
     harm: Harm
+    unplanned: Sequence[Harm]  # the same without what fell into planned maintenance, which is what counts
     measured: Mapping[str, Measured]
 
 
 def know(
-    id_: UUID, number: int, facts: Facts, *, now: datetime, weights: Weights, include_non_recoveries: bool
+    id_: UUID,
+    number: int,
+    facts: Facts,
+    *,
+    now: datetime,
+    weights: Weights,
+    include_non_recoveries: bool,
+    planned: Planned | None = None,
 ) -> Known:
     measured = measures.measures(facts, include_non_recoveries=include_non_recoveries)
-    return Known(number, facts, harm(id_, facts, now=now, weights=weights), measured)
+    harmed = harm(id_, facts, now=now, weights=weights)
+    return Known(number, facts, harmed, unplanned([harmed], planned or {}), measured)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +125,7 @@ class Numbers:
     open: int
     measures: Mapping[str, Summary]
     downtime: timedelta
+    planned: timedelta  # downtime that fell into planned maintenance, and is in neither downtime nor cost
     cost: Cost | None
     services_without_rate: Sequence[str]
     carried_in: Sequence[int]
@@ -132,7 +143,7 @@ def numbers(
     around = list(known)
     dated = list(rates)
     shares = scope.severity is not None or group_by is GroupBy.SEVERITY  # else whole services count, which is faster
-    priced = costs((each.harm for each in around), dated, scope.period, shares=shares)
+    priced = costs((part for each in around for part in each.unplanned), dated, scope.period, shares=shares)
     priced_from = _first_rates(dated)
     within = [each for each in around if _in_scope(each, scope)]
     groups: dict[str | int, list[Known]] = defaultdict(list)
@@ -185,28 +196,41 @@ def _numbers(known: Sequence[Known], priced: Costs, priced_from: Mapping[str, da
     period = scope.period
     counted, carried_in = [], []
     harmed: dict[str, list[Span]] = defaultdict(list)
+    planned_too: dict[str, list[Span]] = defaultdict(list)
+    is_cut = False
     without_rate = set()
     for each in known:
-        span = clipped(each.harm.span, period)
-        harms = span.begins < span.ends and each.harm.impact > 0
-        if harms:
-            harmed[each.harm.service].append(span)
-            if each.harm.service not in priced_from or priced_from[each.harm.service] >= span.ends:
-                without_rate.add(each.harm.service)
+        harms = False
+        if each.harm.impact > 0:
+            planned_too[each.harm.service].append(each.harm.span)
+            for part in each.unplanned:
+                is_cut = is_cut or part is not each.harm
+                span = clipped(part.span, period)
+                if span.begins < span.ends:
+                    harms = True
+                    harmed[part.service].append(span)
+                    if part.service not in priced_from or priced_from[part.service] >= span.ends:
+                        without_rate.add(part.service)
         if period.begins <= measures.detected_at(each.facts) < period.ends:
             counted.append(each)
         elif harms:
             carried_in.append(each.number)
+    down = _downtime(harmed, period)
     return Numbers(
         scope=scope,
         incidents=len(counted),
         open=sum(each.facts.ended_at is None for each in counted),
         measures={measure.name: summary(each.measured[measure.name] for each in counted) for measure in MEASURES},
-        downtime=sum((downtime(spans, period) for spans in harmed.values()), timedelta()),
+        downtime=down,
+        planned=_downtime(planned_too, period) - down if is_cut else timedelta(),
         cost=_cost(known, priced, scope) or None,
         services_without_rate=sorted(without_rate),
         carried_in=sorted(carried_in),
     )
+
+
+def _downtime(spans: Mapping[str, Iterable[Span]], period: Span) -> timedelta:
+    return sum((downtime(of_service, period) for of_service in spans.values()), timedelta())
 
 
 # — periods in a row —
