@@ -277,6 +277,8 @@ timeline = Table(
     Column("note", Text),
     Column("detail", JSONB),
     Index("timeline_by_incident", "incident_id", "at", "id"),
+    # Which deployment a person says it was: few, and asked for over many incidents.
+    Index("timeline_of_causes", "incident_id", "id", postgresql_where=text("kind = 'cause'")),
 )
 
 quarantine = Table(
@@ -379,4 +381,49 @@ objective = Table(
     CheckConstraint("(rolling_days IS NULL) <> (calendar IS NULL)", name="objective_window_is_rolling_or_calendar"),
     CheckConstraint("rolling_days BETWEEN 1 AND 366", name="objective_window_is_a_day_to_a_year"),
     CheckConstraint("calendar IN ('month', 'quarter')", name="objective_calendar_is_month_or_quarter"),
+)
+
+# What was put before users and when: what its reports, which are kept, amount to together, in whatever order they came.
+deployment = Table(
+    "deployment",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("service", Text, nullable=False),
+    Column("environment", Text, nullable=False),
+    Column("production", Boolean, nullable=False),
+    Column("version", Text),
+    Column("sha", Text),
+    Column("link", Text),
+    Column("outcome", Text, nullable=False),
+    _at("started_at"),
+    _at("finished_at"),
+    _at("happened_at", nullable=False),  # finished_at, else started_at, else when it was first told
+    Column("commits", JSONB, nullable=False),
+    Column("unplanned", Boolean, nullable=False),
+    Column("made_for", Text),  # the incident, as told
+    Column("needed_intervention", Boolean, nullable=False),
+    Column("counted", Boolean, nullable=False, server_default="false"),  # in aftermath_deployments_total
+    Column("failure_counted", Boolean, nullable=False, server_default="false"),  # in aftermath_change_failures_total
+    _at("first_seen_at", nullable=False),
+    _at("updated_at", nullable=False),
+    CheckConstraint(
+        "outcome IN ('pending', 'in_progress', 'succeeded', 'failed', 'cancelled')", name="deployment_outcome_is_known"
+    ),
+    CheckConstraint(
+        "(finished_at IS NOT NULL) = (outcome IN ('succeeded', 'failed', 'cancelled'))",
+        name="deployment_has_an_outcome_once_finished",
+    ),
+    CheckConstraint("finished_at >= started_at", name="deployment_ends_after_it_began"),
+    Index("deployment_by_time", text("happened_at DESC"), text("id DESC")),
+    Index("deployment_by_service", "service", text("happened_at DESC")),
+)
+
+deployment_report = Table(
+    "deployment_report",
+    metadata,
+    Column("deployment_id", Text, ForeignKey("deployment.id"), primary_key=True),
+    Column("digest", Text, primary_key=True),  # of what it says: the same said again is the same report
+    Column("source_id", Integer, ForeignKey("source.id"), nullable=False),
+    _at("received_at", nullable=False),
+    Column("report", JSONB, nullable=False),
 )

@@ -62,6 +62,47 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("delivery_pkey")),
     )
     op.create_table(
+        "deployment",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("service", sa.Text(), nullable=False),
+        sa.Column("environment", sa.Text(), nullable=False),
+        sa.Column("production", sa.Boolean(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=True),
+        sa.Column("sha", sa.Text(), nullable=True),
+        sa.Column("link", sa.Text(), nullable=True),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("happened_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("commits", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("unplanned", sa.Boolean(), nullable=False),
+        sa.Column("made_for", sa.Text(), nullable=True),
+        sa.Column("needed_intervention", sa.Boolean(), nullable=False),
+        sa.Column("counted", sa.Boolean(), server_default="false", nullable=False),
+        sa.Column("failure_counted", sa.Boolean(), server_default="false", nullable=False),
+        sa.Column("first_seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint(
+            "(finished_at IS NOT NULL) = (outcome IN ('succeeded', 'failed', 'cancelled'))",
+            name="deployment_has_an_outcome_once_finished",
+        ),
+        sa.CheckConstraint(
+            "outcome IN ('pending', 'in_progress', 'succeeded', 'failed', 'cancelled')",
+            name="deployment_outcome_is_known",
+        ),
+        sa.CheckConstraint("finished_at >= started_at", name="deployment_ends_after_it_began"),
+        sa.PrimaryKeyConstraint("id", name=op.f("deployment_pkey")),
+    )
+    op.create_index(
+        "deployment_by_service", "deployment", ["service", sa.literal_column("happened_at DESC")], unique=False
+    )
+    op.create_index(
+        "deployment_by_time",
+        "deployment",
+        [sa.literal_column("happened_at DESC"), sa.literal_column("id DESC")],
+        unique=False,
+    )
+    op.create_table(
         "incident",
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("number", sa.BigInteger(), server_default=sa.text("nextval('incident_number')"), nullable=False),
@@ -136,7 +177,11 @@ def upgrade() -> None:
         postgresql_with={"fillfactor": "70"},
     )
     op.create_index(
-        "incident_by_end", "incident", ["ended_at"], unique=False, postgresql_where=sa.text("merged_into IS NULL")
+        "incident_by_end",
+        "incident",
+        ["ended_at"],
+        unique=False,
+        postgresql_where=sa.text("settled_at IS NOT NULL AND merged_into IS NULL"),
     )
     op.create_index(
         "incident_by_key",
@@ -290,6 +335,19 @@ def upgrade() -> None:
         postgresql_with={"fillfactor": "50"},
     )
     op.create_table(
+        "deployment_report",
+        sa.Column("deployment_id", sa.Text(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("source_id", sa.Integer(), nullable=False),
+        sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("report", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["deployment_id"], ["deployment.id"], name=op.f("deployment_report_deployment_id_fkey")
+        ),
+        sa.ForeignKeyConstraint(["source_id"], ["source.id"], name=op.f("deployment_report_source_id_fkey")),
+        sa.PrimaryKeyConstraint("deployment_id", "digest", name=op.f("deployment_report_pkey")),
+    )
+    op.create_table(
         "objective",
         sa.Column("service", sa.Text(), nullable=False),
         sa.Column("target", sa.Numeric(), nullable=False),
@@ -356,6 +414,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("timeline_pkey")),
     )
     op.create_index("timeline_by_incident", "timeline", ["incident_id", "at", "id"], unique=False)
+    op.create_index(
+        "timeline_of_causes",
+        "timeline",
+        ["incident_id", "id"],
+        unique=False,
+        postgresql_where=sa.text("kind = 'cause'"),
+    )
     op.create_table(
         "token",
         sa.Column("id", sa.Text(), nullable=False),
@@ -385,12 +450,14 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("token")
+    op.drop_index("timeline_of_causes", table_name="timeline", postgresql_where=sa.text("kind = 'cause'"))
     op.drop_index("timeline_by_incident", table_name="timeline")
     op.drop_table("timeline")
     op.drop_table("service_rate")
     op.drop_index("quarantine_waiting", table_name="quarantine", postgresql_where=sa.text("replayed_at IS NULL"))
     op.drop_table("quarantine")
     op.drop_table("objective")
+    op.drop_table("deployment_report")
     op.drop_table("tally")
     op.drop_table("source")
     op.drop_table("settled_measure")
@@ -416,8 +483,15 @@ def downgrade() -> None:
     op.drop_index("incident_by_time", table_name="incident", postgresql_where=sa.text("merged_into IS NULL"))
     op.drop_index("incident_by_service", table_name="incident", postgresql_where=sa.text("merged_into IS NULL"))
     op.drop_index("incident_by_key", table_name="incident", postgresql_where=sa.text("merged_into IS NULL"))
-    op.drop_index("incident_by_end", table_name="incident", postgresql_where=sa.text("merged_into IS NULL"))
+    op.drop_index(
+        "incident_by_end",
+        table_name="incident",
+        postgresql_where=sa.text("settled_at IS NOT NULL AND merged_into IS NULL"),
+    )
     op.drop_table("incident")
+    op.drop_index("deployment_by_time", table_name="deployment")
+    op.drop_index("deployment_by_service", table_name="deployment")
+    op.drop_table("deployment")
     op.drop_table("delivery")
     op.drop_index("alert_by_key", table_name="alert")
     op.drop_table("alert")
