@@ -217,8 +217,6 @@ incident = Table(
         "began_at",
         postgresql_where=text("settled_at IS NULL AND merged_into IS NULL"),
     ),
-    # Of settled ones only: they come in once, when they settle, and no door waits for it.
-    Index("incident_by_end", "ended_at", postgresql_where=text("settled_at IS NOT NULL AND merged_into IS NULL")),
     # Room for the next version of a row beside it: alerts that join change no indexed column.
     postgresql_with={"fillfactor": "70"},
 )

@@ -177,11 +177,7 @@ def upgrade() -> None:
         postgresql_with={"fillfactor": "70"},
     )
     op.create_index(
-        "incident_by_end",
-        "incident",
-        ["ended_at"],
-        unique=False,
-        postgresql_where=sa.text("settled_at IS NOT NULL AND merged_into IS NULL"),
+        "incident_by_end", "incident", ["ended_at"], unique=False, postgresql_where=sa.text("merged_into IS NULL")
     )
     op.create_index(
         "incident_by_key",
@@ -483,11 +479,7 @@ def downgrade() -> None:
     op.drop_index("incident_by_time", table_name="incident", postgresql_where=sa.text("merged_into IS NULL"))
     op.drop_index("incident_by_service", table_name="incident", postgresql_where=sa.text("merged_into IS NULL"))
     op.drop_index("incident_by_key", table_name="incident", postgresql_where=sa.text("merged_into IS NULL"))
-    op.drop_index(
-        "incident_by_end",
-        table_name="incident",
-        postgresql_where=sa.text("settled_at IS NOT NULL AND merged_into IS NULL"),
-    )
+    op.drop_index("incident_by_end", table_name="incident", postgresql_where=sa.text("merged_into IS NULL"))
     op.drop_table("incident")
     op.drop_index("deployment_by_time", table_name="deployment")
     op.drop_index("deployment_by_service", table_name="deployment")
