@@ -146,16 +146,13 @@ _HARMS_DURING = text(f"""
                                                  incident.began_at))
 """)  # noqa: S608
 
-# Each half of the OR has its indexes, so that what ended long ago is not looked at; why `ended_at` has an upper bound
-# is said above.
+# Each half of the OR has its index, so that what ended long ago is not looked at; why `ended_at` has an upper bound is
+# said above.
 _FAILING_WITHIN = text(f"""
     SELECT incident.number, {FACTS_OF_INCIDENT}
       FROM incident
      WHERE merged_into IS NULL
-       AND (   ended_at IS NULL
-            OR settled_at IS NULL
-            OR (settled_at IS NOT NULL AND ended_at BETWEEN :begins AND 'infinity'))
-       AND coalesce(ended_at, :now) >= :begins
+       AND (ended_at IS NULL OR ended_at BETWEEN :begins AND 'infinity')
        AND coalesce(impact_started_at, detected_at_stated, began_at) < :ends
        AND (CAST(:services AS text[]) IS NULL
             OR coalesce(service_stated, service) = ANY(CAST(:services AS text[])))
