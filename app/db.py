@@ -9,6 +9,7 @@ from alembic.config import Config
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 OLDEST_SERVER = 15
@@ -28,6 +29,8 @@ def connect(url: str, *, pool_size: int = 8) -> AsyncEngine:
         pool_timeout=10,
         # A restarted PostgreSQL costs one failed ping, not one failed request.
         pool_pre_ping=True,
+        # Errors are logged, payloads and secrets are not.
+        hide_parameters=True,
         connect_args={
             "timeout": 5,
             "server_settings": {
@@ -66,7 +69,7 @@ def is_unreachable(error: BaseException) -> bool:
         state = str(getattr(error.orig, "sqlstate", "") or "")
         later = state[:2] in {"08", "53", "40"} or state[:4] == "57P0" or state == "25006"
         return error.connection_invalidated or later
-    return isinstance(error, OSError | TimeoutError)
+    return isinstance(error, OSError | TimeoutError | PoolTimeout)
 
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "alembic"

@@ -157,13 +157,19 @@ def fold(
         one = incoming[index]
         if one.signal.status is Status.RESOLVED:
             _take_loose_end(batch, series, rows, loose, _end_of(one.signal), index)
-        elif rows and rows[-1].end is None:
+        elif rows and _is_going_on(rows[-1], loose):
             _row_of(batch, rows, series, rows[-1].started_at, incoming, index)
             batch.verdicts.setdefault(index, Verdict.REPEATED)
         else:
             _row_of(batch, rows, series, one.received_at, incoming, index)
             batch.verdicts.setdefault(index, Verdict.REPEATED)
         derive(rows, named, loose)
+
+
+def _is_going_on(row: AlertRow, loose: Sequence[End]) -> bool:
+    """As far as its sender has told: that a person ended it does not make a repeat a new alert."""
+    by_hand = row.manual_end_at is not None and row.real_end is None
+    return row.end is None or (by_hand and all(end.at < row.started_at for end in loose))
 
 
 def _row_of(

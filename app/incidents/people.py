@@ -210,10 +210,12 @@ async def reopen(tx: AsyncConnection, ref: Ref, said: Said, *, now: datetime) ->
     if not any(alert.end is None for alert in changed):
         changed.append(_held_open(batch, row.key_id, _hold_of(row, now)))
     await place(tx, batch, changed, whole_chains=True)
-    batch.timeline = [entry for entry in batch.timeline if entry[0] != row.id or entry[2] != "reopened"]
+    # Held open, it may have become part of an older one that began later.
+    about = batch.merged.get(row.id, row.id)
+    batch.timeline = [entry for entry in batch.timeline if entry[0] not in {row.id, about} or entry[2] != "reopened"]
     await write(tx, batch)
-    await _tell(tx, row.id, "reopened", said, now)
-    return row.id  # type: ignore[no-any-return]
+    await _tell(tx, about, "reopened", said, now)
+    return about  # type: ignore[no-any-return]
 
 
 async def amend(

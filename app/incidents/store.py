@@ -63,7 +63,8 @@ async def apply(
         await lock_keys(tx, keys)
         await _read_and_fold(tx, batch, incoming, wanted)
         changed = [row for row in batch.rows.values() if row.new or row.before is not None]
-        if strangers := {row.key_id for row in changed} - keys:
+        # Of a rule that has changed the alert keeps the key; also a mere repeat writes the row.
+        if strangers := {row.key_id for row in batch.rows.values() if row.dirty} - keys:
             raise Raced(frozenset(strangers))
         await place(tx, batch, changed)
         await _read_shown_incidents(tx, batch)
@@ -629,10 +630,7 @@ _COUNT = text("""
 
 async def _move_facts(tx: AsyncConnection, batch: Batch) -> None:
     """After a merge all facts are the winner's; after a split each stays with the part whose time holds it."""
-    merged = [{"loser": loser, "winner": winner} for loser, winner in batch.merged.items()]
-    if merged:
-        await tx.execute(_MERGE_FACTS, {"rows": _rows(merged)})
-        await tx.execute(_MERGE_INCIDENTS, {"rows": _rows(merged), "now": batch.now})
+    # What is torn off an incident that is merged away takes its facts along, so it goes first.
     if batch.torn:
         parts = [
             {"origin": origin, "part": part.id, "began_at": part.course.began_at}
@@ -640,6 +638,10 @@ async def _move_facts(tx: AsyncConnection, batch: Batch) -> None:
             for part in torn
         ]
         await tx.execute(_SPLIT_FACTS, {"rows": _rows(parts)})
+    merged = [{"loser": loser, "winner": winner} for loser, winner in batch.merged.items()]
+    if merged:
+        await tx.execute(_MERGE_FACTS, {"rows": _rows(merged)})
+        await tx.execute(_MERGE_INCIDENTS, {"rows": _rows(merged), "now": batch.now})
     survivors = set(batch.merged.values()) | set(batch.torn) | {p.id for torn in batch.torn.values() for p in torn}
     await tx.execute(_DERIVE_FACTS, {"ids": list(survivors - batch.merged.keys())})
 
@@ -664,6 +666,7 @@ _MERGE_INCIDENTS = text("""
                min(severity_stated) AS severity_stated,
                max(impact_stated) AS impact_stated,
                min(impact_started_at_stated) AS impact_started_at_stated,
+               min(detected_at_stated) AS detected_at_stated,
                bool_or(declared) AS declared
           FROM merged
           JOIN incident ON incident.id = merged.loser
@@ -682,6 +685,11 @@ _MERGE_INCIDENTS = text("""
            service_stated = coalesce(incident.service_stated, stated.service_stated),
            severity_stated = coalesce(incident.severity_stated, stated.severity_stated),
            impact_stated = coalesce(incident.impact_stated, stated.impact_stated),
+           -- A detection later than what is now the first alert corrects nothing.
+           detected_at_stated = CASE WHEN incident.detected_at_stated IS NOT NULL
+                                       OR stated.detected_at_stated > incident.began_at
+                                     THEN incident.detected_at_stated
+                                     ELSE stated.detected_at_stated END,
            impact_started_at_stated = least(incident.impact_started_at_stated, stated.impact_started_at_stated),
            declared = incident.declared OR stated.declared
       FROM stated
