@@ -19,6 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.errors import NotFound
 from app.tables import source, token
 
+# The kinds of doors that tell of deployments. Those that tell of alerts stand in webhooks/sources.
+CHANGE_KINDS = ("deployments", "github", "gitlab", "pagerduty-change")
+
 
 class Scope(StrEnum):
     INGEST = "ingest"
@@ -90,6 +93,30 @@ async def ensure_source(tx: AsyncConnection, name: str, kind: str, *, now: datet
     """The id of the source with this name, made if it is new."""
     await tx.execute(upsert(source).values(name=name, kind=kind, created_at=now).on_conflict_do_nothing())
     return int((await tx.execute(select(source.c.id).where(source.c.name == name))).scalar_one())
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    id: int
+    name: str
+    kind: str
+    hmac_secret: str | None
+    hmac_header: str | None
+    hmac_timestamp_header: str | None
+    created_at: datetime
+
+
+class SourceNotFound(NotFound):
+    title = "No such source"
+
+
+async def source_by_name(tx: AsyncConnection, name: str) -> SourceRow:
+    """Raises SourceNotFound."""
+    found = (await tx.execute(select(source).where(source.c.name == name, source.c.kind != "person"))).one_or_none()
+    if found is None:
+        message = "there is no source of this name; a token of scope `ingest` makes one"
+        raise SourceNotFound(message)
+    return SourceRow(**found._mapping)
 
 
 async def find_token(tx: AsyncConnection, public: str) -> KnownToken | None:

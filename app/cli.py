@@ -32,6 +32,8 @@ from app.settings import Settings
 from app.tables import token as token_table
 from app.webhooks.sources import SOURCES
 
+KINDS = (*SOURCES, *access.CHANGE_KINDS)
+
 log = logging.getLogger("aftermath")
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 tokens = typer.Typer(no_args_is_help=True, help="Who may send, read, write and administer.")
@@ -251,11 +253,11 @@ def create_token(
     name: Annotated[str, typer.Argument(help="What it is for, as `prometheus` or `ada`")],
     scope: Annotated[Scope, typer.Option(help="ingest: one door; read; write; admin")] = Scope.READ,
     source: Annotated[str | None, typer.Option(help="With ingest: the monitoring system that sends")] = None,
-    kind: Annotated[str | None, typer.Option(help=f"With ingest: one of {', '.join(SOURCES)}")] = None,
+    kind: Annotated[str | None, typer.Option(help=f"With ingest: one of {', '.join(KINDS)}")] = None,
 ) -> None:
     """Make a token and print it, this once."""
-    if scope is Scope.INGEST and (not source or kind not in SOURCES):
-        err.print(f"an ingest token needs --source NAME and --kind, one of: {', '.join(SOURCES)}")
+    if scope is Scope.INGEST and (not source or kind not in KINDS):
+        err.print(f"an ingest token needs --source NAME and --kind, one of: {', '.join(KINDS)}")
         raise typer.Exit(2)
     if scope is not Scope.INGEST and (source or kind):
         err.print("--source and --kind go with --scope ingest only")

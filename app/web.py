@@ -26,11 +26,12 @@ from starlette.exceptions import HTTPException
 
 from app import access, db
 from app.access import Bearer, Scope
-from app.errors import Forbidden, Invalid, Overloaded, Problem, Unauthorised
+from app.errors import Forbidden, Invalid, Overloaded, Problem, TooLarge, Unauthorised, Unsupported
 from app.settings import Settings
 
 log = logging.getLogger("aftermath.web")
 
+SOURCE_CACHE_SECONDS = 5.0  # how long a process may still go by the former settings of a source
 TOKEN_CACHE_SECONDS = 5.0  # how long a revoked token may still be taken by a process that has just seen it
 
 
@@ -42,6 +43,7 @@ class Context:
     engine: AsyncEngine
     admin_digest: bytes | None = None
     known_tokens: dict[str, tuple[float, access.KnownToken | None]] = field(default_factory=dict)
+    known_sources: dict[str, tuple[float, access.SourceRow]] = field(default_factory=dict)
 
 
 # — who asks —
@@ -121,6 +123,78 @@ async def _quiet_basic(request: Request) -> HTTPBasicCredentials | None:
 Reader = Annotated[Bearer, Depends(allow(Scope.READ))]
 Writer = Annotated[Bearer, Depends(allow(Scope.WRITE))]
 Admin = Annotated[Bearer, Depends(allow(Scope.ADMIN))]
+
+
+# — what all doors share —
+
+
+async def admit(
+    request: Request, kind: str, verify: Callable[..., bool] | None, *, now: datetime, token: str | None
+) -> tuple[access.SourceRow, bytes]:
+    """The source that delivers, and the body as it was sent.
+
+    `verify` is the Verifier of the kind, None if it has no signatures. Raises Unauthorised, Forbidden, TooLarge or
+    Unsupported.
+    """
+    bearer = await identify(context_of(request), token)
+    if bearer.scope not in {Scope.INGEST, Scope.ADMIN}:
+        raise Forbidden(f"a door needs a token of scope `ingest`; this one has `{bearer.scope}`")
+    if bearer.kind is not None and bearer.kind != kind:
+        raise Forbidden(f"this token belongs to a source of kind {bearer.kind!r}: post to /webhooks/{bearer.kind}")
+    body = await _raw_body(request)
+    source = await _source_of(request, bearer, kind, now)
+    if source.hmac_secret is not None and (
+        verify is None
+        or not verify(
+            body,
+            request.headers,
+            secret=source.hmac_secret,
+            now=now,
+            header=source.hmac_header,
+            timestamp_header=source.hmac_timestamp_header,
+        )
+    ):
+        raise Unauthorised("the signature of this delivery is missing or wrong")
+    return source, body
+
+
+async def _raw_body(request: Request) -> bytes:
+    """Raises TooLarge as soon as that is known, and Unsupported for compressed bodies (no sender makes them)."""
+    if request.headers.get("content-encoding", "identity").lower() not in {"identity", ""}:
+        raise Unsupported("send the body uncompressed; bodies with a Content-Encoding are not taken")
+    limit = context_of(request).settings.max_body_bytes
+    declared = request.headers.get("content-length", "")
+    body = bytearray()
+    if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
+        raise _too_large(limit)
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise _too_large(limit)
+    return bytes(body)
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(
+        f"the body is larger than {limit} bytes; raise AFTERMATH_MAX_BODY_BYTES or let the sender group less"
+    )
+
+
+async def _source_of(request: Request, bearer: Bearer, kind: str, now: datetime) -> access.SourceRow:
+    """An ingest token names its source; the admin token stands for the source named as its kind.
+
+    Looked up at most once in `SOURCE_CACHE_SECONDS`: the door is hot.
+    """
+    context = context_of(request)
+    name = bearer.source or kind
+    expires, row = context.known_sources.get(name, (0.0, None))
+    if row is None or expires < time.monotonic():
+        async with db.transaction(context.engine) as tx:
+            if bearer.source is None:
+                await access.ensure_source(tx, kind, kind, now=now)
+            row = await access.source_by_name(tx, name)
+        context.known_sources[name] = (time.monotonic() + SOURCE_CACHE_SECONDS, row)
+    return row
 
 
 # — one transaction, one now —
@@ -220,7 +294,7 @@ def _part(kind: type, part: Any) -> Any:
         return _utc(datetime.fromisoformat(part))
     if kind is int and not (isinstance(part, int) and 0 <= part < 2**63):
         raise ValueError
-    if kind is str and not isinstance(part, str):
+    if kind is not int and not isinstance(part, str):
         raise ValueError
     return _storable(part) if kind is str else kind(part)
 

@@ -1,7 +1,6 @@
 """The doors, the quarantine and the sources over HTTP."""
 
 import base64
-import time
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -10,9 +9,8 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, Field, SecretStr, StringConstraints
 
-from app import db
-from app.access import Bearer, Scope, ensure_source
-from app.errors import Forbidden, TooLarge, Unauthorised, Unsupported
+from app.access import CHANGE_KINDS, SourceRow, source_by_name
+from app.errors import Conflict
 from app.incidents.signal import Verdict
 from app.telemetry import TOLD
 from app.web import (
@@ -26,8 +24,8 @@ from app.web import (
     Reader,
     Tx,
     Writer,
+    admit,
     context_of,
-    identify,
     page_of,
     presented_token,
     problem_responses,
@@ -39,12 +37,10 @@ from app.webhooks.sources import SOURCES
 
 router = APIRouter()
 
-Kind = StrEnum("Kind", {kind.upper(): kind for kind in SOURCES})  # type: ignore[misc]
+Kind = StrEnum("Kind", {kind.upper(): kind for kind in (*SOURCES, *CHANGE_KINDS)})  # type: ignore[misc]
 
 
 # — doors —
-
-SOURCE_CACHE_SECONDS = 5.0  # how long a process may still go by the former settings of a source
 
 
 class ReceiptModel(BaseModel):
@@ -104,70 +100,12 @@ def intake_of(request: Request) -> Intake:
     return intake
 
 
-async def _raw_body(request: Request) -> bytes:
-    """Raises TooLarge as soon as that is known, and Unsupported for compressed bodies (no sender makes them)."""
-    if request.headers.get("content-encoding", "identity").lower() not in {"identity", ""}:
-        raise Unsupported("send the body uncompressed; bodies with a Content-Encoding are not taken")
-    limit = context_of(request).settings.max_body_bytes
-    declared = request.headers.get("content-length", "")
-    body = bytearray()
-    if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
-        raise _too_large(limit)
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise _too_large(limit)
-    return bytes(body)
-
-
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(
-        f"the body is larger than {limit} bytes; raise AFTERMATH_MAX_BODY_BYTES or let the sender group less"
-    )
-
-
 async def _take(request: Request, kind: Source, now: datetime, token: str | None) -> Receipt:
-    context = context_of(request)
-    bearer = await identify(context, token or presented_token(request))
-    if bearer.scope not in {Scope.INGEST, Scope.ADMIN}:
-        raise Forbidden(f"a door needs a token of scope `ingest`; this one has `{bearer.scope}`")
-    if bearer.kind is not None and bearer.kind != kind.kind:
-        raise Forbidden(f"this token belongs to a source of kind {bearer.kind!r}: post to /webhooks/{bearer.kind}")
-    body = await _raw_body(request)
-    source = await _source_of(request, bearer, kind, now)
-    if source.hmac_secret is not None and (
-        kind.verify is None
-        or not kind.verify(
-            body,
-            request.headers,
-            secret=source.hmac_secret,
-            now=now,
-            header=source.hmac_header,
-            timestamp_header=source.hmac_timestamp_header,
-        )
-    ):
-        raise Unauthorised("the signature of this delivery is missing or wrong")
+    source, body = await admit(request, kind.kind, kind.verify, now=now, token=token or presented_token(request))
     reading = kind.read(body, received_at=now)
     receipt = await intake_of(request).take(Delivery(source.id, source.name, now, reading, body))
     request.scope[TOLD] = {"source": source.id, "delivery": receipt.delivery_id, **receipt.verdicts}
     return receipt
-
-
-async def _source_of(request: Request, bearer: Bearer, kind: Source, now: datetime) -> store.SourceRow:
-    """An ingest token names its source; the admin token stands for the source named as its kind.
-
-    Looked up at most once in `SOURCE_CACHE_SECONDS`: the door is hot.
-    """
-    name = bearer.source or kind.kind
-    known: dict[str, tuple[float, store.SourceRow]] = request.app.state.known_sources
-    expires, row = known.get(name, (0.0, None))
-    if row is None or expires < time.monotonic():
-        async with db.transaction(context_of(request).engine) as tx:
-            if bearer.source is None:
-                await ensure_source(tx, kind.kind, kind.kind, now=now)
-            row = await store.source_by_name(tx, name)
-        known[name] = (time.monotonic() + SOURCE_CACHE_SECONDS, row)
-    return row
 
 
 def _add_door(kind: Source) -> None:
@@ -266,6 +204,10 @@ async def list_quarantine(
     return Page(items=[_shown(item) for item in items], next_cursor=cursor)
 
 
+class NotAnAlert(Conflict):
+    title = "Cannot be replayed here"
+
+
 @router.post(
     "/api/v1/quarantine/{id}/replay",
     response_model=ReceiptModel,
@@ -284,6 +226,9 @@ async def replay(
     goes to quarantine again, under a new id. Times that the sender left out are those of the first arrival.
     """
     item = await store.begin_replay(tx, id)
+    if item.kind not in SOURCES:
+        message = f"it told of a deployment: mend its `raw` and send it to /webhooks/{item.kind} again"
+        raise NotAnAlert(message)
     kind = SOURCES[item.kind]
     reading = kind.read(_as_delivery(item.raw), received_at=item.received_at)
     delivery = Delivery(item.source_id, item.source, item.received_at, reading, item.raw)
@@ -325,7 +270,7 @@ class SourceModel(BaseModel):
     created_at: At
 
 
-def _source_model(row: store.SourceRow) -> SourceModel:
+def _source_model(row: SourceRow) -> SourceModel:
     return SourceModel(
         name=row.name,
         kind=row.kind,
@@ -360,7 +305,7 @@ async def list_sources(_: Reader, tx: Tx, paging: Pages) -> Page[SourceModel]:
 )
 async def get_source(_: Reader, tx: Tx, name: Name) -> SourceModel:
     """One monitoring system that may send."""
-    return _source_model(await store.source_by_name(tx, name))
+    return _source_model(await source_by_name(tx, name))
 
 
 @router.put(
@@ -370,9 +315,7 @@ async def get_source(_: Reader, tx: Tx, name: Name) -> SourceModel:
     tags=["sources"],
     summary="Create or change a source",
 )
-async def put_source(
-    request: Request, _: Admin, tx: Tx, now: Now, name: Name, settings: SourceSettings
-) -> SourceModel:
+async def put_source(request: Request, _: Admin, tx: Tx, now: Now, name: Name, settings: SourceSettings) -> SourceModel:
     """Sets how deliveries of this source must be signed. Its tokens are made by `aftermath token create`."""
     signature = {
         "hmac_secret": settings.hmac_secret.get_secret_value() if settings.hmac_secret else None,
@@ -380,5 +323,5 @@ async def put_source(
         "hmac_timestamp_header": settings.hmac_timestamp_header,
     }
     changed = await store.put_source(tx, name, settings.kind.value, signature=signature, now=now)
-    request.app.state.known_sources.pop(name, None)
+    context_of(request).known_sources.pop(name, None)
     return _source_model(changed)

@@ -12,6 +12,7 @@ from sqlalchemy import Select, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.access import SourceRow
 from app.errors import Conflict, NotFound
 from app.incidents.measures import INGEST_LAG_BOUNDS
 from app.incidents.signal import Verdict
@@ -182,23 +183,8 @@ def _quarantine_query() -> Select[Any]:
 # — sources —
 
 
-class SourceNotFound(NotFound):
-    title = "No such source"
-
-
 class SourceOfOtherKind(Conflict):
     title = "The source is of another kind"
-
-
-@dataclass(frozen=True, slots=True)
-class SourceRow:
-    id: int
-    name: str
-    kind: str
-    hmac_secret: str | None
-    hmac_header: str | None
-    hmac_timestamp_header: str | None
-    created_at: datetime
 
 
 async def sources(tx: AsyncConnection, *, after: str | None, limit: int) -> list[SourceRow]:
@@ -206,15 +192,6 @@ async def sources(tx: AsyncConnection, *, after: str | None, limit: int) -> list
     if after is not None:
         query = query.where(source.c.name > after)
     return [SourceRow(**row._mapping) for row in await tx.execute(query)]
-
-
-async def source_by_name(tx: AsyncConnection, name: str) -> SourceRow:
-    """Raises SourceNotFound."""
-    found = (await tx.execute(select(source).where(source.c.name == name, source.c.kind != "person"))).one_or_none()
-    if found is None:
-        message = "there is no source of this name; a token of scope `ingest` makes one"
-        raise SourceNotFound(message)
-    return SourceRow(**found._mapping)
 
 
 async def put_source(
