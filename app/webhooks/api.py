@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Annotated, Literal
 from uuid import UUID
 
+import msgspec
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, Field, SecretStr, StringConstraints
 
@@ -230,19 +231,31 @@ async def replay(
         message = f"it told of a deployment: mend its `raw` and send it to /webhooks/{item.kind} again"
         raise NotAnAlert(message)
     kind = SOURCES[item.kind]
-    reading = kind.read(_as_delivery(item.raw), received_at=item.received_at)
+    reading = kind.read(_as_delivery(item), received_at=item.received_at)
     delivery = Delivery(item.source_id, item.source, item.received_at, reading, item.raw)
-    [receipt] = await intake_of(request).apply(tx, [delivery])
+    receipt = await intake_of(request).replay(tx, delivery)
     await store.end_replay(tx, id, now=now)
     return receipt
 
 
-def _as_delivery(raw: bytes) -> bytes:
-    """One alert wrapped as a delivery of its own; a whole body as it is."""
-    head = raw.lstrip()[:1]
-    if head == b"{" and b'"alerts"' in raw[:100_000]:
-        return raw
-    return b'{"version":"4","alerts":[' + raw + b"]}"
+def _as_delivery(item: store.Quarantined) -> bytes:
+    """One alert wrapped as a delivery of its own, those beyond the limit as another; a whole body as it is."""
+    if item.reason == "too_many_alerts":
+        return b'{"version":"4","alerts":' + item.raw + b"}"
+    return item.raw if _is_body(item.raw) else b'{"version":"4","alerts":[' + item.raw + b"]}"
+
+
+def _is_body(raw: bytes) -> bool:
+    """Only a whole body has `alerts`, or `ruleId` as legacy Grafana's, at its top."""
+    try:
+        return not _TOP.decode(raw).keys().isdisjoint({"alerts", "ruleId"})
+    except msgspec.ValidationError:
+        return False
+    except (msgspec.DecodeError, RecursionError):
+        return b'"alerts"' in raw[:100_000]
+
+
+_TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 # — sources —

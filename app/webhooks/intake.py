@@ -30,6 +30,8 @@ from app.webhooks.source import Reading, Rejected
 
 log = logging.getLogger("aftermath.intake")
 
+_KEEP_CHANGING = "the same alerts keep changing under this batch"
+
 LoadRules = Callable[[AsyncConnection], Awaitable[Sequence[Rule]]]
 
 
@@ -151,8 +153,19 @@ class Intake:
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", "") not in {"40001", "40P01"} or attempt == 4:
                     raise
-        message = "the same alerts keep changing under this batch"
-        raise TimeoutError(message)
+        raise TimeoutError(_KEEP_CHANGING)
+
+    async def replay(self, tx: AsyncConnection, delivery: Delivery) -> Receipt:
+        """One delivery in the caller's transaction."""
+        also_lock: frozenset[UUID] = frozenset()
+        for _ in range(5):
+            try:
+                async with tx.begin_nested():
+                    [receipt] = await self.apply(tx, [delivery], also_lock=also_lock)
+                    return receipt
+            except Raced as raced:
+                also_lock |= raced.keys
+        raise TimeoutError(_KEEP_CHANGING)
 
     async def apply(
         self, tx: AsyncConnection, deliveries: Sequence[Delivery], *, also_lock: frozenset[UUID] = frozenset()
