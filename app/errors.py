@@ -40,6 +40,13 @@ class NotFound(Problem):
     status, title = 404, "Not found"
 
 
+class ServiceNotFound(NotFound):  # here, because several slices are asked about services
+    title = "No such service"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no service {name!r}; it appears with its first alert, or with PUT")
+
+
 class Conflict(Problem):
     status, title = 409, "Not possible in this state"
 

@@ -7,15 +7,17 @@ import json
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
+from urllib.parse import quote, unquote
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPBasic, HTTPBasicCredentials, HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
@@ -23,6 +25,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app import access, db
 from app.access import Bearer, Scope
@@ -259,6 +262,55 @@ class Contract(BaseModel):
     """What the API takes: unknown fields are an error, so that a typo is not silently nothing."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+# — names and periods in addresses —
+
+
+class NamedInOneSegment(APIRoute):
+    """A route whose path is matched as it was sent, percent-encoded: `%2F` belongs to a name, `/` ends it.
+
+    Names of services come from labels and hold anything. Decoded first, as is usual, `payments%2Frates` would be the
+    rates of `payments`.
+    """
+
+    def matches(self, scope: MutableMapping[str, Any]) -> tuple[Match, MutableMapping[str, Any]]:
+        sent = scope.get("raw_path") or quote(scope["path"]).encode()
+        match, found = super().matches({**scope, "path": sent.decode("utf-8", "replace")})
+        if match is not Match.NONE:
+            found["path_params"] = {name: unquote(value) for name, value in found["path_params"].items()}
+        return match, found
+
+
+ServiceName = Annotated[
+    Name,
+    Path(description="Percent-encoded: names come from labels and may hold slashes", examples=["checkout"]),
+]
+
+DEFAULT_PERIOD = timedelta(days=30)
+
+
+class Period(NamedTuple):
+    """Half-open."""
+
+    since: datetime
+    until: datetime
+
+
+def _period(
+    now: Now,
+    since: Annotated[At | None, Query(alias="from", description="Left out: 30 days before `to`")] = None,
+    until: Annotated[At | None, Query(alias="to", description="Not included; left out: now")] = None,
+) -> Period:
+    until = until or max(now, since or now)
+    since = since or max(until - DEFAULT_PERIOD, EARLIEST + timedelta(seconds=1))  # EARLIEST itself is too early
+    if since > until:
+        message = "`from` lies after `to`"
+        raise Invalid(message)
+    return Period(since, until)
+
+
+AskedPeriod = Annotated[Period, Depends(_period)]
 
 
 # — pages —

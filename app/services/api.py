@@ -1,13 +1,10 @@
 """The catalogue of services over HTTP: who owns one, where to read on, what an hour of its outage costs."""
 
 import re
-from collections.abc import MutableMapping
 from decimal import Decimal
-from typing import Annotated, Any
-from urllib.parse import quote, unquote
+from typing import Annotated
 
-from fastapi import APIRouter, Body, Path, Response
-from fastapi.routing import APIRoute
+from fastapi import APIRouter, Body, Response
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -19,28 +16,25 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from starlette.routing import Match
 
 from app.incidents.money import THE_BEGINNING, Rate
 from app.services import store
 from app.services.store import Link, Service
-from app.web import At, Contract, Name, Now, Page, Pages, Reader, Tx, Writer, page_of, problem_responses
-
-
-class NamedInOneSegment(APIRoute):
-    """A route whose path is matched as it was sent, percent-encoded: `%2F` belongs to a name, `/` ends it.
-
-    Names of services come from labels and hold anything. Decoded first, as is usual, `payments%2Frates` would be the
-    rates of `payments`.
-    """
-
-    def matches(self, scope: MutableMapping[str, Any]) -> tuple[Match, MutableMapping[str, Any]]:
-        sent = scope.get("raw_path") or quote(scope["path"]).encode()
-        match, found = super().matches({**scope, "path": sent.decode("utf-8", "replace")})
-        if match is not Match.NONE:
-            found["path_params"] = {name: unquote(value) for name, value in found["path_params"].items()}
-        return match, found
-
+from app.web import (
+    At,
+    Contract,
+    Name,
+    NamedInOneSegment,
+    Now,
+    Page,
+    Pages,
+    Reader,
+    ServiceName,
+    Tx,
+    Writer,
+    page_of,
+    problem_responses,
+)
 
 router = APIRouter(prefix="/api/v1/services", tags=["services"], route_class=NamedInOneSegment)
 
@@ -126,12 +120,6 @@ class ServiceShown(BaseModel):
     rates: list[RateShown] = Field(description="An hour's cost of outage; empty: unknown, which is not 0")
     first_seen_at: At
     updated_at: At
-
-
-ServiceName = Annotated[
-    Name,
-    Path(description="Percent-encoded: names come from labels and may hold slashes", examples=["checkout"]),
-]
 
 
 # — the routes —

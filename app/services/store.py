@@ -10,16 +10,9 @@ from sqlalchemy import ARRAY, Boolean, Select, Text, any_, delete, insert, liter
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.errors import NotFound
+from app.errors import ServiceNotFound
 from app.incidents.money import Rate
 from app.tables import service, service_rate
-
-
-class ServiceNotFound(NotFound):
-    title = "No such service"
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"there is no service {name!r}; it appears with its first alert, or with PUT")
 
 
 @dataclass(frozen=True, slots=True)
