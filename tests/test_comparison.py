@@ -1,19 +1,23 @@
 """Are we getting better? What is compared, how, and how often the answer is wrong."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
+from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.incidents import measures
-from app.incidents.measures import MEASURES, Facts, Measured, MeasureStatus
-from app.metrics.comparison import Comparison, Sample, Verdict, compare, sample, waiting
-from tests.test_exposition import at
+from app.access import Scope
+from app.incidents.measures import Measured, MeasureStatus
+from app.metrics.comparison import Comparison, Sample, Verdict, compare, sample
+from tests.conftest import ClientAs
+from tests.test_exposition import an_incident, at, store
 
 seconds = st.one_of(st.just(0.0), st.floats(1e-6, 1e8), st.integers(0, 20).map(lambda minutes: 60.0 * minutes))
 samples = st.builds(Sample, st.lists(seconds, min_size=10, max_size=40), st.lists(seconds, max_size=20))
@@ -214,37 +218,6 @@ def test_a_verdict_needs_both() -> None:
 # — what takes part —
 
 
-def test_pending_values_know_how_long_they_have_been_pending() -> None:
-    facts = Facts(at("10:00"), "checkout", 1, impact_started_at=at("09:50"))
-    now = at("11:00")
-    found = {
-        name: waiting(facts, name, measured, now=now).censored_seconds
-        for name, measured in measures.measures(facts).items()
-    }
-    assert found == {
-        "time_to_detect": None,  # happened
-        "time_to_acknowledge": 3600,
-        "time_to_mitigate": 4200,
-        "time_to_recover": 4200,
-        "detection": None,
-        "response": 3600,
-        "remediation": None,  # its start has not happened
-    }
-    identified = replace(facts, identified_at=at("10:45"))
-    pending = measures.measures(identified)["remediation"]
-    assert waiting(identified, "remediation", pending, now=now).censored_seconds == 900
-    assert waiting(identified, "remediation", pending, now=at("10:30")) == pending
-
-
-@pytest.mark.parametrize("measure", [measure.name for measure in MEASURES])
-def test_every_measure_that_can_be_pending_has_a_start(measure: str) -> None:
-    open_, acknowledged = (
-        Facts(at("10:00"), "checkout", 1, identified_at=identified) for identified in (None, at("10:05"))
-    )
-    for facts in (open_, acknowledged):
-        waiting(facts, measure, measures.measures(facts)[measure], now=at("10:00") + timedelta(days=1))
-
-
 def test_each_incident_is_recorded_censored_or_left_out_by_reason() -> None:
     measured = [
         Measured(5.0, MeasureStatus.RECORDED),
@@ -260,3 +233,106 @@ def test_each_incident_is_recorded_censored_or_left_out_by_reason() -> None:
         [7.0, 60.0],
         {"ended by timeout": 1, "not identified yet": 1, "resolved_at is before the incident began": 1},
     )
+
+
+# — over HTTP —
+
+PERIODS = {
+    "a_from": "2024-08-20T00:00:00Z",
+    "a_to": "2024-08-21T00:00:00Z",
+    "b_from": "2024-08-21T00:00:00Z",
+    "b_to": "2024-08-22T00:00:00Z",
+}
+
+
+async def asked(client: httpx.AsyncClient, **parameters: str) -> dict[str, Any]:
+    answer = await client.get("/api/v1/metrics/compare", params={"measure": "time_to_recover", **PERIODS, **parameters})
+    assert answer.status_code == 200, answer.text
+    return answer.json()  # type: ignore[no-any-return]
+
+
+async def two_days(engine: AsyncEngine) -> None:
+    """20 incidents on the first day of about 5 h; 20 on the second of about an hour, one of them still open."""
+    await store(
+        engine,
+        *(an_incident("01:00", f"{5 + n % 4}:{n:02}", acknowledged_at=at("01:05")) for n in range(20)),
+        *(an_incident("25:00", f"25:{40 + n:02}", severity=2, service="search") for n in range(19)),
+        an_incident("25:00", severity=2, service="search"),
+    )
+
+
+async def test_two_periods_are_compared(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await two_days(engine)
+    answer = await asked(client)
+    assert (answer["verdict"], answer["a"]["n"], answer["a"]["censored"]) == ("better", 20, 0)
+    assert (answer["b"]["n"], answer["b"]["censored"], answer["b"]["left_out"]) == (19, 1, {})
+    assert answer["effect"]["low"] < answer["effect"]["ratio"] < answer["effect"]["high"] < 1
+    assert answer["effect"]["ratio"] == pytest.approx(answer["b"]["typical_seconds"] / answer["a"]["typical_seconds"])
+    assert answer["smallest_change"]["shorter"] < 1 < answer["smallest_change"]["longer"]
+    assert (answer["p_value"] < 0.001, answer["test"]) == (True, "log-rank test, two-sided")
+    assert answer["formulas"].keys() == {"measure", "effect", "interval", "verdict", "smallest_change"}
+    swapped = {"a_from": PERIODS["b_from"], "a_to": PERIODS["b_to"], "b_from": PERIODS["a_from"]}
+    assert (await asked(client, **swapped, b_to=PERIODS["a_to"]))["verdict"] == "worse"
+
+
+async def test_links_lead_to_the_incidents_of_both_sides(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await two_days(engine)
+    answer = await asked(client, service="search", severity="sev2")
+    listed = {side: [(await client.get(link)).json()["items"] for link in answer[side]["links"]] for side in "ab"}
+    assert {side: sum(map(len, items)) for side, items in listed.items()} == {"a": 0, "b": 20}
+    assert (answer["verdict"], answer["effect"], answer["p_value"]) == ("cannot_tell", None, None)
+    assert answer["reason"] == "A has 0 recorded values; below 10 no verdict is given"
+
+
+async def test_resolved_without_acknowledgement_is_censored(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await two_days(engine)
+    answer = await asked(client, measure="time_to_acknowledge")
+    assert [(answer[side]["n"], answer[side]["censored"]) for side in "ab"] == [(20, 0), (0, 20)]
+    detected = await asked(client, measure="time_to_detect")
+    assert detected["a"]["left_out"] == {"impact start not stated": 20}
+
+
+async def test_what_is_no_recovery_takes_part_when_asked_for(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await store(engine, *(an_incident("01:00", "02:00", end_reason="rule_paused") for _ in range(12)))
+    assert (await asked(client))["a"] | {"n": 0, "left_out": {"ended by rule_paused": 12}} == (await asked(client))["a"]
+    assert (await asked(client, include_non_recoveries="true"))["a"]["n"] == 12
+
+
+async def test_the_second_period_may_go_on_until_now(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await two_days(engine)
+    answer = await client.get(
+        "/api/v1/metrics/compare",
+        params={"measure": "time_to_recover"} | {name: PERIODS[name] for name in ("a_from", "a_to", "b_from")},
+    )
+    assert answer.json()["verdict"] == "better"
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"measure": "time_to_panic"},
+        {"measure": ""},
+        {"a_from": "2024-08-21T00:00:01Z"},
+        {"b_to": "2024-08-20T00:00:00Z"},
+        {"a_to": "2024-08-21T00:00:01Z"},
+        {"a_from": "yesterday"},
+        {"severity": "sev6"},
+        {"service": "\x00"},
+    ],
+)
+async def test_absurd_questions_are_told(client: httpx.AsyncClient, parameters: Mapping[str, str]) -> None:
+    answer = await client.get("/api/v1/metrics/compare", params={"measure": "time_to_recover", **PERIODS, **parameters})
+    assert answer.status_code == 422, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_comparison_needs_a_token_that_reads(client_as: ClientAs) -> None:
+    statuses = {
+        scope: (
+            await (await client_as(scope)).get(
+                "/api/v1/metrics/compare", params={"measure": "time_to_recover", **PERIODS}
+            )
+        ).status_code
+        for scope in (None, Scope.INGEST, Scope.READ)
+    }
+    assert statuses == {None: 401, Scope.INGEST: 403, Scope.READ: 200}

@@ -8,17 +8,15 @@ was watched, and a verdict is given only where a rank test and the interval of t
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from app.incidents import measures
-from app.incidents.measures import Facts, Measured, MeasureStatus
+from app.incidents.measures import Measured, MeasureStatus
 
 LEVEL = 0.95
 POWER = 0.8
@@ -54,7 +52,7 @@ class Sample:
 
     recorded: Sequence[float]
     censored: Sequence[float] = ()  # how long it had not happened, when last seen
-    left_out: Mapping[str, int] | None = None  # by reason
+    left_out: Mapping[str, int] = field(default_factory=dict)  # by reason
 
 
 class Verdict(StrEnum):
@@ -92,30 +90,8 @@ class Comparison:
     horizon: float | None = None  # seconds; None: nothing censored outlasts what was recorded
 
 
-def waiting(facts: Facts, measure: str, measured: Measured, *, now: datetime) -> Measured:
-    """A pending value, with the seconds it has been pending; any other as it is.
-
-    Where the start is not known, or lies ahead, there are none.
-    """
-    if measured.status is not MeasureStatus.PENDING or measured.censored_seconds is not None:
-        return measured
-    since = _SINCE[measure](facts)
-    if since is None or since > now:
-        return measured
-    return Measured(None, MeasureStatus.PENDING, measured.reason, (now - since).total_seconds())
-
-
-_SINCE: Mapping[str, Callable[[Facts], datetime | None]] = {
-    "time_to_acknowledge": measures.detected_at,
-    "time_to_mitigate": measures.began,
-    "time_to_recover": measures.began,
-    "response": measures.detected_at,
-    "remediation": lambda facts: facts.identified_at,
-}
-
-
 def sample(measured: Iterable[Measured]) -> Sample:
-    """What can be compared of them."""
+    """What can be compared of them; pending values take part if they say for how long they have been."""
     recorded: list[float] = []
     censored: list[float] = []
     left_out: Counter[str] = Counter()

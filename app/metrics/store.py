@@ -19,7 +19,9 @@ from app.incidents.costs import FACTS_OF_INCIDENT, harms_during, rates_of
 from app.incidents.downtime import Harm, Span, costs, downtime, harm, rounded
 from app.incidents.measures import DURATION_BOUNDS, MEASURES, Facts, MeasureStatus, Weights
 from app.incidents.money import Rate
+from app.metrics import comparison as compared
 from app.metrics import statistics
+from app.metrics.comparison import Comparison, Sample
 from app.metrics.statistics import GroupBy, Known, Numbers, Scope
 from app.tables import source
 
@@ -105,6 +107,52 @@ _INCIDENTS_OF_PERIOD = text(f"""
                 AND coalesce(detected_at_stated, began_at) < :ends)
             OR (    coalesce(impact_started_at, detected_at_stated, began_at) < :ends
                 AND coalesce(ended_at, :now) > :begins))
+""")  # noqa: S608
+
+
+# — two periods —
+
+
+async def comparison(
+    tx: AsyncConnection, measure: str, a: Scope, b: Scope, *, now: datetime, include_non_recoveries: bool = False
+) -> tuple[Comparison, tuple[Sample, Sample]]:
+    """Whether the incidents of B did better than those of A, and what was compared."""
+    of_a, of_b = [await _detected(tx, scope) for scope in (a, b)]
+
+    def sample(rows: Iterable[Any]) -> Sample:
+        return compared.sample(
+            measures.measures(Facts.of(row._mapping), include_non_recoveries=include_non_recoveries, now=now)[measure]
+            for row in rows
+        )
+
+    def work() -> tuple[Comparison, tuple[Sample, Sample]]:
+        samples = sample(of_a), sample(of_b)
+        return compared.compare(*samples), samples
+
+    return await asyncio.to_thread(work)
+
+
+async def _detected(tx: AsyncConnection, scope: Scope) -> Sequence[Any]:
+    found = await tx.execute(
+        _DETECTED_IN_PERIOD,
+        {
+            "begins": scope.period.begins,
+            "ends": scope.period.ends,
+            "service": scope.service,
+            "severity": scope.severity,
+        },
+    )
+    return found.all()
+
+
+_DETECTED_IN_PERIOD = text(f"""
+    SELECT {FACTS_OF_INCIDENT}
+      FROM incident
+     WHERE merged_into IS NULL
+       AND (CAST(:service AS text) IS NULL OR coalesce(service_stated, service) = :service)
+       AND (CAST(:severity AS smallint) IS NULL OR coalesce(severity_stated, severity) = :severity)
+       AND coalesce(detected_at_stated, began_at) >= :begins
+       AND coalesce(detected_at_stated, began_at) < :ends
 """)  # noqa: S608
 
 
