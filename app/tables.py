@@ -237,6 +237,8 @@ alert = Table(
     Column("alert_class", Text, nullable=False),
     _at("real_end_at"),
     Column("real_end_reason", Text),
+    Column("real_end_guessed", Boolean, nullable=False),  # the sender gave none: it is the time of arrival
+    Column("sender_ended", Boolean, nullable=False),  # by whatever way; a person may have ended it before
     _at("manual_end_at"),
     _at("ended_at"),
     Column("end_reason", Text),

@@ -35,6 +35,8 @@ def upgrade() -> None:
         sa.Column("alert_class", sa.Text(), nullable=False),
         sa.Column("real_end_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("real_end_reason", sa.Text(), nullable=True),
+        sa.Column("real_end_guessed", sa.Boolean(), nullable=False),
+        sa.Column("sender_ended", sa.Boolean(), nullable=False),
         sa.Column("manual_end_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("end_reason", sa.Text(), nullable=True),
