@@ -198,7 +198,7 @@ async def _built_in(settings: Settings) -> AsyncIterator[str]:
 
 async def _prepare(settings: Settings, url: str) -> None:
     """Migrates, and on the first start makes the tokens and shows them once."""
-    engine = db.connect(url, pool_size=1)
+    engine = db.connect(url, pool_size=1, statement_seconds=None)
     try:
         await db.require_supported(engine)
         await db.migrate(engine)

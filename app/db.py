@@ -19,8 +19,12 @@ class UnsupportedServer(Exception):
     """The database is not PostgreSQL 15 or later."""
 
 
-def connect(url: str, *, pool_size: int = 8) -> AsyncEngine:
-    """An engine for `postgresql://…` (or `postgres://…`); nothing is opened before the first use."""
+def connect(url: str, *, pool_size: int = 8, statement_seconds: float | None = 30) -> AsyncEngine:
+    """An engine for `postgresql://…` (or `postgres://…`); nothing is opened before the first use.
+
+    A statement that takes longer than `statement_seconds` fails: a network that swallows packets must not hold up all
+    deliveries behind one.
+    """
     address = make_url(url.replace("postgres://", "postgresql://", 1)).set(drivername="postgresql+asyncpg")
     return create_async_engine(
         address,
@@ -33,6 +37,7 @@ def connect(url: str, *, pool_size: int = 8) -> AsyncEngine:
         hide_parameters=True,
         connect_args={
             "timeout": 5,
+            "command_timeout": statement_seconds,
             "server_settings": {
                 "application_name": "aftermath",
                 "timezone": "UTC",

@@ -185,6 +185,31 @@ async def test_after_a_split_each_fact_stays_with_the_part_whose_time_holds_it(c
     assert (second["acknowledged_at"], second["identified_at"]) == (clock("11:05"), None)
 
 
+async def test_after_a_split_stated_times_move_and_the_rest_holds_for_both(client: httpx.AsyncClient) -> None:
+    await deliver(client, firing("10:00"), firing("11:00", instance="b"))
+    changes = {"severity": "sev2", "service": "shop", "impact_started_at": clock("10:58")}
+    await client.patch("/api/v1/incidents/INC-1", json=changes)
+    await deliver(client, resolved("10:00", "10:20"))
+    first, second = await incident(client, 1), await incident(client, 2)
+    assert {(one["severity"], one["service"]) for one in (first, second)} == {("sev2", "shop")}
+    assert (first["impact_started_at"], second["impact_started_at"]) == (None, clock("10:58"))
+
+
+async def test_only_the_newest_of_a_trouble_is_reopened(client: httpx.AsyncClient) -> None:
+    await deliver(client, resolved("10:00", "10:20"), resolved("12:00", "12:20"))
+    assert "INC-2" in (await say(client, "reopen", 1, status=409))["detail"]
+    assert (await say(client, "reopen", 2))["status"] == "open"
+
+
+async def test_an_alert_without_an_end_time_may_get_its_real_one_later(client: httpx.AsyncClient) -> None:
+    unknown = resolved("10:00", "10:20") | {"endsAt": "0001-01-01T00:00:00Z"}
+    await deliver(client, unknown)
+    assert (await incident(client))["resolved_at"] > clock("10:20")
+    await deliver(client, resolved("10:00", "10:20"))
+    await deliver(client, unknown)
+    assert (await incident(client))["resolved_at"] == clock("10:20")
+
+
 async def test_a_persons_corrections_stand_over_the_alerts_and_can_be_taken_back(client: httpx.AsyncClient) -> None:
     await deliver(client, firing("10:00"))
     answer = await client.get("/api/v1/incidents/INC-1")

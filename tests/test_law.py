@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from app.incidents import lifecycle
 from app.incidents.lifecycle import Alert, Course, Place, course_of, incidents_of, succession
-from app.incidents.signal import End, EndReason, Episode, ends_of, pending
+from app.incidents.signal import End, EndReason, Episode, ends_of, latest, pending
 
 DAY = datetime(2026, 8, 20, tzinfo=UTC)
 LONG = timedelta(days=365)
@@ -206,6 +206,15 @@ def test_a_resolve_that_names_no_start_ends_the_newest_that_began_before_it() ->
 def test_a_named_end_beats_loose_ones_and_of_those_the_earliest_counts() -> None:
     assert ends_of(episodes(0, named={0: 5}), [recovered(9), recovered(7)]) == [recovered(5)]
     assert ends_of(episodes(0), [recovered(9), recovered(7)]) == [recovered(7)]
+
+
+def test_a_real_end_beats_a_guess_and_of_guesses_the_earliest_counts() -> None:
+    early, late = End(at(20), EndReason.RECOVERED, guessed=True), End(at(30), EndReason.RECOVERED, guessed=True)
+    for told in (early, late, recovered(10)), (late, recovered(10), early):
+        assert latest(*told) == recovered(10)
+    assert latest(late, early) == early
+    # A guess does not cover another start, which may well go on.
+    assert ends_of([Episode(at(0), late), Episode(at(5))])[1] is None
 
 
 def test_a_persons_end_stands_unless_it_had_ended_before() -> None:

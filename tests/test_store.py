@@ -17,7 +17,7 @@ from app import db
 from app.incidents import lifecycle
 from app.incidents.batch import Incoming, Outcome, series_of
 from app.incidents.rule import Decision
-from app.incidents.signal import NO_LABELS, AlertClass, End, EndReason, Episode, Signal, Status, ends_of
+from app.incidents.signal import NO_LABELS, AlertClass, End, EndReason, Episode, Signal, Status, ends_of, latest
 from app.incidents.store import Raced, apply
 
 DAY = datetime(2026, 8, 20, tzinfo=UTC)
@@ -38,6 +38,7 @@ class Told:
     series: int
     start: int | None
     end: int | None = None
+    guessed: bool = False
 
     def incoming(self, *, max_span: timedelta, seen: int = 0) -> Incoming:
         # Series 0 and 1 have the first key, 2 and 3 the second.
@@ -50,6 +51,7 @@ class Told:
             ended_at=None if self.end is None else at(self.end),
             labels=labels,
             end_reason=None if self.end is None else EndReason.RECOVERED,
+            flags=("ends_unknown",) if self.guessed else (),
         )
         decision = Decision("default", key, 3, f'service="{key}"', uuid5(KEYS, key), WINDOW, max_span, NO_LABELS)
         return Incoming(signal, SOURCE, decision, at(1000 + seen))
@@ -66,6 +68,9 @@ def resolved(series: int, start: int | None, end: int) -> Told:
 signals = st.one_of(
     st.builds(firing, st.integers(0, 3), st.integers(0, 60)),
     st.builds(lambda s, a, n: resolved(s, a, a + n), st.integers(0, 3), st.integers(0, 60), st.integers(0, 15)),
+    st.builds(
+        lambda s, a, n: Told(s, a, a + n, guessed=True), st.integers(0, 3), st.integers(0, 60), st.integers(0, 15)
+    ),
     st.builds(lambda s, e: resolved(s, None, e), st.integers(0, 3), st.integers(0, 70)),
 )
 
@@ -102,8 +107,8 @@ def expected_of(told: Sequence[Told], max_span: timedelta) -> dict[UUID, list[li
             loose[one.series].append(End(at(one.end), EndReason.RECOVERED))
             continue
         known = named[one.series].get(one.start)
-        end = End(at(one.end), EndReason.RECOVERED) if one.end is not None else None
-        named[one.series][one.start] = end if known is None or (end and end > known) else known
+        end = End(at(one.end), EndReason.RECOVERED, one.guessed) if one.end is not None else None
+        named[one.series][one.start] = latest(known, end)
     by_key: dict[UUID, list[lifecycle.Alert]] = defaultdict(list)
     for series, starts in named.items():
         episodes = [Episode(at(start), starts[start]) for start in sorted(starts)]

@@ -159,10 +159,6 @@ async def _shown(
     return model
 
 
-def _ref(value: str) -> str:
-    return value
-
-
 RefText = Annotated[
     str,
     Path(description="The uuid of an incident, or its number as `INC-1`", examples=["INC-1"]),

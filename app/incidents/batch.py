@@ -14,7 +14,18 @@ from uuid import UUID, uuid4
 from app.incidents import lifecycle
 from app.incidents.lifecycle import Course, Place
 from app.incidents.rule import Decision
-from app.incidents.signal import End, EndReason, Episode, Signal, Status, Verdict, carried, ends_of, pending
+from app.incidents.signal import (
+    End,
+    EndReason,
+    Episode,
+    Signal,
+    Status,
+    Verdict,
+    carried,
+    ends_of,
+    latest,
+    pending,
+)
 
 PEOPLE = 0  # the source of what persons declare or hold open
 
@@ -64,6 +75,7 @@ class AlertRow:
     impact_told_at: datetime | None = None
     before: "tuple[End | None] | None" = None  # the end it had, once that has changed
     caused: list[int] = field(default_factory=list)  # indices of the signals that changed it
+    sender_ended: bool = False  # whatever people say: no sender says that it is still firing
     stored: tuple[object, ...] = ()  # what of it may change, as it was read
 
     @property
@@ -75,7 +87,7 @@ class AlertRow:
         return self.repeats > 0 or self.stored != self.changeable()
 
     def changeable(self) -> tuple[object, ...]:
-        return (self.incident_id, self.real_end, self.manual_end_at, self.end)
+        return (self.incident_id, self.real_end, self.manual_end_at, self.end, self.sender_ended)
 
     def as_law(self, end: End | None) -> lifecycle.Alert:
         return lifecycle.Alert(
@@ -147,8 +159,8 @@ def fold(
         row = _row_of(batch, rows, series, signal.started_at, incoming, index)
         if signal.status is Status.RESOLVED:
             end, known = _end_of(signal), named.get(row.started_at)
-            if known is None or (end > known and not _GUESSED.intersection(signal.flags)):
-                named[row.started_at] = end
+            if latest(known, end) != known:
+                named[row.started_at] = latest(known, end)
                 row.caused.append(index)
                 batch.verdicts.setdefault(index, Verdict.RESOLVED)
         batch.verdicts.setdefault(index, Verdict.REPEATED)
@@ -157,7 +169,7 @@ def fold(
         one = incoming[index]
         if one.signal.status is Status.RESOLVED:
             _take_loose_end(batch, series, rows, loose, _end_of(one.signal), index)
-        elif rows and _is_going_on(rows[-1], loose):
+        elif rows and _is_going_on(rows[-1]):
             _row_of(batch, rows, series, rows[-1].started_at, incoming, index)
             batch.verdicts.setdefault(index, Verdict.REPEATED)
         else:
@@ -166,10 +178,9 @@ def fold(
         derive(rows, named, loose)
 
 
-def _is_going_on(row: AlertRow, loose: Sequence[End]) -> bool:
+def _is_going_on(row: AlertRow) -> bool:
     """As far as its sender has told: that a person ended it does not make a repeat a new alert."""
-    by_hand = row.manual_end_at is not None and row.real_end is None
-    return row.end is None or (by_hand and all(end.at < row.started_at for end in loose))
+    return row.end is None or (row.manual_end_at is not None and not row.sender_ended)
 
 
 def _row_of(
@@ -206,13 +217,13 @@ def _row_of(
     return row
 
 
-# Ends that are times of arrival: a retry must not move them.
+# Ends that are times of arrival.
 _GUESSED = frozenset({"ends_unknown", "ends_clamped"})
 
 
 def _end_of(signal: Signal) -> End:
     assert signal.ended_at is not None, "a resolve carries its end"
-    return End(signal.ended_at, signal.end_reason or EndReason.RECOVERED)
+    return End(signal.ended_at, signal.end_reason or EndReason.RECOVERED, not _GUESSED.isdisjoint(signal.flags))
 
 
 def _take_loose_end(batch: Batch, series: UUID, rows: list[AlertRow], loose: list[End], end: End, index: int) -> None:
@@ -231,12 +242,16 @@ def _take_loose_end(batch: Batch, series: UUID, rows: list[AlertRow], loose: lis
 
 
 def derive(rows: list[AlertRow], named: Mapping[datetime, End | None], loose: Sequence[End]) -> None:
+    """Gives every alert of a series, in order of start, the end that the law of the series gives it."""
     episodes = [Episode(row.started_at, named.get(row.started_at), row.manual_end_at) for row in rows]
-    real_ends, ends = carried(episodes), ends_of(episodes, loose)
-    for row, real_end, end in zip(rows, real_ends, ends, strict=True):
-        # Ended by hand and now by its sender: no end moves, but the incident may no longer be `still_firing`.
-        confirmed = row.manual_end_at is not None and row.real_end is None and real_end is not None
+    ends = by_senders = ends_of(episodes, loose)
+    if any(row.manual_end_at for row in rows):
+        by_senders = ends_of([replace(episode, manual_end_at=None) for episode in episodes], loose)
+    for row, real_end, by_sender, end in zip(rows, carried(episodes), by_senders, ends, strict=True):
         row.real_end = real_end
+        # Ended by hand and now by its sender: no end moves, but the incident may no longer be `still_firing`.
+        confirmed = row.manual_end_at is not None and not row.sender_ended and by_sender is not None
+        row.sender_ended = by_sender is not None
         if end != row.end or confirmed:
             if not row.new and row.before is None:
                 row.before = (row.end,)
@@ -420,8 +435,8 @@ def by_law(batch: Batch, known: Sequence[IncidentRow], rows: Sequence[AlertRow],
         incident.settled = settled
         incident.dirty = True
         incident.still_firing = any(
-            row.manual_end_at and row.real_end is None and row.repeats and not row.new for row in member_rows
-        ) or (incident.still_firing and any(row.manual_end_at and row.real_end is None for row in member_rows))
+            row.manual_end_at and not row.sender_ended and row.repeats and not row.new for row in member_rows
+        ) or (incident.still_firing and any(row.manual_end_at and not row.sender_ended for row in member_rows))
         first, *rest = member_rows
         incident.labels = dict(first.labels or {})
         incident.source_ids = {first.source_id}
@@ -489,7 +504,7 @@ def _torn_off(batch: Batch, origin: IncidentRow, course: Course) -> IncidentRow:
 def note_still_firing(batch: Batch) -> None:
     """A repeat of an alert that a person has ended reopens nothing, but the incident says so."""
     for row in batch.shown.values():
-        if row.manual_end_at and row.real_end is None and row.repeats and row.incident_id:
+        if row.manual_end_at and not row.sender_ended and row.repeats and row.incident_id:
             incident = batch.incidents[row.incident_id]
             incident.dirty |= not incident.still_firing
             incident.still_firing = True

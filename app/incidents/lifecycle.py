@@ -3,7 +3,7 @@
 Pure: no clock, no I/O, no settings. `incidents_of` is the law; everything else here is bookkeeping on what it gives.
 `Course` sums up one incident, so that a signal that joins the one open incident of its key, or ends one of its alerts,
 can be applied without looking at the other alerts: `joined` and `ended` give the new course, or None where only
-the law itself can tell. That the short cut never differs from the law is a property in `tests/test_lifecycle.py`.
+the law itself can tell. That the short cut never differs from the law is a property in `tests/test_law.py`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -188,7 +188,7 @@ def ended(newest: Course, before: Alert, end: End) -> Course | None:
     """
     if before.end is None and end.at >= newest.last_start_at:
         open_alerts = newest.open_alerts - 1
-    elif before.end is not None and end > before.end and before.started_at >= newest.island_at:
+    elif before.end is not None and end.at > before.end.at and before.started_at >= newest.island_at:
         open_alerts = newest.open_alerts
     else:
         return None
@@ -234,8 +234,3 @@ def succession(
         heirs[home[incident]] = incident
     merged = {incident: index for incident, index in home.items() if heirs[index] != incident}
     return Succession(tuple(heirs), merged)
-
-
-def holder(began: Sequence[datetime], at: datetime) -> int:
-    """Which part of a torn incident holds a person's fact of this time: the last that had begun, else the first."""
-    return max((index for index, start in enumerate(began) if start <= at), default=0)

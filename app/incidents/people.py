@@ -40,6 +40,10 @@ class AlertBeganLater(Conflict):
     title = "An alert of the incident began later"
 
 
+class BeganAnew(Conflict):
+    title = "A later incident of the same trouble has begun"
+
+
 class InTheFuture(Invalid):
     title = "The time lies in the future"
 
@@ -75,7 +79,8 @@ async def _hold(tx: AsyncConnection, ref: Ref, if_match: str | None = None) -> A
         winner = await find(tx, row.merged_into)
         message = f"it was merged into INC-{winner.number}: say it there"
         raise MergedAway(message)
-    if if_match is not None and if_match.strip() not in {"*", etag(row.version)}:
+    wanted = {one.strip() for one in if_match.split(",")} if if_match is not None else {"*"}
+    if wanted.isdisjoint({"*", etag(row.version)}):
         message = f"the incident is at version {etag(row.version)}; get it again and decide anew"
         raise Stale(message)
     return row
@@ -199,23 +204,37 @@ async def resolve(tx: AsyncConnection, ref: Ref, said: Said, *, at_stated: bool,
 async def reopen(tx: AsyncConnection, ref: Ref, said: Said, *, now: datetime) -> UUID:
     """It is not over: takes a person's resolve back, or holds the incident open where its alerts have really ended.
 
-    The outage then lasts from before, without a gap. Raises IncidentNotFound, MergedAway or InTheFuture.
+    The outage then lasts from before, without a gap: it must be the newest of its trouble, or it would swallow those
+    after it. Raises IncidentNotFound, MergedAway, InTheFuture or BeganAnew.
     """
     row = await _hold(tx, ref)
     _not_in_the_future(said.at, now)
     if row.ended_at is None:
         return row.id  # type: ignore[no-any-return]
+    later = (await tx.execute(_LATER, {"key_id": row.key_id, "began_at": row.began_at})).scalar()
+    if later is not None:
+        message = f"the same trouble began anew as INC-{later}; speak of that one"
+        raise BeganAnew(message)
     batch = Batch(now)
     changed = await derive_without_manual_ends(tx, batch, row.id)
     if not any(alert.end is None for alert in changed):
         changed.append(_held_open(batch, row.key_id, _hold_of(row, now)))
     await place(tx, batch, changed, whole_chains=True)
-    # Held open, it may have become part of an older one that began later.
-    about = batch.merged.get(row.id, row.id)
-    batch.timeline = [entry for entry in batch.timeline if entry[0] not in {row.id, about} or entry[2] != "reopened"]
+    batch.timeline = [entry for entry in batch.timeline if entry[0] != row.id or entry[2] != "reopened"]
     await write(tx, batch)
-    await _tell(tx, about, "reopened", said, now)
-    return about  # type: ignore[no-any-return]
+    await _tell(tx, row.id, "reopened", said, now)
+    return row.id  # type: ignore[no-any-return]
+
+
+_LATER = text("""
+    SELECT number
+      FROM incident
+     WHERE key_id = :key_id
+       AND merged_into IS NULL
+       AND began_at > :began_at
+     ORDER BY began_at DESC
+     LIMIT 1
+""")
 
 
 async def amend(

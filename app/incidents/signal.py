@@ -114,13 +114,11 @@ def fingerprint_of(labels: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """An end and why. The later one wins; at the same moment a recovery is believed before anything else."""
+    """An end and why. `guessed`: the sender gave none that can be true, so the time of arrival stands in."""
 
     at: datetime
     reason: EndReason
-
-    def __gt__(self, other: "End") -> bool:
-        return (self.at, _BELIEF[self.reason]) > (other.at, _BELIEF[other.reason])
+    guessed: bool = False
 
 
 _BELIEF = {reason: -place for place, reason in enumerate(EndReason)}
@@ -137,8 +135,16 @@ class Episode:
 
 
 def latest(*ends: End | None) -> End | None:
+    """The end to believe: a real one before a guess; the latest real one, but the earliest guess, because a retry must
+    not move it. At the same moment a recovery is believed before anything else.
+    """
     known = [end for end in ends if end is not None]
-    return max(known, key=lambda end: (end.at, _BELIEF[end.reason])) if known else None
+    return max(known, key=_belief) if known else None
+
+
+def _belief(end: End) -> tuple[bool, float, int]:
+    at = end.at.timestamp()
+    return not end.guessed, -at if end.guessed else at, _BELIEF[end.reason]
 
 
 def carried(episodes: Sequence[Episode]) -> list[End | None]:
@@ -146,13 +152,14 @@ def carried(episodes: Sequence[Episode]) -> list[End | None]:
 
     A start told inside an episode that a sender says ran from before it until after it is the same trouble (a peer
     whose clock differs by milliseconds, a stale retry): it ends with that episode, so that it cannot stay open for
-    ever.
+    ever. A guess covers nothing.
     """
     ends: list[End | None] = []
     running: End | None = None
     for episode in episodes:
         covering = running if running is not None and running.at > episode.started_at else None
-        running = latest(running, episode.named_end)
+        if episode.named_end is not None and not episode.named_end.guessed:
+            running = latest(running, episode.named_end)
         ends.append(latest(covering, episode.named_end))
     return ends
 
@@ -176,6 +183,8 @@ def ends_of(episodes: Sequence[Episode], loose_ends: Sequence[End] = ()) -> list
         end = real or loose.get(place)
         if end is None and place + 1 < len(episodes):
             end = End(starts[place + 1], EndReason.SUPERSEDED)
+        if end is not None and end.guessed:
+            end = End(end.at, end.reason)  # which end to believe has been decided
         if episode.manual_end_at is not None and (end is None or episode.manual_end_at < end.at):
             end = End(episode.manual_end_at, EndReason.MANUAL)
         ends.append(end)

@@ -238,9 +238,11 @@ def _alert_row(found: Sequence[Any]) -> AlertRow:
         end_reason,
         last_seen_at,
         impact_told_at,
+        real_end_guessed,
+        sender_ended,
         *_,
     ) = found
-    real_end = End(real_end_at, EndReason(real_end_reason)) if real_end_at else None
+    real_end = End(real_end_at, EndReason(real_end_reason), real_end_guessed) if real_end_at else None
     end = End(ended_at, EndReason(end_reason)) if ended_at else None
     return AlertRow(
         series=series,
@@ -256,7 +258,8 @@ def _alert_row(found: Sequence[Any]) -> AlertRow:
         end=end,
         last_seen_at=last_seen_at,
         impact_told_at=impact_told_at,
-        stored=(incident_id, real_end, manual_end_at, end),
+        sender_ended=sender_ended,
+        stored=(incident_id, real_end, manual_end_at, end, sender_ended),
     )
 
 
@@ -293,7 +296,8 @@ def _incident_row(found: Row[tuple[object, ...]]) -> IncidentRow:
 
 _ALERT_COLUMNS = """alert.series, alert.started_at, alert.source_id, alert.key_id, alert.incident_id,
     alert.window_seconds, alert.max_span_seconds, alert.severity, alert.real_end_at, alert.real_end_reason,
-    alert.manual_end_at, alert.ended_at, alert.end_reason, alert.last_seen_at, alert.impact_told_at"""
+    alert.manual_end_at, alert.ended_at, alert.end_reason, alert.last_seen_at, alert.impact_told_at,
+    alert.real_end_guessed, alert.sender_ended"""
 
 # The alerts of each series from the first signal on, and the one before it.
 _SERIES = text(f"""
@@ -414,25 +418,8 @@ _json = msgspec.json.Encoder()
 
 async def write(tx: AsyncConnection, batch: Batch) -> None:
     """Everything that has changed; at most one statement a table and kind of change. Raises Raced."""
-    incidents = [one for one in batch.incidents.values() if one.dirty and one.id not in batch.merged]
-    alerts = list(batch.rows.values())
-    now = {"now": batch.now}
-    if new := [_incident_values(incident, batch.now) for incident in incidents if incident.new]:
-        services = sorted({str(values["service"]) for values in new})
-        await tx.execute(_ADD_SERVICES, {"names": services, **now})
-        for found in await tx.execute(_ADD_INCIDENTS, {"rows": _rows(new), **now}):
-            batch.incidents[found.id].number = found.number
-    if old := [_incident_values(incident, batch.now) for incident in incidents if not incident.new]:
-        await tx.execute(_CHANGE_INCIDENTS, {"rows": _rows(old), **now})
-    if new_alerts := [_new_alert_values(row) for row in alerts if row.incoming is not None]:
-        added = await tx.execute(_ADD_ALERTS, {"rows": _rows(new_alerts)})
-        if added.rowcount != len(new_alerts):
-            raise Raced
-    if old_alerts := [_alert_values(row) for row in alerts if not row.new and row.dirty]:
-        await tx.execute(_CHANGE_ALERTS, {"rows": _rows(old_alerts)})
-    if batch.loose_ends:
-        ends = [{"series": series, "ended_at": end.at, "end_reason": end.reason} for series, end in batch.loose_ends]
-        await tx.execute(_ADD_LOOSE_ENDS, {"rows": _rows(ends)})
+    await _write_incidents(tx, batch)
+    await _write_alerts(tx, batch)
     if batch.merged or batch.torn:
         await _move_facts(tx, batch)
     if batch.timeline:
@@ -440,9 +427,34 @@ async def write(tx: AsyncConnection, batch: Batch) -> None:
             {"incident_id": batch.merged.get(incident, incident), "at": at, "kind": kind, "detail": detail}
             for incident, at, kind, detail in batch.timeline
         ]
-        await tx.execute(_ADD_TIMELINE, {"rows": _rows(entries), **now})
+        await tx.execute(_ADD_TIMELINE, {"rows": _rows(entries), "now": batch.now})
     if batch.corrections:
         await count(tx, [("history_corrections", "", "", batch.corrections)])
+
+
+async def _write_incidents(tx: AsyncConnection, batch: Batch) -> None:
+    now = {"now": batch.now}
+    changed = [one for one in batch.incidents.values() if one.dirty and one.id not in batch.merged]
+    if new := [_incident_values(incident, batch.now) for incident in changed if incident.new]:
+        await tx.execute(_ADD_SERVICES, {"names": sorted({str(values["service"]) for values in new}), **now})
+        for found in await tx.execute(_ADD_INCIDENTS, {"rows": _rows(new), **now}):
+            batch.incidents[found.id].number = found.number
+    if old := [_incident_values(incident, batch.now) for incident in changed if not incident.new]:
+        await tx.execute(_CHANGE_INCIDENTS, {"rows": _rows(old), **now})
+
+
+async def _write_alerts(tx: AsyncConnection, batch: Batch) -> None:
+    """Raises Raced where another process has told of one of the new alerts first."""
+    alerts = batch.rows.values()
+    if new := [_new_alert_values(row) for row in alerts if row.new]:
+        added = await tx.execute(_ADD_ALERTS, {"rows": _rows(new)})
+        if added.rowcount != len(new):
+            raise Raced
+    if old := [_alert_values(row) for row in alerts if not row.new and row.dirty]:
+        await tx.execute(_CHANGE_ALERTS, {"rows": _rows(old)})
+    if batch.loose_ends:
+        ends = [{"series": series, "ended_at": end.at, "end_reason": end.reason} for series, end in batch.loose_ends]
+        await tx.execute(_ADD_LOOSE_ENDS, {"rows": _rows(ends)})
 
 
 async def count(tx: AsyncConnection, counts: Iterable[tuple[str, str, str, float]]) -> None:
@@ -518,6 +530,8 @@ def _alert_values(row: AlertRow) -> dict[str, object]:
         "incident_id": row.incident_id,
         "real_end_at": row.real_end.at if row.real_end else None,
         "real_end_reason": row.real_end.reason if row.real_end else None,
+        "real_end_guessed": row.real_end is not None and row.real_end.guessed,
+        "sender_ended": row.sender_ended,
         "manual_end_at": row.manual_end_at,
         "ended_at": row.end.at if row.end else None,
         "end_reason": row.end.reason if row.end else None,
@@ -574,7 +588,8 @@ _CHANGE_INCIDENTS = text(f"""
 """)
 
 _ALERT_TYPES = """series uuid, started_at timestamptz, incident_id uuid, real_end_at timestamptz, real_end_reason text,
-    manual_end_at timestamptz, ended_at timestamptz, end_reason text, repeats integer, last_seen_at timestamptz"""
+    real_end_guessed boolean, sender_ended boolean, manual_end_at timestamptz, ended_at timestamptz, end_reason text,
+    repeats integer, last_seen_at timestamptz"""
 _NEW_ALERT_TYPES = f"""{_ALERT_TYPES}, source_id integer, fingerprint text, key_id uuid, window_seconds integer,
     max_span_seconds integer, severity smallint, alert_class text, labels json, annotations json, link text,
     flags text[], first_seen_at timestamptz, impact_told_at timestamptz"""
@@ -592,6 +607,8 @@ _CHANGE_ALERTS = text(f"""
        SET incident_id = changed.incident_id,
            real_end_at = changed.real_end_at,
            real_end_reason = changed.real_end_reason,
+           real_end_guessed = changed.real_end_guessed,
+           sender_ended = changed.sender_ended,
            manual_end_at = changed.manual_end_at,
            ended_at = changed.ended_at,
            end_reason = changed.end_reason,
@@ -638,6 +655,12 @@ async def _move_facts(tx: AsyncConnection, batch: Batch) -> None:
             for part in torn
         ]
         await tx.execute(_SPLIT_FACTS, {"rows": _rows(parts)})
+        whole = [
+            {"origin": origin, "part": part.id, "ended_at": part.course.ended_at}
+            for origin, torn in batch.torn.items()
+            for part in (batch.incidents[origin], *torn)
+        ]
+        await tx.execute(_SPLIT_STATED, {"rows": _rows(whole)})
     merged = [{"loser": loser, "winner": winner} for loser, winner in batch.merged.items()]
     if merged:
         await tx.execute(_MERGE_FACTS, {"rows": _rows(merged)})
@@ -710,6 +733,39 @@ _SPLIT_FACTS = text("""
                            LIMIT 1)
      WHERE timeline.incident_id IN (SELECT origin FROM part)
        AND timeline.at >= (SELECT min(part.began_at) FROM part WHERE part.origin = timeline.incident_id)
+""")
+
+# What a person stated of the whole holds for each part; a stated time belongs to the first part that it does not come
+# after, or to the last.
+_SPLIT_STATED = text("""
+    WITH part AS (
+        SELECT *
+          FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS part (origin uuid, part uuid, ended_at timestamptz)
+    ), ranked AS (
+        SELECT part.*, coalesce(ended_at, 'infinity') AS until,
+               lead(part) OVER (PARTITION BY origin ORDER BY ended_at NULLS LAST) IS NULL AS last,
+               coalesce(lag(ended_at) OVER (PARTITION BY origin ORDER BY ended_at NULLS LAST), '-infinity') AS since
+          FROM part
+    ), stated AS (
+        SELECT ranked.part, origin.title_stated, origin.service_stated, origin.severity_stated, origin.impact_stated,
+               CASE WHEN origin.impact_started_at_stated > since
+                     AND (origin.impact_started_at_stated <= until OR last)
+                    THEN origin.impact_started_at_stated END AS impact_started_at_stated,
+               CASE WHEN origin.detected_at_stated > since
+                     AND (origin.detected_at_stated <= until OR last)
+                    THEN origin.detected_at_stated END AS detected_at_stated
+          FROM ranked
+          JOIN incident AS origin ON origin.id = ranked.origin
+    )
+    UPDATE incident
+       SET title_stated = stated.title_stated,
+           service_stated = stated.service_stated,
+           severity_stated = stated.severity_stated,
+           impact_stated = stated.impact_stated,
+           impact_started_at_stated = stated.impact_started_at_stated,
+           detected_at_stated = stated.detected_at_stated
+      FROM stated
+     WHERE incident.id = stated.part
 """)
 
 # The first acknowledgement counts; of a milestone told twice the last word does.

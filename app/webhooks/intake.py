@@ -76,6 +76,7 @@ class Intake:
 
     async def __aenter__(self) -> Self:
         self._flusher = asyncio.create_task(self._flush_for_ever(), name="intake")
+        self._flusher.add_done_callback(self._refuse_what_waits)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -83,6 +84,14 @@ class Intake:
         self._work.set()
         if self._flusher:
             await self._flusher
+
+    def _refuse_what_waits(self, _: object) -> None:
+        """However the flusher ends, nobody waits for ever."""
+        self._closing = True
+        _refuse(
+            list(self._waiting), Overloaded("the service is shutting down; send again", headers={"Retry-After": "5"})
+        )
+        self._waiting.clear()
 
     async def take(self, delivery: Delivery) -> Receipt:
         """Returns after the commit. Raises Overloaded; then nothing of the delivery has been kept."""
