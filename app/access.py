@@ -16,11 +16,12 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.errors import NotFound
+from app.errors import Conflict, NotFound
 from app.tables import source, token
 
 # The kinds of doors that tell of deployments. Those that tell of alerts stand in webhooks/sources.
 CHANGE_KINDS = ("deployments", "github", "gitlab", "pagerduty-change")
+SIGNED_CHANGE_KINDS = ("github",)
 
 
 class Scope(StrEnum):
@@ -32,6 +33,10 @@ class Scope(StrEnum):
     def includes(self, wanted: "Scope") -> bool:
         order = (Scope.READ, Scope.WRITE, Scope.ADMIN)
         return self is wanted or (self in order and wanted in order and order.index(self) >= order.index(wanted))
+
+
+class SourceOfOtherKind(Conflict):
+    title = "The source is of another kind"
 
 
 class TokenNotFound(NotFound):
@@ -90,9 +95,13 @@ async def create_token(
 
 
 async def ensure_source(tx: AsyncConnection, name: str, kind: str, *, now: datetime) -> int:
-    """The id of the source with this name, made if it is new."""
+    """The id of the source with this name, made if it is new. Raises SourceOfOtherKind."""
     await tx.execute(upsert(source).values(name=name, kind=kind, created_at=now).on_conflict_do_nothing())
-    return int((await tx.execute(select(source.c.id).where(source.c.name == name))).scalar_one())
+    found = (await tx.execute(select(source.c.id, source.c.kind).where(source.c.name == name))).one()
+    if found.kind != kind:
+        message = f"the source {name!r} is of kind {found.kind!r}; name another one for {kind!r}"
+        raise SourceOfOtherKind(message)
+    return int(found.id)
 
 
 @dataclass(frozen=True, slots=True)

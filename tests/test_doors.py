@@ -221,6 +221,8 @@ async def test_a_source_may_ask_for_signatures(client: httpx.AsyncClient) -> Non
         assert (await client.post("/webhooks/grafana", content=body, headers=headers)).status_code == status
     conflict = await client.put("/api/v1/sources/grafana", json={"kind": "alertmanager"})
     assert conflict.status_code == 409
+    unsigned = await client.put("/api/v1/sources/prod", json={"kind": "alertmanager", "hmac_secret": "secret"})
+    assert unsigned.status_code == 422
 
 
 # — one queue, one transaction —

@@ -10,8 +10,8 @@ import msgspec
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, Field, SecretStr, StringConstraints
 
-from app.access import CHANGE_KINDS, SourceRow, source_by_name
-from app.errors import Conflict
+from app.access import CHANGE_KINDS, SIGNED_CHANGE_KINDS, SourceRow, source_by_name
+from app.errors import Conflict, Invalid
 from app.incidents.signal import Verdict
 from app.telemetry import TOLD
 from app.web import (
@@ -261,6 +261,9 @@ _TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
 # — sources —
 
 
+_SIGNED = {*(kind for kind, source in SOURCES.items() if source.verify), *SIGNED_CHANGE_KINDS}
+
+
 class SourceSettings(Contract):
     kind: Kind = Field(examples=["grafana"])
     hmac_secret: SecretStr | None = Field(
@@ -330,6 +333,9 @@ async def get_source(_: Reader, tx: Tx, name: Name) -> SourceModel:
 )
 async def put_source(request: Request, _: Admin, tx: Tx, now: Now, name: Name, settings: SourceSettings) -> SourceModel:
     """Sets how deliveries of this source must be signed. Its tokens are made by `aftermath token create`."""
+    if settings.hmac_secret is not None and settings.kind not in _SIGNED:
+        message = f"senders of kind {settings.kind.value!r} do not sign; leave hmac_secret out"
+        raise Invalid(message)
     signature = {
         "hmac_secret": settings.hmac_secret.get_secret_value() if settings.hmac_secret else None,
         "hmac_header": settings.hmac_header,

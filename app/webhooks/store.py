@@ -12,7 +12,7 @@ from sqlalchemy import Select, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.access import SourceRow
+from app.access import SourceOfOtherKind, SourceRow
 from app.errors import Conflict, NotFound
 from app.incidents.measures import INGEST_LAG_BOUNDS
 from app.incidents.signal import Verdict
@@ -181,10 +181,6 @@ def _quarantine_query() -> Select[Any]:
 
 
 # — sources —
-
-
-class SourceOfOtherKind(Conflict):
-    title = "The source is of another kind"
 
 
 async def sources(tx: AsyncConnection, *, after: str | None, limit: int) -> list[SourceRow]:
