@@ -84,6 +84,7 @@ class MeasureSummaryModel(SummaryModel):
 
 class DowntimeModel(BaseModel):
     seconds: float
+    planned_seconds: float = Field(description="That fell into planned maintenance, and is not in `seconds`")
     formula: str
     links: Links
 
@@ -135,6 +136,7 @@ class PointModel(BaseModel):
     open: int
     measures: dict[str, SummaryModel]
     downtime_seconds: float
+    planned_seconds: float
     cost: Amounts
     services_without_rate: WithoutRate
     links: Links
@@ -220,11 +222,12 @@ FORMULAS: Mapping[str, str] = {
     "open": "of these, the ones that are not resolved now, acknowledged or not",
     "downtime": (
         "per service the union of [impact_started_at, else detected_at; resolved_at, else now) of incidents with an "
-        "impact above 0, cut to [from, to), whenever they were detected; summed over services"
+        "impact above 0, cut to [from, to), whenever they were detected, less planned maintenance; summed over services"
     ),
     "cost": (
-        "per service the integral of rate(t) x impact(t) over [from, to); where incidents overlap the greatest impact "
-        "counts once, shared among them by impact; summed over the incidents in question, per currency"
+        "per service the integral of rate(t) x impact(t) over [from, to), less planned maintenance; where incidents "
+        "overlap the greatest impact counts once, shared among them by impact; summed over the incidents in question, "
+        "per currency"
     ),
     **{measure.name: measure.formula for measure in MEASURES},
 }
@@ -493,6 +496,7 @@ def _point(numbers: Numbers) -> PointModel:
         open=numbers.open,
         measures={name: _summary(each) for name, each in numbers.measures.items()},
         downtime_seconds=numbers.downtime.total_seconds(),
+        planned_seconds=numbers.planned.total_seconds(),
         cost=_amounts(numbers.cost),
         services_without_rate=list(numbers.services_without_rate),
         links=_links_of_harm(numbers),
@@ -514,7 +518,10 @@ def _summary(each: Summary) -> SummaryModel:
 
 def _downtime(numbers: Numbers) -> DowntimeModel:
     return DowntimeModel(
-        seconds=numbers.downtime.total_seconds(), formula=_formula("downtime"), links=_links_of_harm(numbers)
+        seconds=numbers.downtime.total_seconds(),
+        planned_seconds=numbers.planned.total_seconds(),
+        formula=_formula("downtime"),
+        links=_links_of_harm(numbers),
     )
 
 

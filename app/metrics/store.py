@@ -15,8 +15,9 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.incidents import measures
-from app.incidents.costs import FACTS_OF_INCIDENT, harms_during, rates_of
+from app.incidents.costs import FACTS_OF_INCIDENT, harms_during, planned_during, planned_within, rates_of
 from app.incidents.downtime import Harm, Span, costs, downtime, harm, rounded
+from app.incidents.maintenance import Planned, unplanned
 from app.incidents.measures import DURATION_BOUNDS, MEASURES, Facts, MeasureStatus, Weights
 from app.incidents.money import Rate
 from app.metrics import comparison as compared
@@ -38,10 +39,10 @@ async def numbers(
     include_non_recoveries: bool = False,
 ) -> tuple[Numbers, list[Numbers]]:
     """The numbers of the scope, and of each of its groups."""
-    rows, rates = await _read(tx, scope, now)
+    rows, rates, planned = await _read(tx, scope, now)
 
     def work() -> tuple[Numbers, list[Numbers]]:
-        return statistics.numbers(_know(rows, now, weights, include_non_recoveries), rates, scope, group_by)
+        return statistics.numbers(_know(rows, planned, now, weights, include_non_recoveries), rates, scope, group_by)
 
     return await asyncio.to_thread(work)  # tens of thousands of incidents must not keep the doors waiting
 
@@ -61,25 +62,36 @@ async def timeseries(
 
     Raises statistics.TooManyPoints.
     """
-    rows, rates = await _read(tx, scope, now)
+    rows, rates, planned = await _read(tx, scope, now)
 
     def work() -> list[list[Numbers]]:
-        known = _know(rows, now, weights, include_non_recoveries)
+        known = _know(rows, planned, now, weights, include_non_recoveries)
         return statistics.timeseries(known, rates, scope, periods, group_by, points_at_most=points_at_most)
 
     return await asyncio.to_thread(work)
 
 
-async def _read(tx: AsyncConnection, scope: Scope, now: datetime) -> tuple[Sequence[Any], Sequence[Rate]]:
+async def _read(tx: AsyncConnection, scope: Scope, now: datetime) -> tuple[Sequence[Any], Sequence[Rate], Planned]:
     found = await tx.execute(
         _INCIDENTS_OF_PERIOD,
         {"begins": scope.period.begins, "ends": scope.period.ends, "service": scope.service, "now": now},
     )
     rows = found.all()
-    return rows, await rates_of(tx, {row.service_stated or row.service for row in rows})
+    services = {row.service_stated or row.service for row in rows}
+    # Not the whole period: it may be centuries longer than there were incidents.
+    earliest = min((row.impact_started_at or row.detected_at_stated or row.began_at for row in rows), default=now)
+    latest = max((row.ended_at or now for row in rows), default=now)
+    within = Span(max(earliest, scope.period.begins), min(latest, scope.period.ends))
+    return rows, await rates_of(tx, services), await planned_within(tx, services, within)
 
 
-def _know(rows: Iterable[Any], now: datetime, weights: Weights, include_non_recoveries: bool) -> list[Known]:  # noqa: FBT001
+def _know(
+    rows: Iterable[Any],
+    planned: Planned,
+    now: datetime,
+    weights: Weights,
+    include_non_recoveries: bool,  # noqa: FBT001
+) -> list[Known]:
     return [
         statistics.know(
             row.id,
@@ -88,6 +100,7 @@ def _know(rows: Iterable[Any], now: datetime, weights: Weights, include_non_reco
             now=now,
             weights=weights,
             include_non_recoveries=include_non_recoveries,
+            planned=planned,
         )
         for row in rows
     ]
@@ -174,7 +187,8 @@ async def settle(
     """Counts incidents that have been resolved for long enough into what Prometheus sees, once and for ever.
 
     Gives how many; the oldest first, `at_most` at a time. Downtime and cost grow by what incidents settled before had
-    not covered. Nine statements, whatever the number. While another process settles there is nothing to do: 0.
+    not covered, less planned maintenance as it is known now. Ten statements, whatever the number. While another process
+    settles there is nothing to do: 0.
     """
     if not (await tx.execute(_SETTLE_ALONE)).scalar_one():
         return 0
@@ -189,6 +203,8 @@ async def settle(
         for each in await harms_during(tx, harms, now=now, weights=weights, settled_only=True)
         if each.incident not in facts
     ]
+    planned = await planned_during(tx, [*before, *harms])
+    before, harms = unplanned(before, planned), unplanned(harms, planned)
     rates = await rates_of(tx, {each.service for each in harms})
     await tx.execute(_ADD_MEASURES, {"rows": _json(_measured(facts.values()))})
     await tx.execute(_ADD_DOWNTIME, {"rows": _json(_more_downtime(before, harms))})
