@@ -15,6 +15,7 @@ from app import access, db, telemetry, web
 from app.incidents import api as incidents_api
 from app.metrics import api as metrics_api
 from app.metrics import store as metrics_store
+from app.objectives import api as objectives_api
 from app.rules import api as rules_api
 from app.rules import store as rules_store
 from app.services import api as services_api
@@ -45,6 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
         incidents_api.router,
         services_api.router,
         rules_api.router,
+        objectives_api.router,
         metrics_api.router,
         web.health_router,
     ):

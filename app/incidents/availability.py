@@ -57,8 +57,8 @@ class Failing(NamedTuple):
 
 
 class Interval(NamedTuple):
-    low: float | None
-    high: float | None  # None: there is no bound
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +98,11 @@ class Availability:
         return self.exposure.total_seconds() / self.failures if self.failures else None
 
     @property
-    def mtbf_interval(self) -> Interval:
+    def mtbf_interval(self) -> tuple[float, float | None]:
+        """Seconds; without a failure there is no upper end."""
         fewest, most = self.failures_interval
-        return Interval(
-            self.exposure.total_seconds() / most if most else None,
-            self.exposure.total_seconds() / fewest if fewest else None,
-        )
+        seconds = self.exposure.total_seconds()
+        return seconds / most, seconds / fewest if fewest else None
 
 
 def availability(

@@ -70,6 +70,16 @@ def occurrences(window: Window, within: Span) -> list[Span]:
     return [each for each in every if each.begins < within.ends and within.begins < each.ends]
 
 
+def coming(window: Window, now: datetime) -> Span | None:
+    """The one that is running or begins next."""
+    match window.when:
+        case Span() as once:
+            return once if now < once.ends else None
+        case Recurrence() as rule:
+            begins = max(now, datetime.combine(rule.first_date, time(), UTC) - timedelta(days=1))
+            return next(iter(occurrences(window, Span(begins, begins + timedelta(days=9)))), None)
+
+
 def _recurring(rule: Recurrence, within: Span) -> Iterator[Span]:
     zone = ZoneInfo(rule.zone)
     # A day more on either side than any offset of a zone can shift it.
