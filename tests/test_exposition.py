@@ -17,10 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import db
 from app.incidents.measures import Weights
-from app.incidents.store import count
+from app.incidents.store import count, lock_keys
 from app.metrics import exposition
 from app.metrics.store import settle, snapshot
 from app.tables import incident, quarantine, service, service_rate, source
+from tests.test_doors import a_delivery, an_alert
 
 DAY = datetime(2024, 8, 20, tzinfo=UTC)
 WEIGHTS: Weights = {
@@ -413,3 +414,19 @@ async def test_the_number_of_series_is_bounded(engine: AsyncEngine) -> None:
 
 async def test_metrics_need_a_token(client: httpx.AsyncClient) -> None:
     assert (await client.get("/metrics", headers={"Authorization": ""})).status_code == 401
+
+
+async def test_what_a_batch_works_on_settles_in_a_later_round(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    """A batch reads incidents before it writes them: one that settled in between would be counted, and merged away."""
+    await client.post("/webhooks/alertmanager", json=a_delivery(an_alert(ended="2026-08-20T10:30:00Z")))
+    async with engine.connect() as connection:
+        [key] = (await connection.execute(text("SELECT key_id FROM incident"))).scalars()
+
+    async def settled() -> int:
+        async with db.transaction(engine) as tx:
+            return await settle(tx, now=datetime.now(UTC), allowed_lateness=timedelta(0), weights=WEIGHTS)
+
+    async with db.transaction(engine) as working:
+        await lock_keys(working, [key])
+        assert await settled() == 0
+    assert await settled() == 1

@@ -89,6 +89,9 @@ async def lock_keys(tx: AsyncConnection, keys: Iterable[UUID]) -> None:
     await tx.execute(_LOCK, {"class": _LOCK_CLASS, "buckets": buckets})
 
 
+# The same lock in SQL, on rows of `incident`, where waiting is not wanted: a bucket is the last 12 bits of the key.
+TRY_LOCK_KEY = f"pg_try_advisory_xact_lock({_LOCK_CLASS}, ('x' || right(incident.key_id::text, 3))::bit(12)::integer)"
+
 _LOCK = text("SELECT pg_advisory_xact_lock(:class, bucket) FROM unnest(CAST(:buckets AS integer[])) AS bucket")
 
 
