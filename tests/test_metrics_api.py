@@ -1,7 +1,10 @@
 """Numbers over many incidents, as they are asked for."""
 
+import csv
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from io import StringIO
 from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
@@ -12,19 +15,31 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import event
+from sqlalchemy import event, insert, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app import db
 from app.access import Scope
 from app.incidents.downtime import Span
 from app.incidents.measures import Facts, Measured, MeasureStatus
 from app.metrics import statistics
 from app.metrics.statistics import GroupBy, Interval, TooManyBuckets, buckets, know, numbers, summary, timeseries
+from app.tables import service, source
 from tests.conftest import ClientAs
 from tests.test_exposition import DAY, WEIGHTS, an_incident, at, price, store
 
 PERIOD = {"from": "2024-08-20T00:00:00Z", "to": "2024-08-21T00:00:00Z"}
 METRICS = "/api/v1/metrics"
+
+
+NO_FILTERS = {
+    "service": None,
+    "severity": None,
+    "source": None,
+    "owner": None,
+    "hour_of_week": None,
+    "include_non_recoveries": False,
+}
 
 
 async def asked(client: httpx.AsyncClient, route: str, **parameters: object) -> dict[str, Any]:
@@ -49,14 +64,13 @@ async def a_day(engine: AsyncEngine) -> list[UUID]:
 async def test_a_summary_counts_measures_prices_and_links(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     await a_day(engine)
     total = (await asked(client, "summary"))["total"]
-    assert total["filters"] == PERIOD | {"service": None, "severity": None, "include_non_recoveries": False}
+    assert total["filters"] == PERIOD | NO_FILTERS
     assert (total["incidents"]["value"], total["open"]["value"]) == (4, 1)
     acknowledged = total["measures"]["time_to_acknowledge"]
-    assert {name: acknowledged[name] for name in ("n", "median", "p90", "mean", "pending", "censored", "excluded")} == {
+    assert {name: acknowledged[name] for name in ("n", "values", "median", "pending", "censored", "excluded")} == {
         "n": 2,
-        "median": 900,
-        "p90": 1140,
-        "mean": 900,
+        "values": [600, 1200],
+        "median": None,
         "pending": 1,
         "censored": 1,
         "excluded": {},
@@ -142,7 +156,9 @@ async def test_the_cost_of_an_incident_is_its_share(client: httpx.AsyncClient, e
     assert alone["cost"] == shown[str(ids[1])]
 
 
-async def test_a_page_of_incidents_is_priced_in_three_statements(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+async def test_a_page_of_incidents_is_priced_in_three_statements(
+    client: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
     from app import db
     from app.incidents import costs, views
 
@@ -181,7 +197,7 @@ async def test_ends_that_are_no_recovery_are_left_out_counted_and_includable(
         {"ended by rule_paused": 1, "trouble of the monitoring, not of the service": 1},
     )
     included = (await asked(client, "summary", include_non_recoveries=True))["total"]["measures"]["time_to_recover"]
-    assert (included["n"], included["median"], included["excluded"]) == (3, 7200, {})
+    assert (included["n"], included["values"], included["excluded"]) == (3, [3600, 7200, 10800], {})
 
 
 async def test_contradictions_are_counted_and_detection_as_stated_decides_the_period(
@@ -323,11 +339,124 @@ async def test_a_name_with_odd_characters_is_a_filter(client: httpx.AsyncClient,
     assert answer.json()["total"]["incidents"]["value"] == 1
 
 
+# — many of one measure —
+
+
+async def twelve(engine: AsyncEngine) -> None:
+    """Checkout: 11 that took 10 to 110 minutes, and one that is open since 20:00; the odd ones acknowledged at once."""
+    known = [
+        an_incident(
+            f"{place}:00",
+            f"{place}:{10 * place:02}",
+            source_ids=[1] if place % 3 else [1, 2],
+            acknowledged_at=at(f"{place}:00") if place % 2 else None,
+        )
+        for place in range(1, 12)
+    ]
+    await store(engine, *known, an_incident("20:00"))
+    async with db.transaction(engine) as tx:
+        await tx.execute(insert(source), [{"id": id_, "name": f"prod-{id_}", **A_SOURCE} for id_ in (1, 2)])
+        await tx.execute(update(service).values(owner="Payments"))
+
+
+A_SOURCE = {"kind": "alertmanager", "created_at": DAY}
+
+
+async def test_from_ten_on_there_are_statistics_and_what_is_open_takes_part(
+    client: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
+    await twelve(engine)
+    recovered = (await asked(client, "summary", horizon=7200))["total"]["measures"]["time_to_recover"]
+    assert (recovered["n"], recovered["pending"], recovered["values"]) == (11, 1, None)
+    assert (recovered["median"], recovered["p90"], recovered["p95"], recovered["mean"]) == (3600, 6000, None, 3600)
+    # 12 in all: half have happened when the sixth has
+    assert recovered["kaplan_meier_median"]["seconds"] == 3600
+    # (10 + 20 + … + 110 + 120 for the open one) / 12
+    assert recovered["restricted_mean"]["seconds"] == pytest.approx(65 * 60)
+    assert recovered["restricted_mean"]["horizon_seconds"] == 7200
+    assert [step["share"] for step in recovered["ecdf"]] == pytest.approx([place / 12 for place in range(1, 12)])
+    assert [(each["from"], each["incidents"]) for each in recovered["histogram"]] == [
+        (480, 1),
+        (960, 2),
+        (1920, 3),
+        (3840, 5),
+    ]
+    acknowledged = (await asked(client, "summary"))["total"]["measures"]["time_to_acknowledge"]
+    assert (acknowledged["n"], acknowledged["censored"], acknowledged["values"]) == (6, 5, [0.0] * 6)
+    assert (acknowledged["kaplan_meier_median"], acknowledged["ecdf"]) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("group_by", "expected"),
+    [
+        ("source", {"prod-1": 11, "prod-2": 3}),  # what both told of is in both, what nobody sent in none
+        ("owner", {"Payments": 12}),
+        ("hour_of_week", dict.fromkeys([*range(25, 36), 44], 1)),  # the day is a Tuesday
+    ],
+)
+async def test_groups_are_what_their_filter_gives_and_link_to_their_incidents(
+    client: httpx.AsyncClient, engine: AsyncEngine, group_by: str, expected: Mapping[str | int, int]
+) -> None:
+    await twelve(engine)
+    await price(engine, "60")
+    answer = await asked(client, "summary", group_by=group_by)
+    groups = {each["filters"][group_by]: each for each in answer["groups"]}
+    assert {key: each["incidents"]["value"] for key, each in groups.items()} == expected
+    for key, each in groups.items():
+        assert (await asked(client, "summary", **{group_by: key}))["total"] == each
+        listed = [(await client.get(link)).json()["items"] for link in each["incidents"]["links"]]
+        assert sum(len(items) for items in listed) == each["incidents"]["value"]
+    if group_by != "source":
+        amounts = [Decimal(each["cost"]["amounts"]["EUR"]["expected"]) for each in groups.values()]
+        assert sum(amounts) == Decimal(answer["total"]["cost"]["amounts"]["EUR"]["expected"])
+
+
+async def test_services_without_an_owner_are_a_group_too(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await a_day(engine)
+    answer = await asked(client, "summary", group_by="owner")
+    assert [(each["filters"]["owner"], each["incidents"]["value"]) for each in answer["groups"]] == [("", 4)]
+    assert (await asked(client, "summary", owner=""))["total"] == answer["groups"][0]
+    assert (await asked(client, "summary", owner="nobody"))["total"]["incidents"]["value"] == 0
+
+
+@pytest.mark.parametrize("horizon", ["0", "-1", "nan", "inf", "1e12", "long"])
+async def test_an_absurd_horizon_is_told(client: httpx.AsyncClient, horizon: str) -> None:
+    assert (await client.get(f"{METRICS}/summary", params={"horizon": horizon})).status_code == 422
+
+
+async def test_the_sheet_has_the_numbers_of_the_summary(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await twelve(engine)
+    await price(engine, "60")
+    answer = await asked(client, "summary", group_by="service")
+    sheet = await client.get(f"{METRICS}/summary.csv", params={**PERIOD, "group_by": "service"})
+    assert sheet.headers["content-type"] == "text/csv; charset=utf-8"
+    rows = list(csv.DictReader(StringIO(sheet.text)))
+    for place, found in zip(("", "checkout"), (answer["total"], *answer["groups"]), strict=True):
+        of = {(row["number"], row["statistic"]): row for row in rows if row["service"] == place}
+        assert of["incidents", "count"]["value"] == "12"
+        assert float(of["time_to_recover", "median"]["value"]) == found["measures"]["time_to_recover"]["median"]
+        area = found["measures"]["time_to_recover"]["restricted_mean"]
+        assert float(of["time_to_recover", "restricted_mean"]["high"]) == area["high"]
+        assert of["time_to_recover", "p95"]["value"] == ""  # none, which is not 0
+        assert of["cost", "sum"]["value"] == found["cost"]["amounts"]["EUR"]["expected"]
+        assert of["cost", "sum"]["unit"] == "EUR"
+
+
+@pytest.mark.parametrize("name", ['=HYPERLINK("http://evil","x")', "+1", "-1", "@SUM(1)", "\t=1", '"=1', "a,b\n=1"])
+async def test_no_name_becomes_a_formula(client: httpx.AsyncClient, engine: AsyncEngine, name: str) -> None:
+    await store(engine, an_incident("10:00", "11:00", service=name))
+    sheet = await client.get(f"{METRICS}/summary.csv", params={**PERIOD, "group_by": "service"})
+    rows = list(csv.reader(StringIO(sheet.text, newline="")))
+    assert {len(row) for row in rows} == {13}
+    assert {row[2].removeprefix("'") for row in rows[1:]} == {"", name}
+    assert not [cell for row in rows for cell in row if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))]
+
+
 # — pure —
 
 
 def test_a_summary_of_nothing_is_null() -> None:
-    assert summary([]) == statistics.Summary(0, None, None, None, 0, 0, 0, {})
+    assert summary([], 3600) == statistics.Summary(0, None, [], 0, 0, 0, {}, None)
 
 
 statuses_measured = st.one_of(
@@ -344,11 +473,12 @@ def test_every_incident_is_in_exactly_one_count(measured: list[Measured]) -> Non
     found = summary(measured)
     assert found.n + found.pending + found.censored + found.invalid + sum(found.excluded.values()) == len(measured)
     recorded = [each.seconds for each in measured if each.seconds is not None]
-    if recorded:
-        assert found.median == pytest.approx(float(np.median(recorded)))
-        assert found.median is not None and found.p90 is not None and found.median <= found.p90  # noqa: PT018
+    if len(recorded) < 10:
+        assert (found.values, found.typical) == (sorted(recorded), None)
     else:
-        assert (found.median, found.p90, found.mean) == (None, None, None)
+        assert found.values is None
+        assert found.typical is not None
+        assert found.typical.median == pytest.approx(float(np.median(recorded)))
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,13 @@
 Every number says by which formula and filters it came about, and where the incidents behind it are listed.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
+from io import StringIO
+from itertools import chain, islice, product
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -17,11 +20,12 @@ from pydantic import AfterValidator, BaseModel, Field, PlainSerializer
 from app.errors import Invalid
 from app.incidents import downtime
 from app.incidents.downtime import Cost, Span
-from app.incidents.measures import MEASURES, SEVERITIES, SeverityName
+from app.incidents.measures import MEASURES, SEVERITIES, Measure, SeverityName
 from app.metrics import comparison, exposition, statistics, store
 from app.metrics.comparison import Sample, Verdict
+from app.metrics.definitions import DEFINITIONS, FAMILIES, FORMULAS, FamilyType, Kind
 from app.metrics.statistics import GroupBy, Interval, Numbers, Scope, Summary
-from app.web import EARLIEST, At, Knobs, Name, Now, Reader, Tx, problem_responses, rfc3339
+from app.web import EARLIEST, At, Knobs, Name, Now, Reader, Tx, Words, problem_responses, rfc3339
 
 router = APIRouter(tags=["metrics"])
 
@@ -29,6 +33,8 @@ DEFAULT_PERIOD = timedelta(days=30)
 BUCKETS_AT_MOST = 1000
 POINTS_AT_MOST = 10_000
 GROUPS_AT_MOST = 500
+HORIZON = 48 * 3600.0
+HORIZON_AT_MOST = 10 * 365 * 86_400.0
 LINKS_AT_MOST = 100
 
 
@@ -52,6 +58,9 @@ class FiltersModel(BaseModel):
     until: At = Field(serialization_alias="to", description="Not included")
     service: str | None = Field(description="Null: all")
     severity: SeverityName | None = Field(description="Null: all")
+    source: str | None = Field(description="Null: all")
+    owner: str | None = Field(description="Of the service; null: all, empty: services without one")
+    hour_of_week: int | None = Field(description="Null: all")
     include_non_recoveries: bool
 
 
@@ -64,9 +73,12 @@ class CountModel(BaseModel):
 class SummaryModel(BaseModel):
     """Of one measure: `n + pending + censored + invalid` and all of `excluded` together are the incidents."""
 
-    n: int = Field(description="Recorded values, of which median, p90 and mean are taken")
+    n: int = Field(description="Recorded values; of fewer than 10 there are the values and no statistic")
+    values: list[float] | None = Field(description="The single values, rising; null: there are 10 or more")
     median: Seconds
     p90: Seconds
+    p95: Annotated[float | None, Field(description="Seconds; of 60 values or more")]
+    geometric_mean: Annotated[float | None, Field(description="Seconds; null too where a value is 0")]
     mean: Seconds
     pending: int = Field(description="May still happen")
     censored: int = Field(description="Had not happened when the incident ended, and no longer could")
@@ -74,7 +86,43 @@ class SummaryModel(BaseModel):
     excluded: dict[str, int] = Field(description="Not applicable, by reason")
 
 
+class EstimateModel(BaseModel):
+    seconds: Annotated[float | None, Field(description="Null: fewer than half have happened")]
+    low: Annotated[float | None, Field(description="Of the 95 % interval; null: unknown")]
+    high: Annotated[float | None, Field(description="Of the 95 % interval; null: unknown")]
+
+
+class RestrictedMeanModel(BaseModel):
+    seconds: float
+    low: float = Field(description="Of the 95 % interval")
+    high: float = Field(description="Of the 95 % interval")
+    horizon_seconds: float = Field(
+        description="As asked for, or the longest wait if that is shorter and was cut short; compare equal ones only"
+    )
+
+
+class StepModel(BaseModel):
+    """`share` had happened within `seconds`."""
+
+    seconds: float
+    share: float
+    low: float = Field(description="Of the 95 % band")
+    high: float = Field(description="Of the 95 % band")
+
+
+class BinModel(BaseModel):
+    """How many incidents took at least `from` and less than `to` seconds."""
+
+    begins: float = Field(serialization_alias="from")
+    ends: float = Field(serialization_alias="to")
+    incidents: int
+
+
 class MeasureSummaryModel(SummaryModel):
+    kaplan_meier_median: EstimateModel | None = Field(description="Waits take part; null: n is below 10")
+    restricted_mean: RestrictedMeanModel | None = Field(description="Waits take part; null: n is below 10")
+    ecdf: list[StepModel] = Field(description="Waits take part; 50 steps at most, none if n is below 10")
+    histogram: list[BinModel] = Field(description="Recorded values in bins that double; none if n is below 10")
     label: str
     starts: str
     ends: str
@@ -118,6 +166,36 @@ class NumbersModel(BaseModel):
     measures: dict[str, MeasureSummaryModel]
     downtime: DowntimeModel
     cost: CostModel
+
+
+class DefinitionModel(BaseModel):
+    name: str = Field(examples=["time_to_recover"])
+    kind: Kind = Field(description="Of one incident, of one measure over many, or of a period")
+    label: str
+    unit: str
+    starts: str | None = Field(description="Null: it is no duration between two events")
+    ends: str | None = Field(description="Null: it is no duration between two events")
+    clock: str
+    counted: str = Field(description="Who is in")
+    left_out: str = Field(description="Who is not, and why")
+    formula: str
+    cannot_tell: str
+    version: int = Field(description="Rises when the same incidents would give another number")
+
+
+class FamilyModel(BaseModel):
+    """What Prometheus reads; the formula is its help text."""
+
+    name: str = Field(examples=["aftermath_time_to_recover_seconds"])
+    type: FamilyType
+    labels: list[str]
+    formula: str
+    version: int
+
+
+class DefinitionsAnswer(BaseModel):
+    definitions: list[DefinitionModel]
+    families: list[FamilyModel]
 
 
 class SummaryAnswer(BaseModel):
@@ -217,24 +295,10 @@ class DowntimeAnswer(BaseModel):
     services_left_out: int
 
 
-FORMULAS: Mapping[str, str] = {
-    "incidents": "incidents whose detected_at lies in [from, to); merged incidents are none",
-    "open": "of these, the ones that are not resolved now, acknowledged or not",
-    "downtime": (
-        "per service the union of [impact_started_at, else detected_at; resolved_at, else now) of incidents with an "
-        "impact above 0, cut to [from, to), whenever they were detected, less planned maintenance; summed over services"
-    ),
-    "cost": (
-        "per service the integral of rate(t) x impact(t) over [from, to), less planned maintenance; where incidents "
-        "overlap the greatest impact counts once, shared among them by impact; summed over the incidents in question, "
-        "per currency"
-    ),
-    **{measure.name: measure.formula for measure in MEASURES},
-}
-QUANTILES = "; median and p90 interpolate linearly between the two nearest values"
-
-
 # — the question —
+
+
+Owner = Annotated[Words, Field(max_length=200)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +313,13 @@ def _question(
     until: Annotated[At | None, Query(alias="to", description="Not included; left out: now")] = None,
     service: Annotated[Name | None, Query(examples=["checkout"])] = None,
     severity: Annotated[SeverityName | None, Query()] = None,
+    source: Annotated[Name | None, Query(description="One that told of it", examples=["prod"])] = None,
+    owner: Annotated[
+        Owner | None, Query(description="Of the service; empty: services without one", examples=["Payments"])
+    ] = None,
+    hour_of_week: Annotated[
+        int | None, Query(ge=0, le=167, description="Of detection, in UTC: 0 is Monday from 00:00 to 01:00")
+    ] = None,
     include_non_recoveries: Annotated[  # noqa: FBT002  a query parameter has a name
         bool,
         Query(description="Count ends that are not recoveries (rule paused, …) and trouble of the monitoring too"),
@@ -259,12 +330,25 @@ def _question(
     if since > until:
         message = "`from` lies after `to`"
         raise Invalid(message)
-    scope = Scope(Span(since, until), service, SEVERITIES.index(severity) + 1 if severity else None)
+    number = SEVERITIES.index(severity) + 1 if severity else None
+    scope = Scope(Span(since, until), service, number, source, owner, hour_of_week)
     return Question(scope, include_non_recoveries)
 
 
 Asked = Annotated[Question, Depends(_question)]
-Grouping = Annotated[GroupBy | None, Query(description="Give the numbers of each service or severity too")]
+Grouping = Annotated[
+    GroupBy | None,
+    Query(description="Give the numbers of each service, severity, … too; what two sources told of is in both groups"),
+]
+Horizon = Annotated[
+    float,
+    Query(
+        gt=0,
+        le=HORIZON_AT_MOST,
+        description="Seconds, of the restricted mean: what takes longer counts as this long",
+        examples=[172_800],
+    ),
+]
 
 
 # — the routes —
@@ -272,10 +356,17 @@ Grouping = Annotated[GroupBy | None, Query(description="Give the numbers of each
 
 @router.get("/api/v1/metrics/summary", summary="Numbers of a period", responses=problem_responses())
 async def summary(
-    _: Reader, tx: Tx, now: Now, settings: Knobs, asked: Asked, group_by: Grouping = None
+    _: Reader,
+    tx: Tx,
+    now: Now,
+    settings: Knobs,
+    asked: Asked,
+    group_by: Grouping = None,
+    horizon: Horizon = HORIZON,
 ) -> SummaryAnswer:
     """How many incidents, how long they took, how long services were down and what it cost. An incident belongs to the
-    period of its detection; downtime and cost are cut at the ends of the period.
+    period of its detection; downtime and cost are cut at the ends of the period. What each number means and what it
+    cannot tell say the definitions.
     """
     total, groups = await store.numbers(
         tx,
@@ -284,14 +375,72 @@ async def summary(
         now=now,
         weights=settings.impact,
         include_non_recoveries=asked.include_non_recoveries,
+        horizon=horizon,
     )
-    largest = sorted(groups, key=lambda group: group.incidents, reverse=True)[:GROUPS_AT_MOST]
-    largest.sort(key=lambda group: (group.scope.service or "", group.scope.severity or 0))
+    places = sorted(range(len(groups)), key=lambda place: groups[place].incidents, reverse=True)[:GROUPS_AT_MOST]
+    largest = [groups[place] for place in sorted(places)]
     return SummaryAnswer(
         group_by=group_by,
         total=_numbers(total, asked),
         groups=[_numbers(group, asked) for group in largest],
         groups_left_out=len(groups) - len(largest),
+    )
+
+
+@router.get(
+    "/api/v1/metrics/summary.csv",
+    summary="Numbers of a period, as CSV",
+    response_class=PlainTextResponse,
+    responses=problem_responses()
+    | {
+        200: {
+            "description": "Comma-separated, with a header, in UTF-8",
+            "content": {
+                "text/csv": {
+                    "schema": {"type": "string"},
+                    "example": "from,to,service,…,number,statistic,unit,value,low,high\r\n",
+                }
+            },
+        }
+    },
+)
+async def summary_csv(
+    reader: Reader,
+    tx: Tx,
+    now: Now,
+    settings: Knobs,
+    asked: Asked,
+    group_by: Grouping = None,
+    horizon: Horizon = HORIZON,
+) -> Response:
+    """The summary, one row for each number and statistic: first of the whole, then of each group. An empty value: there
+    is none. Text that a spreadsheet would take for a formula has an apostrophe before it.
+    """
+    answer = await summary(reader, tx, now, settings, asked, group_by, horizon)
+    sheet = StringIO()
+    writer = csv.writer(sheet)
+    writer.writerow(_COLUMNS)
+    for numbers in (answer.total, *answer.groups):
+        filters = numbers.filters
+        place = (
+            rfc3339(filters.since),
+            rfc3339(filters.until),
+            *map(_cell, (filters.service, filters.severity, filters.source, filters.owner)),
+            filters.hour_of_week,
+        )
+        writer.writerows((*place, *row) for row in _rows(numbers))
+    headers = {"Content-Disposition": 'attachment; filename="summary.csv"'}
+    return Response(sheet.getvalue(), media_type="text/csv", headers=headers)
+
+
+@router.get("/api/v1/metrics/definitions", summary="What each number means", responses=problem_responses())
+async def definitions(_: Reader) -> DefinitionsAnswer:
+    """Each measure, statistic and metric, and each family that Prometheus reads: from what to what, by which clock, who
+    is counted and who is not, by which formula, and what the number cannot tell.
+    """
+    return DefinitionsAnswer(
+        definitions=[DefinitionModel(**asdict(each)) for each in DEFINITIONS],
+        families=[FamilyModel(**asdict(each)) for each in FAMILIES.values()],
     )
 
 
@@ -320,13 +469,10 @@ async def timeseries(
     return TimeseriesAnswer(
         interval=interval,
         group_by=group_by,
-        formulas={name: _formula(name) for name in FORMULAS},
+        formulas={name: _formula(name) for name in FORMULAS_OF_NUMBERS},
         series=[
             SeriesModel(
-                filters=_filters(
-                    Scope(asked.scope.period, row[0].scope.service, row[0].scope.severity) if row else asked.scope,
-                    asked,
-                ),
+                filters=_filters(replace(row[0].scope, period=asked.scope.period) if row else asked.scope, asked),
                 points=[_point(each) for each in row],
             )
             for row in rows
@@ -335,8 +481,9 @@ async def timeseries(
 
 
 def _measure(value: str) -> str:
-    if value not in _MEASURE_NAMES:
-        message = f"there are the measures {', '.join(sorted(_MEASURE_NAMES))}"
+    names = sorted(measure.name for measure in MEASURES)
+    if value not in names:
+        message = f"there are the measures {', '.join(names)}"
         raise ValueError(message)
     return value
 
@@ -463,29 +610,87 @@ async def metrics(_: Reader, tx: Tx, settings: Knobs, request: Request) -> Respo
 
 
 def _numbers(numbers: Numbers, asked: Question) -> NumbersModel:
-    links = _links(numbers.scope)
+    links = _links(numbers.scope, numbers.services)
+    of_status = [_links(numbers.scope, numbers.services, status=status) for status in ("open", "acknowledged")]
     return NumbersModel(
         filters=_filters(numbers.scope, asked),
         incidents=CountModel(value=numbers.incidents, formula=_formula("incidents"), links=links),
-        open=CountModel(
-            value=numbers.open,
-            formula=_formula("open"),
-            links=[*_links(numbers.scope, status="open"), *_links(numbers.scope, status="acknowledged")],
-        ),
+        open=CountModel(value=numbers.open, formula=_formula("open"), links=list(chain(*of_status))),
         measures={
-            measure.name: MeasureSummaryModel(
-                **_summary(numbers.measures[measure.name]).model_dump(),
-                label=measure.label,
-                starts=measure.starts,
-                ends=measure.ends,
-                formula=_formula(measure.name),
-                links=links,
-            )
-            for measure in MEASURES
+            measure.name: _measure_summary(measure, numbers.measures[measure.name], links) for measure in MEASURES
         },
         downtime=_downtime(numbers),
         cost=_cost(numbers),
     )
+
+
+def _measure_summary(measure: Measure, each: Summary, links: Sequence[str]) -> MeasureSummaryModel:
+    found = each.estimates
+    half, area = (found.median, found.restricted_mean) if found else (None, None)
+    return MeasureSummaryModel(
+        **dict(_summary(each)),
+        kaplan_meier_median=half and EstimateModel(seconds=half.seconds, low=half.low, high=half.high),
+        restricted_mean=area
+        and RestrictedMeanModel(seconds=area.seconds, low=area.low, high=area.high, horizon_seconds=area.horizon),
+        ecdf=[
+            StepModel(seconds=step.seconds, share=step.share, low=step.low, high=step.high)
+            for step in (found.ecdf if found else ())
+        ],
+        histogram=[
+            BinModel(begins=each.begins, ends=each.ends, incidents=each.incidents)
+            for each in (found.histogram if found else ())
+        ],
+        label=measure.label,
+        starts=measure.starts,
+        ends=measure.ends,
+        formula=_formula(measure.name),
+        links=list(links),
+    )
+
+
+_COLUMNS = (
+    "from",
+    "to",
+    "service",
+    "severity",
+    "source",
+    "owner",
+    "hour_of_week",
+    "number",
+    "statistic",
+    "unit",
+    "value",
+    "low",
+    "high",
+)
+_COUNTS = ("n", "pending", "censored", "invalid")
+_DURATIONS = ("median", "p90", "p95", "geometric_mean", "mean")
+
+
+def _rows(numbers: NumbersModel) -> Iterator[tuple[object, ...]]:
+    """From the column `number` on."""
+    yield "incidents", "count", "incidents", numbers.incidents.value, None, None
+    yield "open", "count", "incidents", numbers.open.value, None, None
+    for name, of in numbers.measures.items():
+        for count in _COUNTS:
+            yield name, count, "incidents", getattr(of, count), None, None
+        yield name, "excluded", "incidents", sum(of.excluded.values()), None, None
+        for statistic in _DURATIONS:
+            yield name, statistic, "seconds", getattr(of, statistic), None, None
+        for statistic, found in (
+            ("kaplan_meier_median", of.kaplan_meier_median),
+            ("restricted_mean", of.restricted_mean),
+        ):
+            yield name, statistic, "seconds", *((found.seconds, found.low, found.high) if found else (None, None, None))
+    yield "downtime", "sum", "seconds", numbers.downtime.seconds, None, None
+    for currency, amount in (numbers.cost.amounts or {}).items():
+        shown = (f"{each:.2f}" for each in (amount.expected, amount.low, amount.high))
+        yield "cost", "sum", _cell(currency), *shown
+
+
+def _cell(text: str | None) -> str | None:
+    """Spreadsheets run what begins like this, and names come from whoever sends alerts."""
+    return f"'{text}" if text is not None and text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
 
 
 def _point(numbers: Numbers) -> PointModel:
@@ -504,11 +709,15 @@ def _point(numbers: Numbers) -> PointModel:
 
 
 def _summary(each: Summary) -> SummaryModel:
+    typical = each.typical
     return SummaryModel(
         n=each.n,
-        median=each.median,
-        p90=each.p90,
-        mean=each.mean,
+        values=None if each.values is None else list(each.values),
+        median=typical and typical.median,
+        p90=typical and typical.p90,
+        p95=typical and typical.p95,
+        geometric_mean=typical and typical.geometric_mean,
+        mean=typical and typical.mean,
         pending=each.pending,
         censored=each.censored,
         invalid=each.invalid,
@@ -544,10 +753,10 @@ def _amounts(cost: Cost | None) -> dict[str, AmountModel] | None:
 
 
 def _formula(name: str) -> str:
-    return FORMULAS[name] + (QUANTILES if name in _MEASURE_NAMES else "")
+    return FORMULAS[name]
 
 
-_MEASURE_NAMES = {measure.name for measure in MEASURES}
+FORMULAS_OF_NUMBERS = ("incidents", "open", "downtime", "cost", *(measure.name for measure in MEASURES))
 
 
 def _filters(scope: Scope, asked: Question) -> FiltersModel:
@@ -556,20 +765,35 @@ def _filters(scope: Scope, asked: Question) -> FiltersModel:
         until=scope.period.ends,
         service=scope.service,
         severity=SEVERITIES[scope.severity - 1] if scope.severity else None,
+        source=scope.source,
+        owner=scope.owner,
+        hour_of_week=scope.hour_of_week,
         include_non_recoveries=asked.include_non_recoveries,
     )
 
 
-def _links(scope: Scope, **more: str) -> list[str]:
-    asked = {"from": rfc3339(scope.period.begins), "to": rfc3339(scope.period.ends)}
-    if scope.service is not None:
-        asked["service"] = scope.service
+def _links(scope: Scope, services: Sequence[str] = (), **more: str) -> list[str]:
+    """One; for an owner one per service, for an hour of the week one per week, and 100 of these at most."""
+    asked = dict(more)
     if scope.severity is not None:
         asked["severity"] = SEVERITIES[scope.severity - 1]
-    return [f"/api/v1/incidents?{urlencode(asked | more)}"]
+    if scope.source is not None:
+        asked["source"] = scope.source
+    periods = (
+        [scope.period] if scope.hour_of_week is None else statistics.hours_of_week(scope.period, scope.hour_of_week)
+    )
+    names = [scope.service] if scope.owner is None or scope.service is not None else services
+    return [
+        f"/api/v1/incidents?{urlencode(_window(period) | ({} if name is None else {'service': name}) | asked)}"
+        for period, name in islice(product(periods, names), LINKS_AT_MOST)
+    ]
+
+
+def _window(period: Span) -> dict[str, str]:
+    return {"from": rfc3339(period.begins), "to": rfc3339(period.ends)}
 
 
 def _links_of_harm(numbers: Numbers) -> list[str]:
     """Those of the period, and one by one (100 at most) those that were detected at another time and harm in it."""
     carried_in: Sequence[int] = numbers.carried_in[:LINKS_AT_MOST]
-    return [*_links(numbers.scope), *(f"/api/v1/incidents/INC-{number}" for number in carried_in)]
+    return [*_links(numbers.scope, numbers.services), *(f"/api/v1/incidents/INC-{number}" for number in carried_in)]

@@ -23,6 +23,7 @@ from prometheus_client.utils import floatToGoString
 
 from app.incidents.measures import DURATION_BOUNDS, INGEST_LAG_BOUNDS, MEASURES, SEVERITIES
 from app.incidents.signal import Verdict
+from app.metrics.definitions import FAMILIES
 from app.metrics.store import OTHER, Snapshot
 
 OUTCOMES = ("accepted", "partly_quarantined", "quarantined")
@@ -61,7 +62,7 @@ class Business(Collector):
         yield from _incidents(self.snapshot)
         yield from _durations(self.snapshot)
         yield from _harm(self.snapshot)
-        yield InfoMetricFamily("aftermath_build", "The version that answers", {"version": _version()})
+        yield InfoMetricFamily("aftermath_build", FAMILIES["aftermath_build_info"].formula, {"version": _version()})
 
 
 def _version() -> str:
@@ -81,45 +82,31 @@ def _feed(snapshot: Snapshot) -> Iterator[Metric]:
     sources = snapshot.sources
     yield _counter(
         "deliveries",
-        "Requests of a source by what became of them",
-        ("source", "outcome"),
         {(source, outcome): 0.0 for source in sources for outcome in OUTCOMES} | tallies["deliveries"],
     )
     yield _counter(
         "signals",
-        "Facts in deliveries by what they did",
-        ("source", "verdict"),
         {(source, str(verdict)): 0.0 for source in sources for verdict in Verdict} | tallies["signals"],
     )
     yield _counter(
         "truncated_alerts",
-        "Alerts that a source said it left out of its deliveries",
-        ("source",),
         {(source,): tallies["truncated_alerts"].get((source, ""), 0.0) for source in sources},
     )
-    lag = HistogramMetricFamily(
-        "aftermath_ingest_lag_seconds", "From the start or end of an alert to its arrival", labels=("source",)
-    )
+    lag = _histogram("ingest_lag_seconds")
     for source in sources:
         counts = [tallies["ingest_lag_bucket"].get((source, bound), 0.0) for bound in _LAG_LABELS]
         lag.add_metric((source,), _buckets(INGEST_LAG_BOUNDS, counts), tallies["ingest_lag_sum"].get((source, ""), 0.0))
     yield lag
     yield _gauge(
         "source_last_delivery_timestamp_seconds",
-        "When the source delivered last",
-        ("source",),
         {(source,): tallies["last_delivery"].get((source, "")) for source in sources},
     )
     yield _gauge(
         "quarantine_size",
-        "Alerts that could not be applied and wait to be replayed",
-        ("source",),
         {(source,): float(snapshot.quarantine.get(source, 0)) for source in sources},
     )
     yield _counter(
         "history_corrections",
-        "Changes to settled incidents, which counters and histograms do not follow and the REST API does",
-        (),
         {(): tallies["history_corrections"].get(("", ""), 0.0)},
     )
 
@@ -139,34 +126,23 @@ def _incidents(snapshot: Snapshot) -> Iterator[Metric]:
     }
     yield _counter(
         "incidents",
-        "Incidents that have settled: resolved for longer than their window and the allowed lateness",
-        ("service", "severity"),
         dict.fromkeys(seen, 0.0) | settled,
     )
-    for name, column, words in (
-        ("incidents_open", "open", "Incidents that are not resolved"),
-        ("incidents_unacknowledged", "unacknowledged", "Incidents that are neither resolved nor acknowledged"),
-    ):
+    for name, column in (("incidents_open", "open"), ("incidents_unacknowledged", "unacknowledged")):
         now = {(row.service, SEVERITIES[row.severity - 1]): float(getattr(row, column)) for row in snapshot.unsettled}
-        yield _gauge(name, words, ("service", "severity"), dict.fromkeys(seen, 0.0) | now)
-    for name, column, words in (
-        ("oldest_open_incident_start_timestamp_seconds", "oldest_at", "Detection of the oldest open incident"),
-        (
-            "oldest_unacknowledged_incident_start_timestamp_seconds",
-            "oldest_unacknowledged_at",
-            "Detection of the oldest open incident that nobody has acknowledged",
-        ),
+        yield _gauge(name, dict.fromkeys(seen, 0.0) | now)
+    for name, column in (
+        ("oldest_open_incident_start_timestamp_seconds", "oldest_at"),
+        ("oldest_unacknowledged_incident_start_timestamp_seconds", "oldest_unacknowledged_at"),
     ):
         oldest: dict[tuple[str, ...], float] = {}
         for row in snapshot.unsettled:
             at = getattr(row, column)
             if at is not None:
                 oldest[row.service,] = min(at.timestamp(), oldest.get((row.service,), at.timestamp()))
-        yield _gauge(name, words, ("service",), oldest)
+        yield _gauge(name, oldest)
     yield _gauge(
         "services_folded",
-        f"Services beyond the bound AFTERMATH_METRICS_SERVICES, whose numbers are in service {OTHER!r}",
-        (),
         {(): float(snapshot.folded)},
     )
 
@@ -187,11 +163,7 @@ def _durations(snapshot: Snapshot) -> Iterator[Metric]:
     for measure in MEASURES:
         if not measure.histogram:
             continue
-        family = HistogramMetricFamily(
-            f"aftermath_{measure.name}_seconds",
-            f"{measure.label} of settled incidents: {measure.formula}",
-            labels=("service", "severity"),
-        )
+        family = _histogram(f"{measure.name}_seconds")
         for service, severity in _seen(snapshot):
             place = (measure.name, service, severity)
             family.add_metric((service, severity), _buckets(DURATION_BOUNDS, counts[place]), seconds[place])
@@ -200,16 +172,32 @@ def _durations(snapshot: Snapshot) -> Iterator[Metric]:
 
 def _harm(snapshot: Snapshot) -> Iterator[Metric]:
     known = [*snapshot.services, *([OTHER] if snapshot.folded else [])]
+    changes: dict[str, dict[tuple[str, str], float]] = {"deployments": {}, "change_failures": {}}
+    for row in snapshot.tallies:
+        if row.name in changes:
+            # Of a deployment the tally's source is its service.
+            place = (row.source if row.source in snapshot.services else OTHER, row.label)
+            changes[row.name][place] = changes[row.name].get(place, 0.0) + float(row.value)
+    deployed = {service for service, _ in changes["deployments"]}
+    yield _counter(
+        "deployments",
+        "Deployments by the first final outcome that was told of them",
+        ("service", "outcome"),
+        {(service, outcome): 0.0 for service in deployed for outcome in ("succeeded", "failed", "cancelled")}
+        | changes["deployments"],
+    )
+    yield _counter(
+        "change_failures",
+        "Deployments that needed immediate intervention: marked so, or the cause of an incident that has settled",
+        ("service",),
+        {(service,): changes["change_failures"].get((service, ""), 0.0) for service in deployed},
+    )
     yield _counter(
         "downtime_seconds",
-        "Time in which at least one settled incident harmed the service",
-        ("service",),
         {(service,): 0.0 for service in known} | {(name,): float(sum_) for name, sum_ in snapshot.downtime.items()},
     )
     yield _counter(
         "downtime_cost",
-        "Expected cost of settled incidents, at the rates known when they settled; overlap counts once",
-        ("service", "currency"),
         {labels: float(amount) for labels, amount in snapshot.cost.items()},
     )
 
@@ -220,20 +208,27 @@ def _harm(snapshot: Snapshot) -> Iterator[Metric]:
 Labels = TypeVar("Labels", bound=tuple[str, ...])
 
 
-def _counter(name: str, words: str, labels: Sequence[str], samples: Mapping[Labels, float]) -> Metric:
-    family = CounterMetricFamily(f"aftermath_{name}", words, labels=labels)
+def _counter(name: str, samples: Mapping[Labels, float]) -> Metric:
+    known = FAMILIES[f"aftermath_{name}_total"]
+    family = CounterMetricFamily(f"aftermath_{name}", known.formula, labels=known.labels)
     for values, value in sorted(samples.items()):
         family.add_metric(values, value)
     return family
 
 
-def _gauge(name: str, words: str, labels: Sequence[str], samples: Mapping[Labels, float | None]) -> Metric:
+def _gauge(name: str, samples: Mapping[Labels, float | None]) -> Metric:
     """What has no value has no sample: 0 would be read as one."""
-    family = GaugeMetricFamily(f"aftermath_{name}", words, labels=labels)
+    known = FAMILIES[f"aftermath_{name}"]
+    family = GaugeMetricFamily(known.name, known.formula, labels=known.labels)
     for values, value in sorted(samples.items()):
         if value is not None:
             family.add_metric(values, value)
     return family
+
+
+def _histogram(name: str) -> HistogramMetricFamily:
+    known = FAMILIES[f"aftermath_{name}"]
+    return HistogramMetricFamily(known.name, known.formula, labels=known.labels)
 
 
 def _buckets(bounds: Iterable[float], counts: Iterable[float]) -> list[tuple[str, float]]:

@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
+from typing import Any
 from uuid import UUID
-
-import numpy as np
 
 from app.errors import Invalid
 from app.incidents import measures
@@ -20,74 +19,91 @@ from app.incidents.downtime import Cost, Costs, Harm, Span, clipped, costs, down
 from app.incidents.maintenance import Planned, unplanned
 from app.incidents.measures import MEASURES, Facts, Measured, MeasureStatus, Weights
 from app.incidents.money import Rate
+from app.metrics import survival
+from app.metrics.survival import SUMMARY_FROM, Estimates, Typical
 
 # — one measure over many —
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """`n + pending + censored + invalid + sum(excluded)` is the number of incidents. Durations in seconds."""
+    """`n + pending + censored + invalid + sum(excluded)` is the number of incidents. Durations in seconds.
+
+    Of fewer than `survival.SUMMARY_FROM` recorded values there are only these `values`, rising, and no `typical`.
+    """
 
     n: int
-    median: float | None
-    p90: float | None
-    mean: float | None
+    typical: Typical | None
+    values: Sequence[float] | None
     pending: int
     censored: int
     invalid: int
     excluded: Mapping[str, int]  # by reason
+    estimates: Estimates | None = None
 
 
-def summary(measured: Iterable[Measured]) -> Summary:
-    """Of recorded values only; quantiles interpolate between the two values they fall between."""
-    recorded: list[float] = []
-    statuses: Counter[MeasureStatus] = Counter()
-    excluded: Counter[str] = Counter()
-    censored = 0
-    for each in measured:
-        if each.seconds is not None:
-            recorded.append(each.seconds)
-        elif each.censored_seconds is not None:
-            censored += 1
-        elif each.status is MeasureStatus.NOT_APPLICABLE:
-            excluded[each.reason or ""] += 1
+def summary(measured: Iterable[Measured], horizon: float | None = None) -> Summary:
+    """`typical` is of recorded values only; `estimates` count the time that others have waited, up to `horizon`."""
+    every = list(measured)
+    recorded = [each.seconds for each in every if each.seconds is not None]
+    waited = [each.censored_seconds for each in every if each.censored_seconds is not None]
+    # By reason, of which each belongs to one status: counting a hundred thousand statuses takes far longer.
+    reasons = Counter([each.reason for each in every if each.reason is not None])
+    status_of = {each.reason: each.status for each in every}
+    censored = Counter([each.reason for each in every if each.censored_seconds is not None])
+    counts: Counter[str] = Counter()
+    excluded = {}
+    for reason, count in reasons.items():
+        if status_of[reason] is not MeasureStatus.NOT_APPLICABLE:
+            counts[status_of[reason]] += count
+        elif reason in censored:
+            counts["censored"] += count
         else:
-            statuses[each.status] += 1
-    median, p90, mean = _typical(recorded)
+            excluded[reason] = count
     return Summary(
         n=len(recorded),
-        median=median,
-        p90=p90,
-        mean=mean,
-        pending=statuses[MeasureStatus.PENDING],
-        censored=censored,
-        invalid=statuses[MeasureStatus.INVALID],
+        typical=survival.typical(recorded),
+        values=sorted(recorded) if len(recorded) < SUMMARY_FROM else None,
+        pending=counts[MeasureStatus.PENDING],
+        censored=counts["censored"],
+        invalid=counts[MeasureStatus.INVALID],
         excluded=dict(sorted(excluded.items())),
+        estimates=None if horizon is None else survival.estimates(recorded, waited, horizon),
     )
-
-
-def _typical(seconds: Sequence[float]) -> tuple[float | None, float | None, float | None]:
-    if not seconds:
-        return None, None, None
-    median, p90 = np.quantile(seconds, (0.5, 0.9))
-    return float(median), float(p90), float(np.mean(seconds))
 
 
 # — incidents of a period —
 
 
 class GroupBy(StrEnum):
+    """By the name of a filter in `Scope`."""
+
     SERVICE = "service"
     SEVERITY = "severity"
+    SOURCE = "source"
+    OWNER = "owner"
+    HOUR_OF_WEEK = "hour_of_week"
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which incidents: those of a service and severity (None: of all), in a half-open period."""
+    """Which incidents: those to which every filter applies that is not None, in a half-open period.
+
+    `owner` is empty for services without one; `hour_of_week` is that of detection, in UTC, 0 to 167
+    from Monday 00:00.
+    """
 
     period: Span
     service: str | None = None
     severity: int | None = None
+    source: str | None = None
+    owner: str | None = None
+    hour_of_week: int | None = None
+
+    @property
+    def is_part_of_services(self) -> bool:
+        """Whether it may hold some incidents of a service and leave others out that share its cost."""
+        return self.severity is not None or self.source is not None or self.hour_of_week is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +115,8 @@ class Known:
     harm: Harm
     unplanned: Sequence[Harm]  # the same without what fell into planned maintenance, which is what counts
     measured: Mapping[str, Measured]
+    sources: Sequence[str] = ()
+    owner: str = ""
 
 
 def know(
@@ -110,10 +128,12 @@ def know(
     weights: Weights,
     include_non_recoveries: bool,
     planned: Planned | None = None,
+    sources: Sequence[str] = (),
+    owner: str = "",
 ) -> Known:
-    measured = measures.measures(facts, include_non_recoveries=include_non_recoveries)
+    measured = measures.measures(facts, include_non_recoveries=include_non_recoveries, now=now)
     harmed = harm(id_, facts, now=now, weights=weights)
-    return Known(number, facts, harmed, unplanned([harmed], planned or {}), measured)
+    return Known(number, facts, harmed, unplanned([harmed], planned or {}), measured, sources, owner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,51 +149,74 @@ class Numbers:
     cost: Cost | None
     services_without_rate: Sequence[str]
     carried_in: Sequence[int]
+    services: Sequence[str]  # of the incidents that were detected in the period or harm in it
 
 
 def numbers(
-    known: Iterable[Known], rates: Iterable[Rate], scope: Scope, group_by: GroupBy | None = None
+    known: Iterable[Known],
+    rates: Iterable[Rate],
+    scope: Scope,
+    group_by: GroupBy | None = None,
+    *,
+    horizon: float | None = None,
 ) -> tuple[Numbers, list[Numbers]]:
-    """The numbers of the scope, and of each of its groups.
+    """The numbers of the scope, and of each of its groups; with a horizon, in seconds, estimates too.
 
     `known` must hold every incident of the services in question that was detected in the period or harms in it, of
     whatever severity: they share the cost. An incident is counted in the period of its detection, downtime and cost
-    are cut at its ends. Downtime is the union per service, summed over services.
+    are cut at its ends. Downtime is the union per service, summed over services. An incident that several sources told
+    of is in the group of each; one that a person declared has no source.
     """
     around = list(known)
     dated = list(rates)
-    shares = scope.severity is not None or group_by is GroupBy.SEVERITY  # else whole services count, which is faster
+    shares = scope.is_part_of_services or group_by in _PARTS_OF_SERVICES  # else whole services count: faster
     priced = costs((part for each in around for part in each.unplanned), dated, scope.period, shares=shares)
     priced_from = _first_rates(dated)
     within = [each for each in around if _in_scope(each, scope)]
     groups: dict[str | int, list[Known]] = defaultdict(list)
-    for each in within:
-        match group_by:
-            case GroupBy.SERVICE:
-                groups[measures.service(each.facts)].append(each)
-            case GroupBy.SEVERITY:
-                groups[measures.severity(each.facts)].append(each)
-    return _numbers(within, priced, priced_from, scope), [
-        _numbers(groups[key], priced, priced_from, narrowed(scope, group_by, key)) for key in sorted(groups)
+    if group_by is not None:
+        for each in within:
+            for key in _keys(each, group_by):
+                groups[key].append(each)
+    return _numbers(within, priced, priced_from, scope, horizon), [
+        _numbers(groups[key], priced, priced_from, narrowed(scope, group_by, key), horizon) for key in sorted(groups)
     ]
 
 
+_PARTS_OF_SERVICES = {GroupBy.SEVERITY, GroupBy.SOURCE, GroupBy.HOUR_OF_WEEK}
+
+
 def narrowed(scope: Scope, group_by: GroupBy | None, key: str | int) -> Scope:
-    match key:
-        case str() if group_by is GroupBy.SERVICE:
-            return replace(scope, service=key)
-        case int() if group_by is GroupBy.SEVERITY:
-            return replace(scope, severity=key)
-    return scope
+    filter_: dict[str, Any] = {group_by.value: key} if group_by else {}
+    return replace(scope, **filter_)
+
+
+def _keys(known: Known, group_by: GroupBy) -> Sequence[str | int]:
+    """The groups that it is in: one, but for sources."""
+    match group_by:
+        case GroupBy.SERVICE:
+            return (measures.service(known.facts),)
+        case GroupBy.SEVERITY:
+            return (measures.severity(known.facts),)
+        case GroupBy.SOURCE:
+            return known.sources
+        case GroupBy.OWNER:
+            return (known.owner,)
+        case GroupBy.HOUR_OF_WEEK:
+            detected = measures.detected_at(known.facts)
+            return (detected.weekday() * 24 + detected.hour,)
 
 
 def _in_scope(known: Known, scope: Scope) -> bool:
-    """Of the service and severity, and detected in the period or harming in it."""
+    """All filters apply, and detected in the period or harming in it."""
     facts, span = known.facts, clipped(known.harm.span, scope.period)
     return (
-        (scope.service is None or measures.service(facts) == scope.service)
+        (span.begins < span.ends or scope.period.begins <= measures.detected_at(facts) < scope.period.ends)
+        and (scope.service is None or measures.service(facts) == scope.service)
         and (scope.severity is None or measures.severity(facts) == scope.severity)
-        and (span.begins < span.ends or scope.period.begins <= measures.detected_at(facts) < scope.period.ends)
+        and (scope.source is None or scope.source in known.sources)
+        and (scope.owner is None or known.owner == scope.owner)
+        and (scope.hour_of_week is None or scope.hour_of_week in _keys(known, GroupBy.HOUR_OF_WEEK))
     )
 
 
@@ -184,16 +227,21 @@ def _first_rates(rates: Iterable[Rate]) -> dict[str, datetime]:
     return first
 
 
-def _cost(known: Iterable[Known], priced: Costs, scope: Scope) -> Cost:
-    if scope.severity is not None:
+def _cost(known: Sequence[Known], priced: Costs, scope: Scope, services: Iterable[str]) -> Cost:
+    if scope.is_part_of_services:
         return total(priced.incidents.get(each.harm.incident, {}) for each in known)
-    if scope.service is not None:
-        return priced.services.get(scope.service, {})
-    return total(priced.services.values())
+    return total(priced.services.get(service, {}) for service in services)
 
 
-def _numbers(known: Sequence[Known], priced: Costs, priced_from: Mapping[str, datetime], scope: Scope) -> Numbers:
+def _numbers(
+    known: Sequence[Known],
+    priced: Costs,
+    priced_from: Mapping[str, datetime],
+    scope: Scope,
+    horizon: float | None = None,
+) -> Numbers:
     period = scope.period
+    services = sorted({each.harm.service for each in known})
     counted, carried_in = [], []
     harmed: dict[str, list[Span]] = defaultdict(list)
     planned_too: dict[str, list[Span]] = defaultdict(list)
@@ -220,17 +268,29 @@ def _numbers(known: Sequence[Known], priced: Costs, priced_from: Mapping[str, da
         scope=scope,
         incidents=len(counted),
         open=sum(each.facts.ended_at is None for each in counted),
-        measures={measure.name: summary(each.measured[measure.name] for each in counted) for measure in MEASURES},
+        measures={
+            measure.name: summary([each.measured[measure.name] for each in counted], horizon) for measure in MEASURES
+        },
         downtime=down,
         planned=_downtime(planned_too, period) - down if is_cut else timedelta(),
-        cost=_cost(known, priced, scope) or None,
+        cost=_cost(known, priced, scope, services) or None,
         services_without_rate=sorted(without_rate),
         carried_in=sorted(carried_in),
+        services=services,
     )
 
 
 def _downtime(spans: Mapping[str, Iterable[Span]], period: Span) -> timedelta:
     return sum((downtime(of_service, period) for of_service in spans.values()), timedelta())
+
+
+def hours_of_week(period: Span, hour: int) -> list[Span]:
+    """Each time that this hour of the week comes in the period, cut at its ends."""
+    monday = period.begins.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=period.begins.weekday())
+    weeks = range((period.ends - monday) // timedelta(days=7) + 1)
+    begins = (monday + timedelta(days=7 * week, hours=hour) for week in weeks)
+    spans = (clipped(Span(each, each + timedelta(hours=1)), period) for each in begins)
+    return [span for span in spans if span.begins < span.ends]
 
 
 # — periods in a row —
@@ -307,13 +367,8 @@ def timeseries(
 
 
 def _key(scope: Scope, group_by: GroupBy | None) -> str | int | None:
-    match group_by:
-        case GroupBy.SERVICE:
-            return scope.service
-        case GroupBy.SEVERITY:
-            return scope.severity
-        case None:
-            return None
+    key: str | int | None = getattr(scope, group_by.value) if group_by else None
+    return key
 
 
 def _spread(known: Iterable[Known], periods: Sequence[Span]) -> list[list[Known]]:

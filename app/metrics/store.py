@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -15,16 +15,18 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.incidents import measures
+from app.incidents.batch import PEOPLE
 from app.incidents.costs import FACTS_OF_INCIDENT, harms_during, planned_during, planned_within, rates_of
 from app.incidents.downtime import Harm, Span, costs, downtime, harm, rounded
 from app.incidents.maintenance import Planned, unplanned
 from app.incidents.measures import DURATION_BOUNDS, MEASURES, Facts, MeasureStatus, Weights
 from app.incidents.money import Rate
+from app.incidents.store import TRY_LOCK_KEY
 from app.metrics import comparison as compared
 from app.metrics import statistics
 from app.metrics.comparison import Comparison, Sample
 from app.metrics.statistics import GroupBy, Known, Numbers, Scope
-from app.tables import source
+from app.tables import service, source
 
 # — numbers of a period —
 
@@ -37,12 +39,14 @@ async def numbers(
     now: datetime,
     weights: Weights,
     include_non_recoveries: bool = False,
+    horizon: float | None = None,
 ) -> tuple[Numbers, list[Numbers]]:
-    """The numbers of the scope, and of each of its groups."""
-    rows, rates, planned = await _read(tx, scope, now)
+    """The numbers of the scope, and of each of its groups; with a horizon, in seconds, estimates too."""
+    read = await _read(tx, scope, now)
 
     def work() -> tuple[Numbers, list[Numbers]]:
-        return statistics.numbers(_know(rows, planned, now, weights, include_non_recoveries), rates, scope, group_by)
+        known = _know(read, now, weights, include_non_recoveries)
+        return statistics.numbers(known, read.rates, scope, group_by, horizon=horizon)
 
     return await asyncio.to_thread(work)  # tens of thousands of incidents must not keep the doors waiting
 
@@ -62,16 +66,24 @@ async def timeseries(
 
     Raises statistics.TooManyPoints.
     """
-    rows, rates, planned = await _read(tx, scope, now)
+    read = await _read(tx, scope, now)
 
     def work() -> list[list[Numbers]]:
-        known = _know(rows, planned, now, weights, include_non_recoveries)
-        return statistics.timeseries(known, rates, scope, periods, group_by, points_at_most=points_at_most)
+        known = _know(read, now, weights, include_non_recoveries)
+        return statistics.timeseries(known, read.rates, scope, periods, group_by, points_at_most=points_at_most)
 
     return await asyncio.to_thread(work)
 
 
-async def _read(tx: AsyncConnection, scope: Scope, now: datetime) -> tuple[Sequence[Any], Sequence[Rate], Planned]:
+class _Read(NamedTuple):
+    rows: Sequence[Any]
+    rates: Sequence[Rate]
+    planned: Planned
+    sources: Mapping[int, str]
+    owners: Mapping[str, str]  # of services that have one
+
+
+async def _read(tx: AsyncConnection, scope: Scope, now: datetime) -> _Read:
     found = await tx.execute(
         _INCIDENTS_OF_PERIOD,
         {"begins": scope.period.begins, "ends": scope.period.ends, "service": scope.service, "now": now},
@@ -82,16 +94,17 @@ async def _read(tx: AsyncConnection, scope: Scope, now: datetime) -> tuple[Seque
     earliest = min((row.impact_started_at or row.detected_at_stated or row.began_at for row in rows), default=now)
     latest = max((row.ended_at or now for row in rows), default=now)
     within = Span(max(earliest, scope.period.begins), min(latest, scope.period.ends))
-    return rows, await rates_of(tx, services), await planned_within(tx, services, within)
+    owned = select(service.c.name, service.c.owner).where(service.c.owner.is_not(None))
+    return _Read(
+        rows,
+        await rates_of(tx, services),
+        await planned_within(tx, services, within),
+        {row.id: row.name for row in await tx.execute(select(source.c.id, source.c.name).where(source.c.id != PEOPLE))},
+        {row.name: row.owner for row in await tx.execute(owned)},
+    )
 
 
-def _know(
-    rows: Iterable[Any],
-    planned: Planned,
-    now: datetime,
-    weights: Weights,
-    include_non_recoveries: bool,  # noqa: FBT001
-) -> list[Known]:
+def _know(read: _Read, now: datetime, weights: Weights, include_non_recoveries: bool) -> list[Known]:  # noqa: FBT001
     return [
         statistics.know(
             row.id,
@@ -100,16 +113,18 @@ def _know(
             now=now,
             weights=weights,
             include_non_recoveries=include_non_recoveries,
-            planned=planned,
+            planned=read.planned,
+            sources=[read.sources[id_] for id_ in row.source_ids if id_ in read.sources],
+            owner=read.owners.get(row.service if row.service_stated is None else row.service_stated, ""),
         )
-        for row in rows
+        for row in read.rows
     ]
 
 
 # Detected in the period, or harming in it. The third condition follows from the last and is there for the indexes;
 # why it has upper bounds is said beside `harms_during`.
 _INCIDENTS_OF_PERIOD = text(f"""
-    SELECT incident.number, {FACTS_OF_INCIDENT}
+    SELECT incident.number, incident.source_ids, {FACTS_OF_INCIDENT}
       FROM incident
      WHERE merged_into IS NULL
        AND (CAST(:service AS text) IS NULL OR coalesce(service_stated, service) = :service)
@@ -270,16 +285,33 @@ def _json(rows: Sequence[object]) -> str:
 
 _SETTLE_ALONE = text("SELECT pg_try_advisory_xact_lock(hashtext('aftermath.settle'))")
 
+# With their keys locked: a batch that has read an incident as not settled must not find it settled when it writes. Keys
+# that are in use wait for the next round; the conditions are looked at again under the lock.
 _RIPE = text(f"""
+    WITH ripe AS MATERIALIZED (
+        SELECT id
+          FROM incident
+         WHERE settled_at IS NULL
+           AND merged_into IS NULL
+           AND ended_at IS NOT NULL
+           AND reach_at <= :ripe_at
+         ORDER BY began_at, id
+         LIMIT :at_most
+    ), free AS MATERIALIZED (
+        SELECT incident.id
+          FROM ripe
+          JOIN incident USING (id)
+         WHERE {TRY_LOCK_KEY}
+    )
     SELECT {FACTS_OF_INCIDENT}
-      FROM incident
+      FROM free
+      JOIN incident USING (id)
      WHERE settled_at IS NULL
        AND merged_into IS NULL
        AND ended_at IS NOT NULL
        AND reach_at <= :ripe_at
-     ORDER BY began_at, id
-     LIMIT :at_most
-       FOR UPDATE SKIP LOCKED
+     ORDER BY began_at, incident.id
+       FOR UPDATE OF incident SKIP LOCKED
 """)  # noqa: S608
 
 _MARK_SETTLED = text("""
