@@ -23,9 +23,10 @@ from app.incidents.measures import DURATION_BOUNDS, MEASURES, Facts, MeasureStat
 from app.incidents.money import Rate
 from app.incidents.store import TRY_LOCK_KEY
 from app.metrics import comparison as compared
-from app.metrics import statistics
+from app.metrics import statistics, whatif
 from app.metrics.comparison import Comparison, Sample
 from app.metrics.statistics import GroupBy, Known, Numbers, Scope
+from app.metrics.whatif import Changes, WhatIf
 from app.tables import service, source
 
 # — numbers of a period —
@@ -182,6 +183,30 @@ _DETECTED_IN_PERIOD = text(f"""
        AND coalesce(detected_at_stated, began_at) >= :begins
        AND coalesce(detected_at_stated, began_at) < :ends
 """)  # noqa: S608
+
+
+# — what would have been —
+
+
+async def what_if(tx: AsyncConnection, scope: Scope, changes: Changes, *, now: datetime, weights: Weights) -> WhatIf:
+    """What the period would have cost, of all severities."""
+    period = scope.period
+    found = await tx.execute(
+        _INCIDENTS_OF_PERIOD, {"begins": period.begins, "ends": period.ends, "service": scope.service, "now": now}
+    )
+    rows = found.all()
+
+    def know() -> tuple[list[tuple[Facts, Harm]], Span]:
+        known = [
+            (facts, harm(row.id, facts, now=now, weights=weights)) for row in rows for facts in [Facts.of(row._mapping)]
+        ]
+        return known, whatif.reach(known, changes, period)
+
+    known, reached = await asyncio.to_thread(know)
+    services = {each.service for _, each in known}
+    rates = await rates_of(tx, services)
+    planned = await planned_within(tx, services, reached)
+    return await asyncio.to_thread(whatif.what_if, known, changes, rates, planned, period)
 
 
 # — settling —
