@@ -12,6 +12,8 @@ from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import access, db, telemetry, web
+from app.deployments import api as deployments_api
+from app.deployments import store as deployments_store
 from app.incidents import api as incidents_api
 from app.metrics import api as metrics_api
 from app.metrics import store as metrics_store
@@ -48,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
         rules_api.router,
         objectives_api.router,
         metrics_api.router,
+        deployments_api.router,
         web.health_router,
     ):
         app.include_router(router)
@@ -91,6 +94,8 @@ async def _settle_for_ever(engine: AsyncEngine, settings: Settings) -> None:
                 await metrics_store.settle(
                     tx, now=datetime.now(UTC), allowed_lateness=settings.allowed_lateness, weights=settings.impact
                 )
+            async with db.transaction(engine) as tx:
+                await deployments_store.count_failures(tx, now=datetime.now(UTC))
         except Exception as error:
             if not db.is_unreachable(error):
                 log.exception("settling failed")

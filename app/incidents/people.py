@@ -173,6 +173,19 @@ async def note(tx: AsyncConnection, ref: Ref, said: Said, *, now: datetime) -> U
     return row.id  # type: ignore[no-any-return]
 
 
+async def tell(
+    tx: AsyncConnection, ref: Ref, kind: str, said: Said, *, detail: dict[str, object], now: datetime
+) -> UUID:
+    """Keeps in the timeline what a person says of the incident to another slice, which reads it there.
+
+    Raises IncidentNotFound, MergedAway or InTheFuture.
+    """
+    row = await _hold(tx, ref)
+    _not_in_the_future(said.at, now)
+    await _tell(tx, row.id, kind, said, now, detail)
+    return row.id  # type: ignore[no-any-return]
+
+
 async def resolve(tx: AsyncConnection, ref: Ref, said: Said, *, at_stated: bool, now: datetime) -> UUID:
     """Ends the open alerts there and then. Repeats of those alerts do not reopen it; a new one within the window does.
 

@@ -1,0 +1,214 @@
+"""What a deployment is: reports, from whichever door, and what the set of them amounts to.
+
+Pure: no clock, no I/O. `deployment_of` depends on what the reports say and when it was true, never on the order in
+which they came: a stale `in_progress` cannot undo an outcome, and a later report may complete an earlier one.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from hashlib import sha256
+from itertools import takewhile
+from typing import TypeVar
+
+CLOCK_SKEW = timedelta(minutes=5)
+COMMITS_AT_MOST = 5_000
+PRODUCTION = "production"
+T = TypeVar("T")
+ID = r"^[A-Za-z0-9][A-Za-z0-9._:@+-]{0,199}$"
+
+
+class Outcome(StrEnum):
+    PENDING = "pending"
+    IN_PROGRESS = "in_progress"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        return self not in {Outcome.PENDING, Outcome.IN_PROGRESS}
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """`at` is when it was written; None where the sender does not tell."""
+
+    sha: str
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one delivery says of one deployment; None: it does not say. `told_at` is when that was true, if it tells."""
+
+    id: str
+    service: str
+    outcome: Outcome | None = None
+    told_at: datetime | None = None
+    environment: str | None = None
+    production: bool | None = None
+    version: str | None = None
+    sha: str | None = None
+    link: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    commits: tuple[Commit, ...] = ()
+    unplanned: bool | None = None
+    made_for: str | None = None
+    needed_intervention: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """`happened_at`: when it finished, else when it began, else when it was first told of."""
+
+    id: str
+    service: str
+    environment: str
+    production: bool
+    version: str | None
+    sha: str | None
+    link: str | None
+    outcome: Outcome
+    started_at: datetime | None
+    finished_at: datetime | None
+    happened_at: datetime
+    commits: tuple[Commit, ...]
+    unplanned: bool
+    made_for: str | None
+    needed_intervention: bool
+
+    @property
+    def began_at(self) -> datetime:
+        """From when on it can have harmed."""
+        return self.started_at or self.happened_at
+
+
+def digest_of(report: Report) -> str:
+    """Equal for reports that say the same."""
+    return sha256(json.dumps(as_json(report), sort_keys=True).encode()).hexdigest()
+
+
+def deployment_of(reports: Iterable[tuple[Report, datetime]]) -> Deployment:
+    """What these reports of one deployment, each with its arrival, amount to; at least one.
+
+    The last final outcome counts, by when it was true. Of a field told differently the last word counts, of a start
+    the earliest; commits add up.
+    """
+    told = sorted(
+        (
+            (report.told_at or report.finished_at or received_at, digest_of(report), report)
+            for report, received_at in reports
+        ),
+        key=lambda each: each[:2],
+    )
+    ordered = [report for _, _, report in told]
+    outcome, finished_at = _outcome([(at, report) for at, _, report in told])
+    starts = [report.started_at for report in ordered if report.started_at is not None] or [
+        at for at, _, report in told if report.outcome is Outcome.IN_PROGRESS
+    ]
+    # Clocks that contradict each other tell no start.
+    started_at = min(starts, default=None)
+    if started_at is not None and finished_at is not None and started_at > finished_at:
+        started_at = None
+    environment = environment_of(_last(report.environment for report in ordered))
+    production = _last(report.production for report in ordered)
+    last = ordered[-1]
+    return Deployment(
+        id=last.id,
+        service=last.service,
+        environment=environment,
+        production=environment == PRODUCTION if production is None else production,
+        version=_last(report.version for report in ordered),
+        sha=_last(report.sha for report in ordered),
+        link=_last(report.link for report in ordered),
+        outcome=outcome,
+        started_at=started_at,
+        finished_at=finished_at,
+        happened_at=finished_at or started_at or told[0][0],
+        commits=_commits(ordered),
+        unplanned=bool(_last(report.unplanned for report in ordered)),
+        made_for=_last(report.made_for for report in ordered),
+        needed_intervention=bool(_last(report.needed_intervention for report in ordered)),
+    )
+
+
+def environment_of(told: str | None) -> str:
+    """One word for production, whatever it is called; what names no environment is production."""
+    name = (told or "").strip().lower()
+    return PRODUCTION if name in {"", "prod", "prd", "live", PRODUCTION} else name
+
+
+def id_of(text: str) -> str:
+    """`text` as an id that fits into an address; texts that differ stay different."""
+    if re.fullmatch(ID, text):
+        return text
+    kept = re.sub(r"[^A-Za-z0-9._:@+-]", "-", text).lstrip("._:@+-")[:160]
+    return f"{kept or 'deployment'}-{sha256(text.encode()).hexdigest()[:16]}"
+
+
+def as_json(report: Report) -> dict[str, object]:
+    """What the report says, as it is stored; what it does not say is left out."""
+    said: dict[str, object] = {}
+    for name in _FIELDS:
+        value = getattr(report, name)
+        if value is None or value == ():
+            continue
+        if isinstance(value, datetime):
+            said[name] = value.isoformat()
+        elif name == "commits":
+            said[name] = [[commit.sha, commit.at.isoformat() if commit.at else None] for commit in report.commits]
+        else:
+            said[name] = value
+    return said
+
+
+def from_json(said: dict[str, object]) -> Report:
+    """The report that `as_json` was made of."""
+    values: dict[str, object] = dict(said)
+    for name in ("told_at", "started_at", "finished_at"):
+        if name in values:
+            values[name] = datetime.fromisoformat(str(values[name]))
+    if "outcome" in values:
+        values["outcome"] = Outcome(str(values["outcome"]))
+    commits = values.get("commits", [])
+    assert isinstance(commits, list)
+    values["commits"] = tuple(Commit(sha, datetime.fromisoformat(at) if at else None) for sha, at in commits)
+    return Report(**values)  # type: ignore[arg-type]
+
+
+_FIELDS = tuple(Report.__dataclass_fields__)
+# Where two outcomes are told for the same moment: what harms is believed first.
+_BELIEF = {Outcome.CANCELLED: 0, Outcome.SUCCEEDED: 1, Outcome.FAILED: 2}
+
+
+def _outcome(told: Sequence[tuple[datetime, Report]]) -> tuple[Outcome, datetime | None]:
+    """`told` in order. The end is the earliest stated since the outcome has been this one, else when it was told."""
+    finals = [(at, report) for at, report in told if report.outcome is not None and report.outcome.final]
+    if not finals:
+        running = any(report.outcome is Outcome.IN_PROGRESS or report.started_at for _, report in told)
+        return (Outcome.IN_PROGRESS if running else Outcome.PENDING), None
+    finals.sort(key=lambda each: (each[0], _BELIEF[each[1].outcome or Outcome.CANCELLED]))
+    outcome = finals[-1][1].outcome
+    assert outcome is not None, "only final ones are here"
+    since = list(takewhile(lambda each: each[1].outcome is outcome, reversed(finals)))
+    stated = [report.finished_at for _, report in since if report.finished_at is not None]
+    return outcome, min(stated) if stated else min(at for at, _ in since)
+
+
+def _last(values: Iterable[T | None]) -> T | None:
+    known = [value for value in values if value is not None]
+    return known[-1] if known else None
+
+
+def _commits(ordered: Iterable[Report]) -> tuple[Commit, ...]:
+    times: dict[str, datetime | None] = {}
+    for report in ordered:
+        for commit in report.commits:
+            known = times.get(commit.sha)
+            times[commit.sha] = min(known, commit.at) if known and commit.at else known or commit.at
+    return tuple(Commit(sha, times[sha]) for sha in sorted(times))

@@ -1,0 +1,415 @@
+"""The numbers of DORA, and which deployment caused which incident.
+
+Pure: no clock, no I/O. Estimates and intervals are scipy's. No data is None, never 0. Links are derived anew whenever
+somebody asks, so that late alerts, merges and deployments told late count as if they had come in time; only what a
+person says is kept.
+"""
+
+import re
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from scipy import stats
+
+from app.deployments.deployment import Deployment, Outcome, environment_of
+from app.incidents import measures
+from app.incidents.measures import Facts, MeasureStatus
+from app.incidents.signal import AlertClass
+
+LOOK_BACK = timedelta(hours=24)
+VERSION_LOOK_BACK = timedelta(days=7)
+CONFIDENCE = 0.95
+DEPLOYMENT_LABEL = "deployment_id"
+VERSION_LABELS = (
+    "version",
+    "app_version",
+    "app_kubernetes_io_version",
+    "release",
+    "image_tag",
+    "revision",
+    "git_sha",
+    "sha",
+)
+ENVIRONMENT_LABELS = ("environment", "env")
+
+# — links —
+
+
+class Basis(StrEnum):
+    """Why we think so, the surest first."""
+
+    STATED = "stated"
+    LABEL = "label"
+    VERSION = "version"
+    LAST_DEPLOYMENT = "last_deployment"
+
+
+class Confidence(StrEnum):
+    CERTAIN = "certain"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The deployment that caused an incident; None: a person says that none did."""
+
+    deployment: Deployment | None
+    basis: Basis
+    confidence: Confidence
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """A person's last word on the cause."""
+
+    deployment_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """An incident as linking sees it. `deployment_ids` are those that its alerts name."""
+
+    id: UUID
+    number: int
+    facts: Facts
+    labels: Mapping[str, str]
+    deployment_ids: tuple[str, ...] = ()
+    stated: Stated | None = None
+
+    @property
+    def began_at(self) -> datetime:
+        return measures.began(self.facts)
+
+    @property
+    def service(self) -> str:
+        return measures.service(self.facts)
+
+    @property
+    def counts(self) -> bool:
+        """Whether users may have been harmed: no false alarm, not merged away, no trouble of the monitoring itself."""
+        facts = self.facts
+        return not facts.merged and measures.severity(facts) != 5 and facts.alert_class is not AlertClass.MONITORING
+
+
+def links(troubles: Iterable[Trouble], deployments: Iterable[Deployment]) -> dict[UUID, Link]:
+    """The cause of each incident, as far as one is known.
+
+    A person's word; else a deployment that the alerts name; else the last deployment of the service and environment
+    before the incident, within a week, whose version or sha the labels name; else the last one at all, within a day: a
+    deployment at d answers for what begins in [d, the next one) and before d + 24 h.
+    """
+    known = list(deployments)
+    by_id = {deployment.id: deployment for deployment in known}
+    by_service = defaultdict[str, list[Deployment]](list)
+    for deployment in known:
+        if deployment.outcome not in {Outcome.PENDING, Outcome.CANCELLED}:
+            by_service[deployment.service].append(deployment)
+    for those in by_service.values():
+        those.sort(key=_order)
+    found: dict[UUID, Link] = {}
+    for trouble in troubles:
+        link = _explicit(trouble, by_id) or _derived(trouble, by_service.get(trouble.service, ()))
+        if link is not None:
+            found[trouble.id] = link
+    return found
+
+
+def _order(deployment: Deployment) -> tuple[datetime, str]:
+    return deployment.began_at, deployment.id
+
+
+def _explicit(trouble: Trouble, by_id: Mapping[str, Deployment]) -> Link | None:
+    stated = trouble.stated
+    if stated is not None and (stated.deployment_id is None or stated.deployment_id in by_id):
+        cause = None if stated.deployment_id is None else by_id[stated.deployment_id]
+        return Link(cause, Basis.STATED, Confidence.CERTAIN)
+    named = [by_id[id_] for id_ in trouble.deployment_ids if id_ in by_id]
+    return Link(max(named, key=_order), Basis.LABEL, Confidence.CERTAIN) if named else None
+
+
+def _derived(trouble: Trouble, candidates: Sequence[Deployment]) -> Link | None:
+    """`candidates` are of the service, in order."""
+    at = trouble.began_at
+    environment = next((trouble.labels[name] for name in ENVIRONMENT_LABELS if trouble.labels.get(name)), None)
+    versions = [trouble.labels[name] for name in VERSION_LABELS if trouble.labels.get(name)]
+    last: Deployment | None = None
+    for place in range(bisect_right(candidates, at, key=lambda deployment: deployment.began_at) - 1, -1, -1):
+        candidate = candidates[place]
+        if at - candidate.began_at >= VERSION_LOOK_BACK:
+            break
+        if not _is_there(candidate, environment):
+            continue
+        if any(_is_version(candidate, version) for version in versions):
+            return Link(candidate, Basis.VERSION, Confidence.HIGH)
+        last = last or candidate
+        if not versions:
+            break
+    if last is None or at - last.began_at >= LOOK_BACK:
+        return None
+    soon = at - last.began_at < timedelta(hours=1)
+    return Link(last, Basis.LAST_DEPLOYMENT, Confidence.MEDIUM if soon else Confidence.LOW)
+
+
+def _is_there(deployment: Deployment, environment: str | None) -> bool:
+    """An incident that names no environment, or production, is of production."""
+    wanted = environment_of(environment)
+    return deployment.environment == wanted or (deployment.production and wanted == environment_of(None))
+
+
+def _is_version(deployment: Deployment, label: str) -> bool:
+    if deployment.version is not None and label.removeprefix("v") == deployment.version.removeprefix("v"):
+        return True
+    sha = deployment.sha
+    return sha is not None and re.fullmatch("[0-9a-f]{7,64}", label) is not None and sha.startswith(label)
+
+
+# — numbers —
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """`k` of `n` with Wilson's 95 % interval."""
+
+    k: int
+    n: int
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Frequency:
+    """`n` in so many days, with the exact Poisson interval; per day."""
+
+    n: int
+    days: float
+    per_day: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """Seconds. The median's interval comes from the order statistics (scipy's quantile test); None where n is too few.
+
+    `pending` may still end, `left_out` never had a duration that counts.
+    """
+
+    n: int
+    median: float | None
+    low: float | None
+    high: float | None
+    p90: float | None
+    mean: Decimal | None
+    pending: int = 0
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A deployment that failed its users: by whom we know."""
+
+    deployment: Deployment
+    marked: bool
+    links: tuple[tuple[int, Link], ...]  # the number of an incident, and why
+
+
+@dataclass(frozen=True, slots=True)
+class Dora:
+    """`unlinked` are incidents without a known cause; if a person says that no deployment caused it, that is known."""
+
+    finished: int
+    frequency: Frequency
+    lead_time: Durations
+    without_commit_times: int  # deployments
+    change_fail_rate: Ratio
+    failures: tuple[Failure, ...]
+    failed_deployment_recovery_time: Durations
+    time_to_recover: Durations
+    rework_rate: Ratio
+    unplanned_without_incident: int
+    unlinked: Ratio
+    bases: Mapping[Basis, int]
+
+
+def dora(
+    deployments: Iterable[Deployment],
+    troubles: Iterable[Trouble],
+    causes: Mapping[UUID, Link],
+    *,
+    begins: datetime,
+    ends: datetime,
+    service: str | None = None,
+    environment: str | None = None,
+) -> Dora:
+    """Of deployments that finished, and incidents detected, in `[begins, ends)`; None: all services, production."""
+    mine = [
+        each
+        for each in deployments
+        if (service is None or each.service == service)
+        and (each.production if environment is None else _is_there(each, environment))
+        and each.finished_at is not None
+        and begins <= each.finished_at < ends
+    ]
+    finished = [each for each in mine if each.outcome in {Outcome.SUCCEEDED, Outcome.FAILED}]
+    succeeded = [each for each in finished if each.outcome is Outcome.SUCCEEDED]
+    counted = [trouble for trouble in troubles if trouble.counts]
+    failures = _failures(finished, counted, causes)
+    detected = [
+        trouble
+        for trouble in counted
+        if begins <= measures.detected_at(trouble.facts) < ends and (service is None or trouble.service == service)
+    ]
+    failed = {failure.deployment.id for failure in failures}
+    because = [
+        trouble
+        for trouble in counted
+        if (link := causes.get(trouble.id)) and link.deployment and link.deployment.id in failed
+    ]
+    unplanned = [each for each in finished if each.unplanned]
+    bases = defaultdict[Basis, int](int)
+    for trouble in detected:
+        if trouble.id in causes:
+            bases[causes[trouble.id].basis] += 1
+    return Dora(
+        finished=len(finished),
+        frequency=frequency(len(succeeded), ends - begins),
+        lead_time=_lead_time(succeeded),
+        without_commit_times=sum(1 for each in succeeded if not any(commit.at for commit in each.commits)),
+        change_fail_rate=ratio(len(failures), len(finished)),
+        failures=failures,
+        failed_deployment_recovery_time=_recovery(because),
+        time_to_recover=_recovery(detected),
+        rework_rate=ratio(sum(1 for each in unplanned if each.made_for), len(finished)),
+        unplanned_without_incident=sum(1 for each in unplanned if not each.made_for),
+        unlinked=ratio(sum(1 for trouble in detected if trouble.id not in causes), len(detected)),
+        bases=dict(bases),
+    )
+
+
+def is_failure(deployment: Deployment, linked: Iterable[Link]) -> bool:
+    """Whether a finished deployment needed immediate intervention, as somebody says or an incident shows."""
+    finished = deployment.outcome in {Outcome.SUCCEEDED, Outcome.FAILED}
+    return finished and (deployment.needed_intervention or any(True for _ in linked))
+
+
+def _failures(
+    finished: Iterable[Deployment], troubles: Iterable[Trouble], causes: Mapping[UUID, Link]
+) -> tuple[Failure, ...]:
+    caused = defaultdict[str, list[tuple[int, Link]]](list)
+    for trouble in troubles:
+        link = causes.get(trouble.id)
+        if link is not None and link.deployment is not None:
+            caused[link.deployment.id].append((trouble.number, link))
+    return tuple(
+        Failure(each, each.needed_intervention, tuple(sorted(caused[each.id], key=lambda linked: linked[0])))
+        for each in sorted({each.id: each for each in finished}.values(), key=_order)
+        if is_failure(each, (link for _, link in caused[each.id]))
+    )
+
+
+def _lead_time(succeeded: Iterable[Deployment]) -> Durations:
+    """A commit counts once, with the first deployment of its service that brought it."""
+    seconds: dict[tuple[str, str], float] = {}
+    impossible = 0
+    for deployment in sorted(succeeded, key=lambda each: (each.finished_at or each.happened_at, each.id)):
+        for commit in deployment.commits:
+            place = (deployment.service, commit.sha)
+            if commit.at is None or deployment.finished_at is None or place in seconds:
+                continue
+            took = (deployment.finished_at - commit.at).total_seconds()
+            if took < 0:
+                impossible += 1
+            else:
+                seconds[place] = took
+    return durations(seconds.values(), left_out=impossible)
+
+
+def _recovery(troubles: Iterable[Trouble]) -> Durations:
+    measured = [measures.measures(trouble.facts)["time_to_recover"] for trouble in troubles]
+    recorded = [each.seconds for each in measured if each.seconds is not None]
+    pending = sum(1 for each in measured if each.status is MeasureStatus.PENDING)
+    return durations(recorded, pending=pending, left_out=len(measured) - len(recorded) - pending)
+
+
+def ratio(k: int, n: int) -> Ratio:
+    if n == 0:
+        return Ratio(k, n, None, None, None)
+    interval = stats.binomtest(k, n).proportion_ci(CONFIDENCE, method="wilson")
+    return Ratio(k, n, k / n, float(interval.low), float(interval.high))
+
+
+def frequency(n: int, period: timedelta) -> Frequency:
+    days = period / timedelta(days=1)
+    if days <= 0:
+        return Frequency(n, 0.0, None, None, None)
+    tail = (1 - CONFIDENCE) / 2
+    low = float(stats.gamma.ppf(tail, n)) if n else 0.0
+    high = float(stats.gamma.ppf(1 - tail, n + 1))
+    return Frequency(n, days, n / days, low / days, high / days)
+
+
+def durations(seconds: Iterable[float], *, pending: int = 0, left_out: int = 0) -> Durations:
+    values = list(seconds)
+    if not values:
+        return Durations(0, None, None, None, None, None, pending, left_out)
+    median, p90 = (float(quantile) for quantile in np.quantile(values, (0.5, 0.9)))
+    interval: Any = stats.quantile_test(values, p=0.5).confidence_interval(CONFIDENCE)
+    low, high = (None if np.isnan(bound) else float(bound) for bound in (interval.low, interval.high))
+    # Their texts are exact: microseconds are the finest there is.
+    mean = sum((Decimal(str(value)) for value in values), Decimal(0)) / len(values)
+    return Durations(len(values), median, low, high, p90, mean, pending, left_out)
+
+
+# — what it costs, by DORA's formula —
+
+
+def cost_of_downtime(
+    deployments: Decimal | int, change_fail_rate: Decimal, hours_to_recover: Decimal, cost_per_hour: Decimal
+) -> Decimal:
+    """Deployments × change fail rate × mean time to recover × hourly cost of outage, exactly.
+
+    A cross-check, not what incidents cost: it takes every failure for a full outage and none to overlap.
+    """
+    return deployments * change_fail_rate * hours_to_recover * cost_per_hour
+
+
+FORMULAS: Mapping[str, str] = {
+    "deployment_frequency": (
+        "deployments that succeeded and finished in [from, to), per day; exact Poisson interval of 95 %"
+    ),
+    "lead_time_for_changes": (
+        "finished_at - commit time, for each commit of a deployment that succeeded in [from, to), counted once per "
+        "service with the first such deployment; a commit later than its deployment is left out and counted; median "
+        "with the interval of its order statistics, 95 %"
+    ),
+    "change_fail_rate": (
+        "distinct failed deployments / finished deployments (succeeded or failed) of [from, to); failed is one that "
+        "needed immediate intervention: marked so (needed_intervention), or the cause of an incident that is neither "
+        "sev5 (false alarm) nor trouble of the monitoring; a pipeline's outcome `failed` alone harms nobody and is "
+        "not; cancelled and unfinished deployments are in neither; Wilson interval of 95 %"
+    ),
+    "failed_deployment_recovery_time": (
+        "time_to_recover of the incidents that the failed deployments of [from, to) caused, whenever they were detected"
+    ),
+    "time_to_recover": "time_to_recover of all incidents detected in [from, to), whatever caused them",
+    "rework_rate": (
+        "finished deployments that are `unplanned` and name the incident they were made for (made_for) / finished "
+        "deployments; Wilson interval of 95 %"
+    ),
+    "unlinked": "incidents detected in [from, to) without a known cause / incidents detected",
+    "cost": (
+        "finished deployments x change_fail_rate x mean failed_deployment_recovery_time in hours x hourly cost of "
+        "outage as it is at `to`; a cross-check by DORA's formula: it takes every failure for a full outage"
+    ),
+}
