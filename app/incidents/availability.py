@@ -127,7 +127,7 @@ def availability(
         maintenance=out_of_service,
         in_service=passed.ends - passed.begins - out_of_service,
         downtime=down,
-        downtime_weighted=weighted(left, passed).seconds,
+        downtime_weighted=weighted(left, passed, shares=False).seconds,
         planned=downtime((each.harm.span for each in around), passed) - down,
         failures=sum(
             each.number in detected
@@ -229,7 +229,7 @@ def budget(objective: Objective, failing: Iterable[Failing], maintenance: Sequen
     rates: dict[timedelta, Fraction | None] = {}
     for lookback in LOOKED_BACK:
         lately = Span(now - lookback, now)
-        ratio = _available(weighted(left, lately).seconds, _in_service(lately, maintenance))
+        ratio = _available(weighted(left, lately, shares=False).seconds, _in_service(lately, maintenance))
         rates[lookback] = None if ratio is None else (1 - ratio) / spare
     return Budget(
         objective,

@@ -137,17 +137,17 @@ class Weighted:
     incidents: Mapping[UUID, Fraction]
 
 
-def weighted(harms: Iterable[Harm], within: Span) -> Weighted:
-    """Of one service. Where incidents overlap they count and share as they do in `costs`."""
+def weighted(harms: Iterable[Harm], within: Span, *, shares: bool = True) -> Weighted:
+    """Of one service. Where incidents overlap they count and share as they do in `costs`, also without `shares`."""
     cut = [replace(each, span=clipped(each.span, within)) for each in harms]
     scale, pieces = _pieces([each for each in cut if each.span.begins < each.span.ends])
     if not pieces:
         return Weighted(Fraction(0), {})
     moments = sorted({at for piece in pieces for at in (piece.begins, piece.ends)})
-    greatest, quotient = _integrals(pieces, moments, shares=True)
+    greatest, quotient = _integrals(pieces, moments, shares=shares)
     unit = scale * 10**6
     incidents: dict[UUID, Fraction] = defaultdict(Fraction)
-    for piece in pieces:
+    for piece in pieces if shares else ():
         incidents[piece.incident] += (quotient[piece.ends] - quotient[piece.begins]) * piece.impact / unit
     return Weighted(Fraction(greatest[moments[-1]], unit), dict(incidents))
 

@@ -25,6 +25,7 @@ from app.metrics import comparison, exposition, statistics, store, whatif
 from app.metrics.comparison import Sample, Verdict
 from app.metrics.definitions import DEFINITIONS, FAMILIES, FORMULAS, FamilyType, Kind
 from app.metrics.statistics import GroupBy, Interval, Numbers, Scope, Summary
+from app.metrics.store import RecentRatios
 from app.metrics.whatif import Changes, Outcome
 from app.web import EARLIEST, AskedPeriod, At, Knobs, Name, Now, Reader, Tx, Words, problem_responses, rfc3339
 
@@ -697,12 +698,14 @@ async def downtime_of_services(_: Reader, tx: Tx, now: Now, settings: Knobs, ask
         }
     },
 )
-async def metrics(_: Reader, tx: Tx, settings: Knobs, request: Request) -> Response:
+async def metrics(_: Reader, tx: Tx, now: Now, settings: Knobs, request: Request) -> Response:
     """Counters and histograms count incidents once they have settled, and never fall. `aftermath_…` is equal on every
     process and replica; `process_…` and `python_…` are of the one that answers.
     """
     snapshot = await store.snapshot(tx, services_at_most=settings.metrics_services)
-    body, content_type = exposition.text(snapshot, request.headers.get("accept", ""))
+    recent: RecentRatios = request.app.state.ratios
+    ratios = await recent.of(tx, snapshot.services, now=now, weights=settings.impact)
+    body, content_type = exposition.text(snapshot, request.headers.get("accept", ""), ratios)
     return Response(body, media_type=content_type)
 
 

@@ -6,8 +6,10 @@ once. A definition that changes what comes out gets a new version, so that numbe
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 
+from app.incidents import availability
 from app.incidents.measures import MEASURES
 from app.metrics import comparison
 from app.metrics.survival import P95_FROM, SUMMARY_FROM
@@ -268,6 +270,36 @@ _METRICS = (
     ),
     *(
         Definition(
+            name,
+            Kind.METRIC,
+            label,
+            unit,
+            availability.FORMULAS[name],
+            "incidents of the service with an impact above 0",
+            "planned maintenance, shown apart; severities whose impact is 0; trouble of the monitoring",
+            cannot_tell,
+        )
+        for name, label, unit, cannot_tell in (
+            ("in_service", "Time in service", "seconds", "whether anybody used it"),
+            ("planned", "Planned downtime", "seconds", "whether what failed then failed because of the maintenance"),
+            ("downtime_weighted", "Weighted downtime", "seconds", "how many users were harmed, but for stated impacts"),
+            ("availability", "Availability", "ratio", "how bad the harm was: any above 0 counts in full"),
+            (
+                "availability_weighted",
+                "Weighted availability",
+                "ratio",
+                "what users saw: impact is what somebody stated, or the usual one of the severity",
+            ),
+            ("failures", "Failures", "incidents", "how long they took; one outage may be two incidents that overlap"),
+            ("mtbf", "Time between failures", "seconds", "when the next one comes, or anything from a few failures"),
+            ("budget", "Error budget", "seconds", "whether the target is what users need"),
+            ("burned", "Burned error budget", "seconds", "who is to blame: overlapping incidents share it by impact"),
+            ("left", "Error budget left", "seconds", "how it will go on; look at the burn rate"),
+            ("burn_rate", "Burn rate", "ratio", "a trend: over an hour one incident is all of it"),
+        )
+    ),
+    *(
+        Definition(
             f"compare_{name}",
             Kind.METRIC,
             label,
@@ -319,6 +351,10 @@ FORMULAS: Mapping[str, str] = {each.name: each.formula for each in DEFINITIONS}
 
 _COUNTER, _GAUGE, _HISTOGRAM = FamilyType.COUNTER, FamilyType.GAUGE, FamilyType.HISTOGRAM
 _PLACE = ("service", "severity")
+
+RATIO_WINDOWS: Mapping[str, timedelta] = {"7d": timedelta(days=7), "30d": timedelta(days=30)}
+RATIOS_REMEMBERED = timedelta(seconds=30)
+_HOW_OLD = f"At most {RATIOS_REMEMBERED.total_seconds():.0f} s old; none for services within 'other'"
 
 FAMILIES: Mapping[str, Family] = {
     family.name: family
@@ -422,6 +458,20 @@ FAMILIES: Mapping[str, Family] = {
             _COUNTER,
             ("service", "currency"),
             "Expected cost of settled incidents, at the rates known when they settled; overlap counts once",
+        ),
+        Family(
+            "aftermath_availability_ratio",
+            _GAUGE,
+            ("service", "window"),
+            "Share of the window, the last days until now less planned maintenance, in which the service was not "
+            f"harmed, weighted by impact. {_HOW_OLD}",
+        ),
+        Family(
+            "aftermath_error_budget_remaining_ratio",
+            _GAUGE,
+            ("service",),
+            "Share of the error budget that is left in the window of the service's objective; below 0 it is missed. "
+            f"{_HOW_OLD}",
         ),
         Family(
             "aftermath_build_info",

@@ -24,15 +24,15 @@ from prometheus_client.utils import floatToGoString
 from app.incidents.measures import DURATION_BOUNDS, INGEST_LAG_BOUNDS, MEASURES, SEVERITIES
 from app.incidents.signal import Verdict
 from app.metrics.definitions import FAMILIES
-from app.metrics.store import OTHER, Snapshot
+from app.metrics.store import OTHER, Ratios, Snapshot
 
 OUTCOMES = ("accepted", "partly_quarantined", "quarantined")
 
 
-def text(snapshot: Snapshot, accept: str = "") -> tuple[bytes, str]:
+def text(snapshot: Snapshot, accept: str = "", ratios: Ratios | None = None) -> tuple[bytes, str]:
     """The body, and its content type: OpenMetrics where `accept` prefers it, else the classic text."""
     registry = CollectorRegistry()
-    for collector in (Business(snapshot), PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
+    for collector in (Business(snapshot, ratios), PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
         registry.register(collector)
     if _weight(accept, "application/openmetrics-text") > _weight(accept, "text/plain"):
         body: bytes = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
@@ -54,14 +54,16 @@ def _weight(accept: str, kind: str) -> float:
 class Business(Collector):
     """What the database knows. Equal on every process and replica that serves it."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, ratios: Ratios | None = None) -> None:
         self.snapshot = snapshot
+        self.ratios = ratios or Ratios({}, {})
 
     def collect(self) -> Iterator[Metric]:
         yield from _feed(self.snapshot)
         yield from _incidents(self.snapshot)
         yield from _durations(self.snapshot)
         yield from _harm(self.snapshot)
+        yield from _ratios(self.ratios)
         yield InfoMetricFamily("aftermath_build", FAMILIES["aftermath_build_info"].formula, {"version": _version()})
 
 
@@ -172,26 +174,6 @@ def _durations(snapshot: Snapshot) -> Iterator[Metric]:
 
 def _harm(snapshot: Snapshot) -> Iterator[Metric]:
     known = [*snapshot.services, *([OTHER] if snapshot.folded else [])]
-    changes: dict[str, dict[tuple[str, str], float]] = {"deployments": {}, "change_failures": {}}
-    for row in snapshot.tallies:
-        if row.name in changes:
-            # Of a deployment the tally's source is its service.
-            place = (row.source if row.source in snapshot.services else OTHER, row.label)
-            changes[row.name][place] = changes[row.name].get(place, 0.0) + float(row.value)
-    deployed = {service for service, _ in changes["deployments"]}
-    yield _counter(
-        "deployments",
-        "Deployments by the first final outcome that was told of them",
-        ("service", "outcome"),
-        {(service, outcome): 0.0 for service in deployed for outcome in ("succeeded", "failed", "cancelled")}
-        | changes["deployments"],
-    )
-    yield _counter(
-        "change_failures",
-        "Deployments that needed immediate intervention: marked so, or the cause of an incident that has settled",
-        ("service",),
-        {(service,): changes["change_failures"].get((service, ""), 0.0) for service in deployed},
-    )
     yield _counter(
         "downtime_seconds",
         {(service,): 0.0 for service in known} | {(name,): float(sum_) for name, sum_ in snapshot.downtime.items()},
@@ -200,6 +182,11 @@ def _harm(snapshot: Snapshot) -> Iterator[Metric]:
         "downtime_cost",
         {labels: float(amount) for labels, amount in snapshot.cost.items()},
     )
+
+
+def _ratios(ratios: Ratios) -> Iterator[Metric]:
+    yield _gauge("availability_ratio", ratios.availability)
+    yield _gauge("error_budget_remaining_ratio", {(name,): left for name, left in ratios.budget_left.items()})
 
 
 # — families —

@@ -11,12 +11,20 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import select, text
+from sqlalchemy import ARRAY, Text, any_, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.incidents import measures
+from app.incidents.availability import Objective, availability, budget, reach
 from app.incidents.batch import PEOPLE
-from app.incidents.costs import FACTS_OF_INCIDENT, harms_during, planned_during, planned_within, rates_of
+from app.incidents.costs import (
+    FACTS_OF_INCIDENT,
+    failing_within,
+    harms_during,
+    planned_during,
+    planned_within,
+    rates_of,
+)
 from app.incidents.downtime import Harm, Span, costs, downtime, harm, rounded
 from app.incidents.maintenance import Planned, unplanned
 from app.incidents.measures import DURATION_BOUNDS, MEASURES, Facts, MeasureStatus, Weights
@@ -25,9 +33,10 @@ from app.incidents.store import TRY_LOCK_KEY
 from app.metrics import comparison as compared
 from app.metrics import statistics, whatif
 from app.metrics.comparison import Comparison, Sample
+from app.metrics.definitions import RATIO_WINDOWS, RATIOS_REMEMBERED
 from app.metrics.statistics import GroupBy, Known, Numbers, Scope
 from app.metrics.whatif import Changes, WhatIf
-from app.tables import service, source
+from app.tables import objective, service, source
 
 # — numbers of a period —
 
@@ -484,3 +493,59 @@ _QUARANTINE = text("""
      WHERE quarantine.replayed_at IS NULL
      GROUP BY source.name
 """)
+
+
+# — how available services have been lately —
+
+
+@dataclass(frozen=True, slots=True)
+class Ratios:
+    availability: Mapping[tuple[str, str], float]  # by service and window; 1 is always
+    budget_left: Mapping[str, float]  # of services with an objective; below 0 it is missed
+
+
+async def ratios(tx: AsyncConnection, services: Sequence[str], *, now: datetime, weights: Weights) -> Ratios:
+    """Of these services. It reads what harms in the windows, by an index: what is older costs nothing."""
+    rows = await tx.execute(select(objective).where(objective.c.service == any_(literal(list(services), ARRAY(Text)))))
+    objectives = [Objective.of(row._mapping) for row in rows]
+    lately = Span(now - max(RATIO_WINDOWS.values()), now)
+    reached = [lately, *(reach(each, now) for each in objectives)]
+    failing = await failing_within(tx, lately, services, now=now, weights=weights)
+    since = Span(min(span.begins for span in reached), max(span.ends for span in reached))
+    concerned = [each.service for each in objectives]
+    failing_longer = await failing_within(tx, since, concerned, now=now, weights=weights) if objectives else {}
+    planned = await planned_within(tx, services, since)
+
+    def work() -> Ratios:
+        available: dict[tuple[str, str], float] = {}
+        for name in services:
+            for window, length in RATIO_WINDOWS.items():
+                maintenance = planned.get(name, ())
+                found = availability(name, failing.get(name, ()), maintenance, Span(now - length, now), now=now)
+                if found.ratio_weighted is not None:
+                    available[name, window] = float(found.ratio_weighted)
+        budgets = (
+            budget(each, failing_longer.get(each.service, ()), planned.get(each.service, ()), now=now)
+            for each in objectives
+        )
+        return Ratios(
+            available,
+            {each.objective.service: float(each.left_ratio) for each in budgets if each.left_ratio is not None},
+        )
+
+    return await asyncio.to_thread(work)
+
+
+@dataclass(slots=True)
+class RecentRatios:
+    """The ratios as one process knows them, at most `RATIOS_REMEMBERED` old: what fails in the windows has its cost."""
+
+    found: Ratios | None = None
+    services: Sequence[str] = ()
+    at: datetime | None = None
+
+    async def of(self, tx: AsyncConnection, services: Sequence[str], *, now: datetime, weights: Weights) -> Ratios:
+        is_fresh = self.at is not None and self.at <= now < self.at + RATIOS_REMEMBERED and self.services == services
+        if self.found is None or not is_fresh:
+            self.found, self.services, self.at = await ratios(tx, services, now=now, weights=weights), services, now
+        return self.found
