@@ -170,7 +170,7 @@ def the_day(now: datetime) -> list[Step]:
         alert("search", "IndexStale", "high", "the index is 20 minutes old", at(13, 40), at(13, 52)),
     ]
     replica = alert("search", "ReplicaLagging", "warning", "replica 3 is behind", at(13, 19), at(13, 43))
-    queue = alert("warehouse", "QueueTooLong", "high", "4,211 orders are waiting", at(17), at(17, 45))
+    queue = alert("orders", "QueueTooLong", "high", "4,211 orders are waiting", at(17), at(17, 45))
     brief = alert("checkout", "HighLatency", "warning", "p99 above 2 s", at(19, 30), at(19, 39))
     disks = [
         alert(
@@ -195,6 +195,7 @@ def the_day(now: datetime) -> list[Step]:
         Word(at(6, 6), errors[0], "acknowledge", "ada", "Looking at the release of six o'clock"),
         Word(at(6, 15), errors[0], "identified", "ada", "The new release leaks connections"),
         Word(at(6, 39), errors[0], "mitigated", "ada", "Rolled back"),
+        Word(at(8, 6), disks[1], "acknowledge", "barbara"),
         Word(at(10, 7), refused, "acknowledge", "grace"),
         Word(at(10, 22), gateway, "acknowledge", "grace", "The page went to somebody on leave"),
         Word(at(10, 40), refused, "identified", "grace", "The gateway changed its certificate"),
@@ -203,6 +204,7 @@ def the_day(now: datetime) -> list[Step]:
         Word(at(13, 14), index[0], "acknowledge", "barbara"),
         Word(at(15, 6), sessions, "acknowledge", "edsger"),
         Word(at(15, 35), sessions, "resolve", "edsger", "Failed over; the alert looks back an hour and fires on"),
+        Word(at(18, 7), disks[3], "acknowledge", "edsger"),
         Word(at(17, 21), queue, "acknowledge", "barbara"),
     ]
     return sorted(steps, key=lambda step: step.at)
@@ -270,7 +272,7 @@ def _services(at: datetime, sale_at: datetime) -> list[Step]:
         ),
         Described(at, "payments", "Payments", (rate("EUR", 1_000, 2_500, 6_000), rate("USD", 3_000, 8_000, 25_000))),
         Described(at, "search", "Discovery", (rate("EUR", 500, 1_500, 4_000),)),
-        Described(at, "warehouse", "Logistics", (rate("USD", 200, 600, 1_500),)),
+        Described(at, "orders", "Logistics", (rate("USD", 200, 600, 1_500),)),
     ]
 
 
@@ -557,8 +559,9 @@ async def _tell_numbers(player: _Player, ends_at: datetime, url: str, out: Conso
     for text in (
         f"\n{player.deliveries} deliveries. What their alerts did: {verdicts}.\n",
         table,
-        "TTA: from detection to the first acknowledgement, the median. TTR: from when the harm began to recovery.",
-        f"{never} incidents ended before anybody acknowledged them: they have no TTA, rather than one of 0.\n",
+        "TTA: from detection to the first acknowledgement. TTR: from the beginning to recovery.",
+        "Shown are the least and the most; from ten values on the median.",
+        f"{never} incidents ended unacknowledged: they have no TTA, which is not 0.\n",
         "Look at these next, with your token:\n",
     ):
         out.print(text, highlight=False)
@@ -580,16 +583,22 @@ def _cells(numbers: Mapping[str, Any]) -> list[str]:
     return [
         str(numbers["incidents"]["value"]),
         str(numbers["open"]["value"]),
-        _duration(measures["time_to_acknowledge"]["median"]),
-        _duration(measures["time_to_recover"]["median"]),
+        _typical(measures["time_to_acknowledge"]),
+        _typical(measures["time_to_recover"]),
         _duration(numbers["downtime"]["seconds"]),
         _cost(numbers["cost"]),
     ]
 
 
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "—"
+def _typical(measure: Mapping[str, Any]) -> str:
+    """The median where there is one; of few values the least and the most."""
+    if measure["median"] is not None:
+        return f"median {_duration(measure['median'])}"
+    minutes = sorted({round(seconds / 60) for seconds in measure["values"] or ()})
+    return f"{'–'.join(map(str, {minutes[0]: 0, minutes[-1]: 0}))} m" if minutes else "—"
+
+
+def _duration(seconds: float) -> str:
     minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60:02} m" if minutes >= 60 else f"{minutes} m"
 

@@ -142,6 +142,10 @@ async def test_the_numbers_are_those_of_the_service(client: httpx.AsyncClient) -
     assert last_row[1:3] == [str(total["incidents"]["value"]), "1"]
     [reports] = [line for line in said.splitlines() if line.strip().startswith("reports  ")]
     assert reports.rstrip().endswith("no rate")
+    assert [row.split()[3] for row in said.splitlines() if row.strip().startswith(("all ", "reports  "))] == [
+        "6–7",
+        "median",
+    ]
     assert "http://aftermath.test/docs" in said
 
 
@@ -151,6 +155,7 @@ async def test_played_again_it_changes_nothing(client: httpx.AsyncClient) -> Non
     timelines = [await get(client, f"/api/v1/incidents/{one['number']}/timeline") for one in before]
     said = await played(client, now=NOW + timedelta(hours=20))
     assert "nothing changes" in said
+    assert "acknowledges" not in said
     assert [facts(one) for one in await incidents_of(client)] == before
     assert [await get(client, f"/api/v1/incidents/{one['number']}/timeline") for one in before] == timelines
     assert len((await get(client, "/api/v1/quarantine"))["items"]) == 1
@@ -201,7 +206,7 @@ async def test_your_own_incidents_are_not_joined(client: httpx.AsyncClient) -> N
 
 async def test_what_somebody_said_meanwhile_stands(client: httpx.AsyncClient) -> None:
     await played(client)
-    [queue] = (await get(client, "/api/v1/incidents", params={"service": "warehouse"}))["items"]
+    [queue] = (await get(client, "/api/v1/incidents", params={"service": "orders"}))["items"]
     [sessions] = (await get(client, "/api/v1/incidents", params=[("label", "alertname=SessionStoreSlow")]))["items"]
     reopened = await client.post(f"/api/v1/incidents/{sessions['number']}/reopen")
     ended_by_you = await client.post(f"/api/v1/incidents/{sessions['number']}/resolve", json={"by": "you"})
