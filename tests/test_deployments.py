@@ -458,3 +458,10 @@ async def test_failures_are_counted_once_and_only_when_settled(client: httpx.Asy
     total = "SELECT sum(value) FROM tally WHERE name = '{}' AND source = 'checkout'"
     assert await find_one(engine, total.format("change_failures")) == 2
     assert await find_one(engine, total.format("deployments")) == 2
+    exposed = (await client.get("/metrics")).text
+    assert 'aftermath_deployments_total{outcome="succeeded",service="checkout"} 2.0' in exposed
+    assert 'aftermath_deployments_total{outcome="failed",service="checkout"} 0.0' in exposed
+    assert 'aftermath_change_failures_total{service="checkout"} 2.0' in exposed
+    corrected = a_report("failed", finished="09:56") | {"commits": []}
+    assert (await client.post(DEPLOYMENTS, json=corrected)).json()["outcome"] == "failed"
+    assert (await client.get("/metrics")).text.count('outcome="succeeded",service="checkout"} 2.0') == 1

@@ -460,6 +460,18 @@ FAMILIES: Mapping[str, Family] = {
             "Expected cost of settled incidents, at the rates known when they settled; overlap counts once",
         ),
         Family(
+            "aftermath_deployments_total",
+            _COUNTER,
+            ("service", "outcome"),
+            "Deployments that finished, by the first final outcome that was told",
+        ),
+        Family(
+            "aftermath_change_failures_total",
+            _COUNTER,
+            ("service",),
+            "Deployments that needed immediate intervention: marked so, or the cause of an incident that has settled",
+        ),
+        Family(
             "aftermath_availability_ratio",
             _GAUGE,
             ("service", "window"),

@@ -27,6 +27,7 @@ from app.metrics.definitions import FAMILIES
 from app.metrics.store import OTHER, Ratios, Snapshot
 
 OUTCOMES = ("accepted", "partly_quarantined", "quarantined")
+DEPLOYMENT_OUTCOMES = ("succeeded", "failed", "cancelled")
 
 
 def text(snapshot: Snapshot, accept: str = "", ratios: Ratios | None = None) -> tuple[bytes, str]:
@@ -63,6 +64,7 @@ class Business(Collector):
         yield from _incidents(self.snapshot)
         yield from _durations(self.snapshot)
         yield from _harm(self.snapshot)
+        yield from _changes(self.snapshot)
         yield from _ratios(self.ratios)
         yield InfoMetricFamily("aftermath_build", FAMILIES["aftermath_build_info"].formula, {"version": _version()})
 
@@ -187,6 +189,24 @@ def _harm(snapshot: Snapshot) -> Iterator[Metric]:
 def _ratios(ratios: Ratios) -> Iterator[Metric]:
     yield _gauge("availability_ratio", ratios.availability)
     yield _gauge("error_budget_remaining_ratio", {(name,): left for name, left in ratios.budget_left.items()})
+
+
+def _changes(snapshot: Snapshot) -> Iterator[Metric]:
+    """Of deployments. Their tallies have the service in place of the source."""
+    own = set(snapshot.services)
+    deployments: dict[tuple[str, str], float] = {}
+    failures: dict[tuple[str], float] = defaultdict(float)
+    for row in snapshot.tallies:
+        service = row.source if row.source in own else OTHER
+        if row.name == "deployments":
+            for outcome in DEPLOYMENT_OUTCOMES:
+                deployments.setdefault((service, outcome), 0.0)
+            deployments[service, row.label] += float(row.value)
+            failures[service,] += 0.0
+        elif row.name == "change_failures":
+            failures[service,] += float(row.value)
+    yield _counter("deployments", deployments)
+    yield _counter("change_failures", failures)
 
 
 # — families —
