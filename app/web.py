@@ -258,6 +258,11 @@ Words = Annotated[str, StringConstraints(max_length=10_000), AfterValidator(_sto
 At = Annotated[AwareDatetime, AfterValidator(_utc), PlainSerializer(rfc3339, when_used="json")]
 
 
+def spreadsheet_text(text: str) -> str:
+    """As a cell of CSV: spreadsheets run what begins like a formula, and names come from whoever sends alerts."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+
+
 class Contract(BaseModel):
     """What the API takes: unknown fields are an error, so that a typo is not silently nothing."""
 

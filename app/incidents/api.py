@@ -1,19 +1,24 @@
 """Incidents over HTTP."""
 
-from collections.abc import Sequence
+import csv
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
+from io import StringIO
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
 from pydantic import AfterValidator, BaseModel, Field, PlainSerializer, StringConstraints
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app import db
 from app.errors import Invalid
 from app.incidents import people, views
 from app.incidents.costs import costs_of
 from app.incidents.measures import (
+    MEASURES,
     SEVERITIES,
     Facts,
     IncidentStatus,
@@ -41,8 +46,10 @@ from app.web import (
     Tx,
     Words,
     Writer,
+    context_of,
     page_of,
     problem_responses,
+    spreadsheet_text,
 )
 
 router = APIRouter(prefix="/api/v1/incidents", tags=["incidents"])
@@ -180,13 +187,7 @@ def _label(value: str) -> str:
 Label = Annotated[Words, AfterValidator(_label)]
 
 
-@router.get("", response_model=Page[IncidentModel], responses=problem_responses(), summary="List incidents")
-async def list_incidents(
-    _: Reader,
-    tx: Tx,
-    now: Now,
-    settings: Knobs,
-    paging: Pages,
+def _filters(
     status: Annotated[IncidentStatus | None, Query(description="open: nobody has acknowledged it yet")] = None,
     service: Annotated[Name | None, Query()] = None,
     severity: Annotated[SeverityName | None, Query()] = None,
@@ -197,12 +198,11 @@ async def list_incidents(
         list[Label],
         Query(description="`name=value`: an alert of the evidence has this label; may be repeated", max_length=10),
     ] = [],  # noqa: B006  fastapi copies it
-) -> Page[IncidentModel]:
-    """Newest first. Merged incidents are left out; their number still leads to them."""
+) -> views.Filters:
     if since and until and since > until:
         message = "`from` lies after `to`"
         raise Invalid(message)
-    filters = views.Filters(
+    return views.Filters(
         status=status,
         service=service,
         severity=SEVERITIES.index(severity) + 1 if severity else None,
@@ -211,10 +211,107 @@ async def list_incidents(
         detected_to=until,
         labels=[(text[0] + text[1:].partition("=")[0], text[1:].partition("=")[2]) for text in label],
     )
+
+
+Filtered = Annotated[views.Filters, Depends(_filters)]
+
+
+@router.get("", response_model=Page[IncidentModel], responses=problem_responses(), summary="List incidents")
+async def list_incidents(
+    _: Reader, tx: Tx, now: Now, settings: Knobs, paging: Pages, filters: Filtered
+) -> Page[IncidentModel]:
+    """Newest first. Merged incidents are left out; their number still leads to them."""
     key = paging.after(datetime, int)
     rows = await views.incidents(tx, filters, before=key, limit=paging.limit + 1)
     items, cursor = page_of(rows, paging, lambda row: (row.began_at, row.number))
     return Page(items=await _models(tx, items, settings, now), next_cursor=cursor)
+
+
+@router.get(
+    ".csv",
+    summary="Export incidents as CSV",
+    response_class=StreamingResponse,
+    responses=problem_responses()
+    | {
+        200: {
+            "description": "A line for each incident, after one with the names of the columns; UTF-8, RFC 4180",
+            "content": {
+                "text/csv": {"schema": {"type": "string"}, "example": "number,title,service\r\nINC-1,Slow,checkout\r\n"}
+            },
+        }
+    },
+)
+async def export_incidents(
+    _: Reader, request: Request, now: Now, settings: Knobs, filters: Filtered
+) -> StreamingResponse:
+    """All incidents that the list has, newest first, with their measures in seconds and, for each currency that a
+    service has a rate in, their cost. An empty cell: there is none. Text that a spreadsheet would take for a formula
+    has an apostrophe before it.
+    """
+    engine = context_of(request).engine
+
+    async def chunk(before: tuple[datetime, int] | None) -> tuple[Sequence[Any], list[IncidentModel]]:
+        async with db.transaction(engine) as tx:  # one each, so that a slow reader keeps no connection
+            rows = await views.incidents(tx, filters, before=before, limit=CHUNK)
+            return rows, await _models(tx, rows, settings, now)
+
+    async with db.transaction(engine) as tx:
+        currencies = await views.currencies(tx)
+    first = await chunk(None)  # before the answer begins, so that what fails is told as a problem
+
+    async def lines() -> AsyncIterator[str]:
+        yield _lines([_columns(currencies)])
+        rows, models = first
+        while rows:
+            yield _lines(_cells(model, currencies) for model in models)
+            if len(rows) < CHUNK:
+                return
+            rows, models = await chunk((rows[-1].began_at, rows[-1].number))
+
+    headers = {"Content-Disposition": 'attachment; filename="incidents.csv"'}
+    return StreamingResponse(lines(), media_type="text/csv", headers=headers)
+
+
+CHUNK = 500
+_EXPORTED = tuple(name for name in IncidentModel.model_fields if name not in ("id", "labels", "measures", "cost"))
+_AMOUNTS = ("low", "expected", "high")
+
+
+def _columns(currencies: Sequence[str]) -> list[str]:
+    return [
+        *_EXPORTED,
+        *(f"{measure.name}_{part}" for measure in MEASURES for part in ("seconds", "status")),
+        *(f"cost_{amount}_{currency.lower()}" for currency in currencies for amount in _AMOUNTS),
+    ]
+
+
+def _cells(model: IncidentModel, currencies: Sequence[str]) -> list[str]:
+    shown = model.model_dump(mode="json")
+    measured, cost = shown["measures"], shown["cost"] or {}
+    return [
+        *(_cell(shown[name]) for name in _EXPORTED),
+        *(_cell(measured[measure.name][part]) for measure in MEASURES for part in ("seconds", "status")),
+        *(_cell(cost.get(currency, {}).get(amount)) for currency in currencies for amount in _AMOUNTS),
+    ]
+
+
+def _cell(value: str | float | list[str] | None) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(value).lower()
+        case list():
+            return spreadsheet_text(", ".join(value))
+        case str():
+            return spreadsheet_text(value)
+    return str(value)
+
+
+def _lines(rows: Iterable[Sequence[str]]) -> str:
+    sheet = StringIO()
+    csv.writer(sheet).writerows(rows)
+    return sheet.getvalue()
 
 
 class Declaration(Contract):

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.incidents.batch import PEOPLE
-from app.tables import alert, incident, source, timeline
+from app.tables import alert, incident, service_rate, source, timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +118,12 @@ async def entries(
 
 async def source_names(tx: AsyncConnection) -> Mapping[int, str]:
     return {row.id: row.name for row in await tx.execute(select(source.c.id, source.c.name))}
+
+
+async def currencies(tx: AsyncConnection) -> Sequence[str]:
+    """In which any service has a rate, in order."""
+    columns = select(service_rate.c.currency).distinct().order_by(service_rate.c.currency)
+    return (await tx.execute(columns)).scalars().all()
 
 
 async def numbers(tx: AsyncConnection, ids: Sequence[UUID]) -> Mapping[UUID, int]:
