@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check format bench openapi clean
+.PHONY: run test check format bench openapi numbers clean
 .DELETE_ON_ERROR:
 
 run: .venv/.installed ## set up and serve on 127.0.0.1:8080 with the built-in PostgreSQL
@@ -27,6 +27,9 @@ format: .venv/.installed
 
 openapi: .venv/.installed ## write openapi.yaml anew
 	$(BIN)/python -m app.cli openapi openapi.yaml
+
+numbers: .venv/.installed ## write the reference in docs/numbers.md anew
+	$(BIN)/python -m app.cli numbers
 
 lock: ## pin the dependencies anew: of the tests, and the part of them that the image installs
 	$(LOCK) --group dev pyproject.toml -o requirements.lock

@@ -1,4 +1,4 @@
-"""`aftermath serve | migrate | token … | openapi | demo`."""
+"""`aftermath serve | migrate | token … | openapi | numbers | demo`."""
 
 import asyncio
 import ctypes
@@ -318,6 +318,17 @@ def openapi(
         file.write_text(document)
     else:
         sys.stdout.write(document)
+
+
+@cli.command()
+def numbers(
+    file: Annotated[Path, typer.Argument(help="The page, whose last part is replaced")] = Path("docs/numbers.md"),
+) -> None:
+    """Write the reference of all numbers, from the registry, into their page."""
+    from app.metrics.definitions import REFERENCE_BEGINS, reference
+
+    prose, _, _ = file.read_text().partition(REFERENCE_BEGINS)
+    file.write_text(prose + reference())
 
 
 def openapi_document() -> dict[str, Any]:

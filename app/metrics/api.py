@@ -38,6 +38,7 @@ GROUPS_AT_MOST = 500
 HORIZON = 48 * 3600.0
 HORIZON_AT_MOST = 10 * 365 * 86_400.0
 LINKS_AT_MOST = 100
+WEEKS_LINKED_AT_MOST = 12  # every number of 168 groups has them
 
 
 # — the contract —
@@ -876,15 +877,15 @@ def _filters(scope: Scope, asked: Question) -> FiltersModel:
 
 
 def _links(scope: Scope, services: Sequence[str] = (), **more: str) -> list[str]:
-    """One; for an owner one per service, for an hour of the week one per week, and 100 of these at most."""
+    """One; for an owner one per service, 100 at most, for an hour of the week one for each of the last 12 weeks."""
     asked = dict(more)
     if scope.severity is not None:
         asked["severity"] = SEVERITIES[scope.severity - 1]
     if scope.source is not None:
         asked["source"] = scope.source
-    periods = (
-        [scope.period] if scope.hour_of_week is None else statistics.hours_of_week(scope.period, scope.hour_of_week)
-    )
+    periods = [scope.period]
+    if scope.hour_of_week is not None:
+        periods = statistics.hours_of_week(scope.period, scope.hour_of_week)[-WEEKS_LINKED_AT_MOST:]
     names = [scope.service] if scope.owner is None or scope.service is not None else services
     return [
         f"/api/v1/incidents?{urlencode(_window(period) | ({} if name is None else {'service': name}) | asked)}"
