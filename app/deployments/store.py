@@ -87,7 +87,7 @@ async def report(tx: AsyncConnection, said: Report, *, source_id: int, now: date
     await tx.execute(
         update(deployment)
         .where(deployment.c.id == said.id)
-        .values(updated_at=now, counted=was.counted or whole.outcome.final, **_row(whole))
+        .values(updated_at=now, counted=whole.outcome.final, **_row(whole))
     )
     if not was.counted and whole.outcome.final:
         await count(tx, [("deployments", whole.service, whole.outcome, 1)])
