@@ -48,6 +48,8 @@ def union(spans: Iterable[Span]) -> list[Span]:
 
 
 def clipped(span: Span, within: Span) -> Span:
+    if within.begins <= span.begins and span.ends <= within.ends:
+        return span  # as most are; four times faster than making it anew
     return Span(max(span.begins, within.begins), min(span.ends, within.ends))
 
 
@@ -109,7 +111,7 @@ def costs(harms: Iterable[Harm], rates: Iterable[Rate], within: Span | None = No
     for each in harms:
         span = each.span if within is None else clipped(each.span, within)
         if span.begins < span.ends or (span == each.span and (within is None or span.begins < within.ends)):
-            harms_of[each.service].append(Harm(each.incident, each.service, span, each.impact))
+            harms_of[each.service].append(each if span is each.span else replace(each, span=span))
     rates_of: dict[str, dict[str, list[Rate]]] = defaultdict(lambda: defaultdict(list))
     for rate in sorted(rates, key=lambda rate: rate.valid_from):
         rates_of[rate.service][rate.currency].append(rate)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from app.errors import Invalid
@@ -106,12 +106,12 @@ class Scope:
         return self.severity is not None or self.source is not None or self.hour_of_week is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):  # three times faster to make than a frozen dataclass, and there may be a hundred thousand
     """An incident, and what is worked out of it once for all groups and periods."""
 
     number: int
     facts: Facts
+    detected_at: datetime
     harm: Harm
     unplanned: Sequence[Harm]  # the same without what fell into planned maintenance, which is what counts
     measured: Mapping[str, Measured]
@@ -133,7 +133,8 @@ def know(
 ) -> Known:
     measured = measures.measures(facts, include_non_recoveries=include_non_recoveries, now=now)
     harmed = harm(id_, facts, now=now, weights=weights)
-    return Known(number, facts, harmed, unplanned([harmed], planned or {}), measured, sources, owner)
+    parts = unplanned([harmed], planned) if planned else (harmed,)
+    return Known(number, facts, measures.detected_at(facts), harmed, parts, measured, sources, owner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +196,7 @@ def _keys(known: Known, group_by: GroupBy) -> Sequence[str | int]:
     """The groups that it is in: one, but for sources."""
     match group_by:
         case GroupBy.SERVICE:
-            return (measures.service(known.facts),)
+            return (known.harm.service,)
         case GroupBy.SEVERITY:
             return (measures.severity(known.facts),)
         case GroupBy.SOURCE:
@@ -203,17 +204,16 @@ def _keys(known: Known, group_by: GroupBy) -> Sequence[str | int]:
         case GroupBy.OWNER:
             return (known.owner,)
         case GroupBy.HOUR_OF_WEEK:
-            detected = measures.detected_at(known.facts)
-            return (detected.weekday() * 24 + detected.hour,)
+            return (known.detected_at.weekday() * 24 + known.detected_at.hour,)
 
 
 def _in_scope(known: Known, scope: Scope) -> bool:
     """All filters apply, and detected in the period or harming in it."""
-    facts, span = known.facts, clipped(known.harm.span, scope.period)
+    span = clipped(known.harm.span, scope.period)
     return (
-        (span.begins < span.ends or scope.period.begins <= measures.detected_at(facts) < scope.period.ends)
-        and (scope.service is None or measures.service(facts) == scope.service)
-        and (scope.severity is None or measures.severity(facts) == scope.severity)
+        (span.begins < span.ends or scope.period.begins <= known.detected_at < scope.period.ends)
+        and (scope.service is None or known.harm.service == scope.service)
+        and (scope.severity is None or measures.severity(known.facts) == scope.severity)
         and (scope.source is None or scope.source in known.sources)
         and (scope.owner is None or known.owner == scope.owner)
         and (scope.hour_of_week is None or scope.hour_of_week in _keys(known, GroupBy.HOUR_OF_WEEK))
@@ -259,7 +259,7 @@ def _numbers(
                     harmed[part.service].append(span)
                     if part.service not in priced_from or priced_from[part.service] >= span.ends:
                         without_rate.add(part.service)
-        if period.begins <= measures.detected_at(each.facts) < period.ends:
+        if period.begins <= each.detected_at < period.ends:
             counted.append(each)
         elif harms:
             carried_in.append(each.number)
@@ -382,8 +382,8 @@ def _spread(known: Iterable[Known], periods: Sequence[Span]) -> list[list[Known]
         span = clipped(each.harm.span, whole)
         places = range(bisect_right(begins, span.begins) - 1, bisect_left(begins, span.ends))
         touched = set(places) if span.begins < span.ends else set()
-        if whole.begins <= measures.detected_at(each.facts) < whole.ends:
-            touched.add(bisect_right(begins, measures.detected_at(each.facts)) - 1)
+        if whole.begins <= each.detected_at < whole.ends:
+            touched.add(bisect_right(begins, each.detected_at) - 1)
         for place in touched:
             touching[place].append(each)
     return touching
