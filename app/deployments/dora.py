@@ -77,7 +77,10 @@ class Stated:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """An incident as linking sees it. `deployment_ids` are those that its alerts name."""
+    """An incident as linking sees it. `deployment_ids` are those that its alerts name.
+
+    A label that all its alerts share may name a deployment of any service, anything else one of its own.
+    """
 
     id: UUID
     number: int
@@ -133,7 +136,13 @@ def _explicit(trouble: Trouble, by_id: Mapping[str, Deployment]) -> Link | None:
     if stated is not None and (stated.deployment_id is None or stated.deployment_id in by_id):
         cause = None if stated.deployment_id is None else by_id[stated.deployment_id]
         return Link(cause, Basis.STATED, Confidence.CERTAIN)
-    named = [by_id[id_] for id_ in trouble.deployment_ids if id_ in by_id]
+    if not trouble.deployment_ids:
+        return None
+    named = [
+        by_id[id_]
+        for id_ in trouble.deployment_ids
+        if id_ in by_id and (by_id[id_].service == trouble.service or trouble.labels.get(DEPLOYMENT_LABEL) == id_)
+    ]
     return Link(max(named, key=_order), Basis.LABEL, Confidence.CERTAIN) if named else None
 
 
@@ -336,10 +345,14 @@ def _lead_time(succeeded: Iterable[Deployment]) -> Durations:
 
 
 def _recovery(troubles: Iterable[Trouble]) -> Durations:
-    measured = [measures.measures(trouble.facts)["time_to_recover"] for trouble in troubles]
+    # All of them count (`Trouble.counts`), so that the measure may be asked alone.
+    measured = [_TIME_TO_RECOVER.of(trouble.facts, False) for trouble in troubles]
     recorded = [each.seconds for each in measured if each.seconds is not None]
     pending = sum(1 for each in measured if each.status is MeasureStatus.PENDING)
     return durations(recorded, pending=pending, left_out=len(measured) - len(recorded) - pending)
+
+
+_TIME_TO_RECOVER = next(measure for measure in measures.MEASURES if measure.name == "time_to_recover")
 
 
 def ratio(k: int, n: int) -> Ratio:
@@ -366,8 +379,8 @@ def durations(seconds: Iterable[float], *, pending: int = 0, left_out: int = 0) 
     median, p90 = (float(quantile) for quantile in np.quantile(values, (0.5, 0.9)))
     interval: Any = stats.quantile_test(values, p=0.5).confidence_interval(CONFIDENCE)
     low, high = (None if np.isnan(bound) else float(bound) for bound in (interval.low, interval.high))
-    # Their texts are exact: microseconds are the finest there is.
-    mean = sum((Decimal(str(value)) for value in values), Decimal(0)) / len(values)
+    # Exact: microseconds are the finest there is.
+    mean = Decimal(sum(round(value * 10**6) for value in values)).scaleb(-6) / len(values)
     return Durations(len(values), median, low, high, p90, mean, pending, left_out)
 
 

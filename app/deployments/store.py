@@ -286,7 +286,7 @@ _FACTS = ", ".join(f"incident.{name}" for name in FACTS)
 # `named` are the deployments that the alerts name; `stated` is a person's last word.
 _SELECT_TROUBLE = f"""
     SELECT incident.id, incident.number, incident.labels, {_FACTS},
-           (SELECT array_agg(DISTINCT name)
+           (SELECT array_agg(name)
               FROM alert
              CROSS JOIN LATERAL (VALUES (alert.labels->>'{DEPLOYMENT_LABEL}'),
                                         (alert.annotations->>'{DEPLOYMENT_LABEL}')) AS told (name)
@@ -304,12 +304,16 @@ _SELECT_TROUBLE = f"""
 
 _TROUBLE = text(f"{_SELECT_TROUBLE} WHERE incident.id = :id")
 
-# Those of the period and of the week after it, whose cause may lie in it; and all that a person has spoken of.
+# Those of the period and of the week after it, whose cause may lie in it; and all that a person has spoken of. Of other
+# services only those that name a deployment, which may be one of the service in question.
 _TROUBLES = text(f"""
     {_SELECT_TROUBLE}
      WHERE incident.merged_into IS NULL
        AND (   (    coalesce(incident.detected_at_stated, incident.began_at) >= :begins
-                AND coalesce(incident.detected_at_stated, incident.began_at) < :ends)
+                AND coalesce(incident.detected_at_stated, incident.began_at) < :ends
+                AND (   CAST(:service AS text) IS NULL
+                     OR coalesce(incident.service_stated, incident.service) = :service
+                     OR incident.labels ? '{DEPLOYMENT_LABEL}'))
             OR incident.id IN (SELECT incident_id FROM timeline WHERE kind = '{CAUSE}'))
 """)  # noqa: S608
 
@@ -321,7 +325,9 @@ async def numbers(
     tx: AsyncConnection, *, begins: datetime, ends: datetime, of_service: str | None, environment: str | None
 ) -> tuple[Dora, Sequence[Rate]]:
     """The numbers, and the hourly costs of the service at the end of the period; three statements."""
-    troubles = await _troubles(tx, _TROUBLES, {"begins": begins, "ends": ends + VERSION_LOOK_BACK})
+    troubles = await _troubles(
+        tx, _TROUBLES, {"begins": begins, "ends": ends + VERSION_LOOK_BACK, "service": of_service}
+    )
     known = await _candidates(tx, troubles, begins, ends)
 
     def work() -> Dora:
