@@ -215,6 +215,15 @@ def test_a_verdict_needs_both() -> None:
     assert (found.verdict, "although" in found.reason) == (Verdict.CANNOT_TELL, True)
 
 
+def test_where_the_interval_alone_finds_a_change_there_is_no_verdict() -> None:
+    random = np.random.default_rng(11)
+    found = [compare(lognormal(random, 60), lognormal(random, 60, times=0.6)) for _ in range(200)]
+    alone = [each for each in found if each.effect and each.effect.high < 1 and (each.p_value or 0) >= 0.05]
+    assert alone
+    assert {each.verdict for each in alone} == {Verdict.CANNOT_TELL}
+    assert all("but the log-rank test finds no change" in each.reason for each in alone)
+
+
 # — what takes part —
 
 
@@ -282,6 +291,8 @@ async def test_links_lead_to_the_incidents_of_both_sides(client: httpx.AsyncClie
     assert {side: sum(map(len, items)) for side, items in listed.items()} == {"a": 0, "b": 20}
     assert (answer["verdict"], answer["effect"], answer["p_value"]) == ("cannot_tell", None, None)
     assert answer["reason"] == "A has 0 recorded values; below 10 no verdict is given"
+    others = await asked(client, service="search", severity="sev1")
+    assert [others[side]["n"] + others[side]["censored"] for side in "ab"] == [0, 0]
 
 
 async def test_resolved_without_acknowledgement_is_censored(client: httpx.AsyncClient, engine: AsyncEngine) -> None:

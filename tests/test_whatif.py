@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -203,10 +203,31 @@ def test_all_harm_lies_within_reach(known: list[tuple[Facts, Harm]], asked: Chan
 
 def test_a_chain_of_extreme_changes_stays_in_the_calendar() -> None:
     most = change("1000%")
-    long_ago = facts_of(impact_started_at=datetime(1971, 1, 2, tzinfo=DAY.tzinfo), ended_at=at("11:00"))
-    known = [(long_ago, harm(uuid4(), long_ago, now=at("23:00"), weights=WEIGHTS))]
+    facts = facts_of(
+        impact_started_at=datetime(1971, 1, 2, tzinfo=UTC),
+        began_at=datetime(2100, 1, 1, tzinfo=UTC),
+        acknowledged_at=datetime(2150, 1, 1, tzinfo=UTC),
+        ended_at=datetime(2199, 1, 1, tzinfo=UTC),
+    )
+    known = [(facts, harm(uuid4(), facts, now=at("23:00"), weights=WEIGHTS))]
     found = what_if(known, Changes(most, most, most, most), RATES, {}, PERIOD)
     assert found.whole.downtime_after == timedelta(days=11)  # the whole day, eleven times
+
+
+def test_what_was_over_before_the_period_stays_out_of_it() -> None:
+    facts = facts_of(ended_at=at("10:40"))
+    known = [(facts, harm(uuid4(), facts, now=at("23:00"), weights=WEIGHTS))]
+    late = Span(at("10:50"), at("12:00"))
+    assert what_if(known, Changes(time_to_recover=change("+100%")), RATES, {}, late).whole.downtime_after == timedelta()
+    assert reach(known, Changes(time_to_recover=change("+100%")), late) == Span(at("10:50"), at("10:50"))
+
+
+def test_what_would_last_longer_reaches_further() -> None:
+    facts = facts_of()
+    known = [(facts, harm(uuid4(), facts, now=at("23:00"), weights=WEIGHTS))]
+    assert reach(known, Changes(), PERIOD) == Span(at("10:00"), at("11:00"))
+    assert reach(known, Changes(time_to_recover=change("+100%")), PERIOD) == Span(at("10:00"), at("12:00"))
+    assert reach(known, Changes(time_to_recover=change("-50%")), PERIOD) == Span(at("10:00"), at("11:00"))
 
 
 def test_differences_are_rounded_by_their_size() -> None:

@@ -125,13 +125,12 @@ class WhatIf:
 def moved(facts: Facts, harm: Harm, changes: Changes) -> Harm:
     """The same harm, over earlier or later."""
     lasted = harm.span.ends - harm.span.begins
-    would_last = lasted
+    would_last = lasted  # the two parts are never longer together, so that it does not fall below 0
     for measure, known in _PARTS.items():
         asked: Change | None = getattr(changes, measure)
         part = known(facts)
         if asked is not None and part is not None:
             would_last += asked.of(part) - part
-    would_last = max(would_last, timedelta())
     if changes.time_to_recover is not None and facts.ended_at is not None:
         would_last = changes.time_to_recover.of(would_last)
     return harm if would_last == lasted else replace(harm, span=Span(harm.span.begins, harm.span.begins + would_last))
