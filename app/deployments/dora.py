@@ -119,9 +119,12 @@ def links(troubles: Iterable[Trouble], deployments: Iterable[Deployment]) -> dic
             by_service[deployment.service].append(deployment)
     for those in by_service.values():
         those.sort(key=_order)
+    starts = {name: [deployment.began_at for deployment in those] for name, those in by_service.items()}
     found: dict[UUID, Link] = {}
     for trouble in troubles:
-        link = _explicit(trouble, by_id) or _derived(trouble, by_service.get(trouble.service, ()))
+        link = _explicit(trouble, by_id) or _derived(
+            trouble, by_service.get(trouble.service, ()), starts.get(trouble.service, ())
+        )
         if link is not None:
             found[trouble.id] = link
     return found
@@ -146,13 +149,13 @@ def _explicit(trouble: Trouble, by_id: Mapping[str, Deployment]) -> Link | None:
     return Link(max(named, key=_order), Basis.LABEL, Confidence.CERTAIN) if named else None
 
 
-def _derived(trouble: Trouble, candidates: Sequence[Deployment]) -> Link | None:
-    """`candidates` are of the service, in order."""
+def _derived(trouble: Trouble, candidates: Sequence[Deployment], starts: Sequence[datetime]) -> Link | None:
+    """`candidates` are of the service, in order; `starts` is when each began."""
     at = trouble.began_at
     environment = next((trouble.labels[name] for name in ENVIRONMENT_LABELS if trouble.labels.get(name)), None)
     versions = [trouble.labels[name] for name in VERSION_LABELS if trouble.labels.get(name)]
     last: Deployment | None = None
-    for place in range(bisect_right(candidates, at, key=lambda deployment: deployment.began_at) - 1, -1, -1):
+    for place in range(bisect_right(starts, at) - 1, -1, -1):
         candidate = candidates[place]
         if at - candidate.began_at >= VERSION_LOOK_BACK:
             break

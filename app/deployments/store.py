@@ -237,7 +237,7 @@ async def cause(tx: AsyncConnection, ref: Ref) -> Cause:
             .limit(1)
         )
     ).one_or_none()
-    known = await _candidates(tx, [trouble], trouble.began_at, trouble.began_at)
+    known = await _candidates(tx, [trouble], trouble.began_at, trouble.began_at, of_service=trouble.service)
     return Cause(links([trouble], known).get(trouble.id), Said(word.at, word.by, word.note) if word else None)
 
 
@@ -263,9 +263,14 @@ async def _troubles(tx: AsyncConnection, query: Any, bound: dict[str, Any]) -> l
 
 
 async def _candidates(
-    tx: AsyncConnection, troubles: Collection[Trouble], begins: datetime, ends: datetime
+    tx: AsyncConnection,
+    troubles: Collection[Trouble],
+    begins: datetime,
+    ends: datetime,
+    *,
+    of_service: str | None = None,
 ) -> list[Deployment]:
-    """Every deployment that may have caused one of these, and all of the time from `begins` to `ends`."""
+    """Every deployment (None: of all services) that may have caused one of these, and all from `begins` to `ends`."""
     explicit = {id_ for trouble in troubles for id_ in trouble.deployment_ids}
     explicit |= {
         trouble.stated.deployment_id for trouble in troubles if trouble.stated and trouble.stated.deployment_id
@@ -274,8 +279,9 @@ async def _candidates(
     earliest = min([begins, *(trouble.began_at for trouble in troubles if not trouble.stated)]) - VERSION_LOOK_BACK
     column = deployment.c
     # One that finished long after it began is found by its end, so the time in question is a little longer.
+    around = (column.happened_at >= earliest) & (column.happened_at < ends + VERSION_LOOK_BACK + LOOK_BACK)
     query = select(deployment).where(
-        ((column.happened_at >= earliest) & (column.happened_at < ends + VERSION_LOOK_BACK + LOOK_BACK))
+        (around if of_service is None else around & (column.service == of_service))
         | (column.id == any_(literal(sorted(explicit), ARRAY(Text))))
     )
     return [_deployment(row) for row in await tx.execute(query)]
@@ -286,13 +292,12 @@ _FACTS = ", ".join(f"incident.{name}" for name in FACTS)
 # `named` are the deployments that the alerts name; `stated` is a person's last word.
 _SELECT_TROUBLE = f"""
     SELECT incident.id, incident.number, incident.labels, {_FACTS},
-           (SELECT array_agg(name)
+           (SELECT array_agg(coalesce(alert.labels->>'{DEPLOYMENT_LABEL}', alert.annotations->>'{DEPLOYMENT_LABEL}'))
               FROM alert
-             CROSS JOIN LATERAL (VALUES (alert.labels->>'{DEPLOYMENT_LABEL}'),
-                                        (alert.annotations->>'{DEPLOYMENT_LABEL}')) AS told (name)
              WHERE alert.key_id = incident.key_id
                AND alert.incident_id = incident.id
-               AND name <> '') AS named,
+               AND coalesce(alert.labels->>'{DEPLOYMENT_LABEL}', alert.annotations->>'{DEPLOYMENT_LABEL}') <> '')
+               AS named,
            (SELECT detail
               FROM timeline
              WHERE timeline.incident_id = incident.id
@@ -328,7 +333,7 @@ async def numbers(
     troubles = await _troubles(
         tx, _TROUBLES, {"begins": begins, "ends": ends + VERSION_LOOK_BACK, "service": of_service}
     )
-    known = await _candidates(tx, troubles, begins, ends)
+    known = await _candidates(tx, troubles, begins, ends, of_service=of_service)
 
     def work() -> Dora:
         return dora.dora(
