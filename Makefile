@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check format bench openapi numbers clean
+.PHONY: run test check format bench openapi numbers dashboard clean
 .DELETE_ON_ERROR:
 
 run: .venv/.installed ## set up and serve on 127.0.0.1:8080 with the built-in PostgreSQL
@@ -30,6 +30,9 @@ openapi: .venv/.installed ## write openapi.yaml anew
 
 numbers: .venv/.installed ## write the reference in docs/numbers.md anew
 	$(BIN)/python -m app.cli numbers
+
+dashboard: .venv/.installed ## write deploy/grafana/aftermath.json anew
+	$(BIN)/python -m deploy.grafana.dashboard
 
 lock: ## pin the dependencies anew: of the tests, and the part of them that the image installs
 	$(LOCK) --group dev pyproject.toml -o requirements.lock

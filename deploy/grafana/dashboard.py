@@ -1,0 +1,563 @@
+"""The Grafana dashboard as code: `make dashboard` writes aftermath.json, which is what Grafana reads.
+
+Names, labels and first sentences come from the registry of numbers. Three things decide how a query looks:
+
+- Every replica and worker tells the same business numbers, so instances are joined with max, never added up.
+- Counters count settled incidents, which are rare, and never fall, not even over a restart. What a period adds is
+  therefore a plain difference (`gained`); increase() would extrapolate, and would miss what a series begins with.
+- No data is not 0, and a quantile of few values is none.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from grafana_foundation_sdk.builders import bargauge, heatmap, stat, table, timeseries
+from grafana_foundation_sdk.builders import common as layout
+from grafana_foundation_sdk.builders import dashboard as grafana
+from grafana_foundation_sdk.builders.prometheus import Dataquery
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models import common, prometheus
+from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models import heatmap as heatmaps
+
+from app.metrics.definitions import FAMILIES
+from app.metrics.survival import SUMMARY_FROM
+
+WRITTEN = Path(__file__).with_name("aftermath.json")
+DATASOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
+
+# The heartbeat of deploy/prometheus/aftermath.rules.yml is one incident that is always open, and nobody's trouble.
+CHOSEN = {"service": 'service=~"$service", service!="heartbeat"', "severity": 'severity=~"$severity"'}
+
+
+def written() -> str:
+    """The dashboard as it stands in aftermath.json."""
+    return json.dumps(built(), cls=JSONEncoder, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def built() -> model.Dashboard:
+    made = (
+        grafana.Dashboard("Aftermath")
+        .uid("aftermath")
+        .description("What incidents did, as Aftermath counts it. Each panel says what its number cannot tell.")
+        .tags(["aftermath", "incidents"])
+        .time("now-7d", "now")
+        .timezone("browser")
+        .refresh("1m")
+        .tooltip(model.DashboardCursorSync.CROSSHAIR)
+        .readonly()
+    )
+    for variable in _variables():
+        made.with_variable(variable)
+    for row, panels in ROWS.items():
+        made.with_row(grafana.Row(row))
+        for panel in panels:
+            made.with_panel(panel.built())
+    dashboard = made.build()
+    # Links to a panel name its number.
+    for number, placed in enumerate(dashboard.panels or (), 1):
+        placed.id_val = number
+    return dashboard
+
+
+def _variables() -> Sequence[grafana.DatasourceVariable | grafana.QueryVariable]:
+    everything = model.VariableOption(selected=True, text="All", value="$__all")
+    return [
+        grafana.DatasourceVariable("datasource").label("Data source").type("prometheus"),
+        *(
+            grafana.QueryVariable(name)
+            .label(name.capitalize())
+            .datasource(DATASOURCE)
+            .query({"query": f"label_values({series}, {name})", "refId": name})
+            .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+            .sort(model.VariableSort.ALPHABETICAL_ASC)
+            .multi(True)
+            .include_all(True)
+            .all_value(".*")
+            .current(everything)
+            for name, series in (
+                ("service", 'aftermath_downtime_seconds_total{service!="heartbeat"}'),
+                ("severity", "aftermath_incidents_open"),
+            )
+        ),
+    ]
+
+
+# — queries —
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The series of one family that the variables choose; of a histogram its `part`."""
+
+    family: str
+    part: Literal["", "_bucket", "_count"] = ""
+    only: str = ""  # a further matcher
+
+    @property
+    def labels(self) -> str:
+        """All that tell its series apart, once instances are joined."""
+        return ", ".join([*FAMILIES[self.family].labels, *(["le"] if self.part == "_bucket" else [])])
+
+    @property
+    def selector(self) -> str:
+        matchers = [CHOSEN[label] for label in FAMILIES[self.family].labels if label in CHOSEN]
+        chosen = ", ".join([*matchers, *([self.only] if self.only else [])])
+        return f"{self.family}{self.part}{{{chosen}}}" if chosen else f"{self.family}{self.part}"
+
+    @property
+    def now(self) -> str:
+        """Each of its series once, whatever the number of replicas."""
+        return f"max by ({self.labels}) ({self.selector})"
+
+    def gained(self, span: str, *, by: str = "") -> str:
+        """What a counter grew by in the span: now, less what it was then.
+
+        What it was then is, in this order: its value then; 0, if Aftermath was scraped then and did not have it yet;
+        else, as nothing was scraped then, the first value that was.
+        """
+        then = f"max by ({self.labels}) ({self.selector} offset {span})"
+        unborn = f"0 * {self.now} and on () max(aftermath_build_info offset {span})"
+        first = f"min by ({self.labels}) (min_over_time({self.selector}[{span}]))"
+        return f"sum by ({by}) (\n  {self.now}\n  - (\n    {then}\n    or ({unborn})\n    or {first}\n  )\n)"
+
+
+def share(part: str, whole: str, *, by: str = "") -> str:
+    """Nothing where the whole is 0."""
+    return f"{part}\n/ on ({by})\n({whole} > 0)"
+
+
+def quantile(q: float, measure: str, span: str) -> str:
+    """Nothing where there are fewer values than a summary needs."""
+    values = Series(measure, "_bucket").gained(span, by="le")
+    count = Series(measure, "_count").gained(span)
+    return f"histogram_quantile({q}, {values})\nand on ()\n({count} >= {SUMMARY_FROM})"
+
+
+# — panels —
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    expr: str
+    legend: str = ""
+
+
+Kind = Literal["stat", "bars", "lines", "heatmap", "gauges", "table"]
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    title: str
+    kind: Kind
+    queries: Sequence[Query]
+    about: str
+    family: str = ""  # whose definition opens the description
+    unit: str = "short"
+    width: int = 6
+    height: int = 8
+    if_none: str = "no data"
+    smallest_interval: str = "1h"
+    warns: tuple[tuple[float, str], ...] = ()  # from this value on this colour
+    least: float | None = None
+    most: float | None = None
+
+    @property
+    def description(self) -> str:
+        return f"{FAMILIES[self.family].formula}. {self.about}".strip() if self.family else self.about
+
+    def built(self) -> "Drawn":
+        drawn = _drawn(self)
+        drawn.title(self.title).description(self.description).datasource(DATASOURCE)
+        drawn.span(self.width).height(self.height).unit(self.unit).no_value(self.if_none)
+        if self.least is not None:
+            drawn.min(self.least)
+        if self.most is not None:
+            drawn.max(self.most)
+        steps = [model.Threshold(None, "green" if self.warns else "blue"), *(model.Threshold(*at) for at in self.warns)]
+        drawn.thresholds(grafana.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(steps))
+        for name, query in zip("ABCDEFGH", self.queries, strict=False):
+            drawn.with_target(_asked(query, self.kind).ref_id(name))
+        return drawn
+
+
+Drawn = stat.Panel | timeseries.Panel | heatmap.Panel | bargauge.Panel | table.Panel
+
+
+def _drawn(panel: Panel) -> Drawn:
+    last = layout.ReduceDataOptions().calcs(["lastNotNull"])
+    match panel.kind:
+        case "stat":
+            return stat.Panel().reduce_options(last).graph_mode(common.BigValueGraphMode.NONE)
+        case "gauges":
+            gauges = bargauge.Panel().reduce_options(last).orientation(common.VizOrientation.HORIZONTAL)
+            return gauges.display_mode(common.BarGaugeDisplayMode.BASIC)
+        case "table":
+            hidden = model.DataTransformerConfig("organize", options={"excludeByName": {"Time": True}})
+            return table.Panel().with_transformation(hidden).show_header(True)
+        case "heatmap":
+            # The buckets grow geometrically: rows of equal height are a logarithmic scale.
+            cells = heatmap.Panel().interval(panel.smallest_interval).calculate(False).show_tooltip()
+            cells.y_axis(heatmap.YAxisConfig().unit(panel.unit))
+            cells.rows_frame(heatmap.RowsHeatmapOptions().layout(common.HeatmapCellLayout.LE))
+            return cells.cell_values(heatmap.CellValues().unit("short")).color(
+                heatmap.HeatmapColorOptions()
+                .mode(heatmaps.HeatmapColorMode.SCHEME)
+                .scheme("Blues")
+                .exponent(0.5)
+                .steps(32)
+            )
+        case "lines" | "bars":
+            graph = timeseries.Panel().interval(panel.smallest_interval).fill_opacity(10)
+            graph.legend(layout.VizLegendOptions().show_legend(True).placement(common.LegendPlacement.BOTTOM))
+            graph.tooltip(layout.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI))
+            if panel.kind == "bars":
+                graph.draw_style(common.GraphDrawStyle.BARS).fill_opacity(80)
+                graph.stacking(layout.StackingConfig().mode(common.StackingMode.NORMAL))
+            return graph
+
+
+def _asked(query: Query, kind: Kind) -> Dataquery:
+    asked = Dataquery().expr(query.expr).legend_format(query.legend or "__auto")
+    match kind:
+        case "lines" | "bars":
+            return asked.range().format(prometheus.PromQueryFormat.TIME_SERIES)
+        case "heatmap":
+            return asked.range().format(prometheus.PromQueryFormat.HEATMAP)
+        case "table":
+            return asked.instant().format(prometheus.PromQueryFormat.TABLE)
+        case _:
+            return asked.instant().format(prometheus.PromQueryFormat.TIME_SERIES)
+
+
+PERIOD, STEP = "$__range", "$__interval"
+
+OPEN = Series("aftermath_incidents_open")
+UNACKNOWLEDGED = Series("aftermath_incidents_unacknowledged")
+SETTLED = Series("aftermath_incidents_total")
+DOWNTIME = Series("aftermath_downtime_seconds_total")
+COST = Series("aftermath_downtime_cost_total")
+FINISHED = Series("aftermath_deployments_total", only='outcome!="cancelled"')
+FAILED = Series("aftermath_change_failures_total")
+
+GAINED = (
+    "A plain difference of two moments: exact, and a whole number of incidents. Where Prometheus has nothing from the "
+    "beginning of the period, it counts from the first scrape within."
+)
+ONCE = "Of settled incidents only, each counted once, when it settled: not what is open, nor what is corrected later."
+
+
+def _measure(name: str, label: str, left_out: str) -> Sequence[Panel]:
+    family = f"aftermath_{name}_seconds"
+    buckets, count = Series(family, "_bucket"), Series(family, "_count")
+    within = {"5 min": 300, "15 min": 900, "1 h": 3600, "4 h": 14_400}
+    return [
+        Panel(
+            label,
+            "heatmap",
+            [Query(buckets.gained(STEP, by="le"), "{{le}}")],
+            f"How many, by how long it took. {ONCE} {left_out} A cell stands where the incident settled, not where it "
+            "began.",
+            family=family,
+            unit="s",
+            width=12,
+        ),
+        Panel(
+            f"{label}: share within",
+            "gauges",
+            [
+                Query(share(Series(family, "_bucket", f'le="{seconds}.0"').gained(PERIOD), count.gained(PERIOD)), limit)
+                for limit, seconds in within.items()
+            ],
+            f"Exact, as these are bounds of buckets. {ONCE} {left_out}",
+            unit="percentunit",
+            least=0,
+            most=1,
+        ),
+        Panel(
+            f"{label}: median and P90",
+            "stat",
+            [
+                Query(quantile(0.5, family, PERIOD), "median, about"),
+                Query(quantile(0.9, family, PERIOD), "P90, about"),
+            ],
+            "Interpolated within a bucket, whose bounds are a factor of 1.5 to 3.5 apart: about, not exactly, and "
+            f"never beyond a week. None below {SUMMARY_FROM} values. {ONCE} {left_out} The REST API gives exact "
+            "quantiles with intervals, and Kaplan-Meier estimates in which what is still open takes part.",
+            unit="s",
+            if_none=f"fewer than {SUMMARY_FROM} values",
+        ),
+    ]
+
+
+ROWS: dict[str, Sequence[Panel]] = {
+    "Now": [
+        Panel(
+            "Open",
+            "stat",
+            [Query(f"sum({OPEN.now})")],
+            "Without the heartbeat.",
+            family=OPEN.family,
+            width=3,
+            warns=((1, "orange"),),
+        ),
+        Panel(
+            "Unacknowledged",
+            "stat",
+            [Query(f"sum({UNACKNOWLEDGED.now})")],
+            "Without the heartbeat.",
+            family=UNACKNOWLEDGED.family,
+            width=3,
+            warns=((1, "red"),),
+        ),
+        Panel(
+            "Oldest open",
+            "gauges",
+            [
+                Query(
+                    "time() - min by (service) "
+                    f"({Series('aftermath_oldest_open_incident_start_timestamp_seconds').selector})",
+                    "{{service}}",
+                )
+            ],
+            "How long ago that was. Of all severities, whatever is chosen above.",
+            family="aftermath_oldest_open_incident_start_timestamp_seconds",
+            unit="s",
+            if_none="none open",
+            least=0,
+        ),
+        Panel(
+            "Open by service and severity",
+            "table",
+            [Query(f"{OPEN.now} > 0")],
+            "",
+            family=OPEN.family,
+            if_none="none open",
+        ),
+        Panel(
+            "Open by severity",
+            "lines",
+            [Query(f"sum by (severity) ({OPEN.now})", "{{severity}}")],
+            "As it was known then: late alerts and corrections do not change the past here.",
+            family=OPEN.family,
+            smallest_interval="15s",
+            least=0,
+        ),
+    ],
+    "How long it took": [
+        *_measure(
+            "time_to_acknowledge",
+            "Time to acknowledge",
+            "Incidents that nobody acknowledged are in none of these numbers: look at how many there are.",
+        ),
+        *_measure(
+            "time_to_recover",
+            "Time to recover",
+            "What is still open is in none of these numbers, and may be the worst.",
+        ),
+        Panel(
+            "Settled incidents",
+            "bars",
+            [Query(SETTLED.gained(STEP, by="severity"), "{{severity}}")],
+            f"A bar stands where they settled, not where they began. {GAINED}",
+            family=SETTLED.family,
+            width=12,
+        ),
+        Panel(
+            "n: how many are in these numbers",
+            "stat",
+            [
+                Query(SETTLED.gained(PERIOD), "settled"),
+                Query(Series("aftermath_time_to_acknowledge_seconds", "_count").gained(PERIOD), "acknowledged"),
+                Query(Series("aftermath_time_to_recover_seconds", "_count").gained(PERIOD), "recovered"),
+                Query(Series("aftermath_time_to_detect_seconds", "_count").gained(PERIOD), "impact start known"),
+            ],
+            "Of the incidents that settled in the period: how many have a time to acknowledge, to recover, to detect. "
+            f"Shares and quantiles beside are of these only. {GAINED}",
+            width=8,
+        ),
+        Panel(
+            "Corrected later",
+            "stat",
+            [Query(Series("aftermath_history_corrections_total").gained(PERIOD))],
+            f"Of all services. Where it is not 0, REST tells other numbers than this page, and is right. {GAINED}",
+            family="aftermath_history_corrections_total",
+            width=4,
+            warns=((1, "orange"),),
+        ),
+    ],
+    "Downtime and cost": [
+        Panel(
+            "Downtime",
+            "gauges",
+            [Query(DOWNTIME.gained(PERIOD, by="service"), "{{service}}")],
+            f"Overlap counts once, of all severities. {ONCE}",
+            family=DOWNTIME.family,
+            unit="s",
+            least=0,
+        ),
+        Panel(
+            "Cost",
+            "stat",
+            [Query(COST.gained(PERIOD, by="currency"), "{{currency}}")],
+            f"Currencies are never added up; of all severities. A service without a rate costs nothing here, which is "
+            f"not 0. {ONCE} The first cost of a service is missed if Prometheus has nothing from the beginning of the "
+            "period. REST gives low and high too.",
+            family=COST.family,
+            if_none="no cost known",
+        ),
+        Panel(
+            "Cost by service",
+            "bars",
+            [Query(COST.gained(STEP, by="service, currency"), "{{service}} {{currency}}")],
+            "A bar stands where the incidents settled. Compare heights within one currency only.",
+            family=COST.family,
+            width=12,
+        ),
+    ],
+    "Objectives": [
+        Panel(
+            "Error budget left",
+            "gauges",
+            [Query(Series("aftermath_error_budget_remaining_ratio").now, "{{service}}")],
+            "",
+            family="aftermath_error_budget_remaining_ratio",
+            unit="percentunit",
+            if_none="no objective set",
+            most=1,
+        ),
+        Panel(
+            "Error budget left over time",
+            "lines",
+            [Query(Series("aftermath_error_budget_remaining_ratio").now, "{{service}}")],
+            "As it was known then. It rises when old trouble leaves a rolling window or a calendar window begins.",
+            family="aftermath_error_budget_remaining_ratio",
+            unit="percentunit",
+            width=10,
+            smallest_interval="1m",
+            most=1,
+        ),
+        Panel(
+            "Availability",
+            "table",
+            [Query(Series("aftermath_availability_ratio").now)],
+            "Only as complete as what Aftermath was told: trouble that nobody told of counts as available.",
+            family="aftermath_availability_ratio",
+            unit="percentunit",
+            width=8,
+        ),
+    ],
+    "Deployments": [
+        Panel(
+            "Finished deployments",
+            "bars",
+            [Query(Series("aftermath_deployments_total").gained(STEP, by="outcome"), "{{outcome}}")],
+            "A bar stands where they were told of, not where they finished.",
+            family="aftermath_deployments_total",
+            width=12,
+        ),
+        Panel(
+            "Deployments a day",
+            "stat",
+            [
+                Query(
+                    Series("aftermath_deployments_total", only='outcome="succeeded"').gained(PERIOD)
+                    + " * 86400 / $__range_s"
+                )
+            ],
+            "Those that succeeded, of the chosen services together, per day of the period. REST gives the interval.",
+            unit="none",
+            if_none="no deployments told",
+        ),
+        Panel(
+            "Change fail rate",
+            "gauges",
+            [
+                Query(
+                    share(FAILED.gained(PERIOD, by="service"), FINISHED.gained(PERIOD, by="service"), by="service"),
+                    "{{service}}",
+                )
+            ],
+            "Failed deployments by finished ones, cancelled ones left out. A failure is counted when its incident "
+            "settles, which may be in a later period than the deployment: a short period may even show more than all. "
+            "REST counts by deployment, is never over 1, and gives the interval.",
+            family=FAILED.family,
+            unit="percentunit",
+            if_none="no deployments told",
+            least=0,
+        ),
+    ],
+    "Feed: is anything missing?": [
+        Panel(
+            "Last delivery",
+            "gauges",
+            [Query(f"time() - ({Series('aftermath_source_last_delivery_timestamp_seconds').now} > 0)", "{{source}}")],
+            "How long ago that was. Silence of a source without a heartbeat may mean that all is well.",
+            family="aftermath_source_last_delivery_timestamp_seconds",
+            unit="s",
+            least=0,
+        ),
+        Panel(
+            "Deliveries",
+            "bars",
+            [Query(Series("aftermath_deliveries_total").gained(STEP, by="source, outcome"), "{{source}} {{outcome}}")],
+            "",
+            family="aftermath_deliveries_total",
+            width=9,
+            smallest_interval="5m",
+        ),
+        Panel(
+            "Signals",
+            "bars",
+            [Query(Series("aftermath_signals_total").gained(STEP, by="verdict"), "{{verdict}}")],
+            "Repeats are no incidents: senders tell again what they told before.",
+            family="aftermath_signals_total",
+            width=9,
+            smallest_interval="5m",
+        ),
+        Panel(
+            "Quarantine",
+            "gauges",
+            [Query(Series("aftermath_quarantine_size").now, "{{source}}")],
+            "What is in it is in no incident: GET /api/v1/quarantine tells why.",
+            family="aftermath_quarantine_size",
+            warns=((1, "red"),),
+            least=0,
+        ),
+        Panel(
+            "Ingest lag",
+            "heatmap",
+            [Query(Series("aftermath_ingest_lag_seconds", "_bucket").gained(STEP, by="le"), "{{le}}")],
+            "Of all sources, of signals that told news; a sender's grouping is part of it.",
+            family="aftermath_ingest_lag_seconds",
+            unit="s",
+            width=9,
+            smallest_interval="5m",
+        ),
+        Panel(
+            "Left out by senders",
+            "stat",
+            [Query(Series("aftermath_truncated_alerts_total").gained(PERIOD, by="source"), "{{source}}")],
+            "Where it is not 0, incidents are missing: raise the sender's limit (Alertmanager: max_alerts).",
+            family="aftermath_truncated_alerts_total",
+            warns=((1, "red"),),
+            width=5,
+        ),
+        Panel(
+            "Services within 'other'",
+            "stat",
+            [Query(Series("aftermath_services_folded").now)],
+            "",
+            family="aftermath_services_folded",
+            warns=((1, "orange"),),
+            width=4,
+        ),
+    ],
+}
+
+
+if __name__ == "__main__":
+    WRITTEN.write_text(written())
