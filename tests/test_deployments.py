@@ -1,7 +1,9 @@
 """Deployments: what reports amount to, the doors that take them, and the causes people state."""
 
+import asyncio
 import hmac
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from pathlib import Path
@@ -139,8 +141,6 @@ def test_deep_and_huge_json_is_kept_for_later() -> None:
 
 @given(st.text(min_size=1))
 def test_ids_fit_into_addresses_and_stay_different(told: str) -> None:
-    import re
-
     found = id_of(told)
     assert re.fullmatch(ID, found)
     assert (found == told) == bool(re.fullmatch(ID, told))
@@ -258,6 +258,17 @@ async def test_a_door_records_repeats_ignores_and_quarantines(client: httpx.Asyn
     )  # fmt: skip
     assert form.json()["verdict"] == "recorded"
     assert (await client.post(door, content=b"{", headers=GITHUB)).status_code == 400
+
+
+async def test_reports_at_the_same_moment_are_one_deployment_counted_once(
+    client: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
+    told = [a_report(version=str(number % 5), finished="09:55") for number in range(20)]
+    answers = await asyncio.gather(*(client.post("/webhooks/deployments", json=body) for body in told))
+    assert [answer.status_code for answer in answers] == [200] * 20
+    assert sorted(answer.json()["verdict"] for answer in answers) == ["recorded"] * 5 + ["repeated"] * 15
+    assert len((await client.get(DEPLOYMENTS)).json()["items"]) == 1
+    assert await find_one(engine, "SELECT sum(value) FROM tally WHERE name = 'deployments'") == 1
 
 
 async def test_github_signs_what_it_sends(client: httpx.AsyncClient) -> None:
