@@ -27,7 +27,20 @@ from app.metrics.definitions import DEFINITIONS, FAMILIES, FORMULAS, FamilyType,
 from app.metrics.statistics import GroupBy, Interval, Numbers, Scope, Summary
 from app.metrics.store import RecentRatios
 from app.metrics.whatif import Changes, Outcome
-from app.web import EARLIEST, AskedPeriod, At, Knobs, Name, Now, Reader, Tx, Words, problem_responses, rfc3339
+from app.web import (
+    EARLIEST,
+    AskedPeriod,
+    At,
+    Knobs,
+    Name,
+    Now,
+    Reader,
+    Tx,
+    Words,
+    problem_responses,
+    rfc3339,
+    spreadsheet_text,
+)
 
 router = APIRouter(tags=["metrics"])
 
@@ -458,7 +471,10 @@ async def summary_csv(
         place = (
             rfc3339(filters.since),
             rfc3339(filters.until),
-            *map(_cell, (filters.service, filters.severity, filters.source, filters.owner)),
+            *(
+                text and spreadsheet_text(text)
+                for text in (filters.service, filters.severity, filters.source, filters.owner)
+            ),
             filters.hour_of_week,
         )
         writer.writerows((*place, *row) for row in _rows(numbers))
@@ -789,12 +805,7 @@ def _rows(numbers: NumbersModel) -> Iterator[tuple[object, ...]]:
     yield "downtime", "sum", "seconds", numbers.downtime.seconds, None, None
     for currency, amount in (numbers.cost.amounts or {}).items():
         shown = (f"{each:.2f}" for each in (amount.expected, amount.low, amount.high))
-        yield "cost", "sum", _cell(currency), *shown
-
-
-def _cell(text: str | None) -> str | None:
-    """Spreadsheets run what begins like this, and names come from whoever sends alerts."""
-    return f"'{text}" if text is not None and text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+        yield "cost", "sum", spreadsheet_text(currency), *shown
 
 
 def _point(numbers: Numbers) -> PointModel:
