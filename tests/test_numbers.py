@@ -22,6 +22,7 @@ ROUTES = {
     "summary": {"group_by": "service"},
     "timeseries": {"interval": "week"},
     "downtime": {},
+    "whatif": {"time_to_recover": "-20%"},
     "compare": {
         "measure": "time_to_recover",
         "a_from": "2024-08-19T00:00:00Z",

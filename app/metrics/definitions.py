@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from app.incidents import availability
 from app.incidents.measures import MEASURES
-from app.metrics import comparison
+from app.metrics import comparison, whatif
 from app.metrics.survival import P95_FROM, SUMMARY_FROM
 
 EVENT_TIME = "event time: when the sender or a person says that it happened, not when it arrived"
@@ -297,6 +297,16 @@ _METRICS = (
             ("left", "Error budget left", "seconds", "how it will go on; look at the burn rate"),
             ("burn_rate", "Burn rate", "ratio", "a trend: over an hour one incident is all of it"),
         )
+    ),
+    Definition(
+        "whatif",
+        Kind.METRIC,
+        "Cost, had it been otherwise",
+        "currency",
+        whatif.FORMULA,
+        "incidents that harm in the period, of services that had a rate then",
+        "services without a rate; planned maintenance",
+        "what will be saved: it moves what has been, by the assumptions that stand beside it",
     ),
     *(
         Definition(
