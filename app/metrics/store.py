@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -538,14 +538,17 @@ async def ratios(tx: AsyncConnection, services: Sequence[str], *, now: datetime,
 
 @dataclass(slots=True)
 class RecentRatios:
-    """The ratios as one process knows them, at most `RATIOS_REMEMBERED` old: what fails in the windows has its cost."""
+    """The ratios as one process knows them, at most `RATIOS_REMEMBERED` old: what fails in the windows has its cost.
+
+    Their windows end at a full `RATIOS_REMEMBERED`, so that all processes speak of the same ones.
+    """
 
     found: Ratios | None = None
     services: Sequence[str] = ()
     at: datetime | None = None
 
     async def of(self, tx: AsyncConnection, services: Sequence[str], *, now: datetime, weights: Weights) -> Ratios:
-        is_fresh = self.at is not None and self.at <= now < self.at + RATIOS_REMEMBERED and self.services == services
-        if self.found is None or not is_fresh:
-            self.found, self.services, self.at = await ratios(tx, services, now=now, weights=weights), services, now
+        as_of = now - (now - datetime.min.replace(tzinfo=UTC)) % RATIOS_REMEMBERED
+        if self.found is None or self.at != as_of or self.services != services:
+            self.found, self.services, self.at = await ratios(tx, services, now=as_of, weights=weights), services, as_of
         return self.found
