@@ -65,6 +65,8 @@ async def serving(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     """Connections, the intake and the background work, for as long as the block runs."""
     assert settings.database_url is not None, "the command line starts the built-in PostgreSQL and passes its address"
     engine = db.connect(settings.database_url.get_secret_value())
+    # Connections of their own for the doors: slow questions must not keep alerts waiting.
+    doors = db.connect(settings.database_url.get_secret_value(), pool_size=1)
     digest = access.digest_of(settings.admin_token.get_secret_value()) if settings.admin_token else None
     app.state.context = web.Context(settings, engine, digest)
     app.state.ratios = metrics_store.RecentRatios()
@@ -74,7 +76,7 @@ async def serving(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)
     async with Intake(
-        engine, rules_store.rules, batch_alerts=settings.batch_alerts, queue_alerts=settings.queue_alerts
+        doors, rules_store.rules, batch_alerts=settings.batch_alerts, queue_alerts=settings.queue_alerts
     ) as intake:
         app.state.intake = intake
         settling = asyncio.create_task(_settle_for_ever(engine, settings), name="settle")
@@ -84,6 +86,7 @@ async def serving(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             settling.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await settling
+    await doors.dispose()
     await engine.dispose()
 
 

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
@@ -238,6 +239,27 @@ async def test_many_deliveries_at_once_share_transactions_and_get_their_own_verd
     assert (verdicts.count("opened"), verdicts.count("joined")) == (5, 195)
     assert await count(engine, "SELECT count(*) FROM delivery") == 200
     assert await count(engine, "SELECT count(DISTINCT xmin::text) FROM delivery") < 100
+
+
+async def test_fifty_first_deliveries_at_once_make_one_incident(client: httpx.AsyncClient) -> None:
+    answers = await asyncio.gather(
+        *(client.post(DOOR, json=a_delivery(an_alert(), an_alert(instance=str(n)))) for n in range(50))
+    )
+    assert {answer.status_code for answer in answers} == {200}
+    assert {name for answer in answers for name in answer.json()["incidents"]} == {"INC-1"}
+    [incident] = (await client.get("/api/v1/incidents")).json()["items"]
+    assert incident["alerts"] == 51
+
+
+async def test_slow_questions_do_not_keep_alerts_waiting(client: httpx.AsyncClient) -> None:
+    """All connections of the routes are taken; the doors have their own."""
+    await client.post(DOOR, json=a_delivery(an_alert()))
+    questions: AsyncEngine = client._transport.app.state.context.engine  # type: ignore[attr-defined]
+    async with AsyncExitStack() as stack:
+        for _ in range(8):
+            await stack.enter_async_context(questions.connect())
+        answer = await asyncio.wait_for(client.post(DOOR, json=a_delivery(an_alert(instance="b"))), 5)
+    assert (answer.status_code, answer.json()["verdicts"]) == (200, {"joined": 1})
 
 
 async def test_poison_in_one_delivery_does_not_fail_its_neighbours(
