@@ -149,6 +149,10 @@ class Batch:
 def fold(
     batch: Batch, series: UUID, rows: list[AlertRow], loose: list[End], incoming: Sequence[Incoming], indices: list[int]
 ) -> None:
+    """Finds or makes the alert of every signal of one series; `rows` and `loose` are what is known of it, and grow.
+
+    Signals that name a start come first: what the others are about depends on them.
+    """
     named: dict[datetime, End | None] = {row.started_at: row.real_end for row in rows}
     unnamed: list[int] = []
     for index in indices:
@@ -511,6 +515,7 @@ def note_still_firing(batch: Batch) -> None:
 
 
 def outcome_of(batch: Batch, index: int) -> Outcome:
+    """What the signal at `index` did, and the number of the incident that its alert is part of now."""
     verdict = batch.verdicts.get(index, Verdict.IGNORED)
     row = batch.shown.get(index)
     if row is None or row.incident_id is None:
