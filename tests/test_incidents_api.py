@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from app.access import Scope
+from app.web import cursor_of
 from tests.conftest import ClientAs
 from tests.test_doors import a_delivery, an_alert
 
@@ -301,6 +302,16 @@ async def test_a_wrong_cursor_or_id_is_a_problem_that_says_so(client: httpx.Asyn
     ):
         answer = await client.get(path)
         assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), path
+
+
+@pytest.mark.parametrize("part", [5, None, [], "x"])
+async def test_a_tampered_cursor_is_refused(client: httpx.AsyncClient, part: object) -> None:
+    await deliver(client, firing("10:00"))
+    cursor = cursor_of(clock("10:00"), part)
+    for path in ("/api/v1/incidents", "/api/v1/incidents/INC-1/alerts", "/api/v1/incidents/INC-1/timeline"):
+        if (path, part) == ("/api/v1/incidents", 5) or (path.endswith("timeline") and part == 5):
+            continue  # that is one of theirs
+        assert (await client.get(path, params={"cursor": cursor})).status_code == 422, path
 
 
 @pytest.mark.parametrize(

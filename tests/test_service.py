@@ -224,6 +224,34 @@ def test_two_workers_tell_equal_numbers(tmp_path: Path) -> None:
         assert sum(value for name, _, value in told if name == "aftermath_incidents_open") == 3
 
 
+def test_counters_go_on_where_they_were_after_a_restart(tmp_path: Path) -> None:
+    settle_at_once = {"AFTERMATH_ALLOWED_LATENESS_SECONDS": "0", "AFTERMATH_SETTLE_INTERVAL_SECONDS": "0.1"}
+    service = Service(tmp_path, settle_at_once)
+
+    def counters(client: httpx.Client) -> dict[str, float]:
+        """Counters and histograms of the database; gauges may fall."""
+        return {
+            f"{sample.name} {sorted(sample.labels.items())}": sample.value
+            for family in text_string_to_metric_families(client.get("/metrics").text)
+            if family.name.startswith("aftermath_") and family.type in {"counter", "histogram"}
+            for sample in family.samples
+        }
+
+    with service.serve() as first:
+        token = first.admin_token
+        with first.client() as client:
+            over = a_delivery(an_alert("2026-08-20T10:00:00Z", "2026-08-20T10:30:00Z", service="shop"))
+            assert client.post("/webhooks/alertmanager", json=over).status_code == 200
+            settled = "aftermath_time_to_recover_seconds_count [('service', 'shop'), ('severity', 'sev1')]"
+            until(lambda: counters(client).get(settled) == 1, "the incident has settled")
+            before = counters(client)
+        first.kill()
+    with service.serve() as second, second.client(token) as client:
+        after = counters(client)
+        assert {name: after.get(name) for name in before} == before
+        assert second.stop() == 0
+
+
 def test_workers_of_a_killed_service_do_not_hinder_the_next(tmp_path: Path) -> None:
     service = Service(tmp_path, {"AFTERMATH_WORKERS": "2"})
     with service.serve() as first:
