@@ -1,16 +1,17 @@
 """The SQL of the catalogue of services. Services first seen in alerts are inserted by the store of incidents."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ARRAY, Boolean, Select, Text, any_, delete, insert, literal, literal_column, select, update
+from sqlalchemy import Boolean, Select, delete, insert, literal_column, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import ServiceNotFound
+from app.incidents.costs import rates_of
 from app.incidents.money import Rate
 from app.tables import service, service_rate
 
@@ -73,20 +74,13 @@ async def put_rates(tx: AsyncConnection, name: str, stated: Sequence[Rate], *, n
     return await find_service(tx, name)
 
 
-async def rates(tx: AsyncConnection, services: Collection[str] | None) -> dict[str, tuple[Rate, ...]]:
-    """The rates of these services (None: of all) by currency, then by when they begin; none, no entry."""
-    query = select(service_rate).order_by(service_rate.c.service, service_rate.c.currency, service_rate.c.valid_from)
-    if services is not None:
-        query = query.where(service_rate.c.service == any_(literal(list(services), ARRAY(Text))))
-    found = defaultdict[str, list[Rate]](list)
-    for row in await tx.execute(query):
-        found[row.service].append(Rate(row.service, row.valid_from, row.currency, row.low, row.expected, row.high))
-    return {name: tuple(its_rates) for name, its_rates in found.items()}
-
-
 async def _services(tx: AsyncConnection, query: Select[Any]) -> Sequence[Service]:
     rows = (await tx.execute(query)).all()
-    their_rates = await rates(tx, [row.name for row in rows])
+    their_rates = defaultdict[str, list[Rate]](list)
+    for rate in sorted(
+        await rates_of(tx, [row.name for row in rows]), key=lambda rate: (rate.currency, rate.valid_from)
+    ):
+        their_rates[rate.service].append(rate)
     return [
         Service(
             row.name,
@@ -94,7 +88,7 @@ async def _services(tx: AsyncConnection, query: Select[Any]) -> Sequence[Service
             tuple(Link(link["title"], link["url"]) for link in row.links),
             row.first_seen_at,
             row.updated_at,
-            their_rates.get(row.name, ()),
+            tuple(their_rates[row.name]),
         )
         for row in rows
     ]
