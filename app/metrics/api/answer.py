@@ -1,0 +1,309 @@
+"""The contract of numbers over many, and how what was found is told: with its formula and the way to its incidents."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from itertools import chain, islice, product
+from typing import Annotated
+from urllib.parse import urlencode
+
+from pydantic import BaseModel, Field, PlainSerializer
+
+from app.incidents import downtime
+from app.incidents.downtime import Cost, Span
+from app.incidents.measures import MEASURES, SEVERITIES, Measure, SeverityName
+from app.metrics import statistics
+from app.metrics.api.question import Question
+from app.metrics.definitions import FORMULAS
+from app.metrics.statistics import Numbers, Scope, Summary
+from app.web import At, rfc3339
+
+LINKS_AT_MOST = 100
+WEEKS_LINKED_AT_MOST = 12  # every number of 168 groups has them
+
+# — the contract —
+
+Money = Annotated[Decimal, PlainSerializer(lambda amount: f"{amount:.2f}", return_type=str)]
+Links = Annotated[
+    list[str],
+    Field(
+        description="Addresses, below this service, of the incidents behind the number",
+        examples=[["/api/v1/incidents?from=2026-08-01T00%3A00%3A00Z&to=2026-09-01T00%3A00%3A00Z"]],
+    ),
+]
+Seconds = Annotated[float | None, Field(description="Seconds; null: nothing was recorded, which is not 0")]
+
+
+class FiltersModel(BaseModel):
+    """What the numbers were asked for; a group narrows it to itself."""
+
+    since: At = Field(serialization_alias="from")
+    until: At = Field(serialization_alias="to", description="Not included")
+    service: str | None = Field(description="Null: all")
+    severity: SeverityName | None = Field(description="Null: all")
+    source: str | None = Field(description="Null: all")
+    owner: str | None = Field(description="Of the service; null: all, empty: services without one")
+    hour_of_week: int | None = Field(description="Null: all")
+    include_non_recoveries: bool
+
+
+class CountOfIncidentsModel(BaseModel):
+    value: int
+    formula: str
+    links: Links
+
+
+class SummaryModel(BaseModel):
+    """Of one measure: `n + pending + censored + invalid` and all of `excluded` together are the incidents."""
+
+    n: int = Field(description="Recorded values; of fewer than 10 there are the values and no statistic")
+    values: list[float] | None = Field(description="The single values, rising; null: there are 10 or more")
+    median: Seconds
+    p90: Seconds
+    p95: Annotated[float | None, Field(description="Seconds; of 60 values or more")]
+    geometric_mean: Annotated[float | None, Field(description="Seconds; null too where a value is 0")]
+    mean: Seconds
+    pending: int = Field(description="May still happen")
+    censored: int = Field(description="Had not happened when the incident ended, and no longer could")
+    invalid: int = Field(description="The facts contradict each other; negative durations are never clamped")
+    excluded: dict[str, int] = Field(description="Not applicable, by reason")
+
+
+class EstimateModel(BaseModel):
+    seconds: Annotated[float | None, Field(description="Null: fewer than half have happened")]
+    low: Annotated[float | None, Field(description="Of the 95 % interval; null: unknown")]
+    high: Annotated[float | None, Field(description="Of the 95 % interval; null: unknown")]
+
+
+class RestrictedMeanModel(BaseModel):
+    seconds: float
+    low: float = Field(description="Of the 95 % interval")
+    high: float = Field(description="Of the 95 % interval")
+    horizon_seconds: float = Field(
+        description="As asked for, or the longest wait if that is shorter and was cut short; compare equal ones only"
+    )
+
+
+class StepModel(BaseModel):
+    """`share` had happened within `seconds`."""
+
+    seconds: float
+    share: float
+    low: float = Field(description="Of the 95 % band")
+    high: float = Field(description="Of the 95 % band")
+
+
+class BinModel(BaseModel):
+    """How many incidents took at least `from` and less than `to` seconds."""
+
+    begins: float = Field(serialization_alias="from")
+    ends: float = Field(serialization_alias="to")
+    incidents: int
+
+
+class MeasureSummaryModel(SummaryModel):
+    kaplan_meier_median: EstimateModel | None = Field(description="Waits take part; null: n is below 10")
+    restricted_mean: RestrictedMeanModel | None = Field(description="Waits take part; null: n is below 10")
+    ecdf: list[StepModel] = Field(description="Waits take part; 50 steps at most, none if n is below 10")
+    histogram: list[BinModel] = Field(description="Recorded values in bins that double; none if n is below 10")
+    label: str
+    starts: str
+    ends: str
+    formula: str
+    links: Links
+
+
+class DowntimeModel(BaseModel):
+    seconds: float
+    planned_seconds: float = Field(description="That fell into planned maintenance, and is not in `seconds`")
+    formula: str
+    links: Links
+
+
+class AmountModel(BaseModel):
+    low: Money = Field(examples=["125.00"])
+    expected: Money = Field(examples=["250.00"])
+    high: Money = Field(examples=["500.00"])
+
+
+Amounts = Annotated[
+    dict[str, AmountModel] | None,
+    Field(description="By currency, nothing is converted; null: no rate was known, which is not 0"),
+]
+WithoutRate = Annotated[
+    list[str], Field(description="Services that were harmed and have no rate for that time: their cost is not in here")
+]
+
+
+class CostOfPeriodModel(BaseModel):
+    amounts: Amounts
+    services_without_rate: WithoutRate
+    formula: str
+    links: Links
+
+
+class NumbersModel(BaseModel):
+    filters: FiltersModel
+    incidents: CountOfIncidentsModel
+    open: CountOfIncidentsModel
+    measures: dict[str, MeasureSummaryModel]
+    downtime: DowntimeModel
+    cost: CostOfPeriodModel
+
+
+class PointModel(BaseModel):
+    """One bucket; its formulas stand at the top of the answer."""
+
+    since: At = Field(serialization_alias="from")
+    until: At = Field(serialization_alias="to", description="Not included")
+    incidents: int
+    open: int
+    measures: dict[str, SummaryModel]
+    downtime_seconds: float
+    planned_seconds: float
+    cost: Amounts
+    services_without_rate: WithoutRate
+    links: Links
+
+
+# — the answer —
+
+
+def numbers_model(numbers: Numbers, asked: Question) -> NumbersModel:
+    links = links_of(numbers.scope, numbers.services)
+    of_status = [links_of(numbers.scope, numbers.services, status=status) for status in ("open", "acknowledged")]
+    return NumbersModel(
+        filters=filters_model(numbers.scope, asked),
+        incidents=CountOfIncidentsModel(value=numbers.incidents, formula=FORMULAS["incidents"], links=links),
+        open=CountOfIncidentsModel(value=numbers.open, formula=FORMULAS["open"], links=list(chain(*of_status))),
+        measures={
+            measure.name: _measure_summary(measure, numbers.measures[measure.name], links) for measure in MEASURES
+        },
+        downtime=downtime_model(numbers),
+        cost=cost_model(numbers),
+    )
+
+
+def _measure_summary(measure: Measure, each: Summary, links: Sequence[str]) -> MeasureSummaryModel:
+    found = each.estimates
+    half, area = (found.median, found.restricted_mean) if found else (None, None)
+    return MeasureSummaryModel(
+        **dict(summary_model(each)),
+        kaplan_meier_median=half and EstimateModel(seconds=half.seconds, low=half.low, high=half.high),
+        restricted_mean=area
+        and RestrictedMeanModel(seconds=area.seconds, low=area.low, high=area.high, horizon_seconds=area.horizon),
+        ecdf=[
+            StepModel(seconds=step.seconds, share=step.share, low=step.low, high=step.high)
+            for step in (found.ecdf if found else ())
+        ],
+        histogram=[
+            BinModel(begins=each.begins, ends=each.ends, incidents=each.incidents)
+            for each in (found.histogram if found else ())
+        ],
+        label=measure.label,
+        starts=measure.starts,
+        ends=measure.ends,
+        formula=FORMULAS[measure.name],
+        links=list(links),
+    )
+
+
+def point_model(numbers: Numbers) -> PointModel:
+    return PointModel(
+        since=numbers.scope.period.begins,
+        until=numbers.scope.period.ends,
+        incidents=numbers.incidents,
+        open=numbers.open,
+        measures={name: summary_model(each) for name, each in numbers.measures.items()},
+        downtime_seconds=numbers.downtime.total_seconds(),
+        planned_seconds=numbers.planned.total_seconds(),
+        cost=amounts(numbers.cost),
+        services_without_rate=list(numbers.services_without_rate),
+        links=links_of_harm(numbers),
+    )
+
+
+def summary_model(each: Summary) -> SummaryModel:
+    typical = each.typical
+    return SummaryModel(
+        n=each.n,
+        values=None if each.values is None else list(each.values),
+        median=typical and typical.median,
+        p90=typical and typical.p90,
+        p95=typical and typical.p95,
+        geometric_mean=typical and typical.geometric_mean,
+        mean=typical and typical.mean,
+        pending=each.pending,
+        censored=each.censored,
+        invalid=each.invalid,
+        excluded=dict(each.excluded),
+    )
+
+
+def downtime_model(numbers: Numbers) -> DowntimeModel:
+    return DowntimeModel(
+        seconds=numbers.downtime.total_seconds(),
+        planned_seconds=numbers.planned.total_seconds(),
+        formula=FORMULAS["downtime"],
+        links=links_of_harm(numbers),
+    )
+
+
+def cost_model(numbers: Numbers) -> CostOfPeriodModel:
+    return CostOfPeriodModel(
+        amounts=amounts(numbers.cost),
+        services_without_rate=list(numbers.services_without_rate),
+        formula=FORMULAS["cost"],
+        links=links_of_harm(numbers),
+    )
+
+
+def amounts(cost: Cost | None) -> dict[str, AmountModel] | None:
+    if cost is None:
+        return None
+    return {
+        currency: AmountModel(low=amount.low, expected=amount.expected, high=amount.high)
+        for currency, amount in downtime.shown(cost).items()
+    }
+
+
+FORMULAS_OF_NUMBERS = ("incidents", "open", "downtime", "cost", *(measure.name for measure in MEASURES))
+
+
+def filters_model(scope: Scope, asked: Question) -> FiltersModel:
+    return FiltersModel(
+        since=scope.period.begins,
+        until=scope.period.ends,
+        service=scope.service,
+        severity=SEVERITIES[scope.severity - 1] if scope.severity else None,
+        source=scope.source,
+        owner=scope.owner,
+        hour_of_week=scope.hour_of_week,
+        include_non_recoveries=asked.include_non_recoveries,
+    )
+
+
+def links_of(scope: Scope, services: Sequence[str] = (), **more: str) -> list[str]:
+    """One; for an owner one per service, 100 at most, for an hour of the week one for each of the last 12 weeks."""
+    asked = dict(more)
+    if scope.severity is not None:
+        asked["severity"] = SEVERITIES[scope.severity - 1]
+    if scope.source is not None:
+        asked["source"] = scope.source
+    periods = [scope.period]
+    if scope.hour_of_week is not None:
+        periods = statistics.hours_of_week(scope.period, scope.hour_of_week)[-WEEKS_LINKED_AT_MOST:]
+    names = [scope.service] if scope.owner is None or scope.service is not None else services
+    return [
+        f"/api/v1/incidents?{urlencode(_window(period) | ({} if name is None else {'service': name}) | asked)}"
+        for period, name in islice(product(periods, names), LINKS_AT_MOST)
+    ]
+
+
+def _window(period: Span) -> dict[str, str]:
+    return {"from": rfc3339(period.begins), "to": rfc3339(period.ends)}
+
+
+def links_of_harm(numbers: Numbers) -> list[str]:
+    """Those of the period, and one by one (100 at most) those that were detected at another time and harm in it."""
+    carried_in: Sequence[int] = numbers.carried_in[:LINKS_AT_MOST]
+    return [*links_of(numbers.scope, numbers.services), *(f"/api/v1/incidents/INC-{number}" for number in carried_in)]

@@ -1,0 +1,148 @@
+"""Two periods: are we getting better?"""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import AfterValidator, BaseModel, Field
+
+from app.errors import Invalid
+from app.incidents.downtime import Span
+from app.incidents.measures import MEASURES, SEVERITIES, SeverityName
+from app.metrics import comparison, store
+from app.metrics.api.answer import Links, Seconds, links_of
+from app.metrics.comparison import Sample, Verdict
+from app.metrics.statistics import Scope
+from app.web import At, Name, Now, Reader, Tx, problem_responses
+
+router = APIRouter()
+
+
+class SideModel(BaseModel):
+    """One of the two periods: `n + censored` and all of `left_out` together are its incidents."""
+
+    since: At = Field(serialization_alias="from")
+    until: At = Field(serialization_alias="to", description="Not included")
+    n: int = Field(description="Recorded values")
+    censored: int = Field(description="Still pending, or ended without it; they count as lasting longer than that")
+    left_out: dict[str, int] = Field(description="Not applicable or contradicting facts, by reason")
+    typical_seconds: Seconds
+    links: Links
+
+
+class EffectModel(BaseModel):
+    """How many times as long B takes as A, with its 95 % interval; below 1 is shorter."""
+
+    ratio: float = Field(examples=[0.62])
+    low: float = Field(examples=[0.45])
+    high: float = Field(examples=[0.86])
+
+
+class SmallestChangeModel(BaseModel):
+    """The smallest true ratios that these numbers would have shown in 80 % of cases."""
+
+    shorter: float = Field(examples=[0.58])
+    longer: float = Field(examples=[1.72])
+
+
+class CompareAnswer(BaseModel):
+    measure: str = Field(examples=["time_to_recover"])
+    label: str
+    starts: str
+    ends: str
+    service: str | None = Field(description="Null: all")
+    severity: SeverityName | None = Field(description="Null: all")
+    include_non_recoveries: bool
+    verdict: Verdict
+    reason: str = Field(examples=["B takes 0.62 times as long as A, 95 % interval 0.45 to 0.86"])
+    effect: EffectModel | None = Field(description="Null: too few values")
+    test: str = Field(examples=[comparison.TEST])
+    p_value: float | None = Field(description="Null: too few values", examples=[0.004])
+    smallest_change: SmallestChangeModel | None = Field(description="Null: too few values")
+    horizon_seconds: float | None = Field(
+        description="Longer durations are compared up to here; null: as long as they are"
+    )
+    a: SideModel
+    b: SideModel
+    formulas: dict[str, str]
+
+
+def _measure(value: str) -> str:
+    names = sorted(measure.name for measure in MEASURES)
+    if value not in names:
+        message = f"there are the measures {', '.join(names)}"
+        raise ValueError(message)
+    return value
+
+
+@router.get("/api/v1/metrics/compare", summary="Are we getting better?", responses=problem_responses())
+async def compare(
+    _: Reader,
+    tx: Tx,
+    now: Now,
+    measure: Annotated[
+        str,
+        AfterValidator(_measure),
+        Query(json_schema_extra={"enum": [measure.name for measure in MEASURES]}, examples=["time_to_recover"]),
+    ],
+    a_from: Annotated[At, Query(description="Begin of the one period, that before", examples=["2026-05-01T00:00:00Z"])],
+    a_to: Annotated[At, Query(description="Its end, not included", examples=["2026-07-01T00:00:00Z"])],
+    b_from: Annotated[At, Query(description="Begin of the other, that after", examples=["2026-07-01T00:00:00Z"])],
+    b_to: Annotated[At | None, Query(description="Its end, not included; left out: now")] = None,
+    service: Annotated[Name | None, Query(examples=["checkout"])] = None,
+    severity: Annotated[SeverityName | None, Query()] = None,
+    include_non_recoveries: Annotated[  # noqa: FBT002  a query parameter has a name
+        bool,
+        Query(description="Count ends that are not recoveries (rule paused, …) and trouble of the monitoring too"),
+    ] = False,
+) -> CompareAnswer:
+    """One measure in two periods: `better`, `worse`, or `cannot_tell` where the difference may as well be chance. What
+    is still pending takes part with the time it has lasted. An incident belongs to the period of its detection.
+    """
+    periods = Span(a_from, a_to), Span(b_from, b_to or max(now, b_from))
+    if any(period.begins > period.ends for period in periods):
+        message = "a period ends before it begins"
+        raise Invalid(message)
+    if max(period.begins for period in periods) < min(period.ends for period in periods):
+        message = "the periods overlap; an incident can stand on one side only"
+        raise Invalid(message)
+    number = SEVERITIES.index(severity) + 1 if severity else None
+    a, b = (Scope(period, service, number) for period in periods)
+    found, sides = await store.comparison(tx, measure, a, b, now=now, include_non_recoveries=include_non_recoveries)
+    [asked] = [each for each in MEASURES if each.name == measure]
+    return CompareAnswer(
+        measure=measure,
+        label=asked.label,
+        starts=asked.starts,
+        ends=asked.ends,
+        service=service,
+        severity=severity,
+        include_non_recoveries=include_non_recoveries,
+        verdict=found.verdict,
+        reason=found.reason,
+        effect=found.effect and EffectModel(ratio=found.effect.ratio, low=found.effect.low, high=found.effect.high),
+        test=comparison.TEST,
+        p_value=found.p_value,
+        smallest_change=found.reach and SmallestChangeModel(shorter=found.reach.shorter, longer=found.reach.longer),
+        horizon_seconds=found.horizon,
+        a=_side(a, sides[0], found.typical_a),
+        b=_side(b, sides[1], found.typical_b),
+        formulas={
+            "measure": asked.formula,
+            "effect": comparison.EFFECT,
+            "interval": comparison.INTERVAL,
+            "verdict": comparison.VERDICT,
+            "smallest_change": comparison.REACH,
+        },
+    )
+
+
+def _side(scope: Scope, sample: Sample, typical: float | None) -> SideModel:
+    return SideModel(
+        since=scope.period.begins,
+        until=scope.period.ends,
+        n=len(sample.recorded),
+        censored=len(sample.censored),
+        left_out=dict(sample.left_out),
+        typical_seconds=typical,
+        links=links_of(scope),
+    )

@@ -1,0 +1,52 @@
+"""How long each service was down and what it cost."""
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from app.metrics import store
+from app.metrics.api.answer import (
+    CostOfPeriodModel,
+    DowntimeModel,
+    FiltersModel,
+    cost_model,
+    downtime_model,
+    filters_model,
+)
+from app.metrics.api.question import GROUPS_AT_MOST, Asked
+from app.metrics.statistics import GroupBy
+from app.web import Knobs, Now, Reader, Tx, problem_responses
+
+router = APIRouter()
+
+
+class ServiceDowntimeModel(BaseModel):
+    service: str
+    downtime: DowntimeModel
+    cost: CostOfPeriodModel
+
+
+class DowntimeAnswer(BaseModel):
+    filters: FiltersModel
+    downtime: DowntimeModel
+    cost: CostOfPeriodModel
+    services: list[ServiceDowntimeModel] = Field(description="Most downtime first; the first 500 of them")
+    services_left_out: int
+
+
+@router.get("/api/v1/metrics/downtime", summary="Downtime of services", responses=problem_responses())
+async def downtime_of_services(_: Reader, tx: Tx, now: Now, settings: Knobs, asked: Asked) -> DowntimeAnswer:
+    """How long each service was harmed and what it cost. Incidents that overlap count once."""
+    total, groups = await store.numbers(tx, asked.scope, GroupBy.SERVICE, now=now, weights=settings.impact)
+    harmed = sorted((group for group in groups if group.downtime), key=lambda group: group.downtime, reverse=True)
+    return DowntimeAnswer(
+        filters=filters_model(asked.scope, asked),
+        downtime=downtime_model(total),
+        cost=cost_model(total),
+        services=[
+            ServiceDowntimeModel(
+                service=group.scope.service or "", downtime=downtime_model(group), cost=cost_model(group)
+            )
+            for group in harmed[:GROUPS_AT_MOST]
+        ],
+        services_left_out=max(0, len(harmed) - GROUPS_AT_MOST),
+    )

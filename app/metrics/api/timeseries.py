@@ -1,0 +1,64 @@
+"""The summary of each day, week or month."""
+
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+
+from app.metrics import statistics, store
+from app.metrics.api.answer import FORMULAS_OF_NUMBERS, FiltersModel, PointModel, filters_model, point_model
+from app.metrics.api.question import BUCKETS_AT_MOST, POINTS_AT_MOST, Asked, Grouping
+from app.metrics.definitions import FORMULAS
+from app.metrics.statistics import GroupBy, Interval
+from app.web import Knobs, Now, Reader, Tx, problem_responses
+
+router = APIRouter()
+
+
+class SeriesModel(BaseModel):
+    filters: FiltersModel
+    points: list[PointModel]
+
+
+class TimeseriesAnswer(BaseModel):
+    interval: Interval
+    group_by: GroupBy | None
+    formulas: dict[str, str]
+    series: list[SeriesModel] = Field(description="One; with `group_by` one for each group that had incidents")
+
+
+@router.get("/api/v1/metrics/timeseries", summary="Numbers of periods in a row", responses=problem_responses())
+async def timeseries(
+    _: Reader,
+    tx: Tx,
+    now: Now,
+    settings: Knobs,
+    asked: Asked,
+    interval: Annotated[Interval, Query(description="In UTC; weeks begin on Monday")] = Interval.DAY,
+    group_by: Grouping = None,
+) -> TimeseriesAnswer:
+    """The summary of each day, week or month of the period. The first and the last are cut at its ends."""
+    periods = statistics.buckets(asked.scope.period, interval, at_most=BUCKETS_AT_MOST)
+    rows = await store.timeseries(
+        tx,
+        asked.scope,
+        periods,
+        group_by,
+        now=now,
+        weights=settings.impact,
+        include_non_recoveries=asked.include_non_recoveries,
+        points_at_most=POINTS_AT_MOST,
+    )
+    return TimeseriesAnswer(
+        interval=interval,
+        group_by=group_by,
+        formulas={name: FORMULAS[name] for name in FORMULAS_OF_NUMBERS},
+        series=[
+            SeriesModel(
+                filters=filters_model(replace(row[0].scope, period=asked.scope.period) if row else asked.scope, asked),
+                points=[point_model(each) for each in row],
+            )
+            for row in rows
+        ],
+    )

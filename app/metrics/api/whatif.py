@@ -1,0 +1,115 @@
+"""What a period would have cost."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+
+from app.incidents.downtime import Span
+from app.metrics import store, whatif
+from app.metrics.api.answer import AmountModel, Amounts, Links, links_of
+from app.metrics.api.question import GROUPS_AT_MOST
+from app.metrics.statistics import Scope
+from app.metrics.whatif import Changes, Outcome
+from app.web import AskedPeriod, At, Knobs, Name, Now, Reader, Tx, problem_responses
+
+router = APIRouter()
+
+
+class OutcomeModel(BaseModel):
+    before: Amounts
+    after: Amounts
+    difference: Annotated[
+        dict[str, AmountModel] | None,
+        Field(description="after - before, so that what is saved is negative; null: no rate was known"),
+    ]
+    downtime_before_seconds: float
+    downtime_after_seconds: float
+
+
+class ServiceOutcomeModel(OutcomeModel):
+    service: str
+
+
+class WhatIfAnswer(BaseModel):
+    since: At = Field(serialization_alias="from")
+    until: At = Field(serialization_alias="to", description="Not included")
+    service: str | None = Field(description="Null: all")
+    changes: dict[str, str] = Field(description="As asked", examples=[{"time_to_recover": "-20%"}])
+    incidents: int = Field(description="That harm in the period")
+    applied: dict[str, int] = Field(description="To how many of them each change applies")
+    total: OutcomeModel
+    services: list[ServiceOutcomeModel] = Field(description="By name; the first 500 of them")
+    services_left_out: int
+    formula: str
+    assumptions: list[str]
+    links: Links
+
+
+ChangeText = Annotated[str | None, Query(max_length=30, examples=["-20%"], description="As `-20%`, `+10%` or `-5m`")]
+
+
+@router.get("/api/v1/metrics/whatif", summary="What a period would have cost", responses=problem_responses())
+async def what_if(
+    _: Reader,
+    tx: Tx,
+    now: Now,
+    settings: Knobs,
+    period: AskedPeriod,
+    service: Annotated[Name | None, Query(examples=["checkout"])] = None,
+    time_to_detect: ChangeText = None,
+    time_to_acknowledge: ChangeText = None,
+    time_to_recover: ChangeText = None,
+    incidents: Annotated[str | None, Query(max_length=30, examples=["-10%"], description="As `-10%`")] = None,
+) -> WhatIfAnswer:
+    """Moves the ends of the stored intervals and prices them anew: what faster or slower detection, acknowledgement or
+    recovery, or fewer incidents, would have meant. `assumptions` says what is supposed.
+    """
+    asked = {
+        name: text
+        for name, text in (
+            ("time_to_detect", time_to_detect),
+            ("time_to_acknowledge", time_to_acknowledge),
+            ("time_to_recover", time_to_recover),
+            ("incidents", incidents),
+        )
+        if text is not None
+    }
+    changes = Changes(**{name: whatif.change(text, absolute=name != "incidents") for name, text in asked.items()})
+    scope = Scope(Span(*period), service)
+    found = await store.what_if(tx, scope, changes, now=now, weights=settings.impact)
+    services = [
+        ServiceOutcomeModel(service=name, **_outcome(each).model_dump()) for name, each in found.services.items()
+    ]
+    return WhatIfAnswer(
+        since=period.since,
+        until=period.until,
+        service=service,
+        changes={name: text.replace(" ", "+") for name, text in asked.items()},
+        incidents=found.incidents,
+        applied=dict(found.applied),
+        total=_outcome(found.whole),
+        services=services[:GROUPS_AT_MOST],
+        services_left_out=max(0, len(services) - GROUPS_AT_MOST),
+        formula=whatif.FORMULA,
+        assumptions=list(whatif.ASSUMPTIONS),
+        links=links_of(scope),
+    )
+
+
+def _outcome(outcome: Outcome) -> OutcomeModel:
+    before, after, difference = (
+        {
+            currency: AmountModel(low=amount.low, expected=amount.expected, high=amount.high)
+            for currency, amount in whatif.shown(cost).items()
+        }
+        or None
+        for cost in (outcome.before, outcome.after, outcome.difference)
+    )
+    return OutcomeModel(
+        before=before,
+        after=after,
+        difference=difference,
+        downtime_before_seconds=outcome.downtime_before.total_seconds(),
+        downtime_after_seconds=outcome.downtime_after.total_seconds(),
+    )
