@@ -186,6 +186,27 @@ async def test_after_a_split_each_fact_stays_with_the_part_whose_time_holds_it(c
     assert (second["acknowledged_at"], second["identified_at"]) == (clock("11:05"), None)
 
 
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (["10:07", "11:10"], (None, "11:10")),
+        (["10:07", "11:10", "10:09"], ("10:09", None)),
+    ],
+)
+async def test_a_corrected_milestone_does_not_come_back_with_a_split(
+    client: httpx.AsyncClient, said: list[str], kept: tuple[str | None, ...]
+) -> None:
+    await deliver(client, firing("10:00"), firing("11:00", instance="b"))
+    for each in said:
+        await say(client, "milestones", milestone="mitigated", at=clock(each))
+    await deliver(client, resolved("10:00", "10:20"))
+    parts = await incident(client, 1), await incident(client, 2)
+    assert tuple(part["mitigated_at"] for part in parts) == tuple(each and clock(each) for each in kept)
+    timelines = [(await client.get(f"/api/v1/incidents/INC-{number}/timeline")).json()["items"] for number in (1, 2)]
+    told = [entry["at"] for entries in timelines for entry in entries if entry["kind"] == "mitigated"]
+    assert sorted(told) == sorted(map(clock, said)), "what was said stays to be read"
+
+
 async def test_after_a_split_stated_times_move_and_the_rest_holds_for_both(client: httpx.AsyncClient) -> None:
     await deliver(client, firing("10:00"), firing("11:00", instance="b"))
     changes = {"severity": "sev2", "service": "shop", "impact_started_at": clock("10:58")}

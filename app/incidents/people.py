@@ -161,8 +161,18 @@ async def milestone(tx: AsyncConnection, ref: Ref, name: str, said: Said, *, now
     column = f"{name}_at"
     if row._mapping[column] != said.at:
         await _state(tx, row, {column: said.at}, now)
+        await tx.execute(_MARK_CORRECTED, {"id": row.id, "kind": name})
         await _tell(tx, row.id, name, said, now)
     return row.id  # type: ignore[no-any-return]
+
+
+# What was said before stays to be read, but must not come back where a split parts it from its correction.
+_MARK_CORRECTED = text("""
+    UPDATE timeline
+       SET detail = '{"corrected": true}'
+     WHERE incident_id = :id
+       AND kind = :kind
+""")
 
 
 async def note(tx: AsyncConnection, ref: Ref, said: Said, *, now: datetime) -> UUID:

@@ -771,7 +771,8 @@ _SPLIT_STATED = text("""
      WHERE incident.id = stated.part
 """)
 
-# The first acknowledgement counts; of a milestone told twice the last word does.
+# The first acknowledgement counts; of a milestone told twice the last word does. One that a person has corrected is out
+# even where the correction went to another part.
 _DERIVE_FACTS = text("""
     UPDATE incident
        SET acknowledged_at = fact.acknowledged_at,
@@ -790,6 +791,7 @@ _DERIVE_FACTS = text("""
               LEFT JOIN timeline
                 ON timeline.incident_id = wanted.id
                AND timeline.kind IN ('acknowledged', 'identified', 'mitigated')
+               AND NOT coalesce(timeline.detail @> '{"corrected": true}', false)
              GROUP BY wanted.id) AS fact
      WHERE incident.id = fact.id
 """)
