@@ -246,9 +246,8 @@ alert = Table(
     Column("annotations", JSON, nullable=False),
     Column("link", Text, nullable=False),
     Column("flags", ARRAY(Text), nullable=False),
-    Column("repeats", Integer, nullable=False),
     _at("first_seen_at", nullable=False),
-    _at("last_seen_at", nullable=False),
+    _at("last_seen_at", nullable=False),  # to the minute
     _at("impact_told_at"),  # `started_at` less the annotation `for`
     CheckConstraint("ended_at >= started_at", name="alert_ends_after_it_began"),
     Index("alert_by_key", "key_id", "started_at"),

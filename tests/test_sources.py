@@ -7,7 +7,6 @@ Bodies that are huge or broken byte by byte are built here.
 
 import hmac
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from app.access import CHANGE_KINDS
 from app.errors import NotThisKind
@@ -82,7 +82,7 @@ def test_every_fixture_has_its_pair_and_every_kind_its_fixtures() -> None:
 
 
 def test_a_signal_in_a_fixture_has_no_misspelt_field() -> None:
-    fields = set(Signal.__dataclass_fields__)
+    fields = set(Signal.__struct_fields__)
     for path in CASES:
         expected = msgspec.json.decode(path.with_suffix(".signals.json").read_bytes(), type=Expected)
         for signal in expected.signals:

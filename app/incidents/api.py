@@ -508,9 +508,8 @@ class AlertModel(BaseModel):
     annotations: dict[str, str]
     link: str
     flags: list[str] = Field(description="What was odd about it, such as `ends_clamped`")
-    repeats: int = Field(description="How often it was told again")
     first_seen_at: At = Field(description="When the first signal of it arrived")
-    last_seen_at: At
+    last_seen_at: At = Field(description="When it was last told of, to the minute")
 
 
 @router.get(

@@ -7,16 +7,18 @@ the law itself can tell. That the short cut never differs from the law is a prop
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
+import msgspec
+from msgspec.structs import replace
+
 from app.incidents.signal import End, EndReason, latest
 
 
-@dataclass(frozen=True, slots=True)
-class Alert:
+class Alert(msgspec.Struct, frozen=True, gc=False):
     """One episode as the law sees it. `by_people` marks what a person declared or holds open."""
 
     series: UUID
@@ -63,8 +65,7 @@ def incidents_of(alerts: Iterable[Alert]) -> list[list[Alert]]:
     return groups
 
 
-@dataclass(frozen=True, slots=True)
-class Course:
+class Course(msgspec.Struct, frozen=True, gc=False):
     """How one incident went, as far as its alerts tell.
 
     `last_end` and `reach_at` (latest end plus window) are those of the alerts that have ended. The last stretch without

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Protocol
 from uuid import UUID
 
+import msgspec
 import re2  # type: ignore[import-untyped]
 
 from app.errors import Invalid
@@ -94,8 +95,7 @@ DEFAULT_NAME = "default"
 DEFAULT_RULE = Rule(DEFAULT_NAME, position=2**31 - 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """What a rule makes of an alert. `service` is never empty; `severity` is 1 (worst) to 5.
 
     `key` is for people, `key_id` for comparing: same id = same trouble. `identity` is the labels without those the rule

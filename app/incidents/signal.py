@@ -1,6 +1,7 @@
 """Signals, and the law of a series: which alerts a set of signals amounts to.
 
-Pure: no clock, no I/O. A *signal* is one fact of a delivery, a *series* is `(source, fingerprint)`, an *alert* is one
+Pure: no clock, no I/O. (Structs of msgspec are frozen dataclasses made in C: tens of thousands a second come this
+way.) A *signal* is one fact of a delivery, a *series* is `(source, fingerprint)`, an *alert* is one
 episode of a series. The alerts of a series are a function of the **set** of its signals; order, repetition and
 batching do not matter.
 """
@@ -8,10 +9,11 @@ batching do not matter.
 import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
+
+import msgspec
 
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
@@ -57,8 +59,7 @@ class Verdict(StrEnum):
     QUARANTINED = "quarantined"
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
+class Signal(msgspec.Struct, frozen=True, gc=False):
     """One fact: this fingerprint is firing since `started_at`, or resolved at `ended_at`.
 
     Times are aware UTC datetimes, truncated to microseconds. `started_at` is None where the sender names no start:
@@ -71,8 +72,8 @@ class Signal:
     status: Status
     started_at: datetime | None
     ended_at: datetime | None = None
-    labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS)
-    annotations: Mapping[str, str] = field(default_factory=lambda: NO_LABELS)
+    labels: Mapping[str, str] = NO_LABELS
+    annotations: Mapping[str, str] = NO_LABELS
     link: str = ""
     end_reason: EndReason | None = None
     alert_class: AlertClass = AlertClass.SERVICE
@@ -112,8 +113,7 @@ def fingerprint_of(labels: Mapping[str, str]) -> str:
     return f"{value:016x}"
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(msgspec.Struct, frozen=True, gc=False):
     """An end and why. `guessed`: the sender gave none that can be true, so the time of arrival stands in."""
 
     at: datetime
@@ -125,8 +125,7 @@ _BELIEF = {reason: -place for place, reason in enumerate(EndReason)}
 RECOVERIES = frozenset({EndReason.RECOVERED, EndReason.SUPERSEDED, EndReason.MANUAL})
 
 
-@dataclass(frozen=True, slots=True)
-class Episode:
+class Episode(msgspec.Struct, frozen=True, gc=False):
     """What is known of one start of a series: the latest end that a sender gave it, and a person's."""
 
     started_at: datetime

@@ -6,7 +6,9 @@ The number of statements does not grow with the number of signals, and the way i
     read the series   of every signal: the alerts around it; the law of the series gives each alert its end
     place by key      new and newly ended alerts, by the newest incident of their key alone where that is enough,
                       else by the whole chain of incidents and alerts around them
-    write             what has changed
+    write             what has changed, in one statement
+
+One statement each: a way to the server and back costs as much as ten alerts.
 
 The decisions are in `batch.py`, pure. What people say (`people.py`) changes alerts too, and goes the same way from
 `place` on.
@@ -15,12 +17,13 @@ The decisions are in `batch.py`, pure. What people say (`people.py`) changes ale
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.incidents.batch import (
@@ -56,18 +59,31 @@ async def apply(
     tx: AsyncConnection, incoming: Sequence[Incoming], *, now: datetime, also_lock: Iterable[UUID] = ()
 ) -> list[Outcome]:
     """What each signal did, in the order given. Raises Raced."""
+    keys = keys_of(incoming) | set(also_lock)
+    if keys:
+        await lock_keys(tx, keys)
+    return await apply_locked(tx, incoming, keys, now=now)
+
+
+def keys_of(incoming: Sequence[Incoming]) -> set[UUID]:
+    """What to lock for these signals."""
+    return {one.decision.key_id for one in incoming if not one.signal.test}
+
+
+async def apply_locked(
+    tx: AsyncConnection, incoming: Sequence[Incoming], keys: AbstractSet[UUID], *, now: datetime
+) -> list[Outcome]:
+    """`apply` once its keys are locked; `keys` are all that are. Raises Raced."""
     wanted = [index for index, one in enumerate(incoming) if not one.signal.test]
     batch = Batch(now)
-    keys = {incoming[index].decision.key_id for index in wanted} | set(also_lock)
     if wanted:
-        await lock_keys(tx, keys)
         await _read_and_fold(tx, batch, incoming, wanted)
         changed = [row for row in batch.rows.values() if row.new or row.before is not None]
         # Of a rule that has changed the alert keeps the key; also a mere repeat writes the row.
         if strangers := {row.key_id for row in batch.rows.values() if row.dirty} - keys:
             raise Raced(frozenset(strangers))
         await place(tx, batch, changed)
-        await _read_shown_incidents(tx, batch)
+        await _read_ended_by_hand(tx, batch)
         note_still_firing(batch)
         await write(tx, batch)
     return [outcome_of(batch, index) for index in range(len(incoming))]
@@ -79,20 +95,29 @@ _LOCK_CLASS = 0x616D  # of our advisory locks, "am"
 _LOCK_BUCKETS = 4096
 
 
-async def lock_keys(tx: AsyncConnection, keys: Iterable[UUID]) -> None:
+async def lock_keys(tx: AsyncConnection, keys: Iterable[UUID]) -> str | None:
     """Until the end of the transaction nobody else changes alerts or incidents of these keys.
+
+    Gives the version of the rules, since whoever locks for a batch has to know that its keys are still the right ones.
 
     Advisory locks, because the first delivery of a key finds no row to lock; in buckets, because PostgreSQL's lock
     table is bounded; in sorted order, because everybody takes them so.
     """
     buckets = sorted({key.int % _LOCK_BUCKETS for key in keys})
-    await tx.execute(_LOCK, {"class": _LOCK_CLASS, "buckets": buckets})
+    found = await tx.execute(_LOCK, {"class": _LOCK_CLASS, "buckets": buckets})
+    version: str | None = found.one()[0]
+    return version
 
 
 # The same lock in SQL, on rows of `incident`, where waiting is not wanted: a bucket is the last 12 bits of the key.
 TRY_LOCK_KEY = f"pg_try_advisory_xact_lock({_LOCK_CLASS}, ('x' || right(incident.key_id::text, 3))::bit(12)::integer)"
 
-_LOCK = text("SELECT pg_advisory_xact_lock(:class, bucket) FROM unnest(CAST(:buckets AS integer[])) AS bucket")
+# A version are the transactions that wrote the rules, not `updated_at`: the clocks of replicas differ.
+_LOCK = text("""
+    SELECT (SELECT string_agg(xmin::text, ',' ORDER BY name) FROM rule),
+           count(pg_advisory_xact_lock(:class, bucket))
+      FROM unnest(CAST(:buckets AS integer[])) AS bucket
+""")
 
 
 # — the series of the signals —
@@ -110,18 +135,27 @@ async def _read_and_fold(
         by_series[series].append(index)
         at = one.signal.started_at or one.signal.ended_at or one.received_at
         first_at[series] = min(first_at.get(series, at), at)
-    wanted_series = {"series": list(first_at), "first_at": list(first_at.values())}
-
-    rows: dict[UUID, list[AlertRow]] = defaultdict(list)
-    for found in await tx.execute(_SERIES, wanted_series):
-        row = _alert_row(found)
-        rows[row.series].append(row)
-        batch.rows[row.series, row.started_at] = row
-    loose: dict[UUID, list[End]] = defaultdict(list)
-    for series, ended_at, reason in await tx.execute(_LOOSE_ENDS, wanted_series):
-        loose[series].append(End(ended_at, EndReason(reason)))
+    rows, loose = await _read_series(tx, batch, first_at)
     for series, indices in by_series.items():
         fold(batch, series, rows[series], loose[series], incoming, indices)
+
+
+async def _read_series(
+    tx: AsyncConnection, batch: Batch, first_at: Mapping[UUID, datetime]
+) -> tuple[dict[UUID, list[AlertRow]], dict[UUID, list[End]]]:
+    """The alerts (also in `batch`) and the loose ends of each series, from that time on and what it needs of before."""
+    rows: dict[UUID, list[AlertRow]] = defaultdict(list)
+    loose: dict[UUID, list[End]] = defaultdict(list)
+    for found in await tx.execute(_SERIES, {"series": list(first_at), "first_at": list(first_at.values())}):
+        if found[_STARTED_AT] is None:
+            loose[found[_SERIES_ID]].append(End(found[_ENDED_AT], _END_REASONS[found[_END_REASON]]))
+            continue
+        row = _alert_row(found)
+        row = batch.rows.setdefault((row.series, row.started_at), row)
+        rows[row.series].append(row)
+        if row.incident_id is not None:
+            batch.numbers[row.incident_id] = found[-1]
+    return rows, loose
 
 
 # — the incidents of their keys —
@@ -185,14 +219,7 @@ async def derive_without_manual_ends(tx: AsyncConnection, batch: Batch, incident
     for row in ended_by_hand:
         first_at[row.series] = min(first_at.get(row.series, row.started_at), row.started_at)
         row.manual_end_at = None
-    wanted = {"series": list(first_at), "first_at": list(first_at.values())}
-    rows: dict[UUID, list[AlertRow]] = defaultdict(list)
-    for found in await tx.execute(_SERIES, wanted):
-        row = _alert_row(found)
-        rows[row.series].append(batch.rows.setdefault((row.series, row.started_at), row))
-    loose: dict[UUID, list[End]] = defaultdict(list)
-    for series, ended_at, reason in await tx.execute(_LOOSE_ENDS, wanted):
-        loose[series].append(End(ended_at, EndReason(reason)))
+    rows, loose = await _read_series(tx, batch, first_at)
     for series, episodes in rows.items():
         derive(episodes, {row.started_at: row.real_end for row in episodes}, loose[series])
     return [row for row in ended_by_hand if row.before is not None]
@@ -210,17 +237,13 @@ async def _read_alerts_of(tx: AsyncConnection, batch: Batch, incident_id: UUID) 
 # — reading —
 
 
-async def _read_shown_incidents(tx: AsyncConnection, batch: Batch) -> None:
-    """Of alerts that were only repeated the answer names the incident; where a person has ended them, it may change."""
-    ids = {row.incident_id for row in batch.shown.values() if row.incident_id} - batch.incidents.keys()
-    by_hand = {row.incident_id for row in batch.shown.values() if row.manual_end_at and row.incident_id} & ids
-    if by_hand:
-        for found in await tx.execute(_INCIDENTS, {"ids": list(by_hand)}):
+async def _read_ended_by_hand(tx: AsyncConnection, batch: Batch) -> None:
+    """The incidents of repeated alerts that a person has ended: they may change."""
+    by_hand = {row.incident_id for row in batch.shown.values() if row.manual_end_at and row.incident_id}
+    if unknown := list(by_hand - batch.incidents.keys()):
+        for found in await tx.execute(_INCIDENTS, {"ids": unknown}):
             incident = _incident_row(found)
             batch.incidents[incident.id] = incident
-    if ids:
-        for id_, number in await tx.execute(_NUMBERS, {"ids": list(ids)}):
-            batch.numbers[id_] = number
 
 
 def _alert_row(found: Sequence[Any]) -> AlertRow:
@@ -245,8 +268,8 @@ def _alert_row(found: Sequence[Any]) -> AlertRow:
         sender_ended,
         *_,
     ) = found
-    real_end = End(real_end_at, EndReason(real_end_reason), real_end_guessed) if real_end_at else None
-    end = End(ended_at, EndReason(end_reason)) if ended_at else None
+    real_end = End(real_end_at, _END_REASONS[real_end_reason], real_end_guessed) if real_end_at else None
+    end = End(ended_at, _END_REASONS[end_reason]) if ended_at else None
     return AlertRow(
         series=series,
         started_at=started_at,
@@ -263,80 +286,112 @@ def _alert_row(found: Sequence[Any]) -> AlertRow:
         impact_told_at=impact_told_at,
         sender_ended=sender_ended,
         stored=(incident_id, real_end, manual_end_at, end, sender_ended),
+        seen_before_at=last_seen_at,
     )
 
 
-def _incident_row(found: Row[tuple[object, ...]]) -> IncidentRow:
+def _incident_row(found: Sequence[Any]) -> IncidentRow:
+    """From the columns in `_INCIDENT_COLUMNS`, by position."""
+    (
+        id_,
+        number,
+        key_id,
+        key,
+        rule,
+        title,
+        service,
+        alert_class,
+        labels,
+        source_ids,
+        began_at,
+        last_start_at,
+        island_at,
+        first_ended_at,
+        last_end_at,
+        end_reason,
+        reach_at,
+        reopened,
+        alerts,
+        open_alerts,
+        severity,
+        still_firing,
+        settled_at,
+        declared,
+        impact_told_at,
+    ) = found
     return IncidentRow(
-        id=found.id,
-        number=found.number,
-        key_id=found.key_id,
-        key=found.key,
-        rule=found.rule,
-        title=found.title,
-        service=found.service,
-        alert_class=found.alert_class,
-        labels=found.labels,
-        source_ids=set(found.source_ids),
+        id=id_,
+        number=number,
+        key_id=key_id,
+        key=key,
+        rule=rule,
+        title=title,
+        service=service,
+        alert_class=alert_class,
+        labels=_labels.decode(labels),
+        source_ids=set(source_ids),
         course=Course(
-            began_at=found.began_at,
-            last_start_at=found.last_start_at,
-            island_at=found.island_at,
-            first_ended_at=found.first_ended_at,
-            last_end=End(found.last_end_at, EndReason(found.end_reason)) if found.last_end_at else None,
-            reach_at=found.reach_at,
-            reopened=found.reopened,
-            alerts=found.alerts,
-            open_alerts=found.open_alerts,
-            severity=found.severity,
-            impact_told_at=found.impact_told_at,
+            began_at=began_at,
+            last_start_at=last_start_at,
+            island_at=island_at,
+            first_ended_at=first_ended_at,
+            last_end=End(last_end_at, _END_REASONS[end_reason]) if last_end_at else None,
+            reach_at=reach_at,
+            reopened=reopened,
+            alerts=alerts,
+            open_alerts=open_alerts,
+            severity=severity,
+            impact_told_at=impact_told_at,
         ),
-        still_firing=found.still_firing,
-        settled=found.settled_at is not None,
-        declared=found.declared,
+        still_firing=still_firing,
+        settled=settled_at is not None,
+        declared=declared,
     )
 
+
+_labels = msgspec.json.Decoder(dict[str, str])
+_END_REASONS = {str(reason): reason for reason in EndReason}
 
 _ALERT_COLUMNS = """alert.series, alert.started_at, alert.source_id, alert.key_id, alert.incident_id,
     alert.window_seconds, alert.max_span_seconds, alert.severity, alert.real_end_at, alert.real_end_reason,
     alert.manual_end_at, alert.ended_at, alert.end_reason, alert.last_seen_at, alert.impact_told_at,
     alert.real_end_guessed, alert.sender_ended"""
 
-# The alerts of each series from the first signal on, and the one before it.
+_SERIES_ID, _STARTED_AT, _ENDED_AT, _END_REASON = 0, 1, 11, 12
+
+# The alerts of each series from the first signal on, the one before it, and, as rows without a start, the loose ends
+# since then.
 _SERIES = text(f"""
-    SELECT found.*
+    SELECT found.*, (SELECT incident.number FROM incident WHERE incident.id = found.incident_id) AS number
       FROM unnest(CAST(:series AS uuid[]), CAST(:first_at AS timestamptz[])) AS wanted (series, first_at)
+      LEFT JOIN LATERAL (
+           SELECT {_ALERT_COLUMNS}
+             FROM alert
+            WHERE alert.series = wanted.series
+              AND alert.started_at < wanted.first_at
+            ORDER BY alert.started_at DESC
+            LIMIT 1
+           ) AS before ON true
      CROSS JOIN LATERAL (
+           SELECT before.*
+            WHERE before.series IS NOT NULL
+            UNION ALL
            (SELECT {_ALERT_COLUMNS}
               FROM alert
              WHERE alert.series = wanted.series
-               AND alert.started_at < wanted.first_at
-             ORDER BY alert.started_at DESC
-             LIMIT 1)
-            UNION ALL
-            SELECT {_ALERT_COLUMNS}
-              FROM alert
-             WHERE alert.series = wanted.series
                AND alert.started_at >= wanted.first_at
+             ORDER BY alert.started_at)
+            UNION ALL
+           SELECT loose_end.series, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, loose_end.ended_at,
+                  loose_end.end_reason, NULL, NULL, NULL, NULL
+             FROM loose_end
+            WHERE loose_end.series = wanted.series
+              AND loose_end.ended_at >= coalesce(before.started_at, '-infinity')
            ) AS found
-     ORDER BY found.series, found.started_at
-""")
-
-_LOOSE_ENDS = text("""
-    SELECT loose_end.series, loose_end.ended_at, loose_end.end_reason
-      FROM unnest(CAST(:series AS uuid[]), CAST(:first_at AS timestamptz[])) AS wanted (series, first_at)
-      JOIN loose_end
-        ON loose_end.series = wanted.series
-       AND loose_end.ended_at >= coalesce(
-           (SELECT max(alert.started_at)
-              FROM alert
-             WHERE alert.series = wanted.series
-               AND alert.started_at < wanted.first_at),
-           '-infinity')
 """)
 
 _INCIDENT_COLUMNS = """incident.id, incident.number, incident.key_id, incident.key, incident.rule, incident.title,
-    incident.service, incident.alert_class, incident.labels, incident.source_ids, incident.began_at,
+    incident.service, incident.alert_class, incident.labels::text, incident.source_ids, incident.began_at,
     incident.last_start_at, incident.island_at, incident.first_ended_at, incident.last_end_at, incident.end_reason,
     incident.reach_at, incident.reopened, incident.alerts, incident.open_alerts, incident.severity,
     incident.still_firing, incident.settled_at, incident.declared, incident.impact_told_at"""
@@ -356,12 +411,6 @@ _NEWEST = text(f"""
 
 _INCIDENTS = text(f"""
     SELECT {_INCIDENT_COLUMNS}
-      FROM incident
-     WHERE incident.id = ANY(CAST(:ids AS uuid[]))
-""")
-
-_NUMBERS = text("""
-    SELECT incident.id, incident.number
       FROM incident
      WHERE incident.id = ANY(CAST(:ids AS uuid[]))
 """)
@@ -416,48 +465,44 @@ _ALERTS_OF = text(f"""
 
 # — writing —
 
-_json = msgspec.json.Encoder()
+_json = msgspec.json.Encoder(enc_hook=dict)  # a mapping that is none: `NO_LABELS`
 
 
 async def write(tx: AsyncConnection, batch: Batch) -> None:
-    """Everything that has changed; at most one statement a table and kind of change. Raises Raced."""
-    await _write_incidents(tx, batch)
-    await _write_alerts(tx, batch)
-    if batch.merged or batch.torn:
+    """Everything that has changed. Raises Raced where another process has told of one of the new alerts first."""
+    incidents = [one for one in batch.incidents.values() if one.dirty and one.id not in batch.merged]
+    alerts = batch.rows.values()
+    new_incidents = [_incident_json(one, batch.now) for one in incidents if one.new]
+    new_alerts = [_new_alert_json(row) for row in alerts if row.new]
+    entries = [
+        {"incident_id": batch.merged.get(incident, incident), "at": at, "kind": kind, "detail": detail}
+        for incident, at, kind, detail in batch.timeline
+    ]
+    moves = bool(batch.merged or batch.torn)
+    rows = {
+        "now": batch.now,
+        "services": sorted({one.service for one in new_incidents}),
+        "new_incidents": _rows(new_incidents),
+        "changed_incidents": _rows([_incident_json(one, batch.now) for one in incidents if not one.new]),
+        "new_alerts": _rows(new_alerts),
+        "changed_alerts": _rows([_alert_json(row) for row in alerts if not row.new and row.dirty]),
+        "loose_ends": _rows(
+            [{"series": series, "ended_at": end.at, "end_reason": end.reason} for series, end in batch.loose_ends]
+        ),
+        "timeline": "[]" if moves else _rows(entries),
+    }
+    if any(value not in (_NOTHING, []) for name, value in rows.items() if name != "now"):
+        added, numbers = (await tx.execute(_WRITE, rows)).one()
+        if added != len(new_alerts):
+            raise Raced
+        for id_, number in _numbers.decode(numbers or "{}").items():
+            batch.incidents[id_].number = number
+    if moves:
+        # What is told now stays where it is told: facts move before it.
         await _move_facts(tx, batch)
-    if batch.timeline:
-        entries = [
-            {"incident_id": batch.merged.get(incident, incident), "at": at, "kind": kind, "detail": detail}
-            for incident, at, kind, detail in batch.timeline
-        ]
         await tx.execute(_ADD_TIMELINE, {"rows": _rows(entries), "now": batch.now})
     if batch.corrections:
         await count(tx, [("history_corrections", "", "", batch.corrections)])
-
-
-async def _write_incidents(tx: AsyncConnection, batch: Batch) -> None:
-    now = {"now": batch.now}
-    changed = [one for one in batch.incidents.values() if one.dirty and one.id not in batch.merged]
-    if new := [_incident_values(incident, batch.now) for incident in changed if incident.new]:
-        await tx.execute(_ADD_SERVICES, {"names": sorted({str(values["service"]) for values in new}), **now})
-        for found in await tx.execute(_ADD_INCIDENTS, {"rows": _rows(new), **now}):
-            batch.incidents[found.id].number = found.number
-    if old := [_incident_values(incident, batch.now) for incident in changed if not incident.new]:
-        await tx.execute(_CHANGE_INCIDENTS, {"rows": _rows(old), **now})
-
-
-async def _write_alerts(tx: AsyncConnection, batch: Batch) -> None:
-    """Raises Raced where another process has told of one of the new alerts first."""
-    alerts = batch.rows.values()
-    if new := [_new_alert_values(row) for row in alerts if row.new]:
-        added = await tx.execute(_ADD_ALERTS, {"rows": _rows(new)})
-        if added.rowcount != len(new):
-            raise Raced
-    if old := [_alert_values(row) for row in alerts if not row.new and row.dirty]:
-        await tx.execute(_CHANGE_ALERTS, {"rows": _rows(old)})
-    if batch.loose_ends:
-        ends = [{"series": series, "ended_at": end.at, "end_reason": end.reason} for series, end in batch.loose_ends]
-        await tx.execute(_ADD_LOOSE_ENDS, {"rows": _rows(ends)})
 
 
 async def count(tx: AsyncConnection, counts: Iterable[tuple[str, str, str, float]]) -> None:
@@ -474,74 +519,156 @@ def _rows(rows: Sequence[object]) -> str:
     return _json.encode(rows).decode()
 
 
-def _incident_values(incident: IncidentRow, now: datetime) -> dict[str, object]:
+class _IncidentJson(msgspec.Struct, omit_defaults=True):
+    """A row of `incident` as `_INCIDENT_TYPES` reads it; of one that is known, what may change."""
+
+    id: UUID
+    severity: int
+    began_at: datetime
+    last_start_at: datetime
+    island_at: datetime
+    reopened: int
+    alerts: int
+    open_alerts: int
+    still_firing: bool
+    ended_at: datetime | None = None
+    first_ended_at: datetime | None = None
+    last_end_at: datetime | None = None
+    reach_at: datetime | None = None
+    end_reason: str | None = None
+    settled_at: datetime | None = None
+    impact_told_at: datetime | None = None
+    labels: Mapping[str, str] | None = None
+    source_ids: list[int] | None = None
+    key_id: UUID | None = None
+    key: str | None = None
+    rule: str | None = None
+    title: str | None = None
+    service: str = ""
+    alert_class: str | None = None
+    declared: bool | None = None
+
+
+def _incident_json(incident: IncidentRow, now: datetime) -> _IncidentJson:
     course = incident.course
-    return {
-        "id": incident.id,
-        "key_id": incident.key_id,
-        "key": incident.key,
-        "rule": incident.rule,
-        "title": incident.title,
-        "service": incident.service,
-        "severity": course.severity,
-        "alert_class": incident.alert_class,
-        "labels": incident.labels,
-        "source_ids": sorted(incident.source_ids),
-        "began_at": course.began_at,
-        "ended_at": course.ended_at,
-        "first_ended_at": course.first_ended_at,
-        "last_end_at": course.last_end.at if course.last_end else None,
-        "last_start_at": course.last_start_at,
-        "island_at": course.island_at,
-        "reach_at": course.reach_at,
-        "reopened": course.reopened,
-        "alerts": course.alerts,
-        "open_alerts": course.open_alerts,
-        "end_reason": course.last_end.reason if course.last_end else None,
-        "still_firing": incident.still_firing,
-        "settled_at": now if incident.settled else None,
-        "declared": incident.declared,
-        "impact_told_at": course.impact_told_at,
-    }
+    known, end = not incident.new, course.last_end
+    json = _IncidentJson(
+        id=incident.id,
+        severity=course.severity,
+        began_at=course.began_at,
+        last_start_at=course.last_start_at,
+        island_at=course.island_at,
+        reopened=course.reopened,
+        alerts=course.alerts,
+        open_alerts=course.open_alerts,
+        still_firing=incident.still_firing,
+        ended_at=course.ended_at,
+        first_ended_at=course.first_ended_at,
+        last_end_at=end.at if end else None,
+        reach_at=course.reach_at,
+        end_reason=end.reason if end else None,
+        settled_at=now if incident.settled else None,
+        impact_told_at=course.impact_told_at,
+    )
+    if incident.common_changed or not known:
+        json.labels = incident.labels
+        json.source_ids = sorted(incident.source_ids)
+    if not known:
+        json.key_id = incident.key_id
+        json.key = incident.key
+        json.rule = incident.rule
+        json.title = incident.title
+        json.service = incident.service
+        json.alert_class = incident.alert_class
+        json.declared = incident.declared
+    return json
 
 
-def _new_alert_values(row: AlertRow) -> dict[str, object]:
-    incoming = row.incoming
+class _AlertJson(msgspec.Struct, omit_defaults=True):
+    """A row of `alert` as `_ALERT_TYPES` reads it: what may change."""
+
+    series: UUID
+    started_at: datetime
+    incident_id: UUID | None
+    last_seen_at: datetime | None
+    real_end_guessed: bool
+    sender_ended: bool
+    real_end_at: datetime | None = None
+    real_end_reason: str | None = None
+    manual_end_at: datetime | None = None
+    ended_at: datetime | None = None
+    end_reason: str | None = None
+
+
+class _NewAlertJson(_AlertJson, omit_defaults=True, kw_only=True):
+    """A whole row of `alert` as `_NEW_ALERT_TYPES` reads it."""
+
+    source_id: int
+    fingerprint: str
+    key_id: UUID
+    window_seconds: int
+    max_span_seconds: int
+    severity: int
+    alert_class: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    link: str
+    flags: tuple[str, ...]
+    first_seen_at: datetime
+    impact_told_at: datetime | None = None
+
+
+def _alert_json(row: AlertRow) -> _AlertJson:
+    real_end, end = row.real_end, row.end
+    return _AlertJson(
+        series=row.series,
+        started_at=row.started_at,
+        incident_id=row.incident_id,
+        last_seen_at=row.last_seen_at,
+        real_end_guessed=real_end is not None and real_end.guessed,
+        sender_ended=row.sender_ended,
+        real_end_at=real_end.at if real_end else None,
+        real_end_reason=real_end.reason if real_end else None,
+        manual_end_at=row.manual_end_at,
+        ended_at=end.at if end else None,
+        end_reason=end.reason if end else None,
+    )
+
+
+def _new_alert_json(row: AlertRow) -> _NewAlertJson:
+    incoming, real_end, end = row.incoming, row.real_end, row.end
     assert incoming is not None, "only new rows are inserted"
     signal = incoming.signal
-    return _alert_values(row) | {
-        "source_id": row.source_id,
-        "fingerprint": signal.fingerprint,
-        "key_id": row.key_id,
-        "window_seconds": int(row.window.total_seconds()),
-        "max_span_seconds": int(row.max_span.total_seconds()),
-        "severity": row.severity,
-        "alert_class": signal.alert_class,
-        "labels": dict(signal.labels),
-        "annotations": dict(signal.annotations),
-        "link": signal.link,
-        "flags": signal.flags,
-        "first_seen_at": incoming.received_at,
-        "impact_told_at": row.impact_told_at,
-    }
+    return _NewAlertJson(
+        series=row.series,
+        started_at=row.started_at,
+        incident_id=row.incident_id,
+        last_seen_at=row.last_seen_at,
+        real_end_guessed=real_end is not None and real_end.guessed,
+        sender_ended=row.sender_ended,
+        real_end_at=real_end.at if real_end else None,
+        real_end_reason=real_end.reason if real_end else None,
+        manual_end_at=row.manual_end_at,
+        ended_at=end.at if end else None,
+        end_reason=end.reason if end else None,
+        source_id=row.source_id,
+        fingerprint=signal.fingerprint,
+        key_id=row.key_id,
+        window_seconds=int(row.window.total_seconds()),
+        max_span_seconds=int(row.max_span.total_seconds()),
+        severity=row.severity,
+        alert_class=signal.alert_class,
+        labels=signal.labels,
+        annotations=signal.annotations,
+        link=signal.link,
+        flags=signal.flags,
+        first_seen_at=incoming.received_at,
+        impact_told_at=row.impact_told_at,
+    )
 
 
-def _alert_values(row: AlertRow) -> dict[str, object]:
-    return {
-        "series": row.series,
-        "started_at": row.started_at,
-        "incident_id": row.incident_id,
-        "real_end_at": row.real_end.at if row.real_end else None,
-        "real_end_reason": row.real_end.reason if row.real_end else None,
-        "real_end_guessed": row.real_end is not None and row.real_end.guessed,
-        "sender_ended": row.sender_ended,
-        "manual_end_at": row.manual_end_at,
-        "ended_at": row.end.at if row.end else None,
-        "end_reason": row.end.reason if row.end else None,
-        "repeats": row.repeats,
-        "last_seen_at": row.last_seen_at,
-    }
-
+_numbers = msgspec.json.Decoder(dict[UUID, int])
+_NOTHING = "[]"
 
 _INCIDENT_TYPES = """id uuid, key_id uuid, key text, rule text, title text, service text, severity smallint,
     alert_class text, labels jsonb, source_ids integer[], began_at timestamptz, ended_at timestamptz,
@@ -550,89 +677,95 @@ _INCIDENT_TYPES = """id uuid, key_id uuid, key text, rule text, title text, serv
     settled_at timestamptz, declared boolean, impact_told_at timestamptz"""
 _INCIDENT_NAMES = ", ".join(part.split()[0] for part in _INCIDENT_TYPES.split(","))
 
-_ADD_SERVICES = text("""
-    INSERT INTO service (name, first_seen_at, updated_at)
-    SELECT name, :now, :now
-      FROM unnest(CAST(:names AS text[])) AS name
-        ON CONFLICT DO NOTHING
-""")
-
-_ADD_INCIDENTS = text(f"""
-    INSERT INTO incident ({_INCIDENT_NAMES}, version, created_at, updated_at)
-    SELECT {_INCIDENT_NAMES}, 1, :now, :now
-      FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS new ({_INCIDENT_TYPES})
-     ORDER BY began_at, id
-    RETURNING id, number
-""")
-
-_CHANGE_INCIDENTS = text(f"""
-    UPDATE incident
-       SET labels = changed.labels,
-           source_ids = changed.source_ids,
-           severity = changed.severity,
-           began_at = changed.began_at,
-           ended_at = changed.ended_at,
-           first_ended_at = changed.first_ended_at,
-           last_end_at = changed.last_end_at,
-           last_start_at = changed.last_start_at,
-           island_at = changed.island_at,
-           reach_at = changed.reach_at,
-           reopened = changed.reopened,
-           alerts = changed.alerts,
-           open_alerts = changed.open_alerts,
-           end_reason = changed.end_reason,
-           still_firing = changed.still_firing,
-           settled_at = coalesce(incident.settled_at, changed.settled_at),
-           impact_told_at = changed.impact_told_at,
-           version = incident.version + 1,
-           updated_at = :now
-      FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS changed ({_INCIDENT_TYPES})
-     WHERE incident.id = changed.id
-""")
+_CHANGE_TYPES = """id uuid, severity smallint, labels json, source_ids integer[], began_at timestamptz,
+    ended_at timestamptz, first_ended_at timestamptz, last_end_at timestamptz, last_start_at timestamptz,
+    island_at timestamptz, reach_at timestamptz, reopened integer, alerts integer, open_alerts integer,
+    end_reason text, still_firing boolean, settled_at timestamptz, impact_told_at timestamptz"""
 
 _ALERT_TYPES = """series uuid, started_at timestamptz, incident_id uuid, real_end_at timestamptz, real_end_reason text,
     real_end_guessed boolean, sender_ended boolean, manual_end_at timestamptz, ended_at timestamptz, end_reason text,
-    repeats integer, last_seen_at timestamptz"""
+    last_seen_at timestamptz"""
 _NEW_ALERT_TYPES = f"""{_ALERT_TYPES}, source_id integer, fingerprint text, key_id uuid, window_seconds integer,
     max_span_seconds integer, severity smallint, alert_class text, labels json, annotations json, link text,
     flags text[], first_seen_at timestamptz, impact_told_at timestamptz"""
 _NEW_ALERT_NAMES = ", ".join(part.split()[0] for part in _NEW_ALERT_TYPES.split(","))
 
-_ADD_ALERTS = text(f"""
-    INSERT INTO alert ({_NEW_ALERT_NAMES})
-    SELECT {_NEW_ALERT_NAMES}
-      FROM json_to_recordset(CAST(:rows AS json)) AS new ({_NEW_ALERT_TYPES})
-        ON CONFLICT (series, started_at) DO NOTHING
+_TIMELINE_ROWS = (
+    "json_to_recordset(CAST({} AS json)) AS new (incident_id uuid, at timestamptz, kind text, detail jsonb)"
+)
+
+_WRITE = text(f"""
+    WITH added_service AS (
+        INSERT INTO service (name, first_seen_at, updated_at)
+        SELECT name, :now, :now
+          FROM unnest(CAST(:services AS text[])) AS name
+            ON CONFLICT DO NOTHING
+    ), added_incident AS (
+        INSERT INTO incident ({_INCIDENT_NAMES}, version, created_at, updated_at)
+        SELECT {_INCIDENT_NAMES}, 1, :now, :now
+          FROM json_to_recordset(CAST(:new_incidents AS json)) AS new ({_INCIDENT_TYPES})
+         ORDER BY began_at, id
+        RETURNING id, number
+    ), changed_incident AS (
+        UPDATE incident
+           SET labels = coalesce(changed.labels::jsonb, incident.labels),
+               source_ids = coalesce(changed.source_ids, incident.source_ids),
+               severity = changed.severity,
+               began_at = changed.began_at,
+               ended_at = changed.ended_at,
+               first_ended_at = changed.first_ended_at,
+               last_end_at = changed.last_end_at,
+               last_start_at = changed.last_start_at,
+               island_at = changed.island_at,
+               reach_at = changed.reach_at,
+               reopened = changed.reopened,
+               alerts = changed.alerts,
+               open_alerts = changed.open_alerts,
+               end_reason = changed.end_reason,
+               still_firing = changed.still_firing,
+               settled_at = coalesce(incident.settled_at, changed.settled_at),
+               impact_told_at = changed.impact_told_at,
+               version = incident.version + 1,
+               updated_at = :now
+          FROM json_to_recordset(CAST(:changed_incidents AS json)) AS changed ({_CHANGE_TYPES})
+         WHERE incident.id = changed.id
+    ), added_alert AS (
+        INSERT INTO alert ({_NEW_ALERT_NAMES})
+        SELECT {_NEW_ALERT_NAMES}
+          FROM json_to_recordset(CAST(:new_alerts AS json)) AS new ({_NEW_ALERT_TYPES})
+            ON CONFLICT (series, started_at) DO NOTHING
+        RETURNING true
+    ), changed_alert AS (
+        UPDATE alert
+           SET incident_id = changed.incident_id,
+               real_end_at = changed.real_end_at,
+               real_end_reason = changed.real_end_reason,
+               real_end_guessed = changed.real_end_guessed,
+               sender_ended = changed.sender_ended,
+               manual_end_at = changed.manual_end_at,
+               ended_at = changed.ended_at,
+               end_reason = changed.end_reason,
+               last_seen_at = changed.last_seen_at
+          FROM json_to_recordset(CAST(:changed_alerts AS json)) AS changed ({_ALERT_TYPES})
+         WHERE alert.series = changed.series
+           AND alert.started_at = changed.started_at
+    ), added_loose_end AS (
+        INSERT INTO loose_end (series, ended_at, end_reason)
+        SELECT series, ended_at, end_reason
+          FROM json_to_recordset(CAST(:loose_ends AS json)) AS new (series uuid, ended_at timestamptz, end_reason text)
+            ON CONFLICT DO NOTHING
+    ), told AS (
+        INSERT INTO timeline (incident_id, at, recorded_at, kind, detail)
+        SELECT incident_id, at, :now, kind, detail
+          FROM {_TIMELINE_ROWS.format(":timeline")}
+    )
+    SELECT (SELECT count(*) FROM added_alert), (SELECT json_object_agg(id, number)::text FROM added_incident)
 """)
 
-_CHANGE_ALERTS = text(f"""
-    UPDATE alert
-       SET incident_id = changed.incident_id,
-           real_end_at = changed.real_end_at,
-           real_end_reason = changed.real_end_reason,
-           real_end_guessed = changed.real_end_guessed,
-           sender_ended = changed.sender_ended,
-           manual_end_at = changed.manual_end_at,
-           ended_at = changed.ended_at,
-           end_reason = changed.end_reason,
-           repeats = alert.repeats + changed.repeats,
-           last_seen_at = changed.last_seen_at
-      FROM json_to_recordset(CAST(:rows AS json)) AS changed ({_ALERT_TYPES})
-     WHERE alert.series = changed.series
-       AND alert.started_at = changed.started_at
-""")
-
-_ADD_LOOSE_ENDS = text("""
-    INSERT INTO loose_end (series, ended_at, end_reason)
-    SELECT series, ended_at, end_reason
-      FROM json_to_recordset(CAST(:rows AS json)) AS new (series uuid, ended_at timestamptz, end_reason text)
-        ON CONFLICT DO NOTHING
-""")
-
-_ADD_TIMELINE = text("""
+_ADD_TIMELINE = text(f"""
     INSERT INTO timeline (incident_id, at, recorded_at, kind, detail)
     SELECT incident_id, at, :now, kind, detail
-      FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS new (incident_id uuid, at timestamptz, kind text, detail jsonb)
+      FROM {_TIMELINE_ROWS.format(":rows")}
 """)
 
 _COUNT = text("""

@@ -9,12 +9,12 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self
 from uuid import UUID, uuid4
 
-from sqlalchemy import text
+from msgspec.structs import replace
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -72,7 +72,7 @@ class Intake:
         self._work = asyncio.Event()
         self._closing = False
         self._flusher: asyncio.Task[None] | None = None
-        self._rules: tuple[str, Rules] | None = None
+        self._rules: tuple[str | None, Rules] | None = None
 
     async def __aenter__(self) -> Self:
         self._flusher = asyncio.create_task(self._flush_for_ever(), name="intake")
@@ -181,9 +181,15 @@ class Intake:
     ) -> list[Receipt]:
         """All of these deliveries in the caller's transaction. Raises Raced."""
         now = datetime.now(UTC)
-        rules = await self._current_rules(tx)
+        if self._rules is None:
+            self._rules = await self._loaded_rules(tx)
+        version, rules = self._rules
         incoming = [_decided(rules, signal, delivery) for delivery in deliveries for signal in delivery.reading.signals]
-        outcomes = iter(await incidents.apply(tx, incoming, now=now, also_lock=also_lock))
+        keys = incidents.keys_of(incoming) | also_lock
+        if keys and await incidents.lock_keys(tx, keys) != version:
+            self._rules = None
+            raise Raced
+        outcomes = iter(await incidents.apply_locked(tx, incoming, keys, now=now))
         receipts, recorded = [], []
         for delivery in deliveries:
             mine = [next(outcomes) for _ in delivery.reading.signals]
@@ -196,15 +202,10 @@ class Intake:
         await store.record(tx, recorded)
         return receipts
 
-    async def _current_rules(self, tx: AsyncConnection) -> Rules:
-        version = (await tx.execute(_RULES_VERSION)).scalar_one()
-        if self._rules is None or self._rules[0] != version:
-            self._rules = (version, Rules(await self._load_rules(tx)))
-        return self._rules[1]
-
-
-# The transactions that wrote the rules, not `updated_at`: the clocks of replicas differ.
-_RULES_VERSION = text("SELECT string_agg(xmin::text, ',' ORDER BY name) FROM rule")
+    async def _loaded_rules(self, tx: AsyncConnection) -> tuple[str | None, Rules]:
+        # The version first: rules that change in between are then newer than it says, and are loaded once more.
+        version = await incidents.lock_keys(tx, ())
+        return version, Rules(await self._load_rules(tx))
 
 
 def _refuse(batch: Sequence[tuple[Delivery, asyncio.Future[Receipt]]], error: Exception) -> None:

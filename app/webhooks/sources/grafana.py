@@ -8,10 +8,10 @@ not sent.
 
 import hmac
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import msgspec
+from msgspec.structs import replace
 
 from app.errors import NotThisKind
 from app.incidents.signal import AlertClass, EndReason, Signal, Status, fingerprint_of
