@@ -325,7 +325,7 @@ def numbers(
     file: Annotated[Path, typer.Argument(help="The page, whose last part is replaced")] = Path("docs/numbers.md"),
 ) -> None:
     """Write the reference of all numbers, from the registry, into their page."""
-    from app.metrics.definitions import REFERENCE_BEGINS, reference
+    from app.metrics.reference import REFERENCE_BEGINS, reference
 
     prose, _, _ = file.read_text().partition(REFERENCE_BEGINS)
     file.write_text(prose + reference())

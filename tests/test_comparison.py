@@ -279,7 +279,7 @@ async def test_two_periods_are_compared(client: httpx.AsyncClient, engine: Async
     assert answer["effect"]["ratio"] == pytest.approx(answer["b"]["typical_seconds"] / answer["a"]["typical_seconds"])
     assert answer["smallest_change"]["shorter"] < 1 < answer["smallest_change"]["longer"]
     assert (answer["p_value"] < 0.001, answer["test"]) == (True, "log-rank test, two-sided")
-    assert answer["formulas"].keys() == {"measure", "effect", "interval", "verdict", "smallest_change"}
+    assert answer["formulas"].keys() >= {"measure", "effect", "interval", "verdict", "smallest_change"}
     swapped = {"a_from": PERIODS["b_from"], "a_to": PERIODS["b_to"], "b_from": PERIODS["a_from"]}
     assert (await asked(client, **swapped, b_to=PERIODS["a_to"]))["verdict"] == "worse"
 

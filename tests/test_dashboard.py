@@ -12,7 +12,7 @@ import httpx
 import pytest
 import yaml
 
-from app.metrics.definitions import FAMILIES, FamilyType
+from app.metrics.families import FAMILIES, FamilyType
 from deploy.grafana.dashboard import WRITTEN, Series, quantile, share, written
 from tests.processes import Service, a_prometheus, free_port, until
 from tests.test_deploy import checked

@@ -8,9 +8,11 @@ import numpy as np
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.incidents.definitions import DEFINITIONS, FORMULAS, Kind
 from app.incidents.measures import MEASURES
 from app.metrics import survival
-from app.metrics.definitions import DEFINITIONS, FAMILIES, FORMULAS, REFERENCE_BEGINS, Kind, reference
+from app.metrics.families import FAMILIES
+from app.metrics.reference import REFERENCE_BEGINS, reference
 from tests.processes import REPOSITORY
 from tests.test_exposition import an_incident, price, store
 

@@ -20,11 +20,12 @@ from app.deployments.deployment import (
     Outcome,
     Report,
 )
-from app.deployments.dora import FORMULAS, Basis, Confidence, Dora, Durations, Failure, Ratio, cost_of_downtime
+from app.deployments.dora import Basis, Confidence, Dora, Durations, Failure, Ratio, cost_of_downtime
 from app.deployments.source import Ignored, Rejected, Source, read
 from app.deployments.sources import SOURCES
 from app.deployments.store import Filters
 from app.errors import Invalid
+from app.incidents.definitions import FORMULAS
 from app.incidents.money import Rate
 from app.incidents.people import Ref, Said
 from app.telemetry import TOLD
@@ -551,7 +552,7 @@ async def dora(
                 [f"/api/v1/incidents/INC-{number}" for number in caused],
             )
         ),
-        time_to_recover=DurationsModel(**_durations(numbers.time_to_recover, "time_to_recover", incidents)),
+        time_to_recover=DurationsModel(**_durations(numbers.time_to_recover, "dora_time_to_recover", incidents)),
         rework_rate=ReworkModel(
             **_ratio(numbers.rework_rate, "rework_rate", deployments),
             unplanned_without_incident=numbers.unplanned_without_incident,
@@ -618,7 +619,7 @@ def _cost(numbers: Dora, rates: Any, service: str | None) -> CostFormulaModel:
         mean_hours_to_recover=None if hours is None else float(hours),
         amounts=amounts,
         why_none=why_none,
-        formula=FORMULAS["cost"],
+        formula=FORMULAS["dora_cost"],
     )
 
 

@@ -398,34 +398,3 @@ def cost_of_downtime(
     A cross-check, not what incidents cost: it takes every failure for a full outage and none to overlap.
     """
     return deployments * change_fail_rate * hours_to_recover * cost_per_hour
-
-
-FORMULAS: Mapping[str, str] = {
-    "deployment_frequency": (
-        "deployments that succeeded and finished in [from, to), per day; exact Poisson interval of 95 %"
-    ),
-    "lead_time_for_changes": (
-        "finished_at - commit time, for each commit of a deployment that succeeded in [from, to), counted once per "
-        "service with the first such deployment; a commit later than its deployment is left out and counted; median "
-        "with the interval of its order statistics, 95 %"
-    ),
-    "change_fail_rate": (
-        "distinct failed deployments / finished deployments (succeeded or failed) of [from, to); failed is one that "
-        "needed immediate intervention: marked so (needed_intervention), or the cause of an incident that is neither "
-        "sev5 (false alarm) nor trouble of the monitoring; a pipeline's outcome `failed` alone harms nobody and is "
-        "not; cancelled and unfinished deployments are in neither; Wilson interval of 95 %"
-    ),
-    "failed_deployment_recovery_time": (
-        "time_to_recover of the incidents that the failed deployments of [from, to) caused, whenever they were detected"
-    ),
-    "time_to_recover": "time_to_recover of all incidents detected in [from, to), whatever caused them",
-    "rework_rate": (
-        "finished deployments that are `unplanned` and name the incident they were made for (made_for) / finished "
-        "deployments; Wilson interval of 95 %"
-    ),
-    "unlinked": "incidents detected in [from, to) without a known cause / incidents detected",
-    "cost": (
-        "finished deployments x change_fail_rate x mean failed_deployment_recovery_time in hours x hourly cost of "
-        "outage as it is at `to`; a cross-check by DORA's formula: it takes every failure for a full outage"
-    ),
-}

@@ -18,34 +18,6 @@ from app.incidents.downtime import Harm, Span, clipped, downtime, weighted
 from app.incidents.maintenance import unplanned
 
 CONFIDENCE = 0.95
-FORMULAS: Mapping[str, str] = {
-    "in_service": "[from, to), as far as it has passed, less planned maintenance of the service",
-    "planned": "downtime that fell into planned maintenance; it is not in downtime",
-    "downtime": (
-        "the union of [impact_started_at, else detected_at; resolved_at, else now) of incidents with an impact above "
-        "0, cut to [from, to), less planned maintenance"
-    ),
-    "downtime_weighted": (
-        "the integral of impact over the same time: at each moment the greatest of the incidents that run"
-    ),
-    "availability": "1 - downtime / in_service",
-    "availability_weighted": "1 - downtime_weighted / in_service",
-    "failures": (
-        "incidents with an impact above 0 whose detected_at lies in [from, to), unless all their harm fell into "
-        "planned maintenance; exact Poisson interval (Garwood), 95 %"
-    ),
-    "mtbf": "(in_service - downtime) / failures; its interval divides by the ends of the interval of failures",
-    "budget": "(1 - target) x (the window of the objective, to its end, less planned maintenance)",
-    "burned": (
-        "downtime in the window until now, weighted by impact if the objective says so, less planned maintenance; "
-        "where incidents overlap they share it in proportion to their impacts"
-    ),
-    "left": "budget - burned; below 0 the objective is missed",
-    "burn_rate": (
-        "(downtime / in_service time of the last hours) / (1 - target): at 1.0 the budget is exactly spent at the end "
-        "of a window"
-    ),
-}
 
 
 class Failing(NamedTuple):

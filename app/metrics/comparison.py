@@ -16,33 +16,14 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from app.incidents.definitions import SUMMARY_FROM
 from app.incidents.measures import Measured, MeasureStatus
 
 LEVEL = 0.95
 POWER = 0.8
-AT_LEAST = 10  # recorded values on either side
 SHORTEST_SECONDS = 1.0
 
 TEST = "log-rank test, two-sided"
-EFFECT = (
-    "typical duration of B / that of A; typical is the restricted geometric mean: exp of the area under the "
-    "Kaplan-Meier curve of log(duration), up to the horizon, which is the longest time for which both sides were "
-    "watched; without censored values it is the geometric mean. Durations below 1 s count as 1 s in it"
-)
-INTERVAL = (
-    "95 % interval of the difference of log durations: Student's t with Greenwood's variances and Welch's degrees of "
-    "freedom; without censored values it is Welch's interval"
-)
-VERDICT = (
-    "better or worse where the interval leaves out 1 and the p-value of the log-rank test is below 0.05; else "
-    "cannot_tell, and always with fewer than 10 recorded values on a side. Censored values, of what is still pending "
-    "or was resolved without it happening, take part in both as lasting longer than they were watched"
-)
-REACH = (
-    "the smallest true change of the typical duration, to shorter and to longer, for which a verdict comes in 80 % of "
-    "such comparisons: exp(-/+ 1.12 x (t at 97.5 % + t at 80 %) x standard error of the difference of logs); the 1.12 "
-    "is for the log-rank test, which has to agree"
-)
 _RANK_TEST_TOO = 1.12  # found by simulation with lognormal durations, σ 1.5; the slow tests hold it
 
 
@@ -110,10 +91,10 @@ def compare(a: Sample, b: Sample) -> Comparison:
     few = [
         f"{name} has {len(side.recorded)} recorded values"
         for name, side in (("A", a), ("B", b))
-        if len(side.recorded) < AT_LEAST
+        if len(side.recorded) < SUMMARY_FROM
     ]
     if few:
-        return Comparison(Verdict.CANNOT_TELL, f"{' and '.join(few)}; below {AT_LEAST} no verdict is given")
+        return Comparison(Verdict.CANNOT_TELL, f"{' and '.join(few)}; below {SUMMARY_FROM} no verdict is given")
     watched = min(_watched(a), _watched(b))
     of_a, of_b = _mean_log(a, watched), _mean_log(b, watched)
     effect, reach = _effect(of_a, of_b)

@@ -23,7 +23,7 @@ from prometheus_client.utils import floatToGoString
 
 from app.incidents.measures import DURATION_BOUNDS, INGEST_LAG_BOUNDS, MEASURES, SEVERITIES
 from app.incidents.signal import Verdict
-from app.metrics.definitions import FAMILIES
+from app.metrics.families import FAMILIES
 from app.metrics.store import OTHER, Ratios, Snapshot
 
 OUTCOMES = ("accepted", "partly_quarantined", "quarantined")

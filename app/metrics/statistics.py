@@ -15,12 +15,13 @@ from uuid import UUID
 
 from app.errors import Invalid
 from app.incidents import measures
+from app.incidents.definitions import SUMMARY_FROM
 from app.incidents.downtime import Cost, Costs, Harm, Span, clipped, costs, downtime, harm, total
 from app.incidents.maintenance import Planned, unplanned
 from app.incidents.measures import MEASURES, Facts, Measured, MeasureStatus, Weights
 from app.incidents.money import Rate
 from app.metrics import survival
-from app.metrics.survival import SUMMARY_FROM, Estimates, Typical
+from app.metrics.survival import Estimates, Typical
 
 # — one measure over many —
 
@@ -29,7 +30,7 @@ from app.metrics.survival import SUMMARY_FROM, Estimates, Typical
 class Summary:
     """`n + pending + censored + invalid + sum(excluded)` is the number of incidents. Durations in seconds.
 
-    Of fewer than `survival.SUMMARY_FROM` recorded values there are only these `values`, rising, and no `typical`.
+    Of fewer than `SUMMARY_FROM` recorded values there are only these `values`, rising, and no `typical`.
     """
 
     n: int

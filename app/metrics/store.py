@@ -33,7 +33,7 @@ from app.incidents.store import TRY_LOCK_KEY
 from app.metrics import comparison as compared
 from app.metrics import statistics, whatif
 from app.metrics.comparison import Comparison, Sample
-from app.metrics.definitions import RATIO_WINDOWS, RATIOS_REMEMBERED
+from app.metrics.families import RATIO_WINDOWS, RATIOS_REMEMBERED
 from app.metrics.statistics import GroupBy, Known, Numbers, Scope
 from app.metrics.whatif import Changes, WhatIf
 from app.tables import objective, service, source

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
-SUMMARY_FROM = 10  # known values; below it a median says more about chance than about the service
-P95_FROM = 60  # below it the 95th percentile is the opinion of three incidents
+from app.incidents.definitions import P95_FROM, SUMMARY_FROM
+
 CONFIDENCE = 0.95
 
 Floats = NDArray[np.float64]

@@ -32,11 +32,6 @@ from app.incidents.maintenance import Planned, unplanned
 from app.incidents.measures import Facts
 from app.incidents.money import Rate
 
-FORMULA = (
-    "the cost of [from, to) with every interval [impact_started_at, else detected_at; resolved_at) made as long as "
-    "time_to_recover'(lasted + change of time_to_detect + change of time_to_acknowledge), never below 0; times the "
-    "change of the number of incidents; less the cost as it was"
-)
 ASSUMPTIONS = (
     """time_to_detect: impact begins when it began; what follows detection, the recovery too, moves by as much as \
 detection does. Applies to incidents with a stated impact start that were detected before they were over.""",

@@ -12,7 +12,8 @@ from fastapi import APIRouter, Body, Path, Query, Response
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
 
 from app.incidents import maintenance
-from app.incidents.availability import FORMULAS, Availability, Budget, Calendar, Objective
+from app.incidents.availability import Availability, Budget, Calendar, Objective
+from app.incidents.definitions import FORMULAS
 from app.incidents.downtime import Span
 from app.incidents.maintenance import Recurrence, Window
 from app.objectives import store
@@ -397,10 +398,12 @@ _OF_AVAILABILITY = (
     "downtime_weighted",
     "planned",
     "in_service",
+    "maintenance",
     "failures",
     "mtbf",
+    "exposure",
 )
-_OF_BUDGET = ("budget", "burned", "left", "burn_rate")
+_OF_BUDGET = ("budget", "burned", "left", "left_ratio", "burn_rate")
 
 router = APIRouter()
 for _each in (_maintenance, _objective, _availability):

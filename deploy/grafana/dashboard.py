@@ -23,8 +23,8 @@ from grafana_foundation_sdk.models import common, prometheus
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import heatmap as heatmaps
 
-from app.metrics.definitions import FAMILIES
-from app.metrics.survival import SUMMARY_FROM
+from app.incidents.definitions import SUMMARY_FROM
+from app.metrics.families import FAMILIES
 
 WRITTEN = Path(__file__).with_name("aftermath.json")
 DATASOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")

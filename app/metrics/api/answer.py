@@ -9,11 +9,11 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, Field, PlainSerializer
 
 from app.incidents import downtime
+from app.incidents.definitions import FORMULAS
 from app.incidents.downtime import Cost, Span
 from app.incidents.measures import MEASURES, SEVERITIES, Measure, SeverityName
 from app.metrics import statistics
 from app.metrics.api.question import Question
-from app.metrics.definitions import FORMULAS
 from app.metrics.statistics import Numbers, Scope, Summary
 from app.web import At, rfc3339
 

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query
 from pydantic import AfterValidator, BaseModel, Field
 
 from app.errors import Invalid
+from app.incidents.definitions import FORMULAS
 from app.incidents.downtime import Span
 from app.incidents.measures import MEASURES, SEVERITIES, SeverityName
 from app.metrics import comparison, store
@@ -127,13 +128,13 @@ async def compare(
         a=_side(a, sides[0], found.typical_a),
         b=_side(b, sides[1], found.typical_b),
         formulas={
-            "measure": asked.formula,
-            "effect": comparison.EFFECT,
-            "interval": comparison.INTERVAL,
-            "verdict": comparison.VERDICT,
-            "smallest_change": comparison.REACH,
+            "measure": FORMULAS[measure],
+            **{name: FORMULAS[f"compare_{name}"] for name in _FORMULAS},
         },
     )
+
+
+_FORMULAS = ("typical", "horizon", "effect", "interval", "p_value", "verdict", "smallest_change")
 
 
 def _side(scope: Scope, sample: Sample, typical: float | None) -> SideModel:

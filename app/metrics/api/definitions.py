@@ -5,7 +5,8 @@ from dataclasses import asdict
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from app.metrics.definitions import DEFINITIONS, FAMILIES, FamilyType, Kind
+from app.incidents.definitions import DEFINITIONS, Kind
+from app.metrics.families import FAMILIES, FamilyType
 from app.web import Reader, problem_responses
 
 router = APIRouter()
@@ -16,6 +17,7 @@ class DefinitionModel(BaseModel):
     kind: Kind = Field(description="Of one incident, of one measure over many, or of a period")
     label: str
     unit: str
+    statistic: str = Field(description="What is made of the many: a sum, a count, a ratio, …")
     starts: str | None = Field(description="Null: it is no duration between two events")
     ends: str | None = Field(description="Null: it is no duration between two events")
     clock: str
@@ -33,6 +35,7 @@ class FamilyModel(BaseModel):
     type: FamilyType
     labels: list[str]
     formula: str
+    shows: str | None = Field(description="The definition that it is a sample of; null: it is of the feed only")
     version: int
 
 

@@ -6,10 +6,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
+from app.incidents.definitions import FORMULAS
 from app.metrics import statistics, store
 from app.metrics.api.answer import FORMULAS_OF_NUMBERS, FiltersModel, PointModel, filters_model, point_model
 from app.metrics.api.question import BUCKETS_AT_MOST, POINTS_AT_MOST, Asked, Grouping
-from app.metrics.definitions import FORMULAS
 from app.metrics.statistics import GroupBy, Interval
 from app.web import Knobs, Now, Reader, Tx, problem_responses
 

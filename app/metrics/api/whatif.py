@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
+from app.incidents.definitions import FORMULAS
 from app.incidents.downtime import Span
 from app.metrics import store, whatif
 from app.metrics.api.answer import AmountModel, Amounts, Links, links_of
@@ -91,7 +92,7 @@ async def what_if(
         total=_outcome(found.whole),
         services=services[:GROUPS_AT_MOST],
         services_left_out=max(0, len(services) - GROUPS_AT_MOST),
-        formula=whatif.FORMULA,
+        formula=FORMULAS["whatif"],
         assumptions=list(whatif.ASSUMPTIONS),
         links=links_of(scope),
     )

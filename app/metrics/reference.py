@@ -1,0 +1,43 @@
+"""The registry in prose: the last part of docs/numbers.md."""
+
+from collections.abc import Mapping
+
+from app.incidents.definitions import DEFINITIONS, Definition, Kind
+from app.metrics.families import FAMILIES
+
+REFERENCE_BEGINS = "<!-- From here on written by `make numbers`, from the registry. -->\n"
+
+
+def reference() -> str:
+    """Every definition and family, as the last part of docs/numbers.md."""
+    parts = [REFERENCE_BEGINS]
+    for kind, title in _TITLES.items():
+        parts += [f"## {title}\n", *(_entry(each) for each in DEFINITIONS if each.kind is kind)]
+    parts += ["## What Prometheus reads\n", "| family | type | labels | what it is |\n|---|---|---|---|"]
+    rows = (
+        f"| `{each.name}` | {each.type} | {', '.join(each.labels)} | {each.formula} (version {each.version}) |"
+        for each in FAMILIES.values()
+    )
+    return "\n".join([*parts, *rows]) + "\n"
+
+
+_TITLES: Mapping[Kind, str] = {
+    Kind.MEASURE: "Measures: of one incident",
+    Kind.STATISTIC: "Statistics: of one measure over many incidents",
+    Kind.METRIC: "Metrics: of a period",
+}
+
+
+def _entry(each: Definition) -> str:
+    lines = [f"### `{each.name}`\n", f"{each.label}, in {each.unit}; version {each.version}.\n"]
+    if each.starts and each.ends:
+        lines.append(f"- **From** {each.starts} **to** {each.ends}.")
+    lines += [
+        f"- **Statistic:** {each.statistic}.",
+        f"- **Formula:** {each.formula}.",
+        f"- **Clock:** {each.clock}.",
+        f"- **Counted:** {each.counted}.",
+        f"- **Left out:** {each.left_out}.",
+        f"- **It cannot tell** {each.cannot_tell}.\n",
+    ]
+    return "\n".join(lines)
