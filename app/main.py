@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import access, db, telemetry, web
+from app.calendars import api as calendars_api
 from app.deployments import api as deployments_api
 from app.deployments import store as deployments_store
 from app.incidents import api as incidents_api
@@ -49,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
         services_api.router,
         rules_api.router,
         objectives_api.router,
+        calendars_api.router,
         metrics_api.router,
         deployments_api.router,
         web.health_router,

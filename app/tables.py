@@ -382,6 +382,37 @@ objective = Table(
     CheckConstraint("calendar IN ('month', 'quarter')", name="objective_calendar_is_month_or_quarter"),
 )
 
+# When people are at work: a clock that durations may be measured by, beside the one that always runs.
+calendar = Table(
+    "calendar",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("zone", Text, nullable=False),
+    Column("holidays", ARRAY(Date), nullable=False),
+    _at("created_at", nullable=False),
+    _at("updated_at", nullable=False),
+)
+
+calendar_hours = Table(
+    "calendar_hours",
+    metadata,
+    Column("calendar", Text, ForeignKey("calendar.name", ondelete="CASCADE"), primary_key=True),
+    Column("weekday", SmallInteger, primary_key=True),  # 0 is Monday
+    Column("begins_minute", SmallInteger, primary_key=True),  # after midnight, as the wall clock shows
+    Column("ends_minute", SmallInteger, nullable=False),
+    CheckConstraint("weekday BETWEEN 0 AND 6", name="calendar_weekday_is_one_of_seven"),
+    CheckConstraint(
+        "0 <= begins_minute AND begins_minute < ends_minute AND ends_minute <= 1440",
+        name="calendar_hours_are_within_a_day",
+    ),
+    ExcludeConstraint(
+        (literal_column("calendar"), "="),
+        (literal_column("weekday"), "="),
+        (func.int4range(literal_column("begins_minute"), literal_column("ends_minute")), "&&"),
+        name="calendar_hours_do_not_overlap",
+    ),
+)
+
 # What was put before users and when: what its reports, which are kept, amount to together, in whatever order they came.
 deployment = Table(
     "deployment",

@@ -9,10 +9,12 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from http import HTTPStatus
-from typing import Annotated, Any, Generic, NamedTuple, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 from urllib.parse import quote, unquote
+from zoneinfo import available_timezones
 
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -256,6 +258,32 @@ def rfc3339(value: datetime) -> str:
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_storable)]
 Words = Annotated[str, StringConstraints(max_length=10_000), AfterValidator(_storable)]
 At = Annotated[AwareDatetime, AfterValidator(_utc), PlainSerializer(rfc3339, when_used="json")]
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def _zone(name: str) -> str:
+    if name not in _zones():
+        message = "must be the name of a time zone such as `Europe/Berlin` or `UTC`"
+        raise ValueError(message)
+    return name
+
+
+def _date(value: date) -> date:
+    if not EARLIEST.date() < value < LATEST.date():
+        message = f"must lie between {EARLIEST.year} and {LATEST.year}"
+        raise ValueError(message)
+    return value
+
+
+Zone = Annotated[Name, AfterValidator(_zone), Field(description="IANA", examples=["Europe/Berlin"])]
+LocalTime = Annotated[str, StringConstraints(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+Date = Annotated[date, AfterValidator(_date)]
+Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+WEEKDAYS: tuple[Weekday, ...] = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
 def spreadsheet_text(text: str) -> str:

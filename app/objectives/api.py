@@ -1,12 +1,10 @@
 """Planned maintenance, objectives and availability over HTTP."""
 
 import re
-from datetime import date, time, timedelta
+from datetime import time, timedelta
 from decimal import Decimal
-from functools import cache
-from typing import Annotated, Literal
+from typing import Annotated
 from urllib.parse import urlencode
-from zoneinfo import available_timezones
 
 from fastapi import APIRouter, Body, Path, Query, Response
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
@@ -19,12 +17,13 @@ from app.incidents.maintenance import Recurrence, Window
 from app.objectives import store
 from app.objectives.store import KnownObjective, KnownWindow
 from app.web import (
-    EARLIEST,
-    LATEST,
+    WEEKDAYS,
     AskedPeriod,
     At,
     Contract,
+    Date,
     Knobs,
+    LocalTime,
     Name,
     NamedInOneSegment,
     Now,
@@ -33,8 +32,10 @@ from app.web import (
     Reader,
     ServiceName,
     Tx,
+    Weekday,
     Words,
     Writer,
+    Zone,
     page_of,
     problem_responses,
     rfc3339,
@@ -51,37 +52,11 @@ _availability = APIRouter(prefix="/api/v1/metrics", tags=["metrics"])
 
 # — the contract: maintenance —
 
-Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
-WEEKDAYS: tuple[Weekday, ...] = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 MaintenanceName = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"),
     Path(description="Letters, digits, `.`, `_` and `-`", examples=["sunday-patching"]),
 ]
-
-
-@cache
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
-
-
-def _zone(name: str) -> str:
-    if name not in _zones():
-        message = "must be the name of a time zone such as `Europe/Berlin` or `UTC`"
-        raise ValueError(message)
-    return name
-
-
-def _date(value: date) -> date:
-    if not EARLIEST.date() < value < LATEST.date():
-        message = f"must lie between {EARLIEST.year} and {LATEST.year}"
-        raise ValueError(message)
-    return value
-
-
-Zone = Annotated[Name, AfterValidator(_zone), Field(description="IANA", examples=["Europe/Berlin"])]
-LocalTime = Annotated[str, StringConstraints(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")]
-Date = Annotated[date, AfterValidator(_date)]
 
 
 class OnceContract(Contract):
