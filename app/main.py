@@ -24,6 +24,7 @@ from app.rules import store as rules_store
 from app.services import api as services_api
 from app.settings import Settings
 from app.webhooks import api as webhooks_api
+from app.webhooks import door
 from app.webhooks.intake import Intake
 
 log = logging.getLogger("aftermath")
@@ -45,6 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     for router in (
+        door.router,
         webhooks_api.router,
         incidents_api.router,
         services_api.router,
@@ -58,6 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router)
     web.install_problems(app)
     web.describe(app)
+    door.install(app)
     telemetry.install(app)
     return app
 

@@ -438,34 +438,38 @@ def _answer(problem: Problem, errors: list[dict[str, Any]] | None = None) -> JSO
 def install_problems(app: FastAPI) -> None:
     """The one seam at which errors become answers."""
 
-    async def on_problem(_request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, Problem)
-        return _answer(error)
+    async def on_error(request: Request, error: Exception) -> JSONResponse:
+        return answer_to(error, request)
 
-    async def on_invalid(_request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, RequestValidationError)
-        # `input` is left out: text of the client comes back nowhere.
-        errors = [{"at": "/".join(str(part) for part in e["loc"]), "why": e["msg"]} for e in error.errors()]
-        return _answer(Invalid("; ".join(f"{e['at']}: {e['why']}" for e in errors[:3])), _clean(errors[:50]))
+    for kind in (Problem, RequestValidationError, HTTPException, SQLAlchemyError, OSError, TimeoutError):
+        app.add_exception_handler(kind, on_error)
 
-    async def on_http(_request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, HTTPException)
-        phrase = HTTPStatus(error.status_code).phrase
-        document = {"type": "about:blank", "title": phrase, "status": error.status_code, "detail": str(error.detail)}
-        return JSONResponse(document, error.status_code, error.headers, "application/problem+json")
 
-    async def on_database(request: Request, error: Exception) -> JSONResponse:
-        if not db.is_unreachable(error):
+def answer_to(error: Exception, request: Request) -> JSONResponse:
+    """The answer that an error amounts to. Raises what is none but a mistake of ours."""
+    match error:
+        case Problem():
+            return _answer(error)
+        case RequestValidationError():
+            # `input` is left out: text of the client comes back nowhere.
+            errors = [{"at": "/".join(str(part) for part in e["loc"]), "why": e["msg"]} for e in error.errors()]
+            return _answer(Invalid("; ".join(f"{e['at']}: {e['why']}" for e in errors[:3])), _clean(errors[:50]))
+        case HTTPException():
+            phrase = HTTPStatus(error.status_code).phrase
+            document = {
+                "type": "about:blank",
+                "title": phrase,
+                "status": error.status_code,
+                "detail": str(error.detail),
+            }
+            return JSONResponse(document, error.status_code, error.headers, "application/problem+json")
+        case SQLAlchemyError() | OSError() | TimeoutError():
+            if db.is_unreachable(error):
+                log.warning("database unreachable: %s", type(error).__name__)
+                return _answer(Overloaded("the database does not answer; try again", headers={"Retry-After": "5"}))
             log.error("unexpected database error on %s", request.method, exc_info=error)
             return _answer(Problem("an unexpected error; it is in the log of the service"))
-        log.warning("database unreachable: %s", type(error).__name__)
-        return _answer(Overloaded("the database does not answer; try again", headers={"Retry-After": "5"}))
-
-    app.add_exception_handler(Problem, on_problem)
-    app.add_exception_handler(RequestValidationError, on_invalid)
-    app.add_exception_handler(HTTPException, on_http)
-    for kind in (SQLAlchemyError, OSError, TimeoutError):
-        app.add_exception_handler(kind, on_database)
+    raise error
 
 
 def _clean(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:

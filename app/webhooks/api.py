@@ -1,7 +1,6 @@
-"""The doors, the quarantine and the sources over HTTP."""
+"""The quarantine and the sources over HTTP."""
 
 import base64
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 from uuid import UUID
@@ -12,8 +11,6 @@ from pydantic import BaseModel, Field, SecretStr, StringConstraints
 
 from app.access import CHANGE_KINDS, SIGNED_CHANGE_KINDS, SourceRow, source_by_name
 from app.errors import Conflict, Invalid
-from app.incidents.signal import Verdict
-from app.telemetry import TOLD
 from app.web import (
     Admin,
     At,
@@ -25,126 +22,18 @@ from app.web import (
     Reader,
     Tx,
     Writer,
-    admit,
     context_of,
     page_of,
-    presented_token,
     problem_responses,
 )
 from app.webhooks import store
-from app.webhooks.intake import Delivery, Intake, Receipt
-from app.webhooks.source import Source
+from app.webhooks.door import ReceiptModel, intake_of
+from app.webhooks.intake import Delivery, Receipt
 from app.webhooks.sources import SOURCES
 
 router = APIRouter()
 
 Kind = StrEnum("Kind", {kind.upper(): kind for kind in (*SOURCES, *CHANGE_KINDS)})  # type: ignore[misc]
-
-
-# — doors —
-
-
-class ReceiptModel(BaseModel):
-    """Sent after the commit: what is told here is on disk."""
-
-    delivery_id: UUID
-    signals: int = Field(description="Alerts of the delivery that could be read")
-    verdicts: dict[Verdict, int] = Field(
-        description="What they did: opened, joined, repeated, resolved, reopened, merged, split, late, ignored, or "
-        "quarantined for those that could not be read"
-    )
-    incidents: list[str] = Field(description="The incidents they are about")
-
-
-_EXAMPLES = {
-    "alertmanager": {
-        "summary": "Alertmanager, one firing alert",
-        "value": {
-            "version": "4",
-            "groupKey": '{}:{alertname="HighLatency"}',
-            "truncatedAlerts": 0,
-            "status": "firing",
-            "receiver": "aftermath",
-            "groupLabels": {"alertname": "HighLatency"},
-            "commonLabels": {"alertname": "HighLatency", "service": "checkout", "severity": "critical"},
-            "commonAnnotations": {},
-            "externalURL": "http://alertmanager:9093",
-            "alerts": [
-                {
-                    "status": "firing",
-                    "labels": {"alertname": "HighLatency", "service": "checkout", "severity": "critical"},
-                    "annotations": {"summary": "p99 above 2 s"},
-                    "startsAt": "2026-08-20T10:00:15.123Z",
-                    "endsAt": "0001-01-01T00:00:00Z",
-                    "generatorURL": "http://prometheus:9090/graph",
-                    "fingerprint": "251096a51337be7d",
-                }
-            ],
-        },
-    }
-}
-_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": {"type": "object"}, "examples": _EXAMPLES}},
-    }
-}
-_DOOR = """Takes one delivery of a sender and answers after it is durable.
-
-An alert that cannot be read goes to quarantine, is counted as `quarantined`, and fails nothing else. Overload and an
-unreachable database are 503 with `Retry-After`; only a body that is not JSON of this kind at all is 400."""
-_DOOR_PROBLEMS = problem_responses(400, 413, 415)
-
-
-def intake_of(request: Request) -> Intake:
-    intake: Intake = request.app.state.intake
-    return intake
-
-
-async def _take(request: Request, kind: Source, now: datetime, token: str | None) -> Receipt:
-    source, body = await admit(request, kind.kind, kind.verify, now=now, token=token or presented_token(request))
-    reading = kind.read(body, received_at=now)
-    receipt = await intake_of(request).take(Delivery(source.id, source.name, now, reading, body))
-    request.scope[TOLD] = {"source": source.id, "delivery": receipt.delivery_id, **receipt.verdicts}
-    return receipt
-
-
-def _add_door(kind: Source) -> None:
-    async def take(request: Request, now: Now) -> Receipt:
-        return await _take(request, kind, now, None)
-
-    async def take_with_token(
-        request: Request, now: Now, token: Annotated[str, Path(description="A token of scope `ingest`", max_length=200)]
-    ) -> Receipt:
-        return await _take(request, kind, now, token)
-
-    for method in ("POST", "PUT"):
-        common = {
-            "methods": [method],
-            "response_model": ReceiptModel,
-            "responses": _DOOR_PROBLEMS,
-            "tags": ["webhooks"],
-            "description": f"{_DOOR}\n\n{kind.describes}",
-            "openapi_extra": _BODY | {"security": [{"bearer": []}, {"basic": []}]},
-        }
-        router.add_api_route(
-            f"/webhooks/{kind.kind}",
-            take,
-            summary=f"Deliver from {kind.kind.capitalize()}" + (" (PUT)" if method == "PUT" else ""),
-            operation_id=f"{method.lower()}_{kind.kind}",
-            **common,  # type: ignore[arg-type]
-        )
-        router.add_api_route(
-            f"/webhooks/{kind.kind}/{{token}}",
-            take_with_token,
-            summary=f"Deliver from {kind.kind.capitalize()}, token in the path" + (" (PUT)" if method == "PUT" else ""),
-            operation_id=f"{method.lower()}_{kind.kind}_with_token",
-            **(common | {"openapi_extra": _BODY | {"security": []}}),  # type: ignore[arg-type]
-        )
-
-
-for _kind in SOURCES.values():
-    _add_door(_kind)
 
 
 # — quarantine —

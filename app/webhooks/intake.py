@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Self
 from uuid import UUID, uuid4
 
+import msgspec
 from msgspec.structs import replace
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -49,8 +50,7 @@ class Delivery:
         return len(self.reading.signals) + len(self.reading.rejected) + 1
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True):
     """What the sender is told: how many signals, what they did, and the incidents they are about."""
 
     delivery_id: UUID
@@ -102,8 +102,7 @@ class Intake:
         self._waiting.append((delivery, receipt))
         self._weight += delivery.weight
         self._work.set()
-        # Shielded: a client that hangs up must not take the batch of its neighbours with it.
-        return await asyncio.shield(receipt)
+        return await receipt
 
     async def _flush_for_ever(self) -> None:
         while True:
@@ -196,9 +195,7 @@ class Intake:
             record = _recorded(delivery, mine)
             recorded.append(record)
             numbers = sorted({one.incident for one in mine if one.incident is not None})
-            receipts.append(
-                Receipt(delivery.id, len(mine), dict(record.verdicts), [f"INC-{number}" for number in numbers])
-            )
+            receipts.append(Receipt(delivery.id, len(mine), record.verdicts, [f"INC-{number}" for number in numbers]))
         await store.record(tx, recorded)
         return receipts
 
@@ -233,11 +230,16 @@ def _recorded(delivery: Delivery, outcomes: Sequence[Outcome]) -> store.Recorded
         delivery.reading.truncated,
         delivery.reading.rejected,
     )
+    verdicts = recorded.verdicts
     for signal, outcome in zip(delivery.reading.signals, outcomes, strict=True):
-        recorded.verdicts[outcome.verdict] += 1
+        verdict = outcome.verdict
+        verdicts[verdict] = verdicts.get(verdict, 0) + 1
         event_at = signal.ended_at or signal.started_at
-        if event_at and outcome.verdict not in {Verdict.REPEATED, Verdict.IGNORED}:
+        if event_at and verdict not in _NO_NEWS:
             recorded.lags.append((delivery.received_at - event_at).total_seconds())
     if delivery.reading.rejected:
-        recorded.verdicts[Verdict.QUARANTINED] += len(delivery.reading.rejected)
+        verdicts[Verdict.QUARANTINED] = len(delivery.reading.rejected)
     return recorded
+
+
+_NO_NEWS = frozenset({Verdict.REPEATED, Verdict.IGNORED})

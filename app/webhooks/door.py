@@ -1,0 +1,193 @@
+"""The hot door: a delivery from the socket to the queue and back.
+
+FastAPI describes the doors and answers what is not for them; deliveries never reach it. Finding the route, solving
+dependencies and validating the answer would take longer than all the rest, so `Doors` stands in front and does only
+what a delivery needs: who sends, the body, its kind's parser, the queue, the receipt.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Annotated, NamedTuple
+from uuid import UUID
+
+import msgspec
+from fastapi import APIRouter, FastAPI, Path, Request
+from pydantic import BaseModel, Field
+
+from app.incidents.signal import Verdict
+from app.telemetry import TOLD, Application, Receive, Scope, Send
+from app.web import admit, answer_to, presented_token, problem_responses
+from app.webhooks.intake import Delivery, Intake
+from app.webhooks.source import Source
+from app.webhooks.sources import SOURCES
+
+router = APIRouter()
+
+
+def intake_of(request: Request) -> Intake:
+    intake: Intake = request.app.state.intake
+    return intake
+
+
+# — what runs —
+
+
+class Route(NamedTuple):
+    """A door by its template, as the line in the log names it."""
+
+    path: str
+    kind: Source
+
+
+class Doors:
+    """Takes deliveries; hands on everything else."""
+
+    def __init__(self, app: Application) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found = _door_of(scope) if scope["type"] == "http" else None
+        if found is None:
+            await self.app(scope, receive, send)
+            return
+        scope["route"], token = found
+        request = Request(scope, receive)
+        try:
+            receipt = await _take(request, scope["route"].kind, token)
+        except Exception as error:  # noqa: BLE001  the one seam decides, as it does for every route
+            await answer_to(error, request)(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": _JSON})
+        await send({"type": "http.response.body", "body": receipt})
+
+
+def install(app: FastAPI) -> None:
+    app.add_middleware(Doors)
+
+
+def _door_of(scope: Scope) -> tuple[Route, str | None] | None:
+    """The door and the token in its path, if there is one."""
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    if not path.startswith("/webhooks/") or scope["method"] not in _METHODS:
+        return None
+    kind, with_token, token = path.removeprefix("/webhooks/").partition("/")
+    routes = _ROUTES.get(kind)
+    if routes is None or "/" in token or (with_token and not token):
+        return None
+    return (routes[1], token) if with_token else (routes[0], None)
+
+
+async def _take(request: Request, kind: Source, token: str | None) -> bytes:
+    now = datetime.now(UTC)
+    source, body = await admit(request, kind.kind, kind.verify, now=now, token=token or presented_token(request))
+    reading = kind.read(body, received_at=now)
+    receipt = await intake_of(request).take(Delivery(source.id, source.name, now, reading, body))
+    request.scope[TOLD] = {"source": source.id, "delivery": receipt.delivery_id, **receipt.verdicts}
+    return _encoder.encode(receipt)
+
+
+_METHODS = ("POST", "PUT")
+_JSON = [(b"content-type", b"application/json")]
+_encoder = msgspec.json.Encoder()
+_ROUTES: Mapping[str, tuple[Route, Route]] = MappingProxyType(
+    {
+        kind: (Route(f"/webhooks/{kind}", source), Route(f"/webhooks/{kind}/{{token}}", source))
+        for kind, source in SOURCES.items()
+    }
+)
+
+
+# — what is described —
+
+
+class ReceiptModel(BaseModel):
+    """Sent after the commit: what is told here is on disk."""
+
+    delivery_id: UUID
+    signals: int = Field(description="Alerts of the delivery that could be read")
+    verdicts: dict[Verdict, int] = Field(
+        description="What they did: opened, joined, repeated, resolved, reopened, merged, split, late, ignored, or "
+        "quarantined for those that could not be read"
+    )
+    incidents: list[str] = Field(description="The incidents they are about")
+
+
+_EXAMPLES = {
+    "alertmanager": {
+        "summary": "Alertmanager, one firing alert",
+        "value": {
+            "version": "4",
+            "groupKey": '{}:{alertname="HighLatency"}',
+            "truncatedAlerts": 0,
+            "status": "firing",
+            "receiver": "aftermath",
+            "groupLabels": {"alertname": "HighLatency"},
+            "commonLabels": {"alertname": "HighLatency", "service": "checkout", "severity": "critical"},
+            "commonAnnotations": {},
+            "externalURL": "http://alertmanager:9093",
+            "alerts": [
+                {
+                    "status": "firing",
+                    "labels": {"alertname": "HighLatency", "service": "checkout", "severity": "critical"},
+                    "annotations": {"summary": "p99 above 2 s"},
+                    "startsAt": "2026-08-20T10:00:15.123Z",
+                    "endsAt": "0001-01-01T00:00:00Z",
+                    "generatorURL": "http://prometheus:9090/graph",
+                    "fingerprint": "251096a51337be7d",
+                }
+            ],
+        },
+    }
+}
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"type": "object"}, "examples": _EXAMPLES}},
+    }
+}
+_DOOR = """Takes one delivery of a sender and answers after it is durable.
+
+An alert that cannot be read goes to quarantine, is counted as `quarantined`, and fails nothing else. Overload and an
+unreachable database are 503 with `Retry-After`; only a body that is not JSON of this kind at all is 400."""
+_DOOR_PROBLEMS = problem_responses(400, 413, 415)
+
+
+def _describe(kind: Source) -> None:
+    async def take() -> None:
+        raise AssertionError(_NEVER)
+
+    async def take_with_token(
+        token: Annotated[str, Path(description="A token of scope `ingest`", max_length=200)],  # noqa: ARG001  described
+    ) -> None:
+        raise AssertionError(_NEVER)
+
+    for method in _METHODS:
+        common = {
+            "methods": [method],
+            "response_model": ReceiptModel,
+            "responses": _DOOR_PROBLEMS,
+            "tags": ["webhooks"],
+            "description": f"{_DOOR}\n\n{kind.describes}",
+            "openapi_extra": _BODY | {"security": [{"bearer": []}, {"basic": []}]},
+        }
+        router.add_api_route(
+            f"/webhooks/{kind.kind}",
+            take,
+            summary=f"Deliver from {kind.kind.capitalize()}" + (" (PUT)" if method == "PUT" else ""),
+            operation_id=f"{method.lower()}_{kind.kind}",
+            **common,  # type: ignore[arg-type]
+        )
+        router.add_api_route(
+            f"/webhooks/{kind.kind}/{{token}}",
+            take_with_token,
+            summary=f"Deliver from {kind.kind.capitalize()}, token in the path" + (" (PUT)" if method == "PUT" else ""),
+            operation_id=f"{method.lower()}_{kind.kind}_with_token",
+            **(common | {"openapi_extra": _BODY | {"security": []}}),  # type: ignore[arg-type]
+        )
+
+
+_NEVER = "`Doors` takes every delivery"
+
+for _kind in SOURCES.values():
+    _describe(_kind)
