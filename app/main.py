@@ -15,6 +15,8 @@ from app import access, db, telemetry, web
 from app.calendars import api as calendars_api
 from app.deployments import api as deployments_api
 from app.deployments import store as deployments_store
+from app.feed import api as feed_api
+from app.feed.watch import watch_for_ever
 from app.incidents import api as incidents_api
 from app.metrics import api as metrics_api
 from app.metrics import store as metrics_store
@@ -48,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
     for router in (
         door.router,
         webhooks_api.router,
+        feed_api.router,
         incidents_api.router,
         services_api.router,
         rules_api.router,
@@ -84,13 +87,18 @@ async def serving(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         doors, rules_store.rules, batch_alerts=settings.batch_alerts, queue_alerts=settings.queue_alerts
     ) as intake:
         app.state.intake = intake
-        settling = asyncio.create_task(_settle_for_ever(engine, settings), name="settle")
+        background = [
+            asyncio.create_task(_settle_for_ever(engine, settings), name="settle"),
+            asyncio.create_task(watch_for_ever(engine, interval_seconds=settings.watch_interval_seconds), name="watch"),
+        ]
         try:
             yield
         finally:
-            settling.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await settling
+            for task in background:
+                task.cancel()
+            for task in background:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
     await doors.dispose()
     await engine.dispose()
 

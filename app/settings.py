@@ -51,6 +51,7 @@ class Settings(BaseSettings):
         600, ge=0, description="After window plus this long a resolved incident is settled and enters the histograms"
     )
     settle_interval_seconds: float = Field(10, gt=0, description="How often resolved incidents are looked at to settle")
+    watch_interval_seconds: float = Field(10, gt=0, description="How often the feed is looked after")
     impact: dict[Literal["sev1", "sev2", "sev3", "sev4", "sev5"], Impact] = Field(
         {"sev1": Decimal(1), "sev2": Decimal("0.5"), "sev3": Decimal("0.1"), "sev4": Decimal(0), "sev5": Decimal(0)},
         description="Share of the hourly cost that a severity stands for, as JSON",

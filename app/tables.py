@@ -306,6 +306,18 @@ tally = Table(
     postgresql_with={"fillfactor": "50"},
 )
 
+# What the tallies of a source were at some time, for a day: rates are differences. And what was open then.
+feed_sample = Table(
+    "feed_sample",
+    metadata,
+    Column("source_id", Integer, ForeignKey("source.id"), primary_key=True),
+    Column("at", DateTime(timezone=True), primary_key=True),
+    Column("tallies", JSONB, nullable=False),  # [[name, label, value], …]
+    Column("open_alerts", Integer, nullable=False),
+    _at("oldest_open_at"),
+    Column("unrefreshed", Integer, nullable=False),  # open, and not told of for a day
+)
+
 # What /metrics says of settled incidents: added to once per incident, never lowered.
 settled_measure = Table(
     "settled_measure",

@@ -96,6 +96,11 @@ def _feed(snapshot: Snapshot) -> Iterator[Metric]:
         "truncated_alerts",
         {(source,): tallies["truncated_alerts"].get((source, ""), 0.0) for source in sources},
     )
+    for name in ("truncated_deliveries", "resolved_without_firing"):
+        yield _counter(name, {(source,): tallies[name].get((source, ""), 0.0) for source in sources})
+    yield _counter("quarantined", tallies["quarantined"])
+    for name in ("alerts_open", "alerts_unrefreshed"):
+        yield _gauge(name, {(source,): float(found[name]) for source, found in snapshot.alerts.items()})
     lag = _histogram("ingest_lag_seconds")
     for source in sources:
         counts = [tallies["ingest_lag_bucket"].get((source, bound), 0.0) for bound in _LAG_LABELS]

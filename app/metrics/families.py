@@ -47,6 +47,8 @@ def _shows(defined: str, name: str, type_: FamilyType, labels: tuple[str, ...], 
     return Family(name, type_, labels, f"{known.label}: {known.formula}. {sample}", defined, known.version)
 
 
+_SAMPLED = "At most five minutes old"
+
 FAMILIES: Mapping[str, Family] = {
     family.name: family
     for family in (
@@ -67,6 +69,36 @@ FAMILIES: Mapping[str, Family] = {
             _COUNTER,
             ("source",),
             "Alerts that a source said it left out of its deliveries",
+        ),
+        Family(
+            "aftermath_truncated_deliveries_total",
+            _COUNTER,
+            ("source",),
+            "Requests of a source that said they left alerts out",
+        ),
+        Family(
+            "aftermath_quarantined_total",
+            _COUNTER,
+            ("source", "reason"),
+            "Alerts that could not be read or applied, by reason, replayed since or not",
+        ),
+        Family(
+            "aftermath_resolved_without_firing_total",
+            _COUNTER,
+            ("source",),
+            "Alerts that were first told of by their resolve",
+        ),
+        Family(
+            "aftermath_alerts_open",
+            _GAUGE,
+            ("source",),
+            f"Alerts that have not ended. {_SAMPLED}",
+        ),
+        Family(
+            "aftermath_alerts_unrefreshed",
+            _GAUGE,
+            ("source",),
+            f"Alerts that have not ended and were not told of for a day. {_SAMPLED}",
         ),
         Family(
             "aftermath_ingest_lag_seconds",

@@ -402,6 +402,7 @@ class Snapshot:
     downtime: Mapping[str, Decimal]
     cost: Mapping[tuple[str, str], Decimal]
     quarantine: Mapping[str, int]  # waiting, by source
+    alerts: Mapping[str, Mapping[str, int]]  # how many are open and how many of these unrefreshed, by source
 
 
 async def snapshot(tx: AsyncConnection, *, services_at_most: int) -> Snapshot:
@@ -418,6 +419,7 @@ async def snapshot(tx: AsyncConnection, *, services_at_most: int) -> Snapshot:
         downtime={row.service: row.seconds for row in await tx.execute(_SETTLED_DOWNTIME, bound)},
         cost={(row.service, row.currency): row.amount for row in await tx.execute(_SETTLED_COST, bound)},
         quarantine={row.source: row.waiting for row in await tx.execute(_QUARANTINE)},
+        alerts={row.source: dict(row._mapping) for row in await tx.execute(_ALERTS)},
     )
 
 
@@ -492,6 +494,21 @@ _QUARANTINE = text("""
       JOIN source ON source.id = quarantine.source_id
      WHERE quarantine.replayed_at IS NULL
      GROUP BY source.name
+""")
+
+
+# As last sampled: to count them costs as much as there are.
+_ALERTS = text("""
+    SELECT source.name AS source, latest.open_alerts AS alerts_open, latest.unrefreshed AS alerts_unrefreshed
+      FROM source
+     CROSS JOIN LATERAL (
+           SELECT *
+             FROM feed_sample
+            WHERE feed_sample.source_id = source.id
+            ORDER BY at DESC
+            LIMIT 1
+           ) AS latest
+     WHERE source.kind <> 'person'
 """)
 
 

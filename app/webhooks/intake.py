@@ -221,6 +221,9 @@ def _decided(rules: Rules, signal: Signal, delivery: Delivery) -> Incoming:
     return Incoming(signal, delivery.source_id, decision, delivery.received_at)
 
 
+_BEGAN = frozenset({Verdict.OPENED, Verdict.JOINED, Verdict.REOPENED})  # an alert that nobody had told of
+
+
 def _recorded(delivery: Delivery, outcomes: Sequence[Outcome]) -> store.Recorded:
     recorded = store.Recorded(
         delivery.id,
@@ -234,6 +237,8 @@ def _recorded(delivery: Delivery, outcomes: Sequence[Outcome]) -> store.Recorded
     for signal, outcome in zip(delivery.reading.signals, outcomes, strict=True):
         verdict = outcome.verdict
         verdicts[verdict] = verdicts.get(verdict, 0) + 1
+        if signal.ended_at is not None and verdict in _BEGAN:
+            recorded.resolved_without_firing += 1
         event_at = signal.ended_at or signal.started_at
         if event_at and verdict not in _NO_NEWS:
             recorded.lags.append((delivery.received_at - event_at).total_seconds())

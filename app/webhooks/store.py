@@ -34,6 +34,7 @@ class Recorded:
     rejected: Sequence[Rejected]
     verdicts: dict[str, int] = field(default_factory=dict)
     lags: list[float] = field(default_factory=list)  # seconds from event to arrival, of signals that told news
+    resolved_without_firing: int = 0  # alerts whose first signal was their end
 
     @property
     def outcome(self) -> str:
@@ -91,6 +92,9 @@ def _counts(deliveries: Sequence[Recorded]) -> Mapping[tuple[str, str, str], flo
             counts["quarantined", one.source, rejected.reason] += 1
         if one.truncated:
             counts["truncated_alerts", one.source, ""] += one.truncated
+            counts["truncated_deliveries", one.source, ""] += 1
+        if one.resolved_without_firing:
+            counts["resolved_without_firing", one.source, ""] += one.resolved_without_firing
         for lag in one.lags:
             counts["ingest_lag_bucket", one.source, _bound(lag)] += 1
             counts["ingest_lag_sum", one.source, ""] += lag

@@ -555,6 +555,46 @@ ROWS: dict[str, Sequence[Panel]] = {
             warns=((1, "orange"),),
             width=4,
         ),
+        Panel(
+            "Open alerts",
+            "lines",
+            [
+                Query(Series("aftermath_alerts_open").now, "{{source}}"),
+                Query(Series("aftermath_alerts_unrefreshed").now, "{{source}}, not told of for a day"),
+            ],
+            "Of what has not been told of for a day the resolve may have been lost.",
+            family="aftermath_alerts_open",
+            smallest_interval="5m",
+            least=0,
+        ),
+        Panel(
+            "Unreadable by reason",
+            "bars",
+            [
+                Query(Series("aftermath_quarantined_total").gained(STEP, by="source, reason"), "{{source}} {{reason}}"),
+            ],
+            "Whether replayed since or not.",
+            family="aftermath_quarantined_total",
+            width=9,
+            smallest_interval="5m",
+        ),
+        Panel(
+            "Doubtful deliveries",
+            "bars",
+            [
+                Query(
+                    Series("aftermath_truncated_deliveries_total").gained(STEP, by="source"), "{{source}}: truncated"
+                ),
+                Query(
+                    Series("aftermath_resolved_without_firing_total").gained(STEP, by="source"),
+                    "{{source}}: alerts first told of when they had ended",
+                ),
+            ],
+            "Some alerts that are only told of when they have ended are normal: they were short.",
+            family="aftermath_resolved_without_firing_total",
+            width=9,
+            smallest_interval="5m",
+        ),
     ],
 }
 

@@ -1,0 +1,150 @@
+"""What is known of each source, in SQL: readings of its tallies, its open alerts, what waits in quarantine."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.access import SourceRow
+from app.feed.health import UNREFRESHED_AFTER, Seen, Tallies, counts
+
+SAMPLED_EVERY = timedelta(minutes=5)
+_SAMPLES_KEPT = timedelta(hours=26)  # more than the longest stretch that is asked for
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+async def only_one(tx: AsyncConnection, what: str) -> bool:
+    """Whether this transaction alone does `what` now; the others try again later."""
+    return bool((await tx.execute(_TRY_LOCK, {"what": f"aftermath.{what}"})).scalar_one())
+
+
+_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtext(:what))")
+
+
+# — samples —
+
+
+async def sample(tx: AsyncConnection, *, now: datetime) -> bool:
+    """Writes down the tallies and the open alerts of all sources, if the last time is long enough ago."""
+    latest = (await tx.execute(text("SELECT max(at) FROM feed_sample"))).scalar_one()
+    if latest is not None and latest > now - SAMPLED_EVERY:
+        return False
+    await tx.execute(_SAMPLE, {"now": now, "seen_before": now - UNREFRESHED_AFTER})
+    await tx.execute(text("DELETE FROM feed_sample WHERE at < :before"), {"before": now - _SAMPLES_KEPT})
+    return True
+
+
+# By way of open incidents, which are few and have an index: an index on the alerts themselves would cost every alert.
+_OPEN_ALERTS = """
+    SELECT alert.source_id, count(*) AS open_alerts, min(alert.started_at) AS oldest_open_at,
+           count(*) FILTER (WHERE alert.last_seen_at < :seen_before) AS unrefreshed
+      FROM incident
+      JOIN alert
+        ON alert.key_id = incident.key_id
+       AND alert.started_at BETWEEN incident.began_at AND incident.last_start_at
+       AND alert.incident_id = incident.id
+     WHERE incident.ended_at IS NULL
+       AND incident.merged_into IS NULL
+       AND alert.ended_at IS NULL
+     GROUP BY alert.source_id
+"""
+
+_SAMPLE = text(f"""
+    WITH open AS ({_OPEN_ALERTS})
+    INSERT INTO feed_sample (source_id, at, tallies, open_alerts, oldest_open_at, unrefreshed)
+    SELECT source.id, :now,
+           coalesce((SELECT jsonb_agg(jsonb_build_array(name, label, value))
+                       FROM (SELECT name, label, sum(value) AS value
+                               FROM tally
+                              WHERE tally.source = source.name
+                              GROUP BY name, label) AS counted), '[]'),
+           coalesce(open.open_alerts, 0), open.oldest_open_at, coalesce(open.unrefreshed, 0)
+      FROM source
+      LEFT JOIN open ON open.source_id = source.id
+     WHERE source.kind <> 'person'
+""")  # noqa: S608  a constant of this file
+
+
+# — one source —
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A source as it is now, and its tallies then and now."""
+
+    now: Tallies
+    samples: Mapping[timedelta, tuple[float, Tallies]]  # for the last hour and day: how many seconds ago, and what
+    seen: Seen
+    oldest_open_at: datetime | None
+
+
+async def known(tx: AsyncConnection, source: SourceRow, *, now: datetime) -> Known:
+    tallies = {
+        (row.name, row.label): float(row.value) for row in await tx.execute(_TALLIES_OF, {"source": source.name})
+    }
+    samples = {}
+    for length in (HOUR, DAY):
+        found = (await tx.execute(_SAMPLE_BEFORE, {"source_id": source.id, "at": now - length})).one_or_none()
+        if found is not None:
+            samples[length] = ((now - found.at).total_seconds(), _tallies(found.tallies))
+    opened = (
+        await tx.execute(_OPEN_ALERTS_OF, {"source_id": source.id, "seen_before": now - UNREFRESHED_AFTER})
+    ).one_or_none()
+    waiting: dict[str, int] = defaultdict(int)
+    for row in await tx.execute(_WAITING_OF, {"source_id": source.id}):
+        waiting[row.reason] = row.waiting
+    last = next((value for (name, _), value in tallies.items() if name == "last_delivery"), None)
+    # Without a sample a day old there is less than a day to speak of.
+    seconds, then = samples.get(DAY, ((now - source.created_at).total_seconds(), {}))
+    return Known(
+        now=tallies,
+        samples=samples,
+        seen=Seen(
+            last_delivery_at=None if last is None else datetime.fromtimestamp(last, tz=now.tzinfo),
+            recent=counts(tallies, then, seconds=seconds),
+            open_alerts=opened.open_alerts if opened else 0,
+            unrefreshed=opened.unrefreshed if opened else 0,
+            waiting=waiting,
+        ),
+        oldest_open_at=opened.oldest_open_at if opened else None,
+    )
+
+
+def _tallies(stored: Any) -> Tallies:
+    return {(name, label): value for name, label, value in msgspec.convert(stored, list[tuple[str, str, float]])}
+
+
+_TALLIES_OF = text("""
+    SELECT name, label, CASE WHEN name = 'last_delivery' THEN max(value) ELSE sum(value) END AS value
+      FROM tally
+     WHERE source = :source
+     GROUP BY name, label
+""")
+
+_SAMPLE_BEFORE = text("""
+    SELECT at, tallies
+      FROM feed_sample
+     WHERE source_id = :source_id
+       AND at <= :at
+     ORDER BY at DESC
+     LIMIT 1
+""")
+
+_OPEN_ALERTS_OF = text(f"""
+    SELECT *
+      FROM ({_OPEN_ALERTS}) AS open
+     WHERE source_id = :source_id
+""")  # noqa: S608  a constant of this file
+
+_WAITING_OF = text("""
+    SELECT reason, count(*) AS waiting
+      FROM quarantine
+     WHERE source_id = :source_id
+       AND replayed_at IS NULL
+     GROUP BY reason
+""")
