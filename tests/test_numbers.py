@@ -1,37 +1,41 @@
 """One registry: the page, REST and the exposition say of each number what it says, and nothing of their own."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import httpx
 import numpy as np
+import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.incidents.definitions import DEFINITIONS, FORMULAS, Kind
+from app.incidents.definitions import DEFINITIONS, FORMULAS, SUMMARY_FROM, Kind
 from app.incidents.measures import MEASURES
 from app.metrics import survival
 from app.metrics.families import FAMILIES
 from app.metrics.reference import REFERENCE_BEGINS, reference
 from tests.processes import REPOSITORY
-from tests.test_exposition import an_incident, price, store
+from tests.test_exposition import an_incident, at, price, settled, store
 
 PAGE = (REPOSITORY / "docs" / "numbers.md").read_text()
 PROSE, _, REFERENCE = PAGE.partition(REFERENCE_BEGINS)
 HOURS = 3600.0
 
-ROUTES = {
+PERIOD = {"from": "2024-08-20T00:00:00Z", "to": "2024-08-21T00:00:00Z"}
+QUESTIONS = {
     "summary": {"group_by": "service"},
     "timeseries": {"interval": "week"},
-    "downtime": {},
     "whatif": {"time_to_recover": "-20%"},
-    "compare": {
-        "measure": "time_to_recover",
-        "a_from": "2024-08-19T00:00:00Z",
-        "a_to": "2024-08-20T00:00:00Z",
-        "b_from": "2024-08-20T00:00:00Z",
-        "b_to": "2024-08-21T00:00:00Z",
-    },
+}
+COMPARED = {
+    "measure": "time_to_recover",
+    "a_from": "2024-08-19T00:00:00Z",
+    "a_to": "2024-08-20T00:00:00Z",
+    "b_from": "2024-08-20T00:00:00Z",
+    "b_to": "2024-08-21T00:00:00Z",
 }
 
 
@@ -47,7 +51,18 @@ def test_every_measure_is_in_the_registry_as_it_is_defined() -> None:
             measure.ends,
         )
     for each in DEFINITIONS:
-        assert all((each.label, each.unit, each.formula, each.clock, each.counted, each.left_out, each.cannot_tell))
+        assert all(
+            (
+                each.label,
+                each.unit,
+                each.statistic,
+                each.formula,
+                each.clock,
+                each.counted,
+                each.left_out,
+                each.cannot_tell,
+            )
+        )
         assert each.version >= 1
 
 
@@ -60,32 +75,122 @@ def test_the_page_ends_with_the_registry() -> None:
         assert f"| `{family.name}` |" in REFERENCE
 
 
-async def test_every_formula_in_rest_is_that_of_the_registry(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+# — every number that is answered is defined —
+
+SCHEMAS = yaml.safe_load((REPOSITORY / "openapi.yaml").read_text())
+ANSWERS = {
+    **{
+        path.removeprefix("/api/v1/metrics/"): methods["get"]
+        for path, methods in SCHEMAS["paths"].items()
+        if path.startswith("/api/v1/metrics/") and not path.endswith((".csv", "/definitions"))
+    },
+    "objective": SCHEMAS["paths"]["/api/v1/services/{name}/objective"]["get"],
+}
+
+# Words that say which part of a number it is; the number itself is what holds them.
+PARTS = {"value", "low", "high", "expected", "ratio", "shorter", "longer", "days", "per_day", "hours", "rate", "k"}
+PARTS |= {
+    "total",
+    "total_after",
+    "share",
+    "from",
+    "to",
+    "formula",
+    "amounts",
+    "links",
+    "measures",
+    "groups",
+    "services",
+}
+# The question told back, and how much of a long list is not shown: no numbers about incidents.
+ECHOES = {"hour_of_week", "groups_left_out", "services_left_out", "incidents_left_out", "cost_per_hour", "rolling_days"}
+# Where an answer has a word for a number that elsewhere means another one.
+CALLED: dict[tuple[str, str], str] = {
+    ("objective", "error_budget"): "budget",
+    ("objective", "incidents"): "burned",
+    ("objective", "left_out"): "burned",
+    ("objective", "burn_rates"): "burn_rate",
+    ("whatif", "incidents"): "harming",
+    ("whatif", "before"): "cost",
+    ("whatif", "after"): "whatif",
+    ("whatif", "downtime_before"): "downtime",
+    ("whatif", "downtime_after"): "whatif_downtime",
+    ("whatif", ""): "whatif",
+    ("summary", "horizon"): "restricted_mean",
+    ("compare", "measure"): "time_to_recover",
+    ("dora", "mean_hours_to_recover"): "failed_deployment_recovery_time",
+}
+
+
+def defined(route: str, path: Sequence[str]) -> str | None:
+    """The definition of the number at this place of an answer, by its name there; None: it is not a number."""
+    for word in reversed(path):
+        name = word.removesuffix("_seconds") if word != "seconds" else ""
+        for known in (CALLED.get((route, name)), f"{route}_{name}", name, word):
+            if known in FORMULAS:
+                return known
+        if word in ECHOES:
+            return None
+        if name and name not in PARTS:
+            break
+    else:
+        if (route, "") in CALLED:
+            return CALLED[route, ""]
+    message = f"{route}: {'.'.join(path)} is in no definition"
+    raise AssertionError(message)
+
+
+@pytest.mark.parametrize("route", ANSWERS)
+def test_every_number_in_an_answer_is_defined(route: str) -> None:
+    schema = ANSWERS[route]["responses"]["200"]["content"]["application/json"]["schema"]
+    places = set(numbers_in(schema))
+    assert len(places) > 5
+    for path in places:
+        defined(route, path)
+
+
+def numbers_in(schema: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Where a schema has numbers, and money, which is text: the names on the way."""
+    if "$ref" in schema:
+        schema = SCHEMAS["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    for choice in schema.get("anyOf", ()):
+        yield from numbers_in(choice, path)
+    if schema.get("type") in {"number", "integer"} or (path and path[-1] in {"low", "expected", "high"}):
+        yield path
+    for name, part in schema.get("properties", {}).items():
+        yield from numbers_in(part, (*path, name))
+    for part in (schema.get("items"), schema.get("additionalProperties")):
+        if isinstance(part, dict):
+            yield from numbers_in(part, path)
+
+
+async def test_every_formula_in_rest_is_that_of_its_number(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     await store(engine, an_incident("10:00", "11:00"))
-    period = {"from": "2024-08-20T00:00:00Z", "to": "2024-08-21T00:00:00Z"}
-    for route, parameters in ROUTES.items():
-        answer = await client.get(
-            f"/api/v1/metrics/{route}", params=parameters if route == "compare" else {**period, **parameters}
-        )
+    await client.put("/api/v1/services/checkout/objective", json={"target": "0.99", "window": {"rolling_days": 30}})
+    for route in ANSWERS:
+        address = "/api/v1/services/checkout/objective" if route == "objective" else f"/api/v1/metrics/{route}"
+        parameters = COMPARED if route == "compare" else PERIOD | QUESTIONS.get(route, {})
+        answer = await client.get(address, params=parameters)
         assert answer.status_code == 200, answer.text
         found = list(formulas(answer.json()))
         assert found, route
-        assert [each for each in found if each not in FORMULAS.values()] == [], route
+        for path, formula in found:
+            assert formula == FORMULAS[defined(route, path) or ""], (route, path)
 
 
-def formulas(answer: Any) -> Iterator[str]:
+def formulas(answer: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
     match answer:
         case dict():
             for name, value in answer.items():
-                if name == "formula":
-                    yield value
-                elif name == "formulas":
-                    yield from value.values()
+                if name == "formulas":
+                    yield from (((*path, each), formula) for each, formula in value.items())
+                elif name == "formula":
+                    yield path, value
                 else:
-                    yield from formulas(value)
+                    yield from formulas(value, (*path, name))
         case list():
             for value in answer:
-                yield from formulas(value)
+                yield from formulas(value, path)
 
 
 async def test_definitions_are_served_as_registered(client: httpx.AsyncClient) -> None:
@@ -108,6 +213,119 @@ async def test_every_family_has_the_help_of_the_registry(client: httpx.AsyncClie
         assert family.documentation == known[name].formula
         for sample in family.samples:
             assert set(sample.labels) - {"le"} == set(known[name].labels), sample
+
+
+def test_a_family_speaks_of_a_number_as_the_registry_does() -> None:
+    """Only the feed, and what there is besides numbers, has words of its own."""
+    own = {name.removeprefix("aftermath_") for name, family in FAMILIES.items() if family.shows is None}
+    assert own == {
+        "deliveries_total",
+        "signals_total",
+        "truncated_alerts_total",
+        "ingest_lag_seconds",
+        "source_last_delivery_timestamp_seconds",
+        "quarantine_size",
+        "history_corrections_total",
+        "oldest_open_incident_start_timestamp_seconds",
+        "oldest_unacknowledged_incident_start_timestamp_seconds",
+        "services_folded",
+        "build_info",
+    }
+    for family in FAMILIES.values():
+        if family.shows is not None:
+            assert FORMULAS[family.shows] in family.formula
+
+
+# — the same question has the same answer, whoever is asked —
+
+
+async def test_all_surfaces_tell_the_same_numbers(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    """Of one service and day, all of it over and settled, without sev5 and without maintenance."""
+    began = [at("02:00") + timedelta(minutes=37 * n) for n in range(24)]
+    await store(
+        engine,
+        *(
+            an_incident(
+                "00:00",
+                "01:00",
+                began_at=each,
+                ended_at=each + timedelta(minutes=5 + 3 * n % 50, seconds=n),
+                reach_at=each + timedelta(hours=2),
+                acknowledged_at=each + timedelta(minutes=n % 7) if n % 3 else None,
+                impact_started_at_stated=each - timedelta(minutes=n % 5) if n % 2 else None,
+                severity=1 + n % 3,
+                end_reason="recovered" if n % 8 else "rule_paused",
+            )
+            for n, each in enumerate(began)
+        ),
+    )
+    await price(engine, "3600")
+    assert await settled(engine, datetime.now(UTC)) == len(began)
+    of_checkout = PERIOD | {"service": "checkout"}
+
+    async def ask(route: str, **parameters: str) -> Any:
+        answer = await client.get(f"/api/v1/metrics/{route}", params=of_checkout | parameters)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    total = (await ask("summary"))["total"]
+    [point] = (await ask("timeseries", interval="day"))["series"][0]["points"]
+    downtime, [available] = await ask("downtime"), (await ask("availability"))["services"]
+    unchanged = await ask("whatif", incidents="+0%")
+    dora = await ask("dora")
+    families = {
+        name: {frozenset(sample.labels.items()): sample.value for sample in family.samples if sample.name == name}
+        for family in parse_text((await client.get("/metrics")).text)
+        for name in {sample.name for sample in family.samples}
+    }
+
+    def scraped(name: str) -> float:
+        return sum(families[f"aftermath_{name}"].values())
+
+    assert total["incidents"]["value"] == point["incidents"] == scraped("incidents_total") == len(began)
+    assert total["open"]["value"] == point["open"] == scraped("incidents_open") == 0
+    for measure in MEASURES:
+        found, again = total["measures"][measure.name], point["measures"][measure.name]
+        assert {name: found[name] for name in again} == again
+        sides = await client.get("/api/v1/metrics/compare", params=COMPARED | {"measure": measure.name})
+        b = sides.json()["b"]
+        left_out = found["censored"] + found["invalid"] + sum(found["excluded"].values())
+        assert (b["n"], b["censored"] + sum(b["left_out"].values())) == (found["n"], left_out)
+        if measure.histogram:
+            assert scraped(f"{measure.name}_seconds_count") == found["n"] > SUMMARY_FROM
+            assert scraped(f"{measure.name}_seconds_sum") == pytest.approx(found["mean"] * found["n"])
+    recovery, of_dora = total["measures"]["time_to_recover"], dora["time_to_recover"]
+    assert (of_dora["n"], of_dora["pending"], of_dora["left_out"]) == (recovery["n"], 0, 3)
+    assert of_dora["median_seconds"] == pytest.approx(recovery["median"])
+    assert of_dora["p90_seconds"] == pytest.approx(recovery["p90"])
+    assert of_dora["mean_seconds"] == pytest.approx(recovery["mean"])
+    assert dora["unlinked"]["n"] == unchanged["incidents"] == available["failures"]["value"] == len(began)
+
+    down = total["downtime"]["seconds"]
+    assert 0 < down < 24 * HOURS
+    assert [
+        point["downtime_seconds"],
+        downtime["downtime"]["seconds"],
+        downtime["services"][0]["downtime"]["seconds"],
+        available["downtime_seconds"],
+        unchanged["total"]["downtime_before_seconds"],
+        unchanged["total"]["downtime_after_seconds"],
+        scraped("downtime_seconds_total"),
+    ] == [down] * 7
+    assert available["availability"] == pytest.approx(1 - down / (24 * HOURS))
+    cost = total["cost"]["amounts"]
+    assert float(cost["EUR"]["expected"]) == pytest.approx(available["downtime_weighted_seconds"], abs=0.01)
+    assert float(cost["EUR"]["expected"]) == pytest.approx(scraped("downtime_cost_total"), abs=0.01)
+    listed = (await client.get("/api/v1/incidents", params=of_checkout | {"limit": "500"})).json()["items"]
+    of_incidents = sum(Decimal(each["cost"]["EUR"]["expected"]) for each in listed)
+    assert abs(of_incidents - Decimal(cost["EUR"]["expected"])) <= Decimal("0.005") * len(began), "each is rounded"
+    assert [
+        point["cost"],
+        downtime["cost"]["amounts"],
+        downtime["services"][0]["cost"]["amounts"],
+        unchanged["total"]["before"],
+        unchanged["total"]["after"],
+    ] == [cost] * 5
 
 
 # — what the prose claims —
