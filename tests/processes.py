@@ -29,7 +29,7 @@ import psutil  # type: ignore[import-untyped]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 POSTGRES15 = Path("/usr/lib/postgresql/15/bin")
-PACKAGES = "apt-get install prometheus prometheus-alertmanager postgresql-15"
+PACKAGES = "apt-get install prometheus prometheus-alertmanager postgresql-15 wrk"
 MARK = "AFTERMATH_TEST_PROCESS"
 
 T = TypeVar("T")

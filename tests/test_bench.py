@@ -1,0 +1,134 @@
+"""The harness of `make bench` measures what it says, and its check of the database sees what is wrong."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from bench.ingest import (
+    Answered,
+    Goal,
+    Load,
+    Loaded,
+    Wrong,
+    a_round,
+    a_service,
+    check_stored,
+    goals_of,
+    half_of,
+    stored_differs,
+)
+
+LOAD = Load(run=7, alerts=2, seconds=1.0, keys=2, connections=2)
+
+
+def answered(load: Load = LOAD, *, sent: tuple[int, int] = (2, 1), refused: dict[int, int] | None = None) -> Answered:
+    return Answered(load, sent, refused or {}, 1.0, [1])
+
+
+def stored(*ids: int, **changed: Any) -> list[dict[str, Any]]:
+    return [{"fingerprint": f"0007{id_:012}", "started_at": LOAD.at(id_), "ended_at": None} | changed for id_ in ids]
+
+
+# — what was answered must be there, once —
+
+
+def test_bodies_are_counted_by_connection() -> None:
+    # The first connection sent bodies 0 and 2, the second body 1.
+    assert sorted(answered().turns()) == [0, 1, 2]
+    assert list(stored_differs([answered()], stored(*range(6)))) == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "difference"),
+    [
+        (stored(0, 1, 2, 4, 5), "1 of 6 alerts that were answered 2xx are missing, such as 3"),
+        (stored(0, 1, 2, 3, 4, 5, 5), "1 alerts are there twice"),
+        (stored(0, 1, 2, 3, 4, 5, 6), "1 alerts are there that nobody sent, such as 6"),
+        (stored(*range(5)) + stored(5, started_at=LOAD.at(9)), "1 alerts have another start than was told, such as 5"),
+        (stored(*range(5)) + stored(5, ended_at=LOAD.at(9)), "1 alerts have another end than was told, such as 5"),
+    ],
+)
+def test_what_differs_is_named(rows: list[dict[str, Any]], difference: str) -> None:
+    assert list(stored_differs([answered()], rows)) == [difference]
+
+
+def test_what_was_not_answered_may_be_there_or_not() -> None:
+    cut_off = answered(refused={2: 0})
+    assert (cut_off.webhooks, cut_off.alerts) == (2, 4)
+    for rows in (stored(*range(4)), stored(*range(6))):
+        assert list(stored_differs([cut_off], rows)) == []
+
+
+def test_half_are_resolves_of_what_was_fired_before() -> None:
+    half = half_of(answered(sent=(2, 2)))
+    assert (half.mode, half.known) == ("half", 4)
+    assert [half.told(turn) for turn in range(5)] == [
+        (range(8, 10), None),
+        (range(10, 12), None),
+        (range(2), range(12, 14)),
+        (range(2, 4), range(14, 16)),
+        (range(16, 18), None),
+    ]
+    assert half.told(10) is None  # everything has been resolved
+
+
+# — goals —
+
+
+def test_a_goal_says_by_how_much_it_is_missed() -> None:
+    assert Goal("", [1.0, 1.2, 9.0], 1.5).ratio == 1.2
+    assert Goal("", [1.2], 1.5).missed_by == pytest.approx(0.2)
+    assert Goal("", [1.6], 1.5).missed_by == 0
+    assert Goal("", [1.2], 1.0, at_most=True).missed_by == pytest.approx(0.2)
+    assert Goal("", [0.9], 1.0, at_most=True).missed_by == 0
+
+
+# — the real thing —
+
+
+@pytest.mark.debian
+def test_a_round_measures_and_checks_everything(tmp_path: Path) -> None:
+    steps: list[str] = []
+    done = a_round(tmp_path / "round", 0.3, steps.append)
+    assert len(steps) == len(done.loads) + 1
+    for figures in done.loads.values():
+        assert figures.answered.webhooks > 0
+        assert not figures.answered.refused
+        assert figures.cpu["wrk"] > 0
+    assert all(rate > 0 for rate in done.limits.values())
+    assert all(goal.ratio > 0 for goal in goals_of([done]))
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
+    with a_service(tmp_path_factory.mktemp("bench") / "service") as loaded:
+        yield loaded
+
+
+@pytest.mark.debian
+@pytest.mark.parametrize(
+    ("breaks", "difference"),
+    [
+        ("DELETE FROM alert WHERE started_at = $1", "alerts that were answered 2xx are missing"),
+        ("UPDATE alert SET ended_at = started_at, end_reason = 'recovered' WHERE started_at = $1", "another end"),
+        ("UPDATE incident SET alerts = alerts + 1 WHERE began_at = $1", "of which 1 differ"),
+        ("UPDATE incident SET merged_into = gen_random_uuid() WHERE began_at = $1", "incidents by the law"),
+    ],
+)
+def test_the_check_sees_what_is_wrong_in_the_database(loaded: Loaded, breaks: str, difference: str) -> None:
+    figures = loaded.put("half", half_of(loaded.put("new", Load(next(loaded.runs), 2, 0.3, keys=5)).answered))
+    load = figures.answered.load
+
+    async def check_broken(connection: asyncpg.Connection) -> None:
+        await check_stored(connection, loaded.told[load.run])
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute(breaks, load.at(0))
+        with pytest.raises(Wrong, match=difference):
+            await check_stored(connection, loaded.told[load.run])
+        await transaction.rollback()
+
+    loaded.ask(check_broken)
