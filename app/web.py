@@ -286,11 +286,6 @@ Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "satur
 WEEKDAYS: tuple[Weekday, ...] = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
-def spreadsheet_text(text: str) -> str:
-    """As a cell of CSV: spreadsheets run what begins like a formula, and names come from whoever sends alerts."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
-
-
 class Contract(BaseModel):
     """What the API takes: unknown fields are an error, so that a typo is not silently nothing."""
 

@@ -1,10 +1,8 @@
 """Numbers over many incidents, as they are asked for."""
 
-import csv
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from io import StringIO
 from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
@@ -422,34 +420,6 @@ async def test_services_without_an_owner_are_a_group_too(client: httpx.AsyncClie
 @pytest.mark.parametrize("horizon", ["0", "-1", "nan", "inf", "1e12", "long"])
 async def test_an_absurd_horizon_is_told(client: httpx.AsyncClient, horizon: str) -> None:
     assert (await client.get(f"{METRICS}/summary", params={"horizon": horizon})).status_code == 422
-
-
-async def test_the_sheet_has_the_numbers_of_the_summary(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
-    await twelve(engine)
-    await price(engine, "60")
-    answer = await asked(client, "summary", group_by="service")
-    sheet = await client.get(f"{METRICS}/summary.csv", params={**PERIOD, "group_by": "service"})
-    assert sheet.headers["content-type"] == "text/csv; charset=utf-8"
-    rows = list(csv.DictReader(StringIO(sheet.text)))
-    for place, found in zip(("", "checkout"), (answer["total"], *answer["groups"]), strict=True):
-        of = {(row["number"], row["statistic"]): row for row in rows if row["service"] == place}
-        assert of["incidents", "count"]["value"] == "12"
-        assert float(of["time_to_recover", "median"]["value"]) == found["measures"]["time_to_recover"]["median"]
-        area = found["measures"]["time_to_recover"]["restricted_mean"]
-        assert float(of["time_to_recover", "restricted_mean"]["high"]) == area["high"]
-        assert of["time_to_recover", "p95"]["value"] == ""  # none, which is not 0
-        assert of["cost", "sum"]["value"] == found["cost"]["amounts"]["EUR"]["expected"]
-        assert of["cost", "sum"]["unit"] == "EUR"
-
-
-@pytest.mark.parametrize("name", ['=HYPERLINK("http://evil","x")', "+1", "-1", "@SUM(1)", "\t=1", '"=1', "a,b\n=1"])
-async def test_no_name_becomes_a_formula(client: httpx.AsyncClient, engine: AsyncEngine, name: str) -> None:
-    await store(engine, an_incident("10:00", "11:00", service=name))
-    sheet = await client.get(f"{METRICS}/summary.csv", params={**PERIOD, "group_by": "service"})
-    rows = list(csv.reader(StringIO(sheet.text, newline="")))
-    assert {len(row) for row in rows} == {13}
-    assert {row[2].removeprefix("'") for row in rows[1:]} == {"", name}
-    assert not [cell for row in rows for cell in row if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))]
 
 
 # — pure —

@@ -1,5 +1,6 @@
 """Deployments over HTTP: the doors that tell of them, which incident each caused, and DORA's numbers."""
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -28,6 +29,7 @@ from app.errors import Invalid
 from app.incidents.definitions import FORMULAS
 from app.incidents.money import Rate
 from app.incidents.people import Ref, Said
+from app.sheet import Line, also_as_csv, cells
 from app.telemetry import TOLD
 from app.web import (
     EARLIEST,
@@ -495,6 +497,13 @@ class DoraAnswer(BaseModel):
     cost: CostFormulaModel
 
 
+def _rows(answer: DoraAnswer) -> Iterator[Line]:
+    line = cells(answer)
+    for each in answer.cost.amounts:
+        line |= cells(each, f"cost_{each.currency.lower()}")
+    yield line
+
+
 @router.get(
     "/api/v1/metrics/dora",
     response_model=DoraAnswer,
@@ -502,6 +511,7 @@ class DoraAnswer(BaseModel):
     tags=["metrics"],
     summary="DORA's numbers of a period",
 )
+@also_as_csv(router, "/api/v1/metrics/dora", _rows, lines="One line", tags=["metrics"])
 async def dora(
     _: Reader,
     tx: Tx,

@@ -1,10 +1,8 @@
 """Incidents over HTTP."""
 
-import csv
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from decimal import Decimal
-from io import StringIO
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -34,6 +32,7 @@ from app.incidents.measures import (
 )
 from app.incidents.people import Said
 from app.settings import Settings
+from app.sheet import CHUNK, CSV, attached, cells, written
 from app.web import (
     At,
     Contract,
@@ -49,7 +48,6 @@ from app.web import (
     context_of,
     page_of,
     problem_responses,
-    spreadsheet_text,
 )
 
 router = APIRouter(prefix="/api/v1/incidents", tags=["incidents"])
@@ -231,15 +229,7 @@ async def list_incidents(
     ".csv",
     summary="Export incidents as CSV",
     response_class=StreamingResponse,
-    responses=problem_responses()
-    | {
-        200: {
-            "description": "A line for each incident, after one with the names of the columns; UTF-8, RFC 4180",
-            "content": {
-                "text/csv": {"schema": {"type": "string"}, "example": "number,title,service\r\nINC-1,Slow,checkout\r\n"}
-            },
-        }
-    },
+    responses=problem_responses() | CSV,
 )
 async def export_incidents(
     _: Reader, request: Request, now: Now, settings: Knobs, filters: Filtered
@@ -259,20 +249,21 @@ async def export_incidents(
         currencies = await views.currencies(tx)
     first = await chunk(None)  # before the answer begins, so that what fails is told as a problem
 
-    async def lines() -> AsyncIterator[str]:
-        yield _lines([_columns(currencies)])
+    columns = _columns(currencies)
+
+    async def parts() -> AsyncIterator[str]:
+        yield written([columns])
         rows, models = first
         while rows:
-            yield _lines(_cells(model, currencies) for model in models)
+            lines = map(cells, models)
+            yield written([line.get(column, "") for column in columns] for line in lines)
             if len(rows) < CHUNK:
                 return
             rows, models = await chunk((rows[-1].began_at, rows[-1].number))
 
-    headers = {"Content-Disposition": 'attachment; filename="incidents.csv"'}
-    return StreamingResponse(lines(), media_type="text/csv", headers=headers)
+    return attached("incidents", parts())
 
 
-CHUNK = 500
 _EXPORTED = tuple(name for name in IncidentModel.model_fields if name not in ("id", "labels", "measures", "cost"))
 _AMOUNTS = ("low", "expected", "high")
 
@@ -281,37 +272,8 @@ def _columns(currencies: Sequence[str]) -> list[str]:
     return [
         *_EXPORTED,
         *(f"{measure.name}_{part}" for measure in MEASURES for part in ("seconds", "status")),
-        *(f"cost_{amount}_{currency.lower()}" for currency in currencies for amount in _AMOUNTS),
+        *(f"cost_{currency.lower()}_{amount}" for currency in currencies for amount in _AMOUNTS),
     ]
-
-
-def _cells(model: IncidentModel, currencies: Sequence[str]) -> list[str]:
-    shown = model.model_dump(mode="json")
-    measured, cost = shown["measures"], shown["cost"] or {}
-    return [
-        *(_cell(shown[name]) for name in _EXPORTED),
-        *(_cell(measured[measure.name][part]) for measure in MEASURES for part in ("seconds", "status")),
-        *(_cell(cost.get(currency, {}).get(amount)) for currency in currencies for amount in _AMOUNTS),
-    ]
-
-
-def _cell(value: str | float | list[str] | None) -> str:
-    match value:
-        case None:
-            return ""
-        case bool():
-            return str(value).lower()
-        case list():
-            return spreadsheet_text(", ".join(value))
-        case str():
-            return spreadsheet_text(value)
-    return str(value)
-
-
-def _lines(rows: Iterable[Sequence[str]]) -> str:
-    sheet = StringIO()
-    csv.writer(sheet).writerows(rows)
-    return sheet.getvalue()
 
 
 class Declaration(Contract):

@@ -1,6 +1,7 @@
 """Planned maintenance, objectives and availability over HTTP."""
 
 import re
+from collections.abc import Iterator
 from datetime import time, timedelta
 from decimal import Decimal
 from typing import Annotated
@@ -16,6 +17,7 @@ from app.incidents.downtime import Span
 from app.incidents.maintenance import Recurrence, Window
 from app.objectives import store
 from app.objectives.store import KnownObjective, KnownWindow
+from app.sheet import Line, also_as_csv, cells
 from app.web import (
     WEEKDAYS,
     AskedPeriod,
@@ -342,7 +344,13 @@ async def delete_objective(tx: Tx, name: ServiceName, _: Writer) -> None:
     await store.delete_objective(tx, name)
 
 
+def _rows(answer: AvailabilityAnswer) -> Iterator[Line]:
+    for each in answer.services:
+        yield cells(answer, only=("since", "until")) | cells(each)
+
+
 @_availability.get("/availability", summary="Availability of services", responses=problem_responses())
+@also_as_csv(_availability, "/availability", _rows, lines="A line for each service")
 async def availability_of_services(
     tx: Tx,
     now: Now,

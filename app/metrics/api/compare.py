@@ -1,5 +1,6 @@
 """Two periods: are we getting better?"""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -13,6 +14,7 @@ from app.metrics import comparison, store
 from app.metrics.api.answer import Links, Seconds, links_of
 from app.metrics.comparison import Sample, Verdict
 from app.metrics.statistics import Scope
+from app.sheet import Line, also_as_csv, cells
 from app.web import At, Name, Now, Reader, Tx, problem_responses
 
 router = APIRouter()
@@ -75,7 +77,12 @@ def _measure(value: str) -> str:
     return value
 
 
+def _rows(answer: CompareAnswer) -> Iterator[Line]:
+    yield cells(answer)
+
+
 @router.get("/api/v1/metrics/compare", summary="Are we getting better?", responses=problem_responses())
+@also_as_csv(router, "/api/v1/metrics/compare", _rows, lines="One line")
 async def compare(
     _: Reader,
     tx: Tx,

@@ -1,5 +1,7 @@
 """How long each service was down and what it cost."""
 
+from collections.abc import Iterator
+
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
@@ -14,6 +16,7 @@ from app.metrics.api.answer import (
 )
 from app.metrics.api.question import GROUPS_AT_MOST, Asked
 from app.metrics.statistics import GroupBy
+from app.sheet import Line, also_as_csv, cells
 from app.web import Knobs, Now, Reader, Tx, problem_responses
 
 router = APIRouter()
@@ -33,7 +36,14 @@ class DowntimeAnswer(BaseModel):
     services_left_out: int
 
 
+def _rows(answer: DowntimeAnswer) -> Iterator[Line]:
+    yield cells(answer)
+    for each in answer.services:
+        yield cells(answer.filters) | cells(each)
+
+
 @router.get("/api/v1/metrics/downtime", summary="Downtime of services", responses=problem_responses())
+@also_as_csv(router, "/api/v1/metrics/downtime", _rows, lines="A line for the whole, then one for each service")
 async def downtime_of_services(_: Reader, tx: Tx, now: Now, settings: Knobs, asked: Asked) -> DowntimeAnswer:
     """How long each service was harmed and what it cost. Incidents that overlap count once."""
     total, groups = await store.numbers(tx, asked.scope, GroupBy.SERVICE, now=now, weights=settings.impact)

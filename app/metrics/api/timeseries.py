@@ -1,5 +1,6 @@
 """The summary of each day, week or month."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from app.metrics import statistics, store
 from app.metrics.api.answer import FORMULAS_OF_NUMBERS, FiltersModel, PointModel, filters_model, point_model
 from app.metrics.api.question import BUCKETS_AT_MOST, POINTS_AT_MOST, Asked, Grouping
 from app.metrics.statistics import GroupBy, Interval
+from app.sheet import Line, also_as_csv, cells
 from app.web import Knobs, Now, Reader, Tx, problem_responses
 
 router = APIRouter()
@@ -28,7 +30,15 @@ class TimeseriesAnswer(BaseModel):
     series: list[SeriesModel] = Field(description="One; with `group_by` one for each group that had incidents")
 
 
+def _rows(answer: TimeseriesAnswer) -> Iterator[Line]:
+    for series in answer.series:
+        place = cells(series.filters)
+        for point in series.points:
+            yield place | cells(point)
+
+
 @router.get("/api/v1/metrics/timeseries", summary="Numbers of periods in a row", responses=problem_responses())
+@also_as_csv(router, "/api/v1/metrics/timeseries", _rows, lines="A line for each bucket, of each group")
 async def timeseries(
     _: Reader,
     tx: Tx,

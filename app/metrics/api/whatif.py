@@ -1,5 +1,6 @@
 """What a period would have cost."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -12,6 +13,7 @@ from app.metrics.api.answer import AmountModel, Amounts, Links, links_of
 from app.metrics.api.question import GROUPS_AT_MOST
 from app.metrics.statistics import Scope
 from app.metrics.whatif import Changes, Outcome
+from app.sheet import Line, also_as_csv, cells
 from app.web import AskedPeriod, At, Knobs, Name, Now, Reader, Tx, problem_responses
 
 router = APIRouter()
@@ -50,7 +52,14 @@ class WhatIfAnswer(BaseModel):
 ChangeText = Annotated[str | None, Query(max_length=30, examples=["-20%"], description="As `-20%`, `+10%` or `-5m`")]
 
 
+def _rows(answer: WhatIfAnswer) -> Iterator[Line]:
+    yield cells(answer)
+    for each in answer.services:
+        yield cells(answer, only=("since", "until", "severity", "changes")) | cells(each)
+
+
 @router.get("/api/v1/metrics/whatif", summary="What a period would have cost", responses=problem_responses())
+@also_as_csv(router, "/api/v1/metrics/whatif", _rows, lines="A line for the whole, then one for each service")
 async def what_if(
     _: Reader,
     tx: Tx,
