@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-faults check format bench bench-ingest bench-scrape openapi numbers dashboard clean
+.PHONY: run test test-faults check format bench bench-ingest bench-metrics openapi numbers dashboard clean
 .DELETE_ON_ERROR:
 
 run: .venv/.installed ## set up and serve on 127.0.0.1:8080 with the built-in PostgreSQL
@@ -21,13 +21,13 @@ check: .venv/.installed ## types, style, direction of imports, the committed con
 	$(BIN)/lint-imports
 	$(BIN)/python -m app.cli openapi | diff -u openapi.yaml - || (echo "openapi.yaml is stale: make openapi" && exit 1)
 
-bench: bench-ingest bench-scrape ## all measurements; some ten minutes, best on an idle machine
+bench: bench-ingest bench-metrics ## all measurements; some ten minutes, best on an idle machine
 
 bench-ingest: .venv/.installed ## how fast alerts are taken, beside Alertmanager and PostgreSQL alone
 	$(BIN)/python -m bench.ingest
 
-bench-scrape: .venv/.installed ## how the cost of a scrape grows with history
-	$(BIN)/python -m bench.scrape
+bench-metrics: .venv/.installed ## how long numbers and scrapes take, and how that grows with history
+	$(BIN)/python -m bench.metrics
 
 format: .venv/.installed
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,203 @@
+"""A year of incidents, as many as one likes: made through the stores, as deliveries and people would make them.
+
+The same `SEED` gives the same history, whatever its length is cut into. Fifty services of different noise, durations
+that are lognormal as real ones are (σ 1.5), a part acknowledged and given milestones by people, some reopened, some
+open, some ended without a recovery, some trouble of the monitoring; deployments, of which alerts name some.
+"""
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from random import Random
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app import db
+from app.deployments import store as deployments
+from app.deployments.deployment import Commit, Outcome, Report
+from app.incidents import people, store
+from app.incidents.batch import PEOPLE, Incoming
+from app.incidents.money import THE_BEGINNING, Rate
+from app.incidents.people import Said
+from app.incidents.rule import DEFAULT_RULE, decide
+from app.incidents.signal import AlertClass, EndReason, Signal, Status
+from app.metrics.store import settle
+from app.services import store as services
+from app.settings import Settings
+from app.webhooks.store import put_source
+
+SEED = 20_260_101
+FIRST = datetime(2025, 1, 1, tzinfo=UTC)
+AFTER = FIRST + timedelta(days=365)
+SERVICES = 50
+SOURCES = ("prod-eu", "prod-us", "grafana")
+OWNERS = ("Checkout", "Payments", "Search", "Platform", "Data", None)
+DEPLOYMENT_FOR_EVERY = 10  # incidents
+BATCH = 500
+
+BUSIEST = "service-00"
+MEDIAN_SECONDS, SIGMA = 30 * 60, 1.5
+LONGEST = timedelta(days=14)
+# Two alerts on the same cell of a service are the same trouble: with many cells few incidents run into one another.
+CELLS = 400
+_UNSIGNED = dict.fromkeys(("hmac_secret", "hmac_header", "hmac_timestamp_header"))
+_RULE = replace(DEFAULT_RULE, key_labels=("service", "cell"))
+
+
+@dataclass(slots=True)
+class History:
+    """What has been made so far; `make` goes on from there."""
+
+    engine: AsyncEngine
+    settings: Settings
+    incidents: int = 0
+    random: Random = field(default_factory=lambda: Random(SEED))  # noqa: S311  no secret, but the same every time
+    sources: Sequence[int] = ()
+
+    async def make(self, total: int, out: Console) -> None:
+        """Incidents until there are about `total` (a few run into one another), settled, and the tables analysed."""
+        if not self.sources:
+            self.sources = await self._catalogue()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=out, transient=True) as progress:
+            task = progress.add_task("incidents", total=total, completed=self.incidents)
+            while self.incidents < total:
+                size = min(BATCH, total - self.incidents)
+                async with db.transaction(self.engine) as tx:
+                    await self._add(tx, size)
+                self.incidents += size
+                progress.update(task, completed=self.incidents)
+        await self._settle()
+        async with self.engine.connect() as connection:
+            autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
+            await autocommit.exec_driver_sql("VACUUM ANALYZE")
+
+    async def _catalogue(self) -> list[int]:
+        """Owners and rates: some services have neither, one in five rates changes in the year."""
+        async with db.transaction(self.engine) as tx:
+            for number in range(SERVICES):
+                name = _service(number)
+                await services.put_service(tx, name, owner=OWNERS[number % len(OWNERS)], links=(), now=FIRST)
+                if number % 5:
+                    await services.put_rates(tx, name, _rates(name, number), now=FIRST)
+            return [(await put_source(tx, name, "alertmanager", signature=_UNSIGNED, now=FIRST)).id for name in SOURCES]
+
+    async def _add(self, tx: AsyncConnection, size: int) -> None:
+        troubles = [self._trouble(self.incidents + place) for place in range(size)]
+        for trouble in troubles:
+            if trouble.deployment is not None:
+                await deployments.report(tx, trouble.deployment, source_id=PEOPLE, now=AFTER)
+        outcomes = iter(await store.apply(tx, [each for trouble in troubles for each in trouble.incoming], now=AFTER))
+        for trouble in troubles:
+            [number, *_] = [next(outcomes).incident for _ in trouble.incoming]
+            if number is not None:
+                await _say(tx, number, trouble)
+
+    def _trouble(self, number: int) -> "_Trouble":
+        chance = self.random
+        name = _service(min(int(chance.expovariate(5 / SERVICES)), SERVICES - 1))
+        lasted = min(timedelta(seconds=chance.lognormvariate(math.log(MEDIAN_SECONDS), SIGMA)), LONGEST)
+        began = FIRST + chance.random() * (AFTER - FIRST)
+        is_open = began + lasted > AFTER or chance.random() < 0.0005  # the latter were forgotten
+        labels = {
+            "alertname": "HighErrorRate",
+            "service": name,
+            "cell": f"cell-{chance.randrange(CELLS)}",
+            "severity": chance.choices(("critical", "error", "warning", "minor", "info"), (15, 20, 45, 12, 8))[0],
+        }
+        deployment = None
+        if number % DEPLOYMENT_FOR_EVERY == 0:
+            deployment = self._deployment(number, name, began)
+            if chance.random() < 0.3:
+                labels["deployment_id"] = deployment.id
+        chosen = chance.randrange(len(self.sources))
+        spans = [(began, None if is_open else began + lasted)]
+        if not is_open and chance.random() < 0.05:  # it comes back before the window has passed
+            again = began + lasted + timedelta(minutes=2)
+            spans.append((again, min(again + timedelta(minutes=10), AFTER)))
+        kind = AlertClass.MONITORING if chance.random() < 0.01 else AlertClass.SERVICE
+        reason = EndReason.RULE_PAUSED if chance.random() < 0.02 else EndReason.RECOVERED
+        annotations = {"for": "5m"} if chance.random() < 0.5 else {}
+        signals = [
+            Signal(
+                f"{number:016x}",
+                Status.FIRING if ends is None else Status.RESOLVED,
+                begins,
+                ends,
+                labels=labels,
+                annotations=annotations,
+                end_reason=None if ends is None else reason,
+                alert_class=kind,
+            )
+            for begins, ends in spans
+        ]
+        incoming = [Incoming(each, self.sources[chosen], decide(_RULE, labels, kind), AFTER) for each in signals]
+        share = [chance.random() for _ in ("acknowledged", "identified", "mitigated")]
+        return _Trouble(
+            incoming,
+            deployment,
+            acknowledged=began + lasted * chance.random() / 2 if share[0] < 0.3 else None,
+            identified=began + lasted * share[1] if share[1] < 0.05 else None,
+            mitigated=began + lasted * (1 - share[2]) if share[2] < 0.05 else None,
+        )
+
+    def _deployment(self, number: int, name: str, before: datetime) -> Report:
+        """Now and then shortly before the incident, so that it may have caused it."""
+        chance = self.random
+        finished = before - timedelta(hours=chance.choice((0.5, 5, 50)) * chance.random())
+        commits = tuple(
+            Commit(f"{number:08x}{place}", finished - timedelta(hours=5 + 20 * place)) for place in range(3)
+        )
+        return Report(
+            f"deploy-{number}",
+            name,
+            chance.choices((Outcome.SUCCEEDED, Outcome.FAILED, Outcome.CANCELLED), (90, 7, 3))[0],
+            environment="production",
+            version=f"1.{number}",
+            started_at=finished - timedelta(minutes=10),
+            finished_at=finished,
+            commits=commits,
+            unplanned=chance.random() < 0.1,
+        )
+
+    async def _settle(self) -> None:
+        while True:
+            async with db.transaction(self.engine) as tx:
+                lateness, weights = self.settings.allowed_lateness, self.settings.impact
+                if not await settle(tx, now=AFTER, allowed_lateness=lateness, weights=weights):
+                    return
+
+
+@dataclass(frozen=True, slots=True)
+class _Trouble:
+    incoming: Sequence[Incoming]
+    deployment: Report | None
+    acknowledged: datetime | None
+    identified: datetime | None
+    mitigated: datetime | None
+
+
+async def _say(tx: AsyncConnection, number: int, trouble: _Trouble) -> None:
+    if trouble.acknowledged is not None:
+        with suppress(people.AlreadyResolved):  # it ran into an incident that was over
+            await people.acknowledge(tx, number, Said(trouble.acknowledged, "sam"), by=None, now=AFTER)
+    for name in ("identified", "mitigated"):
+        at = getattr(trouble, name)
+        if at is not None:
+            await people.milestone(tx, number, name, Said(at, "sam"), now=AFTER)
+
+
+def _service(number: int) -> str:
+    return f"service-{number:02}"
+
+
+def _rates(name: str, number: int) -> list[Rate]:
+    hour = Decimal(100 * (number + 1))
+    currency = "USD" if number % 3 else "EUR"
+    dates = [THE_BEGINNING, FIRST + timedelta(days=180)] if number % 5 == 1 else [THE_BEGINNING]
+    return [Rate(name, since, currency, hour / 2, hour * (place + 1), hour * 3) for place, since in enumerate(dates)]
