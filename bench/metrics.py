@@ -23,7 +23,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import httpx
-import psutil
+import psutil  # type: ignore[import-untyped]
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -63,7 +63,7 @@ class Question:
 def _questions(routes: Sequence[str]) -> list[Question]:
     """Of one service or of all; each route that is described, and those with much to choose from in several ways."""
     whatif = {"time_to_recover": "-20%", "time_to_acknowledge": "-5m"}
-    known = {
+    known: dict[str, list[dict[str, str]]] = {
         "summary": [{}, *({"group_by": name} for name in ("service", "severity", "source", "owner", "hour_of_week"))],
         "summary.csv": [{}, {"group_by": "hour_of_week"}],
         "timeseries": [

@@ -6,7 +6,7 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import httpx
 import numpy as np
@@ -18,10 +18,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import db
 from app.access import Scope
+from app.incidents.columns import OUTCOMES, Columns, MeasuredMany
 from app.incidents.downtime import Span
-from app.incidents.measures import Facts, Measured, MeasureStatus
+from app.incidents.measures import Facts
 from app.metrics import statistics
-from app.metrics.statistics import GroupBy, Interval, TooManyBuckets, buckets, know, numbers, summary, timeseries
+from app.metrics.statistics import GroupBy, Interval, TooManyBuckets, buckets, know, numbers, summaries, timeseries
 from app.tables import service, source
 from tests.conftest import ClientAs
 from tests.test_exposition import DAY, WEIGHTS, an_incident, at, price, store
@@ -426,23 +427,19 @@ async def test_an_absurd_horizon_is_told(client: httpx.AsyncClient, horizon: str
 
 
 def test_a_summary_of_nothing_is_null() -> None:
-    assert summary([], 3600) == statistics.Summary(0, None, [], 0, 0, 0, {}, None)
+    nothing = MeasuredMany(np.zeros(0), np.zeros(0), np.zeros(0, np.int64))
+    [found] = summaries(nothing, np.zeros(0, np.int64), np.zeros(0, np.int64), 1, 3600)
+    assert found == statistics.Summary(0, None, [], 0, 0, 0, {}, None)
 
 
-statuses_measured = st.one_of(
-    st.floats(0, 1e7).map(lambda seconds: Measured(seconds, MeasureStatus.RECORDED)),
-    st.just(Measured(None, MeasureStatus.PENDING, "not resolved yet")),
-    st.just(Measured(None, MeasureStatus.INVALID, "before")),
-    st.just(Measured(None, MeasureStatus.NOT_APPLICABLE, "ended by timeout")),
-    st.just(Measured(None, MeasureStatus.NOT_APPLICABLE, "resolved without acknowledgement", 60.0)),
-)
-
-
-@given(st.lists(statuses_measured))
-def test_every_incident_is_in_exactly_one_count(measured: list[Measured]) -> None:
-    found = summary(measured)
-    assert found.n + found.pending + found.censored + found.invalid + sum(found.excluded.values()) == len(measured)
-    recorded = [each.seconds for each in measured if each.seconds is not None]
+@given(st.lists(st.tuples(st.integers(0, len(OUTCOMES) - 1), st.floats(0, 1e7))))
+def test_every_incident_is_in_exactly_one_count(drawn: list[tuple[int, float]]) -> None:
+    outcome = np.array([place for place, _ in drawn], np.int64)
+    seconds = np.array([seconds if place == 0 else np.nan for place, seconds in drawn])
+    everyone = np.arange(len(drawn))
+    [found] = summaries(MeasuredMany(seconds, np.full(len(drawn), np.nan), outcome), everyone, everyone * 0, 1)
+    assert found.n + found.pending + found.censored + found.invalid + sum(found.excluded.values()) == len(drawn)
+    recorded = [seconds for place, seconds in drawn if place == 0]
     if len(recorded) < 10:
         assert (found.values, found.typical) == (sorted(recorded), None)
     else:
@@ -488,22 +485,22 @@ def test_buckets_follow_one_another_and_fill_the_period(begins: datetime, minute
 
 
 @st.composite
-def many_known(draw: st.DrawFn) -> list[statistics.Known]:
-    known = []
-    for number in range(draw(st.integers(0, 8))):
+def many_known(draw: st.DrawFn) -> statistics.Known:
+    every = []
+    for _ in range(draw(st.integers(0, 8))):
         began = DAY + timedelta(minutes=draw(st.integers(-2000, 4000)))
         lasted = draw(st.none() | st.integers(0, 4000))
         ended = None if lasted is None else began + timedelta(minutes=lasted)
         stated = draw(st.none() | st.integers(-2000, 4000).map(lambda minutes: DAY + timedelta(minutes=minutes)))
-        facts = Facts(began, draw(st.sampled_from("ab")), draw(st.integers(1, 4)), ended, impact_started_at=stated)
-        known.append(
-            know(uuid4(), number, facts, now=DAY + timedelta(days=3), weights=WEIGHTS, include_non_recoveries=False)
+        every.append(
+            Facts(began, draw(st.sampled_from("ab")), draw(st.integers(1, 4)), ended, impact_started_at=stated)
         )
-    return known
+    columns = Columns.of(range(len(every)), every)
+    return know(columns, now=DAY + timedelta(days=3), weights=WEIGHTS, include_non_recoveries=False)
 
 
 @given(many_known(), st.sampled_from([None, *GroupBy]))
-def test_a_timeseries_sums_to_the_summary(known: list[statistics.Known], group_by: GroupBy | None) -> None:
+def test_a_timeseries_sums_to_the_summary(known: statistics.Known, group_by: GroupBy | None) -> None:
     scope = statistics.Scope(Span(DAY - timedelta(hours=5), DAY + timedelta(days=2, hours=7)))
     periods = buckets(scope.period, Interval.DAY, at_most=10)
     whole, groups = numbers(known, [], scope, group_by)

@@ -198,9 +198,9 @@ def measures(facts: Facts, *, include_non_recoveries: bool = False, now: datetim
     missing, …), and everything of an incident that is trouble of the monitoring itself.
     """
     if facts.merged:
-        return dict.fromkeys(_NAMES, _MERGED)
+        return dict.fromkeys(_NAMES, MERGED)
     if facts.alert_class is AlertClass.MONITORING and not include_non_recoveries:
-        return dict.fromkeys(_NAMES, _MONITORING)
+        return dict.fromkeys(_NAMES, MONITORING)
     found = {measure.name: measure.of(facts, include_non_recoveries) for measure in MEASURES}
     if now is not None and facts.ended_at is None:
         for measure in MEASURES:
@@ -214,42 +214,42 @@ def measures(facts: Facts, *, include_non_recoveries: bool = False, now: datetim
 
 def _time_to_detect(facts: Facts, _every_end: bool) -> Measured:
     if facts.impact_started_at is None:
-        return _IMPACT_NOT_STATED
-    return _elapsed(facts.impact_started_at, detected_at(facts), _DETECTED_EARLY)
+        return IMPACT_NOT_STATED
+    return _elapsed(facts.impact_started_at, detected_at(facts), DETECTED_EARLY)
 
 
 def _time_to_acknowledge(facts: Facts, _every_end: bool) -> Measured:
     detected = detected_at(facts)
     if facts.acknowledged_at is not None:
-        return _elapsed(detected, facts.acknowledged_at, _ACKNOWLEDGED_EARLY)
+        return _elapsed(detected, facts.acknowledged_at, ACKNOWLEDGED_EARLY)
     if facts.ended_at is None:
-        return _NOT_ACKNOWLEDGED_YET
+        return NOT_ACKNOWLEDGED_YET
     unseen = (facts.ended_at - detected).total_seconds()
     if unseen < 0:
-        return _ENDED_BEFORE_DETECTED
-    return Measured(None, MeasureStatus.NOT_APPLICABLE, "resolved without acknowledgement", unseen)
+        return ENDED_BEFORE_DETECTED
+    return Measured(None, NOT_ACKNOWLEDGED.status, NOT_ACKNOWLEDGED.reason, unseen)
 
 
 def _time_to_mitigate(facts: Facts, _every_end: bool) -> Measured:
     if facts.mitigated_at is not None:
-        return _elapsed(began(facts), facts.mitigated_at, _MITIGATED_EARLY)
-    return _NOT_MITIGATED_YET if facts.ended_at is None else _MITIGATION_NOT_STATED
+        return _elapsed(began(facts), facts.mitigated_at, MITIGATED_EARLY)
+    return NOT_MITIGATED_YET if facts.ended_at is None else MITIGATION_NOT_STATED
 
 
 def _time_to_recover(facts: Facts, every_end: bool) -> Measured:
-    return _until_recovered(began(facts), facts, every_end, _RECOVERED_EARLY)
+    return _until_recovered(began(facts), facts, every_end, RECOVERED_EARLY)
 
 
 def _response(facts: Facts, _every_end: bool) -> Measured:
     if facts.identified_at is not None:
-        return _elapsed(detected_at(facts), facts.identified_at, _IDENTIFIED_EARLY)
-    return _NOT_IDENTIFIED_YET if facts.ended_at is None else _IDENTIFICATION_NOT_STATED
+        return _elapsed(detected_at(facts), facts.identified_at, IDENTIFIED_EARLY)
+    return NOT_IDENTIFIED_YET if facts.ended_at is None else IDENTIFICATION_NOT_STATED
 
 
 def _remediation(facts: Facts, every_end: bool) -> Measured:
     if facts.identified_at is None:
-        return _NOT_IDENTIFIED_YET if facts.ended_at is None else _IDENTIFICATION_NOT_STATED
-    return _until_recovered(facts.identified_at, facts, every_end, _RECOVERED_BEFORE_IDENTIFIED)
+        return NOT_IDENTIFIED_YET if facts.ended_at is None else IDENTIFICATION_NOT_STATED
+    return _until_recovered(facts.identified_at, facts, every_end, RECOVERED_BEFORE_IDENTIFIED)
 
 
 def _impact_started_at(facts: Facts) -> datetime | None:
@@ -262,9 +262,9 @@ def _identified_at(facts: Facts) -> datetime | None:
 
 def _until_recovered(start: datetime, facts: Facts, every_end: bool, negative: Measured) -> Measured:
     if facts.ended_at is None:
-        return _NOT_RECOVERED_YET
+        return NOT_RECOVERED_YET
     if facts.end_reason is not None and facts.end_reason not in RECOVERIES and not every_end:
-        return _NOT_A_RECOVERY[facts.end_reason]
+        return NOT_A_RECOVERY[facts.end_reason]
     return _elapsed(start, facts.ended_at, negative)
 
 
@@ -285,23 +285,24 @@ def _invalid(reason: str) -> Measured:
     return Measured(None, MeasureStatus.INVALID, reason)
 
 
-_NOT_ACKNOWLEDGED_YET = _pending("not acknowledged yet")
-_NOT_MITIGATED_YET = _pending("not mitigated yet")
-_NOT_IDENTIFIED_YET = _pending("not identified yet")
-_NOT_RECOVERED_YET = _pending("not resolved yet")
-_MERGED = _not_applicable("merged into another incident")
-_MONITORING = _not_applicable("trouble of the monitoring, not of the service")
-_IMPACT_NOT_STATED = _not_applicable("impact start not stated")
-_MITIGATION_NOT_STATED = _not_applicable("resolved without a stated mitigation")
-_IDENTIFICATION_NOT_STATED = _not_applicable("resolved without a stated identification")
-_NOT_A_RECOVERY = {reason: _not_applicable(f"ended by {reason}") for reason in EndReason}
-_DETECTED_EARLY = _invalid("detected_at is before impact_started_at")
-_ACKNOWLEDGED_EARLY = _invalid("acknowledged_at is before detected_at")
-_ENDED_BEFORE_DETECTED = _invalid("resolved_at is before detected_at")
-_MITIGATED_EARLY = _invalid("mitigated_at is before the incident began")
-_RECOVERED_EARLY = _invalid("resolved_at is before the incident began")
-_IDENTIFIED_EARLY = _invalid("identified_at is before detected_at")
-_RECOVERED_BEFORE_IDENTIFIED = _invalid("resolved_at is before identified_at")
+NOT_ACKNOWLEDGED_YET = _pending("not acknowledged yet")
+NOT_MITIGATED_YET = _pending("not mitigated yet")
+NOT_IDENTIFIED_YET = _pending("not identified yet")
+NOT_RECOVERED_YET = _pending("not resolved yet")
+MERGED = _not_applicable("merged into another incident")
+MONITORING = _not_applicable("trouble of the monitoring, not of the service")
+IMPACT_NOT_STATED = _not_applicable("impact start not stated")
+NOT_ACKNOWLEDGED = _not_applicable("resolved without acknowledgement")
+MITIGATION_NOT_STATED = _not_applicable("resolved without a stated mitigation")
+IDENTIFICATION_NOT_STATED = _not_applicable("resolved without a stated identification")
+NOT_A_RECOVERY = {reason: _not_applicable(f"ended by {reason}") for reason in EndReason}
+DETECTED_EARLY = _invalid("detected_at is before impact_started_at")
+ACKNOWLEDGED_EARLY = _invalid("acknowledged_at is before detected_at")
+ENDED_BEFORE_DETECTED = _invalid("resolved_at is before detected_at")
+MITIGATED_EARLY = _invalid("mitigated_at is before the incident began")
+RECOVERED_EARLY = _invalid("resolved_at is before the incident began")
+IDENTIFIED_EARLY = _invalid("identified_at is before detected_at")
+RECOVERED_BEFORE_IDENTIFIED = _invalid("resolved_at is before identified_at")
 
 MEASURES: tuple[Measure, ...] = (
     Measure(

@@ -3,23 +3,38 @@
 Pure: no clock, no I/O, no settings. No data is None, never 0.
 """
 
-from bisect import bisect_left, bisect_right
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
-from uuid import UUID
+
+import numpy as np
 
 from app.errors import Invalid
-from app.incidents import measures
+from app.incidents import columns as columns_
+from app.incidents import sums
+from app.incidents.columns import (
+    NEVER,
+    OUTCOMES,
+    Booleans,
+    Coded,
+    Columns,
+    Floats,
+    Harms,
+    Ints,
+    MeasuredMany,
+    coded,
+    microseconds,
+)
 from app.incidents.definitions import SUMMARY_FROM
-from app.incidents.downtime import Cost, Costs, Harm, Span, clipped, costs, downtime, harm, total
-from app.incidents.maintenance import Planned, unplanned
-from app.incidents.measures import MEASURES, Facts, Measured, MeasureStatus, Weights
+from app.incidents.downtime import Cost, Span, clipped
+from app.incidents.maintenance import Planned
+from app.incidents.measures import MEASURES, NOT_ACKNOWLEDGED, SEVERITIES, MeasureStatus, Weights
 from app.incidents.money import Rate
+from app.incidents.sums import Pieces, Sums, Sweep, pieces, ranges, union
 from app.metrics import survival
 from app.metrics.survival import Estimates, Typical
 
@@ -43,34 +58,53 @@ class Summary:
     estimates: Estimates | None = None
 
 
-def summary(measured: Iterable[Measured], horizon: float | None = None) -> Summary:
-    """`typical` is of recorded values only; `estimates` count the time that others have waited, up to `horizon`."""
-    every = list(measured)
-    recorded = [each.seconds for each in every if each.seconds is not None]
-    waited = [each.censored_seconds for each in every if each.censored_seconds is not None]
-    # By reason, of which each belongs to one status: counting a hundred thousand statuses takes far longer.
-    reasons = Counter([each.reason for each in every if each.reason is not None])
-    status_of = {each.reason: each.status for each in every}
-    censored = Counter([each.reason for each in every if each.censored_seconds is not None])
-    counts: Counter[str] = Counter()
-    excluded = {}
-    for reason, count in reasons.items():
-        if status_of[reason] is not MeasureStatus.NOT_APPLICABLE:
-            counts[status_of[reason]] += count
-        elif reason in censored:
-            counts["censored"] += count
-        else:
-            excluded[reason] = count
-    return Summary(
-        n=len(recorded),
-        typical=survival.typical(recorded),
-        values=sorted(recorded) if len(recorded) < SUMMARY_FROM else None,
-        pending=counts[MeasureStatus.PENDING],
-        censored=counts["censored"],
-        invalid=counts[MeasureStatus.INVALID],
-        excluded=dict(sorted(excluded.items())),
-        estimates=None if horizon is None else survival.estimates(recorded, waited, horizon),
-    )
+def summaries(
+    measured: MeasuredMany, incidents: Ints, cells: Ints, size: int, horizon: float | None = None
+) -> list[Summary]:
+    """Of each of `size` cells, of the incidents that are in it.
+
+    `typical` is of recorded values only; `estimates` count the time that others have waited, up to `horizon`.
+    """
+    outcome = measured.outcome[incidents]
+    counts = np.bincount(cells * len(OUTCOMES) + outcome, minlength=size * len(OUTCOMES)).reshape(size, -1)
+    recorded, starts = _in_order(measured.seconds[incidents], cells, size)
+    waited, waits = _in_order(measured.waited[incidents], cells, size)
+    typical = survival.typicals(recorded, starts)
+    found = []
+    for cell, by_outcome in enumerate(counts.tolist()):
+        n = by_outcome[0]
+        values = recorded[starts[cell] : starts[cell + 1]]
+        known = (values, waited[waits[cell] : waits[cell + 1]])
+        found.append(
+            Summary(
+                n=n,
+                typical=typical[cell],
+                values=values.tolist() if n < SUMMARY_FROM else None,
+                pending=sum(by_outcome[place] for place in _PENDING),
+                censored=by_outcome[_CENSORED],
+                invalid=sum(by_outcome[place] for place in _INVALID),
+                excluded={reason: by_outcome[place] for reason, place in _EXCLUDED if by_outcome[place]},
+                estimates=None if horizon is None else survival.estimates(*known, horizon),
+            )
+        )
+    return found
+
+
+def _in_order(values: Floats, cells: Ints, size: int) -> tuple[Floats, Ints]:
+    """Those that are numbers, rising within each cell, and where each cell begins and the last one ends."""
+    known = np.isfinite(values)
+    values, cells = values[known], cells[known]
+    return values[np.lexsort((values, cells))], np.append(0, np.cumsum(np.bincount(cells, minlength=size)))
+
+
+_CENSORED = OUTCOMES.index(NOT_ACKNOWLEDGED)
+_PENDING = [place for place, each in enumerate(OUTCOMES) if each.status is MeasureStatus.PENDING]
+_INVALID = [place for place, each in enumerate(OUTCOMES) if each.status is MeasureStatus.INVALID]
+_EXCLUDED = sorted(
+    (each.reason or "", place)
+    for place, each in enumerate(OUTCOMES)
+    if each.status is MeasureStatus.NOT_APPLICABLE and place != _CENSORED
+)
 
 
 # — incidents of a period —
@@ -107,35 +141,44 @@ class Scope:
         return self.severity is not None or self.source is not None or self.hour_of_week is not None
 
 
-class Known(NamedTuple):  # three times faster to make than a frozen dataclass, and there may be a hundred thousand
-    """An incident, and what is worked out of it once for all groups and periods."""
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Incidents, and what is worked out of them once for all groups and periods."""
 
-    number: int
-    facts: Facts
-    detected_at: datetime
-    harm: Harm
-    unplanned: Sequence[Harm]  # the same without what fell into planned maintenance, which is what counts
-    measured: Mapping[str, Measured]
-    sources: Sequence[str] = ()
-    owner: str = ""
+    columns: Columns
+    detected_at: Ints
+    harms: Harms
+    unplanned: tuple[Ints, Ints, Ints]  # harm without what fell into planned maintenance: incident, begins, ends
+    is_cut: bool  # whether any did
+    measured: Mapping[str, MeasuredMany]
+    sources: Coded  # tuples of names
+    owner: Coded
 
 
 def know(
-    id_: UUID,
-    number: int,
-    facts: Facts,
+    columns: Columns,
     *,
     now: datetime,
     weights: Weights,
     include_non_recoveries: bool,
     planned: Planned | None = None,
-    sources: Sequence[str] = (),
-    owner: str = "",
+    sources: Coded | None = None,
+    owners: Mapping[str, str] | None = None,
 ) -> Known:
-    measured = measures.measures(facts, include_non_recoveries=include_non_recoveries, now=now)
-    harmed = harm(id_, facts, now=now, weights=weights)
-    parts = unplanned([harmed], planned) if planned else (harmed,)
-    return Known(number, facts, measures.detected_at(facts), harmed, parts, measured, sources, owner)
+    """`sources` are tuples of names, `owners` those of services that have one."""
+    harmed = columns_.harms(columns, now=now, weights=weights)
+    codes, services = columns.service
+    owner = coded((owners or {}).get(name, "") for name in services)
+    return Known(
+        columns,
+        columns.detected_at(),
+        harmed,
+        sums.outside(harmed, services, planned or {}),
+        bool(planned),
+        columns_.measured(columns, include_non_recoveries=include_non_recoveries, now=now),
+        sources or Coded(np.zeros(len(columns), np.int64), [()]),
+        Coded(owner.codes[codes], owner.values),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +198,7 @@ class Numbers:
 
 
 def numbers(
-    known: Iterable[Known],
+    known: Known,
     rates: Iterable[Rate],
     scope: Scope,
     group_by: GroupBy | None = None,
@@ -169,120 +212,247 @@ def numbers(
     are cut at its ends. Downtime is the union per service, summed over services. An incident that several sources told
     of is in the group of each; one that a person declared has no source.
     """
-    around = list(known)
-    dated = list(rates)
-    shares = scope.is_part_of_services or group_by in _PARTS_OF_SERVICES  # else whole services count: faster
-    priced = costs((part for each in around for part in each.unplanned), dated, scope.period, shares=shares)
-    priced_from = _first_rates(dated)
-    within = [each for each in around if _in_scope(each, scope)]
-    groups: dict[str | int, list[Known]] = defaultdict(list)
-    if group_by is not None:
-        for each in within:
-            for key in _keys(each, group_by):
-                groups[key].append(each)
-    return _numbers(within, priced, priced_from, scope, horizon), [
-        _numbers(groups[key], priced, priced_from, narrowed(scope, group_by, key), horizon) for key in sorted(groups)
-    ]
+    within = _Within(known, rates, scope, [scope.period])
+    [[whole]] = within.rows(None, horizon)
+    groups = [] if group_by is None else [row[0] for row in within.rows(group_by, horizon)]
+    return whole, groups
 
 
-_PARTS_OF_SERVICES = {GroupBy.SEVERITY, GroupBy.SOURCE, GroupBy.HOUR_OF_WEEK}
-
-
-def narrowed(scope: Scope, group_by: GroupBy | None, key: str | int) -> Scope:
+def narrowed(scope: Scope, group_by: GroupBy | None, key: str | int | None) -> Scope:
     filter_: dict[str, Any] = {group_by.value: key} if group_by else {}
     return replace(scope, **filter_)
 
 
-def _keys(known: Known, group_by: GroupBy) -> Sequence[str | int]:
-    """The groups that it is in: one, but for sources."""
-    match group_by:
-        case GroupBy.SERVICE:
-            return (known.harm.service,)
-        case GroupBy.SEVERITY:
-            return (measures.severity(known.facts),)
-        case GroupBy.SOURCE:
-            return known.sources
-        case GroupBy.OWNER:
-            return (known.owner,)
-        case GroupBy.HOUR_OF_WEEK:
-            return (known.detected_at.weekday() * 24 + known.detected_at.hour,)
+def _hour_of_week(at: Ints) -> Ints:
+    return (at // _HOUR + 3 * 24) % _HOURS_OF_WEEK  # 1970 began on a Thursday
 
 
-def _in_scope(known: Known, scope: Scope) -> bool:
-    """All filters apply, and detected in the period or harming in it."""
-    span = clipped(known.harm.span, scope.period)
-    return (
-        (span.begins < span.ends or scope.period.begins <= known.detected_at < scope.period.ends)
-        and (scope.service is None or known.harm.service == scope.service)
-        and (scope.severity is None or measures.severity(known.facts) == scope.severity)
-        and (scope.source is None or scope.source in known.sources)
-        and (scope.owner is None or known.owner == scope.owner)
-        and (scope.hour_of_week is None or scope.hour_of_week in _keys(known, GroupBy.HOUR_OF_WEEK))
-    )
+_HOUR = 3600 * 10**6
+_HOURS_OF_WEEK = 7 * 24
 
 
-def _first_rates(rates: Iterable[Rate]) -> dict[str, datetime]:
-    first: dict[str, datetime] = {}
-    for rate in rates:
-        first[rate.service] = min(rate.valid_from, first.get(rate.service, rate.valid_from))
-    return first
+class _Members(NamedTuple):
+    """Which incidents are in which group: pairs, by incident and then by place in `keys`."""
+
+    incident: Ints
+    group: Ints
+    keys: Sequence[str | int | None]
+
+    def of(self, incidents: Ints, size: int) -> tuple[Ints, Ints]:
+        """For each of these incidents its groups: the place among them, and the group."""
+        count = np.bincount(self.incident, minlength=size)
+        rows, pairs = ranges((np.cumsum(count) - count)[incidents], count[incidents])
+        return rows, self.group[pairs]
 
 
-def _cost(known: Sequence[Known], priced: Costs, scope: Scope, services: Iterable[str]) -> Cost:
-    if scope.is_part_of_services:
-        return total(priced.incidents.get(each.harm.incident, {}) for each in known)
-    return total(priced.services.get(service, {}) for service in services)
+class _Within:
+    """What lies in each of the periods, which follow one another without gaps: the ground for any grouping.
+
+    A cell is a group in a period: `group x periods + period`.
+    """
+
+    def __init__(self, known: Known, rates: Iterable[Rate], scope: Scope, periods: Sequence[Span]) -> None:
+        self.known, self.rates, self.scope, self.periods = known, list(rates), scope, periods
+        self.size, self.services = len(known.columns), known.columns.service.values
+        self.borders = np.array([microseconds(at) for at in (periods[0].begins, *(each.ends for each in periods))])
+        place = np.searchsorted(self.borders, known.detected_at, "right") - 1
+        self.detected = np.where((place >= 0) & (place < len(periods)), place, _NOWHERE)
+        harm = pieces(known.harms.begins, known.harms.ends, self.borders)
+        self.harm = harm.where(harm.begins < harm.ends)
+        incident, begins, ends = known.unplanned
+        cut = pieces(begins, ends, self.borders)
+        self.unplanned = Pieces(incident[cut.incident], *cut[1:])
+
+    @cached_property
+    def sweep(self) -> Sweep:
+        return Sweep(self.unplanned, self.known.harms, self.services, self.rates)
+
+    @cached_property
+    def of_services(self) -> tuple[Sums, int]:
+        return self.sweep.of_services(self.borders)
+
+    @cached_property
+    def in_scope(self) -> Booleans:
+        scope, known = self.scope, self.known
+        holds = np.ones(self.size, np.bool_)
+        for wanted, column in ((scope.service, known.columns.service), (scope.owner, known.owner)):
+            if wanted is not None:
+                holds &= np.array([value == wanted for value in column.values], np.bool_)[column.codes]
+        if scope.severity is not None:
+            holds &= known.columns.severity == scope.severity
+        if scope.source is not None:
+            codes, told = known.sources
+            holds &= np.array([scope.source in names for names in told], np.bool_)[codes]
+        if scope.hour_of_week is not None:
+            holds &= _hour_of_week(known.detected_at) == scope.hour_of_week
+        return holds
+
+    def members(self, group_by: GroupBy | None) -> _Members:
+        """The groups, in order, that have incidents in any of the periods; one of all without `group_by`."""
+        there = self.in_scope & (self.detected != _NOWHERE)
+        there[self.harm.incident] |= self.in_scope[self.harm.incident]
+        incident = np.flatnonzero(there)
+        if group_by is None:
+            return _Members(incident, np.zeros(len(incident), np.int64), [None])
+        known = self.known
+        match group_by:
+            case GroupBy.SERVICE:
+                codes, values = known.columns.service
+            case GroupBy.SEVERITY:
+                codes, values = known.columns.severity, range(len(SEVERITIES) + 1)
+            case GroupBy.SOURCE:
+                codes, values = known.sources
+            case GroupBy.OWNER:
+                codes, values = known.owner
+            case GroupBy.HOUR_OF_WEEK:
+                codes, values = _hour_of_week(known.detected_at), range(_HOURS_OF_WEEK)
+        codes = codes[incident]
+        if group_by is GroupBy.SOURCE:  # several at once
+            count = np.array([len(names) for names in values], np.int64)
+            rows, places = ranges((np.cumsum(count) - count)[codes], count[codes])
+            incident, (codes, values) = incident[rows], coded(name for names in values for name in names)
+            codes = codes[places] if len(places) else places
+        keys = sorted({values[code] for code in np.unique(codes).tolist()})
+        place = {key: place for place, key in enumerate(keys)}
+        order = np.array([place.get(value, 0) for value in values], np.int64)
+        return _Members(incident, order[codes] if len(codes) else codes, keys)
+
+    def rows(
+        self, group_by: GroupBy | None, horizon: float | None = None, *, points_at_most: int | None = None
+    ) -> list[list[Numbers]]:
+        """One row per group, in each the numbers of every period. Raises TooManyPoints."""
+        members = self.members(group_by)
+        if points_at_most is not None and group_by and len(members.keys) * len(self.periods) > points_at_most:
+            message = (
+                f"{len(members.keys)} groups in {len(self.periods)} buckets are too many; "
+                "narrow the filters or the period"
+            )
+            raise TooManyPoints(message)
+        scopes = [
+            replace(narrowed(self.scope, group_by, key), period=period)
+            for key in members.keys
+            for period in self.periods
+        ]
+        if not scopes:
+            return []
+        every = self._numbers(members, scopes, horizon)
+        return [every[first : first + len(self.periods)] for first in range(0, len(every), len(self.periods))]
+
+    def _numbers(self, members: _Members, scopes: Sequence[Scope], horizon: float | None) -> list[Numbers]:
+        known, size = self.known, len(scopes)
+        detected = self.detected[members.incident]
+        incident = members.incident[detected != _NOWHERE]
+        cells = (members.group * len(self.periods) + detected)[detected != _NOWHERE]
+        is_open = known.columns.ended_at[incident] == NEVER
+        rows, harm_cells = self._in_cells(members, self.harm)
+        harmed = self.harm.where(rows)
+        harms = known.harms.impact[harmed.incident] > 0
+        parts, part_cells = self._in_cells(members, self.unplanned)
+        left = self.unplanned.where(parts)
+        down_left = (known.harms.impact[left.incident] > 0) & (left.begins < left.ends)
+        harmful, harmful_cells = left.where(down_left), part_cells[down_left]
+        down = self._downtime(harmful, harmful_cells, size)
+        down_too = self._downtime(harmed.where(harms), harm_cells[harms], size) if known.is_cut else down
+        carried_in = self.detected[harmful.incident] != harmful.period
+        unpriced = self._first_rate()[known.harms.service[harmful.incident]] >= harmful.ends
+        services = _by_cell(
+            np.concatenate((cells, harm_cells)), self._alphabetical(np.concatenate((incident, harmed.incident))), size
+        )
+        names = sorted(self.services)
+        found: dict[int, list[Summary]] = {}
+        of_measures = {}
+        for measure in MEASURES:
+            measured = known.measured[measure.name]
+            if id(measured) not in found:  # the first phase is the time to detect
+                found[id(measured)] = summaries(measured, incident, cells, size, horizon)
+            of_measures[measure.name] = found[id(measured)]
+        columns = zip(
+            scopes,
+            np.bincount(cells, minlength=size).tolist(),
+            np.bincount(cells[is_open], minlength=size).tolist(),
+            down.tolist(),
+            (down_too - down).tolist(),
+            self._costs(scopes, services, parts, part_cells),
+            _by_cell(harmful_cells[unpriced], self._alphabetical(harmful.incident[unpriced]), size),
+            _by_cell(harmful_cells[carried_in], known.columns.number[harmful.incident[carried_in]], size),
+            services,
+            strict=True,
+        )
+        return [
+            Numbers(
+                scope=scope,
+                incidents=incidents,
+                open=open_,
+                measures={name: each[cell] for name, each in of_measures.items()},
+                downtime=timedelta(microseconds=down),
+                planned=timedelta(microseconds=planned),
+                cost=cost or None,
+                services_without_rate=[names[place] for place in without_rate],
+                carried_in=numbers,
+                services=[names[place] for place in those],
+            )
+            for cell, (scope, incidents, open_, down, planned, cost, without_rate, numbers, those) in enumerate(columns)
+        ]
+
+    def _in_cells(self, members: _Members, each: Pieces) -> tuple[Ints, Ints]:
+        """The places of the pieces of members, once for each of their groups, and the cell of each."""
+        # An empty piece belongs to the period only if its incident does: it was detected or harms there.
+        there = (each.begins < each.ends) | (self.detected[each.incident] == each.period)
+        there |= self.known.harms.begins[each.incident] < self.known.harms.ends[each.incident]
+        places = np.flatnonzero(there)
+        rows, group = members.of(each.incident[places], self.size)
+        places = places[rows]
+        return places, group * len(self.periods) + each.period[places]
+
+    def _downtime(self, harmful: Pieces, cells: Ints, size: int) -> Ints:
+        services = max(1, len(self.services))
+        keys, lasted = union(cells * services + self.known.harms.service[harmful.incident], *harmful[1:3])
+        down = np.zeros(size, np.int64)
+        np.add.at(down, keys // services, lasted)
+        return down
+
+    def _costs(
+        self, scopes: Sequence[Scope], services: Sequence[Sequence[int]], parts: Ints, cells: Ints
+    ) -> list[Cost]:
+        """Of each cell: the shares of its incidents, or of its services all that they cost, which is faster."""
+        if any(scope.is_part_of_services for scope in scopes):
+            shared = self.sweep.shared(parts, cells)
+            return [shared.total([cell]) for cell in range(len(scopes))]
+        known, periods = self.of_services
+        code = np.argsort(self._ranks()).tolist()
+        return [
+            known.total(code[place] * periods + cell % periods for place in those)
+            for cell, those in enumerate(services)
+        ]
+
+    def _alphabetical(self, incidents: Ints) -> Ints:
+        """The place of each one's service among the names in order."""
+        return self._ranks()[self.known.harms.service[incidents]]
+
+    def _ranks(self) -> Ints:
+        place = {name: place for place, name in enumerate(sorted(self.services))}
+        return np.array([place[name] for name in self.services], np.int64)
+
+    def _first_rate(self) -> Ints:
+        """From when on each service has a rate, of whatever currency."""
+        first = dict.fromkeys(self.services, NO_RATE)
+        for rate in self.rates:
+            if rate.service in first:
+                first[rate.service] = min(first[rate.service], microseconds(rate.valid_from))
+        return np.array(list(first.values()), np.int64)
 
 
-def _numbers(
-    known: Sequence[Known],
-    priced: Costs,
-    priced_from: Mapping[str, datetime],
-    scope: Scope,
-    horizon: float | None = None,
-) -> Numbers:
-    period = scope.period
-    services = sorted({each.harm.service for each in known})
-    counted, carried_in = [], []
-    harmed: dict[str, list[Span]] = defaultdict(list)
-    planned_too: dict[str, list[Span]] = defaultdict(list)
-    is_cut = False
-    without_rate = set()
-    for each in known:
-        harms = False
-        if each.harm.impact > 0:
-            planned_too[each.harm.service].append(each.harm.span)
-            for part in each.unplanned:
-                is_cut = is_cut or part is not each.harm
-                span = clipped(part.span, period)
-                if span.begins < span.ends:
-                    harms = True
-                    harmed[part.service].append(span)
-                    if part.service not in priced_from or priced_from[part.service] >= span.ends:
-                        without_rate.add(part.service)
-        if period.begins <= each.detected_at < period.ends:
-            counted.append(each)
-        elif harms:
-            carried_in.append(each.number)
-    down = _downtime(harmed, period)
-    return Numbers(
-        scope=scope,
-        incidents=len(counted),
-        open=sum(each.facts.ended_at is None for each in counted),
-        measures={
-            measure.name: summary([each.measured[measure.name] for each in counted], horizon) for measure in MEASURES
-        },
-        downtime=down,
-        planned=_downtime(planned_too, period) - down if is_cut else timedelta(),
-        cost=_cost(known, priced, scope, services) or None,
-        services_without_rate=sorted(without_rate),
-        carried_in=sorted(carried_in),
-        services=services,
-    )
+_NOWHERE = -1
+NO_RATE = int(np.iinfo(np.int64).max)
 
 
-def _downtime(spans: Mapping[str, Iterable[Span]], period: Span) -> timedelta:
-    return sum((downtime(of_service, period) for of_service in spans.values()), timedelta())
+def _by_cell(cells: Ints, values: Ints, size: int) -> list[list[int]]:
+    """The distinct values of each cell, rising."""
+    order = np.lexsort((values, cells))
+    cells, values = cells[order], values[order]
+    is_new = np.append(True, (cells[1:] != cells[:-1]) | (values[1:] != values[:-1]))[: len(cells)]
+    borders = np.searchsorted(cells[is_new], np.arange(1, size))
+    return [each.tolist() for each in np.split(values[is_new], borders)]
 
 
 def hours_of_week(period: Span, hour: int) -> list[Span]:
@@ -334,8 +504,8 @@ def _next_border(after: datetime, interval: Interval) -> datetime:
 
 
 def timeseries(
-    known: Iterable[Known],
-    rates: Sequence[Rate],
+    known: Known,
+    rates: Iterable[Rate],
     scope: Scope,
     periods: Sequence[Span],
     group_by: GroupBy | None = None,
@@ -346,45 +516,6 @@ def timeseries(
 
     `periods` follow one another without gaps. `known` as for `numbers`, over all of them.
     """
-    touching = _spread(known, periods)
-    rows: dict[str | int | None, dict[int, Numbers]] = defaultdict(dict)
-    for place, period in enumerate(periods):
-        whole, groups = numbers(touching[place], rates, replace(scope, period=period), group_by)
-        for each in [whole] if group_by is None else groups:
-            rows[_key(each.scope, group_by)][place] = each
-    if group_by is None:
-        return [list(rows[None].values())] if periods else [[]]
-    if len(rows) * len(periods) > points_at_most:
-        message = f"{len(rows)} groups in {len(periods)} buckets are too many; narrow the filters or the period"
-        raise TooManyPoints(message)
-    nothing = Costs({}, {})
-    return [
-        [
-            rows[key].get(place) or _numbers([], nothing, {}, narrowed(replace(scope, period=period), group_by, key))
-            for place, period in enumerate(periods)
-        ]
-        for key in sorted(key for key in rows if key is not None)
-    ]
-
-
-def _key(scope: Scope, group_by: GroupBy | None) -> str | int | None:
-    key: str | int | None = getattr(scope, group_by.value) if group_by else None
-    return key
-
-
-def _spread(known: Iterable[Known], periods: Sequence[Span]) -> list[list[Known]]:
-    """For each period the incidents that were detected in it or harm in it."""
-    touching: list[list[Known]] = [[] for _ in periods]
-    begins = [period.begins for period in periods]
     if not periods:
-        return touching
-    whole = Span(periods[0].begins, periods[-1].ends)
-    for each in known:
-        span = clipped(each.harm.span, whole)
-        places = range(bisect_right(begins, span.begins) - 1, bisect_left(begins, span.ends))
-        touched = set(places) if span.begins < span.ends else set()
-        if whole.begins <= each.detected_at < whole.ends:
-            touched.add(bisect_right(begins, each.detected_at) - 1)
-        for place in touched:
-            touching[place].append(each)
-    return touching
+        return [] if group_by else [[]]
+    return _Within(known, rates, scope, periods).rows(group_by, points_at_most=points_at_most)

@@ -17,8 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.incidents import measures
 from app.incidents.availability import Objective, availability, budget, reach
 from app.incidents.batch import PEOPLE
+from app.incidents.columns import Coded, coded
 from app.incidents.costs import (
+    COLUMNS,
     FACTS_OF_INCIDENT,
+    columns_of,
     failing_within,
     harms_during,
     planned_during,
@@ -52,7 +55,7 @@ async def numbers(
     horizon: float | None = None,
 ) -> tuple[Numbers, list[Numbers]]:
     """The numbers of the scope, and of each of its groups; with a horizon, in seconds, estimates too."""
-    read = await _read(tx, scope, now)
+    read = await _read(tx, scope, now, sources=scope.source is not None or group_by is GroupBy.SOURCE)
 
     def work() -> tuple[Numbers, list[Numbers]]:
         known = _know(read, now, weights, include_non_recoveries)
@@ -76,7 +79,7 @@ async def timeseries(
 
     Raises statistics.TooManyPoints.
     """
-    read = await _read(tx, scope, now)
+    read = await _read(tx, scope, now, sources=scope.source is not None or group_by is GroupBy.SOURCE)
 
     def work() -> list[list[Numbers]]:
         known = _know(read, now, weights, include_non_recoveries)
@@ -86,55 +89,50 @@ async def timeseries(
 
 
 class _Read(NamedTuple):
-    rows: Sequence[Any]
+    row: Any
     rates: Sequence[Rate]
     planned: Planned
     sources: Mapping[int, str]
     owners: Mapping[str, str]  # of services that have one
 
 
-async def _read(tx: AsyncConnection, scope: Scope, now: datetime) -> _Read:
-    found = await tx.execute(
-        _INCIDENTS_OF_PERIOD,
-        {"begins": scope.period.begins, "ends": scope.period.ends, "service": scope.service, "now": now},
-    )
-    rows = found.all()
-    services = {row.service_stated or row.service for row in rows}
+async def _read(tx: AsyncConnection, scope: Scope, now: datetime, *, sources: bool = False) -> _Read:
+    asked = {"begins": scope.period.begins, "ends": scope.period.ends, "service": scope.service, "now": now}
+    row = (await tx.execute(_OF_PERIOD_WITH_SOURCES if sources else _OF_PERIOD, asked)).one()
+    services = set(row.services or ())
     # Not the whole period: it may be centuries longer than there were incidents.
-    earliest = min((row.impact_started_at or row.detected_at_stated or row.began_at for row in rows), default=now)
-    latest = max((row.ended_at or now for row in rows), default=now)
-    within = Span(max(earliest, scope.period.begins), min(latest, scope.period.ends))
+    within = Span(max(row.earliest or now, scope.period.begins), min(row.latest or now, scope.period.ends))
     owned = select(service.c.name, service.c.owner).where(service.c.owner.is_not(None))
+    named = select(source.c.id, source.c.name).where(source.c.id != PEOPLE)
     return _Read(
-        rows,
+        row,
         await rates_of(tx, services),
         await planned_within(tx, services, within),
-        {row.id: row.name for row in await tx.execute(select(source.c.id, source.c.name).where(source.c.id != PEOPLE))},
-        {row.name: row.owner for row in await tx.execute(owned)},
+        {each.id: each.name for each in await tx.execute(named)} if sources else {},
+        {each.name: each.owner for each in await tx.execute(owned)},
     )
 
 
-def _know(read: _Read, now: datetime, weights: Weights, include_non_recoveries: bool) -> list[Known]:  # noqa: FBT001
-    return [
-        statistics.know(
-            row.id,
-            row.number,
-            Facts.of(row._mapping),
-            now=now,
-            weights=weights,
-            include_non_recoveries=include_non_recoveries,
-            planned=read.planned,
-            sources=[read.sources[id_] for id_ in row.source_ids if id_ in read.sources],
-            owner=read.owners.get(row.service if row.service_stated is None else row.service_stated, ""),
-        )
-        for row in read.rows
-    ]
+def _know(read: _Read, now: datetime, weights: Weights, include_non_recoveries: bool) -> Known:  # noqa: FBT001
+    return statistics.know(
+        columns_of(read.row),
+        now=now,
+        weights=weights,
+        include_non_recoveries=include_non_recoveries,
+        planned=read.planned,
+        sources=_sources(read.row.source_ids, read.sources) if read.sources else None,
+        owners=read.owners,
+    )
+
+
+def _sources(ids: Iterable[str], names: Mapping[int, str]) -> Coded:
+    codes, every = coded(ids)
+    return Coded(codes, [tuple(names[int(id_)] for id_ in each.split() if int(id_) in names) for each in every])
 
 
 # Detected in the period, or harming in it. The third condition follows from the last and is there for the indexes;
 # why it has upper bounds is said beside `harms_during`.
-_INCIDENTS_OF_PERIOD = text(f"""
-    SELECT incident.number, incident.source_ids, {FACTS_OF_INCIDENT}
+_IN_PERIOD = """
       FROM incident
      WHERE merged_into IS NULL
        AND (CAST(:service AS text) IS NULL OR coalesce(service_stated, service) = :service)
@@ -145,7 +143,16 @@ _INCIDENTS_OF_PERIOD = text(f"""
                 AND coalesce(detected_at_stated, began_at) < :ends)
             OR (    coalesce(impact_started_at, detected_at_stated, began_at) < :ends
                 AND coalesce(ended_at, :now) > :begins))
-""")  # noqa: S608
+"""
+_SPAN = """,
+           min(coalesce(impact_started_at, detected_at_stated, began_at)) AS earliest,
+           max(coalesce(ended_at, :now)) AS latest
+"""
+_OF_PERIOD = text(f"SELECT {COLUMNS} {_SPAN} {_IN_PERIOD}")
+_OF_PERIOD_WITH_SOURCES = text(
+    f"SELECT {COLUMNS} {_SPAN}, array_agg(array_to_string(source_ids, ' ')) AS source_ids {_IN_PERIOD}"
+)
+_INCIDENTS_OF_PERIOD = text(f"SELECT {FACTS_OF_INCIDENT} {_IN_PERIOD}")
 
 
 # — two periods —

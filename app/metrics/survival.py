@@ -40,17 +40,49 @@ class Typical:
 
 def typical(recorded: ArrayLike) -> Typical | None:
     """None of fewer than `SUMMARY_FROM` values."""
-    seconds = np.asarray(recorded, np.float64)
-    if seconds.size < SUMMARY_FROM:
-        return None
-    median, p90, p95 = np.quantile(seconds, (0.5, 0.9, 0.95))
-    return Typical(
-        median=float(median),
-        p90=float(p90),
-        p95=float(p95) if seconds.size >= P95_FROM else None,
-        geometric_mean=float(stats.gmean(seconds)) if seconds.min() > 0 else None,
-        mean=float(seconds.mean()),
+    seconds = np.sort(np.asarray(recorded, np.float64))
+    [found] = typicals(seconds, np.array([0, seconds.size]))
+    return found
+
+
+def typicals(recorded: Floats, borders: NDArray[np.int64]) -> list[Typical | None]:
+    """As `typical`, of many at once: the values between two borders, rising."""
+    size = np.diff(borders)
+    found: list[Typical | None] = [None] * len(size)
+    places = np.flatnonzero(size >= SUMMARY_FROM)
+    if not places.size:
+        return found
+    first, size = borders[places], size[places]
+    within, which = _between(first, size)
+    seconds = recorded[within]
+    sums = np.bincount(which, seconds)
+    logs = np.bincount(which, np.log(np.maximum(seconds, np.finfo(np.float64).tiny)))
+    columns = (
+        places,
+        *(_quantile(recorded, first, size, share) for share in (0.5, 0.9, 0.95)),
+        size,
+        recorded[first],
+        np.exp(logs / size),
+        sums / size,
     )
+    for place, median, p90, p95, n, shortest, geometric, mean in zip(*(each.tolist() for each in columns), strict=True):
+        found[place] = Typical(median, p90, p95 if n >= P95_FROM else None, geometric if shortest > 0 else None, mean)
+    return found
+
+
+def _between(first: NDArray[np.int64], size: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    which = np.repeat(np.arange(len(size)), size)
+    return np.arange(len(which)) - np.repeat(np.cumsum(size) - size, size) + first[which], which
+
+
+def _quantile(rising: Floats, first: NDArray[np.int64], size: NDArray[np.int64], share: float) -> Floats:
+    """As numpy's, which takes one array at a time and a tenth of a millisecond for it: between the nearest two."""
+    place = (size - 1) * share
+    below = np.floor(place).astype(np.int64)
+    part = place - below
+    low, high = rising[first + below], rising[first + np.minimum(below + 1, size - 1)]
+    between: Floats = np.where(part < 0.5, low + (high - low) * part, high - (high - low) * (1 - part))
+    return between
 
 
 class Bin(NamedTuple):
