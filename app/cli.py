@@ -26,6 +26,7 @@ from uvicorn.config import STARTUP_FAILURE
 
 from app import access, db, embedded, telemetry
 from app.access import Scope
+from app.connection import Connection
 from app.errors import Problem
 from app.main import create_app
 from app.settings import Settings
@@ -103,7 +104,7 @@ async def _serve_here(settings: Settings, listening: socket.socket) -> None:
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(settings),
-            http="httptools",
+            http=Connection,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -135,7 +136,7 @@ async def _keep_worker(settings: Settings, listening: socket.socket) -> None:
     arguments = {
         "fd": str(listening.fileno()),
         "loop": "uvloop",
-        "http": "httptools",
+        "http": f"{Connection.__module__}:{Connection.__name__}",
         "timeout-graceful-shutdown": "20",
     }
     while True:

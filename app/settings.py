@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     workers: int = Field(1, ge=1, le=64, description="Processes that serve")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level to log")
     max_body_bytes: int = Field(10 * 2**20, ge=1024, description="Largest delivery taken; larger ones get 413")
+    receive_seconds: float = Field(
+        60, gt=0, description="A request that has not come in whole by then is cut off; senders try again"
+    )
     batch_alerts: int = Field(500, ge=1, description="Alerts that one transaction takes at most")
     queue_alerts: int = Field(20_000, ge=1, description="Alerts that may wait; beyond it doors answer 503")
     allowed_lateness_seconds: int = Field(

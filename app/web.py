@@ -27,6 +27,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from app import access, db
@@ -458,6 +459,9 @@ def answer_to(error: Exception, request: Request) -> JSONResponse:
                 "detail": str(error.detail),
             }
             return JSONResponse(document, error.status_code, error.headers, "application/problem+json")
+        case ClientDisconnect():
+            # Nobody is left to read it; it is for the log.
+            return _answer(Invalid("the connection ended before the body did"))
         case SQLAlchemyError() | OSError() | TimeoutError():
             if db.is_unreachable(error):
                 log.warning("database unreachable: %s", type(error).__name__)

@@ -158,6 +158,7 @@ class Load:
     _no_more: threading.Event = field(default_factory=threading.Event)
     _give_up: threading.Event = field(default_factory=threading.Event)
     _under_way: int = 0
+    _failed: BaseException | None = None
 
     @property
     def told(self) -> list[Told]:
@@ -176,6 +177,7 @@ class Load:
         """Until so many more are answered."""
         wanted, deadline = len(self.answered) + deliveries, time.monotonic() + within
         while len(self.answered) < wanted:
+            assert self._failed is None, self._failed
             assert time.monotonic() < deadline, f"{self} answered too little within {within} s"
             time.sleep(0.02)
 
@@ -184,6 +186,7 @@ class Load:
         self._no_more.set()
         deadline = time.monotonic() + within
         while self.unanswered:
+            assert self._failed is None, self._failed
             assert time.monotonic() < deadline, f"{self} has unanswered deliveries after {within} s"
             time.sleep(0.02)
 
@@ -200,15 +203,15 @@ class Load:
     async def _send_over(self, target: httpx.URL, deliveries: Iterator[Delivery]) -> None:
         """One connection; a new one when it breaks."""
         while not self._is_over():
-            streams = None
             with suppress(OSError, Cut):
-                streams = await asyncio.open_connection(target.host, target.port, limit=2**20)
-                while not self._is_over():
-                    if delivery := self._next(deliveries):
-                        await self._deliver(target, delivery, *streams)
-                    await asyncio.sleep(self.pause_seconds if delivery else 0.02)
-            if streams:
-                streams[1].close()
+                reader, writer = await asyncio.open_connection(target.host, target.port, limit=2**20)
+                try:
+                    while not self._is_over():
+                        if delivery := self._next(deliveries):
+                            await self._deliver(target, delivery, reader, writer)
+                        await asyncio.sleep(self.pause_seconds if delivery else 0.02)
+                finally:
+                    writer.close()
             await asyncio.sleep(0.05)
 
     def _is_over(self) -> bool:
@@ -281,13 +284,12 @@ def under_load(
     """Load while the block runs; `Load.finish` ends it well, leaving the block ends it anyhow."""
     targets = [httpx.URL(url) for url in ([urls] if isinstance(urls, str) else urls)]
     load = Load(targets, token, plan, pause_seconds)
-    failed: list[BaseException] = []
 
     def run() -> None:
         try:
             asyncio.run(load.send(connections))
         except BaseException as error:  # noqa: BLE001  told to whoever started it
-            failed.append(error)
+            load._failed = error
 
     thread = threading.Thread(target=run, name="load")
     thread.start()
@@ -296,4 +298,4 @@ def under_load(
     finally:
         load._give_up.set()
         thread.join(120)
-    assert failed == []
+    assert load._failed is None, load._failed

@@ -58,7 +58,9 @@ class Doors:
         except Exception as error:  # noqa: BLE001  the one seam decides, as it does for every route
             await answer_to(error, request)(scope, receive, send)
             return
-        await send({"type": "http.response.start", "status": 200, "headers": _JSON})
+        # Without a length it would go out in chunks.
+        headers = [*_JSON, (b"content-length", b"%d" % len(receipt))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": receipt})
 
 

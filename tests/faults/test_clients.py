@@ -1,10 +1,12 @@
 """Clients that break off, dawdle, lie about the time and send monsters, beside others that behave."""
 
+import asyncio
 import gzip
 import json
 import random
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -14,10 +16,10 @@ from threading import Thread
 import httpx
 import pytest
 
-from tests.faults.afterwards import TOKEN, a_service, assert_all_is_well, loaded, memory_of
+from tests.faults.afterwards import TOKEN, a_service, assert_all_is_well, files_of, loaded, memory_of
 from tests.faults.postgres import a_server
 from tests.load import Plan, request
-from tests.processes import RunningService
+from tests.processes import RunningService, until
 
 MANY = 40
 
@@ -40,6 +42,69 @@ def test_connections_cut_in_mid_body(tmp_path: Path) -> None:
                 if moment.random() < 0.5:
                     # Closed by a reset, as by a sender that is killed.
                     sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        load.wait_for(50)
+        load.finish()
+        assert load.statuses.keys() == {200}
+        assert "Traceback" not in running.log()
+        assert_all_is_well(load, running, began_with=began_with)
+
+
+DAWDLERS = 200
+PATIENCE_SECONDS = 5
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_clients_that_send_a_byte_a_second_are_cut_off(tmp_path: Path, workers: str) -> None:
+    service = a_service(tmp_path, AFTERMATH_RECEIVE_SECONDS=str(PATIENCE_SECONDS), AFTERMATH_WORKERS=workers)
+    target = httpx.URL(service.url)
+    whole = request(target, TOKEN, next(Plan(seed=19).deliveries()).body())
+    head = len(whole.partition(b"\r\n\r\n")[0])
+
+    async def dawdle(already_sent: int) -> float:
+        """How long the service had patience, in seconds."""
+        reader, writer = await asyncio.open_connection(target.host, target.port)
+        began = time.monotonic()
+        writer.write(whole[:already_sent])
+        try:
+            for at in range(already_sent, len(whole)):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(1):
+                        assert await reader.read() == b"", "it answered half a request"
+                        break
+                writer.write(whole[at : at + 1])
+        except ConnectionError:
+            pass
+        writer.close()
+        return time.monotonic() - began
+
+    async def crowd() -> list[float]:
+        # Nothing, a part of the head, a part of the body.
+        return await asyncio.gather(*(dawdle([0, 20, head + 20][n % 3]) for n in range(DAWDLERS)))
+
+    with service.serve() as running, loaded(service, Plan(seed=20), connections=4) as load:
+        began_with, files = memory_of(running), files_of(running)
+        load.wait_for(50)
+        patience = asyncio.run(crowd())
+        assert min(patience) > PATIENCE_SECONDS - 1
+        assert max(patience) < PATIENCE_SECONDS * 4
+        load.wait_for(50)
+        load.finish()
+        assert load.statuses.keys() == {200}
+        assert "Traceback" not in running.log()
+        until(lambda: files_of(running) < files + DAWDLERS / 4, "their connections are closed", within=30)
+        assert_all_is_well(load, running, began_with=began_with)
+
+
+def test_a_head_without_end_is_cut_off(tmp_path: Path) -> None:
+    service = a_service(tmp_path)
+    with service.serve() as running, loaded(service, Plan(seed=21), connections=4) as load:
+        began_with = memory_of(running)
+        for begins in (b"POST /", b"GET / HTTP/1.1\r\nHost: x\r\nX: ", b"GET / HTTP/1.1\r\nHost: x\r\n"):
+            more = b"a" * 2**16 if not begins.endswith(b"x\r\n") else b"a: b\r\n" * 2**13
+            with socket.create_connection(("127.0.0.1", service.port), timeout=30) as sender:
+                sender.sendall(begins)
+                with pytest.raises(ConnectionError):
+                    sender.sendall(more * 1000)
         load.wait_for(50)
         load.finish()
         assert load.statuses.keys() == {200}
