@@ -89,7 +89,9 @@ async def serving(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         app.state.intake = intake
         background = [
             asyncio.create_task(_settle_for_ever(engine, settings), name="settle"),
-            asyncio.create_task(watch_for_ever(engine, interval_seconds=settings.watch_interval_seconds), name="watch"),
+            asyncio.create_task(
+                watch_for_ever(engine, intake, interval_seconds=settings.watch_interval_seconds), name="watch"
+            ),
         ]
         try:
             yield

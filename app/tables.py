@@ -99,10 +99,13 @@ rule = Table(
     Column("service_labels", ARRAY(Text), nullable=False),
     Column("severity_labels", ARRAY(Text), nullable=False),
     Column("severities", JSONB, nullable=False),  # label value → sev1…sev5, before the defaults
+    Column("heartbeat_seconds", Integer),  # what it matches is a dead man's switch; null: alerts as usual
     _at("created_at", nullable=False),
     _at("updated_at", nullable=False),
     CheckConstraint("window_seconds BETWEEN 60 AND 172800", name="rule_window_is_60s_to_48h"),
     CheckConstraint("max_span_seconds >= window_seconds", name="rule_max_span_holds_a_window"),
+    CheckConstraint("heartbeat_seconds BETWEEN 60 AND 604800", name="rule_heartbeat_is_60s_to_a_week"),
+    CheckConstraint("heartbeat_seconds IS NULL OR cardinality(matchers) > 0", name="rule_of_a_heartbeat_has_matchers"),
 )
 
 service = Table(
@@ -316,6 +319,31 @@ feed_sample = Table(
     Column("open_alerts", Integer, nullable=False),
     _at("oldest_open_at"),
     Column("unrefreshed", Integer, nullable=False),  # open, and not told of for a day
+)
+
+# A dead man's switch: an alert that is told again and again. `returned_at`: first beat after it was declared missing.
+heartbeat = Table(
+    "heartbeat",
+    metadata,
+    Column("source_id", Integer, ForeignKey("source.id"), primary_key=True),
+    Column("fingerprint", Text, primary_key=True),
+    Column("rule", Text, nullable=False),
+    Column("labels", JSONB, nullable=False),
+    _at("first_at", nullable=False),
+    _at("last_at", nullable=False),
+    _at("missing_since"),
+    _at("returned_at"),
+    CheckConstraint("returned_at >= missing_since", name="heartbeat_returns_after_it_was_missing"),
+)
+
+# One row: since when somebody has been there for deliveries to reach. What did not come before was not missing.
+feed_watch = Table(
+    "feed_watch",
+    metadata,
+    Column("single", Boolean, primary_key=True, server_default="true"),
+    _at("round_at", nullable=False),
+    _at("listening_since", nullable=False),
+    CheckConstraint("single", name="feed_watch_is_one_row"),
 )
 
 # What /metrics says of settled incidents: added to once per incident, never lowered.

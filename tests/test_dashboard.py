@@ -14,7 +14,7 @@ import yaml
 
 from app.metrics.families import FAMILIES, FamilyType
 from deploy.grafana.dashboard import WRITTEN, Series, quantile, share, written
-from tests.processes import Service, a_prometheus, free_port, until
+from tests.processes import Service, a_delivery, a_prometheus, an_alert, free_port, until
 from tests.test_deploy import checked
 
 PROMETHEUS = """
@@ -141,6 +141,8 @@ def test_every_query_has_an_answer_where_the_demo_was_played(tmp_path: Path) -> 
         objective = {"target": "0.99", "window": {"rolling_days": 30}}
         ok(client.put("/api/v1/services/checkout", json={"owner": "Shop"}))
         ok(client.put("/api/v1/services/checkout/objective", json=objective))
+        watchdog = an_alert("2026-08-20T10:00:00Z", alertname="Watchdog")
+        ok(client.post("/webhooks/alertmanager", json=a_delivery(watchdog)))
         config = PROMETHEUS.format(directory=tmp_path, port=service.port)
         with a_prometheus(tmp_path, config, free_port()) as prometheus:
             until(lambda: answers(prometheus, "aftermath_build_info"), "the first scrape")

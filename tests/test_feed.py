@@ -1,6 +1,7 @@
 """The watch over the feed: how each source is doing, and that one process at a time looks after it."""
 
 import asyncio
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,11 +13,23 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import db
 from app.access import ensure_source
-from app.feed import store
+from app.feed import heartbeat, store
 from app.feed.health import Counts, Lag, Reason, Seen, SourceStatus, counts, judge
-from app.feed.watch import watch
+from app.feed.watch import tell, watch
+from app.incidents.rule import Rule, Rules, first_match, parse_matcher
+from app.incidents.signal import AlertClass
+from app.rules import store as rules_store
+from app.webhooks.intake import Delivery, Intake
+from app.webhooks.sources import alertmanager
 from tests.test_doors import DOOR, a_delivery, an_alert, count
 from tests.test_exposition import of, scrape
+
+
+@pytest.fixture
+def intake(engine: AsyncEngine) -> Intake:
+    """As another process would have it; nothing waits in its queue."""
+    return Intake(engine, rules_store.rules, batch_alerts=500, queue_alerts=500)
+
 
 HEALTH = "/api/v1/sources/alertmanager/health"
 
@@ -67,12 +80,14 @@ async def test_a_source_that_delivers_is_healthy_and_counted(client: httpx.Async
     assert (told["last_hour"], told["last_day"]) == (None, None)  # there is no sample yet: no data is not 0
 
 
-async def test_rates_are_what_came_since_the_sample(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+async def test_rates_are_what_came_since_the_sample(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake
+) -> None:
     await client.post(DOOR, json=a_delivery(an_alert(), an_alert(instance="b")))
     now = datetime.now(UTC)
-    assert await watch(engine, now=now - timedelta(hours=25))
+    assert await watch(engine, intake, now=now - timedelta(hours=25))
     await client.post(DOOR, json=a_delivery(an_alert(instance="c")))
-    assert await watch(engine, now=now - timedelta(hours=2))
+    assert await watch(engine, intake, now=now - timedelta(hours=2))
     for _ in range(6):
         await client.post(DOOR, json=a_delivery(an_alert()))
     told = await health(client)
@@ -83,14 +98,14 @@ async def test_rates_are_what_came_since_the_sample(client: httpx.AsyncClient, e
 
 
 async def test_samples_are_taken_every_five_minutes_and_kept_for_a_day(
-    client: httpx.AsyncClient, engine: AsyncEngine
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake
 ) -> None:
     await client.post(DOOR, json=a_delivery(an_alert()))
     begin = datetime(2026, 8, 20, tzinfo=UTC)
     for minute in range(0, 21, 2):
-        await watch(engine, now=begin + timedelta(minutes=minute))
+        await watch(engine, intake, now=begin + timedelta(minutes=minute))
     assert await count(engine, "SELECT count(*) FROM feed_sample") == 4  # after 0, 6, 12 and 18 minutes
-    await watch(engine, now=begin + timedelta(hours=26, minutes=13))
+    await watch(engine, intake, now=begin + timedelta(hours=26, minutes=13))
     assert await count(engine, "SELECT count(*) FROM feed_sample") == 2
 
 
@@ -122,7 +137,7 @@ async def test_an_alert_first_told_of_by_its_resolve_is_counted(client: httpx.As
     assert (await health(client))["since_created"]["resolved_without_firing"] == 1
 
 
-async def test_prometheus_reads_the_same(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+async def test_prometheus_reads_the_same(client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake) -> None:
     body = a_delivery(an_alert(), an_alert(started="yesterday"), an_alert(ended="2026-08-20T10:05:00Z", instance="b"))
     await client.post(DOOR, json=body | {"truncatedAlerts": 3})
     source = {"source": "alertmanager"}
@@ -131,7 +146,7 @@ async def test_prometheus_reads_the_same(client: httpx.AsyncClient, engine: Asyn
     assert of(before, "quarantined_total", **source, reason="bad_time") == 1
     assert of(before, "resolved_without_firing_total", **source) == 1
     assert of(before, "alerts_open", **source) is None
-    await watch(engine, now=datetime.now(UTC) + timedelta(days=2))
+    await watch(engine, intake, now=datetime.now(UTC) + timedelta(days=2))
     after = await scrape(engine)
     assert (of(after, "alerts_open", **source), of(after, "alerts_unrefreshed", **source)) == (1, 1)
 
@@ -178,16 +193,284 @@ def test_lag_is_told_by_the_buckets_that_hold_it() -> None:
 # — one process at a time —
 
 
-async def test_one_process_at_a_time_watches_and_another_takes_over(engine: AsyncEngine) -> None:
+async def test_one_process_at_a_time_watches_and_another_takes_over(engine: AsyncEngine, intake: Intake) -> None:
     now = datetime.now(UTC)
     async with db.transaction(engine) as elsewhere:
         assert await store.only_one(elsewhere, "watch")
-        assert not await watch(engine, now=now)
-    assert await watch(engine, now=now)
+        assert not await watch(engine, intake, now=now)
+    assert await watch(engine, intake, now=now)
 
 
-async def test_processes_at_once_take_one_sample(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+async def test_processes_at_once_take_one_sample(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake
+) -> None:
     await client.post(DOOR, json=a_delivery(an_alert()))
     now = datetime.now(UTC)
-    await asyncio.gather(*(watch(engine, now=now) for _ in range(8)))
+    await asyncio.gather(*(watch(engine, intake, now=now) for _ in range(8)))
     assert await count(engine, "SELECT count(*) FROM feed_sample") == 1
+
+
+# — heartbeats —
+
+DAY = datetime(2026, 8, 20, tzinfo=UTC)
+HOURS_5 = timedelta(hours=5)
+
+
+def at(clock: str) -> datetime:
+    hours, minutes = map(int, clock.split(":"))
+    return DAY + timedelta(hours=hours, minutes=minutes)
+
+
+def shown(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def a_watchdog(**labels: str) -> dict[str, Any]:
+    told = an_alert(started="2026-08-01T00:00:00Z")
+    told["labels"] = {"alertname": "Watchdog", "severity": "none", **labels}
+    return told
+
+
+async def deliver(engine: AsyncEngine, intake: Intake, moment: datetime, *alerts: dict[str, Any]) -> dict[str, int]:
+    """What came at that time; its verdicts."""
+    async with db.transaction(engine) as tx:
+        source_id = await ensure_source(tx, "alertmanager", "alertmanager", now=moment)
+        body = json.dumps(a_delivery(*alerts)).encode()
+        reading = alertmanager.read(body, received_at=moment)
+        return (await intake.replay(tx, Delivery(source_id, "alertmanager", moment, reading, body))).verdicts
+
+
+async def rounds(engine: AsyncEngine, intake: Intake, since: datetime, until: datetime) -> None:
+    """A round every minute, as while the service runs."""
+    while since <= until:
+        assert await watch(engine, intake, now=since)
+        since += timedelta(minutes=1)
+
+
+async def incidents(client: httpx.AsyncClient) -> list[dict[str, Any]]:
+    """Oldest first."""
+    items: list[dict[str, Any]] = (await client.get("/api/v1/incidents", params={"limit": 100})).json()["items"]
+    return items[::-1]
+
+
+async def alerts(engine: AsyncEngine) -> list[tuple[datetime, datetime | None, str | None]]:
+    """When they began and ended, and why."""
+    async with engine.connect() as connection:
+        found = await connection.execute(text("SELECT started_at, ended_at, end_reason FROM alert ORDER BY 1"))
+        return [(row.started_at, row.ended_at, row.end_reason) for row in found]
+
+
+@pytest.fixture
+async def five_minutes(client: httpx.AsyncClient) -> None:
+    """The Watchdog may be silent for five minutes."""
+    body = {"position": 0, "matchers": ['alertname="Watchdog"'], "heartbeat_seconds": 300}
+    assert (await client.put("/api/v1/rules/watchdog", json=body)).status_code == 200
+
+
+async def test_a_heartbeat_opens_no_incident(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    answer = await client.post(DOOR, json=a_delivery(a_watchdog(), a_watchdog(prometheus="b"), an_alert()))
+    assert answer.json()["verdicts"] == {"ignored": 2, "opened": 1}
+    assert (await incidents(client))[0]["alerts"] == 1
+    told = await health(client)
+    assert told["status"] == "healthy"
+    beats = told["heartbeats"]
+    assert [(beat["rule"], beat["heartbeat_seconds"], beat["missing_since"]) for beat in beats] == [
+        ("watchdog", 5 * 3600, None)
+    ] * 2
+    assert beats[0]["first_at"] == beats[0]["last_at"] == told["last_delivery_at"]
+    await client.post(DOOR, json=a_delivery(a_watchdog() | {"status": "resolved", "endsAt": just_now()}))
+    again = await health(client)
+    assert sorted(beat["last_at"] for beat in again["heartbeats"]) == sorted(beat["last_at"] for beat in beats)
+
+
+async def test_a_heartbeat_that_stays_away_opens_an_incident_of_the_monitoring_until_it_is_back(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, five_minutes: None
+) -> None:
+    await rounds(engine, intake, at("10:00"), at("10:00"))
+    await deliver(engine, intake, at("10:00"), a_watchdog(cluster="eu"))
+    await rounds(engine, intake, at("10:01"), at("10:05"))
+    assert await incidents(client) == []
+    await rounds(engine, intake, at("10:06"), at("10:20"))
+    [incident] = await incidents(client)
+    assert (incident["detected_at"], incident["status"], incident["severity"]) == (
+        "2026-08-20T10:05:00Z",
+        "open",
+        "sev1",
+    )
+    assert incident["title"] == "HeartbeatMissing: nothing from alertmanager since 2026-08-20 10:00:00 UTC"
+    assert (incident["service"], incident["sources"]) == ("monitoring", ["alertmanager"])
+    assert incident["labels"]["cluster"] == "eu"
+    told = await health(client)
+    assert (told["status"], reasons(told)[0]) == ("failing", "heartbeat_missing")
+    assert told["heartbeats"][0]["missing_since"] == "2026-08-20T10:05:00Z"
+
+    await deliver(engine, intake, at("10:20"), a_watchdog(cluster="eu"))
+    await deliver(engine, intake, at("10:21"), a_watchdog(cluster="eu"))
+    assert "heartbeat_missing" not in reasons(await health(client))
+    await rounds(engine, intake, at("10:21"), at("10:22"))
+    [incident] = await incidents(client)
+    assert (incident["status"], incident["resolved_at"]) == ("resolved", "2026-08-20T10:20:00Z")
+    # Never a recovery or a downtime of a service.
+    assert incident["measures"]["time_to_recover"]["status"] == "not_applicable"
+    period = {"from": "2026-08-20T00:00:00Z", "to": "2026-08-21T00:00:00Z"}
+    summary = (await client.get("/api/v1/metrics/summary", params=period)).json()
+    assert summary["total"]["downtime"]["seconds"] == 0
+
+    await rounds(engine, intake, at("10:23"), at("10:40"))
+    assert [began for began, _, _ in await alerts(engine)] == [at("10:05"), at("10:26")]
+    assert await count(engine, "SELECT sum(value) FROM tally WHERE name = 'concluded'") == 3
+    # Nothing was delivered by that.
+    assert await count(engine, "SELECT count(*) FROM delivery") == 3
+    assert (await health(client))["last_delivery_at"] == "2026-08-20T10:21:00Z"
+
+
+async def test_each_heartbeat_of_a_source_is_waited_for(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, five_minutes: None
+) -> None:
+    for minute in range(0, 20, 2):
+        moment = at("10:00") + timedelta(minutes=minute)
+        beats = [a_watchdog(prometheus="a"), a_watchdog(prometheus="b")][: 2 if minute < 6 else 1]
+        await deliver(engine, intake, moment, *beats)
+        await rounds(engine, intake, moment, moment + timedelta(minutes=1))
+    assert await alerts(engine) == [(at("10:09"), None, None)]
+    [incident] = await incidents(client)
+    assert incident["labels"]["prometheus"] == "b"
+
+
+async def test_processes_at_once_and_again_tell_of_one_absence(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, five_minutes: None
+) -> None:
+    await rounds(engine, intake, at("10:00"), at("10:00"))
+    await deliver(engine, intake, at("10:00"), a_watchdog())
+    await rounds(engine, intake, at("10:01"), at("10:05"))
+    others = [Intake(engine, rules_store.rules, batch_alerts=500, queue_alerts=500) for _ in range(4)]
+    for moment in (at("10:06"), at("10:07"), at("10:06")):
+        await asyncio.gather(*(watch(engine, other, now=moment) for other in others))
+    assert await alerts(engine) == [(at("10:05"), None, None)]
+    await deliver(engine, intake, at("10:08"), a_watchdog())
+    await asyncio.gather(*(watch(engine, other, now=at("10:09")) for other in others))
+    await rounds(engine, intake, at("10:09"), at("10:10"))
+    assert await alerts(engine) == [(at("10:05"), at("10:08"), "recovered")]
+    assert await count(engine, "SELECT sum(value) FROM tally WHERE name = 'concluded'") == 2
+
+
+async def test_what_did_not_come_while_nobody_listened_was_not_missing(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, five_minutes: None
+) -> None:
+    await rounds(engine, intake, at("10:00"), at("10:00"))
+    await deliver(engine, intake, at("10:00"), a_watchdog())
+    # Two hours later the service is back: from then on it waits.
+    await rounds(engine, intake, at("12:00"), at("12:05"))
+    assert await alerts(engine) == []
+    await rounds(engine, intake, at("12:06"), at("12:06"))
+    assert await alerts(engine) == [(at("12:05"), None, None)]
+
+
+async def test_a_beat_that_was_on_its_way_leaves_nothing_missing(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, five_minutes: None
+) -> None:
+    await rounds(engine, intake, at("10:00"), at("10:00"))
+    await deliver(engine, intake, at("10:00"), a_watchdog())
+    await rounds(engine, intake, at("10:01"), at("10:06"))
+    assert await alerts(engine) == [(at("10:05"), None, None)]
+    await deliver(engine, intake, at("10:04"), a_watchdog())
+    await rounds(engine, intake, at("10:07"), at("10:07"))
+    assert await alerts(engine) == [(at("10:05"), at("10:05"), "recovered")]
+    # An old one, told again, brings nothing back.
+    await rounds(engine, intake, at("10:08"), at("10:10"))
+    await deliver(engine, intake, at("10:03"), a_watchdog())
+    await rounds(engine, intake, at("10:11"), at("10:11"))
+    assert await alerts(engine) == [(at("10:05"), at("10:05"), "recovered"), (at("10:09"), None, None)]
+
+
+async def test_a_beat_between_the_look_and_the_word_wins(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, five_minutes: None
+) -> None:
+    await deliver(engine, intake, at("10:00"), a_watchdog())
+    async with db.transaction(engine) as tx:
+        [beat] = await store.heartbeats(tx)
+    found = heartbeat.judge(beat, listening_since=at("10:00"), now=at("10:06"))
+    assert found is not None
+    await deliver(engine, intake, at("10:05"), a_watchdog())
+    with pytest.raises(store.Changed):
+        async with db.transaction(engine) as tx:
+            await tell(tx, intake, beat, found, now=at("10:06"))
+    assert await alerts(engine) == []
+
+
+async def test_a_heartbeat_whose_rule_is_gone_is_waited_for_no_longer(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, five_minutes: None
+) -> None:
+    await rounds(engine, intake, at("10:00"), at("10:00"))
+    await deliver(engine, intake, at("10:00"), a_watchdog())
+    await rounds(engine, intake, at("10:01"), at("10:06"))
+    assert (await client.delete("/api/v1/rules/watchdog")).status_code == 204
+    await rounds(engine, intake, at("10:07"), at("10:30"))
+    assert await alerts(engine) == [(at("10:05"), at("10:07"), "rule_deleted")]
+    assert (await health(client))["heartbeats"] == []
+    # It is an alert like any other now.
+    assert await deliver(engine, intake, at("10:31"), a_watchdog()) == {"opened": 1}
+
+
+async def test_a_heartbeat_that_is_gone_for_good_can_be_forgotten(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, five_minutes: None
+) -> None:
+    now = datetime.now(UTC)
+    await rounds(engine, intake, now - timedelta(minutes=10), now - timedelta(minutes=10))
+    await deliver(engine, intake, now - timedelta(minutes=10), a_watchdog())
+    await rounds(engine, intake, now - timedelta(minutes=9), now)
+    [beat] = (await health(client))["heartbeats"]
+    path = f"/api/v1/sources/alertmanager/heartbeats/{beat['fingerprint']}"
+    assert (await client.delete(path)).status_code == 204
+    assert (await client.delete(path)).status_code == 404
+    [(began, ended, reason)] = await alerts(engine)
+    assert (began, reason) == (now - timedelta(minutes=5), "rule_deleted")
+    assert ended is not None
+    assert (await health(client))["heartbeats"] == []
+
+
+async def test_prometheus_reads_of_heartbeats(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, five_minutes: None
+) -> None:
+    await rounds(engine, intake, at("10:00"), at("10:00"))
+    await deliver(engine, intake, at("10:00"), a_watchdog(prometheus="a"), a_watchdog(prometheus="b"))
+    await deliver(engine, intake, at("10:04"), a_watchdog(prometheus="b"))
+    await rounds(engine, intake, at("10:01"), at("10:06"))
+    found = await scrape(engine)
+    source = {"source": "alertmanager"}
+    assert of(found, "heartbeat_last_timestamp_seconds", **source) == at("10:00").timestamp()
+    assert of(found, "heartbeats_missing", **source) == 1
+    assert of(found, "concluded_signals_total", **source, reason="heartbeat_missing") == 1
+
+
+def test_the_absence_of_a_heartbeat_is_never_a_heartbeat() -> None:
+    rule = Rule("all", 0, (parse_matcher('severity=~".+"'),), heartbeat=HOURS_5)
+    rules = Rules([rule])
+    missing = {"alertname": "HeartbeatMissing", "severity": "critical"}
+    assert rules.decide({"alertname": "X", "severity": "critical"}, AlertClass.SERVICE).heartbeat
+    assert (rules.decide(missing, AlertClass.MONITORING).rule, first_match([rule], missing).name) == (
+        "default",
+        "default",
+    )
+
+
+async def test_a_rule_of_heartbeats_needs_matchers_and_a_sensible_time(client: httpx.AsyncClient) -> None:
+    for body in (
+        {"heartbeat_seconds": 300},
+        {"matchers": ["a=b"], "heartbeat_seconds": 59},
+        {"matchers": ["a=b"], "heartbeat_seconds": 700_000},
+    ):
+        assert (await client.put("/api/v1/rules/x", json=body)).status_code == 422
+    assert (await client.put("/api/v1/rules/default", json={"heartbeat_seconds": 300})).status_code == 422
+    made = await client.put("/api/v1/rules/x", json={"matchers": ["a=b"], "heartbeat_seconds": 300})
+    assert (made.status_code, made.json()["heartbeat_seconds"]) == (201, 300)
+    assert (await client.put("/api/v1/rules/x", json={"matchers": ["a=b"]})).json()["heartbeat_seconds"] is None
+
+
+async def test_the_usual_heartbeats_are_known_from_the_start(client: httpx.AsyncClient) -> None:
+    rules = (await client.get("/api/v1/rules")).json()["items"]
+    assert [(rule["name"], rule["matchers"], rule["heartbeat_seconds"]) for rule in rules] == [
+        ("aftermath-heartbeat", ['alertname="AftermathHeartbeat"'], 900),
+        ("watchdog", ['alertname="Watchdog"'], 5 * 3600),
+        ("default", [], None),
+    ]

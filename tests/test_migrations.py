@@ -44,4 +44,4 @@ async def test_processes_that_start_at_once_migrate_once(engine: AsyncEngine) ->
         await connection.commit()
     await asyncio.gather(*(db.migrate(engine) for _ in range(5)))
     async with engine.connect() as connection:
-        assert (await connection.execute(text("SELECT count(*) FROM rule"))).scalar_one() == 1
+        assert (await connection.execute(text("SELECT count(*) FROM rule"))).scalar_one() == 3

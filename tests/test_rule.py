@@ -322,4 +322,4 @@ def test_a_decision_carries_the_times_of_its_rule() -> None:
     rule = a_rule("slow", window=timedelta(hours=1), max_span=timedelta(days=2))
     decision = Rules([rule]).decide({"service": "x"}, SERVICE)
     assert (decision.rule, decision.window, decision.max_span) == ("slow", timedelta(hours=1), timedelta(days=2))
-    assert decision.__struct_fields__[-1] == "identity"  # `Rules` adds it behind what it remembers
+    assert decision.__struct_fields__[-2:] == ("identity", "heartbeat")  # `Rules` adds them behind what it remembers

@@ -19,10 +19,13 @@ DEFAULTS = {
     "window_seconds": 300,
     "max_span_seconds": 86_400,
     "ignored_labels": [],
+    "heartbeat_seconds": None,
     "service_labels": ["service", "app", "app_kubernetes_io_name", "job", "rulename", "alertname"],
     "severity_labels": ["severity", "priority", "level"],
     "severities": {},
 }
+
+USUAL = ["aftermath-heartbeat", "watchdog"]  # there from the start, and asked first
 
 
 def stated(answer: httpx.Response) -> dict[str, Any]:
@@ -48,6 +51,7 @@ async def test_put_replaces_the_whole_rule(client: httpx.AsyncClient) -> None:
         "service_labels": ["team"],
         "severity_labels": ["urgency"],
         "severities": {"Blocker": "sev1", "later": "sev4"},
+        "heartbeat_seconds": 600,
     }
     first = await client.put("/api/v1/rules/disk", json=whole)
     canonical = whole | {"matchers": ['alert.name=~"Disk.*"', 'team!="blue"']}
@@ -65,10 +69,11 @@ async def test_the_store_gives_back_the_rules_that_were_put_in_their_order(
         assert (await client.put(f"/api/v1/rules/{name}", json=body)).status_code == 201
     async with db.transaction(engine) as tx:
         rules = await store.rules(tx)
-    assert [rule.name for rule in rules] == ["a", "b", "late", "default"]
+    assert [rule.name for rule in rules] == [*USUAL, "a", "b", "late", "default"]
     assert rules[-1] == DEFAULT_RULE
-    assert (rules[0].severities, rules[0].window, rules[0].max_span) == ({"x": 2}, rules[0].max_span, rules[0].window)
-    assert [str(matcher) for matcher in rules[0].matchers] == ['job="x"']
+    rule = rules[len(USUAL)]
+    assert (rule.severities, rule.window, rule.max_span) == ({"x": 2}, rule.max_span, rule.window)
+    assert [str(matcher) for matcher in rule.matchers] == ['job="x"']
 
 
 async def test_rules_are_listed_page_by_page_in_the_order_they_are_asked(client: httpx.AsyncClient) -> None:
@@ -81,7 +86,7 @@ async def test_rules_are_listed_page_by_page_in_the_order_they_are_asked(client:
         cursor = page["next_cursor"]
         if cursor is None:
             break
-    assert names == [["z", "a"], ["b", "y"], ["default"]]
+    assert names == [USUAL, ["z", "a"], ["b", "y"], ["default"]]
 
 
 async def test_a_deleted_rule_is_gone(client: httpx.AsyncClient) -> None:

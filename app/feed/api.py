@@ -1,13 +1,17 @@
 """The feed over HTTP: whether what a source should tell arrives."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from app.access import source_by_name
-from app.feed import health, store
+from app.errors import Conflict
+from app.feed import health, heartbeat, store
 from app.feed.health import Counts, Lag, SourceStatus
+from app.feed.heartbeat import Heartbeat
+from app.feed.watch import tell
 from app.incidents.signal import Verdict
-from app.web import At, Name, Now, Reader, Tx, problem_responses
+from app.web import At, Name, Now, Reader, Tx, Writer, problem_responses
+from app.webhooks.door import intake_of
 
 router = APIRouter(prefix="/api/v1/sources", tags=["sources"])
 
@@ -55,6 +59,16 @@ class OpenAlerts(BaseModel):
     unrefreshed: int = Field(description="Of these, the ones not told of for a day: their resolve may have been lost")
 
 
+class HeartbeatModel(BaseModel):
+    fingerprint: str
+    labels: dict[str, str]
+    rule: str = Field(description="The rule that takes it for a heartbeat")
+    heartbeat_seconds: int | None = Field(description="How long it may be silent, as the rule says now")
+    first_at: At
+    last_at: At
+    missing_since: At | None = Field(description="When the beat was due that has not come; null: it is there")
+
+
 class HealthModel(BaseModel):
     source: str
     kind: str
@@ -65,6 +79,7 @@ class HealthModel(BaseModel):
     reasons: list[HealthReason] = Field(description="Worst first; empty if healthy. Judged by the last day")
     last_delivery_at: At | None
     open_alerts: OpenAlerts
+    heartbeats: list[HeartbeatModel] = Field(description="The one that has been silent longest first")
     quarantine_waiting: dict[str, int] = Field(description="What waits to be replayed, by reason")
     last_hour: FeedCounts | None = Field(description="Null: there are no samples that old yet")
     last_day: FeedCounts | None
@@ -100,10 +115,45 @@ async def source_health(_: Reader, tx: Tx, now: Now, name: Name) -> HealthModel:
             oldest_started_at=known.oldest_open_at,
             unrefreshed=known.seen.unrefreshed,
         ),
+        heartbeats=[_heartbeat(beat) for beat in known.heartbeats],
         quarantine_waiting=dict(known.seen.waiting),
         last_hour=stretches.get(store.HOUR),
         last_day=stretches.get(store.DAY),
         since_created=_counts(health.counts(known.now, {}, seconds=(now - source.created_at).total_seconds())),
+    )
+
+
+@router.delete(
+    "/{name}/heartbeats/{fingerprint}",
+    status_code=204,
+    responses=problem_responses(404, 409),
+    summary="Wait no longer for a heartbeat",
+)
+async def forget_heartbeat(request: Request, _: Writer, tx: Tx, now: Now, name: Name, fingerprint: Name) -> None:
+    """For one that is gone for good: a Prometheus that was taken down. If it is missing, that ends now, which is no
+    recovery. Should it come again, it is waited for again.
+    """
+    beat = await store.heartbeat_of(tx, await source_by_name(tx, name), fingerprint)
+    try:
+        await tell(tx, intake_of(request), beat, heartbeat.forgotten(beat, now=now), now=now)
+    except store.Changed:
+        message = "it has just come, or has just been declared missing; look at it and decide again"
+        raise HeartbeatChanged(message) from None
+
+
+class HeartbeatChanged(Conflict):
+    title = "The heartbeat has changed meanwhile"
+
+
+def _heartbeat(beat: Heartbeat) -> HeartbeatModel:
+    return HeartbeatModel(
+        fingerprint=beat.fingerprint,
+        labels=dict(beat.labels),
+        rule=beat.rule,
+        heartbeat_seconds=None if beat.timeout is None else int(beat.timeout.total_seconds()),
+        first_at=beat.first_at,
+        last_at=beat.last_at,
+        missing_since=None if beat.returned_at else beat.missing_since,
     )
 
 

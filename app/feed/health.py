@@ -3,12 +3,13 @@
 Pure. What is judged is the last day, or all there is of a younger source: what has been mended is forgotten by then.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import accumulate
 
+from app.feed.heartbeat import Heartbeat
 from app.incidents.measures import INGEST_LAG_BOUNDS
 from app.incidents.signal import Verdict
 
@@ -118,6 +119,7 @@ class Seen:
     open_alerts: int = 0
     unrefreshed: int = 0  # open, and not told of for UNREFRESHED_AFTER
     waiting: Mapping[str, int] = field(default_factory=dict)  # in quarantine, by reason
+    missing: Sequence[Heartbeat] = ()
 
 
 def judge(seen: Seen) -> tuple[SourceStatus, list[Reason]]:
@@ -141,6 +143,15 @@ _ORDER = list(SourceStatus)
 
 def _reasons(seen: Seen) -> Iterator[Reason]:
     recent = seen.recent
+    for beat in seen.missing:
+        yield Reason(
+            "heartbeat_missing",
+            SourceStatus.FAILING,
+            f"The heartbeat {beat.labels.get('alertname', beat.fingerprint)!r} came last at "
+            f"{beat.last_at:%Y-%m-%d %H:%M:%S} UTC.",
+            "Does it fire in Prometheus, does Prometheus reach Alertmanager, does Alertmanager reach Aftermath "
+            "(alertmanager_notifications_failed_total)? If it is gone for good, DELETE it here.",
+        )
     if waiting := sum(seen.waiting.values()):
         why = ", ".join(f"{reason} {number}" for reason, number in sorted(seen.waiting.items()))
         yield Reason(

@@ -1,7 +1,7 @@
 """What is known of each source, in SQL: readings of its tallies, its open alerts, what waits in quarantine."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,7 +11,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.access import SourceRow
+from app.errors import NotFound
 from app.feed.health import UNREFRESHED_AFTER, Seen, Tallies, counts
+from app.feed.heartbeat import Change, Found, Heartbeat
 
 SAMPLED_EVERY = timedelta(minutes=5)
 _SAMPLES_KEPT = timedelta(hours=26)  # more than the longest stretch that is asked for
@@ -70,6 +72,111 @@ _SAMPLE = text(f"""
 """)  # noqa: S608  a constant of this file
 
 
+# — heartbeats —
+
+
+class Changed(Exception):
+    """A heartbeat is no longer as it was read. Roll back, and look again later."""
+
+
+class HeartbeatNotFound(NotFound):
+    title = "No such heartbeat"
+
+
+async def listening_since(tx: AsyncConnection, *, now: datetime, away: timedelta) -> datetime:
+    """Since when somebody has been there for deliveries to reach; from now on, if the last round was too long ago."""
+    since: datetime = (await tx.execute(_LISTEN, {"now": now, "away_before": now - away})).scalar_one()
+    return since
+
+
+async def heartbeats(tx: AsyncConnection, source_id: int | None = None) -> list[Heartbeat]:
+    """All, or those of one source; the silent ones first."""
+    return [
+        Heartbeat(
+            source_id=row.source_id,
+            source=row.source,
+            fingerprint=row.fingerprint,
+            rule=row.rule,
+            labels=row.labels,
+            first_at=row.first_at,
+            last_at=row.last_at,
+            timeout=None if row.heartbeat_seconds is None else timedelta(seconds=row.heartbeat_seconds),
+            missing_since=row.missing_since,
+            returned_at=row.returned_at,
+        )
+        for row in await tx.execute(_HEARTBEATS, {"source_id": source_id})
+    ]
+
+
+async def heartbeat_of(tx: AsyncConnection, source: SourceRow, fingerprint: str) -> Heartbeat:
+    """Raises HeartbeatNotFound."""
+    for beat in await heartbeats(tx, source.id):
+        if beat.fingerprint == fingerprint:
+            return beat
+    message = f"the source {source.name!r} has no heartbeat {fingerprint!r}; its health lists them"
+    raise HeartbeatNotFound(message)
+
+
+async def note(tx: AsyncConnection, beat: Heartbeat, found: Found) -> None:
+    """Writes down what has become of a heartbeat. Raises Changed if it is not as it was read."""
+    statement = _FORGET if found.change is Change.FORGOTTEN else _NOTE
+    since = found.signal.started_at if found.change is Change.MISSING and found.signal else None
+    values = {
+        "source_id": beat.source_id,
+        "fingerprint": beat.fingerprint,
+        "rule": beat.rule,
+        "last_at": beat.last_at,
+        "was_missing_since": beat.missing_since,
+        "was_returned_at": beat.returned_at,
+        "missing_since": since,
+    }
+    changed = await tx.execute(statement, values)
+    if changed.rowcount != 1:
+        raise Changed
+
+
+_LISTEN = text("""
+    INSERT INTO feed_watch (round_at, listening_since)
+    VALUES (:now, :now)
+        ON CONFLICT (single)
+        DO UPDATE SET round_at = greatest(feed_watch.round_at, excluded.round_at),
+                      listening_since = CASE WHEN feed_watch.round_at < :away_before THEN excluded.listening_since
+                                             ELSE feed_watch.listening_since END
+    RETURNING listening_since
+""")
+
+_HEARTBEATS = text("""
+    SELECT heartbeat.*, source.name AS source, rule.heartbeat_seconds
+      FROM heartbeat
+      JOIN source ON source.id = heartbeat.source_id
+      LEFT JOIN rule ON rule.name = heartbeat.rule
+     WHERE CAST(:source_id AS integer) IS NULL
+        OR heartbeat.source_id = :source_id
+     ORDER BY heartbeat.last_at, heartbeat.fingerprint
+""")
+
+_AS_READ = """
+     WHERE source_id = :source_id
+       AND fingerprint = :fingerprint
+       AND rule = :rule
+       AND last_at = :last_at
+       AND missing_since IS NOT DISTINCT FROM :was_missing_since
+       AND returned_at IS NOT DISTINCT FROM :was_returned_at
+"""
+
+_NOTE = text(f"""
+    UPDATE heartbeat
+       SET missing_since = :missing_since,
+           returned_at = NULL
+    {_AS_READ}
+""")  # noqa: S608  a constant of this file
+
+_FORGET = text(f"""
+    DELETE FROM heartbeat
+    {_AS_READ}
+""")  # noqa: S608  a constant of this file
+
+
 # — one source —
 
 
@@ -81,6 +188,7 @@ class Known:
     samples: Mapping[timedelta, tuple[float, Tallies]]  # for the last hour and day: how many seconds ago, and what
     seen: Seen
     oldest_open_at: datetime | None
+    heartbeats: Sequence[Heartbeat]
 
 
 async def known(tx: AsyncConnection, source: SourceRow, *, now: datetime) -> Known:
@@ -95,6 +203,7 @@ async def known(tx: AsyncConnection, source: SourceRow, *, now: datetime) -> Kno
     opened = (
         await tx.execute(_OPEN_ALERTS_OF, {"source_id": source.id, "seen_before": now - UNREFRESHED_AFTER})
     ).one_or_none()
+    beats = await heartbeats(tx, source.id)
     waiting: dict[str, int] = defaultdict(int)
     for row in await tx.execute(_WAITING_OF, {"source_id": source.id}):
         waiting[row.reason] = row.waiting
@@ -110,8 +219,10 @@ async def known(tx: AsyncConnection, source: SourceRow, *, now: datetime) -> Kno
             open_alerts=opened.open_alerts if opened else 0,
             unrefreshed=opened.unrefreshed if opened else 0,
             waiting=waiting,
+            missing=[beat for beat in beats if beat.missing_since is not None and beat.returned_at is None],
         ),
         oldest_open_at=opened.oldest_open_at if opened else None,
+        heartbeats=beats,
     )
 
 

@@ -1,31 +1,75 @@
-"""The watch over the feed: what the service itself looks after, round by round, in one process at a time."""
+"""The watch over the feed: what the service itself looks after, round by round, in one process at a time.
+
+What it finds out are signals, and go through the intake like any other: incidents stay a function of facts.
+"""
 
 import asyncio
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app import db
-from app.feed import store
+from app.feed import heartbeat, store
+from app.feed.heartbeat import Found, Heartbeat
+from app.incidents.signal import Signal
+from app.webhooks.intake import Delivery, Intake
+from app.webhooks.source import Reading
 
 log = logging.getLogger("aftermath.feed")
 
+# After a pause this long nobody was there to be told: the service was down, or without its database.
+AWAY = timedelta(minutes=1)
 
-async def watch_for_ever(engine: AsyncEngine, *, interval_seconds: float) -> None:
+
+async def watch_for_ever(engine: AsyncEngine, intake: Intake, *, interval_seconds: float) -> None:
+    away = max(AWAY, 3 * timedelta(seconds=interval_seconds))
     while True:
         await asyncio.sleep(interval_seconds)
         try:
-            await watch(engine, now=datetime.now(UTC))
+            await watch(engine, intake, now=datetime.now(UTC), away=away)
         except Exception as error:
             if not db.is_unreachable(error):
                 log.exception("watching the feed failed")
 
 
-async def watch(engine: AsyncEngine, *, now: datetime) -> bool:
+async def watch(engine: AsyncEngine, intake: Intake, *, now: datetime, away: timedelta = AWAY) -> bool:
     """One round; False if another process is at it."""
     async with db.transaction(engine) as tx:
         if not await store.only_one(tx, "watch"):
             return False
+        listening_since = await store.listening_since(tx, now=now, away=away)
         await store.sample(tx, now=now)
+        beats = await store.heartbeats(tx)
+    for beat in beats:
+        if found := heartbeat.judge(beat, listening_since=listening_since, now=now):
+            await _alone(engine, intake, beat, found, now=now)
     return True
+
+
+async def _alone(engine: AsyncEngine, intake: Intake, beat: Heartbeat, found: Found, *, now: datetime) -> None:
+    """A transaction for each: one that fails must not keep the others from being told."""
+    try:
+        async with db.transaction(engine) as tx:
+            await tell(tx, intake, beat, found, now=now)
+    except store.Changed:
+        log.info("a heartbeat of %s came meanwhile", beat.source)
+    except Exception as error:
+        if db.is_unreachable(error):
+            raise
+        log.exception("a heartbeat of %s cannot be told of", beat.source)
+
+
+async def tell(tx: AsyncConnection, intake: Intake, beat: Heartbeat, found: Found, *, now: datetime) -> None:
+    """Raises store.Changed if it is no longer so; then nothing has happened once the transaction is rolled back."""
+    # The locks of the intake come first, as in its own batches, which write beats after them.
+    if found.signal is not None:
+        await _conclude(tx, intake, beat, found.signal, why=found.change, now=now)
+    await store.note(tx, beat, found)
+
+
+async def _conclude(
+    tx: AsyncConnection, intake: Intake, beat: Heartbeat, signal: Signal, *, why: str, now: datetime
+) -> None:
+    delivery = Delivery(beat.source_id, beat.source, now, Reading((signal,)), b"")
+    await intake.conclude(tx, delivery, why=why)

@@ -86,11 +86,15 @@ class Rule:
     service_labels: tuple[str, ...] = ("service", "app", "app_kubernetes_io_name", "job", "rulename", "alertname")
     severity_labels: tuple[str, ...] = ("severity", "priority", "level")
     severities: Mapping[str, int] = field(default_factory=lambda: _NO_SEVERITIES, hash=False)
+    heartbeat: timedelta | None = None  # what it matches is a dead man's switch: how long it may be silent
 
     def matches(self, labels: Mapping[str, str]) -> bool:
+        if self.heartbeat is not None and labels.get("alertname") == HEARTBEAT_MISSING:
+            return False  # the absence of a heartbeat is not one
         return self.name == DEFAULT_NAME or all(matcher.matches(labels) for matcher in self.matchers)
 
 
+HEARTBEAT_MISSING = "HeartbeatMissing"  # the alertname of what the service tells when a heartbeat stays away
 DEFAULT_NAME = "default"
 DEFAULT_RULE = Rule(DEFAULT_NAME, position=2**31 - 1)
 
@@ -110,6 +114,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     window: timedelta
     max_span: timedelta
     identity: Mapping[str, str]
+    heartbeat: bool = False  # it opens no incident; its silence does
 
 
 def parse_matcher(text: str) -> Matcher:
@@ -155,6 +160,7 @@ def decide(rule: Rule, labels: Mapping[str, str], alert_class: AlertClass) -> De
         window=rule.window,
         max_span=rule.max_span,
         identity=_identity(rule, labels),
+        heartbeat=rule.heartbeat is not None,
     )
 
 
@@ -171,7 +177,7 @@ class Rules:
 
     def decide(self, labels: Mapping[str, str], alert_class: AlertClass) -> Decision:
         rule, decided = self._decided(tuple(map(labels.get, self._names)), alert_class)
-        return Decision(*decided, _identity(rule, labels))
+        return Decision(*decided, _identity(rule, labels), rule.heartbeat is not None)
 
     def _decide(
         self, values: tuple[str | None, ...], alert_class: AlertClass
@@ -234,7 +240,14 @@ def _identity(rule: Rule, labels: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _names_read(rule: Rule) -> tuple[str, ...]:
-    return (*(matcher.name for matcher in rule.matchers), *rule.service_labels, *rule.severity_labels, *rule.key_labels)
+    asked = ("alertname",) if rule.heartbeat is not None else ()
+    return (
+        *asked,
+        *(matcher.name for matcher in rule.matchers),
+        *rule.service_labels,
+        *rule.severity_labels,
+        *rule.key_labels,
+    )
 
 
 # — the syntax of matchers —

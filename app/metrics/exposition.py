@@ -27,6 +27,7 @@ from app.metrics.families import FAMILIES
 from app.metrics.store import OTHER, Ratios, Snapshot
 
 OUTCOMES = ("accepted", "partly_quarantined", "quarantined")
+CONCLUSIONS = ("heartbeat_missing", "heartbeat_returned", "heartbeat_forgotten")  # of the watch over the feed
 DEPLOYMENT_OUTCOMES = ("succeeded", "failed", "cancelled")
 
 
@@ -99,6 +100,13 @@ def _feed(snapshot: Snapshot) -> Iterator[Metric]:
     for name in ("truncated_deliveries", "resolved_without_firing"):
         yield _counter(name, {(source,): tallies[name].get((source, ""), 0.0) for source in sources})
     yield _counter("quarantined", tallies["quarantined"])
+    yield _counter(
+        "concluded_signals",
+        {(source, reason): 0.0 for source in sources for reason in CONCLUSIONS} | tallies["concluded"],
+    )
+    beats = snapshot.heartbeats
+    yield _gauge("heartbeat_last_timestamp_seconds", {(source,): beats[source].last_at.timestamp() for source in beats})
+    yield _gauge("heartbeats_missing", {(source,): float(beats[source].missing) for source in beats})
     for name in ("alerts_open", "alerts_unrefreshed"):
         yield _gauge(name, {(source,): float(found[name]) for source, found in snapshot.alerts.items()})
     lag = _histogram("ingest_lag_seconds")

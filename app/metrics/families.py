@@ -113,6 +113,24 @@ FAMILIES: Mapping[str, Family] = {
             "When the source delivered last",
         ),
         Family(
+            "aftermath_heartbeat_last_timestamp_seconds",
+            _GAUGE,
+            ("source",),
+            "When a heartbeat of the source came last; of several, the one that has been silent longest",
+        ),
+        Family(
+            "aftermath_heartbeats_missing",
+            _GAUGE,
+            ("source",),
+            "Heartbeats of the source that were declared missing and have not come again",
+        ),
+        Family(
+            "aftermath_concluded_signals_total",
+            _COUNTER,
+            ("source", "reason"),
+            "Signals about a source that Aftermath itself made and that told news: what it found out about the feed",
+        ),
+        Family(
             "aftermath_quarantine_size",
             _GAUGE,
             ("source",),

@@ -409,6 +409,7 @@ class Snapshot:
     downtime: Mapping[str, Decimal]
     cost: Mapping[tuple[str, str], Decimal]
     quarantine: Mapping[str, int]  # waiting, by source
+    heartbeats: Mapping[str, Any]  # last_at and missing, by source
     alerts: Mapping[str, Mapping[str, int]]  # how many are open and how many of these unrefreshed, by source
 
 
@@ -426,6 +427,7 @@ async def snapshot(tx: AsyncConnection, *, services_at_most: int) -> Snapshot:
         downtime={row.service: row.seconds for row in await tx.execute(_SETTLED_DOWNTIME, bound)},
         cost={(row.service, row.currency): row.amount for row in await tx.execute(_SETTLED_COST, bound)},
         quarantine={row.source: row.waiting for row in await tx.execute(_QUARANTINE)},
+        heartbeats={row.source: row for row in await tx.execute(_HEARTBEATS)},
         alerts={row.source: dict(row._mapping) for row in await tx.execute(_ALERTS)},
     )
 
@@ -503,6 +505,14 @@ _QUARANTINE = text("""
      GROUP BY source.name
 """)
 
+
+_HEARTBEATS = text("""
+    SELECT source.name AS source, min(heartbeat.last_at) AS last_at,
+           count(*) FILTER (WHERE heartbeat.missing_since IS NOT NULL AND heartbeat.returned_at IS NULL) AS missing
+      FROM heartbeat
+      JOIN source ON source.id = heartbeat.source_id
+     GROUP BY source.name
+""")
 
 # As last sampled: to count them costs as much as there are.
 _ALERTS = text("""

@@ -72,6 +72,22 @@ class RuleContract(Contract):
         {}, max_length=200, description="Label values, in any case, that mean other severities than usual"
     )
 
+    heartbeat_seconds: int | None = Field(
+        None,
+        ge=60,
+        le=7 * 24 * 3600,
+        description="What matches is a heartbeat, such as Prometheus' Watchdog: it opens no incident, but if it has "
+        "not been delivered for longer than this, that opens one, of the monitoring. Longer than the sender's "
+        "repeat_interval and group_interval together; null: ordinary alerts",
+    )
+
+    @model_validator(mode="after")
+    def _heartbeat_is_told_apart(self) -> "RuleContract":
+        if self.heartbeat_seconds is not None and not self.matchers:
+            message = "heartbeat_seconds needs matchers: without, every alert would be a heartbeat and open no incident"
+            raise ValueError(message)
+        return self
+
     @model_validator(mode="after")
     def _span_holds_a_window(self) -> "RuleContract":
         if self.max_span_seconds is not None and self.max_span_seconds < self.window_seconds:
@@ -91,6 +107,7 @@ class RuleShown(BaseModel):
     service_labels: list[str]
     severity_labels: list[str]
     severities: dict[str, Severity]
+    heartbeat_seconds: int | None
     created_at: At
     updated_at: At
 
@@ -165,6 +182,7 @@ def _rule(name: str, stated: RuleContract) -> Rule:
         service_labels=tuple(stated.service_labels),
         severity_labels=tuple(stated.severity_labels),
         severities={word: int(severity.removeprefix("sev")) for word, severity in stated.severities.items()},
+        heartbeat=None if stated.heartbeat_seconds is None else timedelta(seconds=stated.heartbeat_seconds),
     )
 
 
@@ -181,6 +199,7 @@ def _shown(known: KnownRule) -> RuleShown:
         service_labels=list(rule.service_labels),
         severity_labels=list(rule.severity_labels),
         severities={word: SEVERITIES[severity] for word, severity in rule.severities.items()},
+        heartbeat_seconds=None if rule.heartbeat is None else int(rule.heartbeat.total_seconds()),
         created_at=known.created_at,
         updated_at=known.updated_at,
     )

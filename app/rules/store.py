@@ -71,6 +71,7 @@ async def put_rule(tx: AsyncConnection, rule: Rule, *, now: datetime) -> tuple[K
         "service_labels": list(rule.service_labels),
         "severity_labels": list(rule.severity_labels),
         "severities": {word: f"sev{severity}" for word, severity in rule.severities.items()},
+        "heartbeat_seconds": rule.heartbeat and _seconds(rule.heartbeat),
         "updated_at": now,
     }
     query = (
@@ -111,6 +112,7 @@ def _known_rule(row: Row[Any]) -> KnownRule:
             service_labels=tuple(row.service_labels),
             severity_labels=tuple(row.severity_labels),
             severities={word: int(severity.removeprefix("sev")) for word, severity in row.severities.items()},
+            heartbeat=None if row.heartbeat_seconds is None else timedelta(seconds=row.heartbeat_seconds),
         ),
         row.created_at,
         row.updated_at,

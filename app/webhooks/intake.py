@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Self
+from typing import Self, TypeVar
 from uuid import UUID, uuid4
 
 import msgspec
@@ -24,7 +24,7 @@ from app.errors import Overloaded
 from app.incidents import store as incidents
 from app.incidents.batch import Incoming, Outcome
 from app.incidents.rule import Rule, Rules
-from app.incidents.signal import Signal, Verdict, fingerprint_of
+from app.incidents.signal import Signal, Status, Verdict, fingerprint_of
 from app.incidents.store import Raced
 from app.webhooks import store
 from app.webhooks.source import Reading, Rejected
@@ -33,6 +33,7 @@ log = logging.getLogger("aftermath.intake")
 
 _KEEP_CHANGING = "the same alerts keep changing under this batch"
 
+T = TypeVar("T")
 LoadRules = Callable[[AsyncConnection], Awaitable[Sequence[Rule]]]
 
 
@@ -165,30 +166,30 @@ class Intake:
 
     async def replay(self, tx: AsyncConnection, delivery: Delivery) -> Receipt:
         """One delivery in the caller's transaction."""
-        also_lock: frozenset[UUID] = frozenset()
-        for _ in range(5):
-            try:
-                async with tx.begin_nested():
-                    [receipt] = await self.apply(tx, [delivery], also_lock=also_lock)
-                    return receipt
-            except Raced as raced:
-                also_lock |= raced.keys
-        raise TimeoutError(_KEEP_CHANGING)
+        [receipt] = await _nested(tx, lambda also_lock: self.apply(tx, [delivery], also_lock=also_lock))
+        return receipt
+
+    async def conclude(self, tx: AsyncConnection, delivery: Delivery, *, why: str) -> list[Outcome]:
+        """What the service itself has found out about a source, in the caller's transaction.
+
+        It goes the way of all signals, but nothing has been delivered: it is counted under `why` and nowhere else.
+        """
+
+        async def work(also_lock: frozenset[UUID]) -> list[Outcome]:
+            _, outcomes = await self._outcomes(tx, [delivery], also_lock=also_lock)
+            return outcomes
+
+        outcomes = await _nested(tx, work)
+        if news := sum(outcome.verdict not in _NO_NEWS for outcome in outcomes):
+            await incidents.count(tx, [("concluded", delivery.source, why, news)])
+        return outcomes
 
     async def apply(
         self, tx: AsyncConnection, deliveries: Sequence[Delivery], *, also_lock: frozenset[UUID] = frozenset()
     ) -> list[Receipt]:
         """All of these deliveries in the caller's transaction. Raises Raced."""
-        now = datetime.now(UTC)
-        if self._rules is None:
-            self._rules = await self._loaded_rules(tx)
-        version, rules = self._rules
-        incoming = [_decided(rules, signal, delivery) for delivery in deliveries for signal in delivery.reading.signals]
-        keys = incidents.keys_of(incoming) | also_lock
-        if keys and await incidents.lock_keys(tx, keys) != version:
-            self._rules = None
-            raise Raced
-        outcomes = iter(await incidents.apply_locked(tx, incoming, keys, now=now))
+        incoming, applied = await self._outcomes(tx, deliveries, also_lock=also_lock)
+        outcomes = iter(applied)
         receipts, recorded = [], []
         for delivery in deliveries:
             mine = [next(outcomes) for _ in delivery.reading.signals]
@@ -196,8 +197,25 @@ class Intake:
             recorded.append(record)
             numbers = sorted({one.incident for one in mine if one.incident is not None})
             receipts.append(Receipt(delivery.id, len(mine), record.verdicts, [f"INC-{number}" for number in numbers]))
+        if beats := [one for one in incoming if one.decision.heartbeat and one.signal.status is Status.FIRING]:
+            await store.record_beats(tx, beats)
         await store.record(tx, recorded)
         return receipts
+
+    async def _outcomes(
+        self, tx: AsyncConnection, deliveries: Sequence[Delivery], *, also_lock: frozenset[UUID]
+    ) -> tuple[list[Incoming], list[Outcome]]:
+        """What their signals are, and did. Raises Raced."""
+        now = datetime.now(UTC)
+        if self._rules is None:
+            self._rules = await self._loaded_rules(tx)
+        version, rules = self._rules
+        incoming = [_decided(rules, signal, delivery) for delivery in deliveries for signal in delivery.reading.signals]
+        keys = incidents.keys_of(incoming) | also_lock
+        if incoming and await incidents.lock_keys(tx, keys) != version:
+            self._rules = None
+            raise Raced
+        return incoming, await incidents.apply_locked(tx, incoming, keys, now=now)
 
     async def _loaded_rules(self, tx: AsyncConnection) -> tuple[str | None, Rules]:
         # The version first: rules that change in between are then newer than it says, and are loaded once more.
@@ -214,10 +232,24 @@ def _refuse(batch: Sequence[tuple[Delivery, asyncio.Future[Receipt]]], error: Ex
                 waiting.exception()
 
 
+async def _nested(tx: AsyncConnection, work: Callable[[frozenset[UUID]], Awaitable[T]]) -> T:
+    """In a savepoint, again where it was raced."""
+    also_lock: frozenset[UUID] = frozenset()
+    for _ in range(5):
+        try:
+            async with tx.begin_nested():
+                return await work(also_lock)
+        except Raced as raced:
+            also_lock |= raced.keys
+    raise TimeoutError(_KEEP_CHANGING)
+
+
 def _decided(rules: Rules, signal: Signal, delivery: Delivery) -> Incoming:
     decision = rules.decide(signal.labels, signal.alert_class)
     if decision.identity is not signal.labels:
         signal = replace(signal, fingerprint=fingerprint_of(decision.identity))
+    if decision.heartbeat:
+        signal = replace(signal, test=True)  # it opens nothing
     return Incoming(signal, delivery.source_id, decision, delivery.received_at)
 
 

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.access import SourceOfOtherKind, SourceRow
 from app.errors import Conflict, NotFound
+from app.incidents.batch import Incoming
 from app.incidents.measures import INGEST_LAG_BOUNDS
 from app.incidents.signal import Verdict
 from app.incidents.store import count
@@ -79,6 +80,44 @@ async def record(tx: AsyncConnection, deliveries: Sequence[Recorded]) -> None:
         # Row by row over the wire: as one statement, ten thousand rows have more parameters than PostgreSQL takes.
         await tx.execute(insert(quarantine), rejected)
     await count(tx, [(*what, value) for what, value in _counts(deliveries).items()])
+
+
+async def record_beats(tx: AsyncConnection, beats: Sequence[Incoming]) -> None:
+    """When each heartbeat came last; of one that was missing also when it came first again."""
+    by_series: dict[tuple[int, str], list[Incoming]] = defaultdict(list)
+    for beat in beats:
+        by_series[beat.source_id, beat.signal.fingerprint].append(beat)
+    rows = [
+        {
+            "source_id": source_id,
+            "fingerprint": fingerprint,
+            "rule": those[-1].decision.rule,
+            "labels": those[-1].signal.labels,
+            "first_at": min(one.received_at for one in those),
+            "last_at": max(one.received_at for one in those),
+        }
+        for (source_id, fingerprint), those in sorted(by_series.items())
+    ]
+    await tx.execute(_ADD_BEATS, {"rows": msgspec.json.encode(rows).decode()})
+
+
+# A beat that was on its way when it was declared missing ends what is missing where it began.
+_ADD_BEATS = text("""
+    INSERT INTO heartbeat (source_id, fingerprint, rule, labels, first_at, last_at)
+    SELECT source_id, fingerprint, rule, labels, first_at, last_at
+      FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS new (
+           source_id integer, fingerprint text, rule text, labels jsonb, first_at timestamptz, last_at timestamptz)
+        ON CONFLICT (source_id, fingerprint)
+        DO UPDATE SET rule = excluded.rule,
+                      labels = excluded.labels,
+                      first_at = least(heartbeat.first_at, excluded.first_at),
+                      last_at = greatest(heartbeat.last_at, excluded.last_at),
+                      returned_at = CASE WHEN heartbeat.missing_since IS NOT NULL
+                                          AND excluded.last_at > heartbeat.last_at
+                                         THEN least(heartbeat.returned_at,
+                                                    greatest(heartbeat.missing_since, excluded.first_at))
+                                         ELSE heartbeat.returned_at END
+""")
 
 
 def _counts(deliveries: Sequence[Recorded]) -> Mapping[tuple[str, str, str], float]:

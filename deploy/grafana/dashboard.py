@@ -595,6 +595,40 @@ ROWS: dict[str, Sequence[Panel]] = {
             width=9,
             smallest_interval="5m",
         ),
+        Panel(
+            "Last heartbeat",
+            "gauges",
+            [Query(f"time() - {Series('aftermath_heartbeat_last_timestamp_seconds').now}", "{{source}}")],
+            "How long ago that was. What it may be is said by the rule of the heartbeat.",
+            family="aftermath_heartbeat_last_timestamp_seconds",
+            unit="s",
+            if_none="no heartbeats",
+            least=0,
+        ),
+        Panel(
+            "Missing heartbeats",
+            "gauges",
+            [Query(Series("aftermath_heartbeats_missing").now, "{{source}}")],
+            "While one is missing nobody knows what else is not told: GET /api/v1/sources/{name}/health.",
+            family="aftermath_heartbeats_missing",
+            if_none="no heartbeats",
+            warns=((1, "red"),),
+            least=0,
+        ),
+        Panel(
+            "Found out by Aftermath itself",
+            "bars",
+            [
+                Query(
+                    Series("aftermath_concluded_signals_total").gained(STEP, by="source, reason"),
+                    "{{source}} {{reason}}",
+                )
+            ],
+            "",
+            family="aftermath_concluded_signals_total",
+            width=9,
+            smallest_interval="5m",
+        ),
     ],
 }
 
