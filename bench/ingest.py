@@ -2,10 +2,10 @@
 
     python -m bench.ingest --quick              the ratios, one round; some 40 seconds
     python -m bench.ingest                      three rounds, then one thing varied at a time; several minutes
-    python -m bench.ingest --history 5000000    also before and after that many alerts are stored; much longer
+    python -m bench.ingest --history 5000000    with that many alerts stored, and without; much longer
 
 The service runs as a user starts it: `aftermath serve`, a data directory of its own, the built-in PostgreSQL, durable.
-Debian's `wrk` posts what Alertmanager posts (`ingest.lua`), one alert a body or twenty, on the same machine. In the
+Debian's `wrk` posts what Alertmanager posts (`load.py`), one alert a body or twenty, on the same machine. In the
 same round, so that noise hits all, the same bodies go to an ASGI app that only reads them, the same alerts to Debian's
 Alertmanager, the same rows into the same table by COPY and by a bare upsert. Machines differ and are noisy: ratios
 within a round are what counts.
@@ -16,10 +16,7 @@ once, with its times; beyond those only alerts of bodies that were not answered;
 
 import argparse
 import asyncio
-import json
 import re
-import resource
-import signal
 import statistics
 import sys
 import tempfile
@@ -28,302 +25,28 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from io import BytesIO
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal, TypeVar
-from uuid import UUID
+from typing import Any, TypeVar
 
 import asyncpg
 import httpx
 import psutil  # type: ignore[import-untyped]
-from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from app import embedded
 from app.cli import DATABASE
-from app.incidents import lifecycle
-from app.incidents.signal import End, EndReason
+from bench.check import Wrong, check_counters, check_stored
+from bench.load import Answered, Load, LoadFailed, Target, drive, posted_alerts
 from tests.processes import RunningService, Service, a_process, an_alertmanager, free_port, program, until
 
-LUA = Path(__file__).with_suffix(".lua")
-# Alert 0 of a load that begins at 0 ms starts here, each further one a millisecond later: long ago, so that no time is
-# in the future, and on one day, so that only the time of day changes.
-DAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
 NOON_MS = 12 * 3_600_000
-PATIENCE_SECONDS = 30  # for the last answers
 
-Mode = Literal["new", "repeats", "half", "resolved"]
 T = TypeVar("T")
-
-
-# — what is sent —
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """Loads of the same `run` tell of the same alerts; those of another have other fingerprints and other keys.
-
-    `new`: every alert is new and fires. `repeats`: the first `known` bodies of the run, again and again. `half`: half
-    of the alerts are new, half are resolves of the first `known` bodies. `resolved`: `known` bodies of new alerts that
-    are over.
-    """
-
-    run: int
-    alerts: int
-    seconds: float
-    mode: Mode = "new"
-    keys: int = 1000
-    connections: int = 64
-    known: int = 0
-    first_ms: int = 0
-    spread: bool = False  # the alerts of a body have different keys, as if Alertmanager did not group by them
-
-    def told(self, turn: int) -> tuple[range, range | None] | None:
-        """The ids in body `turn`, and, of a resolve, the milliseconds at which they ended. As `told` in ingest.lua."""
-        match self.mode:
-            case "new":
-                return self._ids(turn), None
-            case "repeats":
-                return self._ids(turn % self.known), None
-            case "resolved":
-                return (self._ids(turn), self._ids(turn + self.known)) if turn < self.known else None
-            case "half":
-                round_, key = divmod(turn, self.keys)
-                if round_ % 2 == 0:
-                    return self._ids(self.known + turn), None
-                earlier = (round_ - 1) // 2 * self.keys + key
-                return (self._ids(earlier), self._ids(self.known + turn)) if earlier < self.known else None
-
-    def _ids(self, body: int) -> range:
-        return range(body * self.alerts, (body + 1) * self.alerts)
-
-    def at(self, milliseconds: int) -> datetime:
-        return DAY + timedelta(milliseconds=self.first_ms + milliseconds)
-
-    @property
-    def service(self) -> str:
-        return f"shop-{self.run:04x}-"
-
-
-# Places for digits, in characters that occur nowhere else: id of the alert, key, start and end as times of day.
-ID, KEY, START, END = "~" * 12, "^" * 4, "||:||:||.|||", "@@:@@:@@.@@@"
-
-
-def _labels(load: Load) -> dict[str, str]:
-    return {
-        "alertname": "HighErrorRate",
-        "cluster": "eu-west-1a",
-        "container": "storefront",
-        "endpoint": "http-metrics",
-        "environment": "production",
-        "instance": f"storefront-{ID}.shop.svc.cluster.local:8080",
-        "job": "kubernetes-pods",
-        "namespace": "shop",
-        "pod": f"storefront-{ID}",
-        "prometheus": "monitoring/prometheus-k8s",
-        "service": f"{load.service}{KEY}",
-        "severity": "critical",
-        "team": "storefront",
-    }
-
-
-_ANNOTATIONS = {
-    "summary": "More than 5 % of the requests of a storefront fail",
-    "description": "For ten minutes more than one in twenty requests has been answered with a 5xx. Users see errors.",
-    "runbook_url": "https://runbooks.example.com/storefront/high-error-rate",
-}
-_GENERATOR = (
-    "http://prometheus-k8s-0:9090/graph?g0.expr=sum+by%28service%2Cpod%29+%28rate%28http_requests_total"
-    "%7Bcode%3D~%225..%22%7D%5B5m%5D%29%29+%2F+sum+by%28service%2Cpod%29+%28rate%28http_requests_total%5B5m"
-    "%5D%29%29+%3E+0.05&g0.tab=1"
-)
-
-
-def _webhook(load: Load, *, resolved: bool) -> object:
-    """As Alertmanager posts it: the alerts of one group."""
-    labels = _labels(load)
-    shared = {name: value for name, value in labels.items() if ID not in value and not (load.spread and KEY in value)}
-    group = {name: shared[name] for name in ("alertname", "service") if name in shared}
-    status = "resolved" if resolved else "firing"
-    alert = {
-        "status": status,
-        "labels": labels,
-        "annotations": _ANNOTATIONS,
-        "startsAt": f"{DAY:%Y-%m-%d}T{START}Z",
-        "endsAt": f"{DAY:%Y-%m-%d}T{END}Z" if resolved else "0001-01-01T00:00:00Z",
-        "generatorURL": _GENERATOR,
-        "fingerprint": f"{load.run:04x}{ID}",
-    }
-    return {
-        "receiver": "aftermath",
-        "status": status,
-        "alerts": [alert] * load.alerts,
-        "groupLabels": group,
-        "commonLabels": shared,
-        "commonAnnotations": _ANNOTATIONS,
-        "externalURL": "http://alertmanager-main-0:9093",
-        "version": "4",
-        "groupKey": "{}:{" + ", ".join(f'{name}="{value}"' for name, value in group.items()) + "}",
-        "truncatedAlerts": 0,
-    }
-
-
-def _posted_alerts(load: Load, *, resolved: bool) -> object:
-    """The same alerts as Prometheus posts them to Alertmanager: a firing one says until when to believe it."""
-    assert not resolved
-    alert = {
-        "labels": _labels(load),
-        "annotations": _ANNOTATIONS,
-        "startsAt": f"{DAY:%Y-%m-%d}T{START}Z",
-        "endsAt": f"{DAY + timedelta(days=3):%Y-%m-%dT%H:%M:%SZ}",
-        "generatorURL": _GENERATOR,
-    }
-    return [alert] * load.alerts
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a load goes, and as what."""
-
-    port: int
-    path: str = "/"
-    token: str = "none"  # noqa: S105
-    body: Callable[..., object] = _webhook
-
-    def request(self, load: Load, *, resolved: bool) -> str:
-        body = json.dumps(self.body(load, resolved=resolved), separators=(",", ":"))
-        return (
-            f"POST {self.path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nUser-Agent: Alertmanager/0.27.0\r\n"
-            f"Authorization: Bearer {self.token}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n{body}"
-        )
-
-
-def _lua_of(load: Load, target: Target) -> str:
-    """What ingest.lua loads: the parameters, and templates with the places of their digits."""
-    firing = target.request(load, resolved=False)
-    resolved = firing if load.mode in {"new", "repeats"} else target.request(load, resolved=True)
-    parameters = {
-        "mode": json.dumps(load.mode),
-        "seconds": load.seconds,
-        "connections": load.connections,
-        "alerts": load.alerts,
-        "keys": load.keys,
-        "known": load.known,
-        "first_ms": load.first_ms,
-        "spread": str(load.spread).lower(),
-        "firing": _lua_template(firing, load.alerts),
-        "resolved": _lua_template(resolved, load.alerts),
-    }
-    return "return {" + ", ".join(f"{name} = {value}" for name, value in parameters.items()) + "}\n"
-
-
-def _lua_template(request: str, alerts: int) -> str:
-    assert request.isascii(), "JSON's escapes are Lua's, but for those of other characters"
-    slots = {"ids": ID, "keys": KEY, "starts": START, "ends": END}
-    places = {name: [found.start() for found in re.finditer(re.escape(slot), request)] for name, slot in slots.items()}
-    lists = (
-        # The alert that a place belongs to; the envelope has places for the key of all only.
-        f"{name} = {{{', '.join(f'{{{at}, {order * alerts // len(found)}}}' for order, at in enumerate(found))}}}"
-        for name, found in places.items()
-    )
-    return f"{{request = {json.dumps(request)}, {', '.join(lists)}}}"
-
-
-# — what was answered —
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """All that a load sent. `refused` are the turns that were not answered 2xx, with the status; 0: not at all."""
-
-    load: Load
-    sent: Sequence[int]  # bodies, by connection
-    refused: Mapping[int, int]
-    seconds: float
-    latencies_us: Sequence[int]
-
-    @property
-    def webhooks(self) -> int:
-        """Answered 2xx."""
-        return sum(self.sent) - len(self.refused)
-
-    @property
-    def alerts(self) -> int:
-        return self.webhooks * self.load.alerts
-
-    @property
-    def per_second(self) -> float:
-        """Alerts."""
-        return self.alerts / self.seconds
-
-    def latency_ms(self, percent: float) -> float:
-        ordered = sorted(self.latencies_us)
-        return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] / 1000
-
-    def turns(self) -> Iterator[int]:
-        for connection, sent in enumerate(self.sent):
-            yield from range(connection, connection + self.load.connections * sent, self.load.connections)
-
-
-class LoadFailed(Exception):
-    """wrk could not do its work."""
-
-
-def drive(load: Load, target: Target, directory: Path) -> tuple[Answered, float]:
-    """Puts the load on the target; also the seconds of CPU that wrk took. Raises LoadFailed."""
-    parameters = directory / "load.lua"
-    parameters.write_text(_lua_of(load, target))
-    command = [
-        *(program("wrk"), f"-t{load.connections}", f"-c{load.connections}"),
-        *(f"-d{int(load.seconds) + PATIENCE_SECONDS}s", f"--timeout={PATIENCE_SECONDS}s", "-s", str(LUA)),
-        *(f"http://127.0.0.1:{target.port}{target.path}", str(parameters)),
-    ]
-    before = _cpu_of_children()
-    with a_process(command, directory / "wrk.log") as wrk:
-        _end_when_done(wrk.process.pid, not_before=time.monotonic() + load.seconds)
-        wrk.process.wait(PATIENCE_SECONDS * 2)
-    return _answered(load, wrk.log()), _cpu_of_children() - before
-
-
-def _end_when_done(pid: int, *, not_before: float) -> None:
-    """Wrk sleeps for as long as it was told, whatever its threads do: when they have ended, it is woken."""
-    with suppress(psutil.NoSuchProcess):
-        wrk = psutil.Process(pid)
-        while wrk.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(0.02)
-            if time.monotonic() > not_before and wrk.num_threads() == 1:
-                wrk.send_signal(signal.SIGINT)
-                return
-
-
-def _cpu_of_children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
-def _answered(load: Load, said: str) -> Answered:
-    sent, latencies, refused = [0] * load.connections, list[int](), dict[int, int]()
-    began, ended = list[float](), list[float]()
-    for line in re.findall(r"^CONNECTION (.*)$", said, re.MULTILINE):
-        counts, refusals, micros = line.split(";")
-        connection, number, acknowledged, began_at, ended_at = counts.split()
-        sent[int(connection)] = int(number)
-        for refusal in filter(None, refusals.split(",")):
-            turn, status = map(int, refusal.split(":"))
-            refused[int(connection) + load.connections * turn] = status
-        latencies += map(int, filter(None, micros.split(",")))
-        if int(acknowledged):
-            began.append(float(began_at))
-            ended.append(float(ended_at))
-    if not latencies:
-        raise LoadFailed(f"nothing was answered; wrk said:\n{said[:2000]}")
-    if not began:
-        raise LoadFailed(f"nothing was answered 2xx, but {sorted(set(refused.values()))}")
-    return Answered(load, sent, refused, max(ended) - min(began), latencies)
 
 
 # — what it cost —
@@ -346,6 +69,11 @@ class Figures:
     @property
     def p99(self) -> float:
         return self.answered.latency_ms(99)
+
+    @property
+    def cpu_us_per_alert(self) -> float:
+        """Of the service and its PostgreSQL together."""
+        return 1e6 * (self.cpu["service"] + self.cpu.get("postgres", 0.0)) / self.per_second
 
 
 Processes = Callable[[], Mapping[str, Sequence[psutil.Process]]]
@@ -401,7 +129,7 @@ class Loaded:
     running: RunningService
     directory: Path
     runs: Iterator[int]
-    told: dict[int, list[Answered]] = field(default_factory=lambda: defaultdict(list))
+    told: dict[tuple[int, int], list[Answered]] = field(default_factory=lambda: defaultdict(list))
 
     @property
     def target(self) -> Target:
@@ -438,9 +166,10 @@ class Loaded:
         figures = measured(name, load, self.target, self.processes, self.directory)
         wal = self.ask(_wal) - wal
         answered = figures.answered
-        self.told[load.run].append(answered)
         check_counters(answered, counted, self._counted)
-        self.ask(lambda connection: check_stored(connection, self.told[load.run]))
+        told = self.told[load.run, load.first_ms]
+        told.append(answered)
+        self.ask(lambda connection: check_stored(connection, told))
         return replace(figures, wal_per_alert=wal / answered.alerts)
 
     def _counted(self) -> dict[str, int]:
@@ -448,10 +177,8 @@ class Loaded:
         with self.running.client() as client:
             text = client.get("/metrics").raise_for_status().text
         counted = {"deliveries": 0, "signals": 0}
-        for family in text_string_to_metric_families(text):
-            name = family.name.removeprefix("aftermath_")
-            if name in counted:
-                counted[name] += sum(int(sample.value) for sample in family.samples if sample.name.endswith("_total"))
+        for name, value in re.findall(r"^aftermath_(deliveries|signals)_total\{.*\} (\S+)$", text, re.MULTILINE):
+            counted[name] += int(float(value))
         return counted
 
 
@@ -470,140 +197,6 @@ def a_service(directory: Path, *, workers: int = 1) -> Iterator[Loaded]:
 
 async def _wal(connection: asyncpg.Connection) -> int:
     return int(await connection.fetchval("SELECT pg_current_wal_insert_lsn() - '0/0'"))
-
-
-# — is it there? —
-
-
-class Wrong(Exception):
-    """The service holds something else than what it answered."""
-
-
-def check_counters(answered: Answered, before: Mapping[str, int], count: Callable[[], Mapping[str, int]]) -> None:
-    """Prometheus is told of as many deliveries and signals as were answered, and of none twice. Raises Wrong."""
-    unanswered = len(answered.refused)
-    at_least = {"deliveries": answered.webhooks, "signals": answered.alerts}
-    at_most = {
-        "deliveries": answered.webhooks + unanswered,
-        "signals": answered.alerts + unanswered * answered.load.alerts,
-    }
-    seen: dict[str, int] = {}
-
-    def are_told() -> bool:
-        now = count()
-        seen.update({name: now[name] - before[name] for name in at_least})
-        return all(at_least[name] <= seen[name] for name in at_least)
-
-    with suppress(AssertionError):
-        until(are_told, "all are counted", within=5)
-    if any(not at_least[name] <= seen[name] <= at_most[name] for name in at_least):
-        raise Wrong(f"answered: {at_least}, not answered: {unanswered}; counted by the service: {seen}")
-
-
-async def check_stored(connection: asyncpg.Connection, told: Sequence[Answered]) -> None:
-    """The alerts and incidents of one run against all that it was told. Raises Wrong."""
-    load = told[0].load
-    since = load.at(0)
-    alerts = list(map(dict, await connection.fetch(_ALERTS, load.service, f"{load.run:04x}", since)))
-    incidents = list(map(dict, await connection.fetch(_INCIDENTS, load.service, since)))
-    differences = [*stored_differs(told, alerts), *law_differs(alerts, incidents)]
-    if differences:
-        raise Wrong("; ".join(differences))
-
-
-_ALERTS = """
-    SELECT alert.*
-      FROM alert
-     WHERE alert.key_id IN (SELECT incident.key_id FROM incident WHERE starts_with(incident.service, $1))
-       AND starts_with(alert.fingerprint, $2)
-       AND alert.started_at >= $3
-"""
-_INCIDENTS = """
-    SELECT *
-      FROM incident
-     WHERE starts_with(service, $1)
-       AND began_at >= $2
-       AND merged_into IS NULL
-     ORDER BY key_id, began_at
-"""
-
-
-def stored_differs(told: Sequence[Answered], alerts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    load = told[0].load
-    sure, unsure = _told_of(told)
-    stored = [int(alert["fingerprint"][4:]) for alert in alerts]
-    once = set(stored)
-    if missing := sure.keys() - once:
-        yield f"{len(missing)} of {len(sure)} alerts that were answered 2xx are missing, such as {min(missing)}"
-    if len(once) != len(stored):
-        yield f"{len(stored) - len(once)} alerts are there twice"
-    if strangers := once - sure.keys() - unsure:
-        yield f"{len(strangers)} alerts are there that nobody sent, such as {min(strangers)}"
-    if moved := [id_ for id_, alert in zip(stored, alerts, strict=True) if alert["started_at"] != load.at(id_)]:
-        yield f"{len(moved)} alerts have another start than was told, such as {min(moved)}"
-    ends = {id_: alert["ended_at"] for id_, alert in zip(stored, alerts, strict=True)}
-    if differ := [id_ for id_ in sure.keys() & once - unsure if ends[id_] != sure[id_]]:
-        yield f"{len(differ)} alerts have another end than was told, such as {min(differ)}"
-
-
-def _told_of(told: Sequence[Answered]) -> tuple[dict[int, datetime | None], set[int]]:
-    """The alerts that were acknowledged, with their ends; and those of bodies that were not."""
-    sure: dict[int, datetime | None] = {}
-    unsure = set[int]()
-    for answered in told:
-        for turn in answered.turns():
-            body = answered.load.told(turn)
-            assert body is not None, "only what there is to tell is sent"
-            ids, ends = body
-            if turn in answered.refused:
-                unsure.update(ids)
-            elif ends is None:
-                sure |= {id_: None for id_ in ids if id_ not in sure}
-            else:
-                sure.update(zip(ids, map(answered.load.at, ends), strict=True))
-    return sure, unsure
-
-
-def law_differs(alerts: Iterable[Mapping[str, Any]], incidents: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """Stored incidents against the law, applied afresh to the stored alerts."""
-    by_key: dict[UUID, list[lifecycle.Alert]] = defaultdict(list)
-    for alert in alerts:
-        by_key[alert["key_id"]].append(
-            lifecycle.Alert(
-                alert["series"],
-                alert["started_at"],
-                End(alert["ended_at"], EndReason(alert["end_reason"])) if alert["ended_at"] else None,
-                timedelta(seconds=alert["window_seconds"]),
-                timedelta(seconds=alert["max_span_seconds"]),
-                alert["severity"],
-                impact_told_at=alert["impact_told_at"],
-            )
-        )
-    lawful = {
-        (key, course.began_at): course
-        for key, of_key in by_key.items()
-        for course in map(lifecycle.course_of, lifecycle.incidents_of(of_key))
-    }
-    stored = {(row["key_id"], row["began_at"]): _course(row) for row in incidents}
-    if stored != lawful:
-        other = sum(lawful.get(place) != course for place, course in stored.items())
-        yield f"{len(lawful)} incidents by the law, {len(stored)} stored, of which {other} differ"
-
-
-def _course(row: Mapping[str, Any]) -> lifecycle.Course:
-    return lifecycle.Course(
-        began_at=row["began_at"],
-        last_start_at=row["last_start_at"],
-        island_at=row["island_at"],
-        first_ended_at=row["first_ended_at"],
-        last_end=End(row["last_end_at"], EndReason(row["end_reason"])) if row["last_end_at"] else None,
-        reach_at=row["reach_at"],
-        reopened=row["reopened"],
-        alerts=row["alerts"],
-        open_alerts=row["open_alerts"],
-        severity=row["severity"],
-        impact_told_at=row["impact_told_at"],
-    )
 
 
 # — what else would take them —
@@ -650,12 +243,12 @@ def alertmanager(load: Load, directory: Path) -> Figures:
         an_alertmanager(Path(own), _ALERTMANAGER, port := free_port()) as client,
     ):
         [process] = [one for one in psutil.Process().children() if str(port) in " ".join(one.cmdline())]
-        target = Target(port, "/api/v2/alerts", body=_posted_alerts)
+        target = Target(port, "/api/v2/alerts", body=posted_alerts)
 
         def received() -> int:
-            families = text_string_to_metric_families(client.get("/metrics").text)
-            samples = [sample for family in families for sample in family.samples]
-            return int(sum(one.value for one in samples if one.name == "alertmanager_alerts_received_total"))
+            told = client.get("/metrics").text
+            values = re.findall(r"^alertmanager_alerts_received_total\{.*\} (\S+)$", told, re.MULTILINE)
+            return int(sum(map(float, values)))
 
         drive(replace(load, run=load.run + 2**15, seconds=1.0), target, directory)
         before = received()
@@ -670,7 +263,7 @@ async def limits(connection: asyncpg.Connection, load: Load, rows: int = 50_000)
     """Rows per second into the table of alerts, on one connection, a transaction a batch: rows that the load left
     there, each made another by its series. What is sent is made ready before.
     """
-    columns = [name for [name] in await connection.fetch(_COLUMNS)]
+    columns = [name for name, _ in await connection.fetch(_COLUMNS, "alert")]
     others = ", ".join("gen_random_uuid() AS series" if name == "series" else f'"{name}"' for name in columns)
     run = f"{load.run:04x}"
     count = min(
@@ -707,9 +300,9 @@ async def limits(connection: asyncpg.Connection, load: Load, rows: int = 50_000)
 
 
 _COLUMNS = """
-    SELECT attname
+    SELECT attname, format_type(atttypid, NULL) AS type
       FROM pg_attribute
-     WHERE attrelid = 'alert'::regclass
+     WHERE attrelid = $1::text::regclass
        AND attnum > 0
        AND NOT attisdropped
        AND attgenerated = ''
@@ -736,8 +329,6 @@ async def _timed(statements: Iterable[Awaitable[object]]) -> float:
 
 
 # — a round —
-
-BATCHES = ("upsert of 500", "upsert of 64", "upsert of 500 present", "COPY of 500")
 
 
 @dataclass(frozen=True, slots=True)
@@ -803,79 +394,202 @@ def variations(directory: Path, seconds: float, step: Callable[[str], None]) -> 
             yield service.put("2 workers, repeats", repeats_of(new.answered))
 
 
+# — with history —
+
+FIRST_SEEDED = 1000  # of runs; 03e8 in fingerprints and keys
+SEEDS = 10_000  # alerts of a run that the service makes itself; the history is copies of them, each further back
+APART = timedelta(minutes=10)  # so that the incidents of a key lie more than a window apart
+
+
+def with_history(
+    directory: Path, seconds: float, stored: int, rounds: int, step: Callable[[str], None]
+) -> Iterator[tuple[Figures, Figures]]:
+    """The same load on a service that holds next to nothing and on one that holds `stored` alerts, in turn.
+
+    The loads are about the series and keys of the history: the same things have been wrong before.
+    """
+    sizes = (1, 20)
+    runs = range(FIRST_SEEDED, FIRST_SEEDED + rounds * len(sizes))
+    bodies = min(SEEDS, stored // len(runs) // 2) // 10
+    seed = Load(0, 10, max(2.0, bodies / 20), mode="resolved", known=bodies)
+    with a_service(directory / "empty") as empty, a_service(directory / "full") as full:
+        for run in runs:
+            step(f"the first {bodies * 10:,} alerts of run {run + 1 - FIRST_SEEDED} of {len(runs)}")
+            for service in (empty, full):
+                service.put("seed", replace(seed, run=run))
+        full.ask(lambda connection: multiply(connection, stored // (bodies * 10 * len(runs)), step))
+        for run, alerts in zip(runs, sizes * rounds, strict=True):
+            load = Load(run, alerts, seconds, first_ms=NOON_MS)
+            step(f"{alerts} a body, with and without history")
+            both = [service.put("new", load) for service in (empty, full)]
+            yield both[0], replace(both[1], name=f"new, {stored:,} stored")
+            both = [
+                service.put("repeats", repeats_of(one.answered))
+                for service, one in zip((empty, full), both, strict=True)
+            ]
+            yield both[0], replace(both[1], name=f"repeats, {stored:,} stored")
+
+
+async def multiply(connection: asyncpg.Connection, copies: int, step: Callable[[str], None]) -> None:
+    """Copies the seeded runs, their incidents, and all deliveries, each copy further back. Raises Wrong."""
+    inserts = [await _copier(connection, *one) for one in _COPIED]
+    for first in range(1, copies + 1, 5):
+        last = min(first + 4, copies)
+        step(f"history: copy {last} of {copies}")
+        for insert in inserts:
+            await connection.execute(insert, first, last, APART)
+    step("history: VACUUM, and the law")
+    await connection.execute("VACUUM (ANALYZE)")
+    await connection.execute("CHECKPOINT")
+    if differing := await connection.fetchval(_UNLAWFUL):
+        raise Wrong(f"the history has {differing} incidents that differ from the law")
+
+
+# Tables, which rows to copy, and what becomes of columns that are neither a time nor stay as they are.
+_COPIED: Sequence[tuple[str, str, Mapping[str, str]]] = (
+    ("alert", "fingerprint >= '03e8'", {"incident_id": "md5(incident_id::text || copy)::uuid"}),
+    (
+        "incident",
+        "service >= 'shop-03e8'",
+        {
+            "id": "md5(id::text || copy)::uuid",
+            "number": "nextval('incident_number')",
+            "settled_at": "coalesce(settled_at, now())",  # long ago
+        },
+    ),
+    ("delivery", "true", {"id": "gen_random_uuid()"}),
+)
+
+
+async def _copier(connection: asyncpg.Connection, table: str, which: str, changed: Mapping[str, str]) -> str:
+    """A statement that inserts the copies $1 to $2, each $3 further back, of what is there now."""
+    await connection.execute(f"CREATE TEMP TABLE seed_{table} AS SELECT * FROM {table} WHERE {which}")  # noqa: S608
+    columns = {row["attname"]: str(row["type"]) for row in await connection.fetch(_COLUMNS, table)}
+    earlier = {name: f'"{name}" - copy * $3::interval' for name, type_ in columns.items() if type_ == _TIME}
+    values = [changed.get(name) or earlier.get(name) or f'"{name}"' for name in columns]
+    return f"""
+        INSERT INTO {table} ({", ".join(f'"{name}"' for name in columns)})
+        SELECT {", ".join(values)}
+          FROM seed_{table}, generate_series($1::integer, $2) AS copy"""  # noqa: S608
+
+
+_TIME = "timestamp with time zone"
+_UNLAWFUL = """
+    SELECT count(*)
+      FROM (SELECT key_id, lower(component) AS began_at, upper(component) - interval '5 minutes' AS ended_at
+              FROM (SELECT key_id, unnest(range_agg(tstzrange(started_at, ended_at + interval '5 minutes', '[]')))
+                        AS component
+                      FROM alert
+                     WHERE fingerprint >= '03e8'
+                     GROUP BY key_id) AS components) AS lawful
+      FULL JOIN (SELECT key_id, began_at, ended_at FROM incident WHERE service >= 'shop-03e8') AS stored
+     USING (key_id, began_at, ended_at)
+     WHERE lawful IS NULL
+        OR stored IS NULL
+"""
+
+
 # — what came out —
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A ratio that is to be reached: at least `wanted`, or at most."""
+    """What is to be reached: at least `wanted`, or at most. The median of the rounds counts."""
 
     name: str
-    ratios: Sequence[float]  # a round each
+    values: Sequence[float]  # of each round
     wanted: float
     at_most: bool = False
 
     @property
-    def ratio(self) -> float:
-        return statistics.median(self.ratios)
+    def value(self) -> float:
+        return statistics.median(self.values)
 
     @property
     def missed_by(self) -> float:
         """A share of what is wanted; 0 where it is reached."""
-        over = self.ratio / self.wanted - 1
+        over = self.value / self.wanted - 1
         return max(0.0, over if self.at_most else -over)
 
 
+Value = Callable[[Figures], float]
+_RATE: Value = attrgetter("per_second")
+_P99: Value = attrgetter("p99")
+_WAL: Value = attrgetter("wal_per_alert")
+
+
 def goals_of(rounds: Sequence[Round]) -> list[Goal]:
-    def rate(one: Round, what: str, alerts: int) -> float:
-        return one.loads[what, alerts].per_second
+    """Ratios, which other machines should show too."""
 
-    def p99(one: Round, what: str, alerts: int) -> float:
-        return one.loads[what, alerts].p99
+    def ratios(value: Value, what: str, other: str, alerts: int) -> list[float]:
+        return [value(one.loads[what, alerts]) / value(one.loads[other, alerts]) for one in rounds]
 
-    def wal(one: Round, what: str, alerts: int) -> float:
-        return one.loads[what, alerts].wal_per_alert or 0.0
-
-    goals = []
-    for alerts, wanted in ((20, 1.5), (1, 1.0)):
-        of_both = [(one, "new", alerts) for one in rounds], [(one, "alertmanager", alerts) for one in rounds]
+    upserts = [_RATE(one.loads["new", 20]) / one.limits["upsert of 500"] for one in rounds]
+    goals = [Goal("alerts/s, service at 20 a body ÷ bare upsert of 500", upserts, 0.5)]
+    for alerts, ahead in ((20, 1.5), (1, 1.0)):
+        rates, p99s = (ratios(value, "new", "alertmanager", alerts) for value in (_RATE, _P99))
+        again, wal = (ratios(value, "repeats", "new", alerts) for value in (_RATE, _WAL))
         goals += [
-            Goal(f"alerts/s, service ÷ Alertmanager, {alerts} a body", _ratios(rate, *of_both), wanted),
-            Goal(f"p99, service ÷ Alertmanager, {alerts} a body", _ratios(p99, *of_both), 1.0, at_most=True),
-        ]
-    upserts = [rate(one, "new", 20) / one.limits["upsert of 500"] for one in rounds]
-    goals.append(Goal("alerts/s, service at 20 a body ÷ bare upsert of 500", upserts, 0.5))
-    for alerts in (20, 1):
-        of_both = [(one, "repeats", alerts) for one in rounds], [(one, "new", alerts) for one in rounds]
-        goals += [
-            Goal(f"alerts/s, repeats ÷ new, {alerts} a body", _ratios(rate, *of_both), 1.0),
-            Goal(f"WAL an alert, repeats ÷ new, {alerts} a body", _ratios(wal, *of_both), 0.1, at_most=True),
+            Goal(f"alerts/s, service ÷ Alertmanager, {alerts} a body", rates, ahead),
+            Goal(f"p99, service ÷ Alertmanager, {alerts} a body", p99s, 1.0, at_most=True),
+            Goal(f"alerts/s, repeats ÷ new, {alerts} a body", again, 1.0),
+            # Next to none.
+            Goal(f"WAL an alert, repeats ÷ new, {alerts} a body", wal, 0.1, at_most=True),
         ]
     return goals
 
 
-Place = tuple[Round, str, int]
+def absolute_goals_of(rounds: Sequence[Round]) -> list[Goal]:
+    """What two cores should show that have nothing else to do."""
+
+    def values(value: Value, alerts: int) -> list[float]:
+        return [value(one.loads["new", alerts]) for one in rounds]
+
+    return [
+        Goal("alerts/s, new, 20 a body", values(_RATE, 20), 20_000),
+        Goal("alerts/s, new, 1 a body", values(_RATE, 1), 8_000),
+        Goal("p99 ms, new, 20 a body", values(_P99, 20), 150, at_most=True),
+        Goal("p99 ms, new, 1 a body", values(_P99, 1), 150, at_most=True),
+    ]
 
 
-def _ratios(value: Callable[[Round, str, int], float], above: Sequence[Place], below: Sequence[Place]) -> list[float]:
-    return [value(*one) / value(*other) for one, other in zip(above, below, strict=True)]
+def history_goals_of(pairs: Sequence[tuple[Figures, Figures]]) -> list[Goal]:
+    """An alert may cost 30 % more with history."""
+    ratios: dict[str, list[float]] = defaultdict(list)
+    for empty, full in pairs:
+        ratios[f"{empty.name}, {empty.answered.load.alerts} a body"].append(empty.per_second / full.per_second)
+    return [
+        Goal(f"time an alert, with ÷ without history: {name}", values, 1.3, at_most=True)
+        for name, values in ratios.items()
+    ]
 
 
-def shown_goals(goals: Sequence[Goal]) -> Table:
-    table = Table("ratio, medians of rounds", "of each round", "median", "wanted", "", title="Goals")
+def shown_goals(title: str, goals: Sequence[Goal]) -> Table:
+    table = Table("", "each round", "median", "wanted", "", title=title)
     for goal in goals:
-        sign = "≤" if goal.at_most else "≥"
         verdict = f"[red]missed by {goal.missed_by:.0%}" if goal.missed_by else "[green]reached"
-        each = " ".join(f"{ratio:.2f}" for ratio in goal.ratios)
-        table.add_row(goal.name, each, f"{goal.ratio:.2f}", f"{sign} {goal.wanted:g}", verdict)
+        each = "  ".join(f"{value:,.4g}" for value in goal.values)
+        wanted = f"{'≤' if goal.at_most else '≥'} {goal.wanted:,g}"
+        table.add_row(goal.name, each, f"{goal.value:,.4g}", wanted, verdict)
     return table
 
 
 def shown_figures(title: str, rows: Sequence[Figures]) -> Table:
-    """Shares of CPU in percent of one core; `others` is what else the machine did, so how far to trust the row."""
+    """Shares of CPU in percent of one core; `others` is what else the machine did, so how far to trust the row.
+    µs/alert is the CPU of service and PostgreSQL.
+    """
     columns = ("load", "a body", "alerts/s", "webhooks/s", "p50 ms", "p99 ms", "not 2xx")
     table = Table(
-        *columns, "CPU %: service", "postgres", "wrk", "others", "MB: service", "postgres", "WAL B/alert", title=title
+        *columns,
+        "CPU %: service",
+        "postgres",
+        "wrk",
+        "others",
+        "µs/alert",
+        "MB: service",
+        "postgres",
+        "WAL B/alert",
+        title=title,
     )
     for row in rows:
         answered = row.answered
@@ -891,6 +605,7 @@ def shown_figures(title: str, rows: Sequence[Figures]) -> Table:
                 f"{row.cpu[group]:.0%}".rstrip("%") if group in row.cpu else ""
                 for group in ("service", "postgres", "wrk", "others")
             ),
+            f"{row.cpu_us_per_alert:,.0f}",
             *(f"{row.memory_mb[group]:.0f}" if group in row.memory_mb else "" for group in ("service", "postgres")),
             "" if row.wal_per_alert is None else f"{row.wal_per_alert:,.0f}",
         )
@@ -907,28 +622,41 @@ def shown_limits(rounds: Sequence[Round]) -> Table:
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("bench.ingest", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one round and nothing varied")
+    parser.add_argument("--history", type=int, metavar="N", help="only this: with N alerts stored, and without")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each load")
     asked = parser.parse_args(arguments)
-    rounds = 1 if asked.quick else asked.rounds
-    out = Console(width=None if sys.stdout.isatty() else 170)
+    out = Console(width=None if sys.stdout.isatty() else 180)
     try:
         for name in ("wrk", "prometheus-alertmanager"):
             program(name)
         with tempfile.TemporaryDirectory(prefix="aftermath-bench-") as scratch, _progress(out) as step:
-            directory = Path(scratch)
-            done = [a_round(directory / f"round-{number}", asked.seconds, step) for number in range(rounds)]
-            varied = [] if asked.quick else list(variations(directory, asked.seconds, step))
+            tables = list(_measure(asked, Path(scratch), step))
     except (FileNotFoundError, LoadFailed, Wrong) as error:
         out.print(f"[red]{error}", highlight=False)
         return 1
-    out.print(shown_figures("Rounds", [figures for one in done for figures in one.loads.values()]))
-    if varied:
-        out.print(shown_figures("One thing varied", varied))
-    out.print(shown_limits(done))
-    out.print(shown_goals(goals_of(done)))
+    for table in tables:
+        out.print(table)
     out.print("After each load the database held exactly what was answered, and its incidents were those of the law.")
     return 0
+
+
+def _measure(asked: argparse.Namespace, directory: Path, step: Callable[[str], None]) -> Iterator[Table]:
+    if asked.history:
+        pairs = list(with_history(directory, asked.seconds, asked.history, asked.rounds, step))
+        yield shown_figures("With history and without", [figures for pair in pairs for figures in pair])
+        yield shown_goals("Goals", history_goals_of(pairs))
+        return
+    rounds = [
+        a_round(directory / f"round-{number}", asked.seconds, step)
+        for number in range(1 if asked.quick else asked.rounds)
+    ]
+    yield shown_figures("Rounds", [figures for one in rounds for figures in one.loads.values()])
+    if not asked.quick:
+        yield shown_figures("One thing varied", list(variations(directory, asked.seconds, step)))
+    yield shown_limits(rounds)
+    yield shown_goals("Goals", goals_of(rounds))
+    yield shown_goals("On two cores that do nothing else, about", absolute_goals_of(rounds))
 
 
 @contextmanager

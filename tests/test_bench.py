@@ -7,25 +7,30 @@ from typing import Any
 import asyncpg
 import pytest
 
+from bench.check import Wrong, check_stored, stored_differs
 from bench.ingest import (
-    Answered,
+    FIRST_SEEDED,
+    NOON_MS,
+    Figures,
     Goal,
-    Load,
     Loaded,
-    Wrong,
     a_round,
     a_service,
-    check_stored,
+    absolute_goals_of,
     goals_of,
     half_of,
-    stored_differs,
+    history_goals_of,
+    multiply,
 )
+from bench.load import Answered, Load
 
 LOAD = Load(run=7, alerts=2, seconds=1.0, keys=2, connections=2)
 
 
-def answered(load: Load = LOAD, *, sent: tuple[int, int] = (2, 1), refused: dict[int, int] | None = None) -> Answered:
-    return Answered(load, sent, refused or {}, 1.0, [1])
+def answered(
+    load: Load = LOAD, *, sent: tuple[int, int] = (2, 1), refused: dict[int, int] | None = None, seconds: float = 1.0
+) -> Answered:
+    return Answered(load, sent, refused or {}, seconds, [1])
 
 
 def stored(*ids: int, **changed: Any) -> list[dict[str, Any]]:
@@ -79,7 +84,7 @@ def test_half_are_resolves_of_what_was_fired_before() -> None:
 
 
 def test_a_goal_says_by_how_much_it_is_missed() -> None:
-    assert Goal("", [1.0, 1.2, 9.0], 1.5).ratio == 1.2
+    assert Goal("", [1.0, 1.2, 9.0], 1.5).value == 1.2
     assert Goal("", [1.2], 1.5).missed_by == pytest.approx(0.2)
     assert Goal("", [1.6], 1.5).missed_by == 0
     assert Goal("", [1.2], 1.0, at_most=True).missed_by == pytest.approx(0.2)
@@ -99,7 +104,7 @@ def test_a_round_measures_and_checks_everything(tmp_path: Path) -> None:
         assert not figures.answered.refused
         assert figures.cpu["wrk"] > 0
     assert all(rate > 0 for rate in done.limits.values())
-    assert all(goal.ratio > 0 for goal in goals_of([done]))
+    assert all(goal.value > 0 for goal in [*goals_of([done]), *absolute_goals_of([done])])
 
 
 @pytest.fixture(scope="module")
@@ -123,12 +128,36 @@ def test_the_check_sees_what_is_wrong_in_the_database(loaded: Loaded, breaks: st
     load = figures.answered.load
 
     async def check_broken(connection: asyncpg.Connection) -> None:
-        await check_stored(connection, loaded.told[load.run])
+        await check_stored(connection, loaded.told[load.run, 0])
         transaction = connection.transaction()
         await transaction.start()
         await connection.execute(breaks, load.at(0))
         with pytest.raises(Wrong, match=difference):
-            await check_stored(connection, loaded.told[load.run])
+            await check_stored(connection, loaded.told[load.run, 0])
         await transaction.rollback()
 
     loaded.ask(check_broken)
+
+
+@pytest.mark.debian
+def test_history_is_what_the_service_would_have_made_of_it(loaded: Loaded) -> None:
+    loaded.put("seed", Load(FIRST_SEEDED, 10, 2.0, mode="resolved", keys=4, known=20))
+
+    async def fill(connection: asyncpg.Connection) -> None:
+        await multiply(connection, 7, lambda _: None)
+        count = "SELECT count(*) FROM alert WHERE starts_with(fingerprint, '03e8')"
+        assert await connection.fetchval(count) == 8 * 200
+
+    loaded.ask(fill)
+    # The same things go wrong again, after all that.
+    loaded.put("again", Load(FIRST_SEEDED, 1, 0.3, keys=4, first_ms=NOON_MS))
+
+
+def test_history_may_cost_three_tenths_more() -> None:
+    def figures(seconds: float) -> Figures:
+        return Figures("new", answered(LOAD, seconds=seconds), {}, {})
+
+    pairs = [(figures(1.0), figures(with_history)) for with_history in (1.2, 1.56, 1.7)]
+    [goal] = history_goals_of(pairs)
+    assert goal.value == pytest.approx(1.56)
+    assert goal.missed_by == pytest.approx(0.2)

@@ -1,8 +1,8 @@
--- The load of bench/ingest.py, for wrk. One thread a connection, so that what is answered is known to be the answer to
+-- The load of bench/load.py, for wrk. One thread a connection, so that what is answered is known to be the answer to
 -- what was sent: exact latencies, and exactly the bodies that were acknowledged.
 --
 -- Bodies come from a template, a whole request, in which only digits change: alert ids, keys, times. Body `number` is
--- made of nothing but its number, so that bench/ingest.py knows what was in it.
+-- made of nothing but its number, so that bench/load.py knows what was in it.
 
 local ffi = require("ffi")
 ffi.cdef [[
@@ -62,7 +62,7 @@ local function put_time(bytes, at, milliseconds)
 end
 
 -- What body `turn` tells: its template, the number its alert ids come from, and when it is told. As `told_in` in
--- bench/ingest.py. Nothing when there is nothing left to tell.
+-- bench/load.py. Nothing when there is nothing left to tell.
 local function told(turn)
     if load.mode == "new" then
         return load.firing, turn, turn

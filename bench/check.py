@@ -1,0 +1,146 @@
+"""Whether what was answered 2xx is in the database: nothing missing, nothing twice, incidents as the law has them."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from app.incidents import lifecycle
+from app.incidents.signal import End, EndReason
+from bench.load import Answered
+from tests.processes import until
+
+
+class Wrong(Exception):
+    """The service holds something else than what it answered."""
+
+
+def check_counters(answered: Answered, before: Mapping[str, int], count: Callable[[], Mapping[str, int]]) -> None:
+    """Prometheus is told of as many deliveries and signals as were answered, and of none twice. Raises Wrong."""
+    unanswered = len(answered.refused)
+    at_least = {"deliveries": answered.webhooks, "signals": answered.alerts}
+    at_most = {
+        "deliveries": answered.webhooks + unanswered,
+        "signals": answered.alerts + unanswered * answered.load.alerts,
+    }
+    seen: dict[str, int] = {}
+
+    def are_told() -> bool:
+        now = count()
+        seen.update({name: now[name] - before[name] for name in at_least})
+        return all(at_least[name] <= seen[name] for name in at_least)
+
+    with suppress(AssertionError):
+        until(are_told, "all are counted", within=5)
+    if any(not at_least[name] <= seen[name] <= at_most[name] for name in at_least):
+        raise Wrong(f"answered: {at_least}, not answered: {unanswered}; counted by the service: {seen}")
+
+
+async def check_stored(connection: asyncpg.Connection, told: Sequence[Answered]) -> None:
+    """The alerts and incidents of one run against all that it was told. Raises Wrong."""
+    load = told[0].load
+    since = load.at(0)
+    alerts = list(map(dict, await connection.fetch(_ALERTS, load.service, f"{load.run:04x}", since)))
+    incidents = list(map(dict, await connection.fetch(_INCIDENTS, load.service, since)))
+    differences = [*stored_differs(told, alerts), *law_differs(alerts, incidents)]
+    if differences:
+        raise Wrong("; ".join(differences))
+
+
+_ALERTS = """
+    SELECT alert.*
+      FROM alert
+     WHERE alert.key_id IN (SELECT incident.key_id FROM incident WHERE starts_with(incident.service, $1))
+       AND starts_with(alert.fingerprint, $2)
+       AND alert.started_at >= $3
+"""
+_INCIDENTS = """
+    SELECT *
+      FROM incident
+     WHERE starts_with(service, $1)
+       AND began_at >= $2
+       AND merged_into IS NULL
+     ORDER BY key_id, began_at
+"""
+
+
+def stored_differs(told: Sequence[Answered], alerts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    load = told[0].load
+    sure, unsure = _told_of(told)
+    stored = [int(alert["fingerprint"][4:]) for alert in alerts]
+    once = set(stored)
+    if missing := sure.keys() - once:
+        yield f"{len(missing)} of {len(sure)} alerts that were answered 2xx are missing, such as {min(missing)}"
+    if len(once) != len(stored):
+        yield f"{len(stored) - len(once)} alerts are there twice"
+    if strangers := once - sure.keys() - unsure:
+        yield f"{len(strangers)} alerts are there that nobody sent, such as {min(strangers)}"
+    if moved := [id_ for id_, alert in zip(stored, alerts, strict=True) if alert["started_at"] != load.at(id_)]:
+        yield f"{len(moved)} alerts have another start than was told, such as {min(moved)}"
+    ends = {id_: alert["ended_at"] for id_, alert in zip(stored, alerts, strict=True)}
+    if differ := [id_ for id_ in sure.keys() & once - unsure if ends[id_] != sure[id_]]:
+        yield f"{len(differ)} alerts have another end than was told, such as {min(differ)}"
+
+
+def _told_of(told: Sequence[Answered]) -> tuple[dict[int, datetime | None], set[int]]:
+    """The alerts that were acknowledged, with their ends; and those of bodies that were not."""
+    sure: dict[int, datetime | None] = {}
+    unsure = set[int]()
+    for answered in told:
+        for turn in answered.turns():
+            body = answered.load.told(turn)
+            assert body is not None, "only what there is to tell is sent"
+            ids, ends = body
+            if turn in answered.refused:
+                unsure.update(ids)
+            elif ends is None:
+                sure |= {id_: None for id_ in ids if id_ not in sure}
+            else:
+                sure.update(zip(ids, map(answered.load.at, ends), strict=True))
+    return sure, unsure
+
+
+def law_differs(alerts: Iterable[Mapping[str, Any]], incidents: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Stored incidents against the law, applied afresh to the stored alerts."""
+    by_key: dict[UUID, list[lifecycle.Alert]] = defaultdict(list)
+    for alert in alerts:
+        by_key[alert["key_id"]].append(
+            lifecycle.Alert(
+                alert["series"],
+                alert["started_at"],
+                End(alert["ended_at"], EndReason(alert["end_reason"])) if alert["ended_at"] else None,
+                timedelta(seconds=alert["window_seconds"]),
+                timedelta(seconds=alert["max_span_seconds"]),
+                alert["severity"],
+                impact_told_at=alert["impact_told_at"],
+            )
+        )
+    lawful = {
+        (key, course.began_at): course
+        for key, of_key in by_key.items()
+        for course in map(lifecycle.course_of, lifecycle.incidents_of(of_key))
+    }
+    stored = {(row["key_id"], row["began_at"]): _course(row) for row in incidents}
+    if stored != lawful:
+        other = sum(lawful.get(place) != course for place, course in stored.items())
+        yield f"{len(lawful)} incidents by the law, {len(stored)} stored, of which {other} differ"
+
+
+def _course(row: Mapping[str, Any]) -> lifecycle.Course:
+    return lifecycle.Course(
+        began_at=row["began_at"],
+        last_start_at=row["last_start_at"],
+        island_at=row["island_at"],
+        first_ended_at=row["first_ended_at"],
+        last_end=End(row["last_end_at"], EndReason(row["end_reason"])) if row["last_end_at"] else None,
+        reach_at=row["reach_at"],
+        reopened=row["reopened"],
+        alerts=row["alerts"],
+        open_alerts=row["open_alerts"],
+        severity=row["severity"],
+        impact_told_at=row["impact_told_at"],
+    )

@@ -1,0 +1,299 @@
+"""A load of alerts on a server, by Debian's `wrk`: what is sent, and what of it was answered.
+
+Bodies are those of Alertmanager, about 1.4 KB with one alert and 21 KB with twenty. What is in a body follows from its
+number, so that its alerts are known afterwards; `load.lua` puts the digits in. A body that was not answered 2xx is not
+counted.
+"""
+
+import json
+import re
+import resource
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+import psutil  # type: ignore[import-untyped]
+
+from tests.processes import a_process, program
+
+LUA = Path(__file__).with_suffix(".lua")
+# Alert 0 of a load that begins at 0 ms starts here, each further one a millisecond later: long ago, so that no time is
+# in the future, and on one day, so that only the time of day changes.
+DAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
+PATIENCE_SECONDS = 30  # for the last answers
+
+Mode = Literal["new", "repeats", "half", "resolved"]
+
+
+# — what is sent —
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Loads of the same `run` tell of the same alerts; those of another have other fingerprints and other keys.
+
+    `new`: every alert is new and fires. `repeats`: the first `known` bodies of the run, again and again. `half`: half
+    of the alerts are new, half are resolves of the first `known` bodies. `resolved`: `known` bodies of new alerts that
+    are over.
+    """
+
+    run: int
+    alerts: int
+    seconds: float
+    mode: Mode = "new"
+    keys: int = 1000
+    connections: int = 64
+    known: int = 0
+    first_ms: int = 0
+    spread: bool = False  # the alerts of a body have different keys, as if Alertmanager did not group by them
+
+    def told(self, turn: int) -> tuple[range, range | None] | None:
+        """The ids in body `turn`, and, of a resolve, the milliseconds at which they ended. As `told` in load.lua."""
+        match self.mode:
+            case "new":
+                return self._ids(turn), None
+            case "repeats":
+                return self._ids(turn % self.known), None
+            case "resolved":
+                return (self._ids(turn), self._ids(turn + self.known)) if turn < self.known else None
+            case "half":
+                round_, key = divmod(turn, self.keys)
+                if round_ % 2 == 0:
+                    return self._ids(self.known + turn), None
+                earlier = (round_ - 1) // 2 * self.keys + key
+                return (self._ids(earlier), self._ids(self.known + turn)) if earlier < self.known else None
+
+    def _ids(self, body: int) -> range:
+        return range(body * self.alerts, (body + 1) * self.alerts)
+
+    def at(self, milliseconds: int) -> datetime:
+        return DAY + timedelta(milliseconds=self.first_ms + milliseconds)
+
+    @property
+    def service(self) -> str:
+        return f"shop-{self.run:04x}-"
+
+
+# Places for digits, in characters that occur nowhere else: id of the alert, key, start and end as times of day.
+ID, KEY, START, END = "~" * 12, "^" * 4, "||:||:||.|||", "@@:@@:@@.@@@"
+
+
+def _labels(load: Load) -> dict[str, str]:
+    return {
+        "alertname": "HighErrorRate",
+        "cluster": "eu-west-1a",
+        "container": "storefront",
+        "endpoint": "http-metrics",
+        "environment": "production",
+        "instance": f"storefront-{ID}.shop.svc.cluster.local:8080",
+        "job": "kubernetes-pods",
+        "namespace": "shop",
+        "pod": f"storefront-{ID}",
+        "prometheus": "monitoring/prometheus-k8s",
+        "service": f"{load.service}{KEY}",
+        "severity": "critical",
+        "team": "storefront",
+    }
+
+
+_ANNOTATIONS = {
+    "summary": "More than 5 % of the requests of a storefront fail",
+    "description": "For ten minutes more than one in twenty requests has been answered with a 5xx. Users see errors.",
+    "runbook_url": "https://runbooks.example.com/storefront/high-error-rate",
+}
+_GENERATOR = (
+    "http://prometheus-k8s-0:9090/graph?g0.expr=sum+by%28service%2Cpod%29+%28rate%28http_requests_total"
+    "%7Bcode%3D~%225..%22%7D%5B5m%5D%29%29+%2F+sum+by%28service%2Cpod%29+%28rate%28http_requests_total%5B5m"
+    "%5D%29%29+%3E+0.05&g0.tab=1"
+)
+
+
+def _webhook(load: Load, *, resolved: bool) -> object:
+    """As Alertmanager posts it: the alerts of one group."""
+    labels = _labels(load)
+    shared = {name: value for name, value in labels.items() if ID not in value and not (load.spread and KEY in value)}
+    group = {name: shared[name] for name in ("alertname", "service") if name in shared}
+    status = "resolved" if resolved else "firing"
+    alert = {
+        "status": status,
+        "labels": labels,
+        "annotations": _ANNOTATIONS,
+        "startsAt": f"{DAY:%Y-%m-%d}T{START}Z",
+        "endsAt": f"{DAY:%Y-%m-%d}T{END}Z" if resolved else "0001-01-01T00:00:00Z",
+        "generatorURL": _GENERATOR,
+        "fingerprint": f"{load.run:04x}{ID}",
+    }
+    return {
+        "receiver": "aftermath",
+        "status": status,
+        "alerts": [alert] * load.alerts,
+        "groupLabels": group,
+        "commonLabels": shared,
+        "commonAnnotations": _ANNOTATIONS,
+        "externalURL": "http://alertmanager-main-0:9093",
+        "version": "4",
+        "groupKey": "{}:{" + ", ".join(f'{name}="{value}"' for name, value in group.items()) + "}",
+        "truncatedAlerts": 0,
+    }
+
+
+def posted_alerts(load: Load, *, resolved: bool) -> object:
+    """The same alerts as Prometheus posts them to Alertmanager: a firing one says until when to believe it."""
+    assert not resolved
+    alert = {
+        "labels": _labels(load),
+        "annotations": _ANNOTATIONS,
+        "startsAt": f"{DAY:%Y-%m-%d}T{START}Z",
+        "endsAt": f"{DAY + timedelta(days=3):%Y-%m-%dT%H:%M:%SZ}",
+        "generatorURL": _GENERATOR,
+    }
+    return [alert] * load.alerts
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a load goes, and as what."""
+
+    port: int
+    path: str = "/"
+    token: str = "none"  # noqa: S105
+    body: Callable[..., object] = _webhook
+
+    def request(self, load: Load, *, resolved: bool) -> str:
+        body = json.dumps(self.body(load, resolved=resolved), separators=(",", ":"))
+        return (
+            f"POST {self.path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nUser-Agent: Alertmanager/0.27.0\r\n"
+            f"Authorization: Bearer {self.token}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n{body}"
+        )
+
+
+def _lua_of(load: Load, target: Target) -> str:
+    """What load.lua loads: the parameters, and templates with the places of their digits."""
+    firing = target.request(load, resolved=False)
+    resolved = firing if load.mode in {"new", "repeats"} else target.request(load, resolved=True)
+    parameters = {
+        "mode": json.dumps(load.mode),
+        "seconds": load.seconds,
+        "connections": load.connections,
+        "alerts": load.alerts,
+        "keys": load.keys,
+        "known": load.known,
+        "first_ms": load.first_ms,
+        "spread": str(load.spread).lower(),
+        "firing": _lua_template(firing, load.alerts),
+        "resolved": _lua_template(resolved, load.alerts),
+    }
+    return "return {" + ", ".join(f"{name} = {value}" for name, value in parameters.items()) + "}\n"
+
+
+def _lua_template(request: str, alerts: int) -> str:
+    assert request.isascii(), "JSON's escapes are Lua's, but for those of other characters"
+    slots = {"ids": ID, "keys": KEY, "starts": START, "ends": END}
+    places = {name: [found.start() for found in re.finditer(re.escape(slot), request)] for name, slot in slots.items()}
+    lists = (
+        # The alert that a place belongs to; the envelope has places for the key of all only.
+        f"{name} = {{{', '.join(f'{{{at}, {order * alerts // len(found)}}}' for order, at in enumerate(found))}}}"
+        for name, found in places.items()
+    )
+    return f"{{request = {json.dumps(request)}, {', '.join(lists)}}}"
+
+
+# — what was answered —
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """All that a load sent. `refused` are the turns that were not answered 2xx, with the status; 0: not at all."""
+
+    load: Load
+    sent: Sequence[int]  # bodies, by connection
+    refused: Mapping[int, int]
+    seconds: float
+    latencies_us: Sequence[int]
+
+    @property
+    def webhooks(self) -> int:
+        """Answered 2xx."""
+        return sum(self.sent) - len(self.refused)
+
+    @property
+    def alerts(self) -> int:
+        return self.webhooks * self.load.alerts
+
+    @property
+    def per_second(self) -> float:
+        """Alerts."""
+        return self.alerts / self.seconds
+
+    def latency_ms(self, percent: float) -> float:
+        ordered = sorted(self.latencies_us)
+        return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] / 1000
+
+    def turns(self) -> Iterator[int]:
+        for connection, sent in enumerate(self.sent):
+            yield from range(connection, connection + self.load.connections * sent, self.load.connections)
+
+
+class LoadFailed(Exception):
+    """wrk could not do its work."""
+
+
+def drive(load: Load, target: Target, directory: Path) -> tuple[Answered, float]:
+    """Puts the load on the target; also the seconds of CPU that wrk took. Raises LoadFailed."""
+    parameters = directory / "load.lua"
+    parameters.write_text(_lua_of(load, target))
+    command = [
+        *(program("wrk"), f"-t{load.connections}", f"-c{load.connections}"),
+        *(f"-d{int(load.seconds) + PATIENCE_SECONDS}s", f"--timeout={PATIENCE_SECONDS}s", "-s", str(LUA)),
+        *(f"http://127.0.0.1:{target.port}{target.path}", str(parameters)),
+    ]
+    before = _cpu_of_children()
+    with a_process(command, directory / "wrk.log") as wrk:
+        _end_when_done(wrk.process.pid, at_the_latest=time.monotonic() + load.seconds)
+        wrk.process.wait(PATIENCE_SECONDS * 2)
+    return _answered(load, wrk.log()), _cpu_of_children() - before
+
+
+def _end_when_done(pid: int, *, at_the_latest: float) -> None:
+    """Wrk sleeps for as long as it was told, whatever its threads do: when they have ended, it is woken."""
+    with suppress(psutil.NoSuchProcess):
+        wrk = psutil.Process(pid)
+        has_begun = False
+        while wrk.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.02)
+            has_begun = has_begun or wrk.num_threads() > 1 or time.monotonic() > at_the_latest
+            if has_begun and wrk.num_threads() == 1:
+                wrk.send_signal(signal.SIGINT)
+                return
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _answered(load: Load, said: str) -> Answered:
+    sent, latencies, refused = [0] * load.connections, list[int](), dict[int, int]()
+    began, ended = list[float](), list[float]()
+    for line in re.findall(r"^CONNECTION (.*)$", said, re.MULTILINE):
+        counts, refusals, micros = line.split(";")
+        connection, number, acknowledged, began_at, ended_at = counts.split()
+        sent[int(connection)] = int(number)
+        for refusal in filter(None, refusals.split(",")):
+            turn, status = map(int, refusal.split(":"))
+            refused[int(connection) + load.connections * turn] = status
+        latencies += map(int, filter(None, micros.split(",")))
+        if int(acknowledged):
+            began.append(float(began_at))
+            ended.append(float(ended_at))
+    if not latencies:
+        raise LoadFailed(f"nothing was answered; wrk said:\n{said[:2000]}")
+    if not began:
+        raise LoadFailed(f"nothing was answered 2xx, but {sorted(set(refused.values()))}")
+    return Answered(load, sent, refused, max(ended) - min(began), latencies)
