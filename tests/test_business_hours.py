@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.calendars.business_hours import DAY_MINUTES, BusinessHours, Hours, clock, runs, seconds
+from app.calendars.business_hours import DAY_MINUTES, BusinessHours, Clock, Hours, clock, moments, runs, seconds
 from app.incidents.downtime import Span
 
 ZONES = (
@@ -48,9 +48,17 @@ def span(begins: str, ends: str) -> Span:
     return Span(utc(begins), utc(ends))
 
 
+def in_seconds(known: Clock, *spans: Span) -> list[float]:
+    begins, ends = (moments(span[side] for span in spans) for side in (0, 1))
+    return [float(each) for each in seconds(known, begins, ends)]
+
+
 def measured(calendar: BusinessHours, *spans: Span) -> list[float]:
-    within = Span(min(each.begins for each in spans), max(each.ends for each in spans))
-    return seconds(clock(calendar, within), spans)
+    return in_seconds(clock(calendar, moments(at for span in spans for at in span)), *spans)
+
+
+def running(known: Clock, *at: datetime) -> list[bool]:
+    return [bool(each) for each in runs(known, moments(at))]
 
 
 def local_day(zone: str, day: str) -> Span:
@@ -99,30 +107,32 @@ def test_hours_over_midnight_are_those_of_two_days() -> None:
 def test_a_period_without_any_hours_is_no_error() -> None:
     sundays = BusinessHours("sundays", "UTC", ((),) * 6 + (hours("10:00-11:00"),))
     assert measured(sundays, span("2026-06-01 00:00", "2026-06-06 00:00")) == [0]
-    assert runs(clock(sundays, span("2026-06-01 00:00", "2026-06-06 00:00")), [utc("2026-06-02 10:30")]) == [False]
-    assert seconds(clock(sundays, span("2026-06-01 00:00", "2026-06-01 00:00")), []) == []
+    assert running(clock(sundays, moments([utc("2026-06-02 10:30")])), utc("2026-06-02 10:30")) == [False]
+    assert measured(sundays) == []
 
 
 def test_it_runs_from_the_first_moment_of_hours_and_not_from_the_last() -> None:
-    moments = [
+    times = [
         utc(f"2026-06-01 {at}")
         for at in ("06:59:59.999999", "07:00", "09:59:59.999999", "10:00", "11:00", "15:59:59", "16:00")
     ]
-    known = clock(office(), span("2026-06-01 00:00", "2026-06-02 00:00"))
-    assert runs(known, moments) == [False, True, True, False, True, True, False]
+    assert running(clock(office(), moments(times)), *times) == [False, True, True, False, True, True, False]
 
 
 def test_it_does_not_answer_for_times_that_it_was_not_made_for() -> None:
-    known = clock(office(), span("2026-06-01 00:00", "2026-06-02 00:00"))
+    known = clock(office(), moments([utc("2026-06-01 00:00"), utc("2026-06-02 00:00")]))
     with pytest.raises(AssertionError):
-        seconds(known, [span("2026-06-01 12:00", "2026-06-02 00:01")])
+        in_seconds(known, span("2026-06-01 12:00", "2026-06-02 00:01"))
     with pytest.raises(AssertionError):
-        runs(known, [utc("2026-05-31 23:59")])
+        running(known, utc("2026-05-31 23:59"))
 
 
 def test_times_at_the_end_of_the_calendar_are_no_error() -> None:
-    within = Span(utc("2199-12-30"), datetime.max.replace(tzinfo=UTC))
-    assert seconds(clock(every_day("UTC", "00:00-24:00"), within), [within]) == [2 * 24 * HOUR]
+    assert measured(every_day("UTC", "00:00-24:00"), Span(utc("2199-12-30"), datetime.max.replace(tzinfo=UTC))) == [
+        2 * 24 * HOUR
+    ]
+    beyond = Span(utc("9999-12-30"), datetime.max.replace(tzinfo=UTC))
+    assert measured(every_day("Asia/Kathmandu", "00:00-24:00"), beyond) == [0]
 
 
 # — when the clocks change —
@@ -171,9 +181,9 @@ def test_a_day_that_a_zone_skips_has_no_hours() -> None:
 
 
 def test_hours_that_end_within_what_is_shown_twice_go_on_the_second_time() -> None:
-    known = clock(every_day("Europe/Berlin", "01:00-02:30"), local_day("Europe/Berlin", "2026-10-25"))
     quarters = [utc(f"2026-10-25 {at}") for at in ("00:15", "00:45", "01:15", "01:45")]  # 02:15 02:45 02:15 02:45
-    assert runs(known, quarters) == [True, False, True, False]
+    known = clock(every_day("Europe/Berlin", "01:00-02:30"), moments(quarters))
+    assert running(known, *quarters) == [True, False, True, False]
 
 
 # — properties —
@@ -195,30 +205,30 @@ calendars = st.builds(
 )
 # Around the changes of the clocks half of the time.
 changes = [utc(f"2026-{day}") for day in ("03-08", "03-29", "04-05", "10-04", "10-25", "11-01", "02-15", "03-22")]
-moments = st.datetimes(datetime(2025, 12, 2), datetime(2027, 1, 30)).map(lambda at: at.replace(tzinfo=UTC)) | st.builds(  # noqa: DTZ001
+times = st.datetimes(datetime(2025, 12, 2), datetime(2027, 1, 30)).map(lambda at: at.replace(tzinfo=UTC)) | st.builds(  # noqa: DTZ001
     lambda day, by: day + by, st.sampled_from(changes), st.timedeltas(timedelta(days=-1), timedelta(days=2))
 )
-WHOLE = span("2025-12-01", "2027-02-01")
+WHOLE = moments([utc("2025-12-01"), utc("2027-02-01")])
 
 
-@given(calendars, st.lists(moments, min_size=3, max_size=3).map(sorted))
+@given(calendars, st.lists(times, min_size=3, max_size=3).map(sorted))
 def test_cutting_a_span_in_two_cuts_its_seconds(calendar: BusinessHours, borders: list[datetime]) -> None:
     a, b, c = borders
-    whole, first, second = seconds(clock(calendar, WHOLE), [Span(a, c), Span(a, b), Span(b, c)])
+    whole, first, second = in_seconds(clock(calendar, WHOLE), Span(a, c), Span(a, b), Span(b, c))
     assert round(whole * 10**6) == round(first * 10**6) + round(second * 10**6)
 
 
-@given(calendars, st.lists(moments, min_size=4, max_size=4).map(sorted))
+@given(calendars, st.lists(times, min_size=4, max_size=4).map(sorted))
 def test_a_longer_span_has_no_fewer_seconds_and_none_more_than_pass(
     calendar: BusinessHours, borders: list[datetime]
 ) -> None:
     a, b, c, d = borders
-    outer, inner = seconds(clock(calendar, WHOLE), [Span(a, d), Span(b, c)])
+    outer, inner = in_seconds(clock(calendar, WHOLE), Span(a, d), Span(b, c))
     assert 0 <= inner <= outer <= (d - a).total_seconds()
     assert inner <= (c - b).total_seconds()
 
 
-@given(st.sampled_from(ZONES), st.tuples(moments, moments).map(sorted))
+@given(st.sampled_from(ZONES), st.tuples(times, times).map(sorted))
 def test_round_the_clock_is_the_time_that_passes(zone: str, borders: list[datetime]) -> None:
     passed = Span(*borders)
     assert measured(every_day(zone, "00:00-24:00"), passed) == [(passed.ends - passed.begins).total_seconds()]
@@ -227,12 +237,12 @@ def test_round_the_clock_is_the_time_that_passes(zone: str, borders: list[dateti
     )
 
 
-@given(calendars, st.tuples(moments, moments).map(sorted))
+@given(calendars, st.tuples(times, times).map(sorted))
 def test_it_does_not_matter_for_how_much_time_the_clock_was_made(
     calendar: BusinessHours, borders: list[datetime]
 ) -> None:
     short = Span(*borders)
-    assert measured(calendar, short) == seconds(clock(calendar, WHOLE), [short])
+    assert measured(calendar, short) == in_seconds(clock(calendar, WHOLE), short)
 
 
 def minute_by_minute(calendar: BusinessHours, begins: datetime, minutes: int) -> int:
@@ -247,7 +257,7 @@ def minute_by_minute(calendar: BusinessHours, begins: datetime, minutes: int) ->
 
 
 @settings(deadline=None, max_examples=50)
-@given(calendars, moments.map(lambda at: at.replace(second=0, microsecond=0)), st.integers(0, DAY_MINUTES))
+@given(calendars, times.map(lambda at: at.replace(second=0, microsecond=0)), st.integers(0, DAY_MINUTES))
 @example(every_day("Europe/Berlin", "01:00-02:30"), utc("2026-10-24"), 3 * DAY_MINUTES)
 @example(every_day("Australia/Lord_Howe", "01:15-01:45", "01:45-02:15"), utc("2026-10-02"), 3 * DAY_MINUTES)
 @example(every_day("Pacific/Apia", "08:00-12:00", "13:00-24:00"), utc("2011-12-29"), 3 * DAY_MINUTES)
@@ -256,4 +266,4 @@ def test_it_agrees_with_a_look_at_the_wall_every_minute(
 ) -> None:
     looked_at = Span(begins, begins + timedelta(minutes=minutes))
     assert measured(calendar, looked_at) == [60 * minute_by_minute(calendar, begins, minutes)]
-    assert runs(clock(calendar, looked_at), [begins]) == [bool(minute_by_minute(calendar, begins, 1))]
+    assert running(clock(calendar, moments(looked_at)), begins) == [bool(minute_by_minute(calendar, begins, 1))]

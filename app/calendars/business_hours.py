@@ -8,7 +8,7 @@ end within what is shown twice (until 02:30, when 03:00 becomes 02:00), they end
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
@@ -16,8 +16,6 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
-
-from app.incidents.downtime import Span
 
 DAY_MINUTES = 24 * 60
 
@@ -39,7 +37,12 @@ class BusinessHours:
     holidays: frozenset[date] = frozenset()
 
 
-Moments = NDArray[np.int64]  # microseconds since the epoch: exact
+# Microseconds since 1970: exact, and fast for a hundred thousand at once.
+Moments = NDArray[np.int64]
+
+
+def moments(every: Iterable[datetime]) -> Moments:
+    return np.array([(at - _EPOCH) // timedelta(microseconds=1) for at in every], np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,35 +52,36 @@ class Clock:
     begins: Moments
     ends: Moments
     ran_before: Moments
-    within: Span  # it knows nothing of other times
+    known: tuple[int, int]  # it can tell of the moments from here to there, both included
 
 
-def clock(hours: BusinessHours, within: Span) -> Clock:
-    """O(days) once, so that `seconds` need not walk them: half a second for two centuries."""
-    begins, ends = _microseconds(within.begins) // _SECOND, _microseconds(within.ends) // _SECOND + 1
-    pieces = [_open_while(hours, *piece) for piece in _unchanged(ZoneInfo(hours.zone), begins, min(ends, _LAST))]
+def clock(hours: BusinessHours, every: Moments) -> Clock:
+    """One that can tell of these moments and all between them.
+
+    O(days) once, so that `seconds` need not walk them: half a second for two centuries, milliseconds for a year.
+    """
+    known = (int(every.min()), int(every.max())) if every.size else (0, 0)
+    begins, ends = (min(at, _LAST) for at in (known[0] // _SECOND, known[1] // _SECOND + 1))
+    pieces = [_open_while(hours, *piece) for piece in _unchanged(ZoneInfo(hours.zone), begins, ends)]
     opens, closes = np.concatenate([_NEVER, *pieces], axis=1) * _SECOND
-    return Clock(opens, closes, np.concatenate([[0], np.cumsum(closes - opens)]), within)
+    return Clock(opens, closes, np.concatenate([[0], np.cumsum(closes - opens)]), known)
 
 
-def seconds(clock: Clock, spans: Sequence[Span]) -> list[float]:
-    """How long the clock ran in each, which must lie within what it knows; 0 where all of it was out of hours.
+def seconds(clock: Clock, begins: Moments, ends: Moments) -> NDArray[np.float64]:
+    """How long the clock ran in each `[begins, ends)`; 0 where all of it was out of hours.
 
     O(n log days). Cutting a span in two cuts its seconds, to the microsecond.
     """
-    assert all(clock.within.begins <= each.begins and each.ends <= clock.within.ends for each in spans)
-    begun, ended = (_ran_until(clock, [span[side] for span in spans]) for side in (0, 1))
-    return [float(each) for each in (ended - begun) / _SECOND]
+    ran: NDArray[np.float64] = (_ran_until(clock, ends) - _ran_until(clock, begins)) / _SECOND
+    return ran
 
 
-def runs(clock: Clock, moments: Sequence[datetime]) -> list[bool]:
-    """Whether it runs from each of these moments on, which must lie within what it knows."""
-    assert all(clock.within.begins <= each <= clock.within.ends for each in moments)
-    return [bool(each) for each in _left(clock, _array(moments)) > 0]
+def runs(clock: Clock, at: Moments) -> NDArray[np.bool_]:
+    """Whether it runs from each of these moments on."""
+    return np.greater(_runs_on_for(clock, at), 0)
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _SECOND = 10**6
 _DAY = 24 * 3600
 _LAST = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp())  # times beyond it are not taken; an alert may still have one
@@ -85,23 +89,19 @@ _THURSDAY = 3  # what the epoch was
 _NEVER: Moments = np.empty((2, 0), np.int64)  # opens, closes
 
 
-def _microseconds(at: datetime) -> int:
-    return (at - _EPOCH) // _MICROSECOND
+def _ran_until(clock: Clock, at: Moments) -> Moments:
+    opened = np.searchsorted(clock.begins, at, "right")
+    return np.subtract(clock.ran_before[opened], _runs_on_for(clock, at))
 
 
-def _array(moments: Iterable[datetime]) -> Moments:
-    return np.array([_microseconds(at) for at in moments], np.int64)
+def _runs_on_for(clock: Clock, at: Moments) -> Moments:
+    """Until it stops next; 0 where it does not run."""
+    assert not at.size or clock.known[0] <= at.min() <= at.max() <= clock.known[1]
+    opened = np.searchsorted(clock.begins, at, "right")
+    return np.maximum(np.concatenate([[_BEFORE_ALL], clock.ends])[opened] - at, 0)
 
 
-def _ran_until(clock: Clock, moments: Iterable[datetime]) -> Moments:
-    at = _array(moments)
-    return np.subtract(clock.ran_before[np.searchsorted(clock.begins, at, "right")], _left(clock, at))
-
-
-def _left(clock: Clock, at: Moments) -> Moments:
-    """How long it still runs on without a break, 0 where it does not."""
-    begun = np.searchsorted(clock.begins, at, "right")
-    return np.maximum(np.concatenate([[0], clock.ends])[begun] - at, 0)
+_BEFORE_ALL = -(2**62)
 
 
 # — the wall clock, in whole seconds since the epoch —
