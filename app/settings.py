@@ -5,7 +5,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -25,6 +25,34 @@ def _postgresql(url: SecretStr) -> SecretStr:
 # A secret, because it holds a password. Not pydantic's PostgresDsn, which refuses `?host=/run/postgresql`.
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_postgresql)]
 Impact = Annotated[Decimal, Field(ge=0, le=1)]
+Severity = Literal["sev1", "sev2", "sev3", "sev4", "sev5"]
+SEVERITIES: tuple[Severity, ...] = ("sev1", "sev2", "sev3", "sev4", "sev5")
+Pay = Annotated[Decimal, Field(ge=0, le=1_000_000, max_digits=12)]
+Responders = Annotated[Decimal, Field(ge=0, le=10_000, max_digits=9)]
+
+
+def _each_severity(responders: dict[Severity, Decimal]) -> dict[Severity, Decimal]:
+    """The one who acknowledged was there; of others nothing is known until somebody states it."""
+    return {severity: responders.get(severity, Decimal(1)) for severity in SEVERITIES}
+
+
+class Labour(BaseModel):
+    """What an hour of one responder costs, and how many there are at an incident of each severity."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    currency: Annotated[str, StringConstraints(pattern="^[A-Z]{3}$")]
+    low: Pay
+    expected: Pay
+    high: Pay
+    responders: Annotated[dict[Severity, Responders], AfterValidator(_each_severity)] = Field({}, validate_default=True)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Labour":
+        if not self.low <= self.expected <= self.high:
+            message = "low <= expected <= high must hold"
+            raise ValueError(message)
+        return self
 
 
 class Settings(BaseSettings):
@@ -55,9 +83,14 @@ class Settings(BaseSettings):
     )
     settle_interval_seconds: float = Field(10, gt=0, description="How often resolved incidents are looked at to settle")
     watch_interval_seconds: float = Field(10, gt=0, description="How often the feed is looked after")
-    impact: dict[Literal["sev1", "sev2", "sev3", "sev4", "sev5"], Impact] = Field(
+    impact: dict[Severity, Impact] = Field(
         {"sev1": Decimal(1), "sev2": Decimal("0.5"), "sev3": Decimal("0.1"), "sev4": Decimal(0), "sev5": Decimal(0)},
         description="Share of the hourly cost that a severity stands for, as JSON",
+    )
+    labour: Labour | None = Field(
+        None,
+        description="An hour of one responder as JSON, `currency`, `low`, `expected`, `high`, and `responders` by "
+        "severity (1 each); unset: labour is not shown",
     )
     metrics_services: int = Field(200, ge=1, description="Services with series of their own; the rest is `other`")
 

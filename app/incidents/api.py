@@ -13,8 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import db
 from app.errors import Invalid
-from app.incidents import people, views
+from app.incidents import downtime, labour, people, views
 from app.incidents.costs import costs_of
+from app.incidents.labour import Pay
 from app.incidents.measures import (
     MEASURES,
     SEVERITIES,
@@ -103,17 +104,22 @@ class IncidentModel(BaseModel):
     impact: Share | None = Field(description="Share of the hourly cost as a person stated it; null: by severity")
     measures: dict[str, MeasureModel]
     cost: dict[str, CostModel] | None = Field(description="By currency; null: the service has no rate, which is not 0")
+    labour: dict[str, CostModel] | None = Field(
+        description="What the time of responders cost, never part of `cost`; null: nobody is known to have worked, or "
+        "`AFTERMATH_LABOUR` says not what an hour costs"
+    )
 
 
 async def _models(tx: AsyncConnection, rows: Sequence[Any], settings: Settings, now: datetime) -> list[IncidentModel]:
     names = await views.source_names(tx)
     winners = await views.numbers(tx, [row.merged_into for row in rows if row.merged_into is not None])
     costs = await costs_of(tx, rows, now=now, weights=settings.impact)
-    return [_model(row, names, winners, costs.get(row.id)) for row in rows]
+    return [_model(row, names, winners, costs.get(row.id), settings.labour, now) for row in rows]
 
 
-def _model(row: Any, sources: Any, winners: Any, cost: Any) -> IncidentModel:
+def _model(row: Any, sources: Any, winners: Any, cost: Any, pay: Pay | None, now: datetime) -> IncidentModel:
     facts = Facts.of(row._mapping)
+    worked = labour.of_incident(facts, pay, now=now) if pay else {}
     return IncidentModel.model_validate(
         {
             "id": row.id,
@@ -147,6 +153,7 @@ def _model(row: Any, sources: Any, winners: Any, cost: Any) -> IncidentModel:
                 for name, measured in measures(facts).items()
             },
             "cost": cost and {currency: _cost_model(amount) for currency, amount in cost.items()},
+            "labour": {currency: _cost_model(amount) for currency, amount in downtime.shown(worked).items()} or None,
         }
     )
 
@@ -235,8 +242,8 @@ async def export_incidents(
     _: Reader, request: Request, now: Now, settings: Knobs, filters: Filtered
 ) -> StreamingResponse:
     """All incidents that the list has, newest first, with their measures in seconds and, for each currency that a
-    service has a rate in, their cost. An empty cell: there is none. Text that a spreadsheet would take for a formula
-    has an apostrophe before it.
+    service has a rate in, their cost; then their labour, if it is priced. An empty cell: there is none. Text that a
+    spreadsheet would take for a formula has an apostrophe before it.
     """
     engine = context_of(request).engine
 
@@ -246,10 +253,12 @@ async def export_incidents(
             return rows, await _models(tx, rows, settings, now)
 
     async with db.transaction(engine) as tx:
-        currencies = await views.currencies(tx)
+        money = [("cost", currency) for currency in await views.currencies(tx)]
+    if settings.labour is not None:
+        money.append(("labour", settings.labour.currency))
     first = await chunk(None)  # before the answer begins, so that what fails is told as a problem
 
-    columns = _columns(currencies)
+    columns = _columns(money)
 
     async def parts() -> AsyncIterator[str]:
         yield written([columns])
@@ -264,15 +273,16 @@ async def export_incidents(
     return attached("incidents", parts())
 
 
-_EXPORTED = tuple(name for name in IncidentModel.model_fields if name not in ("id", "labels", "measures", "cost"))
+_IN_MANY_COLUMNS = {"id", "labels", "measures", "cost", "labour"}  # or in none
+_EXPORTED = tuple(name for name in IncidentModel.model_fields if name not in _IN_MANY_COLUMNS)
 _AMOUNTS = ("low", "expected", "high")
 
 
-def _columns(currencies: Sequence[str]) -> list[str]:
+def _columns(money: Sequence[tuple[str, str]]) -> list[str]:
     return [
         *_EXPORTED,
         *(f"{measure.name}_{part}" for measure in MEASURES for part in ("seconds", "status")),
-        *(f"cost_{currency.lower()}_{amount}" for currency in currencies for amount in _AMOUNTS),
+        *(f"{line}_{currency.lower()}_{amount}" for line, currency in money for amount in _AMOUNTS),
     ]
 
 

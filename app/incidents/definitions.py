@@ -117,6 +117,18 @@ _MEASURES = (
         "of that one changes this one",
     ),
     Definition(
+        "incident_labour",
+        Kind.MEASURE,
+        "Labour at an incident",
+        "currency",
+        _ONE,
+        "responders of its severity x pay per hour x the hours from acknowledged_at (detected_at, if that is later) to "
+        "(resolved_at, else now)",
+        "incidents that a person acknowledged while they ran, where the setting says what an hour costs",
+        "incidents that nobody acknowledged while they ran: unknown is not 0; merged incidents",
+        "who really worked and how long: it is a click, an end, and numbers that somebody stated",
+    ),
+    Definition(
         "reopened",
         Kind.MEASURE,
         "Reopenings",
@@ -405,6 +417,20 @@ _INCIDENTS = (
         left_out=_NO_RATE,
         cannot_tell="what was really lost: it is an hour's price that somebody stated, times hours. Look at low and "
         "high too",
+    ),
+    _metric(
+        "labour",
+        "Labour",
+        "currency",
+        "sum, exact",
+        "the sum over incidents of responders of the severity x pay per hour x the hours in [from, to) from "
+        "acknowledged_at (detected_at, if that is later) to (resolved_at, else now); never part of cost",
+        counted="incidents that a person acknowledged while they ran and that ran on in the period, those in "
+        "maintenance and trouble of the monitoring too: they are work as well",
+        left_out="incidents that nobody acknowledged while they ran, which are counted: unknown is not 0; merged "
+        "incidents",
+        cannot_tell="what was really worked: nobody wrote down hours. Incidents that overlap count twice, as if "
+        "different people worked on them, and it ends with the recovery, before the review",
     ),
 )
 

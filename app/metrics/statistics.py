@@ -223,6 +223,12 @@ def narrowed(scope: Scope, group_by: GroupBy | None, key: str | int | None) -> S
     return replace(scope, **filter_)
 
 
+def key_of(scope: Scope, group_by: GroupBy | None) -> str | int | None:
+    """Of which group the scope is."""
+    key: str | int | None = getattr(scope, group_by.value) if group_by else None
+    return key
+
+
 def _hour_of_week(at: Ints) -> Ints:
     return (at // _HOUR + 3 * 24) % _HOURS_OF_WEEK  # 1970 began on a Thursday
 

@@ -14,6 +14,7 @@ from app.incidents.downtime import Cost, Span
 from app.incidents.measures import MEASURES, SEVERITIES, Measure, SeverityName
 from app.metrics import statistics
 from app.metrics.api.question import Question
+from app.metrics.labour import Labour
 from app.metrics.statistics import Numbers, Scope, Summary
 from app.web import At, rfc3339
 
@@ -141,6 +142,18 @@ class CostOfPeriodModel(BaseModel):
     links: Links
 
 
+class LabourModel(BaseModel):
+    """What the time of responders cost; never part of `cost`."""
+
+    amounts: dict[str, AmountModel] | None = Field(
+        description="By currency; null: nobody is known to have worked, which is not 0"
+    )
+    n: int = Field(description="Incidents that were worked on in the period")
+    left_out: dict[str, int] = Field(description="Incidents detected in it of which no work is known, by reason")
+    formula: str
+    links: Links
+
+
 class NumbersModel(BaseModel):
     filters: FiltersModel
     incidents: CountOfIncidentsModel
@@ -148,6 +161,7 @@ class NumbersModel(BaseModel):
     measures: dict[str, MeasureSummaryModel]
     downtime: DowntimeModel
     cost: CostOfPeriodModel
+    labour: LabourModel | None = Field(description="Null: `AFTERMATH_LABOUR` says not what an hour costs")
 
 
 class PointModel(BaseModel):
@@ -168,7 +182,7 @@ class PointModel(BaseModel):
 # — the answer —
 
 
-def numbers_model(numbers: Numbers, asked: Question) -> NumbersModel:
+def numbers_model(numbers: Numbers, asked: Question, labour: Labour | None) -> NumbersModel:
     links = links_of(numbers.scope, numbers.services)
     of_status = [links_of(numbers.scope, numbers.services, status=status) for status in ("open", "acknowledged")]
     return NumbersModel(
@@ -180,6 +194,7 @@ def numbers_model(numbers: Numbers, asked: Question) -> NumbersModel:
         },
         downtime=downtime_model(numbers),
         cost=cost_model(numbers),
+        labour=labour and _labour_model(labour, links),
     )
 
 
@@ -254,6 +269,16 @@ def cost_model(numbers: Numbers) -> CostOfPeriodModel:
         services_without_rate=list(numbers.services_without_rate),
         formula=FORMULAS["cost"],
         links=links_of_harm(numbers),
+    )
+
+
+def _labour_model(labour: Labour, links: Sequence[str]) -> LabourModel:
+    return LabourModel(
+        amounts=amounts(labour.cost or None),
+        n=labour.n,
+        left_out=dict(labour.left_out),
+        formula=FORMULAS["labour"],
+        links=list(links),
     )
 
 

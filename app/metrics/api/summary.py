@@ -1,14 +1,16 @@
 """The summary of a period."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from app.metrics import store
+from app.metrics import labour, store
 from app.metrics.api.answer import NumbersModel, numbers_model
 from app.metrics.api.question import GROUPS_AT_MOST, HORIZON, Asked, Grouping, Horizon
-from app.metrics.statistics import GroupBy
+from app.metrics.labour import Labour
+from app.metrics.statistics import GroupBy, key_of
 from app.sheet import Line, also_as_csv, cells
 from app.web import Knobs, Now, Reader, Tx, problem_responses
 
@@ -52,9 +54,16 @@ async def summary(
     )
     places = sorted(range(len(groups)), key=lambda place: groups[place].incidents, reverse=True)[:GROUPS_AT_MOST]
     largest = [groups[place] for place in sorted(places)]
+    worked: Labour | None = None
+    worked_by: Mapping[Any, Labour] = {}
+    if settings.labour is not None:
+        worked, worked_by = await labour.labour(tx, asked.scope, group_by, now=now, pay=settings.labour)
     return SummaryAnswer(
         group_by=group_by,
-        total=numbers_model(total, asked),
-        groups=[numbers_model(group, asked) for group in largest],
+        total=numbers_model(total, asked, worked),
+        groups=[
+            numbers_model(group, asked, worked and worked_by.get(key_of(group.scope, group_by), labour.NONE))
+            for group in largest
+        ],
         groups_left_out=len(groups) - len(largest),
     )
