@@ -3,14 +3,16 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, text
-from sqlalchemy.engine import make_url
+from sqlalchemy import Connection, Dialect, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from app.settings import database_address
 
 OLDEST_SERVER = 15
 
@@ -22,12 +24,12 @@ class UnsupportedServer(Exception):
 def connect(url: str, *, pool_size: int = 8, statement_seconds: float | None = 30) -> AsyncEngine:
     """An engine for `postgresql://…` (or `postgres://…`); nothing is opened before the first use.
 
-    A statement that takes longer than `statement_seconds` fails: a network that swallows packets must not hold up all
-    deliveries behind one.
+    Of several hosts (`host:port,host:port`) each new connection goes to one that answers and has the
+    `target_session_attrs` of the address, `read-write` if it names none. A statement that takes longer than
+    `statement_seconds` fails: a network that swallows packets must not hold up all deliveries behind one.
     """
-    address = make_url(url.replace("postgres://", "postgresql://", 1)).set(drivername="postgresql+asyncpg")
-    return create_async_engine(
-        address,
+    engine = create_async_engine(
+        database_address(url),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=10,
@@ -48,6 +50,36 @@ def connect(url: str, *, pool_size: int = 8, statement_seconds: float | None = 3
             },
         },
     )
+    event.listen(engine.sync_engine, "do_connect", _Hosts().connect)
+    return engine
+
+
+class _Hosts:
+    """The hosts of a database that fails over, tried one by one, the one that served last first.
+
+    asyncpg has one time limit for all of them, and tries no other after one that is starting up: a host that says
+    nothing, or not yet, would keep us from the one that serves.
+    """
+
+    def __init__(self) -> None:
+        self._served: object = None
+
+    def connect(self, dialect: Dialect, _record: object, _arguments: object, parameters: dict[str, Any]) -> Any:
+        """A connection; None with a single host, which is the driver's own affair."""
+        if not isinstance(parameters.get("host"), list):
+            return None
+        ports = parameters.get("port") or [5432] * len(parameters["host"])
+        failed: list[str] = []
+        for host, port in sorted(zip(parameters["host"], ports, strict=True), key=lambda one: one != self._served):
+            chosen = {"target_session_attrs": "read-write", **parameters, "host": host, "port": port}
+            try:
+                connection = dialect.loaded_dbapi.connect(**chosen)
+            except Exception as error:  # noqa: BLE001  whatever it is, the next may be well
+                failed.append(f"{host}:{port} ({type(error).__name__})")
+            else:
+                self._served = (host, port)
+                return connection
+        raise ConnectionError("no host of the database takes connections for writing: " + ", ".join(failed))
 
 
 async def require_supported(engine: AsyncEngine) -> None:

@@ -7,17 +7,36 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
+
+
+def database_address(url: str) -> URL:
+    """Of `postgresql://…` or `postgres://…`; several hosts, as libpq writes them, become `host` in its query.
+
+    Raises ArgumentError or ValueError.
+    """
+    scheme, _, rest = url.partition("://")
+    who_and_where, slash, database = rest.partition("/")
+    who, at, hosts = who_and_where.rpartition("@")
+    if "," in hosts:
+        several = make_url(f"{scheme}://{who}{at}{slash}{database}").update_query_dict({"host": hosts.split(",")})
+        return several.set(drivername=_DRIVER if scheme in _SCHEMES else scheme)
+    address = make_url(url)
+    return address.set(drivername=_DRIVER) if address.drivername in _SCHEMES else address
+
+
+_DRIVER = "postgresql+asyncpg"
+_SCHEMES = {"postgresql", "postgres", _DRIVER}
 
 
 def _postgresql(url: SecretStr) -> SecretStr:
     try:
-        backend = make_url(url.get_secret_value().replace("postgres://", "postgresql://", 1)).get_backend_name()
-    except ArgumentError:
-        backend = ""
-    if backend != "postgresql":
-        message = "must read postgresql://user:password@host:port/database"
+        driver = database_address(url.get_secret_value()).drivername
+    except (ArgumentError, ValueError):
+        driver = ""
+    if driver != _DRIVER:
+        message = "must read postgresql://user:password@host:port/database, of several hosts host:port,host:port"
         raise ValueError(message)
     return url
 
@@ -59,7 +78,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="AFTERMATH_", extra="ignore", frozen=True)
 
     database_url: DatabaseUrl | None = Field(
-        None, description="PostgreSQL 15 or later, `postgresql://user:password@host/name`; unset: the built-in one"
+        None,
+        description="PostgreSQL 15 or later, `postgresql://user:password@host/name`, of several hosts "
+        "`host:port,host:port`; unset: the built-in one",
     )
     data_dir: Path = Field(Path(".data"), description="Where the built-in PostgreSQL keeps its data")
     host: str = Field("127.0.0.1", description="Address to listen on")

@@ -86,12 +86,20 @@ class Server:
 
     def kill(self) -> None:
         """All of it at once, as when its machine dies."""
+        self._signal(signal.SIGKILL)
         assert self.running is not None
-        family = [self.running.process.pid, *(one.pid for one in psutil.Process(self.running.process.pid).children())]
-        for pid in family:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
         self.running.process.wait()
+
+    def freeze(self) -> None:
+        """All of it stops, and its connections stay: as when its machine hangs."""
+        self._signal(signal.SIGSTOP)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self.running is not None
+        postmaster = psutil.Process(self.running.process.pid)
+        for process in (postmaster, *postmaster.children()):
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
 
     def copy_from(self, primary: "Server") -> None:
         """A standby of `primary`, which must run."""

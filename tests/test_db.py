@@ -1,0 +1,43 @@
+"""Which database an address means."""
+
+import pytest
+from pydantic import ValidationError
+
+from app.settings import Settings, database_address
+
+
+@pytest.mark.parametrize(
+    ("written", "hosts", "database"),
+    [
+        ("postgresql://me:secret@one/x", ["one"], "x"),
+        ("postgres://me:secret@one:5433/x", ["one:5433"], "x"),
+        ("postgresql+asyncpg://me:secret@one/x", ["one"], "x"),
+        ("postgresql://me:secret@one:5433,two:5434/x", ["one:5433", "two:5434"], "x"),
+        ("postgres://me:secret@one,two,three/x?target_session_attrs=read-write", ["one", "two", "three"], "x"),
+        ("postgresql://me:a%40b%2Cc@one,two/x", ["one", "two"], "x"),
+        ("postgresql://one,two/x", ["one", "two"], "x"),
+    ],
+)
+def test_one_host_or_several(written: str, hosts: list[str], database: str) -> None:
+    address = database_address(written)
+    several = address.query.get("host", ())
+    port = f":{address.port}" if address.port else ""
+    assert ([f"{address.host}{port}"] if address.host else list(several), address.database) == (hosts, database)
+    assert address.drivername == "postgresql+asyncpg"
+    if "@" in written:
+        assert (address.username, address.password) == ("me", "a@b,c" if "%" in written else "secret")
+    assert address.query.get("target_session_attrs") == ("read-write" if "?" in written else None)
+
+
+def test_a_directory_of_a_socket_is_a_host_too() -> None:
+    address = database_address("postgresql://me@/x?host=/run/postgresql")
+    assert (address.host, address.query["host"], address.database) == (None, "/run/postgresql", "x")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["mysql://me@one/x", "mysql://me@one,two/x", "postgresql+psycopg://me@one/x", "one", "", "postgresql://me@one:x/y"],
+)
+def test_what_is_no_address_of_postgresql_is_refused(wrong: str) -> None:
+    with pytest.raises(ValidationError, match="must read postgresql://"):
+        Settings.model_validate({"database_url": wrong})
