@@ -172,6 +172,11 @@ class Loaded:
         self.ask(lambda connection: check_stored(connection, told))
         return replace(figures, wal_per_alert=wal / answered.alerts)
 
+    def put_new(self, name: str, load: Load) -> Figures:
+        """New alerts of keys that have an incident open."""
+        self.put("opening", load.opening)
+        return self.put(name, load.joining)
+
     def _counted(self) -> dict[str, int]:
         """Webhooks and alerts, as Prometheus is told."""
         with self.running.client() as client:
@@ -250,9 +255,9 @@ def alertmanager(load: Load, directory: Path) -> Figures:
             values = re.findall(r"^alertmanager_alerts_received_total\{.*\} (\S+)$", told, re.MULTILINE)
             return int(sum(map(float, values)))
 
-        drive(replace(load, run=load.run + 2**15, seconds=1.0), target, directory)
+        drive(load.opening, target, directory)
         before = received()
-        figures = measured("Alertmanager", load, target, lambda: {"service": [process]}, directory)
+        figures = measured("Alertmanager", load.joining, target, lambda: {"service": [process]}, directory)
         taken, answered = received() - before, figures.answered
         if not answered.alerts <= taken <= answered.alerts + len(answered.refused) * load.alerts:
             raise Wrong(f"Alertmanager answered {answered.alerts} alerts and received {taken}")
@@ -339,38 +344,31 @@ class Round:
     limits: Mapping[str, float]
 
 
-def a_round(directory: Path, seconds: float, step: Callable[[str], None]) -> Round:
+def a_round(directory: Path, seconds: float, step: Callable[[str], None], *, keys: int = 1000) -> Round:
     loads: dict[tuple[str, int], Figures] = {}
     with a_service(directory) as service:
         for alerts in (1, 20):
-            load = Load(next(service.runs), alerts, seconds)
+            load = Load(next(service.runs), alerts, seconds, keys=keys)
             step(f"bare ASGI app, {alerts} a body")
             loads["bare", alerts] = bare_app(load, directory)
             step(f"Alertmanager, {alerts} a body")
             loads["alertmanager", alerts] = alertmanager(load, directory)
             step(f"service, {alerts} a body, new")
-            loads["new", alerts] = service.put("new", load)
+            loads["new", alerts] = service.put_new("new", load)
             step(f"service, {alerts} a body, repeats")
-            loads["repeats", alerts] = service.put("repeats", repeats_of(loads["new", alerts].answered))
+            loads["repeats", alerts] = service.put("repeats", loads["new", alerts].answered.again("repeats"))
         step("the same rows by upsert and COPY")
         last = loads["new", 20].answered.load
         limit = service.ask(lambda connection: limits(connection, last))
     return Round(loads, limit)
 
 
-def repeats_of(answered: Answered) -> Load:
-    return replace(answered.load, mode="repeats", known=min(answered.sent) * answered.load.connections)
-
-
-def half_of(answered: Answered) -> Load:
-    return replace(answered.load, mode="half", known=min(answered.sent) * answered.load.connections)
-
-
 # — one thing varied at a time —
 
 VARIATIONS: Mapping[str, Mapping[str, Any]] = {
+    "1,000 keys, 64 connections": {},
     "one hot key": {"keys": 1},
-    "a key for each alert": {"spread": True},
+    "a key for each alert of a body": {"spread": True},
     "1 connection": {"connections": 1},
     "16 connections": {"connections": 16},
     "256 connections": {"connections": 256},
@@ -382,16 +380,17 @@ def variations(directory: Path, seconds: float, step: Callable[[str], None]) -> 
         for alerts in (1, 20):
             for name, changed in VARIATIONS.items():
                 step(f"{name}, {alerts} a body")
-                yield service.put(name, Load(next(service.runs), alerts, seconds, **changed))
+                yield service.put_new(name, Load(next(service.runs), alerts, seconds, **changed))
+            step(f"an incident for each body, {alerts} a body")
+            yield service.put("an incident for each body", Load(next(service.runs), alerts, seconds, keys=10**6))
             step(f"half resolves, {alerts} a body")
-            fired = service.put("to be resolved", Load(next(service.runs), alerts, seconds))
-            yield service.put("half resolves", half_of(fired.answered))
+            fired = service.put_new("to be resolved", Load(next(service.runs), alerts, seconds))
+            yield service.put("half resolves", fired.answered.again("half"))
     with a_service(directory / "two", workers=2) as service:
         for alerts in (1, 20):
             step(f"2 workers, {alerts} a body")
-            new = service.put("2 workers", Load(next(service.runs), alerts, seconds))
-            yield new
-            yield service.put("2 workers, repeats", repeats_of(new.answered))
+            yield (new := service.put_new("2 workers", Load(next(service.runs), alerts, seconds)))
+            yield service.put("2 workers, repeats", new.answered.again("repeats"))
 
 
 # — with history —
@@ -421,10 +420,10 @@ def with_history(
         for run, alerts in zip(runs, sizes * rounds, strict=True):
             load = Load(run, alerts, seconds, first_ms=NOON_MS)
             step(f"{alerts} a body, with and without history")
-            both = [service.put("new", load) for service in (empty, full)]
+            both = [service.put_new("new", load) for service in (empty, full)]
             yield both[0], replace(both[1], name=f"new, {stored:,} stored")
             both = [
-                service.put("repeats", repeats_of(one.answered))
+                service.put("repeats", one.answered.again("repeats"))
                 for service, one in zip((empty, full), both, strict=True)
             ]
             yield both[0], replace(both[1], name=f"repeats, {stored:,} stored")

@@ -65,7 +65,8 @@ end
 -- bench/load.py. Nothing when there is nothing left to tell.
 local function told(turn)
     if load.mode == "new" then
-        return load.firing, turn, turn
+        local body = load.first + turn
+        if load.known == 0 or body < load.known then return load.firing, body, body end
     elseif load.mode == "resolved" then
         if turn < load.known then return load.resolved, turn, turn + load.known end
     elseif load.mode == "repeats" then
@@ -86,7 +87,7 @@ local function render(template, body, at)
     end
     for _, slot in ipairs(template.keys) do
         local key = load.spread and body * alerts + slot[2] or body
-        put(bytes, slot[1], 4, key % load.keys)
+        put(bytes, slot[1], 6, key % load.keys)
     end
     for _, slot in ipairs(template.starts) do
         put_time(bytes, slot[1], load.first_ms + body * alerts + slot[2])

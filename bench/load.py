@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -37,9 +37,9 @@ Mode = Literal["new", "repeats", "half", "resolved"]
 class Load:
     """Loads of the same `run` tell of the same alerts; those of another have other fingerprints and other keys.
 
-    `new`: every alert is new and fires. `repeats`: the first `known` bodies of the run, again and again. `half`: half
-    of the alerts are new, half are resolves of the first `known` bodies. `resolved`: `known` bodies of new alerts that
-    are over.
+    `new`: every alert is new and fires, from body `first` on, up to body `known` if that is given. `repeats`: the first
+    `known` bodies of the run, again and again. `half`: half of the alerts are new, half are resolves of the first
+    `known` bodies. `resolved`: `known` bodies of new alerts that are over.
     """
 
     run: int
@@ -48,6 +48,7 @@ class Load:
     mode: Mode = "new"
     keys: int = 1000
     connections: int = 64
+    first: int = 0
     known: int = 0
     first_ms: int = 0
     spread: bool = False  # the alerts of a body have different keys, as if Alertmanager did not group by them
@@ -56,7 +57,9 @@ class Load:
         """The ids in body `turn`, and, of a resolve, the milliseconds at which they ended. As `told` in load.lua."""
         match self.mode:
             case "new":
-                return self._ids(turn), None
+                return (
+                    (self._ids(self.first + turn), None) if not self.known or self.first + turn < self.known else None
+                )
             case "repeats":
                 return self._ids(turn % self.known), None
             case "resolved":
@@ -67,6 +70,16 @@ class Load:
                     return self._ids(self.known + turn), None
                 earlier = (round_ - 1) // 2 * self.keys + key
                 return (self._ids(earlier), self._ids(self.known + turn)) if earlier < self.known else None
+
+    @property
+    def opening(self) -> "Load":
+        """Fires once for every key: what is new after that joins an open incident, as nearly all does in a storm."""
+        return replace(self, mode="new", connections=64, first=0, known=self.keys, seconds=PATIENCE_SECONDS)
+
+    @property
+    def joining(self) -> "Load":
+        """New alerts after `opening`."""
+        return replace(self, mode="new", first=self.keys, known=0)
 
     def _ids(self, body: int) -> range:
         return range(body * self.alerts, (body + 1) * self.alerts)
@@ -80,7 +93,7 @@ class Load:
 
 
 # Places for digits, in characters that occur nowhere else: id of the alert, key, start and end as times of day.
-ID, KEY, START, END = "~" * 12, "^" * 4, "||:||:||.|||", "@@:@@:@@.@@@"
+ID, KEY, START, END = "~" * 12, "^" * 6, "||:||:||.|||", "@@:@@:@@.@@@"
 
 
 def _labels(load: Load) -> dict[str, str]:
@@ -183,6 +196,7 @@ def _lua_of(load: Load, target: Target) -> str:
         "connections": load.connections,
         "alerts": load.alerts,
         "keys": load.keys,
+        "first": load.first,
         "known": load.known,
         "first_ms": load.first_ms,
         "spread": str(load.spread).lower(),
@@ -216,6 +230,10 @@ class Answered:
     refused: Mapping[int, int]
     seconds: float
     latencies_us: Sequence[int]
+
+    def again(self, mode: Mode) -> Load:
+        """A load about what this one of new alerts told, and those before it."""
+        return replace(self.load, mode=mode, first=0, known=self.load.first + min(self.sent) * self.load.connections)
 
     @property
     def webhooks(self) -> int:

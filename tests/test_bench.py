@@ -18,7 +18,6 @@ from bench.ingest import (
     a_service,
     absolute_goals_of,
     goals_of,
-    half_of,
     history_goals_of,
     multiply,
 )
@@ -67,8 +66,15 @@ def test_what_was_not_answered_may_be_there_or_not() -> None:
         assert list(stored_differs([cut_off], rows)) == []
 
 
+def test_new_ones_join_what_has_been_opened() -> None:
+    assert [LOAD.opening.told(turn) for turn in range(3)] == [(range(2), None), (range(2, 4), None), None]
+    assert LOAD.joining.told(0) == (range(4, 6), None)
+    again = answered(LOAD.joining).again("repeats")
+    assert [again.told(turn) for turn in (0, 3, 4)] == [(range(2), None), (range(6, 8), None), (range(2), None)]
+
+
 def test_half_are_resolves_of_what_was_fired_before() -> None:
-    half = half_of(answered(sent=(2, 2)))
+    half = answered(sent=(2, 2)).again("half")
     assert (half.mode, half.known) == ("half", 4)
     assert [half.told(turn) for turn in range(5)] == [
         (range(8, 10), None),
@@ -97,7 +103,7 @@ def test_a_goal_says_by_how_much_it_is_missed() -> None:
 @pytest.mark.debian
 def test_a_round_measures_and_checks_everything(tmp_path: Path) -> None:
     steps: list[str] = []
-    done = a_round(tmp_path / "round", 0.3, steps.append)
+    done = a_round(tmp_path / "round", 0.3, steps.append, keys=10)
     assert len(steps) == len(done.loads) + 1
     for figures in done.loads.values():
         assert figures.answered.webhooks > 0
@@ -124,7 +130,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
     ],
 )
 def test_the_check_sees_what_is_wrong_in_the_database(loaded: Loaded, breaks: str, difference: str) -> None:
-    figures = loaded.put("half", half_of(loaded.put("new", Load(next(loaded.runs), 2, 0.3, keys=5)).answered))
+    figures = loaded.put("half", loaded.put_new("new", Load(next(loaded.runs), 2, 0.3, keys=5)).answered.again("half"))
     load = figures.answered.load
 
     async def check_broken(connection: asyncpg.Connection) -> None:
