@@ -31,7 +31,7 @@ from app.deployments.deployment import (
     id_of,
 )
 from app.deployments.source import Ignored, Rejected, read
-from app.deployments.sources import SOURCES
+from app.deployments.sources import SOURCES, github
 from app.deployments.store import count_failures
 from app.errors import NotThisKind
 from tests.conftest import ClientAs
@@ -239,6 +239,42 @@ async def test_deployments_are_listed_page_by_page_and_filtered(client: httpx.As
         assert [item["id"] for item in found] == expected
 
 
+async def test_a_quarantined_report_is_replayed_as_if_it_came_then(
+    client: httpx.AsyncClient, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door = "/webhooks/github"
+    bad, form = fixture("github/unknown_state"), json.dumps(fixture("github/unknown_state")["body"])
+    as_form = GITHUB | {"Content-Type": "application/x-www-form-urlencoded"}
+    await client.post(door, json=bad["body"], headers=bad["headers"])
+    await client.post(door, content=urlencode({"payload": form}), headers=as_form)
+    seen = await find_one(engine, "SELECT max(value) FROM tally WHERE name = 'last_delivery' AND source = 'github'")
+    items = (await client.get("/api/v1/quarantine")).json()["items"]
+    assert len(items) == 2
+
+    async def replay(id_: int) -> Any:
+        answer = await client.post(f"/api/v1/quarantine/{id_}/replay")
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    again = await replay(items[0]["id"])
+    assert (again["verdicts"], again["deployment"]) == ({"quarantined": 1}, None)
+    [newest, *_] = waiting = (await client.get("/api/v1/quarantine")).json()["items"]
+    assert newest["id"] > items[0]["id"]
+    assert newest["raw"] == items[0]["raw"]
+
+    monkeypatch.setitem(github._STATES, bad["body"]["deployment_status"]["state"], Outcome.SUCCEEDED)
+    told = [await replay(item["id"]) for item in waiting]
+    assert [each["verdicts"] for each in told] == [{"recorded": 1}, {"repeated": 1}]
+    deployments = {each["deployment"] for each in told}
+    [shown] = (await client.get(DEPLOYMENTS)).json()["items"]
+    assert deployments == {shown["id"]}
+    assert shown["outcome"] == "succeeded"
+    assert (await client.get("/api/v1/quarantine")).json()["items"] == []
+    assert (await client.post(f"/api/v1/quarantine/{newest['id']}/replay")).status_code == 409
+    last = await find_one(engine, "SELECT max(value) FROM tally WHERE name = 'last_delivery' AND source = 'github'")
+    assert last == seen, "the source delivered nothing"
+
+
 async def test_a_door_records_repeats_ignores_and_quarantines(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     door = "/webhooks/github"
     success, ping, bad = (fixture(f"github/{name}") for name in ("success", "ping", "unknown_state"))
@@ -249,8 +285,6 @@ async def test_a_door_records_repeats_ignores_and_quarantines(client: httpx.Asyn
     assert answers[0].json()["deployment"] == "github:2001"
     [item] = (await client.get("/api/v1/quarantine")).json()["items"]
     assert (item["source"], item["reason"], json.loads(item["raw"])) == ("github", "unknown_outcome", bad["body"])
-    replayed = await client.post(f"/api/v1/quarantine/{item['id']}/replay")
-    assert (replayed.status_code, replayed.json()["title"]) == (409, "Cannot be replayed here")
     assert await find_one(engine, "SELECT sum(value) FROM tally WHERE name = 'deliveries' AND source = 'github'") == 4
     form = await client.post(
         door, content=urlencode({"payload": json.dumps(fixture("github/failure")["body"])}),

@@ -44,7 +44,8 @@ def facts_of(**facts: Any) -> Facts:
 
 def ends_at(facts: Facts, **changes: str) -> datetime:
     now = at("23:00")
-    asked = Changes(**{name: change(text) for name, text in changes.items()})
+    each: dict[str, Any] = {name: change(text) for name, text in changes.items()}
+    asked = Changes(**each)
     return moved(facts, harm(uuid4(), facts, now=now, weights=WEIGHTS), asked).span.ends
 
 
@@ -122,7 +123,12 @@ def test_a_number_of_incidents_changes_in_percent_only() -> None:
 moments = st.integers(-600, 2000).map(lambda minutes: DAY + timedelta(minutes=minutes))
 percents = st.integers(-100, 300).map(lambda percent: Change(Fraction(100 + percent, 100)))
 durations = st.integers(-300, 300).map(lambda minutes: Change(more=timedelta(minutes=minutes)))
-changes = st.builds(Changes, *[st.none() | percents | durations for _ in range(3)], incidents=st.none() | percents)
+changes = st.builds(
+    Changes,
+    *[st.none() | percents | durations for _ in range(3)],
+    incidents=st.none() | percents,
+    severity=st.none() | st.integers(1, 4),
+)
 NAMES = ("time_to_detect", "time_to_acknowledge", "time_to_recover", "incidents")
 
 
@@ -148,8 +154,8 @@ planned = st.dictionaries(
 
 @given(incidents, planned)
 def test_no_change_changes_nothing(known: list[tuple[Facts, Harm]], planned: dict[str, list[Span]]) -> None:
-    same = Changes(*[Change()] * 4)
-    for asked in (same, Changes()):
+    none = Change()
+    for asked in (Changes(none, none, none, none), Changes(none, none, none, none, severity=1), Changes()):
         found = what_if(known, asked, RATES, planned, PERIOD)
         assert found.whole.after == found.whole.before
         assert found.whole.downtime_after == found.whole.downtime_before
@@ -171,7 +177,8 @@ def test_a_longer_time_never_costs_less(
     if name == "incidents":
         longer = replace(longer, more=timedelta())
     less, more = (
-        what_if(known, replace(asked, **{name: each}), RATES, planned, PERIOD).whole for each in (before, longer)
+        what_if(known, replace(asked, **dict[str, Any]({name: each})), RATES, planned, PERIOD).whole
+        for each in (before, longer)
     )
     assert less.downtime_after <= more.downtime_after
     for currency, amount in less.after.items():
@@ -309,6 +316,27 @@ async def test_one_service_and_fewer_incidents(client: httpx.AsyncClient, engine
     assert answer["total"]["after"]["EUR"]["expected"] == "157.50"
     assert [each["service"] for each in answer["services"]] == ["checkout"]
     assert answer["applied"] == {"incidents": 3, "time_to_acknowledge": 1}
+
+
+async def test_incidents_of_one_severity_change_and_the_others_stay(
+    client: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
+    await a_day(engine)
+    faster = await asked(client, severity="sev1", time_to_recover="-50%")
+    # Before 10-12 and 23-24 at 60; after 10-11 and 23-23:45, and the other one at half from 11 to 12.
+    assert (faster["total"]["before"]["EUR"]["expected"], faster["total"]["after"]["EUR"]["expected"]) == (
+        "180.00",
+        "135.00",
+    )
+    assert (faster["severity"], faster["incidents"], faster["applied"]) == ("sev1", 3, {"time_to_recover": 3})
+    assert faster["links"][0].endswith("severity=sev1")
+    # Of 180 the other one would cost 30 alone.
+    fewer = await asked(client, severity="sev1", service="checkout", incidents="-10%")
+    assert fewer["total"]["after"]["EUR"]["expected"] == "165.00"
+    assert fewer["total"]["downtime_after_seconds"] == 3600 + 0.9 * 7200
+    assert (await asked(client, severity="sev4", time_to_recover="-50%"))["total"]["difference"]["EUR"][
+        "expected"
+    ] == "0.00"
 
 
 async def test_nothing_happened_and_nothing_would_have(client: httpx.AsyncClient) -> None:

@@ -1,6 +1,6 @@
 """Deployments over HTTP: the doors that tell of them, which incident each caused, and DORA's numbers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 from pydantic import BaseModel, Field, PlainSerializer, StringConstraints, model_validator
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import db
 from app.deployments import store
@@ -239,29 +240,55 @@ async def _take(request: Request, kind: Source, now: datetime, token: str | None
     if token is None and kind.token_header is not None:
         token = request.headers.get(kind.token_header)
     source, body = await admit(request, kind.kind, kind.verify, now=now, token=token or presented_token(request))
-    said = read(kind, body, headers=request.headers, source=source.name, received_at=now)
-    receipt = DeploymentReceipt(delivery_id=uuid4(), verdict="ignored", deployment=None, reason=None)
     async with db.transaction(context_of(request).engine) as tx:
-        match said:
-            case Report():
-                whole, is_new = await store.report(tx, said, source_id=source.id, now=now)
-                receipt.deployment, receipt.verdict = whole.id, "recorded" if is_new else "repeated"
-            case Ignored():
-                receipt.reason = said.reason
-            case Rejected():
-                receipt.reason, receipt.verdict = said.reason, "quarantined"
-        await store.record_delivery(
-            tx,
-            delivery_id=receipt.delivery_id,
-            source_id=source.id,
-            source=source.name,
-            verdict=receipt.verdict,
-            rejected=said if isinstance(said, Rejected) else None,
-            body=body,
-            now=now,
-        )
+        receipt = await _tell(tx, kind, body, request.headers, source_id=source.id, source=source.name, now=now)
     request.scope[TOLD] = {"source": source.id, "delivery": receipt.delivery_id, "verdict": receipt.verdict}
     return receipt
+
+
+async def _tell(
+    tx: AsyncConnection,
+    kind: Source,
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    source_id: int,
+    source: str,
+    now: datetime,
+) -> DeploymentReceipt:
+    said = read(kind, body, headers=headers, source=source, received_at=now)
+    receipt = DeploymentReceipt(delivery_id=uuid4(), verdict="ignored", deployment=None, reason=None)
+    match said:
+        case Report():
+            whole, is_new = await store.report(tx, said, source_id=source_id, now=now)
+            receipt.deployment, receipt.verdict = whole.id, "recorded" if is_new else "repeated"
+        case Ignored():
+            receipt.reason = said.reason
+        case Rejected():
+            receipt.reason, receipt.verdict = said.reason, "quarantined"
+    await store.record_delivery(
+        tx,
+        delivery_id=receipt.delivery_id,
+        source_id=source_id,
+        source=source,
+        verdict=receipt.verdict,
+        rejected=said if isinstance(said, Rejected) else None,
+        body=body,
+        now=now,
+    )
+    return receipt
+
+
+async def replay(
+    tx: AsyncConnection, kind: str, body: bytes, *, source_id: int, source: str, received_at: datetime
+) -> tuple[UUID, str, str | None]:
+    """Reads a body from quarantine as if it came anew at that time: the delivery, its verdict, and the deployment.
+
+    Headers are not kept: of GitHub's events only `deployment_status` can have been unreadable, a form begins as one.
+    """
+    headers = {"content-type": "application/x-www-form-urlencoded"} if body.startswith(b"payload=") else {}
+    receipt = await _tell(tx, SOURCES[kind], body, headers, source_id=source_id, source=source, now=received_at)
+    return receipt.delivery_id, receipt.verdict, receipt.deployment
 
 
 def _add_door(kind: Source) -> None:

@@ -579,8 +579,8 @@ _WHAT_IF = (
         "currency",
         "sum, exact",
         "the cost of [from, to) with every interval [impact_started_at, else detected_at; resolved_at) made as long as "
-        "time_to_recover'(lasted + change of time_to_detect + change of time_to_acknowledge), never below 0; times the "
-        "change of the number of incidents",
+        "time_to_recover'(lasted + change of time_to_detect + change of time_to_acknowledge), never below 0, and what "
+        "the incidents in question add to it times the change of their number",
         counted=_HARMING_WITH_RATE,
         left_out=f"{_NO_RATE}; what had ended before the period, however much longer it would have been",
         cannot_tell="what will be saved: it moves what has been, by the assumptions that stand beside it",
@@ -600,7 +600,8 @@ _WHAT_IF = (
         "Downtime, had it been otherwise",
         "seconds",
         "sum over services of a union of intervals",
-        "downtime with the intervals as whatif moves them, times the change of the number of incidents",
+        "downtime with the intervals as whatif moves them, and what the incidents in question add to it times the "
+        "change of their number",
         counted=_HARMING,
         left_out=_PLANNED,
         cannot_tell="how long it will be",
@@ -659,7 +660,8 @@ _COMPARE = (
         "ratio",
         "ratio",
         "typical duration of B / that of A",
-        cannot_tell="why it changed: other incidents, other rules and other people count as well",
+        cannot_tell="why it changed: other incidents, other rules and other people count as well. Where there is a "
+        "horizon, what lasts beyond it counts as equal, so that the effect is smaller than the change of durations",
     ),
     _compared(
         "interval",
@@ -695,10 +697,13 @@ _COMPARE = (
         "Smallest change that would have shown",
         "ratio",
         "detectable ratio at 80 % power",
-        "the smallest true change of the typical duration, to shorter and to longer, for which a verdict comes in "
-        "80 % of such comparisons: exp(-/+ 1.12 x (t at 97.5 % + t at 80 %) x standard error of the difference of "
-        "logs); the 1.12 is for the log-rank test, which has to agree",
-        cannot_tell="what did change; it says whether asking made sense",
+        "the smallest true change of all durations, to shorter and to longer, for which a verdict comes in at least "
+        "80 % of such comparisons: the one that moves the mean of log durations up to the horizon by 1.12 x (t at "
+        "97.5 % + t at 80 %) x standard error of the difference. What lasts beyond the horizon moves nothing, so that "
+        "the less had happened by then, the larger a change must be; 1.12 is for the log-rank test, which has to agree",
+        cannot_tell="what did change; it says whether asking made sense. It takes for granted that of longer durations "
+        f"{SUMMARY_FROM} would still have been recorded on a side",
+        version=2,
     ),
 )
 

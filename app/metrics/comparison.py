@@ -51,10 +51,13 @@ class Effect(NamedTuple):
 
 
 class Reach(NamedTuple):
-    """The smallest changes, as ratios of B to A, that would have been seen in most cases."""
+    """The smallest changes, as ratios of B to A, that would have been seen in most cases.
+
+    `longer` is None where none would have been: too little had happened while both sides were watched.
+    """
 
     shorter: float
-    longer: float
+    longer: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ def compare(a: Sample, b: Sample) -> Comparison:
         return Comparison(Verdict.CANNOT_TELL, f"{' and '.join(few)}; below {SUMMARY_FROM} no verdict is given")
     watched = min(_watched(a), _watched(b))
     of_a, of_b = _mean_log(a, watched), _mean_log(b, watched)
-    effect, reach = _effect(of_a, of_b)
+    effect, seen = _effect(of_a, of_b)
     p_value = _p_value(a, b)
     verdict, reason = _verdict(effect, p_value)
     return Comparison(
@@ -105,7 +108,7 @@ def compare(a: Sample, b: Sample) -> Comparison:
         reason=reason,
         effect=effect,
         p_value=p_value,
-        reach=reach,
+        reach=_reach(a, b, watched, seen),
         typical_a=math.exp(of_a.mean),
         typical_b=math.exp(of_b.mean),
         horizon=math.exp(watched) if math.isfinite(watched) else None,
@@ -150,18 +153,36 @@ def _mean_log(side: Sample, watched: float) -> _MeanLog:
     return _MeanLog(float(borders[0] + areas.sum()), float((beyond**2 * risk).sum()) * m / (m - 1), m)
 
 
-def _effect(a: _MeanLog, b: _MeanLog) -> tuple[Effect, Reach]:
+def _effect(a: _MeanLog, b: _MeanLog) -> tuple[Effect, float]:
+    """And the difference of the means for which a verdict comes in most cases."""
     difference, variance = b.mean - a.mean, a.variance + b.variance
     error = math.sqrt(variance)
     if error == 0:  # all alike on either side
-        return Effect(math.exp(difference), math.exp(difference), math.exp(difference)), Reach(1.0, 1.0)
+        return Effect(math.exp(difference), math.exp(difference), math.exp(difference)), 0.0
     freedom = variance**2 / (a.variance**2 / (a.events - 1) + b.variance**2 / (b.events - 1))
     sure, likely = (float(stats.t.ppf(share, freedom)) for share in ((1 + LEVEL) / 2, POWER))
-    seen = _RANK_TEST_TOO * (sure + likely) * error
     return (
         Effect(math.exp(difference), math.exp(difference - sure * error), math.exp(difference + sure * error)),
-        Reach(math.exp(-seen), math.exp(seen)),
+        _RANK_TEST_TOO * (sure + likely) * error,
     )
+
+
+def _reach(a: Sample, b: Sample, watched: float, seen: float) -> Reach:
+    """The changes of all durations that move the mean, up to where both sides were watched, by `seen`.
+
+    A duration beyond that moves nothing, so that a change by d moves the mean by the area under the share that had
+    happened, from watched - d to watched; by d times the last share at least, if they become shorter.
+    """
+    if math.isinf(watched) or seen == 0:
+        return Reach(math.exp(-seen), math.exp(seen))
+    happened, unseen = _logs([*a.recorded, *b.recorded]), _logs([*a.censored, *b.censored])
+    curve = stats.ecdf(stats.CensoredData(uncensored=happened, right=unseen)).cdf
+    before = curve.quantiles < watched
+    shares = curve.probabilities[before][::-1]  # the latest first
+    distances = watched - curve.quantiles[before][::-1]
+    areas = np.cumsum(shares * np.diff(distances, prepend=0.0))
+    longer = float(np.interp(seen, [0.0, *areas], [0.0, *distances])) if seen <= areas[-1] else None
+    return Reach(math.exp(-seen / float(shares[0])), None if longer is None else math.exp(longer))
 
 
 def _p_value(a: Sample, b: Sample) -> float:

@@ -38,7 +38,10 @@ detection does. Applies to incidents with a stated impact start that were detect
     """time_to_acknowledge: work begins with it, so the recovery moves by as much. Applies to incidents that were \
 acknowledged before they were over.""",
     "time_to_recover: the recovery moves, after the two above. Applies to all incidents that are over.",
-    "incidents: multiplies cost and downtime, as if incidents of every kind and length became rarer alike.",
+    """incidents: multiplies what the incidents in question add to cost and downtime, as if those of every kind and \
+length became rarer alike.""",
+    """severity: changes incidents of that severity only; cost and downtime are of all, for where incidents overlap, \
+the others stay.""",
     """Open incidents last as long as they have, and what was over before the period stays out of it; rates, impact \
 and planned maintenance stay; what would end after the period is cut at its end.""",
 )
@@ -87,10 +90,16 @@ def change(text: str, *, absolute: bool = True) -> Change:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
+    """To the incidents of `severity`, or to all."""
+
     time_to_detect: Change | None = None
     time_to_acknowledge: Change | None = None
     time_to_recover: Change | None = None
     incidents: Change | None = None
+    severity: int | None = None
+
+    def concern(self, facts: Facts) -> bool:
+        return self.severity is None or measures.severity(facts) == self.severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +128,8 @@ class WhatIf:
 
 def moved(facts: Facts, harm: Harm, changes: Changes) -> Harm:
     """The same harm, over earlier or later."""
+    if not changes.concern(facts):
+        return harm
     lasted = harm.span.ends - harm.span.begins
     would_last = lasted  # the two parts are never longer together, so that it does not fall below 0
     for measure, known in _PARTS.items():
@@ -138,18 +149,24 @@ def what_if(
     dated, often = list(rates), changes.incidents or Change()
     was = _priced([harm for _, harm in known], dated, planned, within)
     would_be = _priced([_moved_within(*each, changes, within) for each in known], dated, planned, within)
+    # Their number changes what they add to the others.
+    others = _priced([harm for facts, harm in known if not changes.concern(facts)], dated, planned, within)
     services = {}
     for service, (before, down) in sorted(was.items()):
         after, would_be_down = would_be[service]
+        stays, down_anyway = others.get(service, ({}, timedelta()))
         if before or after or down:
             currencies = sorted(before.keys() | after.keys())
             services[service] = Outcome(
                 {currency: before.get(currency, NOTHING) for currency in currencies},
-                {currency: _times(after.get(currency, NOTHING), often.factor) for currency in currencies},
+                {
+                    currency: _more(after.get(currency, NOTHING), stays.get(currency, NOTHING), often.factor)
+                    for currency in currencies
+                },
                 down,
-                often.of(would_be_down),
+                down_anyway + often.of(would_be_down - down_anyway),
             )
-    harming = [facts for facts, harm in known if harm.impact > 0 and _harms(harm, within)]
+    harming = [facts for facts, harm in known if harm.impact > 0 and _harms(harm, within) and changes.concern(facts)]
     return WhatIf(len(harming), _applied(harming, changes), _sum(services.values()), services)
 
 
@@ -226,8 +243,9 @@ def _harms(harm: Harm, within: Span) -> bool:
     return span.begins < span.ends
 
 
-def _times(amount: Amount, factor: Fraction) -> Amount:
-    return Amount(amount.low * factor, amount.expected * factor, amount.high * factor)
+def _more(amount: Amount, stays: Amount, factor: Fraction) -> Amount:
+    """`stays`, and `factor` times what the amount is above it."""
+    return Amount(*(least + (each - least) * factor for each, least in zip(amount, stays, strict=True)))
 
 
 def _less(amount: Amount, by: Amount) -> Amount:

@@ -8,9 +8,10 @@ from uuid import UUID
 import msgspec
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, Field, SecretStr, StringConstraints
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.access import CHANGE_KINDS, SIGNED_CHANGE_KINDS, SourceRow, source_by_name
-from app.errors import Conflict, Invalid
+from app.errors import Invalid
 from app.web import (
     Admin,
     At,
@@ -27,8 +28,8 @@ from app.web import (
     problem_responses,
 )
 from app.webhooks import store
-from app.webhooks.door import ReceiptModel, intake_of
-from app.webhooks.intake import Delivery, Receipt
+from app.webhooks.door import intake_of
+from app.webhooks.intake import Delivery
 from app.webhooks.sources import SOURCES
 
 router = APIRouter()
@@ -94,13 +95,21 @@ async def list_quarantine(
     return Page(items=[_shown(item) for item in items], next_cursor=cursor)
 
 
-class NotAnAlert(Conflict):
-    title = "Cannot be replayed here"
+class ReplayModel(BaseModel):
+    """As the door would have answered."""
+
+    delivery_id: UUID
+    signals: int = Field(description="Alerts that could be read")
+    verdicts: dict[str, int] = Field(
+        description="As in the receipt of a delivery; of a deployment recorded, repeated, ignored or quarantined"
+    )
+    incidents: list[str] = Field(description="The incidents they are about")
+    deployment: str | None = Field(None, description="The deployment it is about, if it is about one")
 
 
 @router.post(
     "/api/v1/quarantine/{id}/replay",
-    response_model=ReceiptModel,
+    response_model=ReplayModel,
     responses=problem_responses(404, 409),
     tags=["webhooks"],
     summary="Read an item again",
@@ -111,20 +120,34 @@ async def replay(
     tx: Tx,
     now: Now,
     id: Annotated[int, Path(ge=1, lt=2**63)],  # noqa: A002
-) -> Receipt:
+) -> ReplayModel:
     """Reads the item as if it came now, for instance after an update that understands it. What is still unreadable
     goes to quarantine again, under a new id. Times that the sender left out are those of the first arrival.
     """
     item = await store.begin_replay(tx, id)
-    if item.kind not in SOURCES:
-        message = f"it told of a deployment: mend its `raw` and send it to /webhooks/{item.kind} again"
-        raise NotAnAlert(message)
-    kind = SOURCES[item.kind]
-    reading = kind.read(_as_delivery(item), received_at=item.received_at)
+    told = await (_replay_alerts if item.kind in SOURCES else _replay_change)(request, tx, item)
+    await store.end_replay(tx, id, now=now)
+    return told
+
+
+async def _replay_alerts(request: Request, tx: AsyncConnection, item: store.Quarantined) -> ReplayModel:
+    reading = SOURCES[item.kind].read(_as_delivery(item), received_at=item.received_at)
     delivery = Delivery(item.source_id, item.source, item.received_at, reading, item.raw)
     receipt = await intake_of(request).replay(tx, delivery)
-    await store.end_replay(tx, id, now=now)
-    return receipt
+    return ReplayModel(
+        delivery_id=receipt.delivery_id,
+        signals=receipt.signals,
+        verdicts=dict(receipt.verdicts),
+        incidents=receipt.incidents,
+    )
+
+
+async def _replay_change(request: Request, tx: AsyncConnection, item: store.Quarantined) -> ReplayModel:
+    """By the slice whose doors take deployments."""
+    delivery_id, verdict, deployment = await request.app.state.replay_change(
+        tx, item.kind, item.raw, source_id=item.source_id, source=item.source, received_at=item.received_at
+    )
+    return ReplayModel(delivery_id=delivery_id, signals=0, verdicts={verdict: 1}, incidents=[], deployment=deployment)
 
 
 def _as_delivery(item: store.Quarantined) -> bytes:

@@ -41,10 +41,12 @@ class EffectModel(BaseModel):
 
 
 class SmallestChangeModel(BaseModel):
-    """The smallest true ratios that these numbers would have shown in 80 % of cases."""
+    """The smallest true ratios that these numbers would have shown in at least 80 % of cases."""
 
     shorter: float = Field(examples=[0.58])
-    longer: float = Field(examples=[1.72])
+    longer: float | None = Field(
+        description="Null: none would have, for too little had happened while both sides were watched", examples=[1.72]
+    )
 
 
 class CompareAnswer(BaseModel):

@@ -1,6 +1,7 @@
 """What a period would have cost."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -8,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from app.incidents.definitions import FORMULAS
 from app.incidents.downtime import Span
+from app.incidents.measures import SEVERITIES, SeverityName
 from app.metrics import store, whatif
 from app.metrics.api.answer import AmountModel, Amounts, Links, links_of
 from app.metrics.api.question import GROUPS_AT_MOST
@@ -38,8 +40,9 @@ class WhatIfAnswer(BaseModel):
     since: At = Field(serialization_alias="from")
     until: At = Field(serialization_alias="to", description="Not included")
     service: str | None = Field(description="Null: all")
+    severity: SeverityName | None = Field(description="Of the incidents that are changed; null: all are")
     changes: dict[str, str] = Field(description="As asked", examples=[{"time_to_recover": "-20%"}])
-    incidents: int = Field(description="That harm in the period")
+    incidents: int = Field(description="That harm in the period, of the severity in question")
     applied: dict[str, int] = Field(description="To how many of them each change applies")
     total: OutcomeModel
     services: list[ServiceOutcomeModel] = Field(description="By name; the first 500 of them")
@@ -71,6 +74,9 @@ async def what_if(
     time_to_acknowledge: ChangeText = None,
     time_to_recover: ChangeText = None,
     incidents: Annotated[str | None, Query(max_length=30, examples=["-10%"], description="As `-10%`")] = None,
+    severity: Annotated[
+        SeverityName | None, Query(description="Change incidents of this one; cost and downtime stay those of all")
+    ] = None,
 ) -> WhatIfAnswer:
     """Moves the ends of the stored intervals and prices them anew: what faster or slower detection, acknowledgement or
     recovery, or fewer incidents, would have meant. `assumptions` says what is supposed.
@@ -85,7 +91,10 @@ async def what_if(
         )
         if text is not None
     }
-    changes = Changes(**{name: whatif.change(text, absolute=name != "incidents") for name, text in asked.items()})
+    number = SEVERITIES.index(severity) + 1 if severity else None
+    changes = Changes(
+        **{name: whatif.change(text, absolute=name != "incidents") for name, text in asked.items()}, severity=number
+    )
     scope = Scope(Span(*period), service)
     found = await store.what_if(tx, scope, changes, now=now, weights=settings.impact)
     services = [
@@ -95,6 +104,7 @@ async def what_if(
         since=period.since,
         until=period.until,
         service=service,
+        severity=severity,
         changes={name: text.replace(" ", "+") for name, text in asked.items()},
         incidents=found.incidents,
         applied=dict(found.applied),
@@ -103,7 +113,7 @@ async def what_if(
         services_left_out=max(0, len(services) - GROUPS_AT_MOST),
         formula=FORMULAS["whatif"],
         assumptions=list(whatif.ASSUMPTIONS),
-        links=links_of(scope),
+        links=links_of(replace(scope, severity=number)),
     )
 
 
