@@ -21,12 +21,16 @@ class UnsupportedServer(Exception):
     """The database is not PostgreSQL 15 or later."""
 
 
-def connect(url: str, *, pool_size: int = 8, statement_seconds: float | None = 30) -> AsyncEngine:
+def connect(
+    url: str, *, pool_size: int = 8, statement_seconds: float | None = 30, few_rows: bool = False
+) -> AsyncEngine:
     """An engine for `postgresql://…` (or `postgres://…`); nothing is opened before the first use.
 
     Of several hosts (`host:port,host:port`) each new connection goes to one that answers and has the
     `target_session_attrs` of the address, `read-write` if it names none. A statement that takes longer than
     `statement_seconds` fails: a network that swallows packets must not hold up all deliveries behind one.
+    `few_rows`: every statement looks up what it names by an index, and is planned once. Left to itself PostgreSQL keeps
+    for minutes the plan it made while the tables were empty: to read all of them.
     """
     engine = create_async_engine(
         database_address(url),
@@ -47,6 +51,7 @@ def connect(url: str, *, pool_size: int = 8, statement_seconds: float | None = 3
                 "jit": "off",
                 # A forgotten lock must not stop the doors for ever.
                 "idle_in_transaction_session_timeout": "60s",
+                **(_BY_INDEX if few_rows else {}),
             },
         },
     )
@@ -80,6 +85,14 @@ class _Hosts:
                 self._served = (host, port)
                 return connection
         raise ConnectionError("no host of the database takes connections for writing: " + ", ".join(failed))
+
+
+_BY_INDEX = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
 
 
 async def require_supported(engine: AsyncEngine) -> None:

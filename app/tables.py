@@ -200,7 +200,8 @@ incident = Table(
         deferrable=True,
         initially="DEFERRED",
     ),
-    Index("incident_by_key", "key_id", text("began_at DESC"), postgresql_where=text("merged_into IS NULL")),
+    # NULLS LAST so that no other index gives this order: while the table is new, PostgreSQL cannot tell them apart.
+    Index("incident_by_key", "key_id", text("began_at DESC NULLS LAST"), postgresql_where=text("merged_into IS NULL")),
     Index("incident_by_time", text("began_at DESC"), text("number DESC"), postgresql_where=text("merged_into IS NULL")),
     Index(
         "incident_by_service",

@@ -1,4 +1,4 @@
-"""A repeat is no longer counted in its alert: a row that does not change costs nothing.
+"""Repeats change no row, and the newest incident of a key is found by no other index.
 
 Revision ID: 0002
 Revises: 0001
@@ -15,8 +15,20 @@ depends_on = None
 
 def upgrade() -> None:
     op.drop_column("alert", "repeats")
+    _index_by_key("DESC NULLS LAST")
 
 
 def downgrade() -> None:
+    _index_by_key("DESC")
     op.add_column("alert", sa.Column("repeats", sa.Integer(), server_default="0", nullable=False))
     op.alter_column("alert", "repeats", server_default=None)
+
+
+def _index_by_key(order: str) -> None:
+    op.drop_index("incident_by_key", table_name="incident")
+    op.create_index(
+        "incident_by_key",
+        "incident",
+        ["key_id", sa.literal_column(f"began_at {order}")],
+        postgresql_where=sa.text("merged_into IS NULL"),
+    )

@@ -404,7 +404,7 @@ _NEWEST = text(f"""
              FROM incident
             WHERE incident.key_id = wanted.key_id
               AND incident.merged_into IS NULL
-            ORDER BY incident.began_at DESC
+            ORDER BY incident.began_at DESC NULLS LAST
             LIMIT 1
            ) AS newest
 """)
