@@ -1,13 +1,16 @@
 """The only maker of connections."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Dialect, event, text
+from asyncpg import Connection as Driver
+from sqlalchemy import Connection, Dialect, TextClause, event, text
+from sqlalchemy.dialects.postgresql.asyncpg import dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -111,15 +114,115 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         yield connection
 
 
+class Rows(Protocol):
+    """What a statement found; columns by position."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+    def one(self) -> Any: ...
+
+
+class Executor(Protocol):
+    """Runs a statement in a transaction: SQLAlchemy's connection, or a `Line`."""
+
+    async def execute(self, statement: TextClause, parameters: Mapping[str, Any], /) -> Rows: ...
+
+
+class Line:
+    """One connection that is kept, and on it statements without SQLAlchemy between them and the driver.
+
+    For the doors: what SQLAlchemy does around a statement costs more than most of theirs do.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._kept: tuple[AsyncConnection, Driver] | None = None
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Executor]:
+        """Commits when the block ends well. Raises ConnectionError where the connection is lost."""
+        driver = await self._connected()
+        transaction = driver.transaction()
+        try:
+            await transaction.start()
+        except Exception:
+            if not driver.is_closed():
+                raise
+            # It was lost while nobody used it: PostgreSQL was restarted.
+            driver = await self._connected()
+            transaction = driver.transaction()
+            await transaction.start()
+        try:
+            yield _Direct(driver)
+            await transaction.commit()
+        except BaseException as error:
+            if not driver.is_closed():
+                with suppress(Exception):
+                    await transaction.rollback()
+            if driver.is_closed() and isinstance(error, Exception):
+                message = "the connection to the database was lost"
+                raise ConnectionError(message) from error
+            raise
+
+    async def close(self) -> None:
+        if self._kept is not None:
+            connection, driver = self._kept
+            self._kept = None
+            if driver.is_closed():
+                await connection.invalidate()
+            await connection.close()
+
+    async def _connected(self) -> Driver:
+        if self._kept is not None and self._kept[1].is_closed():
+            await self.close()
+        if self._kept is None:
+            connection = await self._engine.connect()
+            driver = (await connection.get_raw_connection()).driver_connection
+            assert driver is not None, "just connected"
+            self._kept = (connection, driver)
+        return self._kept[1]
+
+
+class _Found(list[Any]):
+    def one(self) -> Any:
+        [row] = self
+        return row
+
+
+class _Direct:
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    async def execute(self, statement: TextClause, parameters: Mapping[str, Any], /) -> Rows:
+        sql, names = _as_driver_reads(statement)
+        return _Found(await self._driver.fetch(sql, *(parameters[name] for name in names)))
+
+
+_DIALECT = dialect()  # type: ignore[no-untyped-call]
+
+
+@lru_cache
+def _as_driver_reads(statement: TextClause) -> tuple[str, tuple[str, ...]]:
+    """`:name` as `$1`, and the names in that order."""
+    compiled = statement.compile(dialect=_DIALECT)
+    return compiled.string, tuple(compiled.positiontup or ())
+
+
 def is_unreachable(error: BaseException) -> bool:
     """Whether the error says that the database is away or overloaded, so that trying again later may help."""
+    # 08 connection, 53 out of resources, 57P0x shutting down or starting up, 40 serialisation and deadlock,
+    # 25006 read-only: a standby that has not been promoted yet
+    state = state_of(error)
+    if state[:2] in {"08", "53", "40"} or state[:4] == "57P0" or state == "25006":
+        return True
     if isinstance(error, DBAPIError):
-        # 08 connection, 53 out of resources, 57P0x shutting down or starting up, 40 serialisation and deadlock,
-        # 25006 read-only: a standby that has not been promoted yet
-        state = str(getattr(error.orig, "sqlstate", "") or "")
-        later = state[:2] in {"08", "53", "40"} or state[:4] == "57P0" or state == "25006"
-        return error.connection_invalidated or later
+        return error.connection_invalidated
     return isinstance(error, OSError | TimeoutError | PoolTimeout)
+
+
+def state_of(error: BaseException) -> str:
+    """The SQLSTATE of an error of PostgreSQL, empty for any other."""
+    known = error.orig if isinstance(error, DBAPIError) else error
+    return str(getattr(known, "sqlstate", None) or "")
 
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "alembic"

@@ -38,6 +38,7 @@ from app.settings import Settings
 log = logging.getLogger("aftermath.web")
 
 SOURCE_CACHE_SECONDS = 5.0  # how long a process may still go by the former settings of a source
+LOOKUP_SECONDS = 1.0  # how long the others go on by what was known, while one request looks it up again
 TOKEN_CACHE_SECONDS = 5.0  # how long a revoked token may still be taken by a process that has just seen it
 
 
@@ -93,6 +94,9 @@ async def _known_token(context: Context, public: str) -> access.KnownToken | Non
     cached = context.known_tokens.get(public)
     if cached and cached[0] > time.monotonic():
         return cached[1]
+    if cached:
+        # One looks it up again; the others, which are many, go by what is known until it has.
+        context.known_tokens[public] = (time.monotonic() + LOOKUP_SECONDS, cached[1])
     async with context.engine.connect() as connection:
         known = await access.find_token(connection, public)
     if len(context.known_tokens) > 10_000:  # guessed ids must not fill the memory
@@ -195,6 +199,8 @@ async def _source_of(request: Request, bearer: Bearer, kind: str, now: datetime)
     name = bearer.source or kind
     expires, row = context.known_sources.get(name, (0.0, None))
     if row is None or expires < time.monotonic():
+        if row is not None:
+            context.known_sources[name] = (time.monotonic() + LOOKUP_SECONDS, row)
         async with db.transaction(context.engine) as tx:
             if bearer.source is None:
                 await access.ensure_source(tx, kind, kind, now=now)

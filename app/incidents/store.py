@@ -24,8 +24,8 @@ from uuid import UUID
 
 import msgspec
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db import Executor
 from app.incidents.batch import (
     AlertRow,
     Batch,
@@ -56,7 +56,7 @@ class Raced(Exception):
 
 
 async def apply(
-    tx: AsyncConnection, incoming: Sequence[Incoming], *, now: datetime, also_lock: Iterable[UUID] = ()
+    tx: Executor, incoming: Sequence[Incoming], *, now: datetime, also_lock: Iterable[UUID] = ()
 ) -> list[Outcome]:
     """What each signal did, in the order given. Raises Raced."""
     keys = keys_of(incoming) | set(also_lock)
@@ -71,7 +71,7 @@ def keys_of(incoming: Sequence[Incoming]) -> set[UUID]:
 
 
 async def apply_locked(
-    tx: AsyncConnection, incoming: Sequence[Incoming], keys: AbstractSet[UUID], *, now: datetime
+    tx: Executor, incoming: Sequence[Incoming], keys: AbstractSet[UUID], *, now: datetime
 ) -> list[Outcome]:
     """`apply` once its keys are locked; `keys` are all that are. Raises Raced."""
     wanted = [index for index, one in enumerate(incoming) if not one.signal.test]
@@ -95,7 +95,7 @@ _LOCK_CLASS = 0x616D  # of our advisory locks, "am"
 _LOCK_BUCKETS = 4096
 
 
-async def lock_keys(tx: AsyncConnection, keys: Iterable[UUID]) -> str | None:
+async def lock_keys(tx: Executor, keys: Iterable[UUID]) -> str | None:
     """Until the end of the transaction nobody else changes alerts or incidents of these keys.
 
     Gives the version of the rules, since whoever locks for a batch has to know that its keys are still the right ones.
@@ -123,9 +123,7 @@ _LOCK = text("""
 # — the series of the signals —
 
 
-async def _read_and_fold(
-    tx: AsyncConnection, batch: Batch, incoming: Sequence[Incoming], wanted: Sequence[int]
-) -> None:
+async def _read_and_fold(tx: Executor, batch: Batch, incoming: Sequence[Incoming], wanted: Sequence[int]) -> None:
     """Finds or makes the alert of every signal, and gives each alert of those series its end."""
     by_series: dict[UUID, list[int]] = defaultdict(list)
     first_at: dict[UUID, datetime] = {}
@@ -141,7 +139,7 @@ async def _read_and_fold(
 
 
 async def _read_series(
-    tx: AsyncConnection, batch: Batch, first_at: Mapping[UUID, datetime]
+    tx: Executor, batch: Batch, first_at: Mapping[UUID, datetime]
 ) -> tuple[dict[UUID, list[AlertRow]], dict[UUID, list[End]]]:
     """The alerts (also in `batch`) and the loose ends of each series, from that time on and what it needs of before."""
     rows: dict[UUID, list[AlertRow]] = defaultdict(list)
@@ -161,7 +159,7 @@ async def _read_series(
 # — the incidents of their keys —
 
 
-async def place(tx: AsyncConnection, batch: Batch, changed: Sequence[AlertRow], *, whole_chains: bool = False) -> None:
+async def place(tx: Executor, batch: Batch, changed: Sequence[AlertRow], *, whole_chains: bool = False) -> None:
     """Gives every new or changed alert its incident. Keys are locked. `whole_chains`: no short cuts."""
     if not changed:
         return
@@ -178,7 +176,7 @@ async def place(tx: AsyncConnection, batch: Batch, changed: Sequence[AlertRow], 
         await _place_by_law(tx, batch, {key: by_key[key] for key in unclear})
 
 
-async def _place_by_law(tx: AsyncConnection, batch: Batch, by_key: Mapping[UUID, Sequence[AlertRow]]) -> None:
+async def _place_by_law(tx: Executor, batch: Batch, by_key: Mapping[UUID, Sequence[AlertRow]]) -> None:
     since, until = [], []
     for rows in by_key.values():
         since.append(min(row.started_at for row in rows))
@@ -194,7 +192,7 @@ async def _place_by_law(tx: AsyncConnection, batch: Batch, by_key: Mapping[UUID,
     for found in await tx.execute(_ALERTS_OF, {"ids": ids}):
         row = _alert_row(found)
         row = batch.rows.setdefault((row.series, row.started_at), row)
-        row.labels = found.labels if row.labels is None else row.labels
+        row.labels = _labels.decode(found[-1]) if row.labels is None else row.labels
         alerts[row.key_id][row.series, row.started_at] = row
     for key, rows in by_key.items():
         for row in rows:
@@ -205,12 +203,12 @@ async def _place_by_law(tx: AsyncConnection, batch: Batch, by_key: Mapping[UUID,
 # — what people change —
 
 
-async def read_open_alerts(tx: AsyncConnection, batch: Batch, incident_id: UUID) -> list[AlertRow]:
+async def read_open_alerts(tx: Executor, batch: Batch, incident_id: UUID) -> list[AlertRow]:
     """The alerts of an incident that have not ended. Its key is locked."""
     return [row for row in await _read_alerts_of(tx, batch, incident_id) if row.end is None]
 
 
-async def derive_without_manual_ends(tx: AsyncConnection, batch: Batch, incident_id: UUID) -> list[AlertRow]:
+async def derive_without_manual_ends(tx: Executor, batch: Batch, incident_id: UUID) -> list[AlertRow]:
     """Takes back the ends that people gave the alerts of an incident; returns those whose end has changed by that."""
     ended_by_hand = [row for row in await _read_alerts_of(tx, batch, incident_id) if row.manual_end_at is not None]
     if not ended_by_hand:
@@ -225,11 +223,11 @@ async def derive_without_manual_ends(tx: AsyncConnection, batch: Batch, incident
     return [row for row in ended_by_hand if row.before is not None]
 
 
-async def _read_alerts_of(tx: AsyncConnection, batch: Batch, incident_id: UUID) -> list[AlertRow]:
+async def _read_alerts_of(tx: Executor, batch: Batch, incident_id: UUID) -> list[AlertRow]:
     rows = []
     for found in await tx.execute(_ALERTS_OF, {"ids": [incident_id]}):
         row = _alert_row(found)
-        row.labels = found.labels
+        row.labels = _labels.decode(found[-1])
         rows.append(batch.rows.setdefault((row.series, row.started_at), row))
     return rows
 
@@ -237,7 +235,7 @@ async def _read_alerts_of(tx: AsyncConnection, batch: Batch, incident_id: UUID) 
 # — reading —
 
 
-async def _read_ended_by_hand(tx: AsyncConnection, batch: Batch) -> None:
+async def _read_ended_by_hand(tx: Executor, batch: Batch) -> None:
     """The incidents of repeated alerts that a person has ended: they may change."""
     by_hand = {row.incident_id for row in batch.shown.values() if row.manual_end_at and row.incident_id}
     if unknown := list(by_hand - batch.incidents.keys()):
@@ -453,7 +451,7 @@ _CHAINS = text(f"""
 """)
 
 _ALERTS_OF = text(f"""
-    SELECT {_ALERT_COLUMNS}, alert.labels
+    SELECT {_ALERT_COLUMNS}, alert.labels::text
       FROM incident
       JOIN alert
         ON alert.key_id = incident.key_id
@@ -468,7 +466,7 @@ _ALERTS_OF = text(f"""
 _json = msgspec.json.Encoder(enc_hook=dict)  # a mapping that is none: `NO_LABELS`
 
 
-async def write(tx: AsyncConnection, batch: Batch) -> None:
+async def write(tx: Executor, batch: Batch) -> None:
     """Everything that has changed. Raises Raced where another process has told of one of the new alerts first."""
     incidents = [one for one in batch.incidents.values() if one.dirty and one.id not in batch.merged]
     alerts = batch.rows.values()
@@ -505,7 +503,7 @@ async def write(tx: AsyncConnection, batch: Batch) -> None:
         await count(tx, [("history_corrections", "", "", batch.corrections)])
 
 
-async def count(tx: AsyncConnection, counts: Iterable[tuple[str, str, str, float]]) -> None:
+async def count(tx: Executor, counts: Iterable[tuple[str, str, str, float]]) -> None:
     """Adds to the tallies: (name, source, label, how many). Last in a transaction: the rows are hot."""
     rows = [
         {"name": name, "source": source, "label": label, "value": value}
@@ -697,12 +695,12 @@ _TIMELINE_ROWS = (
 _WRITE = text(f"""
     WITH added_service AS (
         INSERT INTO service (name, first_seen_at, updated_at)
-        SELECT name, :now, :now
+        SELECT name, CAST(:now AS timestamptz), CAST(:now AS timestamptz)
           FROM unnest(CAST(:services AS text[])) AS name
             ON CONFLICT DO NOTHING
     ), added_incident AS (
         INSERT INTO incident ({_INCIDENT_NAMES}, version, created_at, updated_at)
-        SELECT {_INCIDENT_NAMES}, 1, :now, :now
+        SELECT {_INCIDENT_NAMES}, 1, CAST(:now AS timestamptz), CAST(:now AS timestamptz)
           FROM json_to_recordset(CAST(:new_incidents AS json)) AS new ({_INCIDENT_TYPES})
          ORDER BY began_at, id
         RETURNING id, number
@@ -726,7 +724,7 @@ _WRITE = text(f"""
                settled_at = coalesce(incident.settled_at, changed.settled_at),
                impact_told_at = changed.impact_told_at,
                version = incident.version + 1,
-               updated_at = :now
+               updated_at = CAST(:now AS timestamptz)
           FROM json_to_recordset(CAST(:changed_incidents AS json)) AS changed ({_CHANGE_TYPES})
          WHERE incident.id = changed.id
     ), added_alert AS (
@@ -756,7 +754,7 @@ _WRITE = text(f"""
             ON CONFLICT DO NOTHING
     ), told AS (
         INSERT INTO timeline (incident_id, at, recorded_at, kind, detail)
-        SELECT incident_id, at, :now, kind, detail
+        SELECT incident_id, at, CAST(:now AS timestamptz), kind, detail
           FROM {_TIMELINE_ROWS.format(":timeline")}
     )
     SELECT (SELECT count(*) FROM added_alert), (SELECT json_object_agg(id, number)::text FROM added_incident)
@@ -764,13 +762,13 @@ _WRITE = text(f"""
 
 _ADD_TIMELINE = text(f"""
     INSERT INTO timeline (incident_id, at, recorded_at, kind, detail)
-    SELECT incident_id, at, :now, kind, detail
+    SELECT incident_id, at, CAST(:now AS timestamptz), kind, detail
       FROM {_TIMELINE_ROWS.format(":rows")}
 """)
 
 _COUNT = text("""
     INSERT INTO tally (name, source, label, shard, value)
-    SELECT name, source, label, :shard, value
+    SELECT name, source, label, CAST(:shard AS smallint), value
       FROM json_to_recordset(CAST(:rows AS json)) AS new (name text, source text, label text, value double precision)
         ON CONFLICT (name, source, label, shard)
         DO UPDATE SET value = CASE WHEN tally.name = 'last_delivery' THEN greatest(tally.value, excluded.value)
@@ -781,7 +779,7 @@ _COUNT = text("""
 # — people's facts, when incidents are joined or torn apart —
 
 
-async def _move_facts(tx: AsyncConnection, batch: Batch) -> None:
+async def _move_facts(tx: Executor, batch: Batch) -> None:
     """After a merge all facts are the winner's; after a split each stays with the part whose time holds it."""
     # What is torn off an incident that is merged away takes its facts along, so it goes first.
     if batch.torn:
@@ -834,7 +832,7 @@ _MERGE_INCIDENTS = text("""
         UPDATE incident
            SET merged_into = merged.winner,
                version = version + 1,
-               updated_at = :now
+               updated_at = CAST(:now AS timestamptz)
           FROM merged
          WHERE incident.id = merged.loser
             OR incident.merged_into = merged.loser

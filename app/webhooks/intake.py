@@ -16,7 +16,6 @@ from uuid import UUID, uuid4
 
 import msgspec
 from msgspec.structs import replace
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app import db
@@ -34,6 +33,7 @@ log = logging.getLogger("aftermath.intake")
 _KEEP_CHANGING = "the same alerts keep changing under this batch"
 
 T = TypeVar("T")
+Known = tuple[str | None, Rules]  # the rules and their version
 LoadRules = Callable[[AsyncConnection], Awaitable[Sequence[Rule]]]
 
 
@@ -65,6 +65,7 @@ class Intake:
 
     def __init__(self, engine: AsyncEngine, load_rules: LoadRules, *, batch_alerts: int, queue_alerts: int) -> None:
         self._engine = engine
+        self._line = db.Line(engine)
         self._load_rules = load_rules
         self._batch_alerts = batch_alerts
         self._queue_alerts = queue_alerts
@@ -73,7 +74,7 @@ class Intake:
         self._work = asyncio.Event()
         self._closing = False
         self._flusher: asyncio.Task[None] | None = None
-        self._rules: tuple[str | None, Rules] | None = None
+        self._rules: Known | None = None
 
     async def __aenter__(self) -> Self:
         self._flusher = asyncio.create_task(self._flush_for_ever(), name="intake")
@@ -85,6 +86,7 @@ class Intake:
         self._work.set()
         if self._flusher:
             await self._flusher
+        await self._line.close()
 
     def _refuse_what_waits(self, _: object) -> None:
         """However the flusher ends, nobody waits for ever."""
@@ -155,18 +157,19 @@ class Intake:
         also_lock: frozenset[UUID] = frozenset()
         for attempt in range(5):
             try:
-                async with db.transaction(self._engine) as tx:
-                    return await self.apply(tx, deliveries, also_lock=also_lock)
+                rules = await self._current_rules()  # before the line is busy: they are read on another
+                async with self._line.transaction() as tx:
+                    return await self._apply_by(rules, tx, deliveries, also_lock)
             except Raced as raced:
                 also_lock |= raced.keys
-            except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", "") not in {"40001", "40P01"} or attempt == 4:
+            except Exception as error:
+                if db.state_of(error) not in _TRY_AGAIN or attempt == 4:
                     raise
         raise TimeoutError(_KEEP_CHANGING)
 
     async def replay(self, tx: AsyncConnection, delivery: Delivery) -> Receipt:
         """One delivery in the caller's transaction."""
-        [receipt] = await _nested(tx, lambda also_lock: self.apply(tx, [delivery], also_lock=also_lock))
+        [receipt] = await _nested(tx, lambda also_lock: self._apply_in(tx, [delivery], also_lock))
         return receipt
 
     async def conclude(self, tx: AsyncConnection, delivery: Delivery, *, why: str) -> list[Outcome]:
@@ -176,7 +179,7 @@ class Intake:
         """
 
         async def work(also_lock: frozenset[UUID]) -> list[Outcome]:
-            _, outcomes = await self._outcomes(tx, [delivery], also_lock=also_lock)
+            _, outcomes = await self._outcomes(tx, [delivery], await self._current_rules(), also_lock)
             return outcomes
 
         outcomes = await _nested(tx, work)
@@ -184,11 +187,16 @@ class Intake:
             await incidents.count(tx, [("concluded", delivery.source, why, news)])
         return outcomes
 
-    async def apply(
-        self, tx: AsyncConnection, deliveries: Sequence[Delivery], *, also_lock: frozenset[UUID] = frozenset()
+    async def _apply_in(
+        self, tx: db.Executor, deliveries: Sequence[Delivery], also_lock: frozenset[UUID]
     ) -> list[Receipt]:
-        """All of these deliveries in the caller's transaction. Raises Raced."""
-        incoming, applied = await self._outcomes(tx, deliveries, also_lock=also_lock)
+        return await self._apply_by(await self._current_rules(), tx, deliveries, also_lock)
+
+    async def _apply_by(
+        self, known: Known, tx: db.Executor, deliveries: Sequence[Delivery], also_lock: frozenset[UUID]
+    ) -> list[Receipt]:
+        """All of these deliveries in the caller's transaction. Raises Raced, as well where the rules have changed."""
+        incoming, applied = await self._outcomes(tx, deliveries, known, also_lock)
         outcomes = iter(applied)
         receipts, recorded = [], []
         for delivery in deliveries:
@@ -203,13 +211,11 @@ class Intake:
         return receipts
 
     async def _outcomes(
-        self, tx: AsyncConnection, deliveries: Sequence[Delivery], *, also_lock: frozenset[UUID]
+        self, tx: db.Executor, deliveries: Sequence[Delivery], known: Known, also_lock: frozenset[UUID]
     ) -> tuple[list[Incoming], list[Outcome]]:
         """What their signals are, and did. Raises Raced."""
         now = datetime.now(UTC)
-        if self._rules is None:
-            self._rules = await self._loaded_rules(tx)
-        version, rules = self._rules
+        version, rules = known
         incoming = [_decided(rules, signal, delivery) for delivery in deliveries for signal in delivery.reading.signals]
         keys = incidents.keys_of(incoming) | also_lock
         if incoming and await incidents.lock_keys(tx, keys) != version:
@@ -217,10 +223,17 @@ class Intake:
             raise Raced
         return incoming, await incidents.apply_locked(tx, incoming, keys, now=now)
 
-    async def _loaded_rules(self, tx: AsyncConnection) -> tuple[str | None, Rules]:
-        # The version first: rules that change in between are then newer than it says, and are loaded once more.
-        version = await incidents.lock_keys(tx, ())
-        return version, Rules(await self._load_rules(tx))
+    async def _current_rules(self) -> Known:
+        """Whether they still hold shows when the keys they give are locked."""
+        if self._rules is None:
+            async with db.transaction(self._engine) as tx:
+                # The version first: rules that change in between are newer than it says, and are loaded once more.
+                version = await incidents.lock_keys(tx, ())
+                self._rules = version, Rules(await self._load_rules(tx))
+        return self._rules
+
+
+_TRY_AGAIN = frozenset({"40001", "40P01"})  # serialisation failure, deadlock
 
 
 def _refuse(batch: Sequence[tuple[Delivery, asyncio.Future[Receipt]]], error: Exception) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Select, insert, select, text, update
+from sqlalchemy import Select, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.access import SourceOfOtherKind, SourceRow
+from app.db import Executor
 from app.errors import Conflict, NotFound
 from app.incidents.batch import Incoming
 from app.incidents.measures import INGEST_LAG_BOUNDS
@@ -44,26 +45,20 @@ class Recorded:
         return "quarantined" if self.verdicts.keys() == {Verdict.QUARANTINED} else "partly_quarantined"
 
 
-async def record(tx: AsyncConnection, deliveries: Sequence[Recorded]) -> None:
+async def record(tx: Executor, deliveries: Sequence[Recorded]) -> None:
     """Writes deliveries and quarantine, and counts them; three statements at most."""
-    await tx.execute(
-        _ADD_DELIVERIES,
+    rows = [
         {
-            "rows": msgspec.json.encode(
-                [
-                    {
-                        "id": one.id,
-                        "source_id": one.source_id,
-                        "received_at": one.received_at,
-                        "signals": sum(one.verdicts.values()),
-                        "truncated": one.truncated,
-                        "verdicts": one.verdicts,
-                    }
-                    for one in deliveries
-                ]
-            ).decode()
-        },
-    )
+            "id": one.id,
+            "source_id": one.source_id,
+            "received_at": one.received_at,
+            "signals": sum(one.verdicts.values()),
+            "truncated": one.truncated,
+            "verdicts": one.verdicts,
+        }
+        for one in deliveries
+    ]
+    await tx.execute(_ADD_DELIVERIES, {"rows": _json.encode(rows).decode()})
     rejected = [
         {
             "source_id": one.source_id,
@@ -77,12 +72,11 @@ async def record(tx: AsyncConnection, deliveries: Sequence[Recorded]) -> None:
         for rejected in one.rejected
     ]
     if rejected:
-        # Row by row over the wire: as one statement, ten thousand rows have more parameters than PostgreSQL takes.
-        await tx.execute(insert(quarantine), rejected)
+        await tx.execute(_ADD_QUARANTINE, {"rows": _json.encode(rejected).decode()})
     await count(tx, [(*what, value) for what, value in _counts(deliveries).items()])
 
 
-async def record_beats(tx: AsyncConnection, beats: Sequence[Incoming]) -> None:
+async def record_beats(tx: Executor, beats: Sequence[Incoming]) -> None:
     """When each heartbeat came last; of one that was missing also when it came first again."""
     by_series: dict[tuple[int, str], list[Incoming]] = defaultdict(list)
     for beat in beats:
@@ -154,6 +148,15 @@ _ADD_DELIVERIES = text("""
       FROM json_to_recordset(CAST(:rows AS json)) AS new (
            id uuid, source_id integer, received_at timestamptz, signals integer, truncated integer, verdicts json)
 """)
+
+_ADD_QUARANTINE = text("""
+    INSERT INTO quarantine (source_id, delivery_id, received_at, reason, detail, raw)
+    SELECT source_id, delivery_id, received_at, reason, detail, decode(raw, 'base64')
+      FROM json_to_recordset(CAST(:rows AS json)) AS new (
+           source_id integer, delivery_id uuid, received_at timestamptz, reason text, detail text, raw text)
+""")
+
+_json = msgspec.json.Encoder()
 
 
 # — quarantine —
