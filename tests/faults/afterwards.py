@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import db, embedded
 from app.cli import DATABASE
-from tests.load import OURS, Load, Plan, episodes_of, under_load
+from tests.load import OURS, Load, Plan, Told, episodes_of, under_load
 from tests.oracle import assert_lawful
 from tests.processes import RunningService, Service, a_delivery, an_alert, until
 
@@ -69,6 +69,21 @@ async def _look(load: Load, database_url: str, quarantined: int, *, times_are_tr
         await assert_lawful(engine)
     finally:
         await engine.dispose()
+
+
+def assert_has(told: Sequence[Told], database_url: str) -> None:
+    """At least that, and the rest is whole."""
+
+    async def look() -> None:
+        engine = db.connect(database_url, statement_seconds=None)
+        try:
+            assert {(one.fingerprint, one.started_at) for one in told} - (await _stored(engine)).keys() == set()
+            await _assert_counted_once(engine)
+            await assert_lawful(engine)
+        finally:
+            await engine.dispose()
+
+    asyncio.run(look())
 
 
 async def _assert_delivered_once(engine: AsyncEngine, load: Load, quarantined: int) -> None:
