@@ -74,7 +74,9 @@ class Load:
     @property
     def opening(self) -> "Load":
         """Fires once for every key: what is new after that joins an open incident, as nearly all does in a storm."""
-        return replace(self, mode="new", connections=64, first=0, known=self.keys, seconds=PATIENCE_SECONDS)
+        return replace(
+            self, mode="new", connections=min(64, self.keys), first=0, known=self.keys, seconds=PATIENCE_SECONDS
+        )
 
     @property
     def joining(self) -> "Load":
@@ -273,22 +275,25 @@ def drive(load: Load, target: Target, directory: Path) -> tuple[Answered, float]
     ]
     before = _cpu_of_children()
     with a_process(command, directory / "wrk.log") as wrk:
-        _end_when_done(wrk.process.pid, at_the_latest=time.monotonic() + load.seconds)
+        _end_when_done(wrk.process.pid)
         wrk.process.wait(PATIENCE_SECONDS * 2)
     return _answered(load, wrk.log()), _cpu_of_children() - before
 
 
-def _end_when_done(pid: int, *, at_the_latest: float) -> None:
-    """Wrk sleeps for as long as it was told, whatever its threads do: when they have ended, it is woken."""
+def _end_when_done(pid: int) -> None:
+    """Wakes wrk when its threads have ended: it sleeps for as long as it was told, whatever they do.
+
+    Only when it has slept alone for a while: it also is alone when the first threads have ended before the last began.
+    """
+    alone = 0
     with suppress(psutil.NoSuchProcess):
         wrk = psutil.Process(pid)
-        has_begun = False
-        while wrk.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(0.02)
-            has_begun = has_begun or wrk.num_threads() > 1 or time.monotonic() > at_the_latest
-            if has_begun and wrk.num_threads() == 1:
+        while (status := wrk.status()) != psutil.STATUS_ZOMBIE:
+            alone = alone + 1 if status == psutil.STATUS_SLEEPING and wrk.num_threads() == 1 else 0
+            if alone == 5:
                 wrk.send_signal(signal.SIGINT)
-                return
+                alone = 0
+            time.sleep(0.02)
 
 
 def _cpu_of_children() -> float:
