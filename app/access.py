@@ -112,6 +112,7 @@ class SourceRow:
     hmac_secret: str | None
     hmac_header: str | None
     hmac_timestamp_header: str | None
+    stale_seconds: int | None
     created_at: datetime
 
 

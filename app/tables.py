@@ -57,8 +57,10 @@ source = Table(
     Column("hmac_secret", Text),
     Column("hmac_header", Text),
     Column("hmac_timestamp_header", Text),
+    Column("stale_seconds", Integer),  # alerts that it has not told of for longer have ended; null: they stay open
     _at("created_at", nullable=False),
     UniqueConstraint("name", name="source_name_is_unique"),
+    CheckConstraint("stale_seconds BETWEEN 300 AND 2592000", name="source_stale_is_5min_to_30d"),
 )
 
 token = Table(

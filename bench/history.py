@@ -85,7 +85,7 @@ class History:
                 await services.put_service(tx, name, owner=OWNERS[number % len(OWNERS)], links=(), now=FIRST)
                 if number % 5:
                     await services.put_rates(tx, name, _rates(name, number), now=FIRST)
-            return [(await put_source(tx, name, "alertmanager", signature=_UNSIGNED, now=FIRST)).id for name in SOURCES]
+            return [(await put_source(tx, name, "alertmanager", settings=_UNSIGNED, now=FIRST)).id for name in SOURCES]
 
     async def _add(self, tx: AsyncConnection, size: int) -> None:
         troubles = [self._trouble(self.incidents + place) for place in range(size)]

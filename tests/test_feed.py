@@ -2,12 +2,16 @@
 
 import asyncio
 import json
+import random
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from msgspec.structs import replace
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -16,8 +20,9 @@ from app.access import ensure_source
 from app.feed import heartbeat, store
 from app.feed.health import Counts, Lag, Reason, Seen, SourceStatus, counts, judge
 from app.feed.watch import tell, watch
-from app.incidents.rule import Rule, Rules, first_match, parse_matcher
-from app.incidents.signal import AlertClass
+from app.incidents.batch import AlertRow, Batch, Incoming, fold, series_of
+from app.incidents.rule import DEFAULT_RULE, Rule, Rules, decide, first_match, parse_matcher
+from app.incidents.signal import AlertClass, EndReason, Signal, Status
 from app.rules import store as rules_store
 from app.webhooks.intake import Delivery, Intake
 from app.webhooks.sources import alertmanager
@@ -241,10 +246,12 @@ async def deliver(engine: AsyncEngine, intake: Intake, moment: datetime, *alerts
 
 
 async def rounds(engine: AsyncEngine, intake: Intake, since: datetime, until: datetime) -> None:
-    """A round every minute, as while the service runs."""
-    while since <= until:
-        assert await watch(engine, intake, now=since)
-        since += timedelta(minutes=1)
+    """Rounds at both ends and some between, close enough for the service to have been there all the time."""
+    step = max(timedelta(minutes=1), (until - since) / 4)
+    while since < until:
+        assert await watch(engine, intake, now=since, away=step)
+        since += step
+    assert await watch(engine, intake, now=until, away=step)
 
 
 async def incidents(client: httpx.AsyncClient) -> list[dict[str, Any]]:
@@ -412,6 +419,14 @@ async def test_a_heartbeat_whose_rule_is_gone_is_waited_for_no_longer(
     assert await deliver(engine, intake, at("10:31"), a_watchdog()) == {"opened": 1}
 
 
+async def test_a_rule_that_changes_between_two_beats_is_seen(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake
+) -> None:
+    assert await deliver(engine, intake, at("10:00"), a_watchdog()) == {"ignored": 1}
+    assert (await client.delete("/api/v1/rules/watchdog")).status_code == 204
+    assert await deliver(engine, intake, at("10:01"), a_watchdog()) == {"opened": 1}
+
+
 async def test_a_heartbeat_that_is_gone_for_good_can_be_forgotten(
     client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, five_minutes: None
 ) -> None:
@@ -474,3 +489,171 @@ async def test_the_usual_heartbeats_are_known_from_the_start(client: httpx.Async
         ("watchdog", ['alertname="Watchdog"'], 5 * 3600),
         ("default", [], None),
     ]
+
+
+# — what is no longer told of —
+
+
+@pytest.fixture
+async def an_hour(client: httpx.AsyncClient) -> None:
+    """What the source has not told of for an hour has ended."""
+    body = {"kind": "alertmanager", "stale_seconds": 3600}
+    answer = await client.put("/api/v1/sources/alertmanager", json=body)
+    assert (answer.status_code, answer.json()["stale_seconds"]) == (200, 3600)
+
+
+FIRING = an_alert(started="2026-08-20T10:00:00Z")
+
+
+async def test_an_alert_that_nobody_tells_of_times_out_where_it_was_last_told_of(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, an_hour: None
+) -> None:
+    await rounds(engine, intake, at("10:00"), at("10:00"))
+    await deliver(engine, intake, at("10:01"), FIRING)
+    await deliver(engine, intake, at("10:30"), FIRING)
+    await rounds(engine, intake, at("10:01"), at("11:30"))
+    assert await alerts(engine) == [(at("10:00"), None, None)]
+    await rounds(engine, intake, at("11:31"), at("11:33"))
+    assert await alerts(engine) == [(at("10:00"), at("10:30"), "timeout")]
+    [incident] = await incidents(client)
+    assert (incident["status"], incident["resolved_at"]) == ("resolved", "2026-08-20T10:30:00Z")
+    assert incident["measures"]["time_to_recover"] == {
+        "seconds": None,
+        "status": "not_applicable",
+        "reason": "ended by timeout",
+    }
+    assert await count(engine, "SELECT sum(value) FROM tally WHERE name = 'concluded'") == 1
+
+
+async def test_a_timed_out_alert_that_is_told_of_again_has_not_ended(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, an_hour: None
+) -> None:
+    await rounds(engine, intake, at("10:00"), at("10:00"))
+    await deliver(engine, intake, at("10:01"), FIRING)
+    await rounds(engine, intake, at("10:01"), at("11:05"))
+    assert await alerts(engine) == [(at("10:00"), at("10:01"), "timeout")]
+    assert await deliver(engine, intake, at("11:06"), FIRING) == {"reopened": 1}
+    [incident] = await incidents(client)
+    assert (incident["status"], incident["number"], incident["open_alerts"]) == ("open", "INC-1", 1)
+    # What its sender says in the end is what counts.
+    assert await deliver(engine, intake, at("11:10"), an_alert(ended="2026-08-20T11:08:00Z")) == {"resolved": 1}
+    await rounds(engine, intake, at("11:10"), at("13:00"))
+    assert await alerts(engine) == [(at("10:00"), at("11:08"), "recovered")]
+    [incident] = await incidents(client)
+    assert (incident["reopened"], incident["measures"]["time_to_recover"]["seconds"]) == (0, 68 * 60)
+
+
+async def test_a_real_end_beats_a_timeout_that_came_before_it(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, an_hour: None
+) -> None:
+    await rounds(engine, intake, at("10:00"), at("10:00"))
+    await deliver(engine, intake, at("10:01"), FIRING)
+    await rounds(engine, intake, at("10:01"), at("11:05"))
+    assert await deliver(engine, intake, at("11:10"), an_alert(ended="2026-08-20T10:00:30Z")) == {"resolved": 1}
+    assert await alerts(engine) == [(at("10:00"), at("10:00") + timedelta(seconds=30), "recovered")]
+
+
+async def test_only_sources_that_say_so_time_out_and_heartbeats_never(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, five_minutes: None
+) -> None:
+    await rounds(engine, intake, at("10:00"), at("10:00"))
+    await deliver(engine, intake, at("10:01"), FIRING, a_watchdog())
+    await rounds(engine, intake, at("10:01"), at("12:00"))
+    assert [ended for _, ended, _ in await alerts(engine)] == [None, None]
+    body = {"kind": "alertmanager", "stale_seconds": 3600}
+    assert (await client.put("/api/v1/sources/alertmanager", json=body)).status_code == 200
+    await rounds(engine, intake, at("12:01"), at("12:03"))
+    # The missing heartbeat is what the service itself tells.
+    assert await alerts(engine) == [(at("10:00"), at("10:01"), "timeout"), (at("10:06"), None, None)]
+
+
+async def test_nothing_times_out_while_nobody_was_there_to_be_told(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, an_hour: None
+) -> None:
+    await rounds(engine, intake, at("10:00"), at("10:00"))
+    await deliver(engine, intake, at("10:01"), FIRING)
+    await rounds(engine, intake, at("14:00"), at("15:00"))
+    assert await alerts(engine) == [(at("10:00"), None, None)]
+    await rounds(engine, intake, at("15:01"), at("15:01"))
+    assert await alerts(engine) == [(at("10:00"), at("10:01"), "timeout")]
+
+
+async def test_an_alert_of_a_rule_that_has_changed_times_out_too(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, an_hour: None
+) -> None:
+    await rounds(engine, intake, at("10:00"), at("10:00"))
+    await deliver(engine, intake, at("10:01"), an_alert(pod="a"))
+    rule = {"position": 1, "matchers": ['pod="a"'], "key_labels": ["pod"], "ignored_labels": ["pod"]}
+    assert (await client.put("/api/v1/rules/x", json=rule)).status_code == 201
+    await rounds(engine, intake, at("10:02"), at("11:05"))
+    assert await alerts(engine) == [(at("10:00"), at("10:01"), "timeout")]
+
+
+@pytest.mark.parametrize("seconds", [299, 2_592_001, -1, "x"])
+async def test_a_stale_timeout_is_a_sensible_time(client: httpx.AsyncClient, seconds: object) -> None:
+    body = {"kind": "alertmanager", "stale_seconds": seconds}
+    assert (await client.put("/api/v1/sources/alertmanager", json=body)).status_code == 422
+
+
+async def test_a_firing_without_a_start_goes_on_after_a_timeout(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, an_hour: None
+) -> None:
+    await rounds(engine, intake, at("10:00"), at("10:00"))
+    no_start = an_alert(started="0001-01-01T00:00:00Z")
+    await deliver(engine, intake, at("10:01"), no_start)
+    await rounds(engine, intake, at("10:01"), at("11:05"))
+    assert await alerts(engine) == [(at("10:01"), at("10:01"), "timeout")]
+    await deliver(engine, intake, at("11:06"), no_start)
+    assert await alerts(engine) == [(at("10:01"), None, None)]
+
+
+# What is told of one alert, in minutes: seen firing at, last seen at as somebody infers an end, really ended at.
+SEEN = st.tuples(st.just("seen"), st.integers(1, 12))
+INFERRED_AT = st.tuples(st.sampled_from(["timeout", "reconciled"]), st.integers(0, 12))
+ENDED = st.tuples(st.just("ended"), st.integers(0, 12))
+TOLD = st.lists(st.one_of(SEEN, SEEN, INFERRED_AT, INFERRED_AT, ENDED), max_size=8)
+
+
+def expected_end(told: list[tuple[str, int]]) -> tuple[int, str] | None:
+    """The law on the set: a real end, else the last inferred one that nobody has told of the alert after."""
+    if ended := [minute for kind, minute in told if kind == "ended"]:
+        return max(ended), "recovered"
+    last_seen = max([0, *(minute for kind, minute in told if kind == "seen")])
+    inferred = [(minute, kind) for kind, minute in told if kind in {"timeout", "reconciled"} and minute >= last_seen]
+    return max(inferred, key=lambda one: (one[0], one[1] == "reconciled"), default=None)
+
+
+def as_signal(kind: str, minute: int) -> tuple[Signal, datetime]:
+    """And when it arrives: what ended is told of at once, so that it is no later sight."""
+    firing = Signal("f", Status.FIRING, DAY, labels={"service": "x"})
+    if kind == "seen":
+        return firing, DAY + timedelta(minutes=minute)
+    reason = EndReason.RECOVERED if kind == "ended" else EndReason(kind)
+    ended_at = DAY + timedelta(minutes=minute)
+    return replace(firing, status=Status.RESOLVED, ended_at=ended_at, end_reason=reason), DAY
+
+
+@given(TOLD, st.randoms(use_true_random=False))
+@example([("seen", 5), ("timeout", 3)], random.Random(1))
+@example([("timeout", 3), ("seen", 5)], random.Random(1))
+@example([("seen", 5), ("timeout", 5), ("reconciled", 3)], random.Random(1))
+def test_inferred_ends_depend_on_what_was_told_and_not_on_its_order(
+    told: list[tuple[str, int]], random: random.Random
+) -> None:
+    order = list(told)
+    random.shuffle(order)
+    decision = decide(DEFAULT_RULE, {"service": "x"}, AlertClass.SERVICE)
+    series, known = (
+        series_of(1, "f"),
+        AlertRow(series_of(1, "f"), DAY, 1, decision.key_id, None, DAY - DAY, DAY - DAY, 3),
+    )
+    known.last_seen_at = DAY
+    while order:
+        size = random.randint(1, len(order))
+        batch, order = order[:size], order[size:]
+        incoming = [Incoming(*(signal, 1, decision, arrives)) for signal, arrives in (as_signal(*one) for one in batch)]
+        known.incoming = None
+        into = Batch(DAY, rows={(series, DAY): known})
+        fold(into, series, [known], [], incoming, list(range(len(incoming))))
+    found = known.end and ((known.end.at - DAY) // timedelta(minutes=1), str(known.end.reason))
+    assert found == expected_end(told)

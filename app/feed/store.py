@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.access import SourceRow
 from app.errors import NotFound
 from app.feed.health import UNREFRESHED_AFTER, Seen, Tallies, counts
-from app.feed.heartbeat import Change, Found, Heartbeat
+from app.feed.heartbeat import FINGERPRINT_PREFIX, Change, Found, Heartbeat
+from app.incidents.signal import AlertClass, EndReason, Signal, Status
 
 SAMPLED_EVERY = timedelta(minutes=5)
 _SAMPLES_KEPT = timedelta(hours=26)  # more than the longest stretch that is asked for
@@ -175,6 +176,82 @@ _FORGET = text(f"""
     DELETE FROM heartbeat
     {_AS_READ}
 """)  # noqa: S608  a constant of this file
+
+
+# — what is no longer told of —
+
+STALE_AT_ONCE = 500  # alerts that one round ends at most
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAlert:
+    """An alert that has not ended, as it was told."""
+
+    source_id: int
+    source: str
+    fingerprint: str
+    started_at: datetime
+    last_seen_at: datetime
+    labels: Mapping[str, str]
+    alert_class: AlertClass
+
+    def ended(self, at: datetime, reason: EndReason) -> Signal:
+        """Inferred: nobody has told of it after `at`."""
+        return Signal(
+            fingerprint=self.fingerprint,
+            status=Status.RESOLVED,
+            started_at=self.started_at,
+            ended_at=max(at, self.started_at),
+            labels=self.labels,
+            end_reason=reason,
+            alert_class=self.alert_class,
+        )
+
+
+async def stale(tx: AsyncConnection, *, listening_since: datetime, now: datetime) -> list[OpenAlert]:
+    """Open alerts that their source has not told of for longer than it may, while somebody was there to be told."""
+    found = await tx.execute(_STALE, {"listening_since": listening_since, "now": now, "at_most": STALE_AT_ONCE})
+    return [_open_alert(row) for row in found]
+
+
+def _open_alert(row: Any) -> OpenAlert:
+    return OpenAlert(
+        source_id=row.source_id,
+        source=row.source,
+        fingerprint=row.fingerprint,
+        started_at=row.started_at,
+        last_seen_at=row.last_seen_at,
+        labels=row.labels,
+        alert_class=AlertClass(row.alert_class),
+    )
+
+
+# What the service itself tells of a source, its sender never does.
+_OPEN = f"""
+    SELECT alert.source_id, source.name AS source, alert.fingerprint, alert.started_at, alert.last_seen_at,
+           alert.labels, alert.alert_class
+      FROM source
+      JOIN incident
+        ON source.id = ANY(incident.source_ids)
+      JOIN alert
+        ON alert.key_id = incident.key_id
+       AND alert.started_at BETWEEN incident.began_at AND incident.last_start_at
+       AND alert.incident_id = incident.id
+       AND alert.source_id = source.id
+     WHERE incident.ended_at IS NULL
+       AND incident.merged_into IS NULL
+       AND alert.ended_at IS NULL
+       AND NOT starts_with(alert.fingerprint, '{FINGERPRINT_PREFIX}')
+"""  # noqa: S608  a constant
+
+_STALE = text(f"""
+    {_OPEN}
+       AND source.stale_seconds IS NOT NULL
+       AND greatest(alert.last_seen_at, :listening_since) < CAST(:now AS timestamptz)
+                                                            - make_interval(secs => source.stale_seconds)
+     ORDER BY alert.last_seen_at
+     LIMIT :at_most
+""")
 
 
 # — one source —

@@ -5,6 +5,8 @@ What it finds out are signals, and go through the intake like any other: inciden
 
 import asyncio
 import logging
+from collections import defaultdict
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -12,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app import db
 from app.feed import heartbeat, store
 from app.feed.heartbeat import Found, Heartbeat
-from app.incidents.signal import Signal
+from app.feed.store import OpenAlert
+from app.incidents.signal import EndReason
 from app.webhooks.intake import Delivery, Intake
 from app.webhooks.source import Reading
 
@@ -41,10 +44,22 @@ async def watch(engine: AsyncEngine, intake: Intake, *, now: datetime, away: tim
         listening_since = await store.listening_since(tx, now=now, away=away)
         await store.sample(tx, now=now)
         beats = await store.heartbeats(tx)
+        stale = await store.stale(tx, listening_since=listening_since, now=now)
     for beat in beats:
         if found := heartbeat.judge(beat, listening_since=listening_since, now=now):
             await _alone(engine, intake, beat, found, now=now)
+    for (source_id, source), those in _by_source(stale).items():
+        signals = tuple(alert.ended(alert.last_seen_at, EndReason.TIMEOUT) for alert in those)
+        async with db.transaction(engine) as tx:
+            await intake.conclude(tx, Delivery(source_id, source, now, Reading(signals), b""), why="timeout")
     return True
+
+
+def _by_source(alerts: Iterable[OpenAlert]) -> dict[tuple[int, str], list[OpenAlert]]:
+    found: dict[tuple[int, str], list[OpenAlert]] = defaultdict(list)
+    for alert in alerts:
+        found[alert.source_id, alert.source].append(alert)
+    return found
 
 
 async def _alone(engine: AsyncEngine, intake: Intake, beat: Heartbeat, found: Found, *, now: datetime) -> None:
@@ -64,12 +79,6 @@ async def tell(tx: AsyncConnection, intake: Intake, beat: Heartbeat, found: Foun
     """Raises store.Changed if it is no longer so; then nothing has happened once the transaction is rolled back."""
     # The locks of the intake come first, as in its own batches, which write beats after them.
     if found.signal is not None:
-        await _conclude(tx, intake, beat, found.signal, why=found.change, now=now)
+        delivery = Delivery(beat.source_id, beat.source, now, Reading((found.signal,)), b"")
+        await intake.conclude(tx, delivery, why=found.change)
     await store.note(tx, beat, found)
-
-
-async def _conclude(
-    tx: AsyncConnection, intake: Intake, beat: Heartbeat, signal: Signal, *, why: str, now: datetime
-) -> None:
-    delivery = Delivery(beat.source_id, beat.source, now, Reading((signal,)), b"")
-    await intake.conclude(tx, delivery, why=why)

@@ -19,6 +19,7 @@ from app.incidents import lifecycle
 from app.incidents.lifecycle import Course, Place
 from app.incidents.rule import Decision
 from app.incidents.signal import (
+    INFERRED,
     End,
     EndReason,
     Episode,
@@ -171,8 +172,13 @@ def fold(
         if signal.started_at is None:
             unnamed.append(index)
             continue
+        if signal.end_reason in INFERRED:
+            _infer_end(batch, batch.rows.get((series, signal.started_at)), named, signal, index)
+            continue
         row = _row_of(batch, rows, series, signal.started_at, incoming, index)
-        if signal.status is Status.RESOLVED:
+        if signal.status is Status.FIRING:
+            _see_again(row, named, incoming[index].received_at, index)
+        else:
             end, known = _end_of(signal), named.get(row.started_at)
             if latest(known, end) != known:
                 named[row.started_at] = latest(known, end)
@@ -185,7 +191,8 @@ def fold(
         if one.signal.status is Status.RESOLVED:
             _take_loose_end(batch, series, rows, loose, _end_of(one.signal), index)
         elif rows and _is_going_on(rows[-1]):
-            _row_of(batch, rows, series, rows[-1].started_at, incoming, index)
+            row = _row_of(batch, rows, series, rows[-1].started_at, incoming, index)
+            _see_again(row, named, one.received_at, index)
             batch.verdicts.setdefault(index, Verdict.REPEATED)
         else:
             _row_of(batch, rows, series, one.received_at, incoming, index)
@@ -194,8 +201,32 @@ def fold(
 
 
 def _is_going_on(row: AlertRow) -> bool:
-    """As far as its sender has told: that a person ended it does not make a repeat a new alert."""
-    return row.end is None or (row.manual_end_at is not None and not row.sender_ended)
+    """As far as its sender has told: that a person ended it, or we inferred it, makes no new alert of a repeat."""
+    if row.end is None or row.end.reason in INFERRED:
+        return True
+    return row.manual_end_at is not None and not row.sender_ended
+
+
+def _infer_end(
+    batch: Batch, row: AlertRow | None, named: dict[datetime, End | None], signal: Signal, index: int
+) -> None:
+    """An end that nobody told holds only if the alert was not told of since; it tells of no alert itself."""
+    if row is None or row.last_seen_at is None:
+        return
+    end, known = _end_of(signal), named.get(row.started_at)
+    if max(row.last_seen_at, row.started_at) <= end.at and latest(known, end) != known:
+        named[row.started_at] = end
+        row.caused.append(index)
+        batch.shown[index] = row
+        batch.verdicts[index] = Verdict.RESOLVED
+
+
+def _see_again(row: AlertRow, named: dict[datetime, End | None], at: datetime, index: int) -> None:
+    """An alert that is told of after an inferred end has not ended: the guess gives way."""
+    known = named.get(row.started_at)
+    if known is not None and known.reason in INFERRED and at > known.at:
+        named[row.started_at] = None
+        row.caused.append(index)
 
 
 def _row_of(
@@ -243,7 +274,8 @@ _GUESSED = frozenset({"ends_unknown", "ends_clamped"})
 
 def _end_of(signal: Signal) -> End:
     assert signal.ended_at is not None, "a resolve carries its end"
-    return End(signal.ended_at, signal.end_reason or EndReason.RECOVERED, not _GUESSED.isdisjoint(signal.flags))
+    guessed = signal.end_reason in INFERRED or not _GUESSED.isdisjoint(signal.flags)
+    return End(signal.ended_at, signal.end_reason or EndReason.RECOVERED, guessed)
 
 
 def _take_loose_end(batch: Batch, series: UUID, rows: list[AlertRow], loose: list[End], end: End, index: int) -> None:
@@ -496,7 +528,7 @@ def _verdicts_by_law(
         elif incident.new:
             verdict = Verdict.OPENED
         elif not any(row.new for row in changed):
-            verdict = Verdict.RESOLVED
+            verdict = Verdict.REOPENED if any(row.end is None for row in changed) else Verdict.RESOLVED
         else:
             verdict = Verdict.REOPENED if (incident.id, "reopened") in told else Verdict.JOINED
         _verdict_of_changes(batch, incident, changed, verdict)

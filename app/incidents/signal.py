@@ -31,17 +31,18 @@ class AlertClass(StrEnum):
 
 
 class EndReason(StrEnum):
-    """Why an alert has ended. Only the first three are recoveries; the others stay out of recovery statistics."""
+    """Why an alert has ended. Only the first four are recoveries; the others stay out of recovery statistics."""
 
     RECOVERED = "recovered"
     SUPERSEDED = "superseded"  # still open when a later alert of its series began
     MANUAL = "manual"  # a person resolved the incident
+    RECONCILED = "reconciled"  # gone from its sender, which did not say so
     RULE_PAUSED = "rule_paused"
     RULE_UPDATED = "rule_updated"
     RULE_DELETED = "rule_deleted"
     MISSING_SERIES = "missing_series"
     NO_DATA = "no_data"
-    TIMEOUT = "timeout"
+    TIMEOUT = "timeout"  # not told of for longer than its source allows
 
 
 class Verdict(StrEnum):
@@ -114,7 +115,9 @@ def fingerprint_of(labels: Mapping[str, str]) -> str:
 
 
 class End(msgspec.Struct, frozen=True, gc=False):
-    """An end and why. `guessed`: the sender gave none that can be true, so the time of arrival stands in."""
+    """An end and why. `guessed`: the sender gave none that can be true, so the time of arrival stands in; or gave none
+    at all, so that the time at which the alert was last told of does (`INFERRED`).
+    """
 
     at: datetime
     reason: EndReason
@@ -122,7 +125,10 @@ class End(msgspec.Struct, frozen=True, gc=False):
 
 
 _BELIEF = {reason: -place for place, reason in enumerate(EndReason)}
-RECOVERIES = frozenset({EndReason.RECOVERED, EndReason.SUPERSEDED, EndReason.MANUAL})
+RECOVERIES = frozenset({EndReason.RECOVERED, EndReason.SUPERSEDED, EndReason.MANUAL, EndReason.RECONCILED})
+
+# Ends that no sender told and no person: nobody has told of the alert after them. One who does proves them wrong.
+INFERRED = frozenset({EndReason.RECONCILED, EndReason.TIMEOUT})
 
 
 class Episode(msgspec.Struct, frozen=True, gc=False):
@@ -134,16 +140,19 @@ class Episode(msgspec.Struct, frozen=True, gc=False):
 
 
 def latest(*ends: End | None) -> End | None:
-    """The end to believe: a real one before a guess; the latest real one, but the earliest guess, because a retry must
-    not move it. At the same moment a recovery is believed before anything else.
+    """The end to believe: a real one before a guess, a sender's guess before what was inferred; the latest real one,
+    but the earliest guess, because a retry must not move it; of what was inferred the latest, which knows most. At the
+    same moment a recovery is believed before anything else.
     """
     known = [end for end in ends if end is not None]
     return max(known, key=_belief) if known else None
 
 
-def _belief(end: End) -> tuple[bool, float, int]:
+def _belief(end: End) -> tuple[int, float, int]:
     at = end.at.timestamp()
-    return not end.guessed, -at if end.guessed else at, _BELIEF[end.reason]
+    if end.reason in INFERRED:
+        return 0, at, _BELIEF[end.reason]
+    return (1, -at, _BELIEF[end.reason]) if end.guessed else (2, at, _BELIEF[end.reason])
 
 
 def carried(episodes: Sequence[Episode]) -> list[End | None]:
@@ -168,8 +177,8 @@ def ends_of(episodes: Sequence[Episode], loose_ends: Sequence[End] = ()) -> list
 
     The latest end that names it or covers it wins. Without one, a loose end (a resolve that names no start) ends the
     newest episode that began at or before it; the earliest such, because it says that the series was well then, not
-    that it was ill until then. Without either, a later episode of the series ends it by beginning. A person's word ends
-    it there and then unless it had ended before.
+    that it was ill until then. Without either, a later episode of the series ends it by beginning, or an inferred end
+    before that. A person's word ends it there and then unless it had ended before.
     """
     ends: list[End | None] = []
     starts = [episode.started_at for episode in episodes]
@@ -179,9 +188,12 @@ def ends_of(episodes: Sequence[Episode], loose_ends: Sequence[End] = ()) -> list
         if newest >= 0:
             loose.setdefault(newest, loose_end)
     for place, (episode, real) in enumerate(zip(episodes, carried(episodes), strict=True)):
-        end = real or loose.get(place)
+        inferred = real if real is not None and real.reason in INFERRED else None
+        end = (None if inferred else real) or loose.get(place)
         if end is None and place + 1 < len(episodes):
-            end = End(starts[place + 1], EndReason.SUPERSEDED)
+            superseded = End(starts[place + 1], EndReason.SUPERSEDED)
+            end = min(inferred or superseded, superseded, key=lambda known: known.at)
+        end = end or inferred
         if end is not None and end.guessed:
             end = End(end.at, end.reason)  # which end to believe has been decided
         if episode.manual_end_at is not None and (end is None or episode.manual_end_at < end.at):

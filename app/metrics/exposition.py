@@ -27,7 +27,12 @@ from app.metrics.families import FAMILIES
 from app.metrics.store import OTHER, Ratios, Snapshot
 
 OUTCOMES = ("accepted", "partly_quarantined", "quarantined")
-CONCLUSIONS = ("heartbeat_missing", "heartbeat_returned", "heartbeat_forgotten")  # of the watch over the feed
+CONCLUSIONS = (
+    "heartbeat_missing",
+    "heartbeat_returned",
+    "heartbeat_forgotten",
+    "timeout",
+)  # of the watch over the feed
 DEPLOYMENT_OUTCOMES = ("succeeded", "failed", "cancelled")
 
 

@@ -187,6 +187,13 @@ class SourceSettings(Contract):
     hmac_timestamp_header: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,100}$")] | None = Field(
         None, description="Header of the signed time; null: the signature has none"
     )
+    stale_seconds: int | None = Field(
+        None,
+        ge=300,
+        le=30 * 24 * 3600,
+        description="An alert that has not been told of for longer has ended (`timeout`), which is no recovery; told "
+        "of again, it has not. Several times the sender's repeat_interval; null: it stays open until somebody ends it",
+    )
 
 
 class SourceModel(BaseModel):
@@ -195,6 +202,7 @@ class SourceModel(BaseModel):
     signed: bool = Field(description="Whether deliveries must be signed")
     hmac_header: str | None
     hmac_timestamp_header: str | None
+    stale_seconds: int | None
     created_at: At
 
 
@@ -205,6 +213,7 @@ def _source_model(row: SourceRow) -> SourceModel:
         signed=row.hmac_secret is not None,
         hmac_header=row.hmac_header,
         hmac_timestamp_header=row.hmac_timestamp_header,
+        stale_seconds=row.stale_seconds,
         created_at=row.created_at,
     )
 
@@ -244,15 +253,18 @@ async def get_source(_: Reader, tx: Tx, name: Name) -> SourceModel:
     summary="Create or change a source",
 )
 async def put_source(request: Request, _: Admin, tx: Tx, now: Now, name: Name, settings: SourceSettings) -> SourceModel:
-    """Sets how deliveries of this source must be signed. Its tokens are made by `aftermath token create`."""
+    """Sets how deliveries of this source must be signed, and when what it no longer tells of has ended. What is left
+    out takes its usual value, whatever the source had before. Its tokens are made by `aftermath token create`.
+    """
     if settings.hmac_secret is not None and settings.kind not in _SIGNED:
         message = f"senders of kind {settings.kind.value!r} do not sign; leave hmac_secret out"
         raise Invalid(message)
-    signature = {
+    stated = {
         "hmac_secret": settings.hmac_secret.get_secret_value() if settings.hmac_secret else None,
         "hmac_header": settings.hmac_header,
         "hmac_timestamp_header": settings.hmac_timestamp_header,
+        "stale_seconds": settings.stale_seconds,
     }
-    changed = await store.put_source(tx, name, settings.kind.value, signature=signature, now=now)
+    changed = await store.put_source(tx, name, settings.kind.value, settings=stated, now=now)
     context_of(request).known_sources.pop(name, None)
     return _source_model(changed)

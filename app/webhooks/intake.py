@@ -23,7 +23,7 @@ from app.errors import Overloaded
 from app.incidents import store as incidents
 from app.incidents.batch import Incoming, Outcome
 from app.incidents.rule import Rule, Rules
-from app.incidents.signal import Signal, Status, Verdict, fingerprint_of
+from app.incidents.signal import INFERRED, Signal, Status, Verdict, fingerprint_of
 from app.incidents.store import Raced
 from app.webhooks import store
 from app.webhooks.source import Reading, Rejected
@@ -259,6 +259,8 @@ async def _nested(tx: AsyncConnection, work: Callable[[frozenset[UUID]], Awaitab
 
 def _decided(rules: Rules, signal: Signal, delivery: Delivery) -> Incoming:
     decision = rules.decide(signal.labels, signal.alert_class)
+    if signal.end_reason in INFERRED:
+        return Incoming(signal, delivery.source_id, decision, delivery.received_at)  # of the alert as it was told
     if decision.identity is not signal.labels:
         signal = replace(signal, fingerprint=fingerprint_of(decision.identity))
     if decision.heartbeat:

@@ -242,13 +242,13 @@ async def sources(tx: AsyncConnection, *, after: str | None, limit: int) -> list
 
 
 async def put_source(
-    tx: AsyncConnection, name: str, kind: str, *, signature: Mapping[str, str | None], now: datetime
+    tx: AsyncConnection, name: str, kind: str, *, settings: Mapping[str, object], now: datetime
 ) -> SourceRow:
     """Creates or changes a source. Raises SourceOfOtherKind: the kind of a source never changes."""
     await tx.execute(
         upsert(source)
-        .values(name=name, kind=kind, created_at=now, **signature)
-        .on_conflict_do_update(index_elements=["name"], set_=dict(signature), where=source.c.kind == kind)
+        .values(name=name, kind=kind, created_at=now, **settings)
+        .on_conflict_do_update(index_elements=["name"], set_=dict(settings), where=source.c.kind == kind)
     )
     found = (await tx.execute(select(source).where(source.c.name == name))).one()
     if found.kind != kind:
