@@ -1,5 +1,6 @@
 """The contract: openapi.yaml is what the app says of itself, complete, and the running service keeps to it."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from app.cli import openapi_document
+from tests.conftest import ClientAs
 from tests.processes import REPOSITORY, Service
 from tests.test_doors import a_delivery, an_alert
 
@@ -93,3 +95,18 @@ def test_the_running_service_keeps_to_the_document(live: Any, path: str, method:
         case.call_and_validate(headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}, checks=CHECKS)
 
     keeps_to_it()
+
+
+async def test_the_page_of_the_contract_needs_nothing_from_elsewhere(client_as: ClientAs) -> None:
+    anybody = await client_as(None)
+    page = await anybody.get("/docs")
+    assert page.status_code == 200
+    used = re.findall(r"""(?:src|href)="([^"]+)"|url: '([^']+)'""", page.text)
+    addresses = [first or second for first, second in used]
+    assert len(addresses) > 2
+    for address in addresses:
+        assert address.startswith("/")
+        assert (await anybody.get(address)).status_code == 200
+    assert "http" not in page.text
+    assert (await anybody.get("/docs/assets/../core.py")).status_code == 404
+    assert (await anybody.get("/redoc")).status_code == 404

@@ -140,7 +140,8 @@ FAMILIES: Mapping[str, Family] = {
             "aftermath_history_corrections_total",
             _COUNTER,
             (),
-            "Changes to settled incidents, which counters and histograms do not follow and the REST API does",
+            "Changes to settled incidents, which counters and histograms do not follow and the REST API does. Changes "
+            "of rates and of maintenance correct the past in the REST API too, and are not counted",
         ),
         _shows("incidents", "aftermath_incidents_total", _COUNTER, _PLACE, _SETTLED),
         _shows("open", "aftermath_incidents_open", _GAUGE, _PLACE, "Now, whenever they were detected"),

@@ -248,6 +248,7 @@ async def settle(
     """
     if not (await tx.execute(_SETTLE_ALONE)).scalar_one():
         return 0
+    await tx.execute(_REMEMBER_PLACES)
     ripe = (await tx.execute(_RIPE, {"ripe_at": now - allowed_lateness, "at_most": at_most})).all()
     if not ripe:
         return 0
@@ -353,6 +354,16 @@ _RIPE = text(f"""
        AND reach_at <= :ripe_at
      ORDER BY began_at, incident.id
        FOR UPDATE OF incident SKIP LOCKED
+""")  # noqa: S608
+
+# A series that was there at 0 stays, even if the incident that brought it is merged or gets another severity.
+_REMEMBER_PLACES = text(f"""
+    INSERT INTO settled_measure (measure, service, severity, bucket, count, seconds)
+    SELECT DISTINCT '{_INCIDENTS}', coalesce(service_stated, service), coalesce(severity_stated, severity), 0, 0, 0
+      FROM incident
+     WHERE merged_into IS NULL
+       AND (ended_at IS NULL OR settled_at IS NULL)
+        ON CONFLICT DO NOTHING
 """)  # noqa: S608
 
 _MARK_SETTLED = text("""
