@@ -1,6 +1,7 @@
 """One registry: the page, REST and the exposition say of each number what it says, and nothing of their own."""
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -17,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.incidents.definitions import DEFINITIONS, FORMULAS, SUMMARY_FROM, Kind
 from app.incidents.measures import MEASURES
 from app.metrics import survival
+from app.metrics.comparison import Verdict
 from app.metrics.families import FAMILIES
 from app.metrics.reference import REFERENCE_BEGINS, reference
 from tests.processes import REPOSITORY
@@ -334,6 +336,19 @@ async def assert_sheets_tell(client: httpx.AsyncClient, question: dict[str, str]
 
 
 # — what the prose claims —
+
+
+def test_what_the_prose_names_is_there() -> None:
+    answered = {name for schema in SCHEMAS["components"]["schemas"].values() for name in schema.get("properties", {})}
+    asked = {
+        each["name"] for methods in SCHEMAS["paths"].values() for each in methods.get("get", {}).get("parameters", ())
+    }
+    named = set(re.findall(r"`([a-z_]{3,})(?:=true)?`", PROSE))
+    assert len(named) > 10
+    assert named - answered - asked - FORMULAS.keys() - FAMILIES.keys() - set(Verdict) == {"null"}
+    routes = set(re.findall(r"(/api/v1/[a-z/]+)", PROSE))
+    assert len(routes) > 1
+    assert routes <= SCHEMAS["paths"].keys()
 
 
 def test_means_improve_by_chance_as_often_as_the_page_says() -> None:
