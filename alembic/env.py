@@ -2,9 +2,17 @@
 
 from alembic import context
 
+from app.incidents.partitions import PARTITION_NAME
 from app.tables import metadata
 
 connection = context.config.attributes["connection"]
-context.configure(connection=connection, target_metadata=metadata, compare_type=True, compare_server_default=False)
+context.configure(
+    connection=connection,
+    target_metadata=metadata,
+    compare_type=True,
+    compare_server_default=False,
+    # Partitions come and go without a migration.
+    include_name=lambda name, kind, _: kind != "table" or not PARTITION_NAME.fullmatch(name or ""),
+)
 with context.begin_transaction():
     context.run_migrations()

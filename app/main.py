@@ -6,7 +6,7 @@ import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -19,6 +19,7 @@ from app.deployments import store as deployments_store
 from app.feed import api as feed_api
 from app.feed.watch import watch_for_ever
 from app.incidents import api as incidents_api
+from app.incidents import partitions
 from app.metrics import api as metrics_api
 from app.metrics import store as metrics_store
 from app.objectives import api as objectives_api
@@ -31,6 +32,9 @@ from app.webhooks import door
 from app.webhooks.intake import Intake
 
 log = logging.getLogger("aftermath")
+
+TEND_SECONDS = 3600
+LOCK_NOT_AVAILABLE = "55P03"
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -94,6 +98,7 @@ async def serving(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         app.state.intake = intake
         background = [
             asyncio.create_task(_settle_for_ever(engine, settings), name="settle"),
+            asyncio.create_task(_tend_for_ever(engine, settings), name="tend"),
             asyncio.create_task(
                 watch_for_ever(engine, intake, interval_seconds=settings.watch_interval_seconds), name="watch"
             ),
@@ -123,6 +128,24 @@ async def _settle_for_ever(engine: AsyncEngine, settings: Settings) -> None:
         except Exception as error:
             if not db.is_unreachable(error):
                 log.exception("settling failed")
+
+
+async def _tend_for_ever(engine: AsyncEngine, settings: Settings) -> None:
+    keep = {
+        "alert": timedelta(days=settings.retention_alerts_days),
+        "delivery": timedelta(days=settings.retention_deliveries_days),
+    }
+    while True:
+        try:
+            async with db.transaction(engine) as tx:
+                for done in await partitions.tend(tx, now=datetime.now(UTC), keep=keep):
+                    log.info(done)
+        except Exception as error:
+            if db.state_of(error) == LOCK_NOT_AVAILABLE:
+                log.info("the doors were busy; partitions are looked after later")
+            elif not db.is_unreachable(error):
+                log.exception("looking after partitions failed")
+        await asyncio.sleep(TEND_SECONDS)
 
 
 def create_from_environment() -> FastAPI:

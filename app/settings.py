@@ -113,6 +113,15 @@ class Settings(BaseSettings):
         description="An hour of one responder as JSON, `currency`, `low`, `expected`, `high`, and `responders` by "
         "severity (1 each); unset: labour is not shown",
     )
+    retention_alerts_days: int = Field(
+        400,
+        ge=31,
+        description="Months of alerts that are older than this are dropped, but for alerts of incidents that are not "
+        "over; incidents and their measures stay",
+    )
+    retention_deliveries_days: int = Field(
+        90, ge=31, description="Months of the records of deliveries that are older than this are dropped"
+    )
     metrics_services: int = Field(200, ge=1, description="Services with series of their own; the rest is `other`")
 
     @property

@@ -82,10 +82,11 @@ delivery = Table(
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("source_id", Integer, nullable=False),
-    _at("received_at", nullable=False),
+    Column("received_at", DateTime(timezone=True), primary_key=True),
     Column("signals", Integer, nullable=False),
     Column("truncated", Integer, nullable=False, server_default="0"),
     Column("verdicts", JSON, nullable=False),
+    postgresql_partition_by="RANGE (received_at)",  # by months, see incidents/partitions.py
 )
 
 rule = Table(
@@ -257,7 +258,7 @@ alert = Table(
     _at("impact_told_at"),  # `started_at` less the annotation `for`
     CheckConstraint("ended_at >= started_at", name="alert_ends_after_it_began"),
     Index("alert_by_key", "key_id", "started_at"),
-    postgresql_with={"fillfactor": "85"},
+    postgresql_partition_by="RANGE (started_at)",  # by months, see incidents/partitions.py
 )
 
 # A resolve that names no start: it ends the newest alert that began at or before it, and waits if there is none.
