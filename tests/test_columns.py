@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.incidents import columns, downtime, measures
+from app.incidents import availability, columns, downtime, measures
+from app.incidents.availability import Failing
 from app.incidents.columns import OUTCOMES, Columns, coded
 from app.incidents.definitions import P95_FROM, SUMMARY_FROM
 from app.incidents.downtime import Cost, Harm, Span, clipped, total
@@ -311,6 +312,21 @@ def test_what_is_beyond_64_bits_is_exact_too() -> None:
     for narrow in (scope, replace(scope, severity=1)):
         whole, _ = statistics.numbers(world.known(), rates, narrow)
         assert told(whole) == expected_numbers(world, narrow)
+
+
+@given(worlds(), st.tuples(moments, moments).map(lambda pair: Span(*sorted(pair))), moments)
+def test_availabilities_are_those_of_each_service(world: World, period: Span, now: datetime) -> None:
+    every = [each for each, _ in world.incidents]
+    many = Columns.of(range(len(every)), every)
+    found = availability.availabilities(
+        many, columns.harms(many, now=NOW, weights=WEIGHTS), SERVICES, world.planned, period, now=now
+    )
+    failing: dict[str, list[Failing]] = {service: [] for service in SERVICES}
+    for each in detailed(world):
+        failing[each.harm.service].append(Failing(each.number, each.detected_at, each.harm))
+    for service, those in zip(SERVICES, found, strict=True):
+        maintenance = world.planned.get(service, ())
+        assert those == availability.availability(service, failing[service], maintenance, period, now=now)
 
 
 # — typical values —

@@ -14,6 +14,7 @@ from scipy import stats
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.access import Scope
+from app.incidents.columns import OUTCOMES, MeasuredMany
 from app.incidents.measures import Measured, MeasureStatus
 from app.metrics.comparison import Comparison, Sample, Verdict, compare, sample
 from tests.conftest import ClientAs
@@ -271,7 +272,14 @@ def test_each_incident_is_recorded_censored_or_left_out_by_reason() -> None:
         Measured(None, MeasureStatus.INVALID, "resolved_at is before the incident began"),
         Measured(0.0, MeasureStatus.RECORDED),
     ]
-    assert sample(measured) == Sample(
+    nowhere = float("nan")
+    reasons = [each.reason for each in OUTCOMES]
+    many = MeasuredMany(
+        np.array([nowhere if each.seconds is None else each.seconds for each in measured]),
+        np.array([nowhere if each.censored_seconds is None else each.censored_seconds for each in measured]),
+        np.array([reasons.index(each.reason) for each in measured]),
+    )
+    assert sample(many) == Sample(
         [5.0, 0.0],
         [7.0, 60.0],
         {"ended by timeout": 1, "not identified yet": 1, "resolved_at is before the incident began": 1},

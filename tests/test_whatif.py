@@ -1,14 +1,14 @@
 """What a period would have cost, had it gone otherwise."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
-from uuid import uuid4
 
 import httpx
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,15 +18,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app import db
 from app.access import Scope
 from app.incidents import downtime
-from app.incidents.downtime import Harm, Span, harm
+from app.incidents.columns import Columns, Harms, harms, moment
+from app.incidents.downtime import Span
 from app.incidents.measures import Facts
 from app.incidents.money import THE_BEGINNING, Rate
-from app.metrics.whatif import Change, Changes, Outcome, UnreadableChange, change, moved, reach, shown, what_if
+from app.metrics import whatif
+from app.metrics.whatif import Change, Changes, Outcome, UnreadableChange, WhatIf, change, move, shown
 from app.tables import maintenance
 from tests.conftest import ClientAs
 from tests.test_exposition import DAY, WEIGHTS, an_incident, at, price, store
 
 PERIOD = Span(DAY, DAY + timedelta(days=1))
+NOW = DAY + timedelta(days=2)
 RATES = [
     Rate("a", THE_BEGINNING, "EUR", Decimal(30), Decimal(60), Decimal(120)),
     Rate("a", at("12:00"), "EUR", Decimal("0.1"), Decimal(7), Decimal(7)),
@@ -43,10 +46,26 @@ def facts_of(**facts: Any) -> Facts:
 
 
 def ends_at(facts: Facts, **changes: str) -> datetime:
-    now = at("23:00")
     each: dict[str, Any] = {name: change(text) for name, text in changes.items()}
     asked = Changes(**each)
-    return moved(facts, harm(uuid4(), facts, now=now, weights=WEIGHTS), asked).span.ends
+    [ends] = move(*of([facts]), asked, PERIOD).would_end
+    return moment(int(ends))
+
+
+def of(every: Iterable[Facts]) -> tuple[Columns, Harms]:
+    known = list(every)
+    columns = Columns.of(range(len(known)), known)
+    return columns, harms(columns, now=NOW, weights=WEIGHTS)
+
+
+def what_if(
+    every: Iterable[Facts], asked: Changes, planned: Mapping[str, Sequence[Span]], within: Span = PERIOD
+) -> WhatIf:
+    return whatif.what_if(move(*of(every), asked, within), asked, RATES, planned, within)
+
+
+def reach(every: Iterable[Facts], asked: Changes, within: Span = PERIOD) -> Span:
+    return whatif.reach(move(*of(every), asked, within), within)
 
 
 # — what moves —
@@ -77,7 +96,7 @@ def test_what_a_change_does_not_move() -> None:
     everything = dict.fromkeys(("time_to_detect", "time_to_acknowledge"), "-100%")
     alone = facts_of(impact_started_at=None, acknowledged_at=None)
     assert ends_at(alone, **everything) == at("11:00")
-    assert ends_at(facts_of(ended_at=None), **everything, time_to_recover="-50%") == at("23:00")
+    assert ends_at(facts_of(ended_at=None), **everything, time_to_recover="-50%") == NOW
     seen_late = facts_of(detected_at_stated=at("11:30"), acknowledged_at=at("11:40"))
     assert ends_at(seen_late, **everything) == at("11:00")
     contradicting = facts_of(impact_started_at=at("10:30"), acknowledged_at=at("10:10"))
@@ -118,6 +137,14 @@ def test_a_number_of_incidents_changes_in_percent_only() -> None:
         change("-5m", absolute=False)
 
 
+@given(st.integers(0, 10**17), st.integers(-100_000_000, 1_000_000_000), st.integers(-400, 400))
+def test_many_change_as_one_does(lasted: int, millionths: int, days: int) -> None:
+    asked = Change(1 + Fraction(millionths, 100_000_000), timedelta(days=days))
+    lasted = min(lasted, 10**15)
+    [many] = whatif._changed(np.array([lasted]), asked)
+    assert timedelta(microseconds=int(many)) == asked.of(timedelta(microseconds=lasted))
+
+
 # — properties —
 
 moments = st.integers(-600, 2000).map(lambda minutes: DAY + timedelta(minutes=minutes))
@@ -133,9 +160,9 @@ NAMES = ("time_to_detect", "time_to_acknowledge", "time_to_recover", "incidents"
 
 
 @st.composite
-def an_incident_known(draw: st.DrawFn) -> tuple[Facts, Harm]:
+def an_incident_known(draw: st.DrawFn) -> Facts:
     began, lasted = draw(moments), draw(st.none() | st.integers(0, 900))
-    facts = Facts(
+    return Facts(
         began,
         draw(st.sampled_from("abc")),
         draw(st.integers(1, 4)),
@@ -143,7 +170,6 @@ def an_incident_known(draw: st.DrawFn) -> tuple[Facts, Harm]:
         impact_started_at=draw(st.none() | moments),
         acknowledged_at=draw(st.none() | moments),
     )
-    return facts, harm(uuid4(), facts, now=DAY + timedelta(days=2), weights=WEIGHTS)
 
 
 incidents = st.lists(an_incident_known(), max_size=6)
@@ -153,10 +179,10 @@ planned = st.dictionaries(
 
 
 @given(incidents, planned)
-def test_no_change_changes_nothing(known: list[tuple[Facts, Harm]], planned: dict[str, list[Span]]) -> None:
+def test_no_change_changes_nothing(known: list[Facts], planned: dict[str, list[Span]]) -> None:
     none = Change()
     for asked in (Changes(none, none, none, none), Changes(none, none, none, none, severity=1), Changes()):
-        found = what_if(known, asked, RATES, planned, PERIOD)
+        found = what_if(known, asked, planned)
         assert found.whole.after == found.whole.before
         assert found.whole.downtime_after == found.whole.downtime_before
         assert all(each.after == each.before for each in found.services.values())
@@ -165,7 +191,7 @@ def test_no_change_changes_nothing(known: list[tuple[Facts, Harm]], planned: dic
 
 @given(incidents, planned, changes, st.sampled_from(NAMES), st.integers(0, 100), st.integers(0, 60))
 def test_a_longer_time_never_costs_less(
-    known: list[tuple[Facts, Harm]],
+    known: list[Facts],
     planned: dict[str, list[Span]],
     asked: Changes,
     name: str,
@@ -177,8 +203,7 @@ def test_a_longer_time_never_costs_less(
     if name == "incidents":
         longer = replace(longer, more=timedelta())
     less, more = (
-        what_if(known, replace(asked, **dict[str, Any]({name: each})), RATES, planned, PERIOD).whole
-        for each in (before, longer)
+        what_if(known, replace(asked, **dict[str, Any]({name: each})), planned).whole for each in (before, longer)
     )
     assert less.downtime_after <= more.downtime_after
     for currency, amount in less.after.items():
@@ -186,12 +211,9 @@ def test_a_longer_time_never_costs_less(
 
 
 @given(incidents, planned, changes)
-def test_services_add_up(known: list[tuple[Facts, Harm]], planned: dict[str, list[Span]], asked: Changes) -> None:
-    whole = what_if(known, asked, RATES, planned, PERIOD)
-    parts = {
-        service: what_if([each for each in known if each[1].service == service], asked, RATES, planned, PERIOD)
-        for service in "abc"
-    }
+def test_services_add_up(known: list[Facts], planned: dict[str, list[Span]], asked: Changes) -> None:
+    whole = what_if(known, asked, planned)
+    parts = {service: what_if([each for each in known if each.service == service], asked, planned) for service in "abc"}
     assert whole.services == {service: part.services[service] for service, part in parts.items() if part.services}
     assert whole.incidents == sum(part.incidents for part in parts.values())
     for outcome in ("before", "after", "difference"):
@@ -200,9 +222,9 @@ def test_services_add_up(known: list[tuple[Facts, Harm]], planned: dict[str, lis
 
 
 @given(incidents, changes)
-def test_all_harm_lies_within_reach(known: list[tuple[Facts, Harm]], asked: Changes) -> None:
-    whole = reach(known, asked, PERIOD)
-    in_period, in_reach = (what_if(known, asked, RATES, {}, within).whole for within in (PERIOD, whole))
+def test_all_harm_lies_within_reach(known: list[Facts], asked: Changes) -> None:
+    whole = reach(known, asked)
+    in_period, in_reach = (what_if(known, asked, {}, within).whole for within in (PERIOD, whole))
     assert in_period.downtime_before == in_reach.downtime_before
     assert in_period.downtime_after == in_reach.downtime_after
     assert PERIOD.begins <= whole.begins <= whole.ends <= PERIOD.ends
@@ -216,25 +238,22 @@ def test_a_chain_of_extreme_changes_stays_in_the_calendar() -> None:
         acknowledged_at=datetime(2150, 1, 1, tzinfo=UTC),
         ended_at=datetime(2199, 1, 1, tzinfo=UTC),
     )
-    known = [(facts, harm(uuid4(), facts, now=at("23:00"), weights=WEIGHTS))]
-    found = what_if(known, Changes(most, most, most, most), RATES, {}, PERIOD)
+    found = what_if([facts], Changes(most, most, most, most), {})
     assert found.whole.downtime_after == timedelta(days=11)  # the whole day, eleven times
 
 
 def test_what_was_over_before_the_period_stays_out_of_it() -> None:
     facts = facts_of(ended_at=at("10:40"))
-    known = [(facts, harm(uuid4(), facts, now=at("23:00"), weights=WEIGHTS))]
     late = Span(at("10:50"), at("12:00"))
-    assert what_if(known, Changes(time_to_recover=change("+100%")), RATES, {}, late).whole.downtime_after == timedelta()
-    assert reach(known, Changes(time_to_recover=change("+100%")), late) == Span(at("10:50"), at("10:50"))
+    assert what_if([facts], Changes(time_to_recover=change("+100%")), {}, late).whole.downtime_after == timedelta()
+    assert reach([facts], Changes(time_to_recover=change("+100%")), late) == Span(at("10:50"), at("10:50"))
 
 
 def test_what_would_last_longer_reaches_further() -> None:
     facts = facts_of()
-    known = [(facts, harm(uuid4(), facts, now=at("23:00"), weights=WEIGHTS))]
-    assert reach(known, Changes(), PERIOD) == Span(at("10:00"), at("11:00"))
-    assert reach(known, Changes(time_to_recover=change("+100%")), PERIOD) == Span(at("10:00"), at("12:00"))
-    assert reach(known, Changes(time_to_recover=change("-50%")), PERIOD) == Span(at("10:00"), at("11:00"))
+    assert reach([facts], Changes()) == Span(at("10:00"), at("11:00"))
+    assert reach([facts], Changes(time_to_recover=change("+100%"))) == Span(at("10:00"), at("12:00"))
+    assert reach([facts], Changes(time_to_recover=change("-50%"))) == Span(at("10:00"), at("11:00"))
 
 
 def test_differences_are_rounded_by_their_size() -> None:

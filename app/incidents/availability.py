@@ -4,6 +4,7 @@ Pure: no clock, no I/O, no settings. Planned maintenance is in neither downtime 
 meant to run, so that an hour of it neither burns an error budget nor earns one.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -12,10 +13,13 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+import numpy as np
 from scipy import stats
 
+from app.incidents.columns import Columns, Harms, Ints, microseconds
 from app.incidents.downtime import Harm, Span, clipped, downtime, weighted
-from app.incidents.maintenance import unplanned
+from app.incidents.maintenance import Planned, unplanned
+from app.incidents.sums import Pieces, Sweep, outside, pieces, union
 
 CONFIDENCE = 0.95
 
@@ -110,6 +114,61 @@ def availability(
             each.number for each in around if each.harm.incident in harming and each.number not in detected
         ),
     )
+
+
+def availabilities(
+    columns: Columns, harms: Harms, services: Iterable[str], planned: Planned, period: Span, *, now: datetime
+) -> list[Availability]:
+    """As `availability` of each of these services; `columns` hold at least all that harm or were detected in it."""
+    passed = Span(period.begins, max(period.begins, min(period.ends, now)))
+    borders = np.array([microseconds(at) for at in passed])
+    names, size = columns.service.values, len(columns.service.values)
+    detected = columns.detected_at()
+    is_detected = (detected >= microseconds(period.begins)) & (detected < microseconds(period.ends))
+    incident, begins, ends = outside(harms, names, planned)
+    cut = pieces(begins, ends, borders)
+    left = Pieces(incident[cut.incident], *cut[1:])
+    left = left.where((left.begins < left.ends) & (harms.impact[left.incident] > 0))
+    harm = pieces(harms.begins, harms.ends, borders)
+    harm = harm.where((harm.begins < harm.ends) & (harms.impact[harm.incident] > 0))
+    down, down_too = (_down(each, harms, size) for each in (left, harm))
+    sweep = Sweep(left, harms, names, [])
+    weights = np.zeros(size, sweep.running[0].dtype)
+    np.add.at(weights, sweep.moment_service, sweep.running[0])
+    fails = is_detected & (harms.impact > 0) & (harms.begins == harms.ends)
+    unplanned_ones = incident[begins < ends]
+    fails[unplanned_ones] |= (is_detected & (harms.impact > 0))[unplanned_ones]
+    failures = np.bincount(harms.service[fails], minlength=size)
+    carried_in: dict[str, list[int]] = defaultdict(list)
+    for each in np.unique(left.incident[~is_detected[left.incident]]).tolist():
+        carried_in[names[harms.service[each]]].append(int(columns.number[each]))
+    codes = {name: code for code, name in enumerate(names)}
+    found = []
+    for name in services:
+        out_of_service, code = downtime(planned.get(name, ()), passed), codes.get(name)
+        known = (0, 0, 0, 0) if code is None else (down[code], weights[code], down_too[code], failures[code])
+        lasted, weight, lasted_too, count = map(int, known)
+        found.append(
+            Availability(
+                service=name,
+                period=passed,
+                maintenance=out_of_service,
+                in_service=passed.ends - passed.begins - out_of_service,
+                downtime=timedelta(microseconds=lasted),
+                downtime_weighted=Fraction(weight, harms.scale * 10**6),
+                planned=timedelta(microseconds=lasted_too - lasted),
+                failures=count,
+                carried_in=sorted(carried_in[name]),
+            )
+        )
+    return found
+
+
+def _down(harmful: Pieces, harms: Harms, size: int) -> Ints:
+    down = np.zeros(size, np.int64)
+    services, lasted = union(harms.service[harmful.incident], harmful.begins, harmful.ends)
+    down[services] = lasted
+    return down
 
 
 def poisson_interval(count: int) -> Interval:

@@ -58,6 +58,10 @@ def microseconds(at: datetime | None) -> int:
     return NEVER if at is None else (at - _EPOCH) // _MICROSECOND
 
 
+def moment(microseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
 class Coded(NamedTuple):
     """A column of few distinct values: each row's place in `values`."""
 
@@ -66,9 +70,9 @@ class Coded(NamedTuple):
 
 
 def coded(column: Iterable[Hashable]) -> Coded:
-    known: dict[Hashable, int] = {}
-    codes = np.fromiter((known.setdefault(each, len(known)) for each in column), np.int64)
-    return Coded(codes, list(known))
+    every = list(column)
+    known = {value: place for place, value in enumerate(dict.fromkeys(every))}
+    return Coded(np.fromiter(map(known.__getitem__, every), np.int64, len(every)), list(known))
 
 
 @dataclass(frozen=True, slots=True)

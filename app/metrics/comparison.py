@@ -7,8 +7,7 @@ was watched, and a verdict is given only where a rank test and the interval of t
 """
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -16,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from app.incidents.columns import OUTCOMES, MeasuredMany
 from app.incidents.definitions import SUMMARY_FROM
-from app.incidents.measures import Measured, MeasureStatus
 
 LEVEL = 0.95
 POWER = 0.8
@@ -74,19 +73,14 @@ class Comparison:
     horizon: float | None = None  # seconds; None: nothing censored outlasts what was recorded
 
 
-def sample(measured: Iterable[Measured]) -> Sample:
+def sample(measured: MeasuredMany) -> Sample:
     """What can be compared of them; pending values take part if they say for how long they have been."""
-    recorded: list[float] = []
-    censored: list[float] = []
-    left_out: Counter[str] = Counter()
-    for each in measured:
-        if each.status is MeasureStatus.RECORDED and each.seconds is not None:
-            recorded.append(each.seconds)
-        elif each.censored_seconds is not None:
-            censored.append(each.censored_seconds)
-        else:
-            left_out[each.reason or each.status] += 1
-    return Sample(recorded, censored, dict(sorted(left_out.items())))
+    recorded, waited = np.isfinite(measured.seconds), np.isfinite(measured.waited)
+    outcomes, counts = np.unique(measured.outcome[~recorded & ~waited], return_counts=True)
+    left_out = {
+        OUTCOMES[place].reason or "": count for place, count in zip(outcomes.tolist(), counts.tolist(), strict=True)
+    }
+    return Sample(measured.seconds[recorded].tolist(), measured.waited[waited].tolist(), dict(sorted(left_out.items())))
 
 
 def compare(a: Sample, b: Sample) -> Comparison:

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
+import numpy as np
 from sqlalchemy import ARRAY, Text, any_, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.incidents import measures
 from app.incidents.availability import Objective, availability, budget, reach
 from app.incidents.batch import PEOPLE
-from app.incidents.columns import Coded, coded
+from app.incidents.columns import NEVER, Coded, Columns, coded, harms, measured, microseconds, moment
 from app.incidents.costs import (
     COLUMNS,
     FACTS_OF_INCIDENT,
@@ -89,45 +90,61 @@ async def timeseries(
 
 
 class _Read(NamedTuple):
-    row: Any
+    columns: Columns
     rates: Sequence[Rate]
     planned: Planned
-    sources: Mapping[int, str]
+    sources: Coded | None  # tuples of names
     owners: Mapping[str, str]  # of services that have one
 
 
 async def _read(tx: AsyncConnection, scope: Scope, now: datetime, *, sources: bool = False) -> _Read:
-    asked = {"begins": scope.period.begins, "ends": scope.period.ends, "service": scope.service, "now": now}
-    row = (await tx.execute(_OF_PERIOD_WITH_SOURCES if sources else _OF_PERIOD, asked)).one()
-    services = set(row.services or ())
-    # Not the whole period: it may be centuries longer than there were incidents.
-    within = Span(max(row.earliest or now, scope.period.begins), min(row.latest or now, scope.period.ends))
+    columns, told = await _columns(tx, scope, now, sources=sources)
+    services = columns.service.values
+    within = await asyncio.to_thread(_reached, columns, scope.period, now)
     owned = select(service.c.name, service.c.owner).where(service.c.owner.is_not(None))
-    named = select(source.c.id, source.c.name).where(source.c.id != PEOPLE)
     return _Read(
-        row,
+        columns,
         await rates_of(tx, services),
         await planned_within(tx, services, within),
-        {each.id: each.name for each in await tx.execute(named)} if sources else {},
+        told,
         {each.name: each.owner for each in await tx.execute(owned)},
     )
 
 
+async def _columns(
+    tx: AsyncConnection, scope: Scope, now: datetime, *, sources: bool = False
+) -> tuple[Columns, Coded | None]:
+    asked = {"begins": scope.period.begins, "ends": scope.period.ends, "service": scope.service, "now": now}
+    row = (await tx.execute(_OF_PERIOD_WITH_SOURCES if sources else _OF_PERIOD, asked)).one()
+    columns = await asyncio.to_thread(columns_of, row)
+    if not sources:
+        return columns, None
+    named = await tx.execute(select(source.c.id, source.c.name).where(source.c.id != PEOPLE))
+    names = {str(each.id): each.name for each in named}
+    codes, every = coded((row.source_ids or "").split(";"))
+    told = [tuple(names[id_] for id_ in each.split() if id_ in names) for each in every]
+    return columns, Coded(codes[: len(columns)], told)
+
+
+def _reached(columns: Columns, period: Span, now: datetime) -> Span:
+    """Not the whole period: it may be centuries longer than there were incidents."""
+    began, ended = columns.began(), columns.ended_at
+    if not len(columns):
+        return Span(period.begins, period.begins)
+    latest = np.where(ended == NEVER, microseconds(now), ended).max()
+    return Span(max(moment(int(began.min())), period.begins), min(moment(int(latest)), period.ends))
+
+
 def _know(read: _Read, now: datetime, weights: Weights, include_non_recoveries: bool) -> Known:  # noqa: FBT001
     return statistics.know(
-        columns_of(read.row),
+        read.columns,
         now=now,
         weights=weights,
         include_non_recoveries=include_non_recoveries,
         planned=read.planned,
-        sources=_sources(read.row.source_ids, read.sources) if read.sources else None,
+        sources=read.sources,
         owners=read.owners,
     )
-
-
-def _sources(ids: Iterable[str], names: Mapping[int, str]) -> Coded:
-    codes, every = coded(ids)
-    return Coded(codes, [tuple(names[int(id_)] for id_ in each.split() if int(id_) in names) for each in every])
 
 
 # Detected in the period, or harming in it. The third condition follows from the last and is there for the indexes;
@@ -144,15 +161,10 @@ _IN_PERIOD = """
             OR (    coalesce(impact_started_at, detected_at_stated, began_at) < :ends
                 AND coalesce(ended_at, :now) > :begins))
 """
-_SPAN = """,
-           min(coalesce(impact_started_at, detected_at_stated, began_at)) AS earliest,
-           max(coalesce(ended_at, :now)) AS latest
-"""
-_OF_PERIOD = text(f"SELECT {COLUMNS} {_SPAN} {_IN_PERIOD}")
+_OF_PERIOD = text(f"SELECT {COLUMNS} {_IN_PERIOD}")
 _OF_PERIOD_WITH_SOURCES = text(
-    f"SELECT {COLUMNS} {_SPAN}, array_agg(array_to_string(source_ids, ' ')) AS source_ids {_IN_PERIOD}"
+    f"SELECT {COLUMNS}, string_agg(array_to_string(source_ids, ' '), ';') AS source_ids {_IN_PERIOD}"
 )
-_INCIDENTS_OF_PERIOD = text(f"SELECT {FACTS_OF_INCIDENT} {_IN_PERIOD}")
 
 
 # — two periods —
@@ -164,11 +176,9 @@ async def comparison(
     """Whether the incidents of B did better than those of A, and what was compared."""
     of_a, of_b = [await _detected(tx, scope) for scope in (a, b)]
 
-    def sample(rows: Iterable[Any]) -> Sample:
-        return compared.sample(
-            measures.measures(Facts.of(row._mapping), include_non_recoveries=include_non_recoveries, now=now)[measure]
-            for row in rows
-        )
+    def sample(row: Any) -> Sample:
+        many = measured(columns_of(row), include_non_recoveries=include_non_recoveries, now=now)
+        return compared.sample(many[measure])
 
     def work() -> tuple[Comparison, tuple[Sample, Sample]]:
         samples = sample(of_a), sample(of_b)
@@ -177,7 +187,8 @@ async def comparison(
     return await asyncio.to_thread(work)
 
 
-async def _detected(tx: AsyncConnection, scope: Scope) -> Sequence[Any]:
+async def _detected(tx: AsyncConnection, scope: Scope) -> Any:
+    """The row of COLUMNS."""
     found = await tx.execute(
         _DETECTED_IN_PERIOD,
         {
@@ -187,11 +198,11 @@ async def _detected(tx: AsyncConnection, scope: Scope) -> Sequence[Any]:
             "severity": scope.severity,
         },
     )
-    return found.all()
+    return found.one()
 
 
 _DETECTED_IN_PERIOD = text(f"""
-    SELECT {FACTS_OF_INCIDENT}
+    SELECT {COLUMNS}
       FROM incident
      WHERE merged_into IS NULL
        AND (CAST(:service AS text) IS NULL OR coalesce(service_stated, service) = :service)
@@ -206,23 +217,17 @@ _DETECTED_IN_PERIOD = text(f"""
 
 async def what_if(tx: AsyncConnection, scope: Scope, changes: Changes, *, now: datetime, weights: Weights) -> WhatIf:
     """What the period would have cost, of all severities."""
-    period = scope.period
-    found = await tx.execute(
-        _INCIDENTS_OF_PERIOD, {"begins": period.begins, "ends": period.ends, "service": scope.service, "now": now}
-    )
-    rows = found.all()
+    columns, _ = await _columns(tx, scope, now)
 
-    def know() -> tuple[list[tuple[Facts, Harm]], Span]:
-        known = [
-            (facts, harm(row.id, facts, now=now, weights=weights)) for row in rows for facts in [Facts.of(row._mapping)]
-        ]
-        return known, whatif.reach(known, changes, period)
+    def know() -> tuple[whatif.Moved, Span]:
+        moved = whatif.move(columns, harms(columns, now=now, weights=weights), changes, scope.period)
+        return moved, whatif.reach(moved, scope.period)
 
-    known, reached = await asyncio.to_thread(know)
-    services = {each.service for _, each in known}
+    moved, reached = await asyncio.to_thread(know)
+    services = columns.service.values
     rates = await rates_of(tx, services)
     planned = await planned_within(tx, services, reached)
-    return await asyncio.to_thread(whatif.what_if, known, changes, rates, planned, period)
+    return await asyncio.to_thread(whatif.what_if, moved, changes, rates, planned, scope.period)
 
 
 # — settling —

@@ -6,31 +6,20 @@ supposed here.
 """
 
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
 
+import numpy as np
+
 from app.errors import Invalid
-from app.incidents import measures
-from app.incidents.downtime import (
-    NOTHING,
-    Amount,
-    Cost,
-    Harm,
-    Shown,
-    Span,
-    clipped,
-    costs,
-    downtime,
-    rounded,
-    total,
-)
-from app.incidents.maintenance import Planned, unplanned
-from app.incidents.measures import Facts
+from app.incidents.columns import NEVER, Booleans, Columns, Harms, Ints, microseconds, moment
+from app.incidents.downtime import NOTHING, Amount, Cost, Shown, Span, rounded, total
+from app.incidents.maintenance import Planned
 from app.incidents.money import Rate
+from app.incidents.sums import Pieces, Sweep, outside, pieces, union
 
 ASSUMPTIONS = (
     """time_to_detect: impact begins when it began; what follows detection, the recovery too, moves by as much as \
@@ -98,8 +87,9 @@ class Changes:
     incidents: Change | None = None
     severity: int | None = None
 
-    def concern(self, facts: Facts) -> bool:
-        return self.severity is None or measures.severity(facts) == self.severity
+    def concern(self, columns: Columns) -> Booleans:
+        everyone = np.ones(len(columns), np.bool_)
+        return everyone if self.severity is None else columns.severity == self.severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,31 +116,47 @@ class WhatIf:
     services: Mapping[str, Outcome]
 
 
-def moved(facts: Facts, harm: Harm, changes: Changes) -> Harm:
-    """The same harm, over earlier or later."""
-    if not changes.concern(facts):
-        return harm
-    lasted = harm.span.ends - harm.span.begins
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Many incidents as they were, and when the harm of each would have ended; `harming`: which harm in the period."""
+
+    columns: Columns
+    harms: Harms
+    harming: Booleans
+    would_end: Ints
+
+
+def move(columns: Columns, harms: Harms, changes: Changes, within: Span) -> Moved:
+    """Earlier or later, each that harms in the period; the others stay."""
+    begins, ends = harms.begins, harms.ends
+    lasted = ends - begins
     would_last = lasted  # the two parts are never longer together, so that it does not fall below 0
     for measure, known in _PARTS.items():
         asked: Change | None = getattr(changes, measure)
-        part = known(facts)
-        if asked is not None and part is not None:
-            would_last += asked.of(part) - part
-    if changes.time_to_recover is not None and facts.ended_at is not None:
-        would_last = changes.time_to_recover.of(would_last)
-    return harm if would_last == lasted else replace(harm, span=Span(harm.span.begins, harm.span.begins + would_last))
+        if asked is not None:
+            part, is_known = known(columns)
+            part = np.where(is_known, part, 0)
+            would_last = would_last + np.where(is_known, _changed(part, asked) - part, 0)
+    if changes.time_to_recover is not None:
+        would_last = np.where(columns.ended_at == NEVER, would_last, _changed(would_last, changes.time_to_recover))
+    period = [microseconds(at) for at in within]
+    harming = np.maximum(begins, period[0]) < np.minimum(ends, period[1])
+    return Moved(columns, harms, harming, np.where(harming & changes.concern(columns), begins + would_last, ends))
 
 
-def what_if(
-    known: Sequence[tuple[Facts, Harm]], changes: Changes, rates: Iterable[Rate], planned: Planned, within: Span
-) -> WhatIf:
-    """`known` is what harms in the period, of whatever severity; `planned` reaches as far as the moved harms do."""
-    dated, often = list(rates), changes.incidents or Change()
-    was = _priced([harm for _, harm in known], dated, planned, within)
-    would_be = _priced([_moved_within(*each, changes, within) for each in known], dated, planned, within)
+def _changed(lasted: Ints, change: Change) -> Ints:
+    """As `Change.of` each, in whole numbers of any size: a factor may have six decimals, a century has 16 digits."""
+    changed = lasted.astype(object) * change.factor.numerator // change.factor.denominator + change.more // _MICROSECOND
+    return np.array(changed.clip(0, _LONGEST // _MICROSECOND), np.int64)
+
+
+def what_if(moved: Moved, changes: Changes, rates: Iterable[Rate], planned: Planned, within: Span) -> WhatIf:
+    """`moved` is what harms in the period, of whatever severity; `planned` reaches as far as the moved harms do."""
+    dated, often, columns = list(rates), changes.incidents or Change(), moved.columns
+    was = _priced(columns, moved.harms, dated, planned, within)
+    would_be = _priced(columns, replace(moved.harms, ends=moved.would_end), dated, planned, within)
     # Their number changes what they add to the others.
-    others = _priced([harm for facts, harm in known if not changes.concern(facts)], dated, planned, within)
+    others = _priced(columns, moved.harms, dated, planned, within, only=~changes.concern(columns))
     services = {}
     for service, (before, down) in sorted(was.items()):
         after, would_be_down = would_be[service]
@@ -166,44 +172,67 @@ def what_if(
                 down,
                 down_anyway + often.of(would_be_down - down_anyway),
             )
-    harming = [facts for facts, harm in known if harm.impact > 0 and _harms(harm, within) and changes.concern(facts)]
-    return WhatIf(len(harming), _applied(harming, changes), _sum(services.values()), services)
+    harming = moved.harming & (moved.harms.impact > 0) & changes.concern(columns)
+    return WhatIf(int(harming.sum()), _applied(columns, harming, changes), _sum(services.values()), services)
 
 
-def reach(known: Iterable[tuple[Facts, Harm]], changes: Changes, within: Span) -> Span:
+def reach(moved: Moved, within: Span) -> Span:
     """The part of the period in which anything harms, as it was or would have been."""
-    spans = [
-        clipped(harm.span, within)
-        for each in known
-        for harm in (each[1], _moved_within(*each, changes, within))
-        if _harms(harm, within)
-    ]
-    return Span(
-        min((span.begins for span in spans), default=within.begins),
-        max((span.ends for span in spans), default=within.begins),
-    )
-
-
-def _moved_within(facts: Facts, harm: Harm, changes: Changes, within: Span) -> Harm:
-    return moved(facts, harm, changes) if _harms(harm, within) else harm
+    if not moved.harming.any():
+        return Span(within.begins, within.begins)
+    ends = np.maximum(moved.harms.ends, moved.would_end)[moved.harming].max()
+    begins = moved.harms.begins[moved.harming].min()
+    return Span(max(within.begins, moment(int(begins))), min(within.ends, moment(int(ends))))
 
 
 def _priced(
-    harms: Iterable[Harm], rates: Iterable[Rate], planned: Planned, within: Span
+    columns: Columns,
+    harms: Harms,
+    rates: Iterable[Rate],
+    planned: Planned,
+    within: Span,
+    *,
+    only: Booleans | None = None,
 ) -> dict[str, tuple[Cost, timedelta]]:
-    left = unplanned(harms, planned)
-    spans: dict[str, list[Span]] = defaultdict(list)
-    for each in left:
-        spans[each.service] += [each.span] if each.impact > 0 else []
-    priced = costs(left, rates, within, shares=False).services
-    return {service: (priced.get(service, {}), downtime(spans[service], within)) for service in spans}
+    services, borders = columns.service.values, np.array([microseconds(at) for at in within])
+    incident, begins, ends = outside(harms, services, planned)
+    cut = pieces(begins, ends, borders)
+    parts = Pieces(incident[cut.incident], *cut[1:])
+    if only is not None:
+        parts = parts.where(only[parts.incident])
+    costs, _ = Sweep(parts, harms, services, rates).of_services(borders)
+    harmful = parts.where((harms.impact[parts.incident] > 0) & (parts.begins < parts.ends))
+    down = dict(zip(*(each.tolist() for each in union(harms.service[harmful.incident], *harmful[1:3])), strict=True))
+    return {
+        name: (costs.total([code]), timedelta(microseconds=down.get(code, 0))) for code, name in enumerate(services)
+    }
 
 
-def _applied(harming: Sequence[Facts], changes: Changes) -> dict[str, int]:
-    over = [facts for facts in harming if facts.ended_at is not None]
-    counts = {measure: sum(known(facts) is not None for facts in over) for measure, known in _PARTS.items()}
-    counts |= {"time_to_recover": len(over), "incidents": len(harming)}
+def _applied(columns: Columns, harming: Booleans, changes: Changes) -> dict[str, int]:
+    over = harming & (columns.ended_at != NEVER)
+    counts = {measure: int((known(columns)[1] & over).sum()) for measure, known in _PARTS.items()}
+    counts |= {"time_to_recover": int(over.sum()), "incidents": int(harming.sum())}
     return {name: count for name, count in counts.items() if getattr(changes, name) is not None}
+
+
+def _time_to_detect(columns: Columns) -> tuple[Ints, Booleans]:
+    """Where an earlier detection would have changed anything."""
+    return _between(columns.impact_started_at, columns.detected_at(), columns.ended_at)
+
+
+def _time_to_acknowledge(columns: Columns) -> tuple[Ints, Booleans]:
+    return _between(columns.detected_at(), columns.acknowledged_at, columns.ended_at)
+
+
+def _between(begins: Ints, ends: Ints, over: Ints) -> tuple[Ints, Booleans]:
+    """The time between, and whether all are known and do not contradict each other. NEVER is before everything."""
+    return ends - begins, (begins != NEVER) & (begins <= ends) & (ends <= over)
+
+
+_PARTS: Mapping[str, Callable[[Columns], tuple[Ints, Booleans]]] = {
+    "time_to_detect": _time_to_detect,
+    "time_to_acknowledge": _time_to_acknowledge,
+}
 
 
 def _sum(outcomes: Iterable[Outcome]) -> Outcome:
@@ -214,33 +243,6 @@ def _sum(outcomes: Iterable[Outcome]) -> Outcome:
         sum((one.downtime_before for one in each), timedelta()),
         sum((one.downtime_after for one in each), timedelta()),
     )
-
-
-def _time_to_detect(facts: Facts) -> timedelta | None:
-    """Where an earlier detection would have changed anything."""
-    return _between(facts.impact_started_at, measures.detected_at(facts), facts.ended_at)
-
-
-def _time_to_acknowledge(facts: Facts) -> timedelta | None:
-    return _between(measures.detected_at(facts), facts.acknowledged_at, facts.ended_at)
-
-
-_PARTS: Mapping[str, Callable[[Facts], timedelta | None]] = {
-    "time_to_detect": _time_to_detect,
-    "time_to_acknowledge": _time_to_acknowledge,
-}
-
-
-def _between(begins: datetime | None, ends: datetime | None, over: datetime | None) -> timedelta | None:
-    """None where one of them is not known, or they contradict each other."""
-    if begins is None or ends is None or over is None or not begins <= ends <= over:
-        return None
-    return ends - begins
-
-
-def _harms(harm: Harm, within: Span) -> bool:
-    span = clipped(harm.span, within)
-    return span.begins < span.ends
 
 
 def _more(amount: Amount, stays: Amount, factor: Fraction) -> Amount:

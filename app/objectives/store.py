@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.errors import NotFound, ServiceNotFound
 from app.incidents import availability
 from app.incidents.availability import Availability, Budget, Objective
-from app.incidents.costs import failing_within, planned_within
+from app.incidents.columns import harms
+from app.incidents.costs import columns_of, failing_within, harming_within, planned_within
 from app.incidents.downtime import Span
 from app.incidents.maintenance import Recurrence, Window
 from app.incidents.measures import Weights
@@ -182,14 +183,13 @@ async def availabilities(
     """Of each known service, or of that one, the least available first. Three statements."""
     query = select(service.c.name).order_by(service.c.name)
     services = list((await tx.execute(query if name is None else query.where(service.c.name == name))).scalars())
-    failing = await failing_within(tx, period, None if name is None else services, now=now, weights=weights)
+    row = await harming_within(tx, period, name)
     planned = await planned_within(tx, services, Span(period.begins, min(period.ends, now)))
 
     def work() -> list[Availability]:
-        found = [
-            availability.availability(each, failing.get(each, ()), planned.get(each, ()), period, now=now)
-            for each in services
-        ]
+        columns = columns_of(row)
+        harmed = harms(columns, now=now, weights=weights)
+        found = availability.availabilities(columns, harmed, services, planned, period, now=now)
         return sorted(found, key=lambda each: (each.downtime_weighted, each.downtime), reverse=True)
 
     return await asyncio.to_thread(work)  # a year of a large installation must not keep the doors waiting
