@@ -144,6 +144,9 @@ class Line:
         transaction = driver.transaction()
         try:
             await transaction.start()
+        except TimeoutError:
+            driver.terminate()
+            raise
         except Exception:
             if not driver.is_closed():
                 raise
@@ -155,6 +158,9 @@ class Line:
             yield _Direct(driver)
             await transaction.commit()
         except BaseException as error:
+            if isinstance(error, TimeoutError):
+                # Who does not answer a statement will not answer a rollback, nor the next statement.
+                driver.terminate()
             if not driver.is_closed():
                 with suppress(Exception):
                     await transaction.rollback()

@@ -1,8 +1,10 @@
-"""Which database an address means."""
+"""Which database an address means, and when a connection is given up."""
 
 import pytest
 from pydantic import ValidationError
+from sqlalchemy import text
 
+from app import db
 from app.settings import Settings, database_address
 
 
@@ -41,3 +43,22 @@ def test_a_directory_of_a_socket_is_a_host_too() -> None:
 def test_what_is_no_address_of_postgresql_is_refused(wrong: str) -> None:
     with pytest.raises(ValidationError, match="must read postgresql://"):
         Settings.model_validate({"database_url": wrong})
+
+
+async def test_a_line_that_did_not_answer_in_time_is_not_used_again(database_url: str) -> None:
+    engine = db.connect(database_url, pool_size=1, statement_seconds=0.5)
+    line = db.Line(engine)
+
+    async def server_process(statement: str) -> int:
+        async with line.transaction() as tx:
+            return int((await tx.execute(text(statement), {})).one()[0])
+
+    try:
+        first = await server_process("SELECT pg_backend_pid()")
+        assert await server_process("SELECT pg_backend_pid()") == first
+        with pytest.raises(ConnectionError):
+            await server_process("SELECT pg_backend_pid() FROM pg_sleep(60)")
+        assert await server_process("SELECT pg_backend_pid()") != first
+    finally:
+        await line.close()
+        await engine.dispose()

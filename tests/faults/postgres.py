@@ -101,6 +101,13 @@ class Server:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
 
+    def end(self) -> None:
+        """Nothing of it is left. Frozen processes outlive their postmaster, and know no more whose they are."""
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.cwd() == str(self.cluster):
+                    process.kill()
+
     def copy_from(self, primary: "Server") -> None:
         """A standby of `primary`, which must run."""
         self.password = primary.password
@@ -157,7 +164,9 @@ def servers(*names: str) -> Iterator[list[Server]]:
             directory = made / name
             directory.mkdir(0o700)
             os.chown(directory, account.uid, account.gid)
-            found.append(Server(directory, binaries, account, secrets.token_urlsafe(16), at_end))
+            server = Server(directory, binaries, account, secrets.token_urlsafe(16), at_end)
+            at_end.callback(server.end)
+            found.append(server)
         yield found
 
 
