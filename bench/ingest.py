@@ -166,7 +166,7 @@ class Loaded:
         figures = measured(name, load, self.target, self.processes, self.directory)
         wal = self.ask(_wal) - wal
         answered = figures.answered
-        check_counters(answered, counted, self._counted)
+        check_counters(answered, counted, self._counted())
         told = self.told[load.run, load.first_ms]
         told.append(answered)
         self.ask(lambda connection: check_stored(connection, told))

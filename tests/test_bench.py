@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from bench.check import Wrong, check_stored, stored_differs
+from bench.check import Wrong, check_counters, check_stored, stored_differs
 from bench.ingest import (
     FIRST_SEEDED,
     NOON_MS,
@@ -64,6 +64,17 @@ def test_what_was_not_answered_may_be_there_or_not() -> None:
     assert (cut_off.webhooks, cut_off.alerts) == (2, 4)
     for rows in (stored(*range(4)), stored(*range(6))):
         assert list(stored_differs([cut_off], rows)) == []
+
+
+@pytest.mark.parametrize("counted", [{"deliveries": 4, "signals": 6}, {"deliveries": 3, "signals": 7}])
+def test_what_is_counted_is_what_was_answered(counted: dict[str, int]) -> None:
+    none = {"deliveries": 0, "signals": 0}
+    check_counters(answered(), none, {"deliveries": 3, "signals": 6})
+    check_counters(answered(refused={2: 0}), none, {"deliveries": 2, "signals": 4})
+    with pytest.raises(Wrong):
+        check_counters(answered(), none, counted)
+    with pytest.raises(Wrong):
+        check_counters(answered(), none, none)
 
 
 def test_new_ones_join_what_has_been_opened() -> None:
