@@ -72,7 +72,9 @@ def _questions(routes: Sequence[str]) -> list[Question]:
             {"interval": "week", "group_by": "service"},
         ],
         "compare": [HALVES | {"measure": "time_to_recover"}],
+        "compare.csv": [HALVES | {"measure": "time_to_recover"}],
         "whatif": [whatif],
+        "whatif.csv": [whatif],
         "definitions": [{}],
     }
     return [

@@ -1,6 +1,6 @@
 """DORA's numbers, and which deployment is held to have caused which incident."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -13,12 +13,18 @@ from scipy import stats
 
 from app.deployments.deployment import Commit, Deployment, Outcome
 from app.deployments.dora import (
+    BASES,
     LOOK_BACK,
+    NO_DEPLOYMENT,
+    UNKNOWN,
+    VERSION_LABELS,
     Basis,
     Confidence,
     Dora,
     Stated,
     Trouble,
+    Troubles,
+    caused,
     cost_of_downtime,
     dora,
     durations,
@@ -26,6 +32,7 @@ from app.deployments.dora import (
     links,
     ratio,
 )
+from app.incidents.columns import Columns, coded
 from app.incidents.measures import Facts
 from app.incidents.signal import AlertClass, EndReason
 
@@ -83,7 +90,22 @@ def cause_of(trouble: Trouble, *deployments: Deployment) -> tuple[str | None, Ba
 
 def of_the_day(deployments: Iterable[Deployment], troubles: Iterable[Trouble] = (), **scope: str) -> Dora:
     known, those = list(deployments), list(troubles)
-    return dora(known, those, links(those, known), begins=DAY, ends=DAY + timedelta(days=1), **scope)
+    return dora(together(those, known), begins=DAY, ends=DAY + timedelta(days=1), **scope)
+
+
+def together(troubles: Iterable[Trouble], deployments: Sequence[Deployment]) -> Troubles:
+    """As the store reads them."""
+    those = [each for each in troubles if not each.facts.merged]
+    return caused(
+        Columns.of((each.number for each in those), (each.facts for each in those)),
+        coded(each.labels.get("environment") or each.labels.get("env", "") for each in those),
+        {
+            row: each
+            for row, each in enumerate(those)
+            if each.stated or each.deployment_ids or not each.labels.keys().isdisjoint(VERSION_LABELS)
+        },
+        deployments,
+    )
 
 
 # — links —
@@ -253,9 +275,7 @@ def test_never_do_more_deployments_fail_than_there_were(
     deployments: list[Deployment], troubles: list[Trouble], service: str | None
 ) -> None:
     numbers = dora(
-        deployments,
-        troubles,
-        links(troubles, deployments),
+        together(troubles, deployments),
         begins=DAY,
         ends=DAY + timedelta(days=2),
         service=service,
@@ -273,6 +293,37 @@ def test_the_order_in_which_they_are_read_is_nothing(
 ) -> None:
     found = links(troubles, deployments)
     assert links(troubles[::-1], deployments[::-1]) == found
+
+
+labels = st.fixed_dictionaries(
+    {},
+    optional={
+        "environment": st.sampled_from(["", "prod", "staging"]),
+        "env": st.sampled_from(["production", "staging"]),
+        "version": st.sampled_from(["1", "v2"]),
+    },
+)
+
+
+@given(some_deployments, some_troubles, st.data())
+def test_many_have_the_causes_of_each(
+    deployments: list[Deployment], troubles: list[Trouble], data: st.DataObject
+) -> None:
+    known = [
+        replace(each, version=data.draw(st.sampled_from([None, "1", "2"])), production=data.draw(st.booleans()))
+        for each in deployments
+    ]
+    named = st.lists(st.sampled_from("abcdefg"), max_size=1).map(tuple)
+    those = [replace(each, labels=data.draw(labels), deployment_ids=data.draw(named)) for each in troubles]
+    found, expected = together(those, known), links(those, known)
+    for row, trouble in enumerate(those):
+        link = expected.get(trouble.id)
+        if link is None:
+            assert found.cause[row] == UNKNOWN
+        elif link.deployment is None:
+            assert (found.cause[row], BASES[found.basis[row]]) == (NO_DEPLOYMENT, link.basis)
+        else:
+            assert found.link(row) == link
 
 
 def test_intervals_are_those_of_the_textbook() -> None:

@@ -21,7 +21,8 @@ from scipy import stats
 
 from app.deployments.deployment import Deployment, Outcome, environment_of
 from app.incidents import measures
-from app.incidents.measures import Facts, MeasureStatus
+from app.incidents.columns import OUTCOMES, Booleans, Coded, Columns, Ints, MeasuredMany, measured, microseconds
+from app.incidents.measures import NOT_RECOVERED_YET, Facts
 from app.incidents.signal import AlertClass
 
 LOOK_BACK = timedelta(hours=24)
@@ -185,6 +186,81 @@ def _is_version(deployment: Deployment, label: str) -> bool:
     return sha is not None and re.fullmatch("[0-9a-f]{7,64}", label) is not None and sha.startswith(label)
 
 
+# — causes of many —
+
+
+@dataclass(frozen=True, slots=True)
+class Troubles:
+    """Many incidents, and of each the cause: a place in `deployments`, or that it is not known, or that it was none."""
+
+    columns: Columns
+    deployments: Sequence[Deployment]
+    cause: Ints
+    basis: Ints  # place in Basis; only where the cause is known
+    confidence: Ints  # place in Confidence; likewise
+
+    def link(self, row: int) -> Link:
+        return Link(self.deployments[self.cause[row]], BASES[self.basis[row]], CONFIDENCES[self.confidence[row]])
+
+
+UNKNOWN, NO_DEPLOYMENT = -1, -2
+BASES, CONFIDENCES = tuple(Basis), tuple(Confidence)
+_HOUR = 3600 * 10**6
+_LOOK_BACK = LOOK_BACK // timedelta(microseconds=1)
+
+
+def caused(
+    columns: Columns, environments: Coded, told: Mapping[int, Trouble], deployments: Sequence[Deployment]
+) -> Troubles:
+    """As `links` of each. `told` are, by row, those of which more is known than the environment: a person has spoken,
+    alerts name a deployment, labels name a version.
+    """
+    found = Troubles(columns, deployments, *(np.full(len(columns), UNKNOWN) for _ in range(3)))
+    if len(columns):
+        _last_before(found, environments)
+    place = {id(each): place for place, each in enumerate(deployments)}
+    sure = links(told.values(), deployments)
+    for row, trouble in told.items():
+        link = sure.get(trouble.id)
+        found.cause[row] = UNKNOWN
+        if link is not None:
+            found.cause[row] = NO_DEPLOYMENT if link.deployment is None else place[id(link.deployment)]
+            found.basis[row] = BASES.index(link.basis)
+            found.confidence[row] = CONFIDENCES.index(link.confidence)
+    return found
+
+
+def _last_before(found: Troubles, environments: Coded) -> None:
+    """The last deployment of the service and environment, if it began less than LOOK_BACK before."""
+    began = found.columns.began()
+    of_service = defaultdict[str, list[int]](list)
+    for place, each in enumerate(found.deployments):
+        if each.outcome not in {Outcome.PENDING, Outcome.CANCELLED}:
+            of_service[each.service].append(place)
+    both = found.columns.service.codes * len(environments.values) + environments.codes
+    order = np.argsort(both, kind="stable")
+    kinds, first = np.unique(both[order], return_index=True)
+    for kind, rows in zip(kinds.tolist(), np.split(order, first[1:]), strict=True):
+        service, environment = divmod(kind, len(environments.values))
+        candidates = [
+            place
+            for place in of_service[found.columns.service.values[service]]
+            if _is_there(found.deployments[place], environments.values[environment])
+        ]
+        if not candidates:
+            continue
+        candidates.sort(key=lambda place: _order(found.deployments[place]))
+        starts = np.array([microseconds(found.deployments[place].began_at) for place in candidates])
+        last = np.searchsorted(starts, began[rows], "right") - 1
+        since = began[rows] - starts[last]
+        holds = (last >= 0) & (since < _LOOK_BACK)
+        linked = rows[holds]
+        found.cause[linked] = np.array(candidates)[last[holds]]
+        found.basis[linked] = BASES.index(Basis.LAST_DEPLOYMENT)
+        medium, low = CONFIDENCES.index(Confidence.MEDIUM), CONFIDENCES.index(Confidence.LOW)
+        found.confidence[linked] = np.where(since[holds] < _HOUR, medium, low)
+
+
 # — numbers —
 
 
@@ -255,9 +331,7 @@ class Dora:
 
 
 def dora(
-    deployments: Iterable[Deployment],
-    troubles: Iterable[Trouble],
-    causes: Mapping[UUID, Link],
+    troubles: Troubles,
     *,
     begins: datetime,
     ends: datetime,
@@ -267,7 +341,7 @@ def dora(
     """Of deployments that finished, and incidents detected, in `[begins, ends)`; None: all services, production."""
     mine = [
         each
-        for each in deployments
+        for each in troubles.deployments
         if (service is None or each.service == service)
         and (each.production if environment is None else _is_there(each, environment))
         and each.finished_at is not None
@@ -275,24 +349,19 @@ def dora(
     ]
     finished = [each for each in mine if each.outcome in {Outcome.SUCCEEDED, Outcome.FAILED}]
     succeeded = [each for each in finished if each.outcome is Outcome.SUCCEEDED]
-    counted = [trouble for trouble in troubles if trouble.counts]
-    failures = _failures(finished, counted, causes)
-    detected = [
-        trouble
-        for trouble in counted
-        if begins <= measures.detected_at(trouble.facts) < ends and (service is None or trouble.service == service)
-    ]
+    columns = troubles.columns
+    counted = (columns.severity != 5) & ~columns.monitoring
+    failures = _failures(finished, troubles, counted)
+    detected_at = columns.detected_at()
+    detected = counted & (microseconds(begins) <= detected_at) & (detected_at < microseconds(ends))
+    if service is not None:
+        detected &= np.array([name == service for name in columns.service.values], np.bool_)[columns.service.codes]
     failed = {failure.deployment.id for failure in failures}
-    because = [
-        trouble
-        for trouble in counted
-        if (link := causes.get(trouble.id)) and link.deployment and link.deployment.id in failed
-    ]
+    has_failed = np.array([each.id in failed for each in troubles.deployments] + [False, False], np.bool_)
     unplanned = [each for each in finished if each.unplanned]
-    bases = defaultdict[Basis, int](int)
-    for trouble in detected:
-        if trouble.id in causes:
-            bases[causes[trouble.id].basis] += 1
+    known = detected & (troubles.cause != UNKNOWN)
+    bases = np.bincount(troubles.basis[known], minlength=len(BASES)).tolist()
+    recovery = measured(columns, now=ends)["time_to_recover"]
     return Dora(
         finished=len(finished),
         frequency=frequency(len(succeeded), ends - begins),
@@ -300,12 +369,13 @@ def dora(
         without_commit_times=sum(1 for each in succeeded if not any(commit.at for commit in each.commits)),
         change_fail_rate=ratio(len(failures), len(finished)),
         failures=failures,
-        failed_deployment_recovery_time=_recovery(because),
-        time_to_recover=_recovery(detected),
+        # The last two places are those of UNKNOWN and NO_DEPLOYMENT.
+        failed_deployment_recovery_time=_recovery(recovery, counted & has_failed[troubles.cause]),
+        time_to_recover=_recovery(recovery, detected),
         rework_rate=ratio(sum(1 for each in unplanned if each.made_for), len(finished)),
         unplanned_without_incident=sum(1 for each in unplanned if not each.made_for),
-        unlinked=ratio(sum(1 for trouble in detected if trouble.id not in causes), len(detected)),
-        bases=dict(bases),
+        unlinked=ratio(int(detected.sum() - known.sum()), int(detected.sum())),
+        bases={basis: count for basis, count in zip(BASES, bases, strict=True) if count},
     )
 
 
@@ -315,14 +385,12 @@ def is_failure(deployment: Deployment, linked: Iterable[Link]) -> bool:
     return finished and (deployment.needed_intervention or any(True for _ in linked))
 
 
-def _failures(
-    finished: Iterable[Deployment], troubles: Iterable[Trouble], causes: Mapping[UUID, Link]
-) -> tuple[Failure, ...]:
+def _failures(finished: Iterable[Deployment], troubles: Troubles, counted: Booleans) -> tuple[Failure, ...]:
     caused = defaultdict[str, list[tuple[int, Link]]](list)
-    for trouble in troubles:
-        link = causes.get(trouble.id)
-        if link is not None and link.deployment is not None:
-            caused[link.deployment.id].append((trouble.number, link))
+    for row in np.flatnonzero(counted & (troubles.cause >= 0)).tolist():
+        link = troubles.link(row)
+        if link.deployment is not None:
+            caused[link.deployment.id].append((int(troubles.columns.number[row]), link))
     return tuple(
         Failure(each, each.needed_intervention, tuple(sorted(caused[each.id], key=lambda linked: linked[0])))
         for each in sorted({each.id: each for each in finished}.values(), key=_order)
@@ -347,15 +415,11 @@ def _lead_time(succeeded: Iterable[Deployment]) -> Durations:
     return durations(seconds.values(), left_out=impossible)
 
 
-def _recovery(troubles: Iterable[Trouble]) -> Durations:
-    # All of them count (`Trouble.counts`), so that the measure may be asked alone.
-    measured = [_TIME_TO_RECOVER.of(trouble.facts, False) for trouble in troubles]
-    recorded = [each.seconds for each in measured if each.seconds is not None]
-    pending = sum(1 for each in measured if each.status is MeasureStatus.PENDING)
-    return durations(recorded, pending=pending, left_out=len(measured) - len(recorded) - pending)
-
-
-_TIME_TO_RECOVER = next(measure for measure in measures.MEASURES if measure.name == "time_to_recover")
+def _recovery(recovery: MeasuredMany, rows: Booleans) -> Durations:
+    seconds, outcome = recovery.seconds[rows], recovery.outcome[rows]
+    recorded = seconds[np.isfinite(seconds)].tolist()
+    pending = int((outcome == OUTCOMES.index(NOT_RECOVERED_YET)).sum())
+    return durations(recorded, pending=pending, left_out=len(seconds) - len(recorded) - pending)
 
 
 def ratio(k: int, n: int) -> Ratio:

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 from sqlalchemy import ARRAY, ColumnElement, Text, any_, insert, literal, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -26,19 +27,24 @@ from app.deployments.deployment import (
 )
 from app.deployments.dora import (
     DEPLOYMENT_LABEL,
+    ENVIRONMENT_LABELS,
     LOOK_BACK,
+    VERSION_LABELS,
     VERSION_LOOK_BACK,
     Dora,
     Link,
     Stated,
     Trouble,
+    caused,
     is_failure,
     links,
 )
 from app.deployments.source import Rejected
 from app.errors import NotFound
 from app.incidents import people
-from app.incidents.costs import rates_of
+from app.incidents.columns import coded
+from app.incidents.columns import moment as from_microseconds
+from app.incidents.costs import COLUMNS, columns_of, rates_of, texts
 from app.incidents.measures import FACTS, Facts
 from app.incidents.money import Rate, rate_at
 from app.incidents.people import Ref, Said
@@ -309,10 +315,30 @@ _SELECT_TROUBLE = f"""
 
 _TROUBLE = text(f"{_SELECT_TROUBLE} WHERE incident.id = :id")
 
+_TOLD = text(f"{_SELECT_TROUBLE} WHERE incident.number = ANY(CAST(:numbers AS bigint[]))")
+
 # Those of the period and of the week after it, whose cause may lie in it; and all that a person has spoken of. Of other
-# services only those that name a deployment, which may be one of the service in question.
+# services only those that name a deployment, which may be one of the service in question. `told` are those of which
+# more has to be read; what is in no alert's text need not be looked for in its JSON.
+_NAMED = ", ".join(f"nullif(incident.labels->>'{name}', '')" for name in ENVIRONMENT_LABELS)
+_ENVIRONMENT = f"coalesce({_NAMED}, '')"
 _TROUBLES = text(f"""
-    {_SELECT_TROUBLE}
+    SELECT {COLUMNS},
+           string_agg({_ENVIRONMENT}, '') AS environments,
+           string_agg(int4send(char_length({_ENVIRONMENT})), '') AS environment_lengths,
+           string_agg(boolsend(
+               incident.labels ?| CAST(:versions AS text[])
+               OR EXISTS (SELECT
+                            FROM alert
+                           WHERE alert.key_id = incident.key_id
+                             AND alert.incident_id = incident.id
+                             AND (   CAST(alert.labels AS text) LIKE '%{DEPLOYMENT_LABEL}%'
+                                  OR CAST(alert.annotations AS text) LIKE '%{DEPLOYMENT_LABEL}%'))
+               OR EXISTS (SELECT
+                            FROM timeline
+                           WHERE timeline.incident_id = incident.id
+                             AND timeline.kind = '{CAUSE}')), '') AS told
+      FROM incident
      WHERE incident.merged_into IS NULL
        AND (   (    coalesce(incident.detected_at_stated, incident.began_at) >= :begins
                 AND coalesce(incident.detected_at_stated, incident.began_at) < :ends
@@ -329,27 +355,30 @@ _TROUBLES = text(f"""
 async def numbers(
     tx: AsyncConnection, *, begins: datetime, ends: datetime, of_service: str | None, environment: str | None
 ) -> tuple[Dora, Sequence[Rate]]:
-    """The numbers, and the hourly costs of the service at the end of the period; three statements."""
-    troubles = await _troubles(
-        tx, _TROUBLES, {"begins": begins, "ends": ends + VERSION_LOOK_BACK, "service": of_service}
-    )
-    known = await _candidates(tx, troubles, begins, ends, of_service=of_service)
+    """The numbers, and the hourly costs of the service at the end of the period; four statements."""
+    asked = {"begins": begins, "ends": ends + VERSION_LOOK_BACK, "service": of_service}
+    row = (await tx.execute(_TROUBLES, asked | {"versions": list(VERSION_LABELS)})).one()
+    columns = await asyncio.to_thread(columns_of, row)
+    rows = np.flatnonzero(np.frombuffer(row.told or b"", np.bool_)).tolist()
+    told = await _told(tx, dict(zip(columns.number[rows].tolist(), rows, strict=True)))
+    around = np.delete(columns.began(), [place for place, trouble in told.items() if trouble.stated])
+    earliest = from_microseconds(int(around.min())) if len(around) else begins
+    known = await _candidates(tx, told.values(), min(begins, earliest), ends, of_service=of_service)
 
     def work() -> Dora:
-        return dora.dora(
-            known,
-            troubles,
-            links(troubles, known),
-            begins=begins,
-            ends=ends,
-            service=of_service,
-            environment=environment,
-        )
+        troubles = caused(columns, coded(texts(row.environments, row.environment_lengths)), told, known)
+        return dora.dora(troubles, begins=begins, ends=ends, service=of_service, environment=environment)
 
     worked_out = await asyncio.to_thread(work)  # tens of thousands of incidents must not keep the doors waiting
     rates = await rates_of(tx, {of_service}) if of_service is not None else []
     at_end = {rate.currency: rate_at(rates, rate.currency, ends) for rate in rates}
     return worked_out, [rate for _, rate in sorted(at_end.items()) if rate is not None]
+
+
+async def _told(tx: AsyncConnection, rows: Mapping[int, int]) -> dict[int, Trouble]:
+    """All that is known of the incidents of these numbers, by their row."""
+    troubles = await _troubles(tx, _TOLD, {"numbers": list(rows)}) if rows else []
+    return {rows[trouble.number]: trouble for trouble in troubles}
 
 
 # — counted for ever —

@@ -206,18 +206,21 @@ def columns_of(row: Any) -> Columns:
         since = _numbers(sent, ">i8")
         return np.where(since == NEVER, NEVER, since + _EPOCH_OF_POSTGRESQL)
 
-    ends = np.cumsum(_numbers(row.service_lengths, ">i4")).tolist()
-    names: str = row.services or ""
     stated = iter(row.impact_stated or ())
     return Columns(
         number=_numbers(row.number, ">i8"),
-        service=coded([names[begin:end] for begin, end in pairwise([0, *ends])]),
+        service=coded(texts(row.services, row.service_lengths)),
         severity=_numbers(row.severity, ">i2"),
         monitoring=_numbers(row.monitoring, "?").astype(np.bool_),
         end_reason=_numbers(row.end_reason, ">i4") - 1,
         impact_stated=coded([next(stated) if has else None for has in row.has_impact_stated or b""]),
         **{name: times(row._mapping[name]) for name in _TIMES},
     )
+
+
+def texts(joined: str | None, lengths: bytes | None) -> list[str]:
+    ends = np.cumsum(_numbers(lengths, ">i4")).tolist()
+    return [(joined or "")[begin:end] for begin, end in pairwise([0, *ends])]
 
 
 def _numbers(sent: bytes | None, kind: str) -> Ints:
