@@ -32,9 +32,17 @@ Line = Mapping[str, str]  # cells by column
 
 
 def also_as_csv(
-    router: APIRouter, path: str, rows: Callable[[Answer], Iterable[Line]], *, lines: str, tags: Sequence[str] = ()
+    router: APIRouter,
+    path: str,
+    rows: Callable[[Answer], Iterable[Line]],
+    *,
+    lines: str,
+    tags: Sequence[str] = (),
+    problems: Sequence[int] = (),
 ) -> Callable[[Callable[Asked, Any]], Callable[Asked, Any]]:
-    """Adds the same question with its answer as a sheet, at `path` and `.csv`; `lines` says what a line is."""
+    """Adds the same question with its answer as a sheet, at `path` and `.csv`; `lines` says what a line is,
+    `problems` which the question may have.
+    """
     name = path.rpartition("/")[2]
 
     def add(endpoint: Callable[Asked, Any]) -> Callable[Asked, Any]:
@@ -55,7 +63,7 @@ def also_as_csv(
             tags=[*tags],
             response_model=None,
             response_class=StreamingResponse,
-            responses=problem_responses() | CSV,
+            responses=problem_responses(*problems) | CSV,
         )
         return endpoint
 

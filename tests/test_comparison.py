@@ -278,6 +278,7 @@ def test_each_incident_is_recorded_censored_or_left_out_by_reason() -> None:
         np.array([nowhere if each.seconds is None else each.seconds for each in measured]),
         np.array([nowhere if each.censored_seconds is None else each.censored_seconds for each in measured]),
         np.array([reasons.index(each.reason) for each in measured]),
+        np.zeros(len(measured), np.int64),
     )
     assert sample(many) == Sample(
         [5.0, 0.0],

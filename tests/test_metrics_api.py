@@ -427,7 +427,7 @@ async def test_an_absurd_horizon_is_told(client: httpx.AsyncClient, horizon: str
 
 
 def test_a_summary_of_nothing_is_null() -> None:
-    nothing = MeasuredMany(np.zeros(0), np.zeros(0), np.zeros(0, np.int64))
+    nothing = MeasuredMany(np.zeros(0), np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64))
     [found] = summaries(nothing, np.zeros(0, np.int64), np.zeros(0, np.int64), 1, 3600)
     assert found == statistics.Summary(0, None, [], 0, 0, 0, {}, None)
 
@@ -437,7 +437,7 @@ def test_every_incident_is_in_exactly_one_count(drawn: list[tuple[int, float]]) 
     outcome = np.array([place for place, _ in drawn], np.int64)
     seconds = np.array([seconds if place == 0 else np.nan for place, seconds in drawn])
     everyone = np.arange(len(drawn))
-    [found] = summaries(MeasuredMany(seconds, np.full(len(drawn), np.nan), outcome), everyone, everyone * 0, 1)
+    [found] = summaries(MeasuredMany(seconds, np.full(len(drawn), np.nan), outcome, outcome), everyone, everyone * 0, 1)
     assert found.n + found.pending + found.censored + found.invalid + sum(found.excluded.values()) == len(drawn)
     recorded = [seconds for place, seconds in drawn if place == 0]
     if len(recorded) < 10:

@@ -8,14 +8,15 @@ end within what is shown twice (until 02:30, when 03:00 becomes 02:00), they end
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
-from numpy.typing import NDArray
+
+from app.incidents.columns import Booleans, Floats, Ints
 
 DAY_MINUTES = 24 * 60
 
@@ -37,25 +38,17 @@ class BusinessHours:
     holidays: frozenset[date] = frozenset()
 
 
-# Microseconds since 1970: exact, and fast for a hundred thousand at once.
-Moments = NDArray[np.int64]
-
-
-def moments(every: Iterable[datetime]) -> Moments:
-    return np.array([(at - _EPOCH) // timedelta(microseconds=1) for at in every], np.int64)
-
-
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """When it runs, in order, and how long it had run before each of these times."""
+    """When it runs, in order, and how long it had run before each of these times; in microseconds since 1970."""
 
-    begins: Moments
-    ends: Moments
-    ran_before: Moments
+    begins: Ints
+    ends: Ints
+    ran_before: Ints
     known: tuple[int, int]  # it can tell of the moments from here to there, both included
 
 
-def clock(hours: BusinessHours, every: Moments) -> Clock:
+def clock(hours: BusinessHours, every: Ints) -> Clock:
     """One that can tell of these moments and all between them.
 
     O(days) once, so that `seconds` need not walk them: half a second for two centuries, milliseconds for a year.
@@ -67,34 +60,34 @@ def clock(hours: BusinessHours, every: Moments) -> Clock:
     return Clock(opens, closes, np.concatenate([[0], np.cumsum(closes - opens)]), known)
 
 
-def seconds(clock: Clock, begins: Moments, ends: Moments) -> NDArray[np.float64]:
+def seconds(clock: Clock, begins: Ints, ends: Ints) -> Floats:
     """How long the clock ran in each `[begins, ends)`; 0 where all of it was out of hours.
 
     O(n log days). Cutting a span in two cuts its seconds, to the microsecond.
     """
-    ran: NDArray[np.float64] = (_ran_until(clock, ends) - _ran_until(clock, begins)) / _SECOND
+    ran: Floats = (_ran_until(clock, ends) - _ran_until(clock, begins)) / _SECOND
     return ran
 
 
-def runs(clock: Clock, at: Moments) -> NDArray[np.bool_]:
+def runs(clock: Clock, at: Ints) -> Booleans:
     """Whether it runs from each of these moments on."""
     return np.greater(_runs_on_for(clock, at), 0)
 
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = date(1970, 1, 1)
 _SECOND = 10**6
 _DAY = 24 * 3600
 _LAST = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp())  # times beyond it are not taken; an alert may still have one
 _THURSDAY = 3  # what the epoch was
-_NEVER: Moments = np.empty((2, 0), np.int64)  # opens, closes
+_NEVER: Ints = np.empty((2, 0), np.int64)  # opens, closes
 
 
-def _ran_until(clock: Clock, at: Moments) -> Moments:
+def _ran_until(clock: Clock, at: Ints) -> Ints:
     opened = np.searchsorted(clock.begins, at, "right")
     return np.subtract(clock.ran_before[opened], _runs_on_for(clock, at))
 
 
-def _runs_on_for(clock: Clock, at: Moments) -> Moments:
+def _runs_on_for(clock: Clock, at: Ints) -> Ints:
     """Until it stops next; 0 where it does not run."""
     assert not at.size or clock.known[0] <= at.min() <= at.max() <= clock.known[1]
     opened = np.searchsorted(clock.begins, at, "right")
@@ -129,10 +122,10 @@ def _offset(zone: ZoneInfo, at: int) -> int:
     return offset // timedelta(seconds=1)
 
 
-def _open_while(hours: BusinessHours, begins: int, ends: int, offset: int) -> Moments:
+def _open_while(hours: BusinessHours, begins: int, ends: int, offset: int) -> Ints:
     """When it opens and when it closes, within a time that has one offset from UTC."""
     days = np.arange((begins + offset) // _DAY, (ends - 1 + offset) // _DAY + 1)
-    days = days[~np.isin(days, [(day - _EPOCH.date()).days for day in hours.holidays])]
+    days = days[~np.isin(days, [(day - _EPOCH).days for day in hours.holidays])]
     weekdays = (days + _THURSDAY) % 7
     on_the_wall = [
         days[weekdays == weekday] * _DAY + np.array([[each.begins * 60], [each.ends * 60]])
@@ -140,5 +133,5 @@ def _open_while(hours: BusinessHours, begins: int, ends: int, offset: int) -> Mo
         for each in of_day
     ]
     # Hours do not overlap, so that each row in order is both in order.
-    openings: Moments = np.clip(np.sort(np.concatenate([_NEVER, *on_the_wall], axis=1)) - offset, begins, ends)
+    openings: Ints = np.clip(np.sort(np.concatenate([_NEVER, *on_the_wall], axis=1)) - offset, begins, ends)
     return openings[:, openings[0] < openings[1]]

@@ -147,6 +147,7 @@ class MeasuredMany(NamedTuple):
     seconds: Floats
     waited: Floats
     outcome: Ints
+    since: Ints  # where both durations begin
 
 
 OUTCOMES: tuple[Measured, ...] = (
@@ -253,7 +254,7 @@ def _with_waits(each: tuple[Floats, Ints], since: Ints, ended: Ints, now: int) -
     waits = (ended == NEVER) & _IS_PENDING[outcome] & (since != NEVER) & (since <= now)
     ended_unseen = outcome == _PLACES[NOT_ACKNOWLEDGED]
     waited = np.select([waits, ended_unseen], [(now - since) / _SECOND, (ended - since) / _SECOND], np.nan)
-    return MeasuredMany(seconds, waited, outcome)
+    return MeasuredMany(seconds, waited, outcome, since)
 
 
 # — harm —

@@ -15,6 +15,7 @@ SUMMARY_FROM = 10  # recorded values; below it a median says more about chance t
 P95_FROM = 60  # below it the 95th percentile is the opinion of three incidents
 
 EVENT_TIME = "event time: when the sender or a person says that it happened, not when it arrived"
+BUSINESS_HOURS = "the hours of a calendar, as the wall clock of its zone shows them; it stands still outside of them"
 DEPLOYED = "event time: when a deployment finished, as its reports say, else when its outcome was told"
 
 
@@ -36,6 +37,7 @@ class Definition:
     left_out: str  # who is not, and why
     cannot_tell: str
     clock: str = EVENT_TIME
+    second_clock: str | None = None  # which may be asked for besides
     starts: str | None = None  # of a duration between two events
     ends: str | None = None
     version: int = 1
@@ -97,10 +99,25 @@ _MEASURES = (
             counted=_EVERY_INCIDENT,
             left_out=_POPULATIONS[measure.name].left_out,
             cannot_tell=_POPULATIONS[measure.name].cannot_tell,
+            second_clock=BUSINESS_HOURS,
             starts=measure.starts,
             ends=measure.ends,
         )
         for measure in MEASURES
+    ),
+    Definition(
+        "business_hours",
+        Kind.MEASURE,
+        "A duration in business hours",
+        "seconds",
+        _ONE,
+        "of the same duration the seconds in which a clock on the wall of the calendar's zone shows a time within the "
+        "hours of that weekday, on a date that is no holiday; 0 where all of it lies outside of them. What the clocks "
+        "skip is not there, what they show twice counts twice",
+        "the incidents of the measure, with the status and the reason that they have in it",
+        "time out of hours",
+        "how long users waited, who are harmed at night as well; or what people on call do then",
+        clock=BUSINESS_HOURS,
     ),
     Definition(
         "incident_cost",
@@ -145,7 +162,10 @@ _MEASURES = (
 # — statistics: of one measure over many —
 
 _RECORDED = "recorded values"
-_AND_WAITS = "recorded values, and the waits of what is pending or was resolved without it (censored)"
+_AND_WAITS = (
+    "recorded values, and the waits of what is pending or was resolved without it (censored); a wait of 0 s so far "
+    "says nothing and takes no part"
+)
 _FEW = f"all, if fewer than {SUMMARY_FROM} values are recorded: `values` has the single ones"
 _OPEN = "what has not happened yet, and so most of what takes long"
 
@@ -218,6 +238,17 @@ _STATISTICS = (
         "whether they would have looked like the others: those for which nobody states times are seldom a fair sample",
     ),
     Definition(
+        "zeros",
+        Kind.STATISTIC,
+        "Recorded values of 0",
+        "incidents",
+        "count",
+        "recorded values that are 0: begin and end at the same moment, or in business hours nothing of it within them",
+        _RECORDED,
+        _OPEN,
+        "anything about those above 0. Where it is half of n or more the median is 0 and says no more than that",
+    ),
+    Definition(
         "left_out",
         Kind.STATISTIC,
         "Left out",
@@ -264,7 +295,7 @@ _STATISTICS = (
         "geometric_mean",
         "Geometric mean",
         "geometric mean",
-        "exp(mean of log(value)); none where a value is 0, which would make it 0",
+        "exp(mean of log(value)); none where a value is 0, which would make it 0, as in business hours one often is",
         "totals: it says what is typical where durations are skewed, and must not be multiplied by a count",
     ),
     _statistic(
@@ -282,6 +313,7 @@ _STATISTICS = (
         "1 - happened / at risk; 95 % interval where the curve's band (exponential Greenwood) crosses one half",
         "why: it takes for granted that what was cut short is no different from what was not",
         of_all=True,
+        version=2,
     ),
     _statistic(
         "restricted_mean",
@@ -293,6 +325,7 @@ _STATISTICS = (
         "compare means of one horizon only. Of 10 values the interval holds the truth in about 85 of 100 cases, of 50 "
         "in 92",
         of_all=True,
+        version=2,
     ),
     _statistic(
         "ecdf",
@@ -303,6 +336,7 @@ _STATISTICS = (
         "the end of the curve while much is open: the band is wide there",
         unit="share",
         of_all=True,
+        version=2,
     ),
     _statistic(
         "histogram",

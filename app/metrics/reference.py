@@ -36,6 +36,7 @@ def _entry(each: Definition) -> str:
         f"- **Statistic:** {each.statistic}.",
         f"- **Formula:** {each.formula}.",
         f"- **Clock:** {each.clock}.",
+        *([f"- **Second clock, if a calendar is asked for:** {each.second_clock}."] if each.second_clock else []),
         f"- **Counted:** {each.counted}.",
         f"- **Left out:** {each.left_out}.",
         f"- **It cannot tell** {each.cannot_tell}.\n",

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from app.calendars.business_hours import BusinessHours
 from app.errors import Invalid
 from app.incidents import columns as columns_
 from app.incidents import sums
@@ -36,6 +37,7 @@ from app.incidents.measures import MEASURES, NOT_ACKNOWLEDGED, SEVERITIES, Measu
 from app.incidents.money import Rate
 from app.incidents.sums import Pieces, Sums, Sweep, pieces, ranges, union
 from app.metrics import survival
+from app.metrics.second_clock import in_business_hours
 from app.metrics.survival import Estimates, Typical
 
 # — one measure over many —
@@ -56,6 +58,7 @@ class Summary:
     invalid: int
     excluded: Mapping[str, int]  # by reason
     estimates: Estimates | None = None
+    zeros: int = 0  # of the recorded ones
 
 
 def summaries(
@@ -63,12 +66,14 @@ def summaries(
 ) -> list[Summary]:
     """Of each of `size` cells, of the incidents that are in it.
 
-    `typical` is of recorded values only; `estimates` count the time that others have waited, up to `horizon`.
+    `typical` is of recorded values only; `estimates` count the time that others have waited, up to `horizon`. Those who
+    have waited for 0 s take no part: that it takes 0 s or longer is known beforehand.
     """
     outcome = measured.outcome[incidents]
     counts = np.bincount(cells * len(OUTCOMES) + outcome, minlength=size * len(OUTCOMES)).reshape(size, -1)
     recorded, starts = _in_order(measured.seconds[incidents], cells, size)
-    waited, waits = _in_order(measured.waited[incidents], cells, size)
+    all_waits = measured.waited[incidents]
+    waited, waits = _in_order(np.where(all_waits > 0, all_waits, np.nan), cells, size)
     typical = survival.typicals(recorded, starts)
     found = []
     for cell, by_outcome in enumerate(counts.tolist()):
@@ -85,6 +90,7 @@ def summaries(
                 invalid=sum(by_outcome[place] for place in _INVALID),
                 excluded={reason: by_outcome[place] for reason, place in _EXCLUDED if by_outcome[place]},
                 estimates=None if horizon is None else survival.estimates(*known, horizon),
+                zeros=int(np.searchsorted(values, 0.0, "right")),
             )
         )
     return found
@@ -151,6 +157,7 @@ class Known:
     unplanned: tuple[Ints, Ints, Ints]  # harm without what fell into planned maintenance: incident, begins, ends
     is_cut: bool  # whether any did
     measured: Mapping[str, MeasuredMany]
+    in_business_hours: Mapping[str, MeasuredMany] | None  # the same by a second clock, if one was asked for
     sources: Coded  # tuples of names
     owner: Coded
 
@@ -164,8 +171,10 @@ def know(
     planned: Planned | None = None,
     sources: Coded | None = None,
     owners: Mapping[str, str] | None = None,
+    calendar: BusinessHours | None = None,
 ) -> Known:
     """`sources` are tuples of names, `owners` those of services that have one."""
+    measured = columns_.measured(columns, include_non_recoveries=include_non_recoveries, now=now)
     harmed = columns_.harms(columns, now=now, weights=weights)
     codes, services = columns.service
     owner = coded((owners or {}).get(name, "") for name in services)
@@ -175,7 +184,8 @@ def know(
         harmed,
         sums.outside(harmed, services, planned or {}),
         bool(planned),
-        columns_.measured(columns, include_non_recoveries=include_non_recoveries, now=now),
+        measured,
+        None if calendar is None else in_business_hours(measured, calendar),
         sources or Coded(np.zeros(len(columns), np.int64), [()]),
         Coded(owner.codes[codes], owner.values),
     )
@@ -189,6 +199,7 @@ class Numbers:
     incidents: int
     open: int
     measures: Mapping[str, Summary]
+    business_hours: Mapping[str, Summary] | None  # the same by a second clock, if one was asked for
     downtime: timedelta
     planned: timedelta  # downtime that fell into planned maintenance, and is in neither downtime nor cost
     cost: Cost | None
@@ -365,13 +376,10 @@ class _Within:
             np.concatenate((cells, harm_cells)), self._alphabetical(np.concatenate((incident, harmed.incident))), size
         )
         names = sorted(self.services)
-        found: dict[int, list[Summary]] = {}
-        of_measures = {}
-        for measure in MEASURES:
-            measured = known.measured[measure.name]
-            if id(measured) not in found:  # the first phase is the time to detect
-                found[id(measured)] = summaries(measured, incident, cells, size, horizon)
-            of_measures[measure.name] = found[id(measured)]
+        of_measures = _summaries(known.measured, incident, cells, size, horizon)
+        in_hours = None
+        if known.in_business_hours is not None:
+            in_hours = _summaries(known.in_business_hours, incident, cells, size, horizon)
         columns = zip(
             scopes,
             np.bincount(cells, minlength=size).tolist(),
@@ -390,6 +398,7 @@ class _Within:
                 incidents=incidents,
                 open=open_,
                 measures={name: each[cell] for name, each in of_measures.items()},
+                business_hours=None if in_hours is None else {name: each[cell] for name, each in in_hours.items()},
                 downtime=timedelta(microseconds=down),
                 planned=timedelta(microseconds=planned),
                 cost=cost or None,
@@ -446,6 +455,16 @@ class _Within:
             if rate.service in first:
                 first[rate.service] = min(first[rate.service], microseconds(rate.valid_from))
         return np.array(list(first.values()), np.int64)
+
+
+def _summaries(
+    measured: Mapping[str, MeasuredMany], incidents: Ints, cells: Ints, size: int, horizon: float | None
+) -> dict[str, list[Summary]]:
+    found: dict[int, list[Summary]] = {}
+    for each in measured.values():
+        if id(each) not in found:  # the first phase is the time to detect
+            found[id(each)] = summaries(each, incidents, cells, size, horizon)
+    return {measure.name: found[id(measured[measure.name])] for measure in MEASURES}
 
 
 _NOWHERE = -1

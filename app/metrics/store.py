@@ -15,6 +15,7 @@ import numpy as np
 from sqlalchemy import ARRAY, Text, any_, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.calendars.business_hours import BusinessHours
 from app.incidents import measures
 from app.incidents.availability import Objective, availability, budget, reach
 from app.incidents.batch import PEOPLE
@@ -54,12 +55,15 @@ async def numbers(
     weights: Weights,
     include_non_recoveries: bool = False,
     horizon: float | None = None,
+    calendar: BusinessHours | None = None,
 ) -> tuple[Numbers, list[Numbers]]:
-    """The numbers of the scope, and of each of its groups; with a horizon, in seconds, estimates too."""
+    """The numbers of the scope, and of each of its groups; with a horizon, in seconds, estimates too; with a calendar
+    the durations in its hours as well.
+    """
     read = await _read(tx, scope, now, sources=scope.source is not None or group_by is GroupBy.SOURCE)
 
     def work() -> tuple[Numbers, list[Numbers]]:
-        known = _know(read, now, weights, include_non_recoveries)
+        known = _know(read, now, weights, include_non_recoveries, calendar)
         return statistics.numbers(known, read.rates, scope, group_by, horizon=horizon)
 
     return await asyncio.to_thread(work)  # tens of thousands of incidents must not keep the doors waiting
@@ -75,6 +79,7 @@ async def timeseries(
     weights: Weights,
     points_at_most: int,
     include_non_recoveries: bool = False,
+    calendar: BusinessHours | None = None,
 ) -> list[list[Numbers]]:
     """One row per group (one in all without `group_by`), in each the numbers of every period.
 
@@ -83,7 +88,7 @@ async def timeseries(
     read = await _read(tx, scope, now, sources=scope.source is not None or group_by is GroupBy.SOURCE)
 
     def work() -> list[list[Numbers]]:
-        known = _know(read, now, weights, include_non_recoveries)
+        known = _know(read, now, weights, include_non_recoveries, calendar)
         return statistics.timeseries(known, read.rates, scope, periods, group_by, points_at_most=points_at_most)
 
     return await asyncio.to_thread(work)
@@ -135,7 +140,13 @@ def _reached(columns: Columns, period: Span, now: datetime) -> Span:
     return Span(max(moment(int(began.min())), period.begins), min(moment(int(latest)), period.ends))
 
 
-def _know(read: _Read, now: datetime, weights: Weights, include_non_recoveries: bool) -> Known:  # noqa: FBT001
+def _know(
+    read: _Read,
+    now: datetime,
+    weights: Weights,
+    include_non_recoveries: bool,  # noqa: FBT001
+    calendar: BusinessHours | None,
+) -> Known:
     return statistics.know(
         read.columns,
         now=now,
@@ -144,6 +155,7 @@ def _know(read: _Read, now: datetime, weights: Weights, include_non_recoveries: 
         planned=read.planned,
         sources=read.sources,
         owners=read.owners,
+        calendar=calendar,
     )
 
 

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from pydantic import BaseModel, Field, PlainSerializer
 
+from app.calendars.business_hours import BusinessHours
 from app.incidents import downtime
 from app.incidents.definitions import FORMULAS
 from app.incidents.downtime import Cost, Span
@@ -57,6 +58,7 @@ class SummaryModel(BaseModel):
     """Of one measure: `n + pending + censored + invalid` and all of `excluded` together are the incidents."""
 
     n: int = Field(description="Recorded values; of fewer than 10 there are the values and no statistic")
+    zeros: int = Field(description="Of these, how many are 0; in business hours: all of it lay out of them")
     values: list[float] | None = Field(description="The single values, rising; null: there are 10 or more")
     median: Seconds
     p90: Seconds
@@ -101,16 +103,31 @@ class BinModel(BaseModel):
     incidents: int
 
 
-class MeasureSummaryModel(SummaryModel):
+class EstimatedSummaryModel(SummaryModel):
     kaplan_meier_median: EstimateModel | None = Field(description="Waits take part; null: n is below 10")
     restricted_mean: RestrictedMeanModel | None = Field(description="Waits take part; null: n is below 10")
     ecdf: list[StepModel] = Field(description="Waits take part; 50 steps at most, none if n is below 10")
     histogram: list[BinModel] = Field(description="Recorded values in bins that double; none if n is below 10")
+
+
+class MeasureSummaryModel(EstimatedSummaryModel):
     label: str
     starts: str
     ends: str
     formula: str
     links: Links
+
+
+class CalendarModel(BaseModel):
+    name: str = Field(examples=["berlin-office"])
+    zone: str = Field(examples=["Europe/Berlin"])
+
+
+class BusinessHoursModel(BaseModel):
+    """The measures by the second clock: of the same incidents, in seconds of the calendar's hours."""
+
+    formula: str
+    measures: dict[str, EstimatedSummaryModel] = Field(description="A horizon is in seconds of these hours too")
 
 
 class DowntimeModel(BaseModel):
@@ -159,6 +176,7 @@ class NumbersModel(BaseModel):
     incidents: CountOfIncidentsModel
     open: CountOfIncidentsModel
     measures: dict[str, MeasureSummaryModel]
+    business_hours: BusinessHoursModel | None = Field(description="Null: no calendar was asked for")
     downtime: DowntimeModel
     cost: CostOfPeriodModel
     labour: LabourModel | None = Field(description="Null: `AFTERMATH_LABOUR` says not what an hour costs")
@@ -172,6 +190,9 @@ class PointModel(BaseModel):
     incidents: int
     open: int
     measures: dict[str, SummaryModel]
+    business_hours: dict[str, SummaryModel] | None = Field(
+        description="The measures in seconds of the calendar's hours; null: none was asked for"
+    )
     downtime_seconds: float
     planned_seconds: float
     cost: Amounts
@@ -192,6 +213,11 @@ def numbers_model(numbers: Numbers, asked: Question, labour: Labour | None) -> N
         measures={
             measure.name: _measure_summary(measure, numbers.measures[measure.name], links) for measure in MEASURES
         },
+        business_hours=numbers.business_hours
+        and BusinessHoursModel(
+            formula=FORMULAS["business_hours"],
+            measures={name: _estimated(each) for name, each in numbers.business_hours.items()},
+        ),
         downtime=downtime_model(numbers),
         cost=cost_model(numbers),
         labour=labour and _labour_model(labour, links),
@@ -199,9 +225,20 @@ def numbers_model(numbers: Numbers, asked: Question, labour: Labour | None) -> N
 
 
 def _measure_summary(measure: Measure, each: Summary, links: Sequence[str]) -> MeasureSummaryModel:
+    return MeasureSummaryModel(
+        **dict(_estimated(each)),
+        label=measure.label,
+        starts=measure.starts,
+        ends=measure.ends,
+        formula=FORMULAS[measure.name],
+        links=list(links),
+    )
+
+
+def _estimated(each: Summary) -> EstimatedSummaryModel:
     found = each.estimates
     half, area = (found.median, found.restricted_mean) if found else (None, None)
-    return MeasureSummaryModel(
+    return EstimatedSummaryModel(
         **dict(summary_model(each)),
         kaplan_meier_median=half and EstimateModel(seconds=half.seconds, low=half.low, high=half.high),
         restricted_mean=area
@@ -214,12 +251,11 @@ def _measure_summary(measure: Measure, each: Summary, links: Sequence[str]) -> M
             BinModel(begins=each.begins, ends=each.ends, incidents=each.incidents)
             for each in (found.histogram if found else ())
         ],
-        label=measure.label,
-        starts=measure.starts,
-        ends=measure.ends,
-        formula=FORMULAS[measure.name],
-        links=list(links),
     )
+
+
+def calendar_model(calendar: BusinessHours | None) -> CalendarModel | None:
+    return None if calendar is None else CalendarModel(name=calendar.name, zone=calendar.zone)
 
 
 def point_model(numbers: Numbers) -> PointModel:
@@ -229,6 +265,8 @@ def point_model(numbers: Numbers) -> PointModel:
         incidents=numbers.incidents,
         open=numbers.open,
         measures={name: summary_model(each) for name, each in numbers.measures.items()},
+        business_hours=numbers.business_hours
+        and {name: summary_model(each) for name, each in numbers.business_hours.items()},
         downtime_seconds=numbers.downtime.total_seconds(),
         planned_seconds=numbers.planned.total_seconds(),
         cost=amounts(numbers.cost),
@@ -241,6 +279,7 @@ def summary_model(each: Summary) -> SummaryModel:
     typical = each.typical
     return SummaryModel(
         n=each.n,
+        zeros=each.zeros,
         values=None if each.values is None else list(each.values),
         median=typical and typical.median,
         p90=typical and typical.p90,

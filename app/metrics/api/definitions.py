@@ -21,6 +21,7 @@ class DefinitionModel(BaseModel):
     starts: str | None = Field(description="Null: it is no duration between two events")
     ends: str | None = Field(description="Null: it is no duration between two events")
     clock: str
+    second_clock: str | None = Field(description="Beside it, with `calendar=`; null: it has one clock only")
     counted: str = Field(description="Who is in")
     left_out: str = Field(description="Who is not, and why")
     formula: str

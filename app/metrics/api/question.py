@@ -7,11 +7,13 @@ from typing import Annotated
 from fastapi import Depends, Query
 from pydantic import Field
 
+from app.calendars.business_hours import BusinessHours
+from app.calendars.store import find_calendar
 from app.errors import Invalid
 from app.incidents.downtime import Span
 from app.incidents.measures import SEVERITIES, SeverityName
 from app.metrics.statistics import GroupBy, Scope
-from app.web import EARLIEST, At, Name, Now, Words
+from app.web import EARLIEST, At, Name, Now, Tx, Words
 
 DEFAULT_PERIOD = timedelta(days=30)
 BUCKETS_AT_MOST = 1000
@@ -72,3 +74,19 @@ Horizon = Annotated[
         examples=[172_800],
     ),
 ]
+
+
+async def _calendar(
+    tx: Tx,
+    calendar: Annotated[
+        Name | None,
+        Query(
+            description="Measure durations in the hours of this calendar too, beside the time that passes",
+            examples=["berlin-office"],
+        ),
+    ] = None,
+) -> BusinessHours | None:
+    return None if calendar is None else (await find_calendar(tx, calendar)).hours
+
+
+SecondClock = Annotated[BusinessHours | None, Depends(_calendar, scope="function")]

@@ -9,8 +9,16 @@ from pydantic import BaseModel, Field
 
 from app.incidents.definitions import FORMULAS
 from app.metrics import statistics, store
-from app.metrics.api.answer import FORMULAS_OF_NUMBERS, FiltersModel, PointModel, filters_model, point_model
-from app.metrics.api.question import BUCKETS_AT_MOST, POINTS_AT_MOST, Asked, Grouping
+from app.metrics.api.answer import (
+    FORMULAS_OF_NUMBERS,
+    CalendarModel,
+    FiltersModel,
+    PointModel,
+    calendar_model,
+    filters_model,
+    point_model,
+)
+from app.metrics.api.question import BUCKETS_AT_MOST, POINTS_AT_MOST, Asked, Grouping, SecondClock
 from app.metrics.statistics import GroupBy, Interval
 from app.sheet import Line, also_as_csv, cells
 from app.web import Knobs, Now, Reader, Tx, problem_responses
@@ -26,6 +34,7 @@ class SeriesModel(BaseModel):
 class TimeseriesAnswer(BaseModel):
     interval: Interval
     group_by: GroupBy | None
+    calendar: CalendarModel | None = Field(description="Of `business_hours`; null: none was asked for")
     formulas: dict[str, str]
     series: list[SeriesModel] = Field(description="One; with `group_by` one for each group that had incidents")
 
@@ -37,8 +46,8 @@ def _rows(answer: TimeseriesAnswer) -> Iterator[Line]:
             yield place | cells(point)
 
 
-@router.get("/api/v1/metrics/timeseries", summary="Numbers of periods in a row", responses=problem_responses())
-@also_as_csv(router, "/api/v1/metrics/timeseries", _rows, lines="A line for each bucket, of each group")
+@router.get("/api/v1/metrics/timeseries", summary="Numbers of periods in a row", responses=problem_responses(404))
+@also_as_csv(router, "/api/v1/metrics/timeseries", _rows, lines="A line for each bucket, of each group", problems=[404])
 async def timeseries(
     _: Reader,
     tx: Tx,
@@ -47,6 +56,7 @@ async def timeseries(
     asked: Asked,
     interval: Annotated[Interval, Query(description="In UTC; weeks begin on Monday")] = Interval.DAY,
     group_by: Grouping = None,
+    calendar: SecondClock = None,
 ) -> TimeseriesAnswer:
     """The summary of each day, week or month of the period. The first and the last are cut at its ends."""
     periods = statistics.buckets(asked.scope.period, interval, at_most=BUCKETS_AT_MOST)
@@ -59,11 +69,13 @@ async def timeseries(
         weights=settings.impact,
         include_non_recoveries=asked.include_non_recoveries,
         points_at_most=POINTS_AT_MOST,
+        calendar=calendar,
     )
     return TimeseriesAnswer(
         interval=interval,
         group_by=group_by,
-        formulas={name: FORMULAS[name] for name in FORMULAS_OF_NUMBERS},
+        calendar=calendar_model(calendar),
+        formulas={name: FORMULAS[name] for name in (*FORMULAS_OF_NUMBERS, *(("business_hours",) if calendar else ()))},
         series=[
             SeriesModel(
                 filters=filters_model(replace(row[0].scope, period=asked.scope.period) if row else asked.scope, asked),
