@@ -129,6 +129,11 @@ async def source_by_name(tx: AsyncConnection, name: str) -> SourceRow:
     return SourceRow(**found._mapping)
 
 
+async def list_sources(tx: AsyncConnection) -> list[SourceRow]:
+    """Those that send."""
+    return [SourceRow(**row._mapping) for row in await tx.execute(select(source).where(source.c.kind != "person"))]
+
+
 async def find_token(tx: AsyncConnection, public: str) -> KnownToken | None:
     for found in await _tokens(tx, public):
         return found

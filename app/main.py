@@ -27,6 +27,7 @@ from app.rules import api as rules_api
 from app.rules import store as rules_store
 from app.services import api as services_api
 from app.settings import Settings
+from app.spool import Spool
 from app.webhooks import api as webhooks_api
 from app.webhooks import door
 from app.webhooks.intake import Intake
@@ -84,7 +85,6 @@ async def serving(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     # Connections of their own for the doors: slow questions must not keep alerts waiting.
     doors = db.connect(settings.database_url.get_secret_value(), pool_size=2, few_rows=True)
     digest = access.digest_of(settings.admin_token.get_secret_value()) if settings.admin_token else None
-    app.state.context = web.Context(settings, engine, digest)
     app.state.replay_change = deployments_api.replay
     app.state.ratios = metrics_store.RecentRatios()
     # Batches make tens of thousands of objects that die together: with the default thresholds the collector would walk
@@ -92,16 +92,28 @@ async def serving(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)
-    async with Intake(
-        doors, rules_store.rules, batch_alerts=settings.batch_alerts, queue_alerts=settings.queue_alerts
-    ) as intake:
+    async with (
+        db.Reach(settings.database_url.get_secret_value()) as reach,
+        Spool.at(settings.data_dir, max_bytes=settings.spool_max_bytes) as spool,
+        Intake(
+            doors,
+            rules_store.rules,
+            reach=reach,
+            spool=spool,
+            batch_alerts=settings.batch_alerts,
+            queue_alerts=settings.queue_alerts,
+            queue_seconds=settings.queue_seconds,
+        ) as intake,
+    ):
         app.state.intake = intake
+        app.state.context = context = web.Context(settings, engine, reach, spool, digest)
         background = [
             asyncio.create_task(_settle_for_ever(engine, settings), name="settle"),
             asyncio.create_task(_tend_for_ever(engine, settings), name="tend"),
             asyncio.create_task(
                 watch_for_ever(engine, intake, interval_seconds=settings.watch_interval_seconds), name="watch"
             ),
+            asyncio.create_task(web.remember_for_ever(context), name="remember"),
         ]
         try:
             yield

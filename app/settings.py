@@ -82,7 +82,7 @@ class Settings(BaseSettings):
         description="PostgreSQL 15 or later, `postgresql://user:password@host/name`, of several hosts "
         "`host:port,host:port`; unset: the built-in one",
     )
-    data_dir: Path = Field(Path(".data"), description="Where the built-in PostgreSQL keeps its data")
+    data_dir: Path = Field(Path(".data"), description="Where the built-in PostgreSQL and the spool keep their data")
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on")
     public_url: str | None = Field(
@@ -99,6 +99,19 @@ class Settings(BaseSettings):
     )
     batch_alerts: int = Field(500, ge=1, description="Alerts that one transaction takes at most")
     queue_alerts: int = Field(20_000, ge=1, description="Alerts that may wait; beyond it doors answer 503")
+    queue_seconds: float = Field(
+        10, gt=0, description="Where the oldest alert has waited longer than this, doors answer 503"
+    )
+    spool_max_bytes: int = Field(
+        256 * 2**20,
+        ge=0,
+        description="Disk for deliveries while the database is away; beyond it doors answer 503; 0: no spool",
+    )
+    spool_trust_seconds: int = Field(
+        86_400,
+        ge=0,
+        description="While the database is away, how long a token is good that was good when last looked up",
+    )
     allowed_lateness_seconds: int = Field(
         600, ge=0, description="After window plus this long a resolved incident is settled and enters the histograms"
     )

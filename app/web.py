@@ -1,5 +1,6 @@
 """What all routes share: who asks, one transaction and one `now` per request, problem+json, cursors, clean text."""
 
+import asyncio
 import base64
 import binascii
 import hmac
@@ -7,7 +8,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
@@ -34,12 +35,30 @@ from app import access, db
 from app.access import Bearer, Scope
 from app.errors import Forbidden, Invalid, Overloaded, Problem, TooLarge, Unauthorised, Unsupported
 from app.settings import Settings
+from app.spool import Spool
 
 log = logging.getLogger("aftermath.web")
 
-SOURCE_CACHE_SECONDS = 5.0  # how long a process may still go by the former settings of a source
+CACHE_SECONDS = 5.0  # how long a process may still take a revoked token, or go by the former settings of a source
 LOOKUP_SECONDS = 1.0  # how long the others go on by what was known, while one request looks it up again
-TOKEN_CACHE_SECONDS = 5.0  # how long a revoked token may still be taken by a process that has just seen it
+LOOKUP_AT_MOST_SECONDS = 2.0  # a door waits no longer to learn what it may know already
+REMEMBER_SECONDS = 60.0  # how often all tokens and sources are learnt, for when the database is away
+GUESSES_AT_MOST = 10_000
+
+T = TypeVar("T")
+
+
+class Seen(NamedTuple, Generic[T]):
+    """What the database said last, when, and until when nobody needs to ask again; both by the monotonic clock."""
+
+    at: float
+    until: float
+    value: T
+
+    @classmethod
+    def now(cls, value: T) -> "Seen[T]":
+        now = time.monotonic()
+        return cls(now, now + CACHE_SECONDS, value)
 
 
 @dataclass(slots=True)
@@ -48,9 +67,11 @@ class Context:
 
     settings: Settings
     engine: AsyncEngine
+    reach: db.Reach
+    spool: Spool
     admin_digest: bytes | None = None
-    known_tokens: dict[str, tuple[float, access.KnownToken | None]] = field(default_factory=dict)
-    known_sources: dict[str, tuple[float, access.SourceRow]] = field(default_factory=dict)
+    known_tokens: dict[str, Seen[access.KnownToken | None]] = field(default_factory=dict)
+    known_sources: dict[str, Seen[access.SourceRow]] = field(default_factory=dict)
 
 
 # — who asks —
@@ -75,7 +96,7 @@ def presented_token(request: Request) -> str | None:
 
 
 async def identify(context: Context, presented: str | None) -> Bearer:
-    """Raises Unauthorised. A token is looked up at most once in `TOKEN_CACHE_SECONDS`."""
+    """Raises Unauthorised; what is not known while the database is away raises something that is 503."""
     if not presented:
         raise Unauthorised(
             "send a token as `Authorization: Bearer …` or as basic-auth password",
@@ -91,18 +112,57 @@ async def identify(context: Context, presented: str | None) -> Bearer:
 
 
 async def _known_token(context: Context, public: str) -> access.KnownToken | None:
-    cached = context.known_tokens.get(public)
-    if cached and cached[0] > time.monotonic():
-        return cached[1]
-    if cached:
-        # One looks it up again; the others, which are many, go by what is known until it has.
-        context.known_tokens[public] = (time.monotonic() + LOOKUP_SECONDS, cached[1])
-    async with context.engine.connect() as connection:
-        known = await access.find_token(connection, public)
-    if len(context.known_tokens) > 10_000:  # guessed ids must not fill the memory
-        context.known_tokens.clear()
-    context.known_tokens[public] = (time.monotonic() + TOKEN_CACHE_SECONDS, known)
-    return known
+    async def look_up() -> access.KnownToken | None:
+        async with context.engine.connect() as connection:
+            return await access.find_token(connection, public)
+
+    if len(context.known_tokens) > GUESSES_AT_MOST:  # guessed ids must not fill the memory
+        for guessed in [id_ for id_, seen in context.known_tokens.items() if seen.value is None]:
+            del context.known_tokens[guessed]
+    return await _known(context, context.known_tokens, public, look_up)
+
+
+async def _known(context: Context, seen: dict[str, Seen[T]], name: str, look_up: Callable[[], Awaitable[T]]) -> T:
+    """Looked up at most once in `CACHE_SECONDS`: the doors are hot.
+
+    While the database is away what it said last still holds, for as long as the settings trust it. That something was
+    not there is not trusted: it may be there now.
+    """
+    last = seen.get(name)
+    if last and time.monotonic() < last.until:
+        return last.value
+    try:
+        if context.reach.away:
+            raise db.Away  # noqa: TRY301  as if it had been asked
+        if last:
+            # One looks it up again; the others, which are many, go by what is known until it has.
+            seen[name] = Seen(last.at, time.monotonic() + LOOKUP_SECONDS, last.value)
+        async with asyncio.timeout(LOOKUP_AT_MOST_SECONDS):
+            value = await look_up()
+    except Exception as error:
+        if not db.is_unreachable(error):
+            raise
+        context.reach.suspect()
+        if last and last.value and time.monotonic() < last.at + context.settings.spool_trust_seconds:
+            return last.value
+        raise
+    seen[name] = Seen.now(value)
+    return value
+
+
+async def remember_for_ever(context: Context) -> None:
+    """Learns all tokens and sources again and again: also a sender that is seldom heard of is known when it matters."""
+    while True:
+        try:
+            async with context.engine.connect() as connection:
+                tokens, sources = await access.list_tokens(connection), await access.list_sources(connection)
+        except Exception as error:
+            if not db.is_unreachable(error):
+                log.exception("tokens and sources cannot be learnt")
+        else:
+            context.known_tokens |= {token.id: Seen.now(token) for token in tokens}
+            context.known_sources |= {source.name: Seen.now(source) for source in sources}
+        await asyncio.sleep(REMEMBER_SECONDS)
 
 
 def allow(wanted: Scope) -> Callable[..., Any]:
@@ -191,22 +251,17 @@ def _too_large(limit: int) -> TooLarge:
 
 
 async def _source_of(request: Request, bearer: Bearer, kind: str, now: datetime) -> access.SourceRow:
-    """An ingest token names its source; the admin token stands for the source named as its kind.
-
-    Looked up at most once in `SOURCE_CACHE_SECONDS`: the door is hot.
-    """
+    """An ingest token names its source; the admin token stands for the source named as its kind."""
     context = context_of(request)
     name = bearer.source or kind
-    expires, row = context.known_sources.get(name, (0.0, None))
-    if row is None or expires < time.monotonic():
-        if row is not None:
-            context.known_sources[name] = (time.monotonic() + LOOKUP_SECONDS, row)
+
+    async def look_up() -> access.SourceRow:
         async with db.transaction(context.engine) as tx:
             if bearer.source is None:
                 await access.ensure_source(tx, kind, kind, now=now)
-            row = await access.source_by_name(tx, name)
-        context.known_sources[name] = (time.monotonic() + SOURCE_CACHE_SECONDS, row)
-    return row
+            return await access.source_by_name(tx, name)
+
+    return await _known(context, context.known_sources, name, look_up)
 
 
 # — one transaction, one now —
@@ -488,7 +543,8 @@ health_router = APIRouter(tags=["health"])
 
 
 class Health(BaseModel):
-    status: str = Field(examples=["ok"])
+    status: Literal["ok", "degraded"] = Field(examples=["ok"])
+    detail: str | None = Field(None, description="What is not well")
 
 
 @health_router.get("/healthz", summary="Whether the process lives")
@@ -499,9 +555,22 @@ async def healthz() -> Health:
 
 @health_router.get("/readyz", summary="Whether deliveries would be taken", responses={503: problem_responses()[503]})
 async def readyz(request: Request) -> Health:
-    """Open to everybody; 503 while the database does not answer."""
-    async with context_of(request).engine.connect() as connection:
-        await connection.execute(text("SELECT 1"))
+    """Open to everybody. While the database does not answer: 200 and `degraded` as long as the spool takes deliveries,
+    so that whoever balances load keeps sending them; then 503.
+    """
+    context = context_of(request)
+    try:
+        if context.reach.away:
+            raise db.Away  # noqa: TRY301  as if it had been asked
+        async with asyncio.timeout(LOOKUP_AT_MOST_SECONDS), context.engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+    except Exception as error:
+        if not db.is_unreachable(error):
+            raise
+        context.reach.suspect()
+        if why_not := context.spool.why_not:
+            raise Overloaded(f"the database does not answer, and {why_not}", headers={"Retry-After": "5"}) from error
+        return Health(status="degraded", detail="the database does not answer; deliveries go to the spool")
     return Health(status="ok")
 
 

@@ -66,8 +66,10 @@ async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
 
 
 @pytest.fixture
-def settings(database_url: str) -> Settings:
-    return Settings.model_validate({"database_url": _plain(database_url), "admin_token": ADMIN_TOKEN})
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    return Settings.model_validate(
+        {"database_url": _plain(database_url), "admin_token": ADMIN_TOKEN, "data_dir": tmp_path}
+    )
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from app.incidents.batch import AlertRow, Batch, Incoming, fold, series_of
 from app.incidents.rule import DEFAULT_RULE, Rule, Rules, decide, first_match, parse_matcher
 from app.incidents.signal import AlertClass, EndReason, Signal, Status
 from app.rules import store as rules_store
+from app.spool import Spool
 from app.webhooks.intake import Delivery, Intake
 from app.webhooks.sources import alertmanager
 from tests.test_doors import DOOR, a_delivery, an_alert, count
@@ -32,8 +33,20 @@ from tests.test_exposition import of, scrape
 
 @pytest.fixture
 def intake(engine: AsyncEngine) -> Intake:
+    return an_intake(engine)
+
+
+def an_intake(engine: AsyncEngine) -> Intake:
     """As another process would have it; nothing waits in its queue."""
-    return Intake(engine, rules_store.rules, batch_alerts=500, queue_alerts=500)
+    return Intake(
+        engine,
+        rules_store.rules,
+        reach=db.Reach(""),
+        spool=Spool(None, max_bytes=0),
+        batch_alerts=500,
+        queue_alerts=500,
+        queue_seconds=10,
+    )
 
 
 HEALTH = "/api/v1/sources/alertmanager/health"
@@ -350,7 +363,7 @@ async def test_processes_at_once_and_again_tell_of_one_absence(
     await rounds(engine, intake, at("10:00"), at("10:00"))
     await deliver(engine, intake, at("10:00"), a_watchdog())
     await rounds(engine, intake, at("10:01"), at("10:05"))
-    others = [Intake(engine, rules_store.rules, batch_alerts=500, queue_alerts=500) for _ in range(4)]
+    others = [an_intake(engine) for _ in range(4)]
     for moment in (at("10:06"), at("10:07"), at("10:06")):
         await asyncio.gather(*(watch(engine, other, now=moment) for other in others))
     assert await alerts(engine) == [(at("10:05"), None, None)]

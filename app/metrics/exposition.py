@@ -5,6 +5,7 @@ Pure but for the metrics of this process, which come along as `python_…` and `
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate
 from typing import TypeVar
@@ -25,6 +26,7 @@ from app.incidents.measures import DURATION_BOUNDS, INGEST_LAG_BOUNDS, MEASURES,
 from app.incidents.signal import Verdict
 from app.metrics.families import FAMILIES
 from app.metrics.store import OTHER, Ratios, Snapshot
+from app.spool import Depth
 
 OUTCOMES = ("accepted", "partly_quarantined", "quarantined")
 CONCLUSIONS = (
@@ -36,15 +38,33 @@ CONCLUSIONS = (
 DEPLOYMENT_OUTCOMES = ("succeeded", "failed", "cancelled")
 
 
-def text(snapshot: Snapshot, accept: str = "", ratios: Ratios | None = None) -> tuple[bytes, str]:
-    """The body, and its content type: OpenMetrics where `accept` prefers it, else the classic text."""
+@dataclass(frozen=True, slots=True)
+class Here:
+    """What this machine knows without the database."""
+
+    spool: Depth = field(default_factory=Depth)
+    spool_max_bytes: int = 0
+
+
+def text(
+    snapshot: Snapshot | None, accept: str = "", ratios: Ratios | None = None, here: Here | None = None
+) -> tuple[bytes, str]:
+    """The body, and its content type: OpenMetrics where `accept` prefers it, else the classic text.
+
+    Without a snapshot the database is away: its families are left out, for stale numbers would pass for true ones.
+    """
     registry = CollectorRegistry()
-    for collector in (Business(snapshot, ratios), PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
+    if snapshot:
+        registry.register(Business(snapshot, ratios))
+    for collector in (_Here(here or Here(), database_up=snapshot is not None), *_OF_THE_PROCESS):
         registry.register(collector)
     if _weight(accept, "application/openmetrics-text") > _weight(accept, "text/plain"):
         body: bytes = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
         return body, openmetrics.CONTENT_TYPE_LATEST
     return exposition.generate_latest(registry), exposition.CONTENT_TYPE_PLAIN_0_0_4
+
+
+_OF_THE_PROCESS = (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR)
 
 
 def _weight(accept: str, kind: str) -> float:
@@ -72,6 +92,20 @@ class Business(Collector):
         yield from _harm(self.snapshot)
         yield from _changes(self.snapshot)
         yield from _ratios(self.ratios)
+
+
+class _Here(Collector):
+    def __init__(self, here: Here, *, database_up: bool) -> None:
+        self.here = here
+        self.database_up = database_up
+
+    def collect(self) -> Iterator[Metric]:
+        depth = self.here.spool
+        yield _gauge("database_up", {(): float(self.database_up)})
+        yield _gauge("spool_records", {(): float(depth.records)})
+        yield _gauge("spool_bytes", {(): float(depth.bytes)})
+        yield _gauge("spool_max_bytes", {(): float(self.here.spool_max_bytes)})
+        yield _gauge("spool_oldest_timestamp_seconds", {(): depth.oldest_at.timestamp() if depth.oldest_at else None})
         yield InfoMetricFamily("aftermath_build", FAMILIES["aftermath_build_info"].formula, {"version": _version()})
 
 

@@ -212,6 +212,36 @@ FAMILIES: Mapping[str, Family] = {
             f"In the window of the service's objective. {_HOW_OLD}",
         ),
         Family(
+            "aftermath_database_up",
+            _GAUGE,
+            (),
+            "1 while the database answers, 0 while it is away; then the families that it knows of are not served",
+        ),
+        Family(
+            "aftermath_spool_records",
+            _GAUGE,
+            (),
+            "Deliveries on the disk of this machine that wait for the database",
+        ),
+        Family(
+            "aftermath_spool_bytes",
+            _GAUGE,
+            (),
+            "What the spool takes up on the disk of this machine",
+        ),
+        Family(
+            "aftermath_spool_max_bytes",
+            _GAUGE,
+            (),
+            "What it may take up: AFTERMATH_SPOOL_MAX_BYTES; 0 where there is none",
+        ),
+        Family(
+            "aftermath_spool_oldest_timestamp_seconds",
+            _GAUGE,
+            (),
+            "When the oldest delivery in the spool came; none while it is empty",
+        ),
+        Family(
             "aftermath_build_info",
             FamilyType.INFO,
             ("version",),

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, SecretStr, StringConstraints
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.access import CHANGE_KINDS, SIGNED_CHANGE_KINDS, SourceRow, source_by_name
-from app.errors import Invalid
+from app.errors import Conflict, Invalid
 from app.web import (
     Admin,
     At,
@@ -107,6 +107,10 @@ class ReplayModel(BaseModel):
     deployment: str | None = Field(None, description="The deployment it is about, if it is about one")
 
 
+class Damaged(Conflict):
+    title = "Cannot be replayed"
+
+
 @router.post(
     "/api/v1/quarantine/{id}/replay",
     response_model=ReplayModel,
@@ -125,6 +129,9 @@ async def replay(
     goes to quarantine again, under a new id. Times that the sender left out are those of the first arrival.
     """
     item = await store.begin_replay(tx, id)
+    if item.reason == "damaged_in_spool":
+        message = "its disk has changed it: mend its `raw`, which may be several deliveries, and send them again"
+        raise Damaged(message)
     told = await (_replay_alerts if item.kind in SOURCES else _replay_change)(request, tx, item)
     await store.end_replay(tx, id, now=now)
     return told
@@ -132,7 +139,7 @@ async def replay(
 
 async def _replay_alerts(request: Request, tx: AsyncConnection, item: store.Quarantined) -> ReplayModel:
     reading = SOURCES[item.kind].read(_as_delivery(item), received_at=item.received_at)
-    delivery = Delivery(item.source_id, item.source, item.received_at, reading, item.raw)
+    delivery = Delivery(item.source_id, item.source, item.received_at, reading, item.raw, item.kind)
     receipt = await intake_of(request).replay(tx, delivery)
     return ReplayModel(
         delivery_id=receipt.delivery_id,

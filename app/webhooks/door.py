@@ -8,7 +8,7 @@ what a delivery needs: who sends, the body, its kind's parser, the queue, the re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field
 from app.incidents.signal import Verdict
 from app.telemetry import TOLD, Application, Receive, Scope, Send
 from app.web import admit, answer_to, presented_token, problem_responses
-from app.webhooks.intake import Delivery, Intake
+from app.webhooks.intake import Delivery, Intake, Spooled
 from app.webhooks.source import Source
 from app.webhooks.sources import SOURCES
 
@@ -54,13 +54,13 @@ class Doors:
         scope["route"], token = found
         request = Request(scope, receive)
         try:
-            receipt = await _take(request, scope["route"].kind, token)
+            status, receipt = await _take(request, scope["route"].kind, token)
         except Exception as error:  # noqa: BLE001  the one seam decides, as it does for every route
             await answer_to(error, request)(scope, receive, send)
             return
         # Without a length it would go out in chunks.
         headers = [*_JSON, (b"content-length", b"%d" % len(receipt))]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": receipt})
 
 
@@ -80,13 +80,17 @@ def _door_of(scope: Scope) -> tuple[Route, str | None] | None:
     return (routes[1], token) if with_token else (routes[0], None)
 
 
-async def _take(request: Request, kind: Source, token: str | None) -> bytes:
+async def _take(request: Request, kind: Source, token: str | None) -> tuple[int, bytes]:
     now = datetime.now(UTC)
     source, body = await admit(request, kind.kind, kind.verify, now=now, token=token or presented_token(request))
     reading = kind.read(body, received_at=now)
-    receipt = await intake_of(request).take(Delivery(source.id, source.name, now, reading, body))
-    request.scope[TOLD] = {"source": source.id, "delivery": receipt.delivery_id, **receipt.verdicts}
-    return _encoder.encode(receipt)
+    receipt = await intake_of(request).take(Delivery(source.id, source.name, now, reading, body, kind.kind))
+    told = {"source": source.id, "delivery": receipt.delivery_id}
+    if isinstance(receipt, Spooled):
+        request.scope[TOLD] = {**told, "spooled": receipt.signals}
+        return 202, _encoder.encode(receipt)
+    request.scope[TOLD] = {**told, **receipt.verdicts}
+    return 200, _encoder.encode(receipt)
 
 
 _METHODS = ("POST", "PUT")
@@ -113,6 +117,14 @@ class ReceiptModel(BaseModel):
         "quarantined for those that could not be read"
     )
     incidents: list[str] = Field(description="The incidents they are about")
+
+
+class SpooledModel(BaseModel):
+    """Sent once the delivery is on disk, while the database is away."""
+
+    delivery_id: UUID
+    signals: int = Field(description="Alerts of the delivery that could be read")
+    spooled: Literal[True] = Field(description="What they do will be seen when the database is back")
 
 
 _EXAMPLES = {
@@ -150,9 +162,12 @@ _BODY = {
 }
 _DOOR = """Takes one delivery of a sender and answers after it is durable.
 
-An alert that cannot be read goes to quarantine, is counted as `quarantined`, and fails nothing else. Overload and an
-unreachable database are 503 with `Retry-After`; only a body that is not JSON of this kind at all is 400."""
-_DOOR_PROBLEMS = problem_responses(400, 413, 415)
+An alert that cannot be read goes to quarantine, is counted as `quarantined`, and fails nothing else. While the
+database is away deliveries go to the spool and are answered 202; overload and a full spool are 503 with `Retry-After`;
+only a body that is not JSON of this kind at all is 400."""
+_DOOR_RESPONSES = problem_responses(400, 413, 415) | {
+    202: {"model": SpooledModel, "description": "Kept on disk until the database is back"}
+}
 
 
 def _describe(kind: Source) -> None:
@@ -168,7 +183,7 @@ def _describe(kind: Source) -> None:
         common = {
             "methods": [method],
             "response_model": ReceiptModel,
-            "responses": _DOOR_PROBLEMS,
+            "responses": _DOOR_RESPONSES,
             "tags": ["webhooks"],
             "description": f"{_DOOR}\n\n{kind.describes}",
             "openapi_extra": _BODY | {"security": [{"bearer": []}, {"basic": []}]},

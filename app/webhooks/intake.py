@@ -5,13 +5,12 @@ next gathers, so that the number of commits stays small whatever the load.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 from uuid import UUID, uuid4
 
 import msgspec
@@ -19,16 +18,22 @@ from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app import db
-from app.errors import Overloaded
+from app.errors import NotThisKind, Overloaded
 from app.incidents import store as incidents
 from app.incidents.batch import Incoming, Outcome
 from app.incidents.rule import Rule, Rules
 from app.incidents.signal import INFERRED, Signal, Status, Verdict, fingerprint_of
 from app.incidents.store import Raced
+from app.spool import CannotKeep, Damaged, Kept, Spool
 from app.webhooks import store
 from app.webhooks.source import Reading, Rejected
+from app.webhooks.sources import SOURCES
 
 log = logging.getLogger("aftermath.intake")
+
+SLOW_SECONDS = 2.0  # a batch that takes longer makes the database suspect
+LOOK_SECONDS = 0.5  # how often there is a look at the spool
+AGAIN_SECONDS = 5.0  # until what could not be drained is tried again
 
 _KEEP_CHANGING = "the same alerts keep changing under this batch"
 
@@ -44,7 +49,9 @@ class Delivery:
     received_at: datetime
     reading: Reading
     body: bytes
+    kind: str = ""  # of its door; none for what the service itself has found out
     id: UUID = field(default_factory=uuid4)
+    spooled: bool = False  # comes from the spool, and may have been applied before
 
     @property
     def weight(self) -> int:
@@ -60,25 +67,65 @@ class Receipt(msgspec.Struct, frozen=True):
     incidents: list[str]
 
 
-class Intake:
-    """The queue and its one flusher. `async with Intake(…) as intake:`; leaving drains what waits."""
+class Spooled(msgspec.Struct, frozen=True):
+    """What the sender is told while the database is away: it is on disk, and what it does will be seen later."""
 
-    def __init__(self, engine: AsyncEngine, load_rules: LoadRules, *, batch_alerts: int, queue_alerts: int) -> None:
+    delivery_id: UUID
+    signals: int
+    spooled: bool = True
+
+
+class _Waiting(NamedTuple):
+    delivery: Delivery
+    answer: "asyncio.Future[Receipt | Spooled]"
+    since: float  # by the clock of the event loop
+
+
+class Intake:
+    """The queue and its one flusher, and what drains the spool. `async with Intake(…) as intake:`; leaving drains what
+    waits.
+
+    While the database is away deliveries go to the spool. When it is back they go to the database again at once, though
+    the spool is not empty yet: incidents do not depend on the order of arrival, and a spool that had to be empty first
+    might never be under load. The spool's batches and the queue's take turns on the one connection.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        load_rules: LoadRules,
+        *,
+        reach: db.Reach,
+        spool: Spool,
+        batch_alerts: int,
+        queue_alerts: int,
+        queue_seconds: float,
+    ) -> None:
         self._engine = engine
         self._line = db.Line(engine)
+        self._turn = asyncio.Lock()  # of the queue and the spool on the line: first come, first served
         self._load_rules = load_rules
+        self._reach = reach
+        self._spool = spool
         self._batch_alerts = batch_alerts
         self._queue_alerts = queue_alerts
-        self._waiting: deque[tuple[Delivery, asyncio.Future[Receipt]]] = deque()
+        self._queue_seconds = queue_seconds
+        self._waiting: deque[_Waiting] = deque()
+        self._under_way: Sequence[_Waiting] = ()
         self._weight = 0
         self._work = asyncio.Event()
         self._closing = False
         self._flusher: asyncio.Task[None] | None = None
+        self._beside: list[asyncio.Task[None]] = []
         self._rules: Known | None = None
 
     async def __aenter__(self) -> Self:
         self._flusher = asyncio.create_task(self._flush_for_ever(), name="intake")
         self._flusher.add_done_callback(self._refuse_what_waits)
+        self._beside = [
+            asyncio.create_task(self._drain_for_ever(), name="drain"),
+            asyncio.create_task(self._spool_what_waits_for_ever(), name="to the spool"),
+        ]
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -86,86 +133,179 @@ class Intake:
         self._work.set()
         if self._flusher:
             await self._flusher
+        for task in self._beside:
+            task.cancel()
+        await asyncio.gather(*self._beside, return_exceptions=True)
         await self._line.close()
 
     def _refuse_what_waits(self, _: object) -> None:
         """However the flusher ends, nobody waits for ever."""
         self._closing = True
-        _refuse(
-            list(self._waiting), Overloaded("the service is shutting down; send again", headers={"Retry-After": "5"})
-        )
+        for one in self._waiting:
+            _answer(one, _overloaded("the service is shutting down"))
         self._waiting.clear()
 
-    async def take(self, delivery: Delivery) -> Receipt:
-        """Returns after the commit. Raises Overloaded; then nothing of the delivery has been kept."""
-        if self._closing or self._weight > self._queue_alerts:
-            why = "the service is shutting down" if self._closing else "too many alerts are waiting"
-            raise Overloaded(f"{why}; send again", headers={"Retry-After": "5"})
-        receipt: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        self._waiting.append((delivery, receipt))
+    async def take(self, delivery: Delivery) -> Receipt | Spooled:
+        """Returns after the commit, or once it is in the spool. Raises Overloaded; then nothing of it has been kept."""
+        if self._closing:
+            raise _overloaded("the service is shutting down")
+        if self._reach.away:
+            return await self._kept(delivery)
+        if self._weight > self._queue_alerts:
+            raise _overloaded("too many alerts are waiting")
+        now = asyncio.get_running_loop().time()
+        oldest = self._under_way or self._waiting
+        if oldest and now - oldest[0].since > self._queue_seconds:
+            raise _overloaded("alerts have been waiting for too long")
+        answer: asyncio.Future[Receipt | Spooled] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(delivery, answer, now))
         self._weight += delivery.weight
         self._work.set()
-        return await receipt
+        return await answer
+
+    # — to the database —
 
     async def _flush_for_ever(self) -> None:
         while True:
             await self._work.wait()
             self._work.clear()
             while self._waiting:
-                await self._flush(self._next_batch())
+                self._under_way = self._next_batch()
+                await self._flush(self._under_way)
+                self._under_way = ()
             if self._closing:
                 return
 
-    def _next_batch(self) -> list[tuple[Delivery, asyncio.Future[Receipt]]]:
+    def _next_batch(self) -> list[_Waiting]:
         batch = [self._waiting.popleft()]
-        weight = batch[0][0].weight
-        while self._waiting and weight + self._waiting[0][0].weight <= self._batch_alerts:
+        weight = batch[0].delivery.weight
+        while self._waiting and weight + self._waiting[0].delivery.weight <= self._batch_alerts:
             batch.append(self._waiting.popleft())
-            weight += batch[-1][0].weight
+            weight += batch[-1].delivery.weight
         self._weight -= weight
         return batch
 
-    async def _flush(self, batch: list[tuple[Delivery, asyncio.Future[Receipt]]]) -> None:
-        deliveries = [delivery for delivery, _ in batch]
+    async def _flush(self, batch: Sequence[_Waiting]) -> None:
+        # A database that hangs is noticed long before its connection breaks.
+        suspicion = asyncio.get_running_loop().call_later(SLOW_SECONDS, self._reach.suspect)
         try:
-            receipts = await self._apply(deliveries)
+            outcomes = await self._settled([one.delivery for one in batch])
+        finally:
+            suspicion.cancel()
+        to_spool = []
+        for one, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, Exception) and db.is_unreachable(outcome):
+                to_spool.append(one)
+            else:
+                _answer(one, outcome)
+        # Whether its commit came through or not is unknown; the drain knows it again by its id.
+        await asyncio.gather(*map(self._spool_one, to_spool))
+
+    async def _settled(self, deliveries: Sequence[Delivery]) -> list[Receipt | Exception]:
+        """What became of each. Poison in one delivery does not fail its neighbours; it goes to quarantine whole."""
+        if self._reach.away:
+            return [db.Away()] * len(deliveries)
+        try:
+            return [*await self._apply(deliveries)]
         except Exception as error:
             if db.is_unreachable(error):
-                log.warning("database unreachable, %d deliveries refused: %s", len(batch), type(error).__name__)
-                overloaded = Overloaded("the database does not answer; send again", headers={"Retry-After": "5"})
-                _refuse(batch, overloaded)
-            elif len(batch) > 1:
-                # Poison in one delivery must not fail its neighbours.
-                log.warning("a batch of %d failed (%s); one by one", len(batch), type(error).__name__)
-                for one in batch:
-                    await self._flush([one])
-            elif not batch[0][0].reading.signals:
+                log.warning("database unreachable for %d deliveries: %s", len(deliveries), type(error).__name__)
+                self._reach.lost()
+                return [error] * len(deliveries)
+            if len(deliveries) > 1:
+                log.warning("a batch of %d failed (%s); one by one", len(deliveries), type(error).__name__)
+                return [outcome for one in deliveries for outcome in await self._settled([one])]
+            [delivery] = deliveries
+            if not delivery.reading.signals:
                 log.exception("a delivery cannot even be quarantined")
-                _refuse(batch, error)
-            else:
-                log.exception("a delivery cannot be applied and goes to quarantine")
-                (delivery, receipt) = batch[0]
-                whole = Rejected(delivery.body, "cannot_apply", type(error).__name__)
-                delivery.reading = Reading((), (whole,), delivery.reading.truncated)
-                await self._flush([(delivery, receipt)])
-            return
-        for (_, waiting), done in zip(batch, receipts, strict=True):
-            if not waiting.done():
-                waiting.set_result(done)
+                return [error]
+            log.exception("a delivery cannot be applied and goes to quarantine")
+            whole = Rejected(delivery.body, "cannot_apply", type(error).__name__)
+            delivery.reading = Reading((), (whole,), delivery.reading.truncated)
+            return await self._settled([delivery])
 
     async def _apply(self, deliveries: Sequence[Delivery]) -> list[Receipt]:
         also_lock: frozenset[UUID] = frozenset()
         for attempt in range(5):
             try:
                 rules = await self._current_rules()  # before the line is busy: they are read on another
-                async with self._line.transaction() as tx:
+                async with self._turn, self._line.transaction() as tx:
                     return await self._apply_by(rules, tx, deliveries, also_lock)
             except Raced as raced:
                 also_lock |= raced.keys
             except Exception as error:
-                if db.state_of(error) not in _TRY_AGAIN or attempt == 4:
+                state = db.state_of(error)
+                # Of the spool: committed at this very moment by a connection that was given up for lost.
+                came_through = state == "23505" and any(one.spooled for one in deliveries)
+                if not (state in _TRY_AGAIN or came_through) or attempt == 4:
                     raise
         raise TimeoutError(_KEEP_CHANGING)
+
+    # — to the spool, and from it —
+
+    async def _kept(self, delivery: Delivery) -> Spooled:
+        """Raises Overloaded."""
+        try:
+            await self._spool.keep(
+                Kept(delivery.id, delivery.kind, delivery.source, delivery.received_at, delivery.body)
+            )
+        except CannotKeep as error:
+            raise _overloaded(f"the database does not answer, and {error}") from None
+        return Spooled(delivery.id, len(delivery.reading.signals))
+
+    async def _spool_one(self, one: _Waiting) -> None:
+        try:
+            _answer(one, await self._kept(one.delivery))
+        except Overloaded as overloaded:
+            _answer(one, overloaded)
+
+    async def _spool_what_waits_for_ever(self) -> None:
+        """The flusher may hang in a batch; those behind it need not wait for that."""
+        while True:
+            await self._reach.until_lost()
+            waiting, self._weight = [*self._waiting], 0
+            self._waiting.clear()
+            await asyncio.gather(*map(self._spool_one, waiting))
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _drain_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                depth = await self._spool.depth()
+                if depth.bytes and not self._reach.away:
+                    await self._spool.drain(self._absorb)
+            except Exception as error:
+                if not db.is_unreachable(error):
+                    log.exception("the spool cannot be drained")
+                await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _absorb(self, found: Sequence[Kept | Damaged]) -> bool:
+        """Whether all of it has been applied, or quarantined. Raises what the database raises when it is away."""
+        senders = {(one.source, one.kind) if isinstance(one, Kept) else _OF_DAMAGE for one in found}
+        async with db.transaction(self._engine) as tx:
+            ids = await store.ensure_sources(tx, senders, now=datetime.now(UTC))
+        whole = True
+        for batch in self._batches(_restored(one, ids) for one in found):
+            for outcome in await self._settled(batch):
+                if isinstance(outcome, Exception) and db.is_unreachable(outcome):
+                    raise outcome
+                whole = whole and isinstance(outcome, Receipt)
+        return whole
+
+    def _batches(self, deliveries: Iterable[Delivery]) -> Iterator[list[Delivery]]:
+        batch: list[Delivery] = []
+        weight = 0
+        for one in deliveries:
+            if batch and weight + one.weight > self._batch_alerts:
+                yield batch
+                batch, weight = [], 0
+            batch.append(one)
+            weight += one.weight
+        if batch:
+            yield batch
+
+    # — in a transaction —
 
     async def replay(self, tx: AsyncConnection, delivery: Delivery) -> Receipt:
         """One delivery in the caller's transaction."""
@@ -195,20 +335,29 @@ class Intake:
     async def _apply_by(
         self, known: Known, tx: db.Executor, deliveries: Sequence[Delivery], also_lock: frozenset[UUID]
     ) -> list[Receipt]:
-        """All of these deliveries in the caller's transaction. Raises Raced, as well where the rules have changed."""
-        incoming, applied = await self._outcomes(tx, deliveries, known, also_lock)
+        """All of these deliveries in the caller's transaction. Raises Raced, as well where the rules have changed.
+
+        One from the spool may have been applied before; then it does nothing, and its receipt says so.
+        """
+        spooled = [one.id for one in deliveries if one.spooled]
+        there = await store.those_there(tx, spooled) if spooled else frozenset()
+        news = [one for one in deliveries if one.id not in there]
+        incoming, applied = await self._outcomes(tx, news, known, also_lock)
         outcomes = iter(applied)
-        receipts, recorded = [], []
-        for delivery in deliveries:
+        receipts = {one.id: Receipt(one.id, 0, {}, []) for one in deliveries if one.id in there}
+        recorded = []
+        for delivery in news:
             mine = [next(outcomes) for _ in delivery.reading.signals]
             record = _recorded(delivery, mine)
             recorded.append(record)
             numbers = sorted({one.incident for one in mine if one.incident is not None})
-            receipts.append(Receipt(delivery.id, len(mine), record.verdicts, [f"INC-{number}" for number in numbers]))
+            told = [f"INC-{number}" for number in numbers]
+            receipts[delivery.id] = Receipt(delivery.id, len(mine), record.verdicts, told)
         if beats := [one for one in incoming if one.decision.heartbeat and one.signal.status is Status.FIRING]:
             await store.record_beats(tx, beats)
-        await store.record(tx, recorded)
-        return receipts
+        if recorded:
+            await store.record(tx, recorded)
+        return [receipts[delivery.id] for delivery in deliveries]
 
     async def _outcomes(
         self, tx: db.Executor, deliveries: Sequence[Delivery], known: Known, also_lock: frozenset[UUID]
@@ -236,13 +385,39 @@ class Intake:
 _TRY_AGAIN = frozenset({"40001", "40P01"})  # serialisation failure, deadlock
 
 
-def _refuse(batch: Sequence[tuple[Delivery, asyncio.Future[Receipt]]], error: Exception) -> None:
-    for _, waiting in batch:
-        if not waiting.done():
-            waiting.set_exception(error)
-            # The client may have gone: then nobody asks for the exception, and asyncio would complain.
-            with contextlib.suppress(Exception):
-                waiting.exception()
+def _overloaded(why: str) -> Overloaded:
+    return Overloaded(f"{why}; send again", headers={"Retry-After": "5"})
+
+
+def _answer(one: _Waiting, outcome: Receipt | Spooled | Exception) -> None:
+    if one.answer.done():
+        return
+    if isinstance(outcome, Exception):
+        one.answer.set_exception(outcome)
+        # The client may have gone: then nobody asks for the exception, and asyncio would complain.
+        one.answer.exception()
+    else:
+        one.answer.set_result(outcome)
+
+
+def _restored(one: Kept | Damaged, source_ids: Mapping[tuple[str, str], int]) -> Delivery:
+    """As the door made it of the same body, at the same time."""
+    if isinstance(one, Damaged):
+        rejected = Rejected(one.raw, "damaged_in_spool", "a stretch of the spool that has changed on its disk")
+        name, kind, reading, body = *_OF_DAMAGE, Reading((), (rejected,)), one.raw
+    else:
+        name, kind, reading, body = one.source, one.kind, _reading_of(one), one.body
+    return Delivery(source_ids[name, kind], name, one.received_at, reading, body, kind, one.id, spooled=True)
+
+
+_OF_DAMAGE = ("spool", "spool")  # the source, and its kind, of what can no longer tell where it came from
+
+
+def _reading_of(kept: Kept) -> Reading:
+    try:
+        return SOURCES[kept.kind].read(kept.body, received_at=kept.received_at)
+    except (KeyError, NotThisKind) as error:  # another version took it
+        return Reading((), (Rejected(kept.body, "not_this_kind", type(error).__name__),))
 
 
 async def _nested(tx: AsyncConnection, work: Callable[[frozenset[UUID]], Awaitable[T]]) -> T:

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -142,6 +142,17 @@ def _bound(lag: float) -> str:
 _BOUNDS = (*(f"{bound:g}" for bound in INGEST_LAG_BOUNDS), "+Inf")
 
 
+async def those_there(tx: Executor, ids: Sequence[UUID]) -> frozenset[UUID]:
+    """Which of these deliveries are here already."""
+    return frozenset(row[0] for row in await tx.execute(_THOSE_THERE, {"ids": ids}))
+
+
+_THOSE_THERE = text("""
+    SELECT id
+      FROM delivery
+     WHERE id = ANY(CAST(:ids AS uuid[]))
+""")
+
 _ADD_DELIVERIES = text("""
     INSERT INTO delivery (id, source_id, received_at, signals, truncated, verdicts)
     SELECT id, source_id, received_at, signals, truncated, verdicts
@@ -239,6 +250,17 @@ async def sources(tx: AsyncConnection, *, after: str | None, limit: int) -> list
     if after is not None:
         query = query.where(source.c.name > after)
     return [SourceRow(**row._mapping) for row in await tx.execute(query)]
+
+
+async def ensure_sources(
+    tx: AsyncConnection, wanted: Collection[tuple[str, str]], *, now: datetime
+) -> Mapping[tuple[str, str], int]:
+    """The ids of sources by name and kind, made if they are new. A name that has another kind by now keeps it."""
+    rows = [{"name": name, "kind": kind, "created_at": now} for name, kind in sorted(wanted)]
+    await tx.execute(upsert(source).values(rows).on_conflict_do_nothing())
+    found = await tx.execute(select(source.c.name, source.c.id).where(source.c.name.in_([row["name"] for row in rows])))
+    ids = {row.name: int(row.id) for row in found}
+    return {(name, kind): ids[name] for name, kind in wanted}
 
 
 async def put_source(

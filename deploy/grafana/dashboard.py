@@ -629,6 +629,49 @@ ROWS: dict[str, Sequence[Panel]] = {
             width=9,
             smallest_interval="5m",
         ),
+        Panel(
+            "Instances without their database",
+            "stat",
+            [Query("count(aftermath_database_up == 0) or vector(0)")],
+            "They keep deliveries in their spool.",
+            family="aftermath_database_up",
+            warns=((1, "red"),),
+            width=4,
+        ),
+        Panel(
+            "Spool",
+            "lines",
+            [
+                Query("max by (instance) (aftermath_spool_records)", "deliveries on {{instance}}"),
+                Query(
+                    "100 * max by (instance) (aftermath_spool_bytes / (aftermath_spool_max_bytes > 0))",
+                    "% full on {{instance}}",
+                ),
+            ],
+            "Deliveries that came while the database was away. Where it stays above 0 although the database answers, "
+            "the log of the service says why.",
+            family="aftermath_spool_records",
+            width=10,
+            least=0,
+            smallest_interval="5m",
+        ),
+        Panel(
+            "Oldest in the spool",
+            "lines",
+            [
+                Query(
+                    "max by (instance) (time() - aftermath_spool_oldest_timestamp_seconds\n"
+                    "  or 0 * aftermath_spool_records)",
+                    "{{instance}}",
+                )
+            ],
+            "How long it has waited; 0 while the spool is empty.",
+            family="aftermath_spool_oldest_timestamp_seconds",
+            unit="s",
+            width=10,
+            least=0,
+            smallest_interval="5m",
+        ),
     ],
 }
 

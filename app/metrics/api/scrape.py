@@ -1,11 +1,15 @@
 """What Prometheus reads."""
 
+import asyncio
+from datetime import datetime
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
+from app import db
 from app.metrics import exposition, store
-from app.metrics.store import RecentRatios
-from app.web import Knobs, Now, Reader, Tx, problem_responses
+from app.metrics.store import Ratios, RecentRatios, Snapshot
+from app.web import Now, Reader, context_of, problem_responses
 
 router = APIRouter()
 
@@ -28,12 +32,32 @@ router = APIRouter()
         }
     },
 )
-async def metrics(_: Reader, tx: Tx, now: Now, settings: Knobs, request: Request) -> Response:
+async def metrics(_: Reader, now: Now, request: Request) -> Response:
     """Counters and histograms count incidents once they have settled, and never fall. `aftermath_…` is equal on every
-    process and replica; `process_…` and `python_…` are of the one that answers.
+    process and replica, but for `aftermath_database_up` and `aftermath_spool_…`, which are of the machine that answers;
+    `process_…` and `python_…` are of the process. While the database is away only these are served.
     """
-    snapshot = await store.snapshot(tx, services_at_most=settings.metrics_services)
-    recent: RecentRatios = request.app.state.ratios
-    ratios = await recent.of(tx, snapshot.services, now=now, weights=settings.impact)
-    body, content_type = exposition.text(snapshot, request.headers.get("accept", ""), ratios)
+    context = context_of(request)
+    snapshot = ratios = None
+    if not context.reach.away:
+        try:
+            async with asyncio.timeout(ANSWERS_SECONDS):
+                snapshot, ratios = await _of_database(request, now)
+        except Exception as error:
+            if not db.is_unreachable(error):
+                raise
+            context.reach.suspect()
+    here = exposition.Here(await context.spool.depth(), context.settings.spool_max_bytes)
+    body, content_type = exposition.text(snapshot, request.headers.get("accept", ""), ratios, here)
     return Response(body, media_type=content_type)
+
+
+ANSWERS_SECONDS = 8.0  # Prometheus waits ten, and is to be told of the spool when the database hangs
+
+
+async def _of_database(request: Request, now: datetime) -> tuple[Snapshot, Ratios]:
+    context = context_of(request)
+    recent: RecentRatios = request.app.state.ratios
+    async with db.transaction(context.engine) as tx:
+        snapshot = await store.snapshot(tx, services_at_most=context.settings.metrics_services)
+        return snapshot, await recent.of(tx, snapshot.services, now=now, weights=context.settings.impact)
