@@ -67,8 +67,15 @@ async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
 
 @pytest.fixture
 def settings(database_url: str, tmp_path: Path) -> Settings:
+    """What the service does by itself stays away, however slow the machine: tests do it, by clocks of their own."""
     return Settings.model_validate(
-        {"database_url": _plain(database_url), "admin_token": ADMIN_TOKEN, "data_dir": tmp_path}
+        {
+            "database_url": _plain(database_url),
+            "admin_token": ADMIN_TOKEN,
+            "data_dir": tmp_path,
+            "settle_interval_seconds": 3600,
+            "watch_interval_seconds": 3600,
+        }
     )
 
 
