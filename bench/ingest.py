@@ -251,7 +251,7 @@ def alertmanager(load: Load, directory: Path) -> Figures:
         target = Target(port, "/api/v2/alerts", body=posted_alerts)
 
         def received() -> int:
-            told = client.get("/metrics").text
+            told = client.get("/metrics", timeout=60).text
             values = re.findall(r"^alertmanager_alerts_received_total\{.*\} (\S+)$", told, re.MULTILINE)
             return int(sum(map(float, values)))
 

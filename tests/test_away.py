@@ -25,6 +25,7 @@ from app import access, db, web
 from app.access import Scope
 from app.main import create_app, serving
 from app.settings import Settings
+from app.spool import Kept, SegmentName, read
 from tests.conftest import ADMIN_TOKEN
 from tests.faults.postgres import Server, a_server
 from tests.oracle import assert_lawful
@@ -224,14 +225,17 @@ async def test_one_whose_commit_comes_through_at_that_very_moment_is_not_applied
     async with away.app() as client:
         await deliver(client, "before")
         await away.go_away()
-        spooled = UUID((await deliver(client, "a")).json()["delivery_id"])
+        await deliver(client, "a")
+    [segment] = away.segments()
+    name = SegmentName.of(segment.name)
+    assert name is not None
+    [spooled] = read(segment.read_bytes(), name)
+    assert isinstance(spooled, Kept)
     await away.come_back()
     async with db.transaction(away.engine) as tx:
         await tx.execute(
-            text(
-                "INSERT INTO delivery (id, source_id, received_at, signals, verdicts) VALUES (:id, 1, now(), 1, '{}')"
-            ),
-            {"id": spooled},
+            text("INSERT INTO delivery (id, source_id, received_at, signals, verdicts) VALUES (:id, 1, :at, 1, '{}')"),
+            {"id": spooled.id, "at": spooled.received_at},
         )
         app = await away.stack.enter_async_context(away.app())
 
