@@ -8,7 +8,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
@@ -72,6 +72,7 @@ class Context:
     admin_digest: bytes | None = None
     known_tokens: dict[str, Seen[access.KnownToken | None]] = field(default_factory=dict)
     known_sources: dict[str, Seen[access.SourceRow]] = field(default_factory=dict)
+    lookups: dict[Any, "asyncio.Task[Any]"] = field(default_factory=dict)  # that are under way
 
 
 # — who asks —
@@ -122,7 +123,9 @@ async def _known_token(context: Context, public: str) -> access.KnownToken | Non
     return await _known(context, context.known_tokens, public, look_up)
 
 
-async def _known(context: Context, seen: dict[str, Seen[T]], name: str, look_up: Callable[[], Awaitable[T]]) -> T:
+async def _known(
+    context: Context, seen: dict[str, Seen[T]], name: str, look_up: Callable[[], Coroutine[Any, Any, T]]
+) -> T:
     """Looked up at most once in `CACHE_SECONDS`: the doors are hot.
 
     While the database is away what it said last still holds, for as long as the settings trust it. That something was
@@ -138,7 +141,7 @@ async def _known(context: Context, seen: dict[str, Seen[T]], name: str, look_up:
             # One looks it up again; the others, which are many, go by what is known until it has.
             seen[name] = Seen(last.at, time.monotonic() + LOOKUP_SECONDS, last.value)
         async with asyncio.timeout(LOOKUP_AT_MOST_SECONDS):
-            value = await look_up()
+            value = await _together(context.lookups, (id(seen), name), look_up)
     except Exception as error:
         if not db.is_unreachable(error):
             raise
@@ -147,6 +150,24 @@ async def _known(context: Context, seen: dict[str, Seen[T]], name: str, look_up:
             return last.value
         raise
     seen[name] = Seen.now(value)
+    return value
+
+
+async def _together(
+    lookups: dict[Any, "asyncio.Task[Any]"], what: object, look_up: Callable[[], Coroutine[Any, Any, T]]
+) -> T:
+    """Many that ask for the same at once are one lookup."""
+    task = lookups.get(what)
+    if task is None:
+        task = lookups[what] = asyncio.create_task(look_up())
+
+        def done(task: "asyncio.Task[Any]") -> None:
+            del lookups[what]
+            if not task.cancelled():
+                task.exception()  # whoever still waits is told; nobody may wait any more
+
+        task.add_done_callback(done)
+    value: T = await asyncio.shield(task)
     return value
 
 
