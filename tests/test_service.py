@@ -366,7 +366,7 @@ def test_serves_from_postgresql_15(tmp_path: Path) -> None:
                 number = post(client)
             assert first.stop() == 0
         assert "grafana" in (service.command("token", "create", "grafana") and service.command("token", "list"))
-        assert not service.data_dir.exists()
+        assert not (service.data_dir / "postgres").exists(), "only the spool is there"
         with service.serve() as second, second.client(token) as client:
             assert number_of(client, "checkout") == number
 
