@@ -253,6 +253,7 @@ alert = Table(
     Column("annotations", JSON, nullable=False),
     Column("link", Text, nullable=False),
     Column("flags", ARRAY(Text), nullable=False),
+    Column("repeats", Integer, nullable=False, server_default="0"),  # of the version before; goes with the next
     _at("first_seen_at", nullable=False),
     _at("last_seen_at", nullable=False),  # to the minute
     _at("impact_told_at"),  # `started_at` less the annotation `for`

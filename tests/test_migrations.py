@@ -7,6 +7,7 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import db
+from app.incidents.partitions import PARTITION_NAME
 from app.tables import metadata
 
 
@@ -32,6 +33,33 @@ async def test_migrations_can_be_taken_back_and_done_again(engine: AsyncEngine) 
     await db.migrate(engine)
     async with engine.connect() as connection:
         assert set(metadata.tables) <= set(await connection.run_sync(_tables))
+
+
+async def test_the_first_released_version_can_go_on_writing(engine: AsyncEngine) -> None:
+    """Of its tables no column is gone, and none is new that it would have to fill in. It serves beside the new one."""
+    async with engine.connect() as connection:
+        new = await connection.run_sync(_columns)
+        await connection.run_sync(lambda sync: command.downgrade(db.alembic_config(sync), "0001"))
+        await connection.commit()
+        old = await connection.run_sync(_columns)
+    assert old.keys() <= new.keys()
+    for table, columns in old.items():
+        assert columns.keys() <= new[table].keys(), table
+        must_fill_in = {name for name, optional in new[table].items() if not optional}
+        assert must_fill_in <= columns.keys(), table
+
+
+def _columns(connection: Connection) -> dict[str, dict[str, bool]]:
+    """By table and name: whether it may be left out of an INSERT."""
+    found = inspect(connection)
+    return {
+        table: {
+            one["name"]: one["nullable"] or one["default"] is not None or "identity" in one or "computed" in one
+            for one in found.get_columns(table)
+        }
+        for table in found.get_table_names()
+        if not PARTITION_NAME.fullmatch(table)
+    }
 
 
 def _tables(connection: Connection) -> list[str]:

@@ -1,5 +1,8 @@
 """Repeats change no row, and the newest incident of a key is found by no other index.
 
+The column stays for the version before, which still writes it. The index is made while incidents wait for it: they are
+few, and made CONCURRENTLY it would wait for the processes that wait for this migration.
+
 Revision ID: 0002
 Revises: 0001
 """
@@ -14,13 +17,12 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.drop_column("alert", "repeats")
+    op.alter_column("alert", "repeats", server_default="0")
     _index_by_key("DESC NULLS LAST")
 
 
 def downgrade() -> None:
     _index_by_key("DESC")
-    op.add_column("alert", sa.Column("repeats", sa.Integer(), server_default="0", nullable=False))
     op.alter_column("alert", "repeats", server_default=None)
 
 

@@ -1,5 +1,7 @@
 """Alerts and deliveries by month: the table that was becomes the partition of the past, without a row being copied.
 
+While the past is attached each of its starts is looked at, and the doors wait; the senders' next try bridges that.
+
 Revision ID: 0007
 Revises: 0006
 """

@@ -616,39 +616,34 @@ class _NewAlertJson(_AlertJson, omit_defaults=True, kw_only=True):
     impact_told_at: datetime | None = None
 
 
-def _alert_json(row: AlertRow) -> _AlertJson:
+def _changeable(row: AlertRow) -> tuple[Any, ...]:
+    """The fields of `_AlertJson`, in its order."""
     real_end, end = row.real_end, row.end
-    return _AlertJson(
-        series=row.series,
-        started_at=row.started_at,
-        incident_id=row.incident_id,
-        last_seen_at=row.last_seen_at,
-        real_end_guessed=real_end is not None and real_end.guessed,
-        sender_ended=row.sender_ended,
-        real_end_at=real_end.at if real_end else None,
-        real_end_reason=real_end.reason if real_end else None,
-        manual_end_at=row.manual_end_at,
-        ended_at=end.at if end else None,
-        end_reason=end.reason if end else None,
+    return (
+        row.series,
+        row.started_at,
+        row.incident_id,
+        row.last_seen_at,
+        real_end is not None and real_end.guessed,
+        row.sender_ended,
+        real_end.at if real_end else None,
+        real_end.reason if real_end else None,
+        row.manual_end_at,
+        end.at if end else None,
+        end.reason if end else None,
     )
 
 
+def _alert_json(row: AlertRow) -> _AlertJson:
+    return _AlertJson(*_changeable(row))
+
+
 def _new_alert_json(row: AlertRow) -> _NewAlertJson:
-    incoming, real_end, end = row.incoming, row.real_end, row.end
+    incoming = row.incoming
     assert incoming is not None, "only new rows are inserted"
     signal = incoming.signal
     return _NewAlertJson(
-        series=row.series,
-        started_at=row.started_at,
-        incident_id=row.incident_id,
-        last_seen_at=row.last_seen_at,
-        real_end_guessed=real_end is not None and real_end.guessed,
-        sender_ended=row.sender_ended,
-        real_end_at=real_end.at if real_end else None,
-        real_end_reason=real_end.reason if real_end else None,
-        manual_end_at=row.manual_end_at,
-        ended_at=end.at if end else None,
-        end_reason=end.reason if end else None,
+        *_changeable(row),
         source_id=row.source_id,
         fingerprint=signal.fingerprint,
         key_id=row.key_id,
