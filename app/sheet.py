@@ -15,7 +15,7 @@ from io import StringIO
 from itertools import chain, islice
 from typing import Any, ParamSpec, TypeVar, get_args, get_origin
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
@@ -41,7 +41,8 @@ def also_as_csv(
     problems: Sequence[int] = (),
 ) -> Callable[[Callable[Asked, Any]], Callable[Asked, Any]]:
     """Adds the same question with its answer as a sheet, at `path` and `.csv`; `lines` says what a line is,
-    `problems` which the question may have.
+    `problems` which the question may have. Both are written in a thread: a year of many groups is megabytes, for which
+    the doors must not wait.
     """
     name = path.rpartition("/")[2]
 
@@ -65,7 +66,14 @@ def also_as_csv(
             response_class=StreamingResponse,
             responses=problem_responses(*problems) | CSV,
         )
-        return endpoint
+
+        @wraps(endpoint)
+        async def told(*args: Asked.args, **kwargs: Asked.kwargs) -> Response:
+            answer: Answer = await endpoint(*args, **kwargs)
+            body = await asyncio.to_thread(answer.__pydantic_serializer__.to_json, answer, by_alias=True)
+            return Response(body, media_type="application/json")
+
+        return told
 
     return add
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -480,13 +480,13 @@ def _by_cell(cells: Ints, values: Ints, size: int) -> list[list[int]]:
     return [each.tolist() for each in np.split(values[is_new], borders)]
 
 
-def hours_of_week(period: Span, hour: int) -> list[Span]:
-    """Each time that this hour of the week comes in the period, cut at its ends."""
+def hours_of_week(period: Span, hour: int, *, last: int) -> list[Span]:
+    """The last times, at most so many, that this hour of the week comes in the period, cut at its ends."""
     monday = period.begins.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=period.begins.weekday())
-    weeks = range((period.ends - monday) // timedelta(days=7) + 1)
+    weeks = range((period.ends - monday) // timedelta(days=7), -1, -1)
     begins = (monday + timedelta(days=7 * week, hours=hour) for week in weeks)
     spans = (clipped(Span(each, each + timedelta(hours=1)), period) for each in begins)
-    return [span for span in spans if span.begins < span.ends]
+    return list(islice((span for span in spans if span.begins < span.ends), last))[::-1]
 
 
 # — periods in a row —

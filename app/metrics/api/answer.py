@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
-from itertools import chain, islice, product
+from itertools import islice, product
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -205,11 +205,12 @@ class PointModel(BaseModel):
 
 def numbers_model(numbers: Numbers, asked: Question, labour: Labour | None) -> NumbersModel:
     links = links_of(numbers.scope, numbers.services)
-    of_status = [links_of(numbers.scope, numbers.services, status=status) for status in ("open", "acknowledged")]
+    of_open = [f"{link}&status={status}" for status in ("open", "acknowledged") for link in links]
+    of_harm = links_of_harm(numbers, links)
     return NumbersModel(
         filters=filters_model(numbers.scope, asked),
         incidents=CountOfIncidentsModel(value=numbers.incidents, formula=FORMULAS["incidents"], links=links),
-        open=CountOfIncidentsModel(value=numbers.open, formula=FORMULAS["open"], links=list(chain(*of_status))),
+        open=CountOfIncidentsModel(value=numbers.open, formula=FORMULAS["open"], links=of_open),
         measures={
             measure.name: _measure_summary(measure, numbers.measures[measure.name], links) for measure in MEASURES
         },
@@ -218,8 +219,8 @@ def numbers_model(numbers: Numbers, asked: Question, labour: Labour | None) -> N
             formula=FORMULAS["business_hours"],
             measures={name: _estimated(each) for name, each in numbers.business_hours.items()},
         ),
-        downtime=downtime_model(numbers),
-        cost=cost_model(numbers),
+        downtime=downtime_model(numbers, of_harm),
+        cost=cost_model(numbers, of_harm),
         labour=labour and _labour_model(labour, links),
     )
 
@@ -271,7 +272,7 @@ def point_model(numbers: Numbers) -> PointModel:
         planned_seconds=numbers.planned.total_seconds(),
         cost=amounts(numbers.cost),
         services_without_rate=list(numbers.services_without_rate),
-        links=links_of_harm(numbers),
+        links=links_of_harm(numbers, links_of(numbers.scope, numbers.services)),
     )
 
 
@@ -293,21 +294,21 @@ def summary_model(each: Summary) -> SummaryModel:
     )
 
 
-def downtime_model(numbers: Numbers) -> DowntimeModel:
+def downtime_model(numbers: Numbers, links: list[str]) -> DowntimeModel:
     return DowntimeModel(
         seconds=numbers.downtime.total_seconds(),
         planned_seconds=numbers.planned.total_seconds(),
         formula=FORMULAS["downtime"],
-        links=links_of_harm(numbers),
+        links=links,
     )
 
 
-def cost_model(numbers: Numbers) -> CostOfPeriodModel:
+def cost_model(numbers: Numbers, links: list[str]) -> CostOfPeriodModel:
     return CostOfPeriodModel(
         amounts=amounts(numbers.cost),
         services_without_rate=list(numbers.services_without_rate),
         formula=FORMULAS["cost"],
-        links=links_of_harm(numbers),
+        links=links,
     )
 
 
@@ -346,16 +347,16 @@ def filters_model(scope: Scope, asked: Question) -> FiltersModel:
     )
 
 
-def links_of(scope: Scope, services: Sequence[str] = (), **more: str) -> list[str]:
+def links_of(scope: Scope, services: Sequence[str] = ()) -> list[str]:
     """One; for an owner one per service, 100 at most, for an hour of the week one for each of the last 12 weeks."""
-    asked = dict(more)
+    asked: dict[str, str] = {}
     if scope.severity is not None:
         asked["severity"] = SEVERITIES[scope.severity - 1]
     if scope.source is not None:
         asked["source"] = scope.source
     periods = [scope.period]
     if scope.hour_of_week is not None:
-        periods = statistics.hours_of_week(scope.period, scope.hour_of_week)[-WEEKS_LINKED_AT_MOST:]
+        periods = statistics.hours_of_week(scope.period, scope.hour_of_week, last=WEEKS_LINKED_AT_MOST)
     names = [scope.service] if scope.owner is None or scope.service is not None else services
     return [
         f"/api/v1/incidents?{urlencode(_window(period) | ({} if name is None else {'service': name}) | asked)}"
@@ -367,7 +368,9 @@ def _window(period: Span) -> dict[str, str]:
     return {"from": rfc3339(period.begins), "to": rfc3339(period.ends)}
 
 
-def links_of_harm(numbers: Numbers) -> list[str]:
-    """Those of the period, and one by one (100 at most) those that were detected at another time and harm in it."""
+def links_of_harm(numbers: Numbers, links: Sequence[str]) -> list[str]:
+    """Those of the period (`links`), and one by one, 100 at most, those that were detected at another time but harm in
+    it.
+    """
     carried_in: Sequence[int] = numbers.carried_in[:LINKS_AT_MOST]
-    return [*links_of(numbers.scope, numbers.services), *(f"/api/v1/incidents/INC-{number}" for number in carried_in)]
+    return [*links, *(f"/api/v1/incidents/INC-{number}" for number in carried_in)]

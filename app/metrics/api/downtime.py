@@ -1,6 +1,8 @@
 """How long each service was down and what it cost."""
 
+import asyncio
 from collections.abc import Iterator
+from typing import TypedDict
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
@@ -13,9 +15,11 @@ from app.metrics.api.answer import (
     cost_model,
     downtime_model,
     filters_model,
+    links_of,
+    links_of_harm,
 )
 from app.metrics.api.question import GROUPS_AT_MOST, Asked
-from app.metrics.statistics import GroupBy
+from app.metrics.statistics import GroupBy, Numbers
 from app.sheet import Line, also_as_csv, cells
 from app.web import Knobs, Now, Reader, Tx, problem_responses
 
@@ -48,15 +52,26 @@ async def downtime_of_services(_: Reader, tx: Tx, now: Now, settings: Knobs, ask
     """How long each service was harmed and what it cost. Incidents that overlap count once."""
     total, groups = await store.numbers(tx, asked.scope, GroupBy.SERVICE, now=now, weights=settings.impact)
     harmed = sorted((group for group in groups if group.downtime), key=lambda group: group.downtime, reverse=True)
-    return DowntimeAnswer(
-        filters=filters_model(asked.scope, asked),
-        downtime=downtime_model(total),
-        cost=cost_model(total),
-        services=[
-            ServiceDowntimeModel(
-                service=group.scope.service or "", downtime=downtime_model(group), cost=cost_model(group)
-            )
-            for group in harmed[:GROUPS_AT_MOST]
-        ],
-        services_left_out=max(0, len(harmed) - GROUPS_AT_MOST),
-    )
+
+    def answer() -> DowntimeAnswer:
+        return DowntimeAnswer(
+            filters=filters_model(asked.scope, asked),
+            **_harm(total),
+            services=[
+                ServiceDowntimeModel(service=group.scope.service or "", **_harm(group))
+                for group in harmed[:GROUPS_AT_MOST]
+            ],
+            services_left_out=max(0, len(harmed) - GROUPS_AT_MOST),
+        )
+
+    return await asyncio.to_thread(answer)  # hundreds of services must not keep the doors waiting
+
+
+class _Harm(TypedDict):
+    downtime: DowntimeModel
+    cost: CostOfPeriodModel
+
+
+def _harm(numbers: Numbers) -> _Harm:
+    links = links_of_harm(numbers, links_of(numbers.scope, numbers.services))
+    return {"downtime": downtime_model(numbers, links), "cost": cost_model(numbers, links)}

@@ -1,6 +1,7 @@
 """The summary of each day, week or month."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated
 
@@ -18,8 +19,8 @@ from app.metrics.api.answer import (
     filters_model,
     point_model,
 )
-from app.metrics.api.question import BUCKETS_AT_MOST, POINTS_AT_MOST, Asked, Grouping, SecondClock
-from app.metrics.statistics import GroupBy, Interval
+from app.metrics.api.question import BUCKETS_AT_MOST, POINTS_AT_MOST, Asked, Grouping, Question, SecondClock
+from app.metrics.statistics import GroupBy, Interval, Numbers
 from app.sheet import Line, also_as_csv, cells
 from app.web import Knobs, Now, Reader, Tx, problem_responses
 
@@ -71,16 +72,20 @@ async def timeseries(
         points_at_most=POINTS_AT_MOST,
         calendar=calendar,
     )
-    return TimeseriesAnswer(
-        interval=interval,
-        group_by=group_by,
-        calendar=calendar_model(calendar),
-        formulas={name: FORMULAS[name] for name in (*FORMULAS_OF_NUMBERS, *(("business_hours",) if calendar else ()))},
-        series=[
-            SeriesModel(
-                filters=filters_model(replace(row[0].scope, period=asked.scope.period) if row else asked.scope, asked),
-                points=[point_model(each) for each in row],
-            )
-            for row in rows
-        ],
-    )
+    names = (*FORMULAS_OF_NUMBERS, *(("business_hours",) if calendar else ()))
+
+    def answer() -> TimeseriesAnswer:
+        return TimeseriesAnswer(
+            interval=interval,
+            group_by=group_by,
+            calendar=calendar_model(calendar),
+            formulas={name: FORMULAS[name] for name in names},
+            series=[_series(row, asked) for row in rows],
+        )
+
+    return await asyncio.to_thread(answer)  # thousands of points must not keep the doors waiting
+
+
+def _series(row: Sequence[Numbers], asked: Question) -> SeriesModel:
+    scope = replace(row[0].scope, period=asked.scope.period) if row else asked.scope
+    return SeriesModel(filters=filters_model(scope, asked), points=[point_model(each) for each in row])
