@@ -56,7 +56,7 @@ def typicals(recorded: Floats, borders: NDArray[np.int64]) -> list[Typical | Non
     within, which = _between(first, size)
     seconds = recorded[within]
     sums = np.bincount(which, seconds)
-    logs = np.bincount(which, np.log(np.maximum(seconds, np.finfo(np.float64).tiny)))
+    logs = np.bincount(which, np.log(np.where(seconds > 0, seconds, 1.0)))  # of a 0 there is none, nor is it asked for
     columns = (
         places,
         *(_quantile(recorded, first, size, share) for share in (0.5, 0.9, 0.95)),
