@@ -1,6 +1,7 @@
 """Durations by the second clock: the same incidents and the same events, in the hours of a calendar."""
 
 import csv
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from io import StringIO
@@ -11,16 +12,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.calendars.business_hours import BusinessHours
 from app.incidents import columns, measures
-from app.incidents.columns import OUTCOMES, Columns, MeasuredMany
+from app.incidents.columns import OUTCOMES, Columns, MeasuredMany, microseconds
 from app.incidents.definitions import DEFINED, SUMMARY_FROM, Kind
 from app.incidents.downtime import Span
 from app.incidents.measures import MEASURES, Facts
 from app.metrics import statistics, survival
-from app.metrics.second_clock import in_business_hours
+from app.metrics.comparison import OUT_OF_HOURS, Sample, Verdict, compare, sample
+from app.metrics.second_clock import begins_in_business_hours, in_business_hours
 from app.metrics.statistics import GroupBy, Scope, Summary, summaries
 from tests.test_business_hours import calendars, every_day, measured
 from tests.test_columns import NOW, facts, one
@@ -159,6 +162,77 @@ def test_the_registry_says_which_numbers_have_a_second_clock() -> None:
     assert DEFINED["downtime"].second_clock is None
 
 
+# — two periods —
+
+BERLIN_OFFICE = every_day("Europe/Berlin", "09:00-18:00")
+
+
+def begun(since: datetime, seconds: float, *, waits: bool) -> MeasuredMany:
+    lasted, nothing = np.array([seconds]), np.array([np.nan])
+    outcome = np.array([PENDING if waits else RECORDED])
+    return MeasuredMany(*((nothing, lasted) if waits else (lasted, nothing)), outcome, np.array([microseconds(since)]))
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize(
+    ("since", "is_compared"),
+    [("08:59:59.999999", False), ("09:00:00", True), ("17:59:59.999999", True), ("18:00:00", False)],
+)
+def test_what_begins_in_business_hours_is_compared_whatever_becomes_of_it(
+    since: str, is_compared: bool, waits: bool
+) -> None:
+    for seconds in (0.0, 0.5, 9 * 3600.0, 20 * 3600.0):
+        each = begun(datetime.fromisoformat(f"2024-08-20T{since}+02:00"), seconds, waits=waits)
+        found = sample(each, in_hours=begins_in_business_hours(each, BERLIN_OFFICE))
+        assert len(found.censored if waits else found.recorded) == is_compared
+        assert found.left_out == ({} if is_compared else {OUT_OF_HOURS: 1})
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(facts(), max_size=6), calendars)
+def test_every_incident_is_compared_or_left_out_for_a_reason(every: list[Facts], calendar: BusinessHours) -> None:
+    for each in columns.measured(Columns.of(range(len(every)), every), now=NOW).values():
+        whole = sample(each)
+        by_hours = in_business_hours({"it": each}, calendar)["it"]
+        found = sample(by_hours, in_hours=begins_in_business_hours(each, calendar))
+        outside = found.left_out.get(OUT_OF_HOURS, 0)
+        assert len(found.recorded) + len(found.censored) + outside == len(whole.recorded) + len(whole.censored)
+        assert {reason: n for reason, n in found.left_out.items() if reason != OUT_OF_HOURS} == whole.left_out
+        assert sample(in_business_hours({"it": each}, ROUND_THE_CLOCK)["it"], in_hours=np.isfinite(each.since)) == whole
+
+
+def a_period(random: np.random.Generator, at_night: float) -> MeasuredMany:
+    """300 incidents of one speed, a median of 2 h; `at_night` is the share that begins while nobody is at work."""
+    n, hour = 300, 3600
+    is_night = random.random(n) < at_night
+    of_day = np.where(is_night, 18 * hour + random.random(n) * 15 * hour, 9 * hour + random.random(n) * 9 * hour)
+    days = random.integers(0, 60, n) * 24 * hour
+    since = microseconds(datetime.fromisoformat("2024-03-01T00:00:00+01:00")) + np.rint((days + of_day) * 1e6)
+    lasted = np.rint(random.lognormal(np.log(2 * hour), 1.5, n) * 1e6) / 1e6
+    return MeasuredMany(lasted, np.full(n, np.nan), np.zeros(n, np.int64), since.astype(np.int64))
+
+
+def test_when_trouble_comes_is_not_taken_for_how_fast_people_work() -> None:
+    """Twice as many at night, and nobody is faster or slower."""
+    random, runs = np.random.default_rng(5), 300
+    spoke: Counter[str] = Counter()
+    for _ in range(runs):
+        sides = a_period(random, 0.3), a_period(random, 0.6)
+        by_hours = [in_business_hours({"it": side}, BERLIN_OFFICE)["it"] for side in sides]
+        begins = [begins_in_business_hours(side, BERLIN_OFFICE) for side in sides]
+        verdicts = {
+            "begun in hours": compare(
+                *(sample(side, in_hours=those) for side, those in zip(by_hours, begins, strict=True))
+            ),
+            "with zeros": compare(*map(sample, by_hours)),
+            "without zeros": compare(*(Sample([each for each in side.seconds if each > 0]) for side in by_hours)),
+        }
+        spoke.update(name for name, found in verdicts.items() if found.verdict is not Verdict.CANNOT_TELL)
+    # at most 5 % in truth: then more than this happens once in a thousand
+    assert spoke["begun in hours"] <= stats.binom.ppf(0.999, runs, 0.05)
+    assert min(spoke["with zeros"], spoke["without zeros"]) > 0.1 * runs
+
+
 # — over HTTP —
 
 OFFICE = {"zone": "Europe/Berlin", "hours": {"tuesday": [{"from": "09:00", "to": "17:00"}]}, "holidays": []}
@@ -224,6 +298,65 @@ async def test_days_and_sheets_have_it_too(client: httpx.AsyncClient, engine: As
         assert line["time_to_acknowledge_zeros"] == "0"
 
 
+COMPARED = {"measure": "time_to_acknowledge", "a_from": "2024-08-20T00:00:00Z", "a_to": "2024-08-21T00:00:00Z"}
+COMPARED |= {"b_from": "2024-08-27T00:00:00Z", "b_to": "2024-08-28T00:00:00Z"}
+
+
+async def two_tuesdays(engine: AsyncEngine) -> None:
+    """Of A 12 begin in the hours and wait for 8 h, 7 of them in hours; of B 12 wait for 10 min, and one ends unseen.
+    Some come at night.
+    """
+
+    def of_b(began: str, waited: int | None) -> dict[str, object]:
+        since = at(began) + timedelta(days=7)
+        seen = since + timedelta(minutes=waited) if waited else None
+        return an_incident(
+            "00:00", "01:00", began_at=since, ended_at=(seen or since) + timedelta(minutes=15), acknowledged_at=seen
+        )
+
+    await store(
+        engine,
+        *(an_incident("08:00", "17:00", acknowledged_at=at(f"16:{n:02}")) for n in range(12)),
+        *(an_incident("02:00", "03:00", acknowledged_at=at(f"02:{10 + n}")) for n in range(5)),
+        *(of_b("08:00", 10 + n) for n in range(12)),
+        of_b("14:00", None),
+        of_b("04:00", None),
+    )
+
+
+async def test_two_periods_are_compared_by_both_clocks(
+    client: httpx.AsyncClient, engine: AsyncEngine, office: str
+) -> None:
+    await two_tuesdays(engine)
+    without = await asked(client, "compare", **COMPARED)
+    with_ = await asked(client, "compare", **COMPARED, calendar=office)
+    assert (without.pop("business_hours"), without.pop("calendar")) == (None, None)
+    found = with_.pop("business_hours")
+    assert with_.pop("calendar") == {"name": "office", "zone": "Europe/Berlin"}
+    assert with_ == without
+    assert (found["verdict"], found["formula"]) == ("better", DEFINED["compare_business_hours"].formula)
+    assert [(side["n"], side["censored"], side["left_out"]) for side in (found["a"], found["b"])] == [
+        (12, 0, {OUT_OF_HOURS: 5}),
+        (12, 1, {OUT_OF_HOURS: 1}),
+    ]
+    assert (with_["a"]["n"], with_["b"]["censored"]) == (17, 2)
+    assert found["a"]["typical_seconds"] == pytest.approx(7 * 3600)
+    sheet = await client.get("/api/v1/metrics/compare.csv", params=COMPARED | {"calendar": office})
+    [line] = csv.DictReader(StringIO(sheet.text))
+    assert (line["business_hours_verdict"], line["business_hours_a_n"], line["a_n"]) == ("better", "12", "17")
+    assert line["business_hours_b_left_out_began_out_of_business_hours"] == "1"
+
+
+async def test_by_hours_that_hold_nothing_no_verdict_is_given(
+    client: httpx.AsyncClient, engine: AsyncEngine, office: str
+) -> None:
+    await two_tuesdays(engine)
+    await client.put("/api/v1/calendars/office", json=OFFICE | {"holidays": ["2024-08-20"]})
+    found = (await asked(client, "compare", **COMPARED, calendar=office))["business_hours"]
+    assert (found["verdict"], found["effect"]) == ("cannot_tell", None)
+    assert found["reason"] == "A has 0 recorded values; below 10 no verdict is given"
+
+
 async def test_changing_the_calendar_changes_the_past(
     client: httpx.AsyncClient, engine: AsyncEngine, office: str
 ) -> None:
@@ -234,11 +367,13 @@ async def test_changing_the_calendar_changes_the_past(
     assert total["time_to_recover"]["values"] == [0, 0, 0]
 
 
-@pytest.mark.parametrize("route", ["summary", "summary.csv", "timeseries", "timeseries.csv"])
-async def test_an_unknown_calendar_is_told(client: httpx.AsyncClient, route: str) -> None:
-    answer = await client.get(f"/api/v1/metrics/{route}", params=PERIOD | {"calendar": "=none"})
+@pytest.mark.parametrize("sheet", ["", ".csv"])
+@pytest.mark.parametrize("route", ["summary", "timeseries", "compare"])
+async def test_an_unknown_calendar_is_told(client: httpx.AsyncClient, route: str, sheet: str) -> None:
+    route, question = f"{route}{sheet}", PERIOD | COMPARED
+    answer = await client.get(f"/api/v1/metrics/{route}", params=question | {"calendar": "=none"})
     assert (answer.status_code, answer.json()["type"]) == (404, "urn:aftermath:problem:calendar-not-found")
-    empty = await client.get(f"/api/v1/metrics/{route}", params=PERIOD | {"calendar": ""})
+    empty = await client.get(f"/api/v1/metrics/{route}", params=question | {"calendar": ""})
     assert empty.status_code == 422
 
 

@@ -654,6 +654,10 @@ _WHAT_IF = (
 )
 
 
+_COMPARED = "one measure in two periods: recorded values, and waits that were cut short"
+_NOT_COMPARED = "what is not applicable or invalid, counted by reason"
+
+
 def _compared(
     name: str, label: str, unit: str, statistic: str, formula: str, *, cannot_tell: str, version: int = 1
 ) -> Definition:
@@ -663,8 +667,8 @@ def _compared(
         unit,
         statistic,
         formula,
-        counted="one measure in two periods: recorded values, and waits that were cut short",
-        left_out="what is not applicable or invalid, counted by reason",
+        counted=_COMPARED,
+        left_out=_NOT_COMPARED,
         cannot_tell=cannot_tell,
         version=version,
     )
@@ -738,6 +742,20 @@ _COMPARE = (
         cannot_tell="what did change; it says whether asking made sense. It takes for granted that of longer durations "
         f"{SUMMARY_FROM} would still have been recorded on a side",
         version=2,
+    ),
+    _metric(
+        "compare_business_hours",
+        "Comparison in business hours",
+        "word",
+        "interval and test together",
+        "the same comparison, of durations in business hours (see business_hours), of what begins within these hours",
+        counted=f"{_COMPARED}, of what begins in business hours",
+        left_out=f"{_NOT_COMPARED}; what begins out of business hours, counted too: by this clock it is 0 if it was "
+        "over before they began, else cut short by its beginning, so that it would tell when trouble came and not how "
+        "long it took people at work",
+        cannot_tell="anything about nights and weekends. It is a second verdict about the same incidents: who looks "
+        "for the one that pleases finds up to twice as many changes by chance",
+        clock=BUSINESS_HOURS,
     ),
 )
 

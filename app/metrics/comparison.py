@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from app.incidents.columns import OUTCOMES, MeasuredMany
+from app.incidents.columns import OUTCOMES, Booleans, MeasuredMany
 from app.incidents.definitions import SUMMARY_FROM
 
 LEVEL = 0.95
@@ -23,6 +23,7 @@ POWER = 0.8
 SHORTEST_SECONDS = 1.0
 
 TEST = "log-rank test, two-sided"
+OUT_OF_HOURS = "began out of business hours"
 _RANK_TEST_TOO = 1.12  # found by simulation with lognormal durations, σ 1.5; the slow tests hold it
 
 
@@ -73,14 +74,34 @@ class Comparison:
     horizon: float | None = None  # seconds; None: nothing censored outlasts what was recorded
 
 
-def sample(measured: MeasuredMany) -> Sample:
-    """What can be compared of them; pending values take part if they say for how long they have been."""
+class Compared(NamedTuple):
+    """What was found, and of what."""
+
+    found: Comparison
+    a: Sample
+    b: Sample
+
+
+def sample(measured: MeasuredMany, *, in_hours: Booleans | None = None) -> Sample:
+    """What can be compared of them; pending values take part if they say for how long they have been.
+
+    By the second clock only what began `in_hours`. Of what began before them this clock sees but the end: 0 of what was
+    over by then, of the rest what was left in the morning. On a log scale the zeros would be nearly all of the
+    difference, and how many there are says when trouble came, not how long people at work took.
+    """
     recorded, waited = np.isfinite(measured.seconds), np.isfinite(measured.waited)
+    outside = np.zeros(len(recorded), np.bool_) if in_hours is None else (recorded | waited) & ~in_hours
     outcomes, counts = np.unique(measured.outcome[~recorded & ~waited], return_counts=True)
     left_out = {
         OUTCOMES[place].reason or "": count for place, count in zip(outcomes.tolist(), counts.tolist(), strict=True)
     }
-    return Sample(measured.seconds[recorded].tolist(), measured.waited[waited].tolist(), dict(sorted(left_out.items())))
+    if outside.any():
+        left_out[OUT_OF_HOURS] = int(outside.sum())
+    return Sample(
+        measured.seconds[recorded & ~outside].tolist(),
+        measured.waited[waited & ~outside].tolist(),
+        dict(sorted(left_out.items())),
+    )
 
 
 def compare(a: Sample, b: Sample) -> Comparison:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from app.calendars.business_hours import BusinessHours, Clock, clock, seconds
-from app.incidents.columns import Floats, Ints, MeasuredMany
+from app.calendars.business_hours import BusinessHours, Clock, clock, runs, seconds
+from app.incidents.columns import Booleans, Floats, Ints, MeasuredMany
 
 _SECOND = 1e6
 
@@ -24,6 +24,14 @@ def in_business_hours(measured: Mapping[str, MeasuredMany], hours: BusinessHours
     )
     found = {key: _by(known, each, *spans[key]) for key, each in distinct.items()}
     return {name: found[id(each)] for name, each in measured.items()}
+
+
+def begins_in_business_hours(each: MeasuredMany, hours: BusinessHours) -> Booleans:
+    """Whether the clock runs where each duration or wait begins; one that there is not begins nowhere."""
+    places, begins, _ = _span(each)
+    found = np.zeros(len(each.seconds), np.bool_)
+    found[places] = runs(clock(hours, begins), begins)
+    return found
 
 
 def _span(each: MeasuredMany) -> tuple[Ints, Ints, Ints]:

@@ -37,8 +37,9 @@ from app.incidents.money import Rate
 from app.incidents.store import TRY_LOCK_KEY
 from app.metrics import comparison as compared
 from app.metrics import statistics, whatif
-from app.metrics.comparison import Comparison, Sample
+from app.metrics.comparison import Compared, Sample
 from app.metrics.families import RATIO_WINDOWS, RATIOS_REMEMBERED
+from app.metrics.second_clock import begins_in_business_hours, in_business_hours
 from app.metrics.statistics import GroupBy, Known, Numbers, Scope
 from app.metrics.whatif import Changes, WhatIf
 from app.tables import objective, service, source
@@ -183,20 +184,35 @@ _OF_PERIOD_WITH_SOURCES = text(
 
 
 async def comparison(
-    tx: AsyncConnection, measure: str, a: Scope, b: Scope, *, now: datetime, include_non_recoveries: bool = False
-) -> tuple[Comparison, tuple[Sample, Sample]]:
-    """Whether the incidents of B did better than those of A, and what was compared."""
-    of_a, of_b = [await _detected(tx, scope) for scope in (a, b)]
+    tx: AsyncConnection,
+    measure: str,
+    a: Scope,
+    b: Scope,
+    *,
+    now: datetime,
+    include_non_recoveries: bool = False,
+    calendar: BusinessHours | None = None,
+) -> tuple[Compared, Compared | None]:
+    """Whether the incidents of B did better than those of A; with a calendar by the clock of its hours too."""
+    rows = [await _detected(tx, scope) for scope in (a, b)]
 
-    def sample(row: Any) -> Sample:
-        many = measured(columns_of(row), include_non_recoveries=include_non_recoveries, now=now)
-        return compared.sample(many[measure])
-
-    def work() -> tuple[Comparison, tuple[Sample, Sample]]:
-        samples = sample(of_a), sample(of_b)
-        return compared.compare(*samples), samples
+    def work() -> tuple[Compared, Compared | None]:
+        sides = [
+            measured(columns_of(row), include_non_recoveries=include_non_recoveries, now=now)[measure] for row in rows
+        ]
+        by_time = _compared(*(compared.sample(side) for side in sides))
+        if calendar is None:
+            return by_time, None
+        by_hours = (in_business_hours({measure: side}, calendar)[measure] for side in sides)
+        in_hours = (begins_in_business_hours(side, calendar) for side in sides)
+        pairs = zip(by_hours, in_hours, strict=True)
+        return by_time, _compared(*(compared.sample(side, in_hours=those) for side, those in pairs))
 
     return await asyncio.to_thread(work)
+
+
+def _compared(a: Sample, b: Sample) -> Compared:
+    return Compared(compared.compare(a, b), a, b)
 
 
 async def _detected(tx: AsyncConnection, scope: Scope) -> Any:

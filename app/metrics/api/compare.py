@@ -11,8 +11,9 @@ from app.incidents.definitions import FORMULAS
 from app.incidents.downtime import Span
 from app.incidents.measures import MEASURES, SEVERITIES, SeverityName
 from app.metrics import comparison, store
-from app.metrics.api.answer import Links, Seconds, links_of
-from app.metrics.comparison import Sample, Verdict
+from app.metrics.api.answer import CalendarModel, Links, Seconds, calendar_model, links_of
+from app.metrics.api.question import SecondClock
+from app.metrics.comparison import Compared, Sample, Verdict
 from app.metrics.statistics import Scope
 from app.sheet import Line, also_as_csv, cells
 from app.web import At, Name, Now, Reader, Tx, problem_responses
@@ -49,14 +50,7 @@ class SmallestChangeModel(BaseModel):
     )
 
 
-class CompareAnswer(BaseModel):
-    measure: str = Field(examples=["time_to_recover"])
-    label: str
-    starts: str
-    ends: str
-    service: str | None = Field(description="Null: all")
-    severity: SeverityName | None = Field(description="Null: all")
-    include_non_recoveries: bool
+class ComparisonModel(BaseModel):
     verdict: Verdict
     reason: str = Field(examples=["B takes 0.62 times as long as A, 95 % interval 0.45 to 0.86"])
     effect: EffectModel | None = Field(description="Null: too few values")
@@ -68,6 +62,27 @@ class CompareAnswer(BaseModel):
     )
     a: SideModel
     b: SideModel
+
+
+class ComparisonInHoursModel(ComparisonModel):
+    """By the second clock, of what began in business hours; the others are in `left_out`."""
+
+    formula: str
+
+
+class _QuestionModel(BaseModel):
+    measure: str = Field(examples=["time_to_recover"])
+    label: str
+    starts: str
+    ends: str
+    service: str | None = Field(description="Null: all")
+    severity: SeverityName | None = Field(description="Null: all")
+    include_non_recoveries: bool
+    calendar: CalendarModel | None = Field(description="Of `business_hours`; null: none was asked for")
+
+
+class CompareAnswer(ComparisonModel, _QuestionModel):  # the fields of the question come first
+    business_hours: ComparisonInHoursModel | None = Field(description="Null: no calendar was asked for")
     formulas: dict[str, str]
 
 
@@ -83,8 +98,8 @@ def _rows(answer: CompareAnswer) -> Iterator[Line]:
     yield cells(answer)
 
 
-@router.get("/api/v1/metrics/compare", summary="Are we getting better?", responses=problem_responses())
-@also_as_csv(router, "/api/v1/metrics/compare", _rows, lines="One line")
+@router.get("/api/v1/metrics/compare", summary="Are we getting better?", responses=problem_responses(404))
+@also_as_csv(router, "/api/v1/metrics/compare", _rows, lines="One line", problems=[404])
 async def compare(
     _: Reader,
     tx: Tx,
@@ -104,9 +119,11 @@ async def compare(
         bool,
         Query(description="Count ends that are not recoveries (rule paused, …) and trouble of the monitoring too"),
     ] = False,
+    calendar: SecondClock = None,
 ) -> CompareAnswer:
     """One measure in two periods: `better`, `worse`, or `cannot_tell` where the difference may as well be chance. What
-    is still pending takes part with the time it has lasted. An incident belongs to the period of its detection.
+    is still pending takes part with the time it has lasted. An incident belongs to the period of its detection. With a
+    calendar, what began in its hours is compared by their clock as well: choose which verdict counts before you look.
     """
     periods = Span(a_from, a_to), Span(b_from, b_to or max(now, b_from))
     if any(period.begins > period.ends for period in periods):
@@ -117,7 +134,9 @@ async def compare(
         raise Invalid(message)
     number = SEVERITIES.index(severity) + 1 if severity else None
     a, b = (Scope(period, service, number) for period in periods)
-    found, sides = await store.comparison(tx, measure, a, b, now=now, include_non_recoveries=include_non_recoveries)
+    by_time, by_hours = await store.comparison(
+        tx, measure, a, b, now=now, include_non_recoveries=include_non_recoveries, calendar=calendar
+    )
     [asked] = [each for each in MEASURES if each.name == measure]
     return CompareAnswer(
         measure=measure,
@@ -127,15 +146,10 @@ async def compare(
         service=service,
         severity=severity,
         include_non_recoveries=include_non_recoveries,
-        verdict=found.verdict,
-        reason=found.reason,
-        effect=found.effect and EffectModel(ratio=found.effect.ratio, low=found.effect.low, high=found.effect.high),
-        test=comparison.TEST,
-        p_value=found.p_value,
-        smallest_change=found.reach and SmallestChangeModel(shorter=found.reach.shorter, longer=found.reach.longer),
-        horizon_seconds=found.horizon,
-        a=_side(a, sides[0], found.typical_a),
-        b=_side(b, sides[1], found.typical_b),
+        calendar=calendar_model(calendar),
+        **dict(_comparison(by_time, a, b)),
+        business_hours=by_hours
+        and ComparisonInHoursModel(**dict(_comparison(by_hours, a, b)), formula=FORMULAS["compare_business_hours"]),
         formulas={
             "measure": FORMULAS[measure],
             **{name: FORMULAS[f"compare_{name}"] for name in _FORMULAS},
@@ -144,6 +158,21 @@ async def compare(
 
 
 _FORMULAS = ("typical", "horizon", "effect", "interval", "p_value", "verdict", "smallest_change")
+
+
+def _comparison(compared: Compared, a: Scope, b: Scope) -> ComparisonModel:
+    found = compared.found
+    return ComparisonModel(
+        verdict=found.verdict,
+        reason=found.reason,
+        effect=found.effect and EffectModel(ratio=found.effect.ratio, low=found.effect.low, high=found.effect.high),
+        test=comparison.TEST,
+        p_value=found.p_value,
+        smallest_change=found.reach and SmallestChangeModel(shorter=found.reach.shorter, longer=found.reach.longer),
+        horizon_seconds=found.horizon,
+        a=_side(a, compared.a, found.typical_a),
+        b=_side(b, compared.b, found.typical_b),
+    )
 
 
 def _side(scope: Scope, sample: Sample, typical: float | None) -> SideModel:
