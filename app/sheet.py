@@ -1,8 +1,8 @@
 """Answers as CSV, for spreadsheets: the fields of the JSON, one line for each of its rows, and nothing that runs.
 
 A sheet is made of an answer, never beside it, so that it cannot tell another number. Its columns are the names of the
-fields joined by `_`; where JSON has an object by name (a measure, a currency, a reason) each name has columns. Lists of
-numbers, formulas and links are in the JSON only.
+fields joined by `_`; where JSON has an object by name (a measure, a currency, a reason) each name has columns. A list
+of numbers needs a sheet of its own (a `Table`); formulas and links are in the JSON only.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from decimal import Decimal
 from functools import wraps
 from io import StringIO
 from itertools import chain, islice
-from typing import Any, ParamSpec, TypeVar, get_args, get_origin
+from typing import Any, NamedTuple, ParamSpec, TypeVar, get_args, get_origin
 
 from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
@@ -31,41 +31,43 @@ Asked = ParamSpec("Asked")
 Line = Mapping[str, str]  # cells by column
 
 
+class Table(NamedTuple):
+    """A part of an answer that needs lines of its own."""
+
+    rows: Callable[[Any], Iterable[Line]]
+    lines: str  # what a line is
+
+
 def also_as_csv(
     router: APIRouter,
     path: str,
     rows: Callable[[Answer], Iterable[Line]],
     *,
     lines: str,
+    tables: Mapping[str, Table] = {},
     tags: Sequence[str] = (),
     problems: Sequence[int] = (),
 ) -> Callable[[Callable[Asked, Any]], Callable[Asked, Any]]:
-    """Adds the same question with its answer as a sheet, at `path` and `.csv`; `lines` says what a line is,
-    `problems` which the question may have. Both are written in a thread: a year of many groups is megabytes, for which
-    the doors must not wait.
+    """Adds the same question with its answer as a sheet, at `path` and `.csv`, and each of `tables` below it; `lines`
+    says what a line is, `problems` which the question may have. Both are written in a thread: a year of many groups is
+    megabytes, for which the doors must not wait.
     """
-    name = path.rpartition("/")[2]
+    sheets = {path: Table(rows, lines)} | {f"{path}/{name}": table for name, table in tables.items()}
 
     def add(endpoint: Callable[Asked, Any]) -> Callable[Asked, Any]:
-        @wraps(endpoint)
-        async def sheet(*args: Asked.args, **kwargs: Asked.kwargs) -> StreamingResponse:
-            answer: Answer = await endpoint(*args, **kwargs)
-            parts = _parts(rows, answer)
-            # Before the answer begins, so that what fails is told as a problem.
-            header = await asyncio.to_thread(next, parts)
-            return attached(name, chain([header], parts))
-
-        router.add_api_route(
-            f"{path}.csv",
-            sheet,
-            name=f"{endpoint.__name__}_csv",
-            summary=f"The same as CSV: {name}",
-            description=f"{lines}. {_COLUMNS}",
-            tags=[*tags],
-            response_model=None,
-            response_class=StreamingResponse,
-            responses=problem_responses(*problems) | CSV,
-        )
+        for address, table in sheets.items():
+            name = address.rpartition("/")[2]
+            router.add_api_route(
+                f"{address}.csv",
+                _sheet(endpoint, name, table.rows),
+                name="_".join([endpoint.__name__, *address.removeprefix(path).split("/")[1:], "csv"]),
+                summary=f"The same as CSV: {name}",
+                description=f"{table.lines}. {_COLUMNS}",
+                tags=[*tags],
+                response_model=None,
+                response_class=StreamingResponse,
+                responses=problem_responses(*problems) | CSV,
+            )
 
         @wraps(endpoint)
         async def told(*args: Asked.args, **kwargs: Asked.kwargs) -> Response:
@@ -76,6 +78,17 @@ def also_as_csv(
         return told
 
     return add
+
+
+def _sheet(endpoint: Callable[Asked, Any], name: str, rows: Callable[[Any], Iterable[Line]]) -> Callable[Asked, Any]:
+    @wraps(endpoint)
+    async def sheet(*args: Asked.args, **kwargs: Asked.kwargs) -> StreamingResponse:
+        parts = _parts(rows, await endpoint(*args, **kwargs))
+        # Before the answer begins, so that what fails is told as a problem.
+        header = await asyncio.to_thread(next, parts)
+        return attached(name, chain([header], parts))
+
+    return sheet
 
 
 _COLUMNS = """The columns are the names of the fields of the JSON, joined by `_`. An empty cell: there is none, which is

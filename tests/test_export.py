@@ -147,13 +147,15 @@ QUESTIONS: dict[str, dict[str, str]] = {
     "compare": COMPARED,
     "dora": DAY,
 }
+TABLES = ("summary/ecdf", "summary/histogram", "summary/values")
 
 
 async def sheet(client: httpx.AsyncClient, route: str, **more: str) -> list[dict[str, str]]:
-    answer = await client.get(f"{METRICS}/{route}.csv", params=QUESTIONS[route] | more)
+    question, _, part = route.partition("/")
+    answer = await client.get(f"{METRICS}/{route}.csv", params=QUESTIONS.get(question, {}) | more)
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
-    assert answer.headers["content-disposition"] == f'attachment; filename="{route}.csv"'
+    assert answer.headers["content-disposition"] == f'attachment; filename="{part or question}.csv"'
     header, *lines = csv.reader(StringIO(answer.text, newline=""), strict=True)
     assert len(header) == len(set(header)), "a column is there twice"
     assert {len(line) for line in lines} <= {len(header)}
@@ -163,10 +165,11 @@ async def sheet(client: httpx.AsyncClient, route: str, **more: str) -> list[dict
 def test_every_metric_has_a_sheet_that_is_asked_alike() -> None:
     paths = openapi_document()["paths"]
     metrics = {path for path in paths if path.startswith(METRICS) and not path.endswith(".csv")}
-    assert metrics - {f"{METRICS}/definitions"} == {f"{METRICS}/{route}" for route in QUESTIONS}
-    for route in QUESTIONS:
-        asked, as_sheet = paths[f"{METRICS}/{route}"]["get"], paths[f"{METRICS}/{route}.csv"]["get"]
-        assert (as_sheet["parameters"], as_sheet["security"]) == (asked["parameters"], asked["security"])
+    assert metrics == {f"{METRICS}/{route}" for route in (*QUESTIONS, "definitions")}
+    for route in (*QUESTIONS, "definitions", *TABLES):
+        question = f"{METRICS}/{'summary' if route in TABLES else route}"
+        asked, as_sheet = paths[question]["get"], paths[f"{METRICS}/{route}.csv"]["get"]
+        assert (as_sheet.get("parameters"), as_sheet["security"]) == (asked.get("parameters"), asked["security"])
 
 
 async def two_services(engine: AsyncEngine) -> None:
@@ -228,6 +231,48 @@ def scalars(answer: Any, under: str = "") -> Iterator[tuple[str, str]]:
                 yield column, ", ".join(value)
 
 
+async def test_each_list_of_the_summary_has_a_sheet(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await two_services(engine)
+    await store(engine, an_incident("14:00", "15:00", service="search"))
+    early = {"zone": "UTC", "hours": {"tuesday": [{"from": "00:00", "to": "00:30"}]}}
+    await client.put("/api/v1/calendars/office", json=early)
+    for more in ({}, {"calendar": "office"}):
+        answer = (await client.get(f"{METRICS}/summary", params=QUESTIONS["summary"] | more)).json()
+        told = list(lists_in(answer))
+        assert {part for part, _ in told} == {"ecdf", "histogram", "values"}
+        for table in TABLES:
+            part = table.partition("/")[2]
+            assert await sheet(client, table, **more) == [line for name, line in told if name == part]
+
+
+def lists_in(answer: Any) -> Iterator[tuple[str, dict[str, str]]]:
+    """The lines there should be, by table; those of the whole first, and of a measure those by the first clock."""
+    for numbers in (answer["total"], *answer["groups"]):
+        filters = {name: "" for name, value in numbers["filters"].items() if value is None}
+        clocks = [("", numbers["measures"])]
+        if answer["calendar"]:
+            clocks.append((answer["calendar"]["name"], numbers["business_hours"]["measures"]))
+        for calendar, measures in clocks:
+            for name, measure in measures.items():
+                place = filters | dict(scalars(numbers["filters"])) | {"measure": name, "calendar": calendar}
+                for part in ("ecdf", "histogram", "values"):
+                    for each in measure[part] or ():
+                        yield part, place | dict(scalars({part: each}))
+
+
+async def test_the_definitions_are_a_sheet_of_words(client: httpx.AsyncClient) -> None:
+    answer = (await client.get(f"{METRICS}/definitions")).json()
+    lines = {(line["kind"], line["name"]): line for line in await sheet(client, "definitions")}
+    families = [each | {"kind": "family"} for each in answer["families"]]
+    assert len(lines) == len(answer["definitions"]) + len(families)
+    for each in (*answer["definitions"], *families):
+        told = {name: ", ".join(value) if isinstance(value, list) else str(value or "") for name, value in each.items()}
+        line = lines[each["kind"], each["name"]]
+        assert {name: line[name] for name in told} == {name: spreadsheet_text(text) for name, text in told.items()}
+        assert {value for name, value in line.items() if name not in told} <= {""}
+    assert lines["measure", "time_to_recover"]["starts"] == "impact start if stated, else detection"
+
+
 async def test_columns_do_not_come_and_go_with_the_data(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     """But those of what has a name: a currency, a reason."""
     of_nothing = {route: (await sheet(client, route))[0] for route in ("summary", "downtime", "whatif", "dora")}
@@ -251,6 +296,7 @@ async def test_money_saved_is_a_number(client: httpx.AsyncClient, engine: AsyncE
     assert whole["changes_time_to_recover"] == "'-50%"
 
 
+GROUPED = {"summary", "timeseries", "summary/values"}
 HOSTILE = ['=HYPERLINK("http://evil","x")', "+1", "-1", "@SUM(1)", "\t=1", "\r=1", '"=1', "a,b\n=1", "-2+3"]
 
 
@@ -259,8 +305,8 @@ async def test_no_name_becomes_a_formula_in_any_sheet(client: httpx.AsyncClient,
     async with db.transaction(engine) as tx:
         await tx.execute(update(service).values(owner=service.c.name))
     await price(engine, "60", HOSTILE[0])
-    for route in QUESTIONS:
-        groups = [{"group_by": each} for each in ("service", "owner")] if route in {"summary", "timeseries"} else [{}]
+    for route in (*QUESTIONS, "summary/values"):
+        groups = [{"group_by": each} for each in ("service", "owner")] if route in GROUPED else [{}]
         for grouped in groups:
             lines = await sheet(client, route, **grouped)
             column = grouped.get("group_by", "service")
@@ -285,7 +331,7 @@ async def test_many_lines_come_in_parts(
     assert sum(int(line["incidents"]) for line in whole) == 13
 
 
-@pytest.mark.parametrize("route", QUESTIONS)
+@pytest.mark.parametrize("route", [*QUESTIONS, *TABLES])
 async def test_a_wrong_question_for_a_sheet_is_a_problem(client: httpx.AsyncClient, route: str) -> None:
     answer = await client.get(f"{METRICS}/{route}.csv", params={"from": "soon", "a_from": "soon"})
     assert answer.status_code == 422
@@ -295,5 +341,5 @@ async def test_a_wrong_question_for_a_sheet_is_a_problem(client: httpx.AsyncClie
 async def test_sheets_of_metrics_need_a_token_that_reads(client_as: ClientAs) -> None:
     for scope, status in ((None, 401), (Scope.INGEST, 403)):
         asking = await client_as(scope)
-        for route, question in QUESTIONS.items():
-            assert (await asking.get(f"{METRICS}/{route}.csv", params=question)).status_code == status
+        for route in (*QUESTIONS, "definitions", *TABLES):
+            assert (await asking.get(f"{METRICS}/{route}.csv", params=QUESTIONS.get(route))).status_code == status

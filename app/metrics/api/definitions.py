@@ -1,5 +1,6 @@
 """What each number means: the registry."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 
 from fastapi import APIRouter
@@ -7,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from app.incidents.definitions import DEFINITIONS, Kind
 from app.metrics.families import FAMILIES, FamilyType
+from app.sheet import Line, also_as_csv, spreadsheet_text
 from app.web import Reader, problem_responses
 
 router = APIRouter()
@@ -45,7 +47,28 @@ class DefinitionsAnswer(BaseModel):
     families: list[FamilyModel]
 
 
+def _rows(answer: DefinitionsAnswer) -> Iterator[Line]:
+    yield from map(_line, answer.definitions)
+    for family in answer.families:
+        yield _line(family) | {"kind": "family"}
+
+
+def _line(each: BaseModel) -> dict[str, str]:
+    """All of it: here words are what is asked for, so none is in the JSON only."""
+    words = {
+        name: ", ".join(value) if isinstance(value, list) else str(value or "")
+        for name, value in each.model_dump().items()
+    }
+    return {name: spreadsheet_text(text) for name, text in words.items()}
+
+
 @router.get("/api/v1/metrics/definitions", summary="What each number means", responses=problem_responses())
+@also_as_csv(
+    router,
+    "/api/v1/metrics/definitions",
+    _rows,
+    lines="A line for each definition, then one for each family of Prometheus, whose `kind` is `family`",
+)
 async def definitions(_: Reader) -> DefinitionsAnswer:
     """Each measure, statistic and metric, and each family that Prometheus reads: from what to what, by which clock, who
     is counted and who is not, by which formula, and what the number cannot tell.

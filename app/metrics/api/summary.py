@@ -1,18 +1,26 @@
 """The summary of a period."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from app.incidents.definitions import SUMMARY_FROM
 from app.metrics import labour, store
-from app.metrics.api.answer import CalendarModel, NumbersModel, calendar_model, numbers_model
+from app.metrics.api.answer import (
+    CalendarModel,
+    EstimatedSummaryModel,
+    MeasureSummaryModel,
+    NumbersModel,
+    calendar_model,
+    numbers_model,
+)
 from app.metrics.api.question import GROUPS_AT_MOST, HORIZON, Asked, Grouping, Horizon, SecondClock
 from app.metrics.labour import Labour
 from app.metrics.statistics import GroupBy, key_of
-from app.sheet import Line, also_as_csv, cells
+from app.sheet import Line, Table, also_as_csv, cells, spreadsheet_text
 from app.web import Knobs, Now, Reader, Tx, problem_responses
 
 router = APIRouter()
@@ -30,9 +38,45 @@ def _rows(answer: SummaryAnswer) -> Iterator[Line]:
     return map(cells, (answer.total, *answer.groups))
 
 
+def _table(part: str) -> Callable[[SummaryAnswer], Iterator[Line]]:
+    """Of a list that each measure has, by either clock; `calendar` is empty where time simply passes."""
+
+    def rows(answer: SummaryAnswer) -> Iterator[Line]:
+        for numbers in (answer.total, *answer.groups):
+            place = cells(numbers.filters)
+            for calendar, measures in _clocks(answer, numbers):
+                for name, measure in measures.items():
+                    for each in getattr(measure, part) or ():
+                        cell = cells(each, part) if isinstance(each, BaseModel) else {part: str(each)}
+                        yield place | {"measure": name, "calendar": spreadsheet_text(calendar)} | cell
+
+    return rows
+
+
+def _clocks(
+    answer: SummaryAnswer, numbers: NumbersModel
+) -> Iterator[tuple[str, Mapping[str, MeasureSummaryModel] | Mapping[str, EstimatedSummaryModel]]]:
+    yield "", numbers.measures
+    if answer.calendar and numbers.business_hours:
+        yield answer.calendar.name, numbers.business_hours.measures
+
+
+_OF_EACH = "of each measure, of the whole and then of each group; with a calendar by either clock"
+_TABLES = {
+    "ecdf": Table(_table("ecdf"), f"A line for each step of the distribution {_OF_EACH}"),
+    "histogram": Table(_table("histogram"), f"A line for each bin {_OF_EACH}"),
+    "values": Table(_table("values"), f"A line for each value, where there are fewer than {SUMMARY_FROM}, {_OF_EACH}"),
+}
+
+
 @router.get("/api/v1/metrics/summary", summary="Numbers of a period", responses=problem_responses(404))
 @also_as_csv(
-    router, "/api/v1/metrics/summary", _rows, lines="A line for the whole, then one for each group", problems=[404]
+    router,
+    "/api/v1/metrics/summary",
+    _rows,
+    lines="A line for the whole, then one for each group",
+    tables=_TABLES,
+    problems=[404],
 )
 async def summary(
     _: Reader,
