@@ -325,8 +325,13 @@ MIGRATIONS = Path(__file__).resolve().parent.parent / "alembic"
 async def migrate(engine: AsyncEngine, revision: str = "head") -> None:
     """Brings the schema to `revision`; safe when several processes start at once."""
     async with engine.connect() as connection:
-        # One migrator at a time; the others find nothing left to do.
-        await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATING})
+        # One migrator at a time; the others find nothing left to do. They do not wait within a statement: an index that
+        # is made CONCURRENTLY waits for every statement that is under way.
+        while not (
+            await connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _MIGRATING})
+        ).scalar_one():
+            await connection.rollback()
+            await asyncio.sleep(0.1)
         try:
             await connection.commit()
             await connection.run_sync(_upgrade, revision)

@@ -259,6 +259,15 @@ alert = Table(
     _at("impact_told_at"),  # `started_at` less the annotation `for`
     CheckConstraint("ended_at >= started_at", name="alert_ends_after_it_began"),
     Index("alert_by_key", "key_id", "started_at"),
+    # Few do. By their text: an index by what is in the JSON makes inserting an alert half as slow again, this one not.
+    Index(
+        "alert_naming_a_deployment",
+        "started_at",
+        "incident_id",
+        postgresql_where=text(
+            "CAST(labels AS text) LIKE '%deployment_id%' OR CAST(annotations AS text) LIKE '%deployment_id%'"
+        ),
+    ),
     postgresql_partition_by="RANGE (started_at)",  # by months, see incidents/partitions.py
 )
 

@@ -25,6 +25,13 @@ async def test_every_constraint_is_in_the_database(engine: AsyncEngine) -> None:
     assert declared - known == set()
 
 
+async def test_every_index_is_valid_in_all_partitions(engine: AsyncEngine) -> None:
+    """One that was made CONCURRENTLY and cut off, or lacks a partition, is there but is not used."""
+    async with engine.connect() as connection:
+        found = await connection.execute(text("SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid"))
+        assert list(found.scalars()) == []
+
+
 async def test_migrations_can_be_taken_back_and_done_again(engine: AsyncEngine) -> None:
     async with engine.connect() as connection:
         await connection.run_sync(lambda sync: command.downgrade(db.alembic_config(sync), "base"))

@@ -305,11 +305,18 @@ class Durations:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A deployment that failed its users: by whom we know."""
+    """A deployment that failed its users. `rows` are the incidents in `troubles` that tell so."""
 
     deployment: Deployment
     marked: bool
-    links: tuple[tuple[int, Link], ...]  # the number of an incident, and why
+    rows: Sequence[int]
+    troubles: Troubles
+
+    @property
+    def links(self) -> list[tuple[int, Link]]:
+        """By the number of the incident, why. Made when asked for: few of many thousands are ever shown."""
+        numbers = self.troubles.columns.number
+        return [(int(numbers[row]), self.troubles.link(row)) for row in self.rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,15 +393,16 @@ def is_failure(deployment: Deployment, linked: Iterable[Link]) -> bool:
 
 
 def _failures(finished: Iterable[Deployment], troubles: Troubles, counted: Booleans) -> tuple[Failure, ...]:
-    caused = defaultdict[str, list[tuple[int, Link]]](list)
-    for row in np.flatnonzero(counted & (troubles.cause >= 0)).tolist():
-        link = troubles.link(row)
-        if link.deployment is not None:
-            caused[link.deployment.id].append((int(troubles.columns.number[row]), link))
+    """`finished` have finished."""
+    rows = np.flatnonzero(counted & (troubles.cause >= 0))
+    rows = rows[np.lexsort((troubles.columns.number[rows], troubles.cause[rows]))]
+    places, first = np.unique(troubles.cause[rows], return_index=True)
+    caused = dict(zip(places.tolist(), np.split(rows, first[1:]), strict=True)) if len(rows) else {}
+    of = {troubles.deployments[place].id: those.tolist() for place, those in caused.items()}
     return tuple(
-        Failure(each, each.needed_intervention, tuple(sorted(caused[each.id], key=lambda linked: linked[0])))
+        Failure(each, each.needed_intervention, of.get(each.id, ()), troubles)
         for each in sorted({each.id: each for each in finished}.values(), key=_order)
-        if is_failure(each, (link for _, link in caused[each.id]))
+        if each.needed_intervention or each.id in of
     )
 
 
@@ -447,7 +455,8 @@ def durations(seconds: Iterable[float], *, pending: int = 0, left_out: int = 0) 
     interval: Any = stats.quantile_test(values, p=0.5).confidence_interval(CONFIDENCE)
     low, high = (None if np.isnan(bound) else float(bound) for bound in (interval.low, interval.high))
     # Exact: microseconds are the finest there is.
-    mean = Decimal(sum(round(value * 10**6) for value in values)).scaleb(-6) / len(values)
+    microseconds_each = np.rint(np.asarray(values) * 10**6).astype(np.int64)
+    mean = Decimal(int(microseconds_each.sum())).scaleb(-6) / len(values)
     return Durations(len(values), median, low, high, p90, mean, pending, left_out)
 
 

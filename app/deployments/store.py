@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
-from sqlalchemy import ARRAY, ColumnElement, Text, any_, insert, literal, select, text, tuple_, update
+from sqlalchemy import ARRAY, ColumnElement, Text, TextClause, any_, insert, literal, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -255,17 +255,19 @@ async def state_cause(tx: AsyncConnection, ref: Ref, deployment_id: str | None, 
 
 
 async def _troubles(tx: AsyncConnection, query: Any, bound: dict[str, Any]) -> list[Trouble]:
-    return [
-        Trouble(
-            id=row.id,
-            number=row.number,
-            facts=Facts.of(row._mapping),
-            labels=row.labels,
-            deployment_ids=tuple(row.named or ()),
-            stated=Stated(row.stated["deployment_id"]) if row.stated else None,
-        )
-        for row in await tx.execute(query, bound)
-    ]
+    rows = (await tx.execute(query, bound)).all()
+    return await asyncio.to_thread(lambda: [_trouble(row) for row in rows])
+
+
+def _trouble(row: Any) -> Trouble:
+    return Trouble(
+        id=row.id,
+        number=row.number,
+        facts=Facts.of(row._mapping),
+        labels=row.labels,
+        deployment_ids=tuple(row.named or ()),
+        stated=Stated(row.stated["deployment_id"]) if row.stated else None,
+    )
 
 
 async def _candidates(
@@ -290,7 +292,8 @@ async def _candidates(
         (around if of_service is None else around & (column.service == of_service))
         | (column.id == any_(literal(sorted(explicit), ARRAY(Text))))
     )
-    return [_deployment(row) for row in await tx.execute(query)]
+    rows = (await tx.execute(query)).all()
+    return await asyncio.to_thread(lambda: [_deployment(row) for row in rows])  # of a year and all services, many
 
 
 _FACTS = ", ".join(f"incident.{name}" for name in FACTS)
@@ -319,34 +322,61 @@ _TOLD = text(f"{_SELECT_TROUBLE} WHERE incident.number = ANY(CAST(:numbers AS bi
 
 # Those of the period and of the week after it, whose cause may lie in it; and all that a person has spoken of. Of other
 # services only those that name a deployment, which may be one of the service in question. `told` are those of which
-# more has to be read; what is in no alert's text need not be looked for in its JSON.
+# more has to be read. Alerts that name one are few, and have an index by their text: what is not in it need not be
+# looked for in its JSON. None began before the first incident in question did.
 _NAMED = ", ".join(f"nullif(incident.labels->>'{name}', '')" for name in ENVIRONMENT_LABELS)
-_ENVIRONMENT = f"coalesce({_NAMED}, '')"
-_TROUBLES = text(f"""
+# The first condition follows from the others and is there for the indexes.
+_DETECTED = """
+               (   incident.began_at >= :begins AND incident.began_at < :ends
+                OR incident.detected_at_stated >= :begins AND incident.detected_at_stated < :ends)
+           AND coalesce(incident.detected_at_stated, incident.began_at) >= :begins
+           AND coalesce(incident.detected_at_stated, incident.began_at) < :ends
+"""
+
+
+def _troubles_of(services: str) -> TextClause:
+    return text(f"""
+    WITH naming AS MATERIALIZED (
+        SELECT incident_id
+          FROM alert
+         WHERE started_at >= least(CAST(:begins AS timestamptz),
+                                   (SELECT min(began_at)
+                                      FROM incident
+                                     WHERE merged_into IS NULL
+                                       AND detected_at_stated >= :begins
+                                       AND detected_at_stated < :ends))
+           AND (   CAST(labels AS text) LIKE '%{DEPLOYMENT_LABEL}%'
+                OR CAST(annotations AS text) LIKE '%{DEPLOYMENT_LABEL}%')
+    ), stated AS MATERIALIZED (
+        SELECT incident_id
+          FROM timeline
+         WHERE kind = '{CAUSE}'
+    )
     SELECT {COLUMNS},
-           string_agg({_ENVIRONMENT}, '') AS environments,
-           string_agg(int4send(char_length({_ENVIRONMENT})), '') AS environment_lengths,
+           string_agg(environment, '') AS environments,
+           string_agg(int4send(char_length(environment)), '') AS environment_lengths,
            string_agg(boolsend(
                incident.labels ?| CAST(:versions AS text[])
-               OR EXISTS (SELECT
-                            FROM alert
-                           WHERE alert.key_id = incident.key_id
-                             AND alert.incident_id = incident.id
-                             AND (   CAST(alert.labels AS text) LIKE '%{DEPLOYMENT_LABEL}%'
-                                  OR CAST(alert.annotations AS text) LIKE '%{DEPLOYMENT_LABEL}%'))
-               OR EXISTS (SELECT
-                            FROM timeline
-                           WHERE timeline.incident_id = incident.id
-                             AND timeline.kind = '{CAUSE}')), '') AS told
+               OR incident.id IN (SELECT incident_id FROM naming)
+               OR incident.id IN (SELECT incident_id FROM stated)), '') AS told
       FROM incident
+     CROSS JOIN LATERAL (SELECT coalesce({_NAMED}, '') AS environment OFFSET 0) AS named
      WHERE incident.merged_into IS NULL
-       AND (   (    coalesce(incident.detected_at_stated, incident.began_at) >= :begins
-                AND coalesce(incident.detected_at_stated, incident.began_at) < :ends
-                AND (   CAST(:service AS text) IS NULL
-                     OR coalesce(incident.service_stated, incident.service) = :service
-                     OR incident.labels ? '{DEPLOYMENT_LABEL}'))
-            OR incident.id IN (SELECT incident_id FROM timeline WHERE kind = '{CAUSE}'))
+       AND (   {services}
+            OR incident.id = ANY(ARRAY(SELECT incident_id FROM stated)))
 """)  # noqa: S608
+
+
+_TROUBLES = _troubles_of(_DETECTED)
+_TROUBLES_OF_SERVICE = _troubles_of(
+    f"""
+               {_DETECTED}
+           AND coalesce(incident.service_stated, incident.service) = :service
+            OR incident.id = ANY(ARRAY(SELECT incident_id FROM naming))
+           AND incident.labels ? '{DEPLOYMENT_LABEL}'
+           AND {_DETECTED}
+"""  # noqa: S608
+)
 
 
 # — numbers —
@@ -356,8 +386,9 @@ async def numbers(
     tx: AsyncConnection, *, begins: datetime, ends: datetime, of_service: str | None, environment: str | None
 ) -> tuple[Dora, Sequence[Rate]]:
     """The numbers, and the hourly costs of the service at the end of the period; four statements."""
-    asked = {"begins": begins, "ends": ends + VERSION_LOOK_BACK, "service": of_service}
-    row = (await tx.execute(_TROUBLES, asked | {"versions": list(VERSION_LABELS)})).one()
+    asked = {"begins": begins, "ends": ends + VERSION_LOOK_BACK, "versions": list(VERSION_LABELS)}
+    of_one = {} if of_service is None else {"service": of_service}
+    row = (await tx.execute(_TROUBLES_OF_SERVICE if of_one else _TROUBLES, asked | of_one)).one()
     columns = await asyncio.to_thread(columns_of, row)
     rows = np.flatnonzero(np.frombuffer(row.told or b"", np.bool_)).tolist()
     told = await _told(tx, dict(zip(columns.number[rows].tolist(), rows, strict=True)))
