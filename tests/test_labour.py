@@ -15,16 +15,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import db
 from app.incidents import measures
+from app.incidents.batch import PEOPLE
+from app.incidents.definitions import FORMULAS
 from app.incidents.downtime import Span
 from app.incidents.labour import of_incident, priced, worked
 from app.incidents.measures import SEVERITIES, Facts, SeverityName
 from app.main import create_app, serving
-from app.metrics.labour import NOT_ACKNOWLEDGED, Labour, labour
+from app.metrics.labour import NONE, NOT_ACKNOWLEDGED, Labour, labour
 from app.metrics.statistics import GroupBy, Scope
 from app.settings import Labour as Pay
 from app.settings import Settings
@@ -167,8 +169,12 @@ NOW, AROUND = at("30:00"), Span(at("-24:00"), at("90:00"))
 
 
 async def asked(engine: AsyncEngine, period: Span, group_by: GroupBy | None = None, **filters: Any) -> Any:
+    """Of the whole, and of each group."""
     async with db.transaction(engine) as tx:
-        return await labour(tx, Scope(period, **filters), group_by, now=NOW, pay=PAY)
+        scope = Scope(period, **filters)
+        whole = await labour(tx, scope, [period], now=NOW, pay=PAY)
+        groups = await labour(tx, scope, [period], group_by, now=NOW, pay=PAY) if group_by else {}
+    return whole[None][0] if whole else NONE, {key: each for key, [each] in groups.items()}
 
 
 def amount(found: Labour) -> tuple[Fraction, ...]:
@@ -236,6 +242,56 @@ async def test_what_was_over_before_the_period_it_was_detected_in_is_left_out(en
     assert (found.n, found.left_out) == (0, {NOT_ACKNOWLEDGED: 1})
 
 
+@pytest.mark.parametrize("group_by", [None, *GroupBy])
+async def test_each_bucket_has_what_its_period_alone_has(
+    engine: AsyncEngine, stored: list[Facts], group_by: GroupBy | None
+) -> None:
+    borders = [
+        at("-24:00"),
+        at("00:00"),
+        at("01:00"),
+        at("01:00") + timedelta(microseconds=1),
+        at("13:30"),
+        at("90:00"),
+    ]
+    periods = [Span(*pair) for pair in pairwise(borders)]
+    async with db.transaction(engine) as tx:
+        found = await labour(tx, Scope(Span(borders[0], borders[-1])), periods, group_by, now=NOW, pay=PAY)
+    assert sum(each.n > 1 for row in found.values() for each in row) > 3
+    for place, period in enumerate(periods):
+        whole, groups = await asked(engine, period, group_by)
+        alone = groups if group_by else {None: whole}
+        assert {key: row[place] for key, row in found.items() if row[place] != NONE} == alone
+
+
+async def test_work_that_ends_at_a_border_is_none_behind_it(engine: AsyncEngine) -> None:
+    await store(engine, an_incident("10:00", "12:00", acknowledged_at=at("11:00")))
+    periods = [Span(at(begins), at(ends)) for begins, ends in pairwise(("09:00", "11:00", "12:00", "13:00"))]
+    async with db.transaction(engine) as tx:
+        found = await labour(tx, Scope(Span(at("09:00"), at("13:00"))), periods, now=NOW, pay=PAY)
+    assert [each.n for each in found[None]] == [0, 1, 0]
+    assert [amount(each)[0] for each in found[None]] == [0, 240, 0]
+
+
+async def test_a_merged_incident_has_left_this_number_too(engine: AsyncEngine) -> None:
+    [winner] = await store(engine, an_incident("10:00", "12:00", acknowledged_at=at("11:00")))
+    for acknowledged_at in (None, at("11:00")):
+        await store(engine, an_incident("10:00", "12:00", acknowledged_at=acknowledged_at, merged_into=winner))
+    found, _ = await asked(engine, DAY)
+    assert (found.n, found.left_out) == (1, {})
+
+
+async def test_what_people_declared_is_of_no_source(engine: AsyncEngine, stored: list[Facts]) -> None:
+    async with db.transaction(engine) as tx:
+        name = (await tx.execute(select(source.c.name).where(source.c.id == PEOPLE))).scalar_one()
+    assert (await asked(engine, DAY, source=name))[0] == NONE
+
+
+async def test_without_periods_there_is_no_labour(engine: AsyncEngine, stored: list[Facts]) -> None:
+    async with db.transaction(engine) as tx:
+        assert await labour(tx, Scope(Span(DAY.begins, DAY.begins)), [], now=NOW, pay=PAY) == {}
+
+
 # — over HTTP —
 
 
@@ -275,11 +331,35 @@ async def test_labour_stands_beside_the_cost(paying: httpx.AsyncClient, engine: 
     assert shown["2024-08-20T14:00:00Z"] is None
 
 
+async def test_each_day_has_its_labour(paying: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await a_day(engine)
+    days = {"from": "2024-08-19T00:00:00Z", "to": "2024-08-22T00:00:00Z"}
+    answer = (await paying.get("/api/v1/metrics/timeseries", params=days)).json()
+    assert answer["formulas"]["labour"] == FORMULAS["labour"]
+    [points] = [series["points"] for series in answer["series"]]
+    assert [each["labour"]["n"] for each in points] == [0, 3, 1]
+    assert [each["labour"]["amounts"] and each["labour"]["amounts"]["EUR"]["expected"] for each in points] == [
+        None,
+        "1170.00",
+        "720.00",
+    ]
+    assert [each["labour"]["left_out"] for each in points] == [{}, {NOT_ACKNOWLEDGED: 1}, {}]
+    grouped = (await paying.get("/api/v1/metrics/timeseries", params=days | {"group_by": "service"})).json()["series"]
+    assert [(each["filters"]["service"], [point["labour"]["n"] for point in each["points"]]) for each in grouped] == [
+        ("checkout", [0, 2, 0]),
+        ("search", [0, 1, 1]),
+    ]
+    nothing = (await paying.get("/api/v1/metrics/timeseries", params=days | {"to": days["from"]})).json()
+    assert nothing["series"][0]["points"] == []
+    lines = list(csv.DictReader(StringIO((await paying.get("/api/v1/metrics/timeseries.csv", params=days)).text)))
+    assert [line["labour_eur_expected"] for line in lines] == ["", "1170.00", "720.00"]
+
+
 async def test_every_other_number_is_as_it_was(
     paying: httpx.AsyncClient, client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
     await a_day(engine)
-    for path in ("/api/v1/metrics/summary", "/api/v1/metrics/downtime", "/api/v1/incidents"):
+    for path in (*(f"/api/v1/metrics/{route}" for route in ("summary", "timeseries", "downtime")), "/api/v1/incidents"):
         with_, without = [(await one.get(path, params=PERIOD)).json() for one in (paying, client)]
         assert ("labour" in str(with_)) == (path != "/api/v1/metrics/downtime")
         assert less_labour(with_) == less_labour(without)

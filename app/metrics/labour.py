@@ -3,8 +3,9 @@
 PostgreSQL sums the time, exactly and whatever the number of incidents; what it costs says `app.incidents.labour`.
 """
 
+import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -14,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.incidents.batch import PEOPLE
-from app.incidents.downtime import Cost
+from app.incidents.downtime import Cost, Span
 from app.incidents.labour import Pay, priced
 from app.incidents.measures import SEVERITIES, SeverityName
 from app.metrics.statistics import GroupBy, Scope
@@ -35,10 +36,21 @@ NONE = Labour({}, 0, {})
 
 
 async def labour(
-    tx: AsyncConnection, scope: Scope, group_by: GroupBy | None = None, *, now: datetime, pay: Pay
-) -> tuple[Labour, Mapping[Any, Labour]]:
-    """Of the scope, and of each of its groups by key. One statement each."""
+    tx: AsyncConnection,
+    scope: Scope,
+    periods: Sequence[Span],
+    group_by: GroupBy | None = None,
+    *,
+    now: datetime,
+    pay: Pay,
+) -> Mapping[Any, Sequence[Labour]]:
+    """That of each of the periods, which make up that of the scope in order and without gaps: of the groups that have
+    any, by key; without `group_by` of the whole, under None. One statement.
+    """
+    if not periods:
+        return {}
     asked = {
+        "borders": [periods[0].begins, *(period.ends for period in periods)],
         "begins": scope.period.begins,
         "ends": scope.period.ends,
         "service": scope.service,
@@ -49,12 +61,19 @@ async def labour(
         "people": PEOPLE,
         "now": now,
     }
-    [*whole] = await tx.execute(_WHOLE, asked)
-    groups: dict[Any, list[Any]] = defaultdict(list)
-    if group_by is not None:
-        for row in await tx.execute(_BY[group_by], asked):
-            groups[row.key].append(row)
-    return _labour(whole, pay), {key: _labour(rows, pay) for key, rows in groups.items()}
+    rows = (await tx.execute(_BY[group_by], asked)).all()
+    # Thousands of amounts must not keep the doors waiting.
+    return await asyncio.to_thread(_by_key, rows, len(periods), pay)
+
+
+def _by_key(rows: Iterable[Any], periods: int, pay: Pay) -> dict[Any, list[Labour]]:
+    groups: dict[Any, dict[int, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        groups[row.key][row.bucket].append(row)
+    return {
+        key: [_labour(of[bucket], pay) if bucket in of else NONE for bucket in range(1, periods + 1)]
+        for key, of in groups.items()
+    }
 
 
 def _labour(rows: Iterable[Any], pay: Pay) -> Labour:
@@ -70,7 +89,7 @@ def _labour(rows: Iterable[Any], pay: Pay) -> Labour:
     return Labour(priced(seconds, pay), n, +counts)
 
 
-# As `labour.worked`, cut to the period. Why `ended_at` has an upper bound is said in `app/incidents/costs.py`.
+# As `labour.worked`, cut to the periods. Why `ended_at` has an upper bound is said in `app/incidents/costs.py`.
 _KNOWN = """
     WITH known AS (
         SELECT coalesce(service_stated, incident.service) AS service,
@@ -91,7 +110,8 @@ _KNOWN = """
     ), asked AS (
         SELECT *,
                (worked_from < worked_until) IS TRUE AS is_worked_on,
-               least(worked_until, :ends) - greatest(worked_from, :begins) AS work,
+               greatest(worked_from, :begins) AS begins,
+               least(worked_until, :ends) AS ends,
                (extract(isodow FROM detected_at AT TIME ZONE 'UTC')::int - 1) * 24
                    + extract(hour FROM detected_at AT TIME ZONE 'UTC')::int AS hour_of_week
           FROM known
@@ -100,35 +120,38 @@ _KNOWN = """
            AND (CAST(:owner AS text) IS NULL OR owner = :owner)
            AND (CAST(:source AS text) IS NULL
                 OR (SELECT id FROM source WHERE name = :source AND id <> :people) = ANY(source_ids))
+    ), border AS (
+        SELECT CAST(:borders AS timestamptz[]) AS at
+    ), part AS (
+        SELECT asked.*, bucket, least(ends, at[bucket + 1]) - greatest(begins, at[bucket]) AS work
+          FROM asked, border,
+               generate_series(width_bucket(begins, at), width_bucket(ends - INTERVAL '1 microsecond', at)) AS bucket
+         WHERE is_worked_on -- of what lies before or after all borders the series is empty
+         UNION ALL
+        SELECT asked.*, width_bucket(detected_at, at), NULL
+          FROM asked, border
+         WHERE NOT is_worked_on
+           AND detected_at >= :begins
     )
 """
-_SUMS = """
-           severity,
-           count(*) FILTER (WHERE is_worked_on AND work > INTERVAL '0') AS n,
-           count(*) FILTER (WHERE NOT is_worked_on AND detected_at >= :begins) AS not_acknowledged,
-           sum(extract(epoch FROM work)) FILTER (WHERE is_worked_on AND work > INTERVAL '0') AS seconds
-"""
-_OF_HOUR = "(CAST(:hour_of_week AS integer) IS NULL OR hour_of_week = :hour_of_week)"
-
-_WHOLE = text(f"""
-    {_KNOWN}
-    SELECT {_SUMS}
-      FROM asked
-     WHERE {_OF_HOUR}
-     GROUP BY severity
-""")  # noqa: S608
 
 _BY = {
     group_by: text(f"""
     {_KNOWN}
-    SELECT {key} AS key, {_SUMS}
-      FROM asked
+    SELECT {key} AS key,
+           bucket,
+           severity,
+           count(work) AS n,
+           count(*) - count(work) AS not_acknowledged,
+           sum(extract(epoch FROM work)) AS seconds
+      FROM part
       {join}
-     WHERE {_OF_HOUR}
-     GROUP BY 1, severity
+     WHERE (CAST(:hour_of_week AS integer) IS NULL OR hour_of_week = :hour_of_week)
+     GROUP BY 1, bucket, severity
 """)  # noqa: S608
     for group_by, key, join in (
-        (GroupBy.SERVICE, "asked.service", ""),
+        (None, "NULL", ""),
+        (GroupBy.SERVICE, "part.service", ""),
         (GroupBy.SEVERITY, "severity", ""),
         (GroupBy.SOURCE, "source.name", "JOIN source ON source.id = ANY(source_ids) AND source.id <> :people"),
         (GroupBy.OWNER, "owner", ""),

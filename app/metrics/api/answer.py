@@ -159,7 +159,7 @@ class CostOfPeriodModel(BaseModel):
     links: Links
 
 
-class LabourModel(BaseModel):
+class LabourOfBucketModel(BaseModel):
     """What the time of responders cost; never part of `cost`."""
 
     amounts: dict[str, AmountModel] | None = Field(
@@ -167,6 +167,9 @@ class LabourModel(BaseModel):
     )
     n: int = Field(description="Incidents that were worked on in the period")
     left_out: dict[str, int] = Field(description="Incidents detected in it of which no work is known, by reason")
+
+
+class LabourModel(LabourOfBucketModel):
     formula: str
     links: Links
 
@@ -197,6 +200,7 @@ class PointModel(BaseModel):
     planned_seconds: float
     cost: Amounts
     services_without_rate: WithoutRate
+    labour: LabourOfBucketModel | None = Field(description="Null: `AFTERMATH_LABOUR` says not what an hour costs")
     links: Links
 
 
@@ -259,7 +263,7 @@ def calendar_model(calendar: BusinessHours | None) -> CalendarModel | None:
     return None if calendar is None else CalendarModel(name=calendar.name, zone=calendar.zone)
 
 
-def point_model(numbers: Numbers) -> PointModel:
+def point_model(numbers: Numbers, labour: Labour | None) -> PointModel:
     return PointModel(
         since=numbers.scope.period.begins,
         until=numbers.scope.period.ends,
@@ -272,6 +276,7 @@ def point_model(numbers: Numbers) -> PointModel:
         planned_seconds=numbers.planned.total_seconds(),
         cost=amounts(numbers.cost),
         services_without_rate=list(numbers.services_without_rate),
+        labour=labour and _labour_of_bucket(labour),
         links=links_of_harm(numbers, links_of(numbers.scope, numbers.services)),
     )
 
@@ -313,13 +318,11 @@ def cost_model(numbers: Numbers, links: list[str]) -> CostOfPeriodModel:
 
 
 def _labour_model(labour: Labour, links: Sequence[str]) -> LabourModel:
-    return LabourModel(
-        amounts=amounts(labour.cost or None),
-        n=labour.n,
-        left_out=dict(labour.left_out),
-        formula=FORMULAS["labour"],
-        links=list(links),
-    )
+    return LabourModel(**dict(_labour_of_bucket(labour)), formula=FORMULAS["labour"], links=list(links))
+
+
+def _labour_of_bucket(labour: Labour) -> LabourOfBucketModel:
+    return LabourOfBucketModel(amounts=amounts(labour.cost or None), n=labour.n, left_out=dict(labour.left_out))
 
 
 def amounts(cost: Cost | None) -> dict[str, AmountModel] | None:

@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.incidents.definitions import SUMMARY_FROM
+from app.incidents.labour import Pay
 from app.metrics import labour, store
 from app.metrics.api.answer import (
     CalendarModel,
@@ -19,7 +22,7 @@ from app.metrics.api.answer import (
 )
 from app.metrics.api.question import GROUPS_AT_MOST, HORIZON, Asked, Grouping, Horizon, SecondClock
 from app.metrics.labour import Labour
-from app.metrics.statistics import GroupBy, key_of
+from app.metrics.statistics import GroupBy, Numbers, Scope, key_of
 from app.sheet import Line, Table, also_as_csv, cells, spreadsheet_text
 from app.web import Knobs, Now, Reader, Tx, problem_responses
 
@@ -102,10 +105,11 @@ async def summary(
         horizon=horizon,
         calendar=calendar,
     )
-    worked: Labour | None = None
-    worked_by: Mapping[Any, Labour] = {}
-    if settings.labour is not None:
-        worked, worked_by = await labour.labour(tx, asked.scope, group_by, now=now, pay=settings.labour)
+    worked = None if settings.labour is None else await _worked(tx, asked.scope, group_by, now, settings.labour)
+
+    def labour_of(group: Numbers | None = None) -> Labour | None:
+        key = group and key_of(group.scope, group_by)
+        return None if worked is None else worked.get(key, labour.NONE)
 
     def answer() -> SummaryAnswer:
         places = sorted(range(len(groups)), key=lambda place: groups[place].incidents, reverse=True)[:GROUPS_AT_MOST]
@@ -113,12 +117,19 @@ async def summary(
         return SummaryAnswer(
             group_by=group_by,
             calendar=calendar_model(calendar),
-            total=numbers_model(total, asked, worked),
-            groups=[
-                numbers_model(group, asked, worked and worked_by.get(key_of(group.scope, group_by), labour.NONE))
-                for group in largest
-            ],
+            total=numbers_model(total, asked, labour_of()),
+            groups=[numbers_model(group, asked, labour_of(group)) for group in largest],
             groups_left_out=len(groups) - len(largest),
         )
 
     return await asyncio.to_thread(answer)  # hundreds of groups must not keep the doors waiting
+
+
+async def _worked(
+    tx: AsyncConnection, scope: Scope, group_by: GroupBy | None, now: datetime, pay: Pay
+) -> Mapping[Any, Labour]:
+    """Of each group by key, and of the whole under None."""
+    found = dict(await labour.labour(tx, scope, [scope.period], now=now, pay=pay))
+    if group_by is not None:
+        found |= await labour.labour(tx, scope, [scope.period], group_by, now=now, pay=pay)
+    return {key: each for key, [each] in found.items()}

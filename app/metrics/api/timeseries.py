@@ -1,15 +1,15 @@
 """The summary of each day, week or month."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from app.incidents.definitions import FORMULAS
-from app.metrics import statistics, store
+from app.metrics import labour, statistics, store
 from app.metrics.api.answer import (
     FORMULAS_OF_NUMBERS,
     CalendarModel,
@@ -20,7 +20,8 @@ from app.metrics.api.answer import (
     point_model,
 )
 from app.metrics.api.question import BUCKETS_AT_MOST, POINTS_AT_MOST, Asked, Grouping, Question, SecondClock
-from app.metrics.statistics import GroupBy, Interval, Numbers
+from app.metrics.labour import Labour
+from app.metrics.statistics import GroupBy, Interval, Numbers, key_of
 from app.sheet import Line, also_as_csv, cells
 from app.web import Knobs, Now, Reader, Tx, problem_responses
 
@@ -72,7 +73,11 @@ async def timeseries(
         points_at_most=POINTS_AT_MOST,
         calendar=calendar,
     )
-    names = (*FORMULAS_OF_NUMBERS, *(("business_hours",) if calendar else ()))
+    worked = None
+    if settings.labour is not None:
+        worked = await labour.labour(tx, asked.scope, periods, group_by, now=now, pay=settings.labour)
+    names = [*FORMULAS_OF_NUMBERS]
+    names += [name for name, wanted in (("business_hours", calendar), ("labour", settings.labour)) if wanted]
 
     def answer() -> TimeseriesAnswer:
         return TimeseriesAnswer(
@@ -80,12 +85,18 @@ async def timeseries(
             group_by=group_by,
             calendar=calendar_model(calendar),
             formulas={name: FORMULAS[name] for name in names},
-            series=[_series(row, asked) for row in rows],
+            series=[_series(row, asked, group_by, worked) for row in rows],
         )
 
     return await asyncio.to_thread(answer)  # thousands of points must not keep the doors waiting
 
 
-def _series(row: Sequence[Numbers], asked: Question) -> SeriesModel:
+def _series(
+    row: Sequence[Numbers], asked: Question, group_by: GroupBy | None, worked: Mapping[Any, Sequence[Labour]] | None
+) -> SeriesModel:
     scope = replace(row[0].scope, period=asked.scope.period) if row else asked.scope
-    return SeriesModel(filters=filters_model(scope, asked), points=[point_model(each) for each in row])
+    of_buckets: Sequence[Labour | None] = [None] * len(row)
+    if worked is not None:
+        of_buckets = worked.get(key_of(scope, group_by), [labour.NONE] * len(row))
+    points = [point_model(*pair) for pair in zip(row, of_buckets, strict=True)]
+    return SeriesModel(filters=filters_model(scope, asked), points=points)
