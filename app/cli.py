@@ -105,6 +105,7 @@ async def _serve_here(settings: Settings, listening: socket.socket) -> None:
         uvicorn.Config(
             create_app(settings),
             http=Connection,
+            proxy_headers=False,  # nobody asks for the client's address
             log_config=None,
             access_log=False,
             server_header=False,
@@ -143,7 +144,7 @@ async def _keep_worker(settings: Settings, listening: socket.socket) -> None:
         worker = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "uvicorn", "app.main:create_from_environment", "--factory"),
             *(word for name, value in arguments.items() for word in (f"--{name}", value)),
-            *("--no-access-log", "--no-server-header", "--log-level", "warning"),
+            *("--no-access-log", "--no-server-header", "--no-proxy-headers", "--log-level", "warning"),
             env=os.environ | {"AFTERMATH_DATABASE_URL": settings.database_url.get_secret_value()},
             pass_fds=(listening.fileno(),),
             # Ctrl-C goes to the whole process group; they are to end when we say so.

@@ -9,8 +9,6 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from fastapi import FastAPI
-
 log = logging.getLogger("aftermath.request")
 
 TOLD = "aftermath.told"  # in a request's scope: what the route adds to its line, no text of the client's among it
@@ -61,7 +59,3 @@ class OneLinePerRequest:
             milliseconds = (time.perf_counter() - began) * 1000
             told = "".join(f" {name}={value}" for name, value in scope.get(TOLD, {}).items())
             log.log(level, "method=%s route=%s status=%d ms=%.1f%s", scope["method"], route, status, milliseconds, told)
-
-
-def install(app: FastAPI) -> None:
-    app.add_middleware(OneLinePerRequest)

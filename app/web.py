@@ -258,10 +258,15 @@ async def _raw_body(request: Request) -> bytes:
     body = bytearray()
     if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
         raise _too_large(limit)
-    async for chunk in request.stream():
-        body += chunk
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
         if len(body) > limit:
             raise _too_large(limit)
+        more = message.get("more_body", False)
     return bytes(body)
 
 

@@ -5,11 +5,12 @@ Pure: rows as they were read go in, the same rows as they shall be written come 
 """
 
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import msgspec
 from asyncpg.pgproto import pgproto
@@ -53,9 +54,17 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     incident: int | None = None  # its number
 
 
+def new_id() -> UUID:
+    """A random UUID, version 4; as all here the driver's own kind of it, which is made in half the time or less."""
+    octets = bytearray(os.urandom(16))
+    octets[6] = octets[6] & 0x0F | 0x40
+    octets[8] = octets[8] & 0x3F | 0x80
+    return pgproto.UUID(bytes(octets))
+
+
 def series_of(source_id: int, fingerprint: str) -> UUID:
     digest = hashlib.blake2b(b"%d\0" % source_id + fingerprint.encode(), digest_size=16).digest()
-    return pgproto.UUID(digest)  # the driver's own kind of UUID: made in a tenth of the time
+    return pgproto.UUID(digest)
 
 
 # — what a batch works on —
@@ -388,7 +397,7 @@ def _new_incident(batch: Batch, row: AlertRow, course: Course) -> IncidentRow:
     labels = dict(incoming.signal.labels)
     decision = incoming.decision
     incident = IncidentRow(
-        id=uuid4(),
+        id=new_id(),
         number=None,
         key_id=row.key_id,
         key=decision.key,
@@ -536,7 +545,7 @@ def _verdicts_by_law(
 
 def _torn_off(batch: Batch, origin: IncidentRow, course: Course) -> IncidentRow:
     incident = IncidentRow(
-        id=uuid4(),
+        id=new_id(),
         number=None,
         key_id=origin.key_id,
         key=origin.key,

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
-from fastapi import APIRouter, FastAPI, Path, Request
+from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, Field
 
 from app.incidents.signal import Verdict
@@ -62,10 +62,6 @@ class Doors:
         headers = [*_JSON, (b"content-length", b"%d" % len(receipt))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": receipt})
-
-
-def install(app: FastAPI) -> None:
-    app.add_middleware(Doors)
 
 
 def _door_of(scope: Scope) -> tuple[Route, str | None] | None:

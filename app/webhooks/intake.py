@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple, Self, TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import msgspec
 from msgspec.structs import replace
@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app import db
 from app.errors import NotThisKind, Overloaded
 from app.incidents import store as incidents
-from app.incidents.batch import Incoming, Outcome
+from app.incidents.batch import Incoming, Outcome, new_id
 from app.incidents.rule import Rule, Rules
 from app.incidents.signal import INFERRED, Signal, Status, Verdict, fingerprint_of
 from app.incidents.store import Raced
@@ -50,7 +50,7 @@ class Delivery:
     reading: Reading
     body: bytes
     kind: str = ""  # of its door; none for what the service itself has found out
-    id: UUID = field(default_factory=uuid4)
+    id: UUID = field(default_factory=new_id)
     spooled: bool = False  # comes from the spool, and may have been applied before
 
     @property
