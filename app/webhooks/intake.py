@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple, Self, TypeVar
@@ -33,6 +34,8 @@ log = logging.getLogger("aftermath.intake")
 
 SLOW_SECONDS = 2.0  # a batch that takes longer makes the database suspect
 LOOK_SECONDS = 0.5  # how often there is a look at the spool
+GATHER_SECONDS = 0.005  # how long a batch waits for those who have just been answered
+CROWD = 8  # fewer deliveries than that are not worth the wait
 AGAIN_SECONDS = 5.0  # until what could not be drained is tried again
 
 _KEEP_CHANGING = "the same alerts keep changing under this batch"
@@ -114,6 +117,8 @@ class Intake:
         self._under_way: Sequence[_Waiting] = ()
         self._weight = 0
         self._work = asyncio.Event()
+        self._crowd = 0
+        self._crowded = asyncio.Event()
         self._closing = False
         self._flusher: asyncio.Task[None] | None = None
         self._beside: list[asyncio.Task[None]] = []
@@ -161,6 +166,8 @@ class Intake:
         self._waiting.append(_Waiting(delivery, answer, now))
         self._weight += delivery.weight
         self._work.set()
+        if self._is_crowded():
+            self._crowded.set()
         return await answer
 
     # — to the database —
@@ -172,9 +179,26 @@ class Intake:
             while self._waiting:
                 self._under_way = self._next_batch()
                 await self._flush(self._under_way)
-                self._under_way = ()
+                answered, self._under_way = len(self._under_way), ()
+                await self._gather(answered)
             if self._closing:
                 return
+
+    async def _gather(self, answered: int) -> None:
+        """Senders under load send again as soon as they are answered. To wait for them makes one full batch of two
+        half ones, which together would cost PostgreSQL and us half as much again.
+        """
+        if answered < CROWD or self._closing:
+            return
+        self._crowd = len(self._waiting) + answered
+        self._crowded.clear()
+        if not self._is_crowded():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GATHER_SECONDS):
+                    await self._crowded.wait()
+
+    def _is_crowded(self) -> bool:
+        return len(self._waiting) >= self._crowd or self._weight >= self._batch_alerts
 
     def _next_batch(self) -> list[_Waiting]:
         batch = [self._waiting.popleft()]
