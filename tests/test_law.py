@@ -211,7 +211,7 @@ def test_a_named_end_beats_loose_ones_and_of_those_the_earliest_counts() -> None
 def test_a_real_end_beats_a_guess_and_of_guesses_the_earliest_counts() -> None:
     early, late = End(at(20), EndReason.RECOVERED, guessed=True), End(at(30), EndReason.RECOVERED, guessed=True)
     for told in (early, late, recovered(10)), (late, recovered(10), early):
-        assert latest(*told) == recovered(10)
+        assert latest(latest(told[0], told[1]), told[2]) == recovered(10)
     assert latest(late, early) == early
     # A guess does not cover another start, which may well go on.
     assert ends_of([Episode(at(0), late), Episode(at(5))])[1] is None

@@ -304,6 +304,8 @@ def _take_loose_end(batch: Batch, series: UUID, rows: list[AlertRow], loose: lis
 
 def derive(rows: list[AlertRow], named: Mapping[datetime, End | None], loose: Sequence[End]) -> None:
     """Gives every alert of a series, in order of start, the end that the law of the series gives it."""
+    if len(rows) == 1 and not loose and _is_untouched(rows[0], named):
+        return
     episodes = [Episode(row.started_at, named.get(row.started_at), row.manual_end_at) for row in rows]
     ends = by_senders = ends_of(episodes, loose)
     if any(row.manual_end_at for row in rows):
@@ -319,13 +321,21 @@ def derive(rows: list[AlertRow], named: Mapping[datetime, End | None], loose: Se
             row.end = end
 
 
+def _is_untouched(row: AlertRow, named: Mapping[datetime, End | None]) -> bool:
+    """Nobody has ever told of an end of it: most alerts of most batches, alone in their series."""
+    return row.end is None and row.real_end is None and named.get(row.started_at) is None and not row.manual_end_at
+
+
 # — the law of incidents, by short cut —
 
 
 def by_short_cut(batch: Batch, newest: IncidentRow | None, rows: Sequence[AlertRow]) -> bool:
     """Whether the newest incident alone told where the alerts of one key belong; if not, nothing has been changed."""
-    ending = sorted((row for row in rows if not row.new), key=lambda row: (row.end is None, row.end and row.end.at))
-    starting = sorted((row for row in rows if row.new), key=lambda row: (row.started_at, row.series))
+    ending = [row for row in rows if not row.new]
+    starting = [row for row in rows if row.new]
+    if len(rows) > 1:
+        ending.sort(key=lambda row: (row.end is None, row.end and row.end.at))
+        starting.sort(key=lambda row: (row.started_at, row.series))
     course = newest.course if newest else None
     for row in ending:
         before = row.before[0] if row.before else None

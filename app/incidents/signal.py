@@ -139,13 +139,14 @@ class Episode(msgspec.Struct, frozen=True, gc=False):
     manual_end_at: datetime | None = None
 
 
-def latest(*ends: End | None) -> End | None:
+def latest(one: End | None, other: End | None) -> End | None:
     """The end to believe: a real one before a guess, a sender's guess before what was inferred; the latest real one,
     but the earliest guess, because a retry must not move it; of what was inferred the latest, which knows most. At the
     same moment a recovery is believed before anything else.
     """
-    known = [end for end in ends if end is not None]
-    return max(known, key=_belief) if known else None
+    if one is None or other is None:
+        return one or other
+    return max(one, other, key=_belief)
 
 
 def _belief(end: End) -> tuple[int, float, int]:
