@@ -13,6 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.access import Scope
+from app.webhooks import intake
 from tests.conftest import ClientAs
 
 DOOR = "/webhooks/alertmanager"
@@ -239,6 +240,29 @@ async def test_many_deliveries_at_once_share_transactions_and_get_their_own_verd
     assert (verdicts.count("opened"), verdicts.count("joined")) == (5, 195)
     assert await count(engine, "SELECT count(*) FROM delivery") == 200
     assert await count(engine, "SELECT count(DISTINCT xmin::text) FROM delivery") < 100
+
+
+async def test_senders_out_of_step_come_to_share_transactions(
+    client: httpx.AsyncClient, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two crowds, the second while the first is in the database: without waiting for each other they would take turns,
+    and need forty transactions.
+    """
+    monkeypatch.setattr(intake, "GATHER_SECONDS", 1.0)
+    first = asyncio.Event()
+
+    async def send_on(sender: str) -> None:
+        for turn in range(20):
+            await client.post(DOOR, json=a_delivery(an_alert(instance=f"{sender} {turn}")))
+            first.set()
+
+    async with asyncio.TaskGroup() as senders:
+        for number in range(2 * intake.CROWD):
+            if number == intake.CROWD:
+                await first.wait()
+            senders.create_task(send_on(str(number)))
+    assert await count(engine, "SELECT count(*) FROM delivery") == 20 * 2 * intake.CROWD
+    assert await count(engine, "SELECT count(DISTINCT xmin::text) FROM delivery") < 30
 
 
 async def test_fifty_first_deliveries_at_once_make_one_incident(client: httpx.AsyncClient) -> None:
