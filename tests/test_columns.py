@@ -4,6 +4,7 @@ The oracle is the definition of one incident (`measures`), of harm and its cost 
 together here as plainly as it can be said; what is tested does the same in columns.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.incidents import availability, columns, downtime, measures
+from app.incidents import availability, columns, downtime, measures, sums
 from app.incidents.availability import Failing
 from app.incidents.columns import OUTCOMES, Columns, coded
 from app.incidents.definitions import P95_FROM, SUMMARY_FROM
@@ -350,3 +351,31 @@ def test_typical_values_are_those_of_numpy(samples: list[list[float]]) -> None:
             assert typical.geometric_mean == pytest.approx(np.exp(np.log(sample).mean()), rel=1e-9, abs=0)
         else:
             assert typical.geometric_mean is None
+
+
+# — shares —
+
+
+@given(st.data())
+def test_shares_are_the_same_piece_by_piece_and_divisor_by_divisor(data: st.DataObject) -> None:
+    """Which way is taken depends on how much overlaps, how many pieces at once on memory. Neither shows."""
+    size, divisors = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 3))
+
+    def column(highest: int) -> Any:
+        return np.array(data.draw(st.lists(st.integers(0, highest), min_size=size, max_size=size)))
+
+    weight, divisor = column(99), column(divisors - 1)
+    stretches = sums.Stretches(np.arange(size), weight, divisor, divisors)
+    one, other, impact, cells = column(size), column(size), column(9), column(2)
+    first, last = np.minimum(one, other), np.maximum(one, other)
+    expected: Counter[tuple[int, int]] = Counter()
+    for row, place in np.ndindex(size, size):
+        if first[row] <= place < last[row]:
+            expected[int(cells[row]), int(divisor[place])] += int(weight[place] * impact[row])
+    by_divisor = stretches.by_divisor(first, last, impact, cells)
+    by_piece = [stretches.by_piece(first, last - first, impact, cells, at_once=most) for most in (1, 3, 2**18)]
+    for way in (by_divisor, *by_piece):
+        found: Counter[tuple[int, int]] = Counter()
+        for cell, which, part in way:
+            found[cell, which] += part
+        assert +found == +expected

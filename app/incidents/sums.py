@@ -8,7 +8,7 @@ used, more slowly.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -202,7 +202,8 @@ class Sweep:
         together = np.cumsum(changes)
         if size:
             longest = int(self.at.max()) - int(self.at.min())
-            if longest * int(top.max(initial=0)) * max(1, int(together.max(initial=0))) >= _LARGEST:
+            services = int(self.moment_service.max()) + 1  # sums are over all of them
+            if services * longest * int(top.max(initial=0)) * max(1, int(together.max(initial=0))) >= _LARGEST:
                 top, together = top.astype(object), together.astype(object)
         return top * np.append(np.diff(self.at), 0), together
 
@@ -231,25 +232,24 @@ class Sweep:
     def shared(self, piece: Ints, keys: Ints) -> Sums:
         """The shares of these pieces, summed by key."""
         weight, together = self.running
-        divisors = [int(each) for each in np.unique(together[weight > 0])]
+        shared = np.flatnonzero(weight > 0)
+        sums_of_impacts, divisor = _distinct(together[shared])
+        stretches = Stretches(shared, weight[shared], divisor, len(sums_of_impacts))
+        divisors = [int(each) for each in sums_of_impacts]
         whole = math.lcm(*divisors)
+        factors = [whole // each for each in divisors]
         sums = Sums(self.unit * whole)
         for currency, dated in self.rates.items():
             held = self._priced(currency)[piece]
             for key in np.unique(keys[held]).tolist():
                 sums.add(key, currency, Sum())
             rows, first, last, rate = self._by_rate(currency, piece)
-            combined, inverse = np.unique(
-                np.stack((keys[rows], rate)) if len(rows) else np.zeros((2, 0), np.int64), axis=1, return_inverse=True
-            )
-            shares = [0] * combined.shape[1]
-            for divisor in divisors:
-                so_far = np.append(0, np.cumsum(np.where(together == divisor, weight, 0)))
-                part = (so_far[last] - so_far[first]) * self.impact[piece[rows]]
-                of = np.zeros(len(shares), part.dtype)
-                np.add.at(of, inverse.ravel(), part)
-                shares = [known + each * (whole // divisor) for known, each in zip(shares, of.tolist(), strict=True)]
-            for key, which, share in zip(*combined.tolist(), shares, strict=True):
+            combined, cells = _distinct(keys[rows] * len(dated.amounts) + rate)
+            shares = [0] * len(combined)
+            for cell, place, part in stretches.parts(first, last, self.impact[piece[rows]], cells):
+                shares[cell] += part * factors[place]
+            for both, share in zip(combined.tolist(), shares, strict=True):
+                key, which = divmod(both, len(dated.amounts))
                 sums.add(key, currency, _times(dated.amounts[which], share))
         return sums
 
@@ -269,6 +269,47 @@ class Sweep:
         holds = rate[cut.begins[:]] if len(cut.begins) else cut.begins
         kept = (holds >= 0) & (cut.begins < cut.ends)
         return cut.incident[kept], cut.begins[kept], cut.ends[kept], holds[kept]
+
+
+class Stretches(NamedTuple):
+    """From one moment of the line to the next, where anybody is harmed."""
+
+    place: Ints  # on the line
+    weight: Ints  # time times the greatest impact
+    divisor: Ints  # the sum of the impacts, as one of so many
+    divisors: int
+
+    def parts(self, first: Ints, last: Ints, impact: Ints, cells: Ints) -> Iterator[tuple[int, int, int]]:
+        """What of each cell is to be divided by which divisor: the weights between `first` and `last` times `impact`.
+
+        Either each piece is looked at in every stretch that it covers, or each divisor on the whole line; the former is
+        less work but where very many overlap.
+        """
+        begins = np.searchsorted(self.place, first)
+        covered = np.searchsorted(self.place, last) - begins
+        if covered.sum() > self.divisors * (len(self.place) + len(first)):
+            return self.by_divisor(begins, begins + covered, impact, cells)
+        return self.by_piece(begins, covered, impact, cells)
+
+    def by_divisor(self, first: Ints, last: Ints, impact: Ints, cells: Ints) -> Iterator[tuple[int, int, int]]:
+        for divisor in range(self.divisors):
+            so_far = np.append(0, np.cumsum(np.where(self.divisor == divisor, self.weight, 0)))
+            for cell, part in zip(*_summed(cells, (so_far[last] - so_far[first]) * impact), strict=True):
+                yield int(cell), divisor, int(part)
+
+    def by_piece(
+        self, first: Ints, covered: Ints, impact: Ints, cells: Ints, *, at_once: int = 2**18
+    ) -> Iterator[tuple[int, int, int]]:
+        # Some at a time: what a question needs of memory must not depend on how much overlaps.
+        so_far = np.cumsum(covered)
+        borders = np.arange(at_once, int(covered.sum()), at_once)
+        for some in np.split(np.arange(len(first)), np.searchsorted(so_far, borders)):
+            rows, stretch = ranges(first[some], covered[some])
+            piece = some[rows]
+            both = cells[piece] * self.divisors + self.divisor[stretch]
+            for combined, part in zip(*_summed(both, self.weight[stretch] * impact[piece]), strict=True):
+                cell, divisor = divmod(int(combined), self.divisors)
+                yield cell, divisor, int(part)
 
 
 def _dated(rates: Iterable[Rate], services: Sequence[str]) -> tuple[int, Mapping[str, _Dated]]:
@@ -295,10 +336,19 @@ def _decimals(amount: Decimal) -> int:
 
 
 def _summed(keys: Ints, values: Ints) -> tuple[Ints, Ints]:
-    places, inverse = np.unique(keys, return_inverse=True)
+    places, inverse = _distinct(keys)
     sums = np.zeros(len(places), values.dtype)
     np.add.at(sums, inverse, values)
     return places, sums
+
+
+def _distinct(values: Ints) -> tuple[Ints, Ints]:
+    """The distinct values, rising, and the place of each among them. Numpy's `unique` sorts; small ones are counted."""
+    if values.dtype == object or not len(values) or values.min() < 0 or values.max() > 8 * len(values):
+        places, inverse = np.unique(values, return_inverse=True)
+        return places, inverse
+    known = np.bincount(values) > 0
+    return np.flatnonzero(known), (np.cumsum(known) - 1)[values]
 
 
 def _times(amounts: tuple[int, int, int], factor: int) -> Sum:
