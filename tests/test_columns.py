@@ -18,7 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.incidents import availability, columns, downtime, measures, sums
-from app.incidents.availability import Failing
+from app.incidents.availability import Calendar, Failing, Objective
 from app.incidents.columns import OUTCOMES, Columns, coded
 from app.incidents.definitions import P95_FROM, SUMMARY_FROM
 from app.incidents.downtime import Cost, Harm, Span, clipped, total
@@ -328,6 +328,30 @@ def test_availabilities_are_those_of_each_service(world: World, period: Span, no
     for service, those in zip(SERVICES, found, strict=True):
         maintenance = world.planned.get(service, ())
         assert those == availability.availability(service, failing[service], maintenance, period, now=now)
+
+
+objectives = st.builds(
+    Objective,
+    st.sampled_from(SERVICES),
+    st.sampled_from(("0.9", "0.999")).map(Decimal),
+    st.just(timedelta(days=1)) | st.sampled_from(Calendar),
+    st.booleans(),
+)
+
+
+@given(worlds(), objectives)
+def test_what_is_left_of_a_budget_is_what_the_budget_says(world: World, objective: Objective) -> None:
+    every = [each for each, _ in world.incidents]
+    many = Columns.of(range(len(every)), every)
+    harmed = columns.harms(many, now=NOW, weights=WEIGHTS)
+    name, period = objective.service, objective.period(NOW)
+    [burned] = availability.availabilities(many, harmed, [name], world.planned, period, now=NOW)
+    maintenance = world.planned.get(name, ())
+    failing = [
+        Failing(each.number, each.detected_at, each.harm) for each in detailed(world) if each.harm.service == name
+    ]
+    expected = availability.budget(objective, failing, maintenance, now=NOW).left_ratio
+    assert availability.left_ratio(objective, burned, maintenance, now=NOW) == expected
 
 
 # — typical values —

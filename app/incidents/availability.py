@@ -272,6 +272,15 @@ def budget(objective: Objective, failing: Iterable[Failing], maintenance: Sequen
     )
 
 
+def left_ratio(
+    objective: Objective, burned: Availability, maintenance: Sequence[Span], *, now: datetime
+) -> Fraction | None:
+    """As `budget` says, for many services at once: `burned` is what `availabilities` says of the objective's period."""
+    seconds = (1 - Fraction(objective.target)) * _seconds(_in_service(objective.period(now), maintenance))
+    down = burned.downtime_weighted if objective.weighted else _seconds(burned.downtime)
+    return (seconds - down) / seconds if seconds else None
+
+
 def _in_service(period: Span, maintenance: Iterable[Span]) -> timedelta:
     return period.ends - period.begins - downtime(maintenance, period)
 

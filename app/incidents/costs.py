@@ -120,9 +120,10 @@ async def failing_within(
     return found
 
 
-async def harming_within(tx: AsyncConnection, within: Span, service: str | None) -> Any:
+async def harming_within(tx: AsyncConnection, within: Span, services: Collection[str] | None) -> Any:
     """The row of COLUMNS of the incidents (None: of all services) that harm in the period."""
-    asked = {"services": None if service is None else [service], "begins": within.begins, "ends": within.ends}
+    named = None if services is None else sorted(services)
+    asked = {"services": named, "begins": within.begins, "ends": within.ends}
     return (await tx.execute(_HARMING_WITHIN, asked)).one()
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -17,14 +17,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.calendars.business_hours import BusinessHours
 from app.incidents import measures
-from app.incidents.availability import Objective, availability, budget, reach
+from app.incidents.availability import Availability, Objective, availabilities, left_ratio
 from app.incidents.batch import PEOPLE
 from app.incidents.columns import NEVER, Coded, Columns, coded, harms, measured, microseconds, moment
 from app.incidents.costs import (
     COLUMNS,
     FACTS_OF_INCIDENT,
     columns_of,
-    failing_within,
+    harming_within,
     harms_during,
     planned_during,
     planned_within,
@@ -229,12 +229,15 @@ async def _detected(tx: AsyncConnection, scope: Scope) -> Any:
     return found.one()
 
 
+# The first condition on times follows from the others and is there for the indexes.
 _DETECTED_IN_PERIOD = text(f"""
     SELECT {COLUMNS}
       FROM incident
      WHERE merged_into IS NULL
        AND (CAST(:service AS text) IS NULL OR coalesce(service_stated, service) = :service)
        AND (CAST(:severity AS smallint) IS NULL OR coalesce(severity_stated, severity) = :severity)
+       AND (   began_at >= :begins AND began_at < :ends
+            OR detected_at_stated >= :begins AND detected_at_stated < :ends)
        AND coalesce(detected_at_stated, began_at) >= :begins
        AND coalesce(detected_at_stated, began_at) < :ends
 """)  # noqa: S608
@@ -586,30 +589,36 @@ async def ratios(tx: AsyncConnection, services: Sequence[str], *, now: datetime,
     """Of these services. It reads what harms in the windows, by an index: what is older costs nothing."""
     rows = await tx.execute(select(objective).where(objective.c.service == any_(literal(list(services), ARRAY(Text)))))
     objectives = [Objective.of(row._mapping) for row in rows]
+    periods = [each.period(now) for each in objectives]
     lately = Span(now - max(RATIO_WINDOWS.values()), now)
-    reached = [lately, *(reach(each, now) for each in objectives)]
-    failing = await failing_within(tx, lately, services, now=now, weights=weights)
-    since = Span(min(span.begins for span in reached), max(span.ends for span in reached))
-    concerned = [each.service for each in objectives]
-    failing_longer = await failing_within(tx, since, concerned, now=now, weights=weights) if objectives else {}
-    planned = await planned_within(tx, services, since)
+    since = Span(min((each.begins for each in periods), default=now), now)
+    harming = await harming_within(tx, lately, services)
+    harming_longer = await harming_within(tx, since, [each.service for each in objectives])
+    reached = Span(min(lately.begins, since.begins), max((each.ends for each in periods), default=now))
+    planned = await planned_within(tx, services, reached)
+
+    def found(row: Any, asked: Iterable[tuple[Sequence[str], Span]]) -> Iterator[Sequence[Availability]]:
+        columns = columns_of(row)
+        harmed = harms(columns, now=now, weights=weights)
+        for names, period in asked:
+            yield availabilities(columns, harmed, names, planned, period, now=now)
 
     def work() -> Ratios:
-        available: dict[tuple[str, str], float] = {}
-        for name in services:
-            for window, length in RATIO_WINDOWS.items():
-                maintenance = planned.get(name, ())
-                found = availability(name, failing.get(name, ()), maintenance, Span(now - length, now), now=now)
-                if found.ratio_weighted is not None:
-                    available[name, window] = float(found.ratio_weighted)
-        budgets = (
-            budget(each, failing_longer.get(each.service, ()), planned.get(each.service, ()), now=now)
-            for each in objectives
-        )
-        return Ratios(
-            available,
-            {each.objective.service: float(each.left_ratio) for each in budgets if each.left_ratio is not None},
-        )
+        windows = found(harming, ((services, Span(now - length, now)) for length in RATIO_WINDOWS.values()))
+        available = {
+            (each.service, window): float(each.ratio_weighted)
+            for window, of_window in zip(RATIO_WINDOWS, windows, strict=True)
+            for each in of_window
+            if each.ratio_weighted is not None
+        }
+        together = [(period, [each for each in objectives if each.period(now) == period]) for period in set(periods)]
+        burned = found(harming_longer, (([each.service for each in those], period) for period, those in together))
+        left = {
+            each.service: left_ratio(each, of_service, planned.get(each.service, ()), now=now)
+            for (_, those), of_period in zip(together, burned, strict=True)
+            for each, of_service in zip(those, of_period, strict=True)
+        }
+        return Ratios(available, {name: float(ratio) for name, ratio in left.items() if ratio is not None})
 
     return await asyncio.to_thread(work)
 

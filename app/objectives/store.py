@@ -183,7 +183,7 @@ async def availabilities(
     """Of each known service, or of that one, the least available first. Three statements."""
     query = select(service.c.name).order_by(service.c.name)
     services = list((await tx.execute(query if name is None else query.where(service.c.name == name))).scalars())
-    row = await harming_within(tx, period, name)
+    row = await harming_within(tx, period, None if name is None else [name])
     planned = await planned_within(tx, services, Span(period.begins, min(period.ends, now)))
 
     def work() -> list[Availability]:
