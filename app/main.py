@@ -17,7 +17,7 @@ from app.calendars import api as calendars_api
 from app.deployments import api as deployments_api
 from app.deployments import store as deployments_store
 from app.feed import api as feed_api
-from app.feed.watch import watch_for_ever
+from app.feed.watch import reconcile_for_ever, watch_for_ever
 from app.incidents import api as incidents_api
 from app.incidents import partitions
 from app.metrics import api as metrics_api
@@ -113,6 +113,9 @@ async def serving(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         background = [
             asyncio.create_task(_settle_for_ever(engine, settings), name="settle"),
             asyncio.create_task(_tend_for_ever(engine, settings), name="tend"),
+            asyncio.create_task(
+                reconcile_for_ever(engine, intake, interval_seconds=settings.watch_interval_seconds), name="reconcile"
+            ),
             asyncio.create_task(
                 watch_for_ever(engine, intake, interval_seconds=settings.watch_interval_seconds), name="watch"
             ),

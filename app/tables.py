@@ -350,6 +350,43 @@ heartbeat = Table(
     CheckConstraint("returned_at >= missing_since", name="heartbeat_returns_after_it_was_missing"),
 )
 
+# Where the Alertmanagers of a source are asked what they list. `began_at` claims a poll; `counted_at` are the latest
+# polls in which an absence meant something, as many as it takes.
+reconciler = Table(
+    "reconciler",
+    metadata,
+    Column("source_id", Integer, ForeignKey("source.id"), primary_key=True),
+    Column("peers", ARRAY(Text), nullable=False),
+    Column("poll_seconds", Integer, nullable=False),
+    Column("absences", Integer, nullable=False),
+    Column("grace_seconds", Integer, nullable=False),
+    Column("receiver", Text),  # only its alerts are opened; null: all
+    Column("username", Text),  # of basic auth, with the secret as its password; null: the secret is a bearer token
+    Column("secret", Text),
+    _at("began_at"),
+    Column("counted_at", ARRAY(DateTime(timezone=True)), nullable=False),
+    CheckConstraint("cardinality(peers) > 0", name="reconciler_has_peers"),
+    CheckConstraint("poll_seconds > 0 AND absences > 0 AND grace_seconds >= 0", name="reconciler_is_patient"),
+    CheckConstraint("cardinality(counted_at) <= absences", name="reconciler_counts_what_it_takes"),
+)
+
+# What each said last.
+peer = Table(
+    "peer",
+    metadata,
+    Column("source_id", Integer, ForeignKey("reconciler.source_id", ondelete="CASCADE"), primary_key=True),
+    Column("url", Text, primary_key=True),
+    _at("polled_at", nullable=False),
+    _at("answered_at"),
+    Column("error", Text),  # why it did not answer the last time
+    Column("version", Text),
+    Column("cluster", Text),
+    _at("up_since"),
+    Column("alerts", Integer),
+    Column("suppressed", Integer),  # silenced or inhibited: there, but not told of
+    Column("silences", Integer),
+)
+
 # One row: since when somebody has been there for deliveries to reach. What did not come before was not missing.
 feed_watch = Table(
     "feed_watch",

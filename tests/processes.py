@@ -256,8 +256,10 @@ def a_prometheus(directory: Path, config: str, port: int) -> Iterator[httpx.Clie
 
 
 @contextmanager
-def an_alertmanager(directory: Path, config: str, port: int) -> Iterator[httpx.Client]:
-    """A client of an Alertmanager that is ready."""
+def an_alertmanager(
+    directory: Path, config: str, port: int, *, cluster: Sequence[str] = ("--cluster.listen-address=",)
+) -> Iterator[httpx.Client]:
+    """A client of an Alertmanager that is ready; alone, unless `cluster` says otherwise."""
     file = directory / "alertmanager.yml"
     file.write_text(config)
     command = [
@@ -265,7 +267,7 @@ def an_alertmanager(directory: Path, config: str, port: int) -> Iterator[httpx.C
         f"--config.file={file}",
         f"--storage.path={directory / 'alertmanager'}",
         f"--web.listen-address=127.0.0.1:{port}",
-        "--cluster.listen-address=",
+        *cluster,
         "--log.level=warn",
     ]
     with _a_server(command, directory / "alertmanager.log", port, "/-/ready") as client:

@@ -133,7 +133,11 @@ def test_a_share_of_nothing_is_none(tmp_path: Path) -> None:
 @pytest.mark.debian
 @pytest.mark.slow
 def test_every_query_has_an_answer_where_the_demo_was_played(tmp_path: Path) -> None:
-    settles_soon = {"AFTERMATH_ALLOWED_LATENESS_SECONDS": "0", "AFTERMATH_SETTLE_INTERVAL_SECONDS": "0.2"}
+    settles_soon = {
+        "AFTERMATH_ALLOWED_LATENESS_SECONDS": "0",
+        "AFTERMATH_SETTLE_INTERVAL_SECONDS": "0.2",
+        "AFTERMATH_WATCH_INTERVAL_SECONDS": "0.2",
+    }
     service = Service(tmp_path, settles_soon)
     with service.serve() as running, running.client() as client:
         (tmp_path / "token").write_text(service.command("token", "create", "prometheus", "--scope", "read"))
@@ -143,6 +147,8 @@ def test_every_query_has_an_answer_where_the_demo_was_played(tmp_path: Path) -> 
         ok(client.put("/api/v1/services/checkout/objective", json=objective))
         watchdog = an_alert("2026-08-20T10:00:00Z", alertname="Watchdog")
         ok(client.post("/webhooks/alertmanager", json=a_delivery(watchdog)))
+        silent = {"peers": [f"http://127.0.0.1:{free_port()}"]}
+        ok(client.put("/api/v1/sources/alertmanager/reconciler", json=silent))
         config = PROMETHEUS.format(directory=tmp_path, port=service.port)
         with a_prometheus(tmp_path, config, free_port()) as prometheus:
             until(lambda: answers(prometheus, "aftermath_build_info"), "the first scrape")

@@ -1,16 +1,21 @@
 """The feed over HTTP: whether what a source should tell arrives."""
 
+from datetime import timedelta
+from typing import Annotated
+
+import httpx
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, StringConstraints
 
 from app.access import source_by_name
-from app.errors import Conflict
+from app.errors import Conflict, Invalid
 from app.feed import health, heartbeat, store
 from app.feed.health import Counts, Lag, SourceStatus
 from app.feed.heartbeat import Heartbeat
+from app.feed.reconcile import Settings
 from app.feed.watch import tell
 from app.incidents.signal import Verdict
-from app.web import At, Name, Now, Reader, Tx, Writer, problem_responses
+from app.web import Admin, At, Contract, Name, Now, Reader, Tx, Words, Writer, problem_responses
 from app.webhooks.door import intake_of
 
 router = APIRouter(prefix="/api/v1/sources", tags=["sources"])
@@ -69,6 +74,21 @@ class HeartbeatModel(BaseModel):
     missing_since: At | None = Field(description="When the beat was due that has not come; null: it is there")
 
 
+class PeerModel(BaseModel):
+    """What a peer said when it was asked last."""
+
+    url: str
+    polled_at: At
+    answered_at: At | None
+    error: str | None = Field(description="Why it did not answer the last time")
+    version: str | None
+    cluster: str | None = Field(description="`ready`, `settling`, or `disabled` for a peer alone")
+    up_since: At | None
+    alerts: int | None
+    suppressed: int | None = Field(description="Alerts that are silenced or inhibited: there, but not told of")
+    silences: int | None = Field(description="Silences that are active")
+
+
 class HealthModel(BaseModel):
     source: str
     kind: str
@@ -80,6 +100,7 @@ class HealthModel(BaseModel):
     last_delivery_at: At | None
     open_alerts: OpenAlerts
     heartbeats: list[HeartbeatModel] = Field(description="The one that has been silent longest first")
+    peers: list[PeerModel] = Field(description="Those that are asked for their list; none unless it is reconciled")
     quarantine_waiting: dict[str, int] = Field(description="What waits to be replayed, by reason")
     last_hour: FeedCounts | None = Field(description="Null: there are no samples that old yet")
     last_day: FeedCounts | None
@@ -116,6 +137,7 @@ async def source_health(_: Reader, tx: Tx, now: Now, name: Name) -> HealthModel:
             unrefreshed=known.seen.unrefreshed,
         ),
         heartbeats=[_heartbeat(beat) for beat in known.heartbeats],
+        peers=[PeerModel.model_validate(peer, from_attributes=True) for peer in known.peers],
         quarantine_waiting=dict(known.seen.waiting),
         last_hour=stretches.get(store.HOUR),
         last_day=stretches.get(store.DAY),
@@ -181,4 +203,137 @@ def _lag(lag: Lag) -> LagModel:
         mean_seconds=lag.mean_seconds,
         median_at_most_seconds=lag.median_at_most_seconds,
         p95_at_most_seconds=lag.p95_at_most_seconds,
+    )
+
+
+# — reconciling —
+
+
+# An address is shown, so it has no place for what is secret: credentials are stated apart.
+_PEER_ADDRESS = r"^https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?(/[A-Za-z0-9._~%/-]*)?$"
+
+
+def _askable(url: str) -> str:
+    """Read as it will be when it is asked."""
+    try:
+        port = httpx.URL(url).port
+    except httpx.InvalidURL as error:
+        raise ValueError(str(error)) from None
+    if port is not None and not 0 < port < 2**16:
+        message = "there is no such port"
+        raise ValueError(message)
+    return url.rstrip("/")
+
+
+PeerAddress = Annotated[str, StringConstraints(max_length=500, pattern=_PEER_ADDRESS), AfterValidator(_askable)]
+
+
+def _sendable(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    if not (text.isascii() and text.isprintable()):
+        message = "must be printable ASCII"
+        raise ValueError(message)
+    return secret
+
+
+class ReconcilerModel(BaseModel):
+    peers: list[str]
+    poll_seconds: int
+    absences: int
+    grace_seconds: int
+    receiver: str | None
+    username: str | None
+    authenticated: bool = Field(description="Whether a secret is sent")
+
+
+class ReconcilerSettings(Contract):
+    peers: list[PeerAddress] = Field(
+        min_length=1,
+        max_length=10,
+        description="Where each peer's API is, as in Prometheus' configuration of its Alertmanagers: all of them, "
+        "because peers do not share alerts",
+        examples=[["http://alertmanager-0:9093", "http://alertmanager-1:9093"]],
+    )
+    poll_seconds: int = Field(60, ge=5, le=3600, description="How often they are asked")
+    absences: int = Field(
+        3,
+        ge=2,
+        le=100,
+        description="So many polls must have missed an alert since it was told of or listed; then it has ended there",
+    )
+    grace_seconds: int = Field(
+        600,
+        ge=0,
+        le=86_400,
+        description="A peer that has not run for so long does not know yet what fires, and an alert that has not fired "
+        "for so long may yet be delivered. Longer than the group_interval",
+    )
+    receiver: Words | None = Field(
+        "aftermath",
+        max_length=500,
+        description="The receiver in alertmanager.yml that delivers here: only its alerts are opened; null: all are",
+    )
+    username: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[ -9;-~]+$")] | None = Field(
+        None, description="For basic auth, with `secret` as the password"
+    )
+    secret: Annotated[SecretStr, AfterValidator(_sendable)] | None = Field(
+        None, max_length=2000, description="A password, or without `username` a bearer token; write-only"
+    )
+
+
+@router.put(
+    "/{name}/reconciler",
+    responses=problem_responses(404),
+    summary="Reconcile a source with its Alertmanager",
+)
+async def put_reconciler(_: Admin, tx: Tx, name: Name, stated: ReconcilerSettings) -> ReconcilerModel:
+    """Asks the Alertmanager itself what is firing: ends what has gone without a word, such as what was silenced, and
+    opens what was never delivered. What is left out takes its usual value, whatever was stated before.
+    """
+    source = await source_by_name(tx, name)
+    if source.kind != "alertmanager":
+        message = f"only an Alertmanager can be asked; this source is of kind {source.kind!r}"
+        raise Invalid(message)
+    await store.put_reconciler(
+        tx,
+        store.Reconciler(
+            source_id=source.id,
+            source=source.name,
+            peers=list(dict.fromkeys(stated.peers)),
+            poll=timedelta(seconds=stated.poll_seconds),
+            settings=Settings(
+                absences=stated.absences,
+                grace=timedelta(seconds=stated.grace_seconds),
+                receiver=stated.receiver,
+            ),
+            username=stated.username,
+            secret=stated.secret.get_secret_value() if stated.secret else None,
+        ),
+    )
+    return _reconciler(await store.reconciler_of(tx, source))
+
+
+@router.get("/{name}/reconciler", responses=problem_responses(404), summary="Show how a source is reconciled")
+async def get_reconciler(_: Reader, tx: Tx, name: Name) -> ReconcilerModel:
+    """Where its Alertmanagers are asked; what they said is in its health."""
+    return _reconciler(await store.reconciler_of(tx, await source_by_name(tx, name)))
+
+
+@router.delete(
+    "/{name}/reconciler", status_code=204, responses=problem_responses(404), summary="Reconcile a source no longer"
+)
+async def delete_reconciler(_: Admin, tx: Tx, name: Name) -> None:
+    """Its Alertmanagers are asked no more. What was found out stays."""
+    await store.delete_reconciler(tx, await source_by_name(tx, name))
+
+
+def _reconciler(one: store.Reconciler) -> ReconcilerModel:
+    return ReconcilerModel(
+        peers=list(one.peers),
+        poll_seconds=int(one.poll.total_seconds()),
+        absences=one.settings.absences,
+        grace_seconds=int(one.settings.grace.total_seconds()),
+        receiver=one.settings.receiver,
+        username=one.username,
+        authenticated=one.secret is not None,
     )

@@ -120,6 +120,8 @@ class Seen:
     unrefreshed: int = 0  # open, and not told of for UNREFRESHED_AFTER
     waiting: Mapping[str, int] = field(default_factory=dict)  # in quarantine, by reason
     missing: Sequence[Heartbeat] = ()
+    peers: int = 0
+    peers_silent: Mapping[str, str] = field(default_factory=dict)  # why, by address
 
 
 def judge(seen: Seen) -> tuple[SourceStatus, list[Reason]]:
@@ -151,6 +153,16 @@ def _reasons(seen: Seen) -> Iterator[Reason]:
             f"{beat.last_at:%Y-%m-%d %H:%M:%S} UTC.",
             "Does it fire in Prometheus, does Prometheus reach Alertmanager, does Alertmanager reach Aftermath "
             "(alertmanager_notifications_failed_total)? If it is gone for good, DELETE it here.",
+        )
+    if seen.peers_silent:
+        all_of_them = len(seen.peers_silent) == seen.peers
+        said = "; ".join(f"{url} {error}" for url, error in sorted(seen.peers_silent.items()))
+        yield Reason(
+            "peers_silent",
+            SourceStatus.FAILING if all_of_them else SourceStatus.DEGRADED,
+            f"{len(seen.peers_silent)} of {seen.peers} peers did not give their list when asked last: {said}.",
+            "Is the address that of the API (http://host:9093, with its path prefix), and are the credentials right? "
+            "The peers that answer decide; while none does, nothing is reconciled.",
         )
     if waiting := sum(seen.waiting.values()):
         why = ", ".join(f"{reason} {number}" for reason, number in sorted(seen.waiting.items()))

@@ -1,20 +1,24 @@
 """What is known of each source, in SQL: readings of its tallies, its open alerts, what waits in quarantine."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import text
+from sqlalchemy import delete, select, text, update
+from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.access import SourceRow
 from app.errors import NotFound
 from app.feed.health import UNREFRESHED_AFTER, Seen, Tallies, counts
 from app.feed.heartbeat import FINGERPRINT_PREFIX, Change, Found, Heartbeat
-from app.incidents.signal import AlertClass, EndReason, Signal, Status
+from app.feed.reconcile import Answer, OpenAlert, Place, Settings, to_the_millisecond
+from app.incidents.batch import series_of
+from app.incidents.signal import AlertClass
+from app.tables import peer, reconciler, source
 
 SAMPLED_EVERY = timedelta(minutes=5)
 _SAMPLES_KEPT = timedelta(hours=26)  # more than the longest stretch that is asked for
@@ -183,31 +187,6 @@ _FORGET = text(f"""
 STALE_AT_ONCE = 500  # alerts that one round ends at most
 
 
-@dataclass(frozen=True, slots=True)
-class OpenAlert:
-    """An alert that has not ended, as it was told."""
-
-    source_id: int
-    source: str
-    fingerprint: str
-    started_at: datetime
-    last_seen_at: datetime
-    labels: Mapping[str, str]
-    alert_class: AlertClass
-
-    def ended(self, at: datetime, reason: EndReason) -> Signal:
-        """Inferred: nobody has told of it after `at`."""
-        return Signal(
-            fingerprint=self.fingerprint,
-            status=Status.RESOLVED,
-            started_at=self.started_at,
-            ended_at=max(at, self.started_at),
-            labels=self.labels,
-            end_reason=reason,
-            alert_class=self.alert_class,
-        )
-
-
 async def stale(tx: AsyncConnection, *, listening_since: datetime, now: datetime) -> list[OpenAlert]:
     """Open alerts that their source has not told of for longer than it may, while somebody was there to be told."""
     found = await tx.execute(_STALE, {"listening_since": listening_since, "now": now, "at_most": STALE_AT_ONCE})
@@ -254,6 +233,186 @@ _STALE = text(f"""
 """)
 
 
+# — reconciling —
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciler:
+    source_id: int
+    source: str
+    peers: Sequence[str]
+    poll: timedelta
+    settings: Settings
+    username: str | None
+    secret: str | None = field(repr=False)
+    began_at: datetime | None = None  # of the latest poll: whoever set it polls
+    counted_at: Sequence[datetime] = ()  # of the latest polls that count, as many as it takes
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What it said last; `error` if it did not the last time."""
+
+    url: str
+    polled_at: datetime
+    answered_at: datetime | None
+    error: str | None
+    version: str | None
+    cluster: str | None
+    up_since: datetime | None
+    alerts: int | None
+    suppressed: int | None
+    silences: int | None
+
+
+class NotReconciled(NotFound):
+    title = "The source is not reconciled"
+
+
+async def put_reconciler(tx: AsyncConnection, stated: Reconciler) -> None:
+    """A poll that is under way comes to nothing, and those before it no longer count: others may have been asked."""
+    values = {
+        "peers": list(stated.peers),
+        "poll_seconds": int(stated.poll.total_seconds()),
+        "absences": stated.settings.absences,
+        "grace_seconds": int(stated.settings.grace.total_seconds()),
+        "receiver": stated.settings.receiver,
+        "username": stated.username,
+        "secret": stated.secret,
+        "began_at": None,
+        "counted_at": [],
+    }
+    query = upsert(reconciler).values(source_id=stated.source_id, **values)
+    await tx.execute(query.on_conflict_do_update(index_elements=["source_id"], set_=values))
+    await tx.execute(delete(peer).where(peer.c.source_id == stated.source_id, peer.c.url.not_in(list(stated.peers))))
+
+
+async def reconciler_of(tx: AsyncConnection, source: SourceRow) -> Reconciler:
+    """Raises NotReconciled."""
+    for found in await _reconcilers(tx, [source.id]):
+        return found
+    message = f"the source {source.name!r} is not reconciled; PUT /api/v1/sources/{{name}}/reconciler says where to ask"
+    raise NotReconciled(message)
+
+
+async def delete_reconciler(tx: AsyncConnection, source: SourceRow) -> None:
+    """Raises NotReconciled."""
+    await reconciler_of(tx, source)
+    await tx.execute(delete(reconciler).where(reconciler.c.source_id == source.id))
+
+
+async def claim_polls(tx: AsyncConnection, *, now: datetime) -> list[Reconciler]:
+    """Those that are due: who gets one polls it, and nobody else until it is due again."""
+    claimed = await tx.execute(_CLAIM, {"now": now})
+    return await _reconcilers(tx, [row.source_id for row in claimed])
+
+
+async def is_claimed(tx: AsyncConnection, one: Reconciler) -> bool:
+    """Whether it still is as it was claimed; if so, nobody else changes it until the end of the transaction."""
+    query = select(reconciler.c.source_id).where(
+        reconciler.c.source_id == one.source_id, reconciler.c.began_at == one.began_at
+    )
+    return (await tx.execute(query.with_for_update())).one_or_none() is not None
+
+
+async def open_alerts_of(tx: AsyncConnection, source_id: int) -> list[OpenAlert]:
+    return [_open_alert(row) for row in await tx.execute(_OPEN_OF, {"source_id": source_id})]
+
+
+async def starts(tx: AsyncConnection, source_id: int, places: Iterable[Place]) -> dict[Place, datetime]:
+    """Of these places those that alerts are known of, and their whole starts."""
+    wanted = sorted(set(places))
+    found = await tx.execute(
+        _STARTS,
+        {
+            "series": [series_of(source_id, fingerprint) for fingerprint, _ in wanted],
+            "since": [started_at for _, started_at in wanted],
+        },
+    )
+    return {(row.fingerprint, to_the_millisecond(row.started_at)): row.started_at for row in found}
+
+
+async def note_poll(
+    tx: AsyncConnection,
+    one: Reconciler,
+    answers: Sequence[Answer],
+    errors: Mapping[str, str],
+    counted: Sequence[datetime],
+) -> None:
+    """What the peers said, and which polls count. It is claimed."""
+    latest = list(counted)[-one.settings.absences :]
+    await tx.execute(update(reconciler).where(reconciler.c.source_id == one.source_id).values(counted_at=latest))
+    said: list[dict[str, Any]] = [
+        {
+            "url": answer.url,
+            "answered_at": one.began_at,
+            "error": None,
+            "version": answer.version,
+            "cluster": answer.cluster,
+            "up_since": answer.up_since,
+            "alerts": len(answer.listed),
+            "suppressed": sum(not listed.active for listed in answer.listed),
+            "silences": answer.silences,
+        }
+        for answer in answers
+    ]
+    for values in [*said, *({"url": url, "error": error} for url, error in errors.items())]:
+        told = values | {"polled_at": one.began_at}
+        query = upsert(peer).values(source_id=one.source_id, **told)
+        await tx.execute(query.on_conflict_do_update(index_elements=["source_id", "url"], set_=told))
+
+
+async def peers_of(tx: AsyncConnection, source_id: int) -> list[Peer]:
+    rows = await tx.execute(select(peer).where(peer.c.source_id == source_id).order_by(peer.c.url))
+    return [Peer(**{name: value for name, value in row._mapping.items() if name != "source_id"}) for row in rows]
+
+
+async def _reconcilers(tx: AsyncConnection, source_ids: Sequence[int]) -> list[Reconciler]:
+    query = (
+        select(reconciler, source.c.name)
+        .join_from(reconciler, source, source.c.id == reconciler.c.source_id)
+        .where(reconciler.c.source_id.in_(source_ids))
+        .order_by(reconciler.c.source_id)
+    )
+    return [
+        Reconciler(
+            source_id=row.source_id,
+            source=row.name,
+            peers=row.peers,
+            poll=timedelta(seconds=row.poll_seconds),
+            settings=Settings(row.absences, timedelta(seconds=row.grace_seconds), row.receiver),
+            username=row.username,
+            secret=row.secret,
+            began_at=row.began_at,
+            counted_at=row.counted_at,
+        )
+        for row in await tx.execute(query)
+    ]
+
+
+_CLAIM = text("""
+    UPDATE reconciler
+       SET began_at = :now
+     WHERE began_at IS NULL
+        OR began_at <= CAST(:now AS timestamptz) - make_interval(secs => poll_seconds)
+    RETURNING source_id
+""")
+
+_OPEN_OF = text(f"""
+    {_OPEN}
+       AND source.id = :source_id
+""")
+
+_STARTS = text("""
+    SELECT alert.fingerprint, alert.started_at
+      FROM unnest(CAST(:series AS uuid[]), CAST(:since AS timestamptz[])) AS wanted (series, since)
+      JOIN alert
+        ON alert.series = wanted.series
+       AND alert.started_at >= wanted.since
+       AND alert.started_at < wanted.since + interval '1 millisecond'
+""")
+
+
 # — one source —
 
 
@@ -266,6 +425,7 @@ class Known:
     seen: Seen
     oldest_open_at: datetime | None
     heartbeats: Sequence[Heartbeat]
+    peers: Sequence[Peer]
 
 
 async def known(tx: AsyncConnection, source: SourceRow, *, now: datetime) -> Known:
@@ -281,6 +441,7 @@ async def known(tx: AsyncConnection, source: SourceRow, *, now: datetime) -> Kno
         await tx.execute(_OPEN_ALERTS_OF, {"source_id": source.id, "seen_before": now - UNREFRESHED_AFTER})
     ).one_or_none()
     beats = await heartbeats(tx, source.id)
+    peers = await peers_of(tx, source.id)
     waiting: dict[str, int] = defaultdict(int)
     for row in await tx.execute(_WAITING_OF, {"source_id": source.id}):
         waiting[row.reason] = row.waiting
@@ -296,10 +457,13 @@ async def known(tx: AsyncConnection, source: SourceRow, *, now: datetime) -> Kno
             open_alerts=opened.open_alerts if opened else 0,
             unrefreshed=opened.unrefreshed if opened else 0,
             waiting=waiting,
+            peers=len(peers),
+            peers_silent={peer.url: peer.error for peer in peers if peer.error},
             missing=[beat for beat in beats if beat.missing_since is not None and beat.returned_at is None],
         ),
         oldest_open_at=opened.oldest_open_at if opened else None,
         heartbeats=beats,
+        peers=peers,
     )
 
 

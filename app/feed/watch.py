@@ -6,16 +6,19 @@ What it finds out are signals, and go through the intake like any other: inciden
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app import db
-from app.feed import heartbeat, store
+from app.feed import heartbeat, reconcile, store
 from app.feed.heartbeat import Found, Heartbeat
-from app.feed.store import OpenAlert
-from app.incidents.signal import EndReason
+from app.feed.peers import Unanswered, ask
+from app.feed.reconcile import Answer, Listed, OpenAlert
+from app.feed.store import Reconciler
+from app.incidents.signal import EndReason, Signal
 from app.webhooks.intake import Delivery, Intake
 from app.webhooks.source import Reading
 
@@ -49,7 +52,7 @@ async def watch(engine: AsyncEngine, intake: Intake, *, now: datetime, away: tim
         if found := heartbeat.judge(beat, listening_since=listening_since, now=now):
             await _alone(engine, intake, beat, found, now=now)
     for (source_id, source), those in _by_source(stale).items():
-        signals = tuple(alert.ended(alert.last_seen_at, EndReason.TIMEOUT) for alert in those)
+        signals = tuple(alert.ended(EndReason.TIMEOUT) for alert in those)
         async with db.transaction(engine) as tx:
             await intake.conclude(tx, Delivery(source_id, source, now, Reading(signals), b""), why="timeout")
     return True
@@ -82,3 +85,100 @@ async def tell(tx: AsyncConnection, intake: Intake, beat: Heartbeat, found: Foun
         delivery = Delivery(beat.source_id, beat.source, now, Reading((found.signal,)), b"")
         await intake.conclude(tx, delivery, why=found.change)
     await store.note(tx, beat, found)
+
+
+# — reconciling —
+
+AT_ONCE = 500  # signals of one transaction, as in a batch of the doors: they wait for the same keys
+
+
+async def reconcile_for_ever(engine: AsyncEngine, intake: Intake, *, interval_seconds: float) -> None:
+    while True:
+        await asyncio.sleep(interval_seconds)
+        try:
+            await reconcile_all(engine, intake, now=datetime.now(UTC))
+        except Exception as error:
+            if not db.is_unreachable(error):
+                log.exception("reconciling failed")
+
+
+async def reconcile_all(engine: AsyncEngine, intake: Intake, *, now: datetime) -> int:
+    """Asks the peers of every source that is due; how many were."""
+    async with db.transaction(engine) as tx:
+        due = await store.claim_polls(tx, now=now)
+    done = await asyncio.gather(*(_reconcile(engine, intake, one, now) for one in due), return_exceptions=True)
+    for one, error in zip(due, done, strict=True):
+        if isinstance(error, Exception):
+            if db.is_unreachable(error):
+                raise error
+            log.error("%s cannot be reconciled", one.source, exc_info=error)
+    return len(due)
+
+
+async def _reconcile(engine: AsyncEngine, intake: Intake, one: Reconciler, at: datetime) -> None:
+    """A poll counts once what was found in it has been applied. No transaction is open while the peers are asked."""
+    answers, errors = await _ask_all(one, at)
+    counted = [*one.counted_at, at] if reconcile.counts(answers, one.settings, at) else one.counted_at
+    if answers:
+        async with db.transaction(engine) as tx:
+            if not await store.is_claimed(tx, one):
+                return
+            listed = await _understood(tx, intake, one, answers, at)
+            places = [place for each in listed if (place := reconcile.place_of(each.signal))]
+            known = await store.starts(tx, one.source_id, places)
+            opened = await store.open_alerts_of(tx, one.source_id)
+        found = reconcile.compare(opened, known, listed, counted, one.settings, at)
+        for why, signals in (("present", found.present), ("missed", found.missed), ("reconciled", found.gone)):
+            for start in range(0, len(signals), AT_ONCE):
+                await _conclude(engine, intake, _delivery(one, signals[start : start + AT_ONCE], at), why)
+    async with db.transaction(engine) as tx:
+        if await store.is_claimed(tx, one):
+            await store.note_poll(tx, one, answers, errors, counted)
+
+
+async def _ask_all(one: Reconciler, at: datetime) -> tuple[list[Answer], dict[str, str]]:
+    """What the peers say, and why the others do not."""
+    said = await asyncio.gather(
+        *(ask(url, username=one.username, secret=one.secret, at=at, within=one.poll) for url in one.peers),
+        return_exceptions=True,
+    )
+    answers, errors = [], {}
+    for url, answer in zip(one.peers, said, strict=True):
+        match answer:
+            case Answer():
+                answers.append(answer)
+            case Unanswered():
+                errors[url] = str(answer)
+            case _:
+                raise answer
+    return answers, errors
+
+
+async def _understood(
+    tx: AsyncConnection, intake: Intake, one: Reconciler, answers: Iterable[Answer], at: datetime
+) -> list[Listed]:
+    """What is listed, as the rules take it; heartbeats are no alerts, and live by what is delivered."""
+    listed = [each for answer in answers for each in answer.listed]
+    signals = await intake.understood(tx, _delivery(one, [each.signal for each in listed], at))
+    return [replace(each, signal=signal) for each, signal in zip(listed, signals, strict=True) if not signal.test]
+
+
+async def _conclude(engine: AsyncEngine, intake: Intake, delivery: Delivery, why: str) -> None:
+    """What cannot be applied must not keep the rest from it: halved until it stands alone."""
+    signals = delivery.reading.signals
+    try:
+        async with db.transaction(engine) as tx:
+            await intake.conclude(tx, delivery, why=why)
+    except Exception as error:
+        if db.is_unreachable(error):
+            raise
+        if len(signals) == 1:
+            log.exception("an alert of %s cannot be reconciled", delivery.source)
+            return
+        for half in (signals[: len(signals) // 2], signals[len(signals) // 2 :]):
+            part = Delivery(delivery.source_id, delivery.source, delivery.received_at, Reading(half), b"")
+            await _conclude(engine, intake, part, why)
+
+
+def _delivery(one: Reconciler, signals: Sequence[Signal], at: datetime) -> Delivery:
+    return Delivery(one.source_id, one.source, at, Reading(tuple(signals)), b"")

@@ -29,12 +29,15 @@ from app.metrics.store import OTHER, Ratios, Snapshot
 from app.spool import Depth
 
 OUTCOMES = ("accepted", "partly_quarantined", "quarantined")
-CONCLUSIONS = (
+CONCLUSIONS = (  # of the watch over the feed
     "heartbeat_missing",
     "heartbeat_returned",
     "heartbeat_forgotten",
     "timeout",
-)  # of the watch over the feed
+    "reconciled",
+    "missed",
+    "present",
+)
 DEPLOYMENT_OUTCOMES = ("succeeded", "failed", "cancelled")
 
 
@@ -146,6 +149,7 @@ def _feed(snapshot: Snapshot) -> Iterator[Metric]:
     beats = snapshot.heartbeats
     yield _gauge("heartbeat_last_timestamp_seconds", {(source,): beats[source].last_at.timestamp() for source in beats})
     yield _gauge("heartbeats_missing", {(source,): float(beats[source].missing) for source in beats})
+    yield _gauge("peers", {labels: float(number) for labels, number in snapshot.peers.items()})
     for name in ("alerts_open", "alerts_unrefreshed"):
         yield _gauge(name, {(source,): float(found[name]) for source, found in snapshot.alerts.items()})
     lag = _histogram("ingest_lag_seconds")

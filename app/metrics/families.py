@@ -125,6 +125,12 @@ FAMILIES: Mapping[str, Family] = {
             "Heartbeats of the source that were declared missing and have not come again",
         ),
         Family(
+            "aftermath_peers",
+            _GAUGE,
+            ("source", "state"),
+            "Alertmanagers of the source that are asked for their list, by whether they answered the last time",
+        ),
+        Family(
             "aftermath_concluded_signals_total",
             _COUNTER,
             ("source", "reason"),

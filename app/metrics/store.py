@@ -456,6 +456,7 @@ class Snapshot:
     downtime: Mapping[str, Decimal]
     cost: Mapping[tuple[str, str], Decimal]
     quarantine: Mapping[str, int]  # waiting, by source
+    peers: Mapping[tuple[str, str], int]  # by source and whether they answer
     heartbeats: Mapping[str, Any]  # last_at and missing, by source
     alerts: Mapping[str, Mapping[str, int]]  # how many are open and how many of these unrefreshed, by source
 
@@ -474,6 +475,11 @@ async def snapshot(tx: AsyncConnection, *, services_at_most: int) -> Snapshot:
         downtime={row.service: row.seconds for row in await tx.execute(_SETTLED_DOWNTIME, bound)},
         cost={(row.service, row.currency): row.amount for row in await tx.execute(_SETTLED_COST, bound)},
         quarantine={row.source: row.waiting for row in await tx.execute(_QUARANTINE)},
+        peers={
+            (row.source, state): getattr(row, state)
+            for row in await tx.execute(_PEERS)
+            for state in ("answering", "silent")
+        },
         heartbeats={row.source: row for row in await tx.execute(_HEARTBEATS)},
         alerts={row.source: dict(row._mapping) for row in await tx.execute(_ALERTS)},
     )
@@ -552,6 +558,14 @@ _QUARANTINE = text("""
      GROUP BY source.name
 """)
 
+
+_PEERS = text("""
+    SELECT source.name AS source, count(*) FILTER (WHERE peer.error IS NULL) AS answering,
+           count(*) FILTER (WHERE peer.error IS NOT NULL) AS silent
+      FROM peer
+      JOIN source ON source.id = peer.source_id
+     GROUP BY source.name
+""")
 
 _HEARTBEATS = text("""
     SELECT source.name AS source, min(heartbeat.last_at) AS last_at,

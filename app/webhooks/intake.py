@@ -336,6 +336,13 @@ class Intake:
         [receipt] = await _nested(tx, lambda also_lock: self._apply_in(tx, [delivery], also_lock))
         return receipt
 
+    async def understood(self, tx: AsyncConnection, delivery: Delivery) -> list[Signal]:
+        """Its signals as the rules take them now; nothing is applied."""
+        if self._rules is not None and await incidents.lock_keys(tx, ()) != self._rules[0]:
+            self._rules = None
+        _, rules = await self._current_rules()
+        return [_decided(rules, signal, delivery).signal for signal in delivery.reading.signals]
+
     async def conclude(self, tx: AsyncConnection, delivery: Delivery, *, why: str) -> list[Outcome]:
         """What the service itself has found out about a source, in the caller's transaction.
 
