@@ -210,14 +210,18 @@ def test_the_numbers_of_a_day() -> None:
     ]
     numbers = of_the_day([first, bad, fix, hasty, broken, aborted, staging], troubles)
     assert (numbers.finished, numbers.frequency.n, numbers.frequency.per_day) == (5, 4, 4)
-    assert (numbers.lead_time.n, numbers.lead_time.median, numbers.lead_time.left_out) == (3, 3600, 1)
+    assert (numbers.lead_time.n, numbers.lead_time.values, numbers.lead_time.left_out) == (
+        3,
+        [3600, 3600, 7200],
+        1,
+    )
     assert numbers.without_commit_times == 2
     assert (numbers.change_fail_rate.k, numbers.change_fail_rate.n, numbers.change_fail_rate.value) == (1, 5, 0.2)
     [failure] = numbers.failures
     assert (failure.deployment, failure.marked, [number for number, _ in failure.links]) == (bad, False, [1, 2])
     recovery, all_incidents = numbers.failed_deployment_recovery_time, numbers.time_to_recover
-    assert (recovery.n, recovery.median, recovery.mean) == (2, 2700, Decimal(2700))
-    assert (all_incidents.n, all_incidents.median) == (3, 3600)
+    assert (recovery.values, recovery.mean) == ([1800, 3600], Decimal(2700))
+    assert all_incidents.values == [1800, 3600, 7200]
     assert (numbers.rework_rate.k, numbers.unplanned_without_incident) == (1, 1)
     assert (numbers.unlinked.k, numbers.unlinked.n) == (1, 3)
     assert numbers.bases == {Basis.LAST_DEPLOYMENT: 2}
@@ -336,7 +340,11 @@ def test_intervals_are_those_of_the_textbook() -> None:
     assert (weekly.low, weekly.high) == pytest.approx((4.7954 / 7, 18.3904 / 7), rel=1e-4)
     assert weekly.low is not None
     assert stats.poisson.sf(9, weekly.low * 7) == pytest.approx(0.025)
-    assert durations([1.0] * 3).low is None, "three values bound no median"
+    few = durations(float(value) for value in range(9, 0, -1))
+    assert (few.values, few.median, few.low, few.high, few.p90) == ([1, 2, 3, 4, 5, 6, 7, 8, 9], *[None] * 4)
+    ten = durations([1.0] * 10)
+    assert ten.values is None
+    assert (ten.median, ten.low, ten.high, ten.p90, ten.mean) == (1.0, 1.0, 1.0, 1.0, Decimal(1))
     twenty = durations(float(value) for value in range(1, 21))
     assert (twenty.low, twenty.high) == (6, 15)  # the classic order statistics for n = 20
 

@@ -147,7 +147,7 @@ QUESTIONS: dict[str, dict[str, str]] = {
     "compare": COMPARED,
     "dora": DAY,
 }
-TABLES = ("summary/ecdf", "summary/histogram", "summary/values")
+TABLES = ("summary/ecdf", "summary/histogram", "summary/values", "dora/values")
 
 
 async def sheet(client: httpx.AsyncClient, route: str, **more: str) -> list[dict[str, str]]:
@@ -167,7 +167,7 @@ def test_every_metric_has_a_sheet_that_is_asked_alike() -> None:
     metrics = {path for path in paths if path.startswith(METRICS) and not path.endswith(".csv")}
     assert metrics == {f"{METRICS}/{route}" for route in (*QUESTIONS, "definitions")}
     for route in (*QUESTIONS, "definitions", *TABLES):
-        question = f"{METRICS}/{'summary' if route in TABLES else route}"
+        question = f"{METRICS}/{route.partition('/')[0]}"
         asked, as_sheet = paths[question]["get"], paths[f"{METRICS}/{route}.csv"]["get"]
         assert (as_sheet.get("parameters"), as_sheet["security"]) == (asked.get("parameters"), asked["security"])
 
@@ -240,7 +240,7 @@ async def test_each_list_of_the_summary_has_a_sheet(client: httpx.AsyncClient, e
         answer = (await client.get(f"{METRICS}/summary", params=QUESTIONS["summary"] | more)).json()
         told = list(lists_in(answer))
         assert {part for part, _ in told} == {"ecdf", "histogram", "values"}
-        for table in TABLES:
+        for table in TABLES[:3]:
             part = table.partition("/")[2]
             assert await sheet(client, table, **more) == [line for name, line in told if name == part]
 
@@ -258,6 +258,15 @@ def lists_in(answer: Any) -> Iterator[tuple[str, dict[str, str]]]:
                 for part in ("ecdf", "histogram", "values"):
                     for each in measure[part] or ():
                         yield part, place | dict(scalars({part: each}))
+
+
+async def test_the_single_values_of_dora_have_a_sheet(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await store(engine, an_incident("10:00", "11:00"), an_incident("12:00", "12:10"))
+    told = await sheet(client, "dora/values", service="checkout")
+    assert [(line["service"], line["number"], line["values"]) for line in told] == [
+        ("checkout", "time_to_recover", "600.0"),
+        ("checkout", "time_to_recover", "3600.0"),
+    ]
 
 
 async def test_the_definitions_are_a_sheet_of_words(client: httpx.AsyncClient) -> None:

@@ -30,7 +30,7 @@ from app.errors import Invalid
 from app.incidents.definitions import FORMULAS
 from app.incidents.money import Rate
 from app.incidents.people import Ref, Said
-from app.sheet import Line, also_as_csv, cells
+from app.sheet import Line, Table, also_as_csv, cells
 from app.telemetry import TOLD
 from app.web import (
     EARLIEST,
@@ -444,9 +444,10 @@ class FrequencyModel(BaseModel):
 
 
 class DurationsModel(BaseModel):
-    """`low` and `high` bound the median; null where there are too few values for an interval."""
+    """`low` and `high` bound the median. Of fewer than 10 values there are the values and no statistic."""
 
     n: int
+    values: list[float] | None = Field(description="The single values, rising; null: there are 10 or more")
     median_seconds: Seconds
     low_seconds: Seconds
     high_seconds: Seconds
@@ -531,6 +532,17 @@ def _rows(answer: DoraAnswer) -> Iterator[Line]:
     yield line
 
 
+def _values(answer: DoraAnswer) -> Iterator[Line]:
+    place = cells(answer.filters)
+    for name in ("lead_time_for_changes", "failed_deployment_recovery_time", "time_to_recover"):
+        durations: DurationsModel = getattr(answer, name)
+        for seconds in durations.values or ():
+            yield place | {"number": name, "values": str(seconds)}
+
+
+_VALUES = Table(_values, "A line for each value of what has fewer than 10; `number` says of which")
+
+
 @router.get(
     "/api/v1/metrics/dora",
     response_model=DoraAnswer,
@@ -538,7 +550,7 @@ def _rows(answer: DoraAnswer) -> Iterator[Line]:
     tags=["metrics"],
     summary="DORA's numbers of a period",
 )
-@also_as_csv(router, "/api/v1/metrics/dora", _rows, lines="One line", tags=["metrics"])
+@also_as_csv(router, "/api/v1/metrics/dora", _rows, lines="One line", tables={"values": _VALUES}, tags=["metrics"])
 async def dora(
     _: Reader,
     tx: Tx,
@@ -602,11 +614,12 @@ async def dora(
 def _durations(each: Durations, name: str, links: list[str]) -> dict[str, Any]:
     return {
         "n": each.n,
+        "values": None if each.values is None else list(each.values),
         "median_seconds": each.median,
         "low_seconds": each.low,
         "high_seconds": each.high,
         "p90_seconds": each.p90,
-        "mean_seconds": None if each.mean is None else float(each.mean),
+        "mean_seconds": None if each.mean is None or each.values is not None else float(each.mean),
         "pending": each.pending,
         "left_out": each.left_out,
         "formula": FORMULAS[name],

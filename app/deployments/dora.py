@@ -22,6 +22,7 @@ from scipy import stats
 from app.deployments.deployment import Deployment, Outcome, environment_of
 from app.incidents import measures
 from app.incidents.columns import OUTCOMES, Booleans, Coded, Columns, Ints, MeasuredMany, measured, microseconds
+from app.incidents.definitions import SUMMARY_FROM
 from app.incidents.measures import NOT_RECOVERED_YET, Facts
 from app.incidents.signal import AlertClass
 
@@ -288,12 +289,15 @@ class Frequency:
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """Seconds. The median's interval comes from the order statistics (scipy's quantile test); None where n is too few.
+    """Seconds. Of fewer than `SUMMARY_FROM` there are only these `values`, rising, and `mean`, which DORA's formula of
+    the cost needs and which is shown nowhere else. The median's interval comes from the order statistics (scipy's
+    quantile test).
 
     `pending` may still end, `left_out` never had a duration that counts.
     """
 
     n: int
+    values: Sequence[float] | None
     median: float | None
     low: float | None
     high: float | None
@@ -448,16 +452,16 @@ def frequency(n: int, period: timedelta) -> Frequency:
 
 
 def durations(seconds: Iterable[float], *, pending: int = 0, left_out: int = 0) -> Durations:
-    values = list(seconds)
-    if not values:
-        return Durations(0, None, None, None, None, None, pending, left_out)
-    median, p90 = (float(quantile) for quantile in np.quantile(values, (0.5, 0.9)))
-    interval: Any = stats.quantile_test(values, p=0.5).confidence_interval(CONFIDENCE)
-    low, high = (None if np.isnan(bound) else float(bound) for bound in (interval.low, interval.high))
+    values = sorted(seconds)
     # Exact: microseconds are the finest there is.
     microseconds_each = np.rint(np.asarray(values) * 10**6).astype(np.int64)
-    mean = Decimal(int(microseconds_each.sum())).scaleb(-6) / len(values)
-    return Durations(len(values), median, low, high, p90, mean, pending, left_out)
+    mean = Decimal(int(microseconds_each.sum())).scaleb(-6) / len(values) if values else None
+    if len(values) < SUMMARY_FROM:
+        return Durations(len(values), values, None, None, None, None, mean, pending, left_out)
+    median, p90 = (float(quantile) for quantile in np.quantile(values, (0.5, 0.9)))
+    interval: Any = stats.quantile_test(values, p=0.5).confidence_interval(CONFIDENCE)
+    low, high = float(interval.low), float(interval.high)
+    return Durations(len(values), None, median, low, high, p90, mean, pending, left_out)
 
 
 # — what it costs, by DORA's formula —

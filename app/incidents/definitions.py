@@ -762,6 +762,7 @@ _COMPARE = (
 _FINISHED = "deployments of the service and environment in question that finished in [from, to)"
 _NOT_FINISHED = "cancelled and unfinished deployments; environments that are not production, unless asked for"
 _CAUSED = "incidents that a deployment is known to have caused, or is likely to: `basis` says how that is known"
+_FEW_OF_DORA = f"statistics, if fewer than {SUMMARY_FROM} values are known: `values` has the single ones"
 _FALSE_ALARMS = "sev5 (false alarms); merged incidents; trouble of the monitoring"
 
 _DORA = (
@@ -786,10 +787,11 @@ _DORA = (
         "service with the first such deployment; a commit later than its deployment is left out and counted; median "
         "with the interval of its order statistics, 95 %",
         counted="commits with a time, of deployments that succeeded in [from, to)",
-        left_out="deployments that tell no time of a commit, counted as without_commit_times",
+        left_out=f"deployments that tell no time of a commit, counted as without_commit_times; {_FEW_OF_DORA}",
         cannot_tell="how long the idea waited before the commit; a rebase makes old work look young. Commits of one "
         "deployment share its end, so the interval is narrower than it should be",
         clock=DEPLOYED,
+        version=2,
     ),
     _metric(
         "without_commit_times",
@@ -846,9 +848,11 @@ _DORA = (
         "time_to_recover of the incidents that the failed deployments of [from, to) caused, whenever they were "
         "detected",
         counted=_CAUSED,
-        left_out=f"{_NO_RECOVERY}; {_FALSE_ALARMS}; failed deployments without an incident; what is pending",
+        left_out=f"{_NO_RECOVERY}; {_FALSE_ALARMS}; failed deployments without an incident; what is pending; "
+        f"{_FEW_OF_DORA}",
         cannot_tell="how long recovery takes if it takes long: open incidents are counted as pending and are in no "
         "quantile here",
+        version=2,
     ),
     _metric(
         "dora_time_to_recover",
@@ -857,8 +861,9 @@ _DORA = (
         "50 and 90 % quantile and mean, with an interval of the median",
         "time_to_recover of all incidents detected in [from, to), whatever caused them",
         counted=_EVERY_INCIDENT,
-        left_out=f"{_NO_RECOVERY}; {_FALSE_ALARMS}; what is pending",
+        left_out=f"{_NO_RECOVERY}; {_FALSE_ALARMS}; what is pending; {_FEW_OF_DORA}",
         cannot_tell="how good deploying is: it stands beside failed_deployment_recovery_time to be compared with it",
+        version=2,
     ),
     _metric(
         "rework_rate",
