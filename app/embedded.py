@@ -30,6 +30,7 @@ import secrets
 import shlex
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import tempfile
@@ -445,8 +446,8 @@ async def _major_version_of(binaries: Path) -> str:
 
 def _is_plain(cluster: Path) -> bool:
     """Whether clients can be told of a socket in `cluster`: short, no comma or colon, which mean hosts and ports."""
-    socket = os.fsencode(cluster / ".s.PGSQL.5432")
-    return len(socket) <= SOCKET_PATH_BYTES and not re.search(rb"[,:]", socket)
+    path = os.fsencode(cluster / ".s.PGSQL.5432")
+    return len(path) <= SOCKET_PATH_BYTES and not re.search(rb"[,:]", path)
 
 
 def _make_runtime_directory(account: _Account, at_stop: AsyncExitStack) -> Path:
@@ -646,8 +647,14 @@ def _remove_runtime_directory(directory: Path, account: _Account) -> None:
     parents = [Path(each).resolve() for each in (tempfile.gettempdir(), "/tmp", "/var/tmp")]
     if directory.parent in parents and directory.name.startswith("aftermath-"):
         with contextlib.suppress(FileNotFoundError):
-            if directory.lstat().st_uid == account.uid:
+            # In the copy of a cluster that ran, the file names the directory of the original, which may still run.
+            if directory.lstat().st_uid == account.uid and not _is_listened_at(directory / ".s.PGSQL.5432"):
                 shutil.rmtree(directory, ignore_errors=True)
+
+
+def _is_listened_at(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(os.fsencode(path)) == 0
 
 
 async def _within(seconds: float, is_over: Callable[[], bool]) -> bool:

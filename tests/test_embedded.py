@@ -185,7 +185,9 @@ async def test_a_stale_pid_file_with_a_reused_pid_neither_harms_that_process_nor
         assert stranger.poll() is None
 
 
-async def test_a_stale_pid_file_that_names_another_server_does_not_harm_that_server(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["short", "l" * 100])  # too long for a socket, which then lives elsewhere
+async def test_a_stale_pid_file_that_names_another_server_does_not_harm_that_server(tmp_path: Path, name: str) -> None:
+    tmp_path /= name
     await (await embedded.start(tmp_path / "first")).stop()
     async with await embedded.start(tmp_path / "second") as second:
         postmaster = second.pid
