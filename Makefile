@@ -2,6 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# A PostgreSQL each; more than four would wait for one disk.
+SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=worksteal
+
 .PHONY: run test test-faults check format bench bench-ingest bench-metrics openapi numbers dashboard clean
 .DELETE_ON_ERROR:
 
@@ -9,7 +12,7 @@ run: .venv/.installed ## set up and serve on 127.0.0.1:8080 with the built-in Po
 	exec $(BIN)/python -m app.cli serve
 
 test: .venv/.installed ## the whole suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-faults: .venv/.installed ## kills, cuts, floods, a full disk, a failover: with real processes, some minutes
 	$(BIN)/python -m pytest tests/faults

@@ -27,13 +27,23 @@ hypothesis.settings.register_profile("aftermath", deadline=None)
 hypothesis.settings.load_profile("aftermath")
 
 ADMIN_TOKEN = "admin-token-of-the-tests"
+OTHER_SERVER = os.environ.get("AFTERMATH_TEST_DATABASE_URL", "")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On another server only what asks it something: all else has been seen before, and would be the same."""
+    if OTHER_SERVER:
+        elsewhere = [item for item in items if "server" not in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=elsewhere)
+        items[:] = [item for item in items if item not in elsewhere]
 
 
 @pytest.fixture(scope="session")
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
     """URL of a maintenance database; a `template` with the migrated schema exists beside it."""
     async with AsyncExitStack() as stack:
-        url = os.environ.get("AFTERMATH_TEST_DATABASE_URL")
+        url = OTHER_SERVER
         if not url:
             data_dir: Path = tmp_path_factory.mktemp("postgres")
             built_in = await embedded.start(data_dir, settings={"max_connections": "300"})
