@@ -1,10 +1,12 @@
-"""How long does each question about numbers take, and how does that grow with history?
+"""How long does each question about numbers take, how does that grow with history, and what does it take of others?
 
 A year of incidents (`bench.history`) on the built-in PostgreSQL, and the service in a process of its own, asked over
 HTTP. Every metrics route that the service describes is asked, about one service (the one with most incidents) and about
-all; the table shows medians. Then the same questions are asked again and again, to see whether the process grows.
+all; the tables show medians, and how many times as long the same takes with more history. Of the largest history also:
+how much memory the process takes more while it works a question out, how long another request waits meanwhile (it is
+sent again and again; the longest counts), and whether the process grows when asked again and again.
 
-    python -m bench.metrics            1,000, 10,000 and 100,000 incidents: four minutes, most of them to make history
+    python -m bench.metrics            1,000, 10,000 and 100,000 incidents: some eight minutes, half of them to make it
     python -m bench.metrics 1000 5000  shorter
 """
 
@@ -18,7 +20,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -34,7 +36,10 @@ from bench.history import AFTER, BUSIEST, FIRST, History
 
 SIZES = (1_000, 10_000, 100_000)
 ROUNDS = 5
-AGAIN = 10  # times all questions, when memory is looked at
+AGAIN = 5  # times all questions, when memory is looked at
+THE_SAME = 50  # times one question, likewise
+UNNOTICED = 0.4  # seconds, for which nobody who asks looks up
+WIDTH = 120
 
 YEAR = {"from": FIRST.isoformat(), "to": AFTER.isoformat()}
 HALVES = {
@@ -60,8 +65,8 @@ class Question:
         return " ".join([self.path.removeprefix(METRICS), *more])
 
 
-def _questions(routes: Sequence[str]) -> list[Question]:
-    """Of one service or of all; each route that is described, and those with much to choose from in several ways."""
+def questions_of(routes: Sequence[str]) -> list[Question]:
+    """Each route that is described, and those with much to choose from in several ways."""
     whatif = {"time_to_recover": "-20%", "time_to_acknowledge": "-5m"}
     known: dict[str, list[dict[str, str]]] = {
         "summary": [{}, *({"group_by": name} for name in ("service", "severity", "source", "owner", "hour_of_week"))],
@@ -84,68 +89,125 @@ def _questions(routes: Sequence[str]) -> list[Question]:
     ]
 
 
+@dataclass(slots=True)
+class Found:
+    """About one question and scope. `memory` is in MiB, above what the process takes at rest."""
+
+    medians: list[float] = field(default_factory=list)  # seconds, by size
+    memory: float = 0.0
+    waited: float = 0.0  # seconds, the longest of other requests
+
+    @property
+    def growth(self) -> float:
+        return self.medians[-1] / self.medians[0]
+
+
+Results = dict[tuple[str, str], Found]
+
+
 async def main(sizes: Sequence[int]) -> None:
-    out = Console()
+    out = Console(width=WIDTH) if not sys.stdout.isatty() else Console()
+    results: Results = {}
+    remarks: list[str] = []
     with tempfile.TemporaryDirectory(prefix="aftermath-bench-") as directory:
         async with await embedded.start(Path(directory) / "data") as server:
             url = server.url("postgres")
             engine = db.connect(url)
             await db.migrate(engine)
             history = History(engine, Settings.model_validate({"database_url": url}))
-            found: dict[tuple[str, str], list[float]] = {}
             for size in sizes:
                 await history.make(size, out)
-                async with _service(url, Path(directory)) as (client, process):
-                    questions = _questions(await _routes(client))
-                    asked = [(question, scope) for scope in (BUSIEST, "all") for question in questions]
-                    for question, scope in track(asked, f"questions about {size:,}", console=out, transient=True):
-                        median = await _median(client, question, scope)
-                        found.setdefault((str(question), scope), []).append(median)
+                async with _service(url, Path(directory)) as service:
+                    questions = questions_of(await described_routes(service.client))
+                    await _measure(service, questions, size, results, out)
+                    remarks.append(f"{service.resident():,.0f} MiB after the questions about {size:,} incidents")
                     if size == sizes[-1]:
-                        grown = await _memory(client, process, questions)
+                        await _look_closer(service, questions, results, out)
+                        remarks += await _ask_again(service, questions, out)
             await engine.dispose()
-    out.print(_table(sizes, found))
-    out.print(grown)
+    for scope in (BUSIEST, "all"):
+        out.print(_table(scope, sizes, results))
+    _conclude(sizes, results, remarks, out)
 
 
-async def _routes(client: httpx.AsyncClient) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Service:
+    client: httpx.AsyncClient
+    process: psutil.Process
+
+    def resident(self) -> float:
+        """MiB."""
+        return float(self.process.memory_info().rss) / 2**20
+
+    def forget_peak(self) -> None:
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
+    def peak(self) -> float:
+        """MiB, since it was forgotten."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) / 2**10
+
+    async def ask(self, question: Question, scope: str) -> float:
+        """The seconds it took."""
+        began = time.perf_counter()
+        parameters = question.parameters | ({} if scope == "all" else {"service": scope})
+        answer = await self.client.get(question.path, params=parameters)
+        if answer.status_code != 200:
+            message = f"{question} of {scope}: {answer.status_code} {answer.text[:500]}"
+            raise RuntimeError(message)
+        return time.perf_counter() - began
+
+
+async def _measure(service: Service, questions: Sequence[Question], size: int, results: Results, out: Console) -> None:
+    asked = [(question, scope) for scope in (BUSIEST, "all") for question in questions]
+    for question, scope in track(asked, f"questions about {size:,} incidents", console=out, transient=True):
+        seconds = [await service.ask(question, scope) for _ in range(ROUNDS)]
+        results.setdefault((str(question), scope), Found()).medians.append(statistics.median(seconds))
+
+
+async def _look_closer(service: Service, questions: Sequence[Question], results: Results, out: Console) -> None:
+    """What a question about all takes of memory, and of others' time."""
+    for question in track(questions, "what each takes of others", console=out, transient=True):
+        found = results[str(question), "all"]
+        service.forget_peak()
+        before = service.resident()
+        await service.ask(question, "all")
+        found.memory = max(0.0, service.peak() - before)
+        waits: list[float] = []
+        asking = asyncio.create_task(service.ask(question, "all"))
+        while not asking.done():
+            waits.append(await service.ask(OTHER, "all"))
+            await asyncio.sleep(0.005)
+        await asking
+        found.waited = max(waits)
+
+
+OTHER = Question("/healthz", {})
+
+
+async def _ask_again(service: Service, questions: Sequence[Question], out: Console) -> list[str]:
+    """Whether the process grows."""
+    before = service.resident()
+    for question in track(list(questions) * AGAIN, "all again and again", console=out, transient=True):
+        await service.ask(question, "all")
+    between = service.resident()
+    [one] = [question for question in questions if str(question) == "summary by service"]
+    for question in track([one] * THE_SAME, "one again and again", console=out, transient=True):
+        await service.ask(question, "all")
+    return [
+        f"{before:,.0f} MiB, after {AGAIN * len(questions)} questions more {between:,.0f} MiB",
+        f"after `{one}` {THE_SAME} times more {service.resident():,.0f} MiB",
+    ]
+
+
+async def described_routes(client: httpx.AsyncClient) -> list[str]:
     described = (await client.get("/openapi.json")).json()["paths"]
     return [path for path in described if path.startswith(METRICS)] + ["/metrics"]
 
 
-async def _median(client: httpx.AsyncClient, question: Question, scope: str) -> float:
-    seconds = []
-    for _ in range(ROUNDS):
-        began = time.perf_counter()
-        await _ask(client, question, scope)
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds)
-
-
-async def _ask(client: httpx.AsyncClient, question: Question, scope: str) -> None:
-    answer = await client.get(
-        question.path, params=question.parameters | ({} if scope == "all" else {"service": scope})
-    )
-    if answer.status_code != 200:
-        message = f"{question} of {scope}: {answer.status_code} {answer.text[:500]}"
-        raise RuntimeError(message)
-
-
-async def _memory(client: httpx.AsyncClient, process: psutil.Process, questions: Sequence[Question]) -> str:
-    """After one round, which fills what is filled once, and after more of them."""
-    sizes = []
-    for rounds in (1, AGAIN):
-        for _ in range(rounds):
-            for question in questions:
-                await _ask(client, question, "all")
-        sizes.append(process.memory_info().rss / 2**20)
-    asked = AGAIN * len(questions)
-    return f"Memory of the service: {sizes[0]:.0f} MiB, after {asked} questions more {sizes[1]:.0f} MiB."
-
-
 @asynccontextmanager
-async def _service(url: str, directory: Path) -> AsyncIterator[tuple[httpx.AsyncClient, psutil.Process]]:
-    """`aftermath serve` on a free port of the loopback, and a client that may ask."""
+async def _service(url: str, directory: Path) -> AsyncIterator[Service]:
+    """`aftermath serve` on a free port of the loopback."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -164,7 +226,7 @@ async def _service(url: str, directory: Path) -> AsyncIterator[tuple[httpx.Async
             headers = {"Authorization": f"Bearer {token}"}
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=120) as client:
                 await _until_ready(client, served)
-                yield client, psutil.Process(served.pid)
+                yield Service(client, psutil.Process(served.pid))
         finally:
             served.terminate()
             await served.wait()
@@ -184,15 +246,31 @@ async def _until_ready(client: httpx.AsyncClient, served: asyncio.subprocess.Pro
     raise RuntimeError(message)
 
 
-def _table(sizes: Sequence[int], found: dict[tuple[str, str], list[float]]) -> Table:
-    table = Table("question, one year", "of", title="Median milliseconds")
+def _table(scope: str, sizes: Sequence[int], results: Results) -> Table:
+    of = "all services" if scope == "all" else f"one service, {scope}"
+    table = Table("one year", title=f"Milliseconds, of {of}", title_justify="left")
     for size in sizes:
         table.add_column(f"{size:,}", justify="right")
-    table.add_column(f"{sizes[-1] // sizes[0]:,} times the incidents", justify="right")
-    for (question, scope), medians in found.items():
-        shown = [f"{median * 1e3:,.0f}" for median in medians]
-        table.add_row(question, scope, *shown, f"{medians[-1] / medians[0]:.1f} times as long")
+    table.add_column(f"{sizes[-1] // sizes[0]:,} times as much", justify="right")
+    if scope == "all":
+        table.add_column("others wait", justify="right")
+        table.add_column("memory", justify="right")
+    for (question, of_scope), found in results.items():
+        if of_scope != scope:
+            continue
+        shown = [f"[{'yellow' if median > UNNOTICED else 'green'}]{median * 1e3:,.0f}" for median in found.medians]
+        more = [f"{found.waited * 1e3:,.0f}", f"{found.memory:,.0f} MiB"] if scope == "all" else []
+        table.add_row(question, *shown, f"takes {found.growth:.1f} times", *more)
     return table
+
+
+def _conclude(sizes: Sequence[int], results: Results, remarks: Sequence[str], out: Console) -> None:
+    slow = [f"{question} of {scope}" for (question, scope), found in results.items() if found.medians[-1] > UNNOTICED]
+    within = f"{len(results) - len(slow)} of {len(results)} questions about {sizes[-1]:,} incidents"
+    out.print(f"{within} are answered within {UNNOTICED * 1e3:.0f} ms; not: {', '.join(slow) or 'none'}.")
+    out.print(f"The service takes {'; '.join(remarks)}.")
+    busy = ", ".join(f"{load:.1f}" for load in os.getloadavg())
+    out.print(f"{os.cpu_count()} cores, load of the last 1, 5 and 15 minutes {busy}, this bench included.")
 
 
 if __name__ == "__main__":
