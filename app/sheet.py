@@ -10,7 +10,7 @@ import csv
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from functools import wraps
+from functools import lru_cache, wraps
 from io import StringIO
 from itertools import chain, islice
 from typing import Any, NamedTuple, ParamSpec, TypeVar, get_args, get_origin
@@ -22,6 +22,7 @@ from pydantic import BaseModel
 from app.web import problem_responses
 
 CHUNK = 500  # lines
+REMEMBERED = 10_000  # names of columns, the same in every line
 
 _PASSED_OVER = {"filters", "measures", "total", "amounts", "value"}  # names that would say nothing in a column
 _JSON_ONLY = {"formula", "formulas", "links", "label", "starts", "ends", "assumptions"}
@@ -164,19 +165,26 @@ def _of(column: str, value: Any, shown: Any, kind: Any) -> Iterator[tuple[str, s
             yield column, spreadsheet_text(str(shown))
 
 
-def _none(column: str, kind: Any) -> Iterator[tuple[str, str]]:
+@lru_cache(maxsize=REMEMBERED)
+def _none(column: str, kind: Any) -> tuple[tuple[str, str], ...]:
     """The columns that there would be, so that they do not come and go with the data; what is by name does."""
+    return tuple(_of_kind(column, kind))
+
+
+def _of_kind(column: str, kind: Any) -> Iterator[tuple[str, str]]:
     kinds = (kind, *get_args(kind))
     models = [each for each in kinds if isinstance(each, type) and issubclass(each, BaseModel)]
     for model in models:
         for field, info in model.model_fields.items():
             name = info.serialization_alias or field
             if name not in _JSON_ONLY:
-                yield from _none(_column(column, name), info.annotation)
+                annotation: Any = info.annotation
+                yield from _none(_column(column, name), annotation)
     if not models and not any(get_origin(each) in {dict, list} for each in kinds):
         yield column, ""
 
 
+@lru_cache(maxsize=REMEMBERED)
 def _column(under: str, name: str) -> str:
     if name in _PASSED_OVER:
         return under
