@@ -319,6 +319,18 @@ def test_what_is_beyond_64_bits_is_exact_too(fine: str) -> None:
         assert told(whole) == expected_numbers(world, narrow)
 
 
+def test_a_moment_of_harm_costs_0_from_the_moment_on_at_which_the_rate_is_known() -> None:
+    """Before it nothing is known of its cost, which is not 0."""
+    scope = Scope(Span(DAY - timedelta(days=1), NOW))
+    for micros, is_known in ((-1, False), (0, True), (1, True)):
+        at = DAY + timedelta(microseconds=micros)
+        world = World([(Facts(at, "a", 1, at), ())], [Rate("a", DAY, "EUR", *[Decimal(1)] * 3)], {}, include=False)
+        for each in (scope, replace(scope, severity=1)):
+            whole, _ = statistics.numbers(world.known(), world.rates, each)
+            assert (whole.cost is not None) is is_known
+            assert told(whole) == expected_numbers(world, each)
+
+
 @given(worlds(), st.tuples(moments, moments).map(lambda pair: Span(*sorted(pair))), moments)
 def test_availabilities_are_those_of_each_service(world: World, period: Span, now: datetime) -> None:
     every = [each for each, _ in world.incidents]

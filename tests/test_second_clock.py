@@ -142,6 +142,11 @@ def test_where_all_is_0_everything_is_0_and_nothing_fails() -> None:
     assert (found.zeros, found.estimates.median.seconds, found.estimates.restricted_mean[:3]) == (10, 0, (0, 0, 0))
 
 
+def test_single_values_are_told_of_fewer_than_ten_only() -> None:
+    assert summed_up([60.0] * (SUMMARY_FROM - 1), []).values == [60.0] * 9
+    assert summed_up([60.0] * SUMMARY_FROM, []).values is None
+
+
 def test_a_wait_that_has_not_begun_by_this_clock_says_nothing() -> None:
     """The median of ten, four of them 0, is that of ten, however many wait on a Sunday for it to be Monday."""
     seconds = [0.0] * 4 + [600.0 * n for n in range(1, 7)]

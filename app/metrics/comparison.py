@@ -74,12 +74,17 @@ class Comparison:
     horizon: float | None = None  # seconds; None: nothing censored outlasts what was recorded
 
 
+class Side(NamedTuple):
+    sample: Sample
+    services: Sequence[str]  # of its incidents
+
+
 class Compared(NamedTuple):
     """What was found, and of what."""
 
     found: Comparison
-    a: Sample
-    b: Sample
+    a: Side
+    b: Side
 
 
 def sample(measured: MeasuredMany, *, in_hours: Booleans | None = None) -> Sample:

@@ -19,6 +19,7 @@ from app.incidents.downtime import Cost, Span
 from app.incidents.labour import Pay, priced
 from app.incidents.measures import SEVERITIES, SeverityName
 from app.metrics.statistics import GroupBy, Scope
+from app.metrics.store import hour_of_week
 
 NOT_ACKNOWLEDGED = "not acknowledged while it ran"
 
@@ -90,7 +91,7 @@ def _labour(rows: Iterable[Any], pay: Pay) -> Labour:
 
 
 # As `labour.worked`, cut to the periods. Why `ended_at` has an upper bound is said in `app/incidents/costs.py`.
-_KNOWN = """
+_KNOWN = f"""
     WITH known AS (
         SELECT coalesce(service_stated, incident.service) AS service,
                coalesce(severity_stated, severity) AS severity,
@@ -112,8 +113,7 @@ _KNOWN = """
                (worked_from < worked_until) IS TRUE AS is_worked_on,
                greatest(worked_from, :begins) AS begins,
                least(worked_until, :ends) AS ends,
-               (extract(isodow FROM detected_at AT TIME ZONE 'UTC')::int - 1) * 24
-                   + extract(hour FROM detected_at AT TIME ZONE 'UTC')::int AS hour_of_week
+               {hour_of_week("detected_at")} AS hour_of_week
           FROM known
          WHERE (CAST(:service AS text) IS NULL OR service = :service)
            AND (CAST(:severity AS smallint) IS NULL OR severity = :severity)
@@ -133,7 +133,7 @@ _KNOWN = """
          WHERE NOT is_worked_on
            AND detected_at >= :begins
     )
-"""
+"""  # noqa: S608
 
 _BY = {
     group_by: text(f"""

@@ -37,7 +37,7 @@ from app.incidents.money import Rate
 from app.incidents.store import TRY_LOCK_KEY
 from app.metrics import comparison as compared
 from app.metrics import statistics, whatif
-from app.metrics.comparison import Compared, Sample
+from app.metrics.comparison import Compared, Sample, Side
 from app.metrics.families import RATIO_WINDOWS, RATIOS_REMEMBERED
 from app.metrics.second_clock import begins_in_business_hours, in_business_hours
 from app.metrics.statistics import GroupBy, Known, Numbers, Scope
@@ -197,22 +197,23 @@ async def comparison(
     rows = [await _detected(tx, scope) for scope in (a, b)]
 
     def work() -> tuple[Compared, Compared | None]:
-        sides = [
-            measured(columns_of(row), include_non_recoveries=include_non_recoveries, now=now)[measure] for row in rows
-        ]
-        by_time = _compared(*(compared.sample(side) for side in sides))
+        known = [columns_of(row) for row in rows]
+        services = [each.service.values for each in known]
+        sides = [measured(each, include_non_recoveries=include_non_recoveries, now=now)[measure] for each in known]
+        by_time = _compared([compared.sample(side) for side in sides], services)
         if calendar is None:
             return by_time, None
         by_hours = (in_business_hours({measure: side}, calendar)[measure] for side in sides)
         in_hours = (begins_in_business_hours(side, calendar) for side in sides)
         pairs = zip(by_hours, in_hours, strict=True)
-        return by_time, _compared(*(compared.sample(side, in_hours=those) for side, those in pairs))
+        return by_time, _compared([compared.sample(side, in_hours=those) for side, those in pairs], services)
 
     return await asyncio.to_thread(work)
 
 
-def _compared(a: Sample, b: Sample) -> Compared:
-    return Compared(compared.compare(a, b), a, b)
+def _compared(samples: Sequence[Sample], services: Sequence[Sequence[str]]) -> Compared:
+    a, b = (Side(*each) for each in zip(samples, services, strict=True))
+    return Compared(compared.compare(a.sample, b.sample), a, b)
 
 
 async def _detected(tx: AsyncConnection, scope: Scope) -> Any:
@@ -224,9 +225,19 @@ async def _detected(tx: AsyncConnection, scope: Scope) -> Any:
             "ends": scope.period.ends,
             "service": scope.service,
             "severity": scope.severity,
+            "source": scope.source,
+            "owner": scope.owner,
+            "hour_of_week": scope.hour_of_week,
+            "people": PEOPLE,
         },
     )
     return found.one()
+
+
+def hour_of_week(at: str) -> str:
+    """In SQL, as `Scope` has it."""
+    utc = f"{at} AT TIME ZONE 'UTC'"
+    return f"(extract(isodow FROM {utc})::int - 1) * 24 + extract(hour FROM {utc})::int"
 
 
 # The first condition on times follows from the others and is there for the indexes.
@@ -236,6 +247,13 @@ _DETECTED_IN_PERIOD = text(f"""
      WHERE merged_into IS NULL
        AND (CAST(:service AS text) IS NULL OR coalesce(service_stated, service) = :service)
        AND (CAST(:severity AS smallint) IS NULL OR coalesce(severity_stated, severity) = :severity)
+       AND (CAST(:owner AS text) IS NULL
+            OR coalesce(service_stated, service)
+               = ANY(ARRAY(SELECT known.name FROM service AS known WHERE coalesce(known.owner, '') = :owner)))
+       AND (CAST(:source AS text) IS NULL
+            OR (SELECT id FROM source WHERE name = :source AND id <> :people) = ANY(source_ids))
+       AND (CAST(:hour_of_week AS integer) IS NULL
+            OR {hour_of_week("coalesce(detected_at_stated, began_at)")} = :hour_of_week)
        AND (   began_at >= :begins AND began_at < :ends
             OR detected_at_stated >= :begins AND detected_at_stated < :ends)
        AND coalesce(detected_at_stated, began_at) >= :begins

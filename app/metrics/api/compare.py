@@ -12,8 +12,8 @@ from app.incidents.downtime import Span
 from app.incidents.measures import MEASURES, SEVERITIES, SeverityName
 from app.metrics import comparison, store
 from app.metrics.api.answer import CalendarModel, Links, Seconds, calendar_model, links_of
-from app.metrics.api.question import SecondClock
-from app.metrics.comparison import Compared, Sample, Verdict
+from app.metrics.api.question import OfHour, OfOwner, OfSource, SecondClock
+from app.metrics.comparison import Compared, Side, Verdict
 from app.metrics.statistics import Scope
 from app.sheet import Line, also_as_csv, cells
 from app.web import At, Name, Now, Reader, Tx, problem_responses
@@ -77,6 +77,9 @@ class _QuestionModel(BaseModel):
     ends: str
     service: str | None = Field(description="Null: all")
     severity: SeverityName | None = Field(description="Null: all")
+    source: str | None = Field(description="Null: all")
+    owner: str | None = Field(description="Of the service; null: all, empty: services without one")
+    hour_of_week: int | None = Field(description="Null: all")
     include_non_recoveries: bool
     calendar: CalendarModel | None = Field(description="Of `business_hours`; null: none was asked for")
 
@@ -115,6 +118,9 @@ async def compare(
     b_to: Annotated[At | None, Query(description="Its end, not included; left out: now")] = None,
     service: Annotated[Name | None, Query(examples=["checkout"])] = None,
     severity: Annotated[SeverityName | None, Query()] = None,
+    source: OfSource = None,
+    owner: OfOwner = None,
+    hour_of_week: OfHour = None,
     include_non_recoveries: Annotated[  # noqa: FBT002  a query parameter has a name
         bool,
         Query(description="Count ends that are not recoveries (rule paused, …) and trouble of the monitoring too"),
@@ -133,7 +139,7 @@ async def compare(
         message = "the periods overlap; an incident can stand on one side only"
         raise Invalid(message)
     number = SEVERITIES.index(severity) + 1 if severity else None
-    a, b = (Scope(period, service, number) for period in periods)
+    a, b = (Scope(period, service, number, source, owner, hour_of_week) for period in periods)
     by_time, by_hours = await store.comparison(
         tx, measure, a, b, now=now, include_non_recoveries=include_non_recoveries, calendar=calendar
     )
@@ -145,6 +151,9 @@ async def compare(
         ends=asked.ends,
         service=service,
         severity=severity,
+        source=source,
+        owner=owner,
+        hour_of_week=hour_of_week,
         include_non_recoveries=include_non_recoveries,
         calendar=calendar_model(calendar),
         **dict(_comparison(by_time, a, b)),
@@ -175,13 +184,13 @@ def _comparison(compared: Compared, a: Scope, b: Scope) -> ComparisonModel:
     )
 
 
-def _side(scope: Scope, sample: Sample, typical: float | None) -> SideModel:
+def _side(scope: Scope, side: Side, typical: float | None) -> SideModel:
     return SideModel(
         since=scope.period.begins,
         until=scope.period.ends,
-        n=len(sample.recorded),
-        censored=len(sample.censored),
-        left_out=dict(sample.left_out),
+        n=len(side.sample.recorded),
+        censored=len(side.sample.censored),
+        left_out=dict(side.sample.left_out),
         typical_seconds=typical,
-        links=links_of(scope),
+        links=links_of(scope, sorted(side.services)),
     )

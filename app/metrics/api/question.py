@@ -24,6 +24,11 @@ HORIZON_AT_MOST = 10 * 365 * 86_400.0
 
 
 Owner = Annotated[Words, Field(max_length=200)]
+OfSource = Annotated[Name | None, Query(description="One that told of it", examples=["prod"])]
+OfOwner = Annotated[
+    Owner | None, Query(description="Of the service; empty: services without one", examples=["Payments"])
+]
+OfHour = Annotated[int | None, Query(ge=0, le=167, description="Of detection, in UTC: 0 is Monday from 00:00 to 01:00")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +43,9 @@ def _question(
     until: Annotated[At | None, Query(alias="to", description="Not included; left out: now")] = None,
     service: Annotated[Name | None, Query(examples=["checkout"])] = None,
     severity: Annotated[SeverityName | None, Query()] = None,
-    source: Annotated[Name | None, Query(description="One that told of it", examples=["prod"])] = None,
-    owner: Annotated[
-        Owner | None, Query(description="Of the service; empty: services without one", examples=["Payments"])
-    ] = None,
-    hour_of_week: Annotated[
-        int | None, Query(ge=0, le=167, description="Of detection, in UTC: 0 is Monday from 00:00 to 01:00")
-    ] = None,
+    source: OfSource = None,
+    owner: OfOwner = None,
+    hour_of_week: OfHour = None,
     include_non_recoveries: Annotated[  # noqa: FBT002  a query parameter has a name
         bool,
         Query(description="Count ends that are not recoveries (rule paused, …) and trouble of the monitoring too"),
