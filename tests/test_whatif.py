@@ -22,6 +22,7 @@ from app.incidents.columns import Columns, Harms, harms, moment
 from app.incidents.downtime import Span
 from app.incidents.measures import Facts
 from app.incidents.money import THE_BEGINNING, Rate
+from app.incidents.signal import AlertClass
 from app.metrics import whatif
 from app.metrics.whatif import Change, Changes, Outcome, UnreadableChange, WhatIf, change, move, shown
 from app.tables import maintenance
@@ -101,6 +102,14 @@ def test_what_a_change_does_not_move() -> None:
     assert ends_at(seen_late, **everything) == at("11:00")
     contradicting = facts_of(impact_started_at=at("10:30"), acknowledged_at=at("10:10"))
     assert ends_at(contradicting, **everything) == at("11:00")
+
+
+def test_what_harms_nobody_is_not_among_the_incidents() -> None:
+    """WEIGHTS give sev5 an impact of 0; the trouble of the monitoring has none, whatever its severity."""
+    every = [facts_of(), facts_of(severity=5), facts_of(alert_class=AlertClass.MONITORING), facts_of(ended_at=None)]
+    asked = Changes(time_to_recover=change("-20%"), incidents=change("-20%"))
+    found = what_if(every, asked, {})
+    assert (found.incidents, found.applied) == (2, {"time_to_recover": 1, "incidents": 2})
 
 
 # — what is asked —

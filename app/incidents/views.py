@@ -57,7 +57,9 @@ def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
     if filters.severity is not None:
         conditions.append(func.coalesce(incident.c.severity_stated, incident.c.severity) == filters.severity)
     if filters.source is not None:
-        of_source = select(source.c.id).where(source.c.name == filters.source).scalar_subquery()
+        # What persons declare has no source, here as in every number.
+        named = (source.c.name == filters.source) & (source.c.id != PEOPLE)
+        of_source = select(source.c.id).where(named).scalar_subquery()
         conditions.append(of_source == incident.c.source_ids.any_())
     if filters.detected_from is not None:
         conditions.append(detected_at >= filters.detected_from)
