@@ -106,6 +106,7 @@ async def serving(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             batch_alerts=settings.batch_alerts,
             queue_alerts=settings.queue_alerts,
             queue_seconds=settings.queue_seconds,
+            take_change=deployments_api.replay,
         ) as intake,
     ):
         app.state.intake = intake

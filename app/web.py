@@ -35,7 +35,7 @@ from app import access, db
 from app.access import Bearer, Scope
 from app.errors import Forbidden, Invalid, Overloaded, Problem, TooLarge, Unauthorised, Unsupported
 from app.settings import Settings
-from app.spool import Spool
+from app.spool import CannotKeep, Kept, Spool
 
 log = logging.getLogger("aftermath.web")
 
@@ -288,6 +288,15 @@ async def _source_of(request: Request, bearer: Bearer, kind: str, now: datetime)
             return await access.source_by_name(tx, name)
 
     return await _known(context, context.known_sources, name, look_up)
+
+
+async def keep(context: Context, kept: Kept) -> None:
+    """To the spool. Raises Overloaded."""
+    try:
+        await context.spool.keep(kept)
+    except CannotKeep as error:
+        message = f"the database does not answer, and {error}; send again"
+        raise Overloaded(message, headers={"Retry-After": "5"}) from None
 
 
 # — one transaction, one now —

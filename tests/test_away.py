@@ -32,6 +32,7 @@ from tests.oracle import assert_lawful
 from tests.test_doors import DOOR, a_delivery, an_alert
 
 NAMES = ("a", "b", "c", "d")
+FIXTURES = Path(__file__).parent / "fixtures" / "github"
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +159,53 @@ async def test_what_comes_while_the_database_is_away_is_kept_and_applied_in_orde
         await assert_lawful(away.engine)
         after = await deliver(client, "after")
         assert (after.status_code, after.json()["verdicts"]) == (200, {"joined": 1})
+
+
+async def test_reports_of_deployments_are_kept_and_applied_once(away: Place) -> None:
+    """Poison among them goes to quarantine and fails no neighbour; GitHub's are known by their body alone."""
+    github = json.loads((FIXTURES / "success.json").read_text())["body"]
+    event = {"X-GitHub-Event": "deployment_status"}
+    async with away.app() as client:
+        await client.post("/webhooks/deployments", json=a_report("7"))
+        await client.post("/webhooks/github", json=github, headers=event)
+        await away.go_away()
+        answers = [
+            await client.post("/webhooks/deployments", json=a_report("7", outcome="failed", version="poison")),
+            await client.post("/webhooks/deployments", json=a_report("8")),
+            await client.post("/webhooks/deployments", json={"id": "of no service"}),
+            await client.post("/webhooks/github", json=github, headers=event),
+        ]
+        assert [answer.status_code for answer in answers] == [202] * 4
+        assert answers[0].json() == {"delivery_id": answers[0].json()["delivery_id"], "spooled": True}
+        # It is not about a deployment: nothing is lost.
+        assert (await client.post("/webhooks/github", json={}, headers={"X-GitHub-Event": "ping"})).status_code == 503
+    [segment] = away.segments()
+    copy = shutil.copy(segment, away.data_dir / "copy")
+    await away.come_back()
+    async with db.transaction(away.engine) as tx:
+        await tx.execute(text("ALTER TABLE deployment ADD CHECK (version IS DISTINCT FROM 'poison')"))
+    for _ in range(2):  # as if it had died between the commit and the removal
+        async with away.app() as client:
+            await drained(client)
+        verdicts = dict(await away.all_("SELECT id, verdicts FROM delivery"))
+        assert [verdicts[UUID(answer.json()["delivery_id"])] for answer in answers] == [
+            {"quarantined": 1},
+            {"recorded": 1},
+            {"quarantined": 1},
+            {"repeated": 1},
+        ]
+        assert len(verdicts) == 6
+        assert await away.all_("SELECT reason FROM quarantine ORDER BY reason") == [("cannot_apply",), ("no_service",)]
+        assert await away.all_("SELECT id, outcome FROM deployment WHERE id IN ('7', '8') ORDER BY id") == [
+            ("7", "succeeded"),
+            ("8", "succeeded"),
+        ]
+        shutil.copy(copy, segment)
+
+
+def a_report(id_: str, **fields: Any) -> dict[str, Any]:
+    times = {"started_at": "2026-08-20T09:55:00Z", "finished_at": "2026-08-20T10:00:00Z"}
+    return {"id": id_, "service": "checkout", "outcome": "succeeded", **times, **fields}
 
 
 async def test_it_is_there_after_a_restart_too(away: Place) -> None:

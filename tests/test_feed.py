@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import db
 from app.access import ensure_source
+from app.deployments.api import replay
 from app.feed import heartbeat, store
 from app.feed.health import Counts, Lag, Reason, Seen, SourceStatus, counts, judge
 from app.feed.watch import tell, watch
@@ -45,6 +46,7 @@ def an_intake(engine: AsyncEngine) -> Intake:
         spool=Spool(None, max_bytes=0),
         batch_alerts=500,
         queue_alerts=500,
+        take_change=replay,
         queue_seconds=10,
     )
 

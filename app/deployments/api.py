@@ -1,6 +1,7 @@
 """Deployments over HTTP: the doors that tell of them, which incident each caused, and DORA's numbers."""
 
-from collections.abc import Iterator, Mapping
+import asyncio
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -8,6 +9,7 @@ from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, PlainSerializer, StringConstraints, model_validator
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -31,6 +33,7 @@ from app.incidents.definitions import FORMULAS
 from app.incidents.money import Rate
 from app.incidents.people import Ref, Said
 from app.sheet import Line, Table, also_as_csv, cells
+from app.spool import Kept
 from app.telemetry import TOLD
 from app.web import (
     EARLIEST,
@@ -46,6 +49,7 @@ from app.web import (
     Writer,
     admit,
     context_of,
+    keep,
     page_of,
     presented_token,
     problem_responses,
@@ -230,34 +234,58 @@ class DeploymentReceipt(BaseModel):
     reason: str | None = Field(description="Why it was ignored or quarantined")
 
 
+class DeploymentSpooled(BaseModel):
+    """Sent once the report is on disk, while the database is away."""
+
+    delivery_id: UUID
+    spooled: Literal[True] = Field(True, description="What it does will be seen when the database is back")
+
+
 _DOOR = """Takes one report of a deployment and answers after it is durable.
 
 What is JSON but cannot be read goes to quarantine and is answered with 200 all the same: no sender mends a body because
-of a status. An unreachable database is 503 with `Retry-After`."""
+of a status. While the database is away reports go to the spool and are answered 202; a full spool is 503 with
+`Retry-After`."""
+
+PATIENCE_SECONDS = 5.0  # with a database that hangs; GitHub waits 10
 
 
-async def _take(request: Request, kind: Source, now: datetime, token: str | None) -> DeploymentReceipt:
+async def _take(request: Request, kind: Source, now: datetime, token: str | None) -> DeploymentReceipt | JSONResponse:
     if token is None and kind.token_header is not None:
         token = request.headers.get(kind.token_header)
     source, body = await admit(request, kind.kind, kind.verify, now=now, token=token or presented_token(request))
-    async with db.transaction(context_of(request).engine) as tx:
-        receipt = await _tell(tx, kind, body, request.headers, source_id=source.id, source=source.name, now=now)
-    request.scope[TOLD] = {"source": source.id, "delivery": receipt.delivery_id, "verdict": receipt.verdict}
+    said = read(kind, body, headers=request.headers, source=source.name, received_at=now)
+    context, delivery_id = context_of(request), uuid4()
+    request.scope[TOLD] = told = {"source": source.id, "delivery": delivery_id}
+    try:
+        if context.reach.away:
+            raise db.Away  # noqa: TRY301  as if it had been asked
+        async with asyncio.timeout(PATIENCE_SECONDS), db.transaction(context.engine) as tx:
+            receipt = await _tell(tx, said, body, delivery_id, source_id=source.id, source=source.name, now=now)
+    except Exception as error:
+        # What says nothing of a deployment is no loss.
+        if not db.is_unreachable(error) or isinstance(said, Ignored):
+            raise
+        context.reach.suspect()
+        # Whether its commit came through or not is unknown; the drain knows it again by its id.
+        await keep(context, Kept(delivery_id, kind.kind, source.name, now, body))
+        told["spooled"] = 1
+        return JSONResponse(DeploymentSpooled(delivery_id=delivery_id).model_dump(mode="json"), 202)
+    told["verdict"] = receipt.verdict
     return receipt
 
 
 async def _tell(
     tx: AsyncConnection,
-    kind: Source,
+    said: Report | Ignored | Rejected,
     body: bytes,
-    headers: Mapping[str, str],
+    delivery_id: UUID,
     *,
     source_id: int,
     source: str,
     now: datetime,
 ) -> DeploymentReceipt:
-    said = read(kind, body, headers=headers, source=source, received_at=now)
-    receipt = DeploymentReceipt(delivery_id=uuid4(), verdict="ignored", deployment=None, reason=None)
+    receipt = DeploymentReceipt(delivery_id=delivery_id, verdict="ignored", deployment=None, reason=None)
     match said:
         case Report():
             whole, is_new = await store.report(tx, said, source_id=source_id, now=now)
@@ -280,24 +308,33 @@ async def _tell(
 
 
 async def replay(
-    tx: AsyncConnection, kind: str, body: bytes, *, source_id: int, source: str, received_at: datetime
+    tx: AsyncConnection,
+    kind: str,
+    body: bytes,
+    *,
+    source_id: int,
+    source: str,
+    received_at: datetime,
+    delivery_id: UUID | None = None,
 ) -> tuple[UUID, str, str | None]:
-    """Reads a body from quarantine as if it came anew at that time: the delivery, its verdict, and the deployment.
+    """Reads a body from quarantine or from the spool as if it came anew at that time: the delivery, its verdict, and
+    the deployment.
 
-    Headers are not kept: of GitHub's events only `deployment_status` can have been unreadable, a form begins as one.
+    Headers are not kept: of GitHub's events only `deployment_status` is, and a form begins as one.
     """
     headers = {"content-type": "application/x-www-form-urlencoded"} if body.startswith(b"payload=") else {}
-    receipt = await _tell(tx, SOURCES[kind], body, headers, source_id=source_id, source=source, now=received_at)
+    said = read(SOURCES[kind], body, headers=headers, source=source, received_at=received_at)
+    receipt = await _tell(tx, said, body, delivery_id or uuid4(), source_id=source_id, source=source, now=received_at)
     return receipt.delivery_id, receipt.verdict, receipt.deployment
 
 
 def _add_door(kind: Source) -> None:
-    async def take(request: Request, now: Now) -> DeploymentReceipt:
+    async def take(request: Request, now: Now) -> DeploymentReceipt | JSONResponse:
         return await _take(request, kind, now, None)
 
     async def take_with_token(
         request: Request, now: Now, token: Annotated[str, Path(description="A token of scope `ingest`", max_length=200)]
-    ) -> DeploymentReceipt:
+    ) -> DeploymentReceipt | JSONResponse:
         return await _take(request, kind, now, token)
 
     body = {
@@ -312,7 +349,8 @@ def _add_door(kind: Source) -> None:
         common: dict[str, Any] = {
             "methods": [method],
             "response_model": DeploymentReceipt,
-            "responses": problem_responses(400, 413, 415),
+            "responses": problem_responses(400, 413, 415)
+            | {202: {"model": DeploymentSpooled, "description": "Kept on disk until the database is back"}},
             "tags": ["deployments"],
             "description": f"{_DOOR}\n\n{kind.describes}",
         }

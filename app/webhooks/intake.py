@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import NamedTuple, Self, TypeVar
+from typing import NamedTuple, Protocol, Self, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app import db
+from app.access import CHANGE_KINDS
 from app.errors import NotThisKind, Overloaded
 from app.incidents import store as incidents
 from app.incidents.batch import Incoming, Outcome, new_id
@@ -43,6 +44,22 @@ _KEEP_CHANGING = "the same alerts keep changing under this batch"
 T = TypeVar("T")
 Known = tuple[str | None, Rules]  # the rules and their version
 LoadRules = Callable[[AsyncConnection], Awaitable[Sequence[Rule]]]
+
+
+class TakeChange(Protocol):
+    """What takes a delivery of a door that tells of no alerts, in the caller's transaction."""
+
+    async def __call__(
+        self,
+        tx: AsyncConnection,
+        kind: str,
+        body: bytes,
+        *,
+        source_id: int,
+        source: str,
+        received_at: datetime,
+        delivery_id: UUID,
+    ) -> object: ...
 
 
 @dataclass(slots=True)
@@ -103,8 +120,10 @@ class Intake:
         batch_alerts: int,
         queue_alerts: int,
         queue_seconds: float,
+        take_change: TakeChange,
     ) -> None:
         self._engine = engine
+        self._take_change = take_change
         self._line = db.Line(engine)
         self._turn = asyncio.Lock()  # of the queue and the spool on the line: first come, first served
         self._load_rules = load_rules
@@ -309,13 +328,41 @@ class Intake:
         senders = {(one.source, one.kind) if isinstance(one, Kept) else _OF_DAMAGE for one in found}
         async with db.transaction(self._engine) as tx:
             ids = await store.ensure_sources(tx, senders, now=datetime.now(UTC))
+        left = [
+            one
+            for one in found
+            if isinstance(one, Damaged)
+            or one.kind not in CHANGE_KINDS
+            or not await self._absorb_change(one, ids[one.source, one.kind])
+        ]
         whole = True
-        for batch in self._batches(_restored(one, ids) for one in found):
+        for batch in self._batches(_restored(one, ids) for one in left):
             for outcome in await self._settled(batch):
                 if isinstance(outcome, Exception) and db.is_unreachable(outcome):
                     raise outcome
                 whole = whole and isinstance(outcome, Receipt)
         return whole
+
+    async def _absorb_change(self, one: Kept, source_id: int) -> bool:
+        """Whether it could be applied. Raises what the database raises when it is away."""
+        try:
+            async with db.transaction(self._engine) as tx:
+                if one.id not in await store.those_there(tx, [one.id]):
+                    await self._take_change(
+                        tx,
+                        one.kind,
+                        one.body,
+                        source_id=source_id,
+                        source=one.source,
+                        received_at=one.received_at,
+                        delivery_id=one.id,
+                    )
+        except Exception as error:
+            if db.is_unreachable(error):
+                raise
+            log.exception("a report of a change cannot be applied and goes to quarantine")
+            return False
+        return True
 
     def _batches(self, deliveries: Iterable[Delivery]) -> Iterator[list[Delivery]]:
         batch: list[Delivery] = []
@@ -445,6 +492,8 @@ _OF_DAMAGE = ("spool", "spool")  # the source, and its kind, of what can no long
 
 
 def _reading_of(kept: Kept) -> Reading:
+    if kept.kind in CHANGE_KINDS:
+        return Reading((), (Rejected(kept.body, "cannot_apply", "the log says why"),))
     try:
         return SOURCES[kept.kind].read(kept.body, received_at=kept.received_at)
     except (KeyError, NotThisKind) as error:  # another version took it
