@@ -143,8 +143,8 @@ def _shown(words: str) -> str:
 def _listed(raw: bytes, at: datetime) -> Listed:
     """As the webhook would have told it, so that both have one fingerprint."""
     listed = _ALERT.decode(raw)
-    # Its `endsAt` is when it expires unless it is sent again.
-    fields = {name: value for name, value in _FIELDS.decode(raw).items() if name != "endsAt"} | {"status": _FIRING}
+    # Its `endsAt`, when it expires unless it is sent again, is no end of what fires.
+    fields = _FIELDS.decode(raw) | {"status": _FIRING}
     return Listed(
         signal=alertmanager.signal_in(msgspec.json.encode(fields), at),
         active=listed.status.state == "active",
