@@ -6,6 +6,7 @@ import gzip
 import json
 import random
 import secrets
+import time
 from base64 import b64encode
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app import db
 from app.access import Scope
 from app.feed import peers as asking
 from app.feed import watch as watching
@@ -101,9 +103,8 @@ def a_peer() -> Iterator[Peer]:
             peer.asked.append(self.headers["Authorization"])
             body = peer.answer(self.path)
             self.send_response_only(peer.status)
-            self.send_header("Date", format_date_time(peer.now.timestamp()))
             self.send_header("Content-Length", str(len(body)))
-            for name, value in peer.headers.items():
+            for name, value in ({"Date": format_date_time(peer.now.timestamp())} | peer.headers).items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
@@ -601,7 +602,23 @@ async def test_a_poll_of_peers_that_are_no_longer_asked_comes_to_nothing(
     assert [one["url"] for one in (await health(client))["peers"]] == [other.url]
 
 
-async def test_a_source_may_stop_to_be_reconciled_while_a_poll_is_applied(
+async def test_many_sources_are_reconciled_with_few_connections(
+    client: httpx.AsyncClient, database_url: str, peer: Peer
+) -> None:
+    """Each looks its rules up on a second one; held by all of them at once, there would be none left."""
+    names = [f"source-{number}" for number in range(6)]
+    for name in names:
+        assert (await client.put(f"/api/v1/sources/{name}", json={"kind": "alertmanager"})).status_code == 200
+        assert (await client.put(f"/api/v1/sources/{name}/reconciler", json={"peers": [peer.url]})).status_code == 200
+    peer.listed = [listed(FIRING)]
+    few = db.connect(database_url, pool_size=2)
+    peer.now = at("12:00")
+    assert await reconcile_all(few, an_intake(few), now=at("12:00")) == len(names)
+    assert await alerts(few) == OPEN * len(names)
+    await few.dispose()
+
+
+async def test_a_source_may_cease_to_be_reconciled_while_a_poll_is_applied(
     client: httpx.AsyncClient, engine: AsyncEngine, peer: Peer, caplog: pytest.LogCaptureFixture
 ) -> None:
     intake = an_intake(engine)
@@ -673,8 +690,11 @@ async def test_an_answer_may_not_be_too_large_too_slow_or_packed(
     assert await error("10:20") == "says more than can be read"
     peer.listed = []
     assert await error("10:30") == "None"
+    peer.headers = {"Date": "Fri, 31 Dec 9999 23:59:59 GMT"}
+    assert await error("10:35") == "does not answer as an Alertmanager does"
+    peer.headers = {}
     monkeypatch.setattr(asking, "LONGEST_ANSWER", timedelta(milliseconds=200))
-    peer.meanwhile(asyncio.sleep(1))
+    peer.happens = lambda: time.sleep(1)
     assert await error("10:40") == "does not answer in time"
 
 

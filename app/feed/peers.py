@@ -50,7 +50,7 @@ async def ask(url: str, *, username: str | None, secret: str | None, at: datetim
     try:
         # Thousands of alerts take a while to read, in which the doors would stand still.
         return await asyncio.to_thread(_answer, url, alerts, silences, status, said_at, at)
-    except (msgspec.DecodeError, RecursionError, BadAlert):
+    except (msgspec.DecodeError, RecursionError, OverflowError, BadAlert):
         raise Unanswered("does not answer as an Alertmanager does") from None
 
 

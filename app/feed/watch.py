@@ -6,7 +6,7 @@ What it finds out are signals, and go through the intake like any other: inciden
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -106,7 +106,9 @@ async def reconcile_all(engine: AsyncEngine, intake: Intake, *, now: datetime) -
     """Asks the peers of every source that is due; how many were."""
     async with db.transaction(engine) as tx:
         due = await store.claim_polls(tx, now=now)
-    done = await asyncio.gather(*(_reconcile(engine, intake, one, now) for one in due), return_exceptions=True)
+    # Sources are asked side by side and applied in turn: each takes two of the few connections.
+    turn = asyncio.Lock()
+    done = await asyncio.gather(*(_reconcile(engine, intake, one, now, turn) for one in due), return_exceptions=True)
     for one, error in zip(due, done, strict=True):
         if isinstance(error, Exception):
             if db.is_unreachable(error):
@@ -115,9 +117,21 @@ async def reconcile_all(engine: AsyncEngine, intake: Intake, *, now: datetime) -
     return len(due)
 
 
-async def _reconcile(engine: AsyncEngine, intake: Intake, one: Reconciler, at: datetime) -> None:
-    """A poll counts once what was found in it has been applied. No transaction is open while the peers are asked."""
+async def _reconcile(engine: AsyncEngine, intake: Intake, one: Reconciler, at: datetime, turn: asyncio.Lock) -> None:
     answers, errors = await _ask_all(one, at)
+    async with turn:
+        await _apply(engine, intake, one, answers, errors, at)
+
+
+async def _apply(
+    engine: AsyncEngine,
+    intake: Intake,
+    one: Reconciler,
+    answers: Sequence[Answer],
+    errors: Mapping[str, str],
+    at: datetime,
+) -> None:
+    """A poll counts once what was found in it has been applied."""
     counted = [*one.counted_at, at] if reconcile.counts(answers, one.settings, at) else one.counted_at
     if answers:
         async with db.transaction(engine) as tx:
