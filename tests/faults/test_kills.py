@@ -3,6 +3,7 @@
 import random
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -10,7 +11,7 @@ import pytest
 
 from tests.faults.afterwards import a_service, assert_all_is_well, loaded, memory_of, processes_of
 from tests.load import Plan
-from tests.processes import until
+from tests.processes import Service, until
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -75,25 +76,38 @@ def test_postgresql_ends_under_load_and_comes_back(tmp_path: Path, how: str) -> 
     with service.serve() as running, loaded(service, Plan(seed=4)) as load:
         began_with = memory_of(running)
         for _ in range(4):
+            until(lambda: backends_of(service), "PostgreSQL is back, and used")
             load.wait_for(50)
             time.sleep(moment.uniform(0, 1))
-            postmaster, *others = service.postgres()
-            match how:
-                case "postmaster killed":
-                    postmaster.kill()
-                case "backend killed":
-                    # Its neighbours are ended by the postmaster: their shared memory is not to be trusted.
-                    backends = [one for one in others if is_backend(one)]
-                    moment.choice(backends).kill()
-                case "restarted":
-                    postmaster.send_signal(signal.SIGINT)
-                case "immediate stop":
-                    postmaster.send_signal(signal.SIGQUIT)
-            time.sleep(0.2)
+            postmaster = service.postgres()[0]
+            # Of a backend the neighbours are ended by the postmaster: their shared memory is not to be trusted.
+            ends = moment.choice(backends_of(service)) if how == "backend killed" else postmaster
+            ends.send_signal(_SIGNALS[how])
+            until(partial(has_ended, ends), "it has ended")
         load.wait_for(50)
         load.finish()
         assert load.statuses[202] > 0, "nobody noticed"
         assert_all_is_well(load, running, began_with=began_with)
+
+
+_SIGNALS = {
+    "postmaster killed": signal.SIGKILL,
+    "backend killed": signal.SIGKILL,
+    "restarted": signal.SIGINT,
+    "immediate stop": signal.SIGQUIT,
+}
+
+
+def backends_of(service: Service) -> list[psutil.Process]:
+    """Those that serve us; none while PostgreSQL recovers."""
+    return [one for one in service.postgres() if is_backend(one)]
+
+
+def has_ended(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def is_backend(process: psutil.Process) -> bool:
