@@ -91,7 +91,7 @@ def questions_of(routes: Sequence[str]) -> list[Question]:
 
 @dataclass(slots=True)
 class Found:
-    """About one question and scope. `memory` is in MiB, above what the process takes at rest."""
+    """About one question and scope. `memory` is in MiB, above what a process takes that has just started."""
 
     medians: list[float] = field(default_factory=list)  # seconds, by size
     memory: float = 0.0
@@ -122,8 +122,11 @@ async def main(sizes: Sequence[int]) -> None:
                     await _measure(service, questions, size, results, out)
                     remarks.append(f"{service.resident():,.0f} MiB after the questions about {size:,} incidents")
                     if size == sizes[-1]:
-                        await _look_closer(service, questions, results, out)
+                        await _look_at_others(service, questions, results, out)
                         remarks += await _ask_again(service, questions, out)
+            for question in track(questions, "what each takes of memory", console=out, transient=True):
+                async with _service(url, Path(directory)) as service:
+                    results[str(question), "all"].memory = await _memory(service, question)
             await engine.dispose()
     for scope in (BUSIEST, "all"):
         out.print(_table(scope, sizes, results))
@@ -165,14 +168,19 @@ async def _measure(service: Service, questions: Sequence[Question], size: int, r
         results.setdefault((str(question), scope), Found()).medians.append(statistics.median(seconds))
 
 
-async def _look_closer(service: Service, questions: Sequence[Question], results: Results, out: Console) -> None:
-    """What a question about all takes of memory, and of others' time."""
+async def _memory(service: Service, question: Question) -> float:
+    """Of a process that has just started, for it keeps what it once had; MiB."""
+    await service.ask(OTHER, "all")
+    service.forget_peak()
+    before = service.resident()
+    await service.ask(question, "all")
+    return service.peak() - before
+
+
+async def _look_at_others(service: Service, questions: Sequence[Question], results: Results, out: Console) -> None:
+    """How long they wait for a question about all."""
     for question in track(questions, "what each takes of others", console=out, transient=True):
         found = results[str(question), "all"]
-        service.forget_peak()
-        before = service.resident()
-        await service.ask(question, "all")
-        found.memory = max(0.0, service.peak() - before)
         waits: list[float] = []
         asking = asyncio.create_task(service.ask(question, "all"))
         while not asking.done():

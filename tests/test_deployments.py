@@ -446,6 +446,16 @@ async def test_dora_answers_with_numbers_formulas_links_and_its_cost(client: htt
     assert (empty["change_fail_rate"]["value"], empty["deployment_frequency"]["n"]) == (None, 0)
 
 
+async def test_a_deployment_fails_by_what_it_did_to_another_service(client: httpx.AsyncClient) -> None:
+    """Its label names the deployment; the question is about the service that was deployed."""
+    await harmed(client, service="payments", deployment_id="checkout-1742")
+    await client.post(DEPLOYMENTS, json=a_report(id="search-3", service="search"))
+    await harmed(client, service="basket", deployment_id="search-3")
+    told = (await client.get(DORA, params={**DAY, "service": "checkout"})).json()
+    assert [failure["deployment"] for failure in told["failures"]] == ["checkout-1742"]
+    assert (told["change_fail_rate"]["k"], told["unlinked"]["n"]) == (1, 0)
+
+
 async def test_a_false_alarm_fails_no_deployment(client: httpx.AsyncClient) -> None:
     number = await harmed(client)
     await client.patch(f"/api/v1/incidents/{number}", json={"severity": "sev5"})

@@ -321,7 +321,7 @@ _TROUBLE = text(f"{_SELECT_TROUBLE} WHERE incident.id = :id")
 _TOLD = text(f"{_SELECT_TROUBLE} WHERE incident.number = ANY(CAST(:numbers AS bigint[]))")
 
 # Those of the period and of the week after it, whose cause may lie in it; and all that a person has spoken of. Of other
-# services only those that name a deployment, which may be one of the service in question. `told` are those of which
+# services only those that name a deployment of the service in question. `told` are those of which
 # more has to be read. Alerts that name one are few, and have an index by their text: what is not in it need not be
 # looked for in its JSON. None began before the first incident in question did.
 _NAMED = ", ".join(f"nullif(incident.labels->>'{name}', '')" for name in ENVIRONMENT_LABELS)
@@ -373,7 +373,7 @@ _TROUBLES_OF_SERVICE = _troubles_of(
                {_DETECTED}
            AND coalesce(incident.service_stated, incident.service) = :service
             OR incident.id = ANY(ARRAY(SELECT incident_id FROM naming))
-           AND incident.labels ? '{DEPLOYMENT_LABEL}'
+           AND incident.labels->>'{DEPLOYMENT_LABEL}' IN (SELECT id FROM deployment WHERE service = :service)
            AND {_DETECTED}
 """  # noqa: S608
 )
