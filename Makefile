@@ -24,7 +24,7 @@ check: .venv/.installed ## types, style, direction of imports, the committed con
 	$(BIN)/lint-imports
 	$(BIN)/python -m app.cli openapi | diff -u openapi.yaml - || (echo "openapi.yaml is stale: make openapi" && exit 1)
 
-bench: bench-ingest bench-metrics ## all measurements; some ten minutes, best on an idle machine
+bench: bench-ingest bench-metrics ## all measurements; some twenty minutes, best on an idle machine
 
 bench-ingest: .venv/.installed ## how fast alerts are taken, beside Alertmanager and PostgreSQL alone
 	$(BIN)/python -m bench.ingest

@@ -6,7 +6,7 @@ all; the tables show medians, and how many times as long the same takes with mor
 how much memory the process takes more while it works a question out, how long another request waits meanwhile (it is
 sent again and again; the longest counts), and whether the process grows when asked again and again.
 
-    python -m bench.metrics            1,000, 10,000 and 100,000 incidents: some eight minutes, half of them to make it
+    python -m bench.metrics            1,000, 10,000 and 100,000 incidents: some ten minutes, half of them to make it
     python -m bench.metrics 1000 5000  shorter
 """
 
