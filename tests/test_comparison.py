@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -160,6 +161,20 @@ def test_beyond_what_both_sides_were_watched_nothing_is_compared() -> None:
     assert found.typical_a == pytest.approx(math.sqrt(600 * 1200))
     assert found.effect
     assert found.effect.ratio == pytest.approx(1)
+
+
+def test_a_wait_as_long_as_the_longest_value_is_taken_for_longer() -> None:
+    """What is known of A ends there: half of it takes longer, nobody knows how long."""
+    a = Sample([600.0] * 9 + [1200.0], [1200.0] * 10)
+    b = Sample([600.0] * 10 + [120_000.0] * 10)
+    found = compare(a, b)
+    assert found.horizon == pytest.approx(1200)
+    assert found.typical_a == pytest.approx(600**0.45 * 1200**0.55)
+    assert found.typical_b == pytest.approx(math.sqrt(600 * 1200))
+    alike = compare(Sample([600.0] * 10, [600.0]), Sample([600.0] * 10))
+    assert alike.effect == (1, 1, 1)
+    assert alike.horizon == pytest.approx(600)
+    assert alike.verdict is Verdict.CANNOT_TELL
 
 
 @given(samples, samples)
@@ -339,6 +354,20 @@ async def test_links_lead_to_the_incidents_of_both_sides(client: httpx.AsyncClie
     assert answer["reason"] == "A has 0 recorded values; below 10 no verdict is given"
     others = await asked(client, service="search", severity="sev1")
     assert [others[side]["n"] + others[side]["censored"] for side in "ab"] == [0, 0]
+
+
+async def test_what_is_detected_at_the_border_is_of_the_second_period(
+    client: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
+    await store(
+        engine,
+        an_incident("24:00", "25:00"),
+        an_incident("23:00", "25:00", detected_at_stated=at("24:00")),
+        an_incident("25:00", "26:00", detected_at_stated=at("24:00") - timedelta(microseconds=1)),
+        an_incident("48:00", "49:00"),
+    )
+    answer = await asked(client)
+    assert [answer[side]["n"] for side in "ab"] == [1, 2]
 
 
 async def test_each_filter_is_that_of_the_summary(client: httpx.AsyncClient, engine: AsyncEngine) -> None:

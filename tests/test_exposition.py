@@ -196,6 +196,17 @@ async def test_downtime_and_cost_grow_by_what_was_not_covered_yet(engine: AsyncE
     assert of(found, "downtime_cost_total", service="checkout", currency="EUR") == 125
 
 
+async def test_a_bucket_holds_its_upper_bound(engine: AsyncEngine) -> None:
+    """`le` is less or equal, to the microsecond."""
+    for micros in (-1, 0, 1):
+        ended_at = at("11:00") + timedelta(microseconds=micros)
+        await store(engine, an_incident("10:00", "11:00", ended_at=ended_at, reach_at=ended_at))
+    assert await settled(engine, at("23:00")) == 3
+    found = await scrape(engine)
+    counts = [of(found, "time_to_recover_seconds_bucket", le=le, **CHECKOUT) for le in ("1800.0", "3600.0", "7200.0")]
+    assert counts == [0, 2, 3]
+
+
 async def test_settling_one_by_one_or_at_once_gives_the_same(engine: AsyncEngine) -> None:
     rows = [an_incident(f"{hour}:00", f"{hour + 1}:{20 + hour}", severity=1 + hour % 3) for hour in range(8, 16)]
     await store(engine, *rows)

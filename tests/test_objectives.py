@@ -302,6 +302,20 @@ async def test_maintenance_leaves_downtime_cost_and_counters_and_is_shown_apart(
     assert [(point["downtime_seconds"], point["planned_seconds"]) for point in series[0]["points"]] == [(5400, 1800)]
 
 
+async def test_maintenance_while_only_an_open_incident_harms_counts_too(
+    client: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
+    await store(engine, an_incident("01:00", "02:00"), an_incident("12:00"))
+    for name, begins in (("before", "05"), ("late", "14")):
+        body = {
+            "reason": "moving",
+            "once": {"from": f"2024-08-20T{begins}:00:00Z", "to": f"2024-08-20T{begins}:30:00Z"},
+        }
+        await client.put(f"{MAINTENANCE}/{name}", json=body)
+    found = (await client.get("/api/v1/metrics/downtime", params=PERIOD)).json()["downtime"]
+    assert (found["seconds"], found["planned_seconds"]) == (12.5 * 3600, 1800)
+
+
 async def test_what_settles_counts_without_planned_maintenance(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     from tests.test_exposition import of, scrape, settled
 

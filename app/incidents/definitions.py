@@ -689,8 +689,10 @@ _COMPARE = (
         "Horizon of the comparison",
         "seconds",
         "minimum",
-        "the longest time for which both sides were watched; none where nothing censored outlasts what was recorded",
+        "the longest time for which both sides were watched; none where all that is censored was watched for less than "
+        "the longest recorded value of its side",
         cannot_tell="what happens beyond it: there nothing is compared",
+        version=2,
     ),
     _compared(
         "effect",

@@ -71,7 +71,7 @@ class Comparison:
     reach: Reach | None = None
     typical_a: float | None = None
     typical_b: float | None = None
-    horizon: float | None = None  # seconds; None: nothing censored outlasts what was recorded
+    horizon: float | None = None  # seconds; None: what was recorded outlasts all that is censored
 
 
 class Side(NamedTuple):
@@ -146,9 +146,12 @@ def _logs(seconds: Sequence[float]) -> "np.ndarray[tuple[int], np.dtype[np.float
 
 
 def _watched(side: Sample) -> float:
-    """The log up to which the curve of durations is known; infinite if it comes down to zero."""
-    longest = max(side.censored, default=0.0)
-    return math.inf if longest <= max(side.recorded) else math.log(max(longest, SHORTEST_SECONDS))
+    """The log up to which the curve of durations is known; infinite if it comes down to zero.
+
+    A wait that is as long as the longest of all values will be longer, so that the curve ends above zero.
+    """
+    longest = max(side.censored, default=-math.inf)
+    return math.inf if longest < max(side.recorded) else math.log(max(longest, SHORTEST_SECONDS))
 
 
 def _mean_log(side: Sample, watched: float) -> _MeanLog:
