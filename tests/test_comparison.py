@@ -370,6 +370,12 @@ async def test_what_is_detected_at_the_border_is_of_the_second_period(
     assert [answer[side]["n"] for side in "ab"] == [1, 2]
 
 
+async def test_an_hour_of_the_week_is_linked_to_its_last_twelve_weeks(client: httpx.AsyncClient) -> None:
+    answer = await asked(client, a_from="2023-08-20T00:00:00Z", hour_of_week="25")
+    assert [len(answer[side]["links"]) for side in "ab"] == [12, 0]
+    assert "from=2024-08-20T01%3A00%3A00Z" in answer["a"]["links"][-1]
+
+
 async def test_each_filter_is_that_of_the_summary(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     async with db.transaction(engine) as tx:
         for id_, name in ((71, "prod"), (72, "grafana")):

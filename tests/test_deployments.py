@@ -496,6 +496,7 @@ def client_engine(client: httpx.AsyncClient) -> AsyncEngine:
 async def test_failures_are_counted_once_and_only_when_settled(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     now = at("12:00")
     await client.post(DEPLOYMENTS, json=a_report())
+    assert 'aftermath_change_failures_total{service="checkout"} 0.0' in (await client.get("/metrics")).text
     await client.post(DEPLOYMENTS, json=a_report(id="marked", finished="09:00", needed_intervention=True))
     day = (now.date() - datetime(2024, 8, 20, tzinfo=UTC).date()).days * 24
     row = an_incident(f"{day + 10}:00", f"{day + 10}:30")
