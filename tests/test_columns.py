@@ -319,6 +319,22 @@ def test_what_is_beyond_64_bits_is_exact_too(fine: str) -> None:
         assert told(whole) == expected_numbers(world, narrow)
 
 
+def test_what_runs_over_midnight_is_carried_into_the_next_day() -> None:
+    world = World([(Facts(DAY + timedelta(hours=22), "a", 1, DAY + timedelta(hours=26)), ())], [], {}, include=False)
+    scope = Scope(Span(DAY, DAY + timedelta(days=2)))
+    periods = statistics.buckets(scope.period, statistics.Interval.DAY, at_most=2)
+    [row] = statistics.timeseries(world.known(), [], scope, periods, points_at_most=2)
+    assert [(each.incidents, list(each.carried_in)) for each in row] == [(1, []), (0, [0])]
+
+
+def test_a_rate_from_the_end_of_the_harm_on_is_none() -> None:
+    world = World([(Facts(DAY, "a", 1, DAY + timedelta(hours=1)), ())], [], {}, include=False)
+    for micros, without in ((-1, []), (0, ["a"])):
+        rate = Rate("a", DAY + timedelta(hours=1, microseconds=micros), "EUR", *[Decimal(1)] * 3)
+        whole, _ = statistics.numbers(world.known(), [rate], Scope(Span(DAY, NOW)))
+        assert whole.services_without_rate == without
+
+
 def test_a_moment_of_harm_costs_0_from_the_moment_on_at_which_the_rate_is_known() -> None:
     """Before it nothing is known of its cost, which is not 0."""
     scope = Scope(Span(DAY - timedelta(days=1), NOW))
