@@ -69,10 +69,15 @@ def questions_of(routes: Sequence[str]) -> list[Question]:
     """Each route that is described, and those with much to choose from in several ways."""
     whatif = {"time_to_recover": "-20%", "time_to_acknowledge": "-5m"}
     known: dict[str, list[dict[str, str]]] = {
-        "summary": [{}, *({"group_by": name} for name in ("service", "severity", "source", "owner", "hour_of_week"))],
+        "summary": [
+            {},
+            *({"group_by": name} for name in ("service", "severity", "source", "owner", "hour_of_week")),
+            {"group_by": "hour_of_week", "measure": "time_to_recover"},
+        ],
         "summary.csv": [{}, {"group_by": "hour_of_week"}],
         "timeseries": [
             {"interval": "day"},
+            {"interval": "day", "measure": "time_to_recover"},
             {"interval": "month", "group_by": "severity"},
             {"interval": "week", "group_by": "service"},
         ],

@@ -20,7 +20,7 @@ from app import db
 from app.access import Scope
 from app.incidents.columns import OUTCOMES, Columns, MeasuredMany
 from app.incidents.downtime import Span
-from app.incidents.measures import Facts
+from app.incidents.measures import MEASURES, Facts
 from app.metrics import statistics
 from app.metrics.statistics import GroupBy, Interval, TooManyBuckets, buckets, know, numbers, summaries, timeseries
 from app.tables import service, source
@@ -82,6 +82,31 @@ async def test_a_summary_counts_measures_prices_and_links(client: httpx.AsyncCli
     # 60 for 10-11, 30 for 11-12, 120 for 22-24
     assert total["cost"]["amounts"] == {"EUR": {"low": "105.00", "expected": "210.00", "high": "420.00"}}
     assert total["cost"]["services_without_rate"] == ["search"]
+
+
+@pytest.mark.parametrize("question", ["summary", "timeseries"])
+async def test_of_one_measure_there_is_what_there_is_of_all(
+    client: httpx.AsyncClient, engine: AsyncEngine, question: str
+) -> None:
+    await a_day(engine)
+    every, only = await asked(client, question), await asked(client, question, measure=MEASURE)
+
+    def cut(part: Any) -> Any:
+        if isinstance(part, list):
+            return [cut(one) for one in part]
+        if not isinstance(part, dict):
+            return part
+        kept = {name: one for name, one in part.items() if name not in ALL_MEASURES or name == MEASURE}
+        return {name: cut(one) for name, one in kept.items()}
+
+    assert cut(every) == cut(only)
+    assert cut(only) | {"formulas": 0} == only | {"formulas": 0}
+    answer = await client.get(f"/api/v1/metrics/{question}", params={"measure": ["time_to_guess", MEASURE]})
+    assert (answer.status_code, "time_to_guess" in answer.json()["detail"]) == (422, True)
+
+
+MEASURE = "time_to_acknowledge"
+ALL_MEASURES = {measure.name for measure in MEASURES}
 
 
 async def test_every_number_says_how_it_came_about(client: httpx.AsyncClient, engine: AsyncEngine) -> None:

@@ -3,7 +3,7 @@
 Pure: no clock, no I/O, no settings. No data is None, never 0.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -172,9 +172,14 @@ def know(
     sources: Coded | None = None,
     owners: Mapping[str, str] | None = None,
     calendar: BusinessHours | None = None,
+    measures: Collection[str] | None = None,
 ) -> Known:
-    """`sources` are tuples of names, `owners` those of services that have one."""
+    """`sources` are tuples of names, `owners` those of services that have one, `measures` what is asked for; None: all
+    of them.
+    """
     measured = columns_.measured(columns, include_non_recoveries=include_non_recoveries, now=now)
+    if measures is not None:
+        measured = {name: each for name, each in measured.items() if name in measures}
     harmed = columns_.harms(columns, now=now, weights=weights)
     codes, services = columns.service
     owner = coded((owners or {}).get(name, "") for name in services)
@@ -464,7 +469,7 @@ def _summaries(
     for each in measured.values():
         if id(each) not in found:  # the first phase is the time to detect
             found[id(each)] = summaries(each, incidents, cells, size, horizon)
-    return {measure.name: found[id(measured[measure.name])] for measure in MEASURES}
+    return {measure.name: found[id(measured[measure.name])] for measure in MEASURES if measure.name in measured}
 
 
 _NOWHERE = -1

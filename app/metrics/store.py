@@ -3,7 +3,7 @@
 import asyncio
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -57,14 +57,15 @@ async def numbers(
     include_non_recoveries: bool = False,
     horizon: float | None = None,
     calendar: BusinessHours | None = None,
+    measures: Collection[str] | None = None,
 ) -> tuple[Numbers, list[Numbers]]:
     """The numbers of the scope, and of each of its groups; with a horizon, in seconds, estimates too; with a calendar
-    the durations in its hours as well.
+    the durations in its hours as well; with `measures` only these.
     """
     read = await _read(tx, scope, now, sources=scope.source is not None or group_by is GroupBy.SOURCE)
 
     def work() -> tuple[Numbers, list[Numbers]]:
-        known = _know(read, now, weights, include_non_recoveries, calendar)
+        known = _know(read, now, weights, include_non_recoveries, calendar, measures)
         return statistics.numbers(known, read.rates, scope, group_by, horizon=horizon)
 
     return await asyncio.to_thread(work)  # tens of thousands of incidents must not keep the doors waiting
@@ -81,6 +82,7 @@ async def timeseries(
     points_at_most: int,
     include_non_recoveries: bool = False,
     calendar: BusinessHours | None = None,
+    measures: Collection[str] | None = None,
 ) -> list[list[Numbers]]:
     """One row per group (one in all without `group_by`), in each the numbers of every period.
 
@@ -89,7 +91,7 @@ async def timeseries(
     read = await _read(tx, scope, now, sources=scope.source is not None or group_by is GroupBy.SOURCE)
 
     def work() -> list[list[Numbers]]:
-        known = _know(read, now, weights, include_non_recoveries, calendar)
+        known = _know(read, now, weights, include_non_recoveries, calendar, measures)
         return statistics.timeseries(known, read.rates, scope, periods, group_by, points_at_most=points_at_most)
 
     return await asyncio.to_thread(work)
@@ -147,6 +149,7 @@ def _know(
     weights: Weights,
     include_non_recoveries: bool,  # noqa: FBT001
     calendar: BusinessHours | None,
+    measures: Collection[str] | None,
 ) -> Known:
     return statistics.know(
         read.columns,
@@ -157,6 +160,7 @@ def _know(
         sources=read.sources,
         owners=read.owners,
         calendar=calendar,
+        measures=measures,
     )
 
 

@@ -216,7 +216,9 @@ def numbers_model(numbers: Numbers, asked: Question, labour: Labour | None) -> N
         incidents=CountOfIncidentsModel(value=numbers.incidents, formula=FORMULAS["incidents"], links=links),
         open=CountOfIncidentsModel(value=numbers.open, formula=FORMULAS["open"], links=of_open),
         measures={
-            measure.name: _measure_summary(measure, numbers.measures[measure.name], links) for measure in MEASURES
+            measure.name: _measure_summary(measure, numbers.measures[measure.name], links)
+            for measure in MEASURES
+            if measure.name in numbers.measures
         },
         business_hours=numbers.business_hours
         and BusinessHoursModel(

@@ -11,7 +11,7 @@ from app.calendars.business_hours import BusinessHours
 from app.calendars.store import find_calendar
 from app.errors import Invalid
 from app.incidents.downtime import Span
-from app.incidents.measures import SEVERITIES, SeverityName
+from app.incidents.measures import MEASURES, SEVERITIES, SeverityName
 from app.metrics.statistics import GroupBy, Scope
 from app.web import EARLIEST, At, Name, Now, Tx, Words
 
@@ -75,6 +75,26 @@ Horizon = Annotated[
         examples=[172_800],
     ),
 ]
+
+
+_NAMES = tuple(sorted(each.name for each in MEASURES))
+
+
+def _measures(
+    measure: Annotated[
+        list[Annotated[str, Field(json_schema_extra={"enum": list(_NAMES)})]] | None,
+        Query(description="Only this one; may be given several times. Left out: all", examples=[["time_to_recover"]]),
+    ] = None,
+) -> frozenset[str] | None:
+    if measure is None:
+        return None
+    if unknown := set(measure) - {*_NAMES}:
+        message = f"there is no measure {min(unknown)!r}, but there are {', '.join(_NAMES)}"
+        raise Invalid(message)
+    return frozenset(measure)
+
+
+OnlyMeasures = Annotated[frozenset[str] | None, Depends(_measures)]
 
 
 async def _calendar(

@@ -20,7 +20,7 @@ from app.metrics.api.answer import (
     calendar_model,
     numbers_model,
 )
-from app.metrics.api.question import GROUPS_AT_MOST, HORIZON, Asked, Grouping, Horizon, SecondClock
+from app.metrics.api.question import GROUPS_AT_MOST, HORIZON, Asked, Grouping, Horizon, OnlyMeasures, SecondClock
 from app.metrics.labour import Labour
 from app.metrics.statistics import GroupBy, Numbers, Scope, key_of
 from app.sheet import Line, Table, also_as_csv, cells, spreadsheet_text
@@ -90,6 +90,7 @@ async def summary(
     group_by: Grouping = None,
     horizon: Horizon = HORIZON,
     calendar: SecondClock = None,
+    measures: OnlyMeasures = None,
 ) -> SummaryAnswer:
     """How many incidents, how long they took, how long services were down and what it cost. An incident belongs to the
     period of its detection; downtime and cost are cut at the ends of the period. What each number means and what it
@@ -104,6 +105,7 @@ async def summary(
         include_non_recoveries=asked.include_non_recoveries,
         horizon=horizon,
         calendar=calendar,
+        measures=measures,
     )
     worked = None if settings.labour is None else await _worked(tx, asked.scope, group_by, now, settings.labour)
 

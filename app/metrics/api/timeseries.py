@@ -19,7 +19,15 @@ from app.metrics.api.answer import (
     filters_model,
     point_model,
 )
-from app.metrics.api.question import BUCKETS_AT_MOST, POINTS_AT_MOST, Asked, Grouping, Question, SecondClock
+from app.metrics.api.question import (
+    BUCKETS_AT_MOST,
+    POINTS_AT_MOST,
+    Asked,
+    Grouping,
+    OnlyMeasures,
+    Question,
+    SecondClock,
+)
 from app.metrics.labour import Labour
 from app.metrics.statistics import GroupBy, Interval, Numbers, key_of
 from app.sheet import Line, also_as_csv, cells
@@ -59,6 +67,7 @@ async def timeseries(
     interval: Annotated[Interval, Query(description="In UTC; weeks begin on Monday")] = Interval.DAY,
     group_by: Grouping = None,
     calendar: SecondClock = None,
+    measures: OnlyMeasures = None,
 ) -> TimeseriesAnswer:
     """The summary of each day, week or month of the period. The first and the last are cut at its ends."""
     periods = statistics.buckets(asked.scope.period, interval, at_most=BUCKETS_AT_MOST)
@@ -72,6 +81,7 @@ async def timeseries(
         include_non_recoveries=asked.include_non_recoveries,
         points_at_most=POINTS_AT_MOST,
         calendar=calendar,
+        measures=measures,
     )
     worked = None
     if settings.labour is not None:
