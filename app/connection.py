@@ -93,7 +93,8 @@ class _InOnePiece:
 
     def _write(self) -> None:
         pieces, self._pieces = self._pieces, []
-        if pieces:
+        # Who has gone since is told nothing.
+        if pieces and not self._transport.is_closing():
             self._transport.write(b"".join(pieces))
 
 

@@ -20,6 +20,7 @@ else the first of `aftermath`, `postgres` and `nobody` that exists.
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import importlib.util
 import logging
@@ -653,8 +654,10 @@ def _remove_runtime_directory(directory: Path, account: _Account) -> None:
 
 
 def _is_listened_at(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(os.fsencode(path)) == 0
+    with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):  # a name that is too long for a socket
+        probe.setblocking(False)  # whoever listens need not take us in
+        return probe.connect_ex(os.fsencode(path)) in {0, errno.EAGAIN}
+    return False
 
 
 async def _within(seconds: float, is_over: Callable[[], bool]) -> bool:

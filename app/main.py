@@ -88,7 +88,6 @@ async def serving(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     # Connections of their own for the doors: slow questions must not keep alerts waiting.
     doors = db.connect(settings.database_url.get_secret_value(), pool_size=2, few_rows=True)
     digest = access.digest_of(settings.admin_token.get_secret_value()) if settings.admin_token else None
-    app.state.replay_change = deployments_api.replay
     app.state.ratios = metrics_store.RecentRatios()
     # Batches make tens of thousands of objects that die together: with the default thresholds the collector would walk
     # everything that lives, many times a second.

@@ -290,10 +290,10 @@ async def _source_of(request: Request, bearer: Bearer, kind: str, now: datetime)
     return await _known(context, context.known_sources, name, look_up)
 
 
-async def keep(context: Context, kept: Kept) -> None:
-    """To the spool. Raises Overloaded."""
+async def keep(spool: Spool, kept: Kept) -> None:
+    """What cannot go to the database. Raises Overloaded."""
     try:
-        await context.spool.keep(kept)
+        await spool.keep(kept)
     except CannotKeep as error:
         message = f"the database does not answer, and {error}; send again"
         raise Overloaded(message, headers={"Retry-After": "5"}) from None

@@ -37,3 +37,12 @@ async def test_head_and_body_leave_in_one_piece_and_before_the_connection_ends()
     assert below.seen == [b"headbody", b"last", "closed"]
     assert transport.is_closing()
     assert transport.get_extra_info("peername") == "there"
+
+
+async def test_who_has_gone_meanwhile_is_told_nothing() -> None:
+    below = Recorded()
+    transport = _InOnePiece(below, asyncio.get_running_loop())
+    transport.write(b"head")
+    below.close()  # by the other side
+    await asyncio.sleep(0)
+    assert below.seen == ["closed"]

@@ -197,6 +197,18 @@ async def test_a_stale_pid_file_that_names_another_server_does_not_harm_that_ser
         assert (second.pid, is_alive(postmaster)) == (postmaster, True)
 
 
+async def test_a_pid_file_that_names_no_possible_socket_does_not_hinder_the_start(data_dir: Path) -> None:
+    await (await embedded.start(data_dir)).stop()
+    with tempfile.TemporaryDirectory(prefix="aftermath-" + "x" * 100) as named:
+        if os.geteuid() == 0:
+            shutil.chown(named, (data_dir / "postgres").owner())
+        stale = ["1", str(data_dir / "postgres"), "0", "5432", named, "", "0", "ready"]
+        (data_dir / "postgres" / "postmaster.pid").write_text("\n".join(stale))
+        async with await embedded.start(data_dir) as server:
+            assert await ask(server, "SELECT 'well'") == "well"
+        Path(named).mkdir(exist_ok=True)  # it may have been taken for a leftover of ours
+
+
 async def test_a_garbled_pid_file_does_not_hinder_the_start(data_dir: Path) -> None:
     await (await embedded.start(data_dir)).stop()
     (data_dir / "postgres" / "postmaster.pid").write_bytes(b"\x00\xff not a pid")

@@ -268,7 +268,7 @@ async def _take(request: Request, kind: Source, now: datetime, token: str | None
             raise
         context.reach.suspect()
         # Whether its commit came through or not is unknown; the drain knows it again by its id.
-        await keep(context, Kept(delivery_id, kind.kind, source.name, now, body))
+        await keep(context.spool, Kept(delivery_id, kind.kind, source.name, now, body))
         told["spooled"] = 1
         return JSONResponse(DeploymentSpooled(delivery_id=delivery_id).model_dump(mode="json"), 202)
     told["verdict"] = receipt.verdict

@@ -151,7 +151,7 @@ async def _replay_alerts(request: Request, tx: AsyncConnection, item: store.Quar
 
 async def _replay_change(request: Request, tx: AsyncConnection, item: store.Quarantined) -> ReplayModel:
     """By the slice whose doors take deployments."""
-    delivery_id, verdict, deployment = await request.app.state.replay_change(
+    delivery_id, verdict, deployment = await intake_of(request).take_change(
         tx, item.kind, item.raw, source_id=item.source_id, source=item.source, received_at=item.received_at
     )
     return ReplayModel(delivery_id=delivery_id, signals=0, verdicts={verdict: 1}, incidents=[], deployment=deployment)
