@@ -668,7 +668,7 @@ def test_inferred_ends_depend_on_what_was_told_and_not_on_its_order(
         batch, order = order[:size], order[size:]
         incoming = [Incoming(*(signal, 1, decision, arrives)) for signal, arrives in (as_signal(*one) for one in batch)]
         known.incoming = None
-        into = Batch(DAY, rows={(series, DAY): known})
+        into = Batch(DAY, rows=[known])
         fold(into, series, [known], [], incoming, list(range(len(incoming))))
     found = known.end and ((known.end.at - DAY) // timedelta(minutes=1), str(known.end.reason))
     assert found == expected_end(told)

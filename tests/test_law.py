@@ -1,15 +1,28 @@
 """The law, on the pure functions: properties first, then the cases that have names."""
 
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 from itertools import pairwise
 from uuid import UUID
 
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from app.incidents import lifecycle
+from app.incidents.batch import AlertRow, Batch, IncidentRow, Incoming, by_law, by_short_cut, derive, fold
 from app.incidents.lifecycle import Alert, Course, Place, course_of, incidents_of, succession
-from app.incidents.signal import End, EndReason, Episode, ends_of, latest, pending
+from app.incidents.rule import Decision
+from app.incidents.signal import (
+    End,
+    EndReason,
+    Episode,
+    Signal,
+    Status,
+    ends_of,
+    latest,
+    pending,
+)
 
 DAY = datetime(2026, 8, 20, tzinfo=UTC)
 LONG = timedelta(days=365)
@@ -143,6 +156,140 @@ def test_the_short_cuts_are_taken_where_they_matter() -> None:
     assert isinstance(lifecycle.ended(course, an_alert(0), recovered(10)), Course)
 
 
+# — the rows of one key: short cut and law —
+
+LABELS = [{"job": job, "zone": zone, "pod": f"{job}{zone}"} for job in "ab" for zone in "ab"]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An alert of the key, and what a batch has to say of it: that it is new, or that it has ended by now."""
+
+    series: int
+    start: int
+    length: int | None
+    known: bool
+    ends: int | None  # of one that is known and open
+    labels: int
+    source: int
+
+
+@st.composite
+def tellings(draw: st.DrawFn) -> list[Told]:
+    told = st.builds(
+        Told,
+        series=st.integers(0, 5),
+        start=st.integers(0, 40),
+        length=st.one_of(st.none(), st.integers(0, 10)),
+        known=st.booleans(),
+        ends=st.one_of(st.none(), st.integers(0, 70)),
+        labels=st.integers(0, 3),
+        source=st.integers(1, 2),
+    )
+    return draw(st.lists(told, min_size=1, max_size=7, unique_by=lambda one: (one.series, one.start)))
+
+
+Members = frozenset[tuple[UUID, datetime]]
+
+
+class Key:
+    """The rows of one key as they stand after `told`, each time made anew; by which way the incidents came is up to
+    who asks.
+    """
+
+    def __init__(self, told: list[Told]) -> None:
+        self.batch = Batch(DAY)
+        self.rows = [_row(number, one) for number, one in enumerate(told)]
+        known = [row for row, one in zip(self.rows, told, strict=True) if one.known]
+        before = Batch(DAY)
+        if known:
+            by_law(before, [], known, known)
+        for number, incident in enumerate(sorted(before.incidents.values(), key=_began), 1):
+            incident.number, incident.new, incident.dirty = number, False, False
+        for row, one in zip(self.rows, told, strict=True):
+            if one.known:
+                row.incoming = None
+                row.caused.clear()
+            if one.known and row.end is None and one.ends is not None:
+                row.before, row.end = (None,), recovered(one.start + one.ends)
+                row.caused.append(self.rows.index(row))
+        self.known = sorted(before.incidents.values(), key=_began)
+        self.batch.incidents = dict(before.incidents)
+        self.changed = [row for row in self.rows if row.new or row.before is not None]
+
+    def by_short_cut(self) -> bool:
+        return by_short_cut(self.batch, self.known[-1] if self.known else None, self.changed)
+
+    def by_law(self) -> None:
+        by_law(self.batch, self.known, self.rows, self.changed)
+
+    def incidents(self) -> list[tuple[Members, Course, dict[str, str], set[int]]]:
+        alive = [one for one in self.batch.incidents.values() if one.id not in self.batch.merged]
+        return [
+            (
+                frozenset((row.series, row.started_at) for row in self.rows if row.incident_id == one.id),
+                one.course,
+                one.labels,
+                one.source_ids,
+            )
+            for one in sorted(alive, key=_began)
+        ]
+
+    def kinds(self) -> list[tuple[datetime, str]]:
+        return sorted((at, kind) for _, at, kind, _ in self.batch.timeline)
+
+
+def _began(incident: IncidentRow) -> datetime:
+    return incident.course.began_at
+
+
+def _row(number: int, one: Told) -> AlertRow:
+    end = None if one.length is None else recovered(one.start + one.length)
+    signal = Signal(str(one.series), Status.FIRING, at(one.start), labels=LABELS[one.labels])
+    return AlertRow(
+        UUID(int=one.series),
+        at(one.start),
+        one.source,
+        KEY,
+        None,
+        minutes(5),
+        minutes(20),
+        3,
+        end=end,
+        labels=signal.labels,
+        incoming=Incoming(signal, one.source, DECISION, DAY),
+        caused=[number],
+    )
+
+
+KEY = UUID(int=1000)
+DECISION = Decision("default", "shop", 3, "", KEY, minutes(5), minutes(20))
+
+
+@settings(max_examples=400)
+@given(tellings())
+def test_the_short_cut_of_a_key_never_differs_from_its_law(told: list[Told]) -> None:
+    by_cut, by_the_law, before = Key(told), Key(told), Key(told)
+    assume(by_cut.changed)
+    if not by_cut.by_short_cut():
+        assert (by_cut.incidents(), by_cut.kinds()) == (before.incidents(), [])
+        return
+    by_the_law.by_law()
+    assert by_cut.incidents() == by_the_law.incidents()
+    if len(by_cut.changed) == 1:
+        assert by_cut.batch.verdicts == by_the_law.batch.verdicts
+        assert by_cut.kinds() == by_the_law.kinds()
+
+
+def test_the_short_cut_of_a_key_is_taken_where_it_matters() -> None:
+    """One open incident: an alert joins it, two do, one ends, one ends while another begins."""
+    known = Told(0, 0, None, known=True, ends=None, labels=0, source=1)
+    one, other = (Told(series, 3, None, known=False, ends=None, labels=1, source=2) for series in (1, 2))
+    ended = replace(known, ends=10)
+    for told in [one], [known, one], [known, one, other], [ended], [ended, one]:
+        assert Key(told).by_short_cut()
+
+
 # — cases —
 
 
@@ -215,6 +362,39 @@ def test_a_real_end_beats_a_guess_and_of_guesses_the_earliest_counts() -> None:
     assert latest(late, early) == early
     # A guess does not cover another start, which may well go on.
     assert ends_of([Episode(at(0), late), Episode(at(5))])[1] is None
+
+
+some_ends = st.builds(End, st.integers(0, 9).map(at), st.sampled_from(EndReason), st.booleans())
+
+
+@given(st.one_of(st.none(), some_ends), st.one_of(st.none(), st.integers(0, 9).map(at)))
+def test_alone_in_its_series_an_alert_ends_as_the_law_of_series_says(
+    named: End | None, by_hand: datetime | None
+) -> None:
+    row = _row(0, Told(0, 0, None, known=True, ends=None, labels=0, source=1))
+    row.named_end, row.manual_end_at = named, by_hand
+    derive([row], [])
+    [end], [by_sender] = ends_of([Episode(at(0), named, by_hand)]), ends_of([Episode(at(0), named)])
+    assert (row.end, row.real_end, row.sender_ended) == (end, named, by_sender is not None)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=5))
+def test_of_the_ends_that_name_an_alert_the_one_to_believe_counts(told: list[tuple[int, bool]]) -> None:
+    incoming = [
+        Incoming(
+            Signal("0", Status.RESOLVED, at(0), at(minute), flags=("ends_unknown",) if guessed else ()),
+            1,
+            DECISION,
+            DAY,
+        )
+        for minute, guessed in told
+    ]
+    batch, rows = Batch(DAY), list[AlertRow]()
+    fold(batch, UUID(int=0), rows, [], incoming, list(range(len(incoming))))
+    [row] = rows
+    ends: list[End | None] = [End(at(minute), EndReason.RECOVERED, guessed) for minute, guessed in told]
+    assert row.real_end == reduce(latest, ends)
+    assert batch.rows == rows
 
 
 def test_a_persons_end_stands_unless_it_had_ended_before() -> None:

@@ -6,6 +6,7 @@ Pure: rows as they were read go in, the same rows as they shall be written come 
 
 import hashlib
 import os
+from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from app.incidents.signal import (
     carried,
     ends_of,
     latest,
+    lone_end,
     pending,
 )
 
@@ -67,6 +69,12 @@ def series_of(source_id: int, fingerprint: str) -> UUID:
     return pgproto.UUID(digest)
 
 
+# Looked up once: the member of an enum takes as long to find as a small function takes.
+_FIRING = Status.FIRING
+_OPENED, _JOINED, _REPEATED, _IGNORED = Verdict.OPENED, Verdict.JOINED, Verdict.REPEATED, Verdict.IGNORED
+_OPENS, _UNCLEAR = Place.OPENS, Place.UNCLEAR
+
+
 # — what a batch works on —
 
 
@@ -84,6 +92,7 @@ class AlertRow(msgspec.Struct, eq=False):
     real_end: End | None = None
     manual_end_at: datetime | None = None
     end: End | None = None
+    named_end: End | None = None  # what senders told of this start, before the law of the series
     labels: Mapping[str, str] | None = None  # not read where nobody asks
     incoming: Incoming | None = None  # the first signal that told of it; set on new rows only
     told_again: bool = False
@@ -94,6 +103,7 @@ class AlertRow(msgspec.Struct, eq=False):
     sender_ended: bool = False  # whatever people say: no sender says that it is still firing
     stored: tuple[object, ...] = ()  # what of it may change, as it was read
     seen_before_at: datetime | None = None  # `last_seen_at` as it was read
+    number: int | None = None  # of the incident it was read with
 
     @property
     def new(self) -> bool:
@@ -148,10 +158,9 @@ class IncidentRow(msgspec.Struct, eq=False):
 @dataclass(slots=True)
 class Batch:
     now: datetime
-    rows: dict[tuple[UUID, datetime], AlertRow] = field(default_factory=dict)
+    rows: list[AlertRow] = field(default_factory=list)  # each alert once
     incidents: dict[UUID, IncidentRow] = field(default_factory=dict)
     newest: dict[UUID, IncidentRow] = field(default_factory=dict)
-    numbers: dict[UUID, int] = field(default_factory=dict)  # of incidents that were only looked at
     loose_ends: list[tuple[UUID, End]] = field(default_factory=list)
     merged: dict[UUID, UUID] = field(default_factory=dict)  # loser → winner
     torn: dict[UUID, list[IncidentRow]] = field(default_factory=lambda: defaultdict(list))  # origin → torn-off parts
@@ -159,6 +168,9 @@ class Batch:
     verdicts: dict[int, Verdict] = field(default_factory=dict)
     shown: dict[int, AlertRow] = field(default_factory=dict)  # by index of signal: the alert it is about
     corrections: int = 0
+
+    def rows_by_start(self) -> dict[tuple[UUID, datetime], AlertRow]:
+        return {(row.series, row.started_at): row for row in self.rows}
 
     def tell(self, incident: UUID, at: datetime, kind: str, detail: dict[str, object] | None = None) -> None:
         self.timeline.append((incident, at, kind, detail))
@@ -174,39 +186,35 @@ def fold(
 
     Signals that name a start come first: what the others are about depends on them.
     """
-    named: dict[datetime, End | None] = {row.started_at: row.real_end for row in rows}
     unnamed: list[int] = []
     for index in indices:
-        signal = incoming[index].signal
+        one = incoming[index]
+        signal = one.signal
         if signal.started_at is None:
             unnamed.append(index)
-            continue
-        if signal.end_reason in INFERRED:
-            _infer_end(batch, batch.rows.get((series, signal.started_at)), named, signal, index)
-            continue
-        row = _row_of(batch, rows, series, signal.started_at, incoming, index)
-        if signal.status is Status.FIRING:
-            _see_again(row, named, incoming[index].received_at, index)
+        elif signal.end_reason in INFERRED:
+            _infer_end(batch, _row_at(rows, signal.started_at), signal, index)
         else:
-            end, known = _end_of(signal), named.get(row.started_at)
-            if latest(known, end) != known:
-                named[row.started_at] = latest(known, end)
+            row = _row_of(batch, rows, series, signal.started_at, one, index)
+            if signal.status is _FIRING:
+                _see_again(row, one.received_at, index)
+            elif _believe(row, _end_of(signal)):
                 row.caused.append(index)
                 batch.verdicts.setdefault(index, Verdict.RESOLVED)
-        batch.verdicts.setdefault(index, Verdict.REPEATED)
-    derive(rows, named, loose)
+            batch.verdicts.setdefault(index, _REPEATED)
+    derive(rows, loose)
     for index in unnamed:
         one = incoming[index]
         if one.signal.status is Status.RESOLVED:
             _take_loose_end(batch, series, rows, loose, _end_of(one.signal), index)
         elif rows and _is_going_on(rows[-1]):
-            row = _row_of(batch, rows, series, rows[-1].started_at, incoming, index)
-            _see_again(row, named, one.received_at, index)
+            row = _row_of(batch, rows, series, rows[-1].started_at, one, index)
+            _see_again(row, one.received_at, index)
             batch.verdicts.setdefault(index, Verdict.REPEATED)
         else:
-            _row_of(batch, rows, series, one.received_at, incoming, index)
+            _row_of(batch, rows, series, one.received_at, one, index)
             batch.verdicts.setdefault(index, Verdict.REPEATED)
-        derive(rows, named, loose)
+        derive(rows, loose)
 
 
 def _is_going_on(row: AlertRow) -> bool:
@@ -216,34 +224,38 @@ def _is_going_on(row: AlertRow) -> bool:
     return row.manual_end_at is not None and not row.sender_ended
 
 
-def _infer_end(
-    batch: Batch, row: AlertRow | None, named: dict[datetime, End | None], signal: Signal, index: int
-) -> None:
+def _believe(row: AlertRow, end: End) -> bool:
+    """Whether this end changes what is known of those that name the alert."""
+    if end == row.named_end or end != latest(row.named_end, end):
+        return False
+    row.named_end = end
+    return True
+
+
+def _infer_end(batch: Batch, row: AlertRow | None, signal: Signal, index: int) -> None:
     """An end that nobody told holds only if the alert was not told of since; it tells of no alert itself."""
     if row is None or row.last_seen_at is None:
         return
-    end, known = _end_of(signal), named.get(row.started_at)
-    if max(row.last_seen_at, row.started_at) <= end.at and latest(known, end) != known:
-        named[row.started_at] = end
+    end = _end_of(signal)
+    if max(row.last_seen_at, row.started_at) <= end.at and _believe(row, end):
         row.caused.append(index)
         batch.shown[index] = row
         batch.verdicts[index] = Verdict.RESOLVED
 
 
-def _see_again(row: AlertRow, named: dict[datetime, End | None], at: datetime, index: int) -> None:
+def _see_again(row: AlertRow, at: datetime, index: int) -> None:
     """An alert that is told of after an inferred end has not ended: the guess gives way."""
-    known = named.get(row.started_at)
+    known = row.named_end
     if known is not None and known.reason in INFERRED and at > known.at:
-        named[row.started_at] = None
+        row.named_end = None
         row.caused.append(index)
 
 
 def _row_of(
-    batch: Batch, rows: list[AlertRow], series: UUID, started_at: datetime, incoming: Sequence[Incoming], index: int
+    batch: Batch, rows: list[AlertRow], series: UUID, started_at: datetime, one: Incoming, index: int
 ) -> AlertRow:
     """The alert with this start, made if it is new; notes that this signal has told of it."""
-    one = incoming[index]
-    row = batch.rows.get((series, started_at))
+    row = _row_at(rows, started_at)
     if row is None:
         decision = one.decision
         row = AlertRow(
@@ -257,20 +269,25 @@ def _row_of(
             severity=decision.severity,
             labels=one.signal.labels,
             incoming=one,
+            caused=[index],
         )
         if length := pending(one.signal.annotations):
             row.impact_told_at = started_at - length
-        batch.rows[series, started_at] = row
-        rows.append(row)
-        if len(rows) > 1:
-            rows.sort(key=_start)
-        row.caused.append(index)
-        batch.verdicts[index] = Verdict.JOINED  # until its incident is known
+        batch.rows.append(row)
+        insort(rows, row, key=_start)
+        batch.verdicts[index] = _JOINED  # until its incident is known
     else:
         row.told_again = True
-    row.last_seen_at = max(row.last_seen_at or one.received_at, one.received_at)
+    if row.last_seen_at is None or row.last_seen_at < one.received_at:
+        row.last_seen_at = one.received_at
     batch.shown[index] = row
     return row
+
+
+def _row_at(rows: list[AlertRow], started_at: datetime) -> AlertRow | None:
+    """By its start among those of a series, which are in order of start."""
+    place = bisect_left(rows, started_at, key=_start)
+    return rows[place] if place < len(rows) and rows[place].started_at == started_at else None
 
 
 def _start(row: AlertRow) -> datetime:
@@ -302,28 +319,32 @@ def _take_loose_end(batch: Batch, series: UUID, rows: list[AlertRow], loose: lis
             batch.verdicts[index] = Verdict.RESOLVED
 
 
-def derive(rows: list[AlertRow], named: Mapping[datetime, End | None], loose: Sequence[End]) -> None:
+def derive(rows: list[AlertRow], loose: Sequence[End]) -> None:
     """Gives every alert of a series, in order of start, the end that the law of the series gives it."""
-    if len(rows) == 1 and not loose and _is_untouched(rows[0], named):
+    if len(rows) == 1 and not loose:
+        [row] = rows
+        by_sender = lone_end(row.named_end)
+        end = lone_end(row.named_end, row.manual_end_at) if row.manual_end_at else by_sender
+        _give_end(row, row.named_end, by_sender, end)
         return
-    episodes = [Episode(row.started_at, named.get(row.started_at), row.manual_end_at) for row in rows]
+    episodes = [Episode(row.started_at, row.named_end, row.manual_end_at) for row in rows]
     ends = by_senders = ends_of(episodes, loose)
     if any(row.manual_end_at for row in rows):
         by_senders = ends_of([replace(episode, manual_end_at=None) for episode in episodes], loose)
     for row, real_end, by_sender, end in zip(rows, carried(episodes), by_senders, ends, strict=True):
-        row.real_end = real_end
-        # Ended by hand and now by its sender: no end moves, but the incident may no longer be `still_firing`.
-        confirmed = row.manual_end_at is not None and not row.sender_ended and by_sender is not None
-        row.sender_ended = by_sender is not None
-        if end != row.end or confirmed:
-            if not row.new and row.before is None:
-                row.before = (row.end,)
-            row.end = end
+        _give_end(row, real_end, by_sender, end)
 
 
-def _is_untouched(row: AlertRow, named: Mapping[datetime, End | None]) -> bool:
-    """Nobody has ever told of an end of it: most alerts of most batches, alone in their series."""
-    return row.end is None and row.real_end is None and named.get(row.started_at) is None and not row.manual_end_at
+def _give_end(row: AlertRow, real_end: End | None, by_sender: End | None, end: End | None) -> None:
+    """`by_sender`: the end that it would have, whatever people say."""
+    row.real_end = real_end
+    # Ended by hand and now by its sender: no end moves, but the incident may no longer be `still_firing`.
+    confirmed = row.manual_end_at is not None and not row.sender_ended and by_sender is not None
+    row.sender_ended = by_sender is not None
+    if end != row.end or confirmed:
+        if row.incoming is None and row.before is None:
+            row.before = (row.end,)
+        row.end = end
 
 
 # — the law of incidents, by short cut —
@@ -331,8 +352,8 @@ def _is_untouched(row: AlertRow, named: Mapping[datetime, End | None]) -> bool:
 
 def by_short_cut(batch: Batch, newest: IncidentRow | None, rows: Sequence[AlertRow]) -> bool:
     """Whether the newest incident alone told where the alerts of one key belong; if not, nothing has been changed."""
-    ending = [row for row in rows if not row.new]
-    starting = [row for row in rows if row.new]
+    ending = [row for row in rows if row.incoming is None]
+    starting = [row for row in rows if row.incoming is not None]
     if len(rows) > 1:
         ending.sort(key=lambda row: (row.end is None, row.end and row.end.at))
         starting.sort(key=lambda row: (row.started_at, row.series))
@@ -344,31 +365,28 @@ def by_short_cut(batch: Batch, newest: IncidentRow | None, rows: Sequence[AlertR
         course = lifecycle.ended(course, row.as_law(before), row.end)
         if course is None:
             return False
+    ended = course
     steps: list[tuple[AlertRow, bool, Course]] = []
     for row in starting:
         alert = row.as_law(row.end)
-        match lifecycle.place(course, alert):
-            case Place.UNCLEAR:
-                return False
-            case Place.OPENS:
-                course = lifecycle.opened(alert)
-                steps.append((row, True, course))
-            case Place.JOINS:
-                assert course is not None, "an alert joins something"
-                course = lifecycle.joined(course, alert)
-                steps.append((row, False, course))
-    _take_short_cut(batch, newest, ending, steps)
+        place = lifecycle.place(course, alert)
+        if place is _UNCLEAR:
+            return False
+        opens = course is None or place is _OPENS
+        course = lifecycle.opened(alert) if course is None or opens else lifecycle.joined(course, alert)
+        steps.append((row, opens, course))
+    began = newest.course if newest else None
+    if newest is not None and ended is not None and ending:
+        newest.course = ended
+        _verdict_of_changes(batch, newest, ending, Verdict.RESOLVED)
+    _take_short_cut(batch, newest, began, steps)
     return True
 
 
 def _take_short_cut(
-    batch: Batch, newest: IncidentRow | None, ending: Sequence[AlertRow], steps: Sequence[tuple[AlertRow, bool, Course]]
+    batch: Batch, incident: IncidentRow | None, before: Course | None, steps: Sequence[tuple[AlertRow, bool, Course]]
 ) -> None:
-    incident = newest
-    before = newest.course if newest else None
-    if incident is not None:
-        incident.course = _ended_in_turn(incident.course, ending)
-        _verdict_of_changes(batch, incident, ending, Verdict.RESOLVED)
+    """`before`: the course of the incident before this batch."""
     for row, opens, after in steps:
         if opens or incident is None:
             if incident is not None and before is not None:
@@ -376,10 +394,10 @@ def _take_short_cut(
             incident = _new_incident(batch, row, after)
             before = replace(after, open_alerts=1)  # so that its end, if it has one, is told
             batch.tell(incident.id, row.started_at, "opened")
-            verdict = Verdict.OPENED
+            verdict = _OPENED
         else:
             assert before is not None, "an incident has a course"
-            verdict = Verdict.JOINED
+            verdict = _JOINED
             if after.reopened > incident.course.reopened or (before.ended_at and not after.ended_at):
                 verdict = Verdict.REOPENED
                 _note_move(batch, incident, before)
@@ -390,15 +408,6 @@ def _take_short_cut(
         _verdict_of_changes(batch, incident, [row], verdict)
     if incident is not None and before is not None:
         _note_move(batch, incident, before)
-
-
-def _ended_in_turn(course: Course, ending: Sequence[AlertRow]) -> Course:
-    for row in ending:
-        assert row.end is not None, "an ending alert has an end"
-        after = lifecycle.ended(course, row.as_law(row.before[0] if row.before else None), row.end)
-        assert after is not None, "was proven step by step"
-        course = after
-    return course
 
 
 def _new_incident(batch: Batch, row: AlertRow, course: Course) -> IncidentRow:
@@ -448,12 +457,13 @@ def _note_move(batch: Batch, incident: IncidentRow, before: Course) -> None:
     if course == before:
         return
     incident.dirty = True
-    if course.reopened > before.reopened or (before.ended_at is not None and course.ended_at is None):
+    had_ended_at, ended_at = before.ended_at, course.ended_at
+    if course.reopened > before.reopened or (had_ended_at is not None and ended_at is None):
         batch.tell(incident.id, course.island_at, "reopened")
-    if course.ended_at is not None and course.ended_at != before.ended_at:
-        batch.tell(incident.id, course.ended_at, "resolved", {"reason": str(course.end_reason)})
+    if ended_at is not None and ended_at != had_ended_at:
+        batch.tell(incident.id, ended_at, "resolved", {"reason": str(course.end_reason)})
     if incident.settled and (
-        (before.began_at, before.ended_at, before.reopened) != (course.began_at, course.ended_at, course.reopened)
+        (before.began_at, had_ended_at, before.reopened) != (course.began_at, ended_at, course.reopened)
     ):
         batch.corrections += 1
 
@@ -587,9 +597,9 @@ def note_still_firing(batch: Batch) -> None:
 
 def outcome_of(batch: Batch, index: int) -> Outcome:
     """What the signal at `index` did, and the number of the incident that its alert is part of now."""
-    verdict = batch.verdicts.get(index, Verdict.IGNORED)
+    verdict = batch.verdicts.get(index, _IGNORED)
     row = batch.shown.get(index)
     if row is None or row.incident_id is None:
         return Outcome(verdict)
     known = batch.incidents.get(batch.merged.get(row.incident_id, row.incident_id))
-    return Outcome(verdict, known.number if known else batch.numbers.get(row.incident_id))
+    return Outcome(verdict, known.number if known else row.number)

@@ -119,29 +119,33 @@ def _first(alert: Alert) -> Course:
 
 def _append(course: Course, alert: Alert) -> Course:
     """The course with one more alert, which begins at or after `island_at`."""
-    gap = course.ended_at is not None and alert.started_at > course.ended_at
-    return _closed_first_island(
-        Course(
-            began_at=course.began_at,
-            last_start_at=max(course.last_start_at, alert.started_at),
-            island_at=alert.started_at if gap else course.island_at,
-            first_ended_at=course.first_ended_at,
-            last_end=latest(course.last_end, alert.end),
-            reach_at=_later(course.reach_at, alert.end.at + alert.window if alert.end else None),
-            reopened=course.reopened + gap,
-            alerts=course.alerts + (not alert.by_people),
-            open_alerts=course.open_alerts + (alert.end is None),
-            severity=min(course.severity, alert.severity),
-            impact_told_at=_earlier(course.impact_told_at, alert.impact_told_at),
-        )
+    before, end = course.ended_at, alert.end
+    gap = before is not None and alert.started_at > before
+    reopened = course.reopened + gap
+    open_alerts = course.open_alerts + (end is None)
+    last_end, reach_at = course.last_end, course.reach_at
+    if end is not None:
+        last_end, reach_at = latest(last_end, end), _later(reach_at, end.at + alert.window)
+    return Course(
+        began_at=course.began_at,
+        last_start_at=max(course.last_start_at, alert.started_at),
+        island_at=alert.started_at if gap else course.island_at,
+        first_ended_at=_first_ended_at(course, reopened, open_alerts, last_end),
+        last_end=last_end,
+        reach_at=reach_at,
+        reopened=reopened,
+        alerts=course.alerts + (not alert.by_people),
+        open_alerts=open_alerts,
+        severity=min(course.severity, alert.severity),
+        impact_told_at=_earlier(course.impact_told_at, alert.impact_told_at),
     )
 
 
-def _closed_first_island(course: Course) -> Course:
+def _first_ended_at(before: Course, reopened: int, open_alerts: int, last_end: End | None) -> datetime | None:
     """While there has been no reopening, the first recovery is the last one."""
-    if course.reopened or course.first_ended_at == course.ended_at:
-        return course
-    return replace(course, first_ended_at=course.ended_at)
+    if reopened:
+        return before.first_ended_at
+    return last_end.at if last_end and open_alerts == 0 else None
 
 
 def _later(one: datetime | None, other: datetime | None) -> datetime | None:
@@ -165,7 +169,8 @@ def place(newest: Course | None, alert: Alert) -> Place:
         return Place.OPENS
     if alert.started_at < newest.island_at:
         return Place.UNCLEAR
-    if newest.ended_at is None or alert.started_at <= newest.ended_at:
+    ended_at = newest.ended_at
+    if ended_at is None or alert.started_at <= ended_at:
         return Place.JOINS
     if newest.reach_at is not None and alert.started_at > newest.reach_at:
         return Place.OPENS
@@ -193,13 +198,13 @@ def ended(newest: Course, before: Alert, end: End) -> Course | None:
         open_alerts = newest.open_alerts
     else:
         return None
-    return _closed_first_island(
-        replace(
-            newest,
-            open_alerts=open_alerts,
-            last_end=latest(newest.last_end, end),
-            reach_at=_later(newest.reach_at, end.at + before.window),
-        )
+    last_end = latest(newest.last_end, end)
+    return replace(
+        newest,
+        open_alerts=open_alerts,
+        first_ended_at=_first_ended_at(newest, newest.reopened, open_alerts, last_end),
+        last_end=last_end,
+        reach_at=_later(newest.reach_at, end.at + before.window),
     )
 
 

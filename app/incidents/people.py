@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.errors import Conflict, Invalid, NotFound, Stale
 from app.incidents.batch import PEOPLE, AlertRow, Batch, Incoming, series_of
 from app.incidents.rule import Decision
-from app.incidents.signal import NO_LABELS, End, EndReason, Signal, Status
+from app.incidents.signal import End, EndReason, Signal, Status
 from app.incidents.store import count, derive_without_manual_ends, lock_keys, place, read_open_alerts, write
 from app.tables import incident, timeline
 
@@ -113,7 +113,6 @@ async def declare(
         key_id=declared_id,
         window=DECLARED_WINDOW,
         max_span=DECLARED_MAX_SPAN,
-        identity=NO_LABELS,
     )
     signal = Signal(f"declared:{declared_id}", Status.FIRING, said.at)
     batch = Batch(now)
@@ -308,7 +307,6 @@ def _hold_of(row: Any, now: datetime) -> Incoming:
         key_id=row.key_id,
         window=DECLARED_WINDOW,
         max_span=DECLARED_MAX_SPAN,
-        identity=NO_LABELS,
     )
     return Incoming(Signal(f"held:{row.id}", Status.FIRING, row.ended_at, labels=row.labels), PEOPLE, decision, now)
 
@@ -329,7 +327,7 @@ def _held_open(batch: Batch, key_id: UUID, incoming: Incoming) -> AlertRow:
         incoming=incoming,
         last_seen_at=incoming.received_at,
     )
-    batch.rows[row.series, row.started_at] = row
+    batch.rows.append(row)
     return row
 
 

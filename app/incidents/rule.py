@@ -17,6 +17,7 @@ from uuid import UUID
 
 import msgspec
 import re2  # type: ignore[import-untyped]
+from asyncpg.pgproto import pgproto
 
 from app.errors import Invalid
 from app.incidents.signal import AlertClass
@@ -102,8 +103,8 @@ DEFAULT_RULE = Rule(DEFAULT_NAME, position=2**31 - 1)
 class Decision(msgspec.Struct, frozen=True, gc=False):
     """What a rule makes of an alert. `service` is never empty; `severity` is 1 (worst) to 5.
 
-    `key` is for people, `key_id` for comparing: same id = same trouble. `identity` is the labels without those the rule
-    ignores: the very object that was passed in if nothing was removed, else the fingerprint has to be made anew.
+    `key` is for people, `key_id` for comparing: same id = same trouble. Of the labels that the rule ignores an alert
+    shows what it is without them (`identity`).
     """
 
     rule: str
@@ -113,8 +114,16 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     key_id: UUID
     window: timedelta
     max_span: timedelta
-    identity: Mapping[str, str]
+    ignored_labels: tuple[str, ...] = ()
     heartbeat: bool = False  # it opens no incident; its silence does
+
+    def identity(self, labels: Mapping[str, str]) -> Mapping[str, str]:
+        """The labels without those that are ignored: the very object that was passed in if nothing was removed, else
+        the fingerprint has to be made anew.
+        """
+        if not self.ignored_labels or labels.keys().isdisjoint(self.ignored_labels):
+            return labels
+        return {name: value for name, value in labels.items() if name not in self.ignored_labels}
 
 
 def parse_matcher(text: str) -> Matcher:
@@ -159,7 +168,7 @@ def decide(rule: Rule, labels: Mapping[str, str], alert_class: AlertClass) -> De
         key_id=_key_id(rule.name, alert_class, key),
         window=rule.window,
         max_span=rule.max_span,
-        identity=_identity(rule, labels),
+        ignored_labels=rule.ignored_labels,
         heartbeat=rule.heartbeat is not None,
     )
 
@@ -176,16 +185,11 @@ class Rules:
         self._decided = lru_cache(maxsize=4096)(self._decide)
 
     def decide(self, labels: Mapping[str, str], alert_class: AlertClass) -> Decision:
-        rule, decided = self._decided(tuple(map(labels.get, self._names)), alert_class)
-        return Decision(*decided, _identity(rule, labels), rule.heartbeat is not None)
+        return self._decided(tuple(map(labels.get, self._names)), alert_class)
 
-    def _decide(
-        self, values: tuple[str | None, ...], alert_class: AlertClass
-    ) -> tuple[Rule, tuple[str, str, int, str, UUID, timedelta, timedelta]]:
+    def _decide(self, values: tuple[str | None, ...], alert_class: AlertClass) -> Decision:
         labels = {name: value for name, value in zip(self._names, values, strict=True) if value is not None}
-        rule = first_match(self.ordered, labels)
-        made = decide(rule, labels, alert_class)
-        return rule, (made.rule, made.service, made.severity, made.key, made.key_id, made.window, made.max_span)
+        return decide(first_match(self.ordered, labels), labels, alert_class)
 
 
 # — deciding —
@@ -230,13 +234,8 @@ def _key_id(rule: str, alert_class: AlertClass, key: Mapping[str, str]) -> UUID:
         encoded = part.encode("utf-8", "surrogatepass")
         # Each part behind its length: ("a", "bc") and ("ab", "c") must not be the same bytes.
         digest.update(len(encoded).to_bytes(8, "big") + encoded)
-    return UUID(bytes=digest.digest())
-
-
-def _identity(rule: Rule, labels: Mapping[str, str]) -> Mapping[str, str]:
-    if not rule.ignored_labels or labels.keys().isdisjoint(rule.ignored_labels):
-        return labels
-    return {name: value for name, value in labels.items() if name not in rule.ignored_labels}
+    # The driver's own kind of UUID: Python's takes long to hash, and every alert is looked up by its key.
+    return pgproto.UUID(digest.digest())
 
 
 def _names_read(rule: Rule) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ batching do not matter.
 import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -127,6 +127,8 @@ class End(msgspec.Struct, frozen=True, gc=False):
 _BELIEF = {reason: -place for place, reason in enumerate(EndReason)}
 RECOVERIES = frozenset({EndReason.RECOVERED, EndReason.SUPERSEDED, EndReason.MANUAL, EndReason.RECONCILED})
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # a time has no opposite, the time since then has
+
 # Ends that no sender told and no person: nobody has told of the alert after them. One who does proves them wrong.
 INFERRED = frozenset({EndReason.RECONCILED, EndReason.TIMEOUT})
 
@@ -149,8 +151,8 @@ def latest(one: End | None, other: End | None) -> End | None:
     return max(one, other, key=_belief)
 
 
-def _belief(end: End) -> tuple[int, float, int]:
-    at = end.at.timestamp()
+def _belief(end: End) -> tuple[int, timedelta, int]:
+    at = end.at - _EPOCH
     if end.reason in INFERRED:
         return 0, at, _BELIEF[end.reason]
     return (1, -at, _BELIEF[end.reason]) if end.guessed else (2, at, _BELIEF[end.reason])
@@ -194,10 +196,14 @@ def ends_of(episodes: Sequence[Episode], loose_ends: Sequence[End] = ()) -> list
         if end is None and place + 1 < len(episodes):
             superseded = End(starts[place + 1], EndReason.SUPERSEDED)
             end = min(inferred or superseded, superseded, key=lambda known: known.at)
-        end = end or inferred
-        if end is not None and end.guessed:
-            end = End(end.at, end.reason)  # which end to believe has been decided
-        if episode.manual_end_at is not None and (end is None or episode.manual_end_at < end.at):
-            end = End(episode.manual_end_at, EndReason.MANUAL)
-        ends.append(end)
+        ends.append(lone_end(end or inferred, episode.manual_end_at))
     return ends
+
+
+def lone_end(named_end: End | None, manual_end_at: datetime | None = None) -> End | None:
+    """`ends_of` an episode with no other beside it and no loose end: most of them."""
+    if manual_end_at is not None and (named_end is None or manual_end_at < named_end.at):
+        return End(manual_end_at, EndReason.MANUAL)
+    if named_end is not None and named_end.guessed:
+        return End(named_end.at, named_end.reason)  # which end to believe has been decided
+    return named_end

@@ -19,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -78,9 +79,9 @@ async def apply_locked(
     batch = Batch(now)
     if wanted:
         await _read_and_fold(tx, batch, incoming, wanted)
-        changed = [row for row in batch.rows.values() if row.new or row.before is not None]
+        changed = [row for row in batch.rows if row.new or row.before is not None]
         # Of a rule that has changed the alert keeps the key; also a mere repeat writes the row.
-        if strangers := {row.key_id for row in batch.rows.values() if row.dirty} - keys:
+        if strangers := {row.key_id for row in batch.rows if row.dirty} - keys:
             raise Raced(frozenset(strangers))
         await place(tx, batch, changed)
         await _read_ended_by_hand(tx, batch)
@@ -132,7 +133,8 @@ async def _read_and_fold(tx: Executor, batch: Batch, incoming: Sequence[Incoming
         series = series_of(one.source_id, one.signal.fingerprint)
         by_series[series].append(index)
         at = one.signal.started_at or one.signal.ended_at or one.received_at
-        first_at[series] = min(first_at.get(series, at), at)
+        if series not in first_at or at < first_at[series]:
+            first_at[series] = at
     rows, loose = await _read_series(tx, batch, first_at)
     for series, indices in by_series.items():
         fold(batch, series, rows[series], loose[series], incoming, indices)
@@ -144,15 +146,14 @@ async def _read_series(
     """The alerts (also in `batch`) and the loose ends of each series, from that time on and what it needs of before."""
     rows: dict[UUID, list[AlertRow]] = defaultdict(list)
     loose: dict[UUID, list[End]] = defaultdict(list)
+    known = batch.rows_by_start()
     for found in await tx.execute(_SERIES, {"series": list(first_at), "first_at": list(first_at.values())}):
         if found[_STARTED_AT] is None:
             loose[found[_SERIES_ID]].append(End(found[_ENDED_AT], _END_REASONS[found[_END_REASON]]))
             continue
-        row = _alert_row(found)
-        row = batch.rows.setdefault((row.series, row.started_at), row)
+        row = _known_or_kept(batch, known, _alert_row(found))
+        row.number = found[-1]
         rows[row.series].append(row)
-        if row.incident_id is not None:
-            batch.numbers[row.incident_id] = found[-1]
     return rows, loose
 
 
@@ -189,9 +190,9 @@ async def _place_by_law(tx: Executor, batch: Batch, by_key: Mapping[UUID, Sequen
         known[incident.key_id].append(incident)
     ids = [incident.id for incidents in known.values() for incident in incidents]
     alerts: dict[UUID, dict[tuple[UUID, datetime], AlertRow]] = defaultdict(dict)
+    in_batch = batch.rows_by_start()
     for found in await tx.execute(_ALERTS_OF, {"ids": ids}):
-        row = _alert_row(found)
-        row = batch.rows.setdefault((row.series, row.started_at), row)
+        row = _known_or_kept(batch, in_batch, _alert_row(found))
         row.labels = _labels.decode(found[-1]) if row.labels is None else row.labels
         alerts[row.key_id][row.series, row.started_at] = row
     for key, rows in by_key.items():
@@ -219,16 +220,17 @@ async def derive_without_manual_ends(tx: Executor, batch: Batch, incident_id: UU
         row.manual_end_at = None
     rows, loose = await _read_series(tx, batch, first_at)
     for series, episodes in rows.items():
-        derive(episodes, {row.started_at: row.real_end for row in episodes}, loose[series])
+        derive(episodes, loose[series])
     return [row for row in ended_by_hand if row.before is not None]
 
 
 async def _read_alerts_of(tx: Executor, batch: Batch, incident_id: UUID) -> list[AlertRow]:
     rows = []
+    known = batch.rows_by_start()
     for found in await tx.execute(_ALERTS_OF, {"ids": [incident_id]}):
-        row = _alert_row(found)
+        row = _known_or_kept(batch, known, _alert_row(found))
         row.labels = _labels.decode(found[-1])
-        rows.append(batch.rows.setdefault((row.series, row.started_at), row))
+        rows.append(row)
     return rows
 
 
@@ -242,6 +244,14 @@ async def _read_ended_by_hand(tx: Executor, batch: Batch) -> None:
         for found in await tx.execute(_INCIDENTS, {"ids": unknown}):
             incident = _incident_row(found)
             batch.incidents[incident.id] = incident
+
+
+def _known_or_kept(batch: Batch, known: Mapping[tuple[UUID, datetime], AlertRow], row: AlertRow) -> AlertRow:
+    """The row that the batch has of this alert already; else this one, from now on. `known`: those it had."""
+    if known and (had := known.get((row.series, row.started_at))):
+        return had
+    batch.rows.append(row)
+    return row
 
 
 def _alert_row(found: Sequence[Any]) -> AlertRow:
@@ -264,7 +274,7 @@ def _alert_row(found: Sequence[Any]) -> AlertRow:
         impact_told_at,
         real_end_guessed,
         sender_ended,
-        *_,
+        _,
     ) = found
     real_end = End(real_end_at, _END_REASONS[real_end_reason], real_end_guessed) if real_end_at else None
     end = End(ended_at, _END_REASONS[end_reason]) if ended_at else None
@@ -274,12 +284,13 @@ def _alert_row(found: Sequence[Any]) -> AlertRow:
         source_id=source_id,
         key_id=key_id,
         incident_id=incident_id,
-        window=timedelta(seconds=window_seconds),
-        max_span=timedelta(seconds=max_span_seconds),
+        window=_seconds(window_seconds),
+        max_span=_seconds(max_span_seconds),
         severity=severity,
         real_end=real_end,
         manual_end_at=manual_end_at,
         end=end,
+        named_end=real_end,
         last_seen_at=last_seen_at,
         impact_told_at=impact_told_at,
         sender_ended=sender_ended,
@@ -345,6 +356,11 @@ def _incident_row(found: Sequence[Any]) -> IncidentRow:
         settled=settled_at is not None,
         declared=declared,
     )
+
+
+@lru_cache
+def _seconds(number: int) -> timedelta:
+    return timedelta(seconds=number)
 
 
 _labels = msgspec.json.Decoder(dict[str, str])
@@ -469,7 +485,7 @@ _json = msgspec.json.Encoder(enc_hook=dict)  # a mapping that is none: `NO_LABEL
 async def write(tx: Executor, batch: Batch) -> None:
     """Everything that has changed. Raises Raced where another process has told of one of the new alerts first."""
     incidents = [one for one in batch.incidents.values() if one.dirty and one.id not in batch.merged]
-    alerts = batch.rows.values()
+    alerts = batch.rows
     new_incidents = [_incident_json(one, batch.now) for one in incidents if one.new]
     new_alerts = [_new_alert_json(row) for row in alerts if row.new]
     entries = [

@@ -515,8 +515,8 @@ def _decided(rules: Rules, signal: Signal, delivery: Delivery) -> Incoming:
     decision = rules.decide(signal.labels, signal.alert_class)
     if signal.end_reason in INFERRED:
         return Incoming(signal, delivery.source_id, decision, delivery.received_at)  # of the alert as it was told
-    if decision.identity is not signal.labels:
-        signal = replace(signal, fingerprint=fingerprint_of(decision.identity))
+    if (identity := decision.identity(signal.labels)) is not signal.labels:
+        signal = replace(signal, fingerprint=fingerprint_of(identity))
     if decision.heartbeat:
         signal = replace(signal, test=True)  # it opens nothing
     return Incoming(signal, delivery.source_id, decision, delivery.received_at)

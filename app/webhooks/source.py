@@ -27,8 +27,7 @@ ANNOTATION_BYTES = 16 * 1024
 CLOCK_SKEW = timedelta(minutes=5)
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(msgspec.Struct, frozen=True, gc=False):
     """An alert that could not be read: its raw JSON (or the whole body) and why, in words without payload text."""
 
     raw: bytes
@@ -36,8 +35,7 @@ class Rejected:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True, gc=False):
     """A delivery as facts. `truncated` counts alerts the sender says it left out."""
 
     signals: tuple[Signal, ...]
@@ -152,7 +150,7 @@ def read_each(message: Message, signal_in: Callable[[bytes], Signal]) -> Reading
 
 def legible(raw: bytes) -> tuple[bytes, Flags]:
     """The JSON in `raw` as PostgreSQL can keep it: true UTF-8, no NUL in any text."""
-    has_nul = rb"\u0000" in raw
+    has_nul = raw.find(rb"\u0000") >= 0  # `in` takes half as long again: it tries a number first
     if not has_nul and raw.isascii():
         return raw, ()
     # The bytes are escapes by now, even where the sender wrote a NUL or half a surrogate pair (see `_legal`).
@@ -195,8 +193,8 @@ def within_limits(
     """The same three, cut to what we keep of an alert that came as so many bytes, and flags for what was cut."""
     flags: Flags = ()
     if json_bytes > NAME_BYTES:  # else nothing in it can be too long
-        labels, long_labels = _cut_each(labels, LABEL_BYTES)
-        annotations, long_annotations = _cut_each(annotations, ANNOTATION_BYTES)
+        labels, long_labels = _cut_each(labels, LABEL_BYTES, json_bytes)
+        annotations, long_annotations = _cut_each(annotations, ANNOTATION_BYTES, json_bytes)
         short_link = _cut(link, ANNOTATION_BYTES)
         if long_labels or long_annotations or short_link != link:
             link, flags = short_link, ("value_truncated",)
@@ -256,12 +254,16 @@ _SUSPECT = re.compile(
     rb"|\\.",  # any other escape, so that a backslash is never read as the start of the next one
     re.DOTALL,
 )
-_RFC_3339 = re.compile(r"(\d{4})-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:?\d\d)?", re.ASCII)
-_LAST_ZERO_YEAR = 1970
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d++)?+(?:[Zz]|[+-]\d\d:?\d\d)?+", re.ASCII)
+_FIRST_TRUE_YEAR = "1971"
 
 
-def _cut_each(texts: dict[str, str], value_bytes: int) -> tuple[dict[str, str], bool]:
-    if max(map(len, (*texts, *texts.values())), default=0) * _CHARACTER_BYTES <= NAME_BYTES:
+def _cut_each(texts: dict[str, str], value_bytes: int, json_bytes: int) -> tuple[dict[str, str], bool]:
+    # No text takes more bytes than the JSON it came in, and the names of most alerts fit even if taken for one.
+    values_fit = (
+        json_bytes <= value_bytes or max(map(len, texts.values()), default=0) * _CHARACTER_BYTES <= value_bytes
+    )
+    if values_fit and len("".join(texts)) * _CHARACTER_BYTES <= NAME_BYTES:
         return texts, False
     short = {_cut(name, NAME_BYTES): _cut(value, value_bytes) for name, value in texts.items()}
     return short, short != texts
@@ -314,12 +316,11 @@ def _shallow(body: bytes) -> tuple[bytes, dict[bytes, bytes]]:
 # The same few times come again and again: in a batch, in repeats, and the zero time in every firing.
 @lru_cache(maxsize=4096)
 def _moment(text: str) -> tuple[datetime | None, Flags]:
-    shape = _RFC_3339.fullmatch(text)
-    if shape is None:
+    if _RFC_3339.fullmatch(text) is None:
         raise BadAlert("bad_time", "a time is not RFC 3339")
     # Go's zero time is in year 1, or year 0 where its zone lies west; both overflow when converted to UTC, and Python
     # knows no year 0 at all. So the year is looked at first.
-    if int(shape[1]) <= _LAST_ZERO_YEAR:
+    if text < _FIRST_TRUE_YEAR:
         return None, ()
     try:
         time = datetime.fromisoformat(text.upper())  # it cuts to microseconds, and knows no lower-case z
