@@ -260,9 +260,7 @@ _FIRST_TRUE_YEAR = "1971"
 
 def _cut_each(texts: dict[str, str], value_bytes: int, json_bytes: int) -> tuple[dict[str, str], bool]:
     # No text takes more bytes than the JSON it came in, and the names of most alerts fit even if taken for one.
-    values_fit = (
-        json_bytes <= value_bytes or max(map(len, texts.values()), default=0) * _CHARACTER_BYTES <= value_bytes
-    )
+    values_fit = json_bytes <= value_bytes or max(map(len, texts.values()), default=0) * _CHARACTER_BYTES <= value_bytes
     if values_fit and len("".join(texts)) * _CHARACTER_BYTES <= NAME_BYTES:
         return texts, False
     short = {_cut(name, NAME_BYTES): _cut(value, value_bytes) for name, value in texts.items()}
