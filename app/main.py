@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import access, db, telemetry, web
 from app.calendars import api as calendars_api
+from app.connection import DOORS
 from app.deployments import api as deployments_api
 from app.deployments import store as deployments_store
 from app.feed import api as feed_api
@@ -30,6 +31,7 @@ from app.settings import Settings
 from app.spool import Spool
 from app.webhooks import api as webhooks_api
 from app.webhooks import door
+from app.webhooks.door import DirectDoors
 from app.webhooks.intake import Intake
 
 log = logging.getLogger("aftermath")
@@ -42,9 +44,10 @@ def create_app(settings: Settings) -> FastAPI:
     """The application; it serves once `serving` (its lifespan) has begun."""
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, DirectDoors]]:
         async with serving(app, settings):
-            yield
+            # The server has this as its state, and hands it to every connection.
+            yield {DOORS: DirectDoors(app.state.context, app.state.intake)}
 
     app = FastAPIOffline(  # whose /docs has its scripts from here
         docs_url="/docs",

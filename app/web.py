@@ -82,8 +82,12 @@ _basic = HTTPBasic(auto_error=False, scheme_name="basic", description="Any user 
 
 
 def presented_token(request: Request) -> str | None:
-    """The token of `Authorization: Bearer …` or the password of basic auth."""
-    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    return token_in(request.headers.get("authorization", ""))
+
+
+def token_in(authorization: str) -> str | None:
+    """The token of `Bearer …` or the password of basic auth."""
+    scheme, _, value = authorization.partition(" ")
     match scheme.lower():
         case "bearer":
             return value.strip() or None
@@ -103,13 +107,24 @@ async def identify(context: Context, presented: str | None) -> Bearer:
             "send a token as `Authorization: Bearer …` or as basic-auth password",
             headers={"WWW-Authenticate": "Bearer"},
         )
-    if context.admin_digest and hmac.compare_digest(context.admin_digest, access.digest_of(presented)):
-        return Bearer("admin", Scope.ADMIN)
+    if _is_admin(context, presented):
+        return _ADMIN
     public = access.id_of(presented)
     known = await _known_token(context, public) if public else None
-    if known is None or not access.matches(known, presented) or known.revoked_at:
+    if known is None or not _proves(presented, known):
         raise Unauthorised("this token is unknown or revoked", headers={"WWW-Authenticate": "Bearer"})
     return known.bearer
+
+
+_ADMIN = Bearer("admin", Scope.ADMIN)
+
+
+def _is_admin(context: Context, presented: str) -> bool:
+    return context.admin_digest is not None and hmac.compare_digest(context.admin_digest, access.digest_of(presented))
+
+
+def _proves(presented: str, known: access.KnownToken) -> bool:
+    return access.matches(known, presented) and not known.revoked_at
 
 
 async def _known_token(context: Context, public: str) -> access.KnownToken | None:
@@ -132,7 +147,7 @@ async def _known(
     not there is not trusted: it may be there now.
     """
     last = seen.get(name)
-    if last and time.monotonic() < last.until:
+    if last and _is_fresh(last):
         return last.value
     try:
         if context.reach.away:
@@ -151,6 +166,10 @@ async def _known(
         raise
     seen[name] = Seen.now(value)
     return value
+
+
+def _is_fresh(seen: Seen[T]) -> bool:
+    return time.monotonic() < seen.until
 
 
 async def _together(
@@ -228,10 +247,8 @@ async def admit(
     Unsupported.
     """
     bearer = await identify(context_of(request), token)
-    if bearer.scope not in {Scope.INGEST, Scope.ADMIN}:
-        raise Forbidden(f"a door needs a token of scope `ingest`; this one has `{bearer.scope}`")
-    if bearer.kind is not None and bearer.kind != kind:
-        raise Forbidden(f"this token belongs to a source of kind {bearer.kind!r}: post to /webhooks/{bearer.kind}")
+    if why_not := _why_not_through(bearer, kind):
+        raise Forbidden(why_not)
     body = await _raw_body(request)
     source = await _source_of(request, bearer, kind, now)
     if source.hmac_secret is not None and (
@@ -247,6 +264,36 @@ async def admit(
     ):
         raise Unauthorised("the signature of this delivery is missing or wrong")
     return source, body
+
+
+def admitted_at_once(context: Context, kind: str, token: str | None) -> access.SourceRow | None:
+    """The source that delivers, where nobody has to be asked and nothing is to be verified. None is no verdict: `admit`
+    gives it.
+    """
+    bearer = _known_bearer(context, token) if token else None
+    if bearer is None or _why_not_through(bearer, kind):
+        return None
+    source = context.known_sources.get(bearer.source or kind)
+    return source.value if source and _is_fresh(source) and source.value.hmac_secret is None else None
+
+
+def _known_bearer(context: Context, presented: str) -> Bearer | None:
+    if _is_admin(context, presented):
+        return _ADMIN
+    seen = context.known_tokens.get(access.id_of(presented) or "")
+    known = seen.value if seen and _is_fresh(seen) else None
+    return known.bearer if known and _proves(presented, known) else None
+
+
+def _why_not_through(bearer: Bearer, kind: str) -> str | None:
+    if bearer.scope not in _DOOR_SCOPES:
+        return f"a door needs a token of scope `ingest`; this one has `{bearer.scope}`"
+    if bearer.kind is not None and bearer.kind != kind:
+        return f"this token belongs to a source of kind {bearer.kind!r}: post to /webhooks/{bearer.kind}"
+    return None
+
+
+_DOOR_SCOPES = frozenset({Scope.INGEST, Scope.ADMIN})
 
 
 async def _raw_body(request: Request) -> bytes:
@@ -531,14 +578,14 @@ def install_problems(app: FastAPI) -> None:
     """The one seam at which errors become answers."""
 
     async def on_error(request: Request, error: Exception) -> JSONResponse:
-        return answer_to(error, request)
+        return answer_to(error, request.method)
 
     for kind in (Problem, RequestValidationError, HTTPException, SQLAlchemyError, OSError, TimeoutError):
         app.add_exception_handler(kind, on_error)
 
 
-def answer_to(error: Exception, request: Request) -> JSONResponse:
-    """The answer that an error amounts to. Raises what is none but a mistake of ours."""
+def answer_to(error: Exception, method: str) -> JSONResponse:
+    """The answer that an error amounts to, in a request of that method."""
     match error:
         case Problem():
             return _answer(error)
@@ -562,9 +609,10 @@ def answer_to(error: Exception, request: Request) -> JSONResponse:
             if db.is_unreachable(error):
                 log.warning("database unreachable: %s", type(error).__name__)
                 return _answer(Overloaded("the database does not answer; try again", headers={"Retry-After": "5"}))
-            log.error("unexpected database error on %s", request.method, exc_info=error)
-            return _answer(Problem("an unexpected error; it is in the log of the service"))
-    raise error
+            log.error("unexpected database error on %s", method, exc_info=error)
+        case _:
+            log.error("unexpected error on %s", method, exc_info=error)
+    return _answer(Problem("an unexpected error; it is in the log of the service"))
 
 
 def _clean(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:

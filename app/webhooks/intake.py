@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import NamedTuple, Protocol, Self, TypeVar
 from uuid import UUID
 
@@ -98,9 +99,13 @@ class Spooled(msgspec.Struct, frozen=True):
     spooled: bool = True
 
 
+# Told once what became of a delivery: it is durable, or what went wrong.
+Done = Callable[[Receipt | Spooled | Exception], None]
+
+
 class _Waiting(NamedTuple):
     delivery: Delivery
-    answer: "asyncio.Future[Receipt | Spooled]"
+    done: Done
     since: float  # by the clock of the event loop
 
 
@@ -144,6 +149,7 @@ class Intake:
         self._closing = False
         self._flusher: asyncio.Task[None] | None = None
         self._beside: list[asyncio.Task[None]] = []
+        self._spooling: set[asyncio.Task[None]] = set()
         self._rules: Known | None = None
 
     async def __aenter__(self) -> Self:
@@ -162,7 +168,7 @@ class Intake:
             await self._flusher
         for task in self._beside:
             task.cancel()
-        await asyncio.gather(*self._beside, return_exceptions=True)
+        await asyncio.gather(*self._beside, *self._spooling, return_exceptions=True)
         await self._line.close()
 
     def _refuse_what_waits(self, _: object) -> None:
@@ -174,23 +180,31 @@ class Intake:
 
     async def take(self, delivery: Delivery) -> Receipt | Spooled:
         """Returns after the commit, or once it is in the spool. Raises Overloaded; then nothing of it has been kept."""
+        answer: asyncio.Future[Receipt | Spooled] = asyncio.get_running_loop().create_future()
+        self.offer(delivery, partial(_settle, answer))
+        return await answer
+
+    def offer(self, delivery: Delivery, done: Done) -> None:
+        """As `take`, for who does not wait: `done` is told later. Raises Overloaded; then `done` is told nothing."""
         if self._closing:
             raise _overloaded("the service is shutting down")
+        loop = asyncio.get_running_loop()
+        now = loop.time()
         if self._reach.away:
-            return await self._kept(delivery)
+            spooling = loop.create_task(self._spool_one(_Waiting(delivery, done, now)))
+            self._spooling.add(spooling)
+            spooling.add_done_callback(self._spooling.discard)
+            return
         if self._weight > self._queue_alerts:
             raise _overloaded("too many alerts are waiting")
-        now = asyncio.get_running_loop().time()
         oldest = self._under_way or self._waiting
         if oldest and now - oldest[0].since > self._queue_seconds:
             raise _overloaded("alerts have been waiting for too long")
-        answer: asyncio.Future[Receipt | Spooled] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(delivery, answer, now))
+        self._waiting.append(_Waiting(delivery, done, now))
         self._weight += delivery.weight
         self._work.set()
         if self._is_crowded():
             self._crowded.set()
-        return await answer
 
     # — to the database —
 
@@ -297,9 +311,10 @@ class Intake:
 
     async def _spool_one(self, one: _Waiting) -> None:
         try:
-            _answer(one, await self._kept(one.delivery))
-        except Overloaded as overloaded:
-            _answer(one, overloaded)
+            outcome: Spooled | Exception = await self._kept(one.delivery)
+        except Exception as error:  # noqa: BLE001  whatever it is, the sender is told
+            outcome = error
+        _answer(one, outcome)
 
     async def _spool_what_waits_for_ever(self) -> None:
         """The flusher may hang in a batch; those behind it need not wait for that."""
@@ -467,14 +482,21 @@ def _overloaded(why: str) -> Overloaded:
 
 
 def _answer(one: _Waiting, outcome: Receipt | Spooled | Exception) -> None:
-    if one.answer.done():
+    try:
+        one.done(outcome)
+    except Exception:  # its neighbours have answers coming too
+        log.exception("a delivery cannot be answered")
+
+
+def _settle(answer: "asyncio.Future[Receipt | Spooled]", outcome: Receipt | Spooled | Exception) -> None:
+    if answer.done():
         return
     if isinstance(outcome, Exception):
-        one.answer.set_exception(outcome)
+        answer.set_exception(outcome)
         # The client may have gone: then nobody asks for the exception, and asyncio would complain.
-        one.answer.exception()
+        answer.exception()
     else:
-        one.answer.set_result(outcome)
+        answer.set_result(outcome)
 
 
 def _restored(one: Kept | Damaged, source_ids: Mapping[tuple[str, str], int]) -> Delivery:
