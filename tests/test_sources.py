@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -21,7 +21,7 @@ from app.access import CHANGE_KINDS
 from app.errors import NotThisKind
 from app.incidents.signal import Signal, Status, fingerprint_of
 from app.webhooks.source import ALERTS_AT_MOST, ANNOTATION_BYTES, LABEL_BYTES, LABELS_AT_MOST, NAME_BYTES, Reading
-from app.webhooks.sources import SOURCES, grafana
+from app.webhooks.sources import SOURCES, alertmanager, grafana
 
 RECEIVED_AT = datetime(2026, 8, 20, 12, tzinfo=UTC)
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -399,6 +399,47 @@ def test_what_stands_beside_the_alerts_changes_nothing(kind: str, body: bytes, t
             assert reads_or_refuses(kind, b'{"beside": ' + beside + b"," + body[1:]) == reading or is_whole(
                 reading, body
             )
+
+
+some_text = st.text(max_size=5) | st.builds(
+    lambda character, number: character * number,
+    st.sampled_from(["v", "ü", "𝄞", "\\", "\x01"]),
+    st.sampled_from([256, 257, 1024, 1025, 4096, 4097, 16_400]),  # on both sides of every bound
+)
+AS_USUAL = {
+    "status": "firing",
+    "labels": {"alertname": "A"},
+    "annotations": {"summary": "s"},
+    "startsAt": "2026-08-20T11:00:00Z",
+    "endsAt": "0001-01-01T00:00:00Z",
+    "generatorURL": "",
+    "fingerprint": "f",
+}
+# One thing in it that is not.
+usual_alerts = st.one_of(
+    st.sampled_from([*AS_USUAL, "valueString"]).flatmap(lambda name: st.tuples(st.just(name), json_values)),
+    st.tuples(st.sampled_from(["labels", "annotations"]), st.dictionaries(some_text, some_text, max_size=2)),
+    st.tuples(st.just("labels"), st.integers(99, 101).map(lambda number: {f"{n:x}": "x" for n in range(number)})),
+    st.tuples(st.sampled_from(["labels", "annotations"]), some_text.map(lambda text: {"summary": text})),
+    st.tuples(st.sampled_from(["generatorURL", "fingerprint"]), some_text),
+    st.tuples(st.sampled_from(["startsAt", "endsAt"]), times),
+    st.just(("status", "resolved")),
+).map(lambda changed: AS_USUAL | dict([changed]))
+
+
+@settings(max_examples=600)
+@given(kinds, st.lists(usual_alerts, min_size=1, max_size=2), st.integers(-1, 3))
+def test_what_is_read_at_once_is_what_is_read_closely(kind: str, alerts: list[Any], left_out: int) -> None:
+    at_once = json.dumps({"alerts": alerts, "truncatedAlerts": left_out})
+    # A letter beyond ASCII beside the alerts: they are the same bytes, and only the way to read them differs.
+    closely = '{"beside": "ü", ' + at_once[1:]
+    assert alertmanager.usual(closely.encode(), RECEIVED_AT) is None
+    assert read(kind, at_once.encode()) == read(kind, closely.encode())
+
+
+@pytest.mark.parametrize("case", ["alertmanager/firing", "alertmanager/resolved", "grafana/firing", "grafana/resolved"])
+def test_what_is_sent_every_day_is_read_at_once(case: str) -> None:
+    assert alertmanager.usual((FIXTURES / f"{case}.json").read_bytes(), RECEIVED_AT) is not None
 
 
 def is_whole(reading: Reading | None, body: bytes) -> bool:

@@ -4,7 +4,8 @@ A parser is pure: bytes and the time of arrival in, a `Reading` out. It raises `
 JSON of its kind at all; anything wrong with a single alert becomes a `Rejected`, kept raw, and the rest goes on.
 
 The way of a body: `opened` finds its alerts and `read_each` goes through them; the sender's own file reads one alert,
-with `legible`, `moment` and `lifespan` against what senders get wrong and `within_limits` against what they overdo.
+with `legible`, `moment` and `lifespan` against what senders get wrong and `within_limits` against what they overdo. A
+body of which `is_plain` and a strict decoder say that there is nothing of that in it may be read at once.
 """
 
 import re
@@ -12,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Protocol, TypeVar
+from typing import Annotated, Protocol, TypeVar
 
 import msgspec
 
@@ -79,6 +80,12 @@ Flags = tuple[str, ...]
 NULL = msgspec.Raw(b"null")
 
 
+# Texts that fit whatever their characters: UTF-8 takes at most four bytes for each.
+_CHARACTER_BYTES = 4
+ShortLabel = Annotated[str, msgspec.Meta(max_length=LABEL_BYTES // _CHARACTER_BYTES)]
+ShortAnnotation = Annotated[str, msgspec.Meta(max_length=ANNOTATION_BYTES // _CHARACTER_BYTES)]
+
+
 class BadAlert(Exception):
     """One alert cannot be read. Raised while reading it, caught by `read_each`."""
 
@@ -94,11 +101,11 @@ class Message(msgspec.Struct, kw_only=True, gc=False):
     alerts: list[msgspec.Raw] | None
     left_out: msgspec.Raw = msgspec.field(default=NULL, name="truncatedAlerts")
 
-    @property
-    def truncated(self) -> int:
-        """Alerts the sender says it left out; 0 for anything but a plausible number."""
-        digits = bytes(self.left_out)
-        return int(digits) if digits.isdigit() and len(digits) < len("1000000000") else 0
+
+def truncated(left_out: msgspec.Raw) -> int:
+    """Alerts the sender says it left out; 0 for anything but a plausible number."""
+    digits = bytes(left_out)
+    return int(digits) if digits.isdigit() and len(digits) < len("1000000000") else 0
 
 
 def opened(body: bytes, decoder: msgspec.json.Decoder[M], *, expected: str) -> M | Rejected:
@@ -145,17 +152,21 @@ def read_each(message: Message, signal_in: Callable[[bytes], Signal]) -> Reading
         raw = b"[" + b",".join(bytes(alert) for alert in beyond) + b"]"
         detail = f"{len(beyond)} alerts beyond the {ALERTS_AT_MOST} a delivery may hold"
         rejected.append(Rejected(raw, "too_many_alerts", detail))
-    return Reading(tuple(signals), tuple(rejected), message.truncated)
+    return Reading(tuple(signals), tuple(rejected), truncated(message.left_out))
+
+
+def is_plain(json: bytes) -> bool:
+    """Whether there is nothing in it that `legible` would have to mend."""
+    return json.isascii() and (_BACKSLASH not in json or json.find(rb"\u0000") < 0)
 
 
 def legible(raw: bytes) -> tuple[bytes, Flags]:
     """The JSON in `raw` as PostgreSQL can keep it: true UTF-8, no NUL in any text."""
-    has_nul = raw.find(rb"\u0000") >= 0  # `in` takes half as long again: it tries a number first
-    if not has_nul and raw.isascii():
+    if is_plain(raw):
         return raw, ()
     # The bytes are escapes by now, even where the sender wrote a NUL or half a surrogate pair (see `_legal`).
     cleaned = raw.decode(errors="replace").encode()
-    if has_nul:
+    if rb"\u0000" in raw:
         cleaned = _ESCAPE.sub(lambda escape: b"" if escape[0] == rb"\u0000" else escape[0], cleaned)
     return cleaned, () if cleaned == raw else ("value_cleaned",)
 
@@ -203,6 +214,11 @@ def within_limits(
     return labels, annotations, link, flags
 
 
+def names_fit(texts: dict[str, str]) -> bool:
+    """Whether no name in it can be too long. Those of most alerts fit even if taken for one."""
+    return len("".join(texts)) * _CHARACTER_BYTES <= NAME_BYTES
+
+
 def moment(text: str | None) -> tuple[datetime | None, Flags]:
     """The instant an RFC 3339 text names, in UTC and whole microseconds; None for nothing and for a zero time.
 
@@ -227,7 +243,7 @@ def lifespan(
     if started_at is not None and started_at > received_at + CLOCK_SKEW:
         # No start at all rather than that of arrival: repeats until then must not each begin an alert of their own.
         started_at, flags = None, ("future_time",)
-    if status is Status.FIRING:
+    if status is _FIRING:
         return started_at, None, flags
     if ended_at is None:
         ended_at, flags = received_at, (*flags, "ends_unknown")
@@ -238,10 +254,11 @@ def lifespan(
     return started_at, ended_at, flags
 
 
+_FIRING = Status.FIRING  # looked up once: tens of thousands of alerts a second come this way
+_BACKSLASH = ord("\\")
 _LONGEST_TIME = 64
 _DEEP = 100
 _ALERT_LEVEL = 3  # the body, its list, an alert
-_CHARACTER_BYTES = 4  # UTF-8 takes no more
 _STRING_VALUE = msgspec.json.Decoder(str)
 _OBJECT_OR_NULL = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
@@ -259,9 +276,9 @@ _FIRST_TRUE_YEAR = "1971"
 
 
 def _cut_each(texts: dict[str, str], value_bytes: int, json_bytes: int) -> tuple[dict[str, str], bool]:
-    # No text takes more bytes than the JSON it came in, and the names of most alerts fit even if taken for one.
+    # No text takes more bytes than the JSON it came in.
     values_fit = json_bytes <= value_bytes or max(map(len, texts.values()), default=0) * _CHARACTER_BYTES <= value_bytes
-    if values_fit and len("".join(texts)) * _CHARACTER_BYTES <= NAME_BYTES:
+    if values_fit and names_fit(texts):
         return texts, False
     short = {_cut(name, NAME_BYTES): _cut(value, value_bytes) for name, value in texts.items()}
     return short, short != texts
