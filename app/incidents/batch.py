@@ -78,7 +78,7 @@ _OPENS, _UNCLEAR = Place.OPENS, Place.UNCLEAR
 # — what a batch works on —
 
 
-class AlertRow(msgspec.Struct, eq=False):
+class AlertRow(msgspec.Struct, eq=False, gc=False):
     """A row of `alert`, and what the batch makes of it."""
 
     series: UUID
@@ -133,7 +133,7 @@ class AlertRow(msgspec.Struct, eq=False):
         )
 
 
-class IncidentRow(msgspec.Struct, eq=False):
+class IncidentRow(msgspec.Struct, eq=False, gc=False):
     """A row of `incident`, and what the batch makes of it."""
 
     id: UUID
