@@ -89,7 +89,7 @@ async def serving(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     assert settings.database_url is not None, "the command line starts the built-in PostgreSQL and passes its address"
     engine = db.connect(settings.database_url.get_secret_value())
     # Connections of their own for the doors: slow questions must not keep alerts waiting.
-    doors = db.connect(settings.database_url.get_secret_value(), pool_size=2, few_rows=True)
+    doors = db.connect(settings.database_url.get_secret_value(), pool_size=4, few_rows=True)
     digest = access.digest_of(settings.admin_token.get_secret_value()) if settings.admin_token else None
     app.state.ratios = metrics_store.RecentRatios()
     # Batches make tens of thousands of objects that die together: with the default thresholds the collector would walk

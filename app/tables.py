@@ -311,7 +311,7 @@ quarantine = Table(
     Index("quarantine_waiting", "id", postgresql_where=text("replayed_at IS NULL")),
 )
 
-# Monotone counts of the feed, in shards so that processes do not wait for one another; the sum over shards counts.
+# Monotone counts of the feed, in shards so that connections do not wait for one another; the sum over shards counts.
 tally = Table(
     "tally",
     metadata,

@@ -13,6 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.access import Scope
+from app.incidents.store import lock_keys
 from app.webhooks import intake
 from tests.conftest import ClientAs
 
@@ -263,6 +264,39 @@ async def test_senders_out_of_step_come_to_share_transactions(
             senders.create_task(send_on(str(number)))
     assert await count(engine, "SELECT count(*) FROM delivery") == 20 * 2 * intake.CROWD
     assert await count(engine, "SELECT count(DISTINCT xmin::text) FROM delivery") < 30
+
+
+_WAITING_FOR_A_LOCK = """
+    SELECT count(*)
+      FROM pg_locks
+      JOIN pg_database ON pg_database.oid = pg_locks.database
+     WHERE datname = current_database()
+       AND locktype = 'advisory'
+       AND NOT granted
+"""
+
+
+async def test_a_batch_that_is_worth_it_does_not_wait_for_one_that_hangs(
+    client: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
+    """Somebody holds the lock of a key; a full batch of others is answered meanwhile, a few deliveries are not."""
+    await client.post(DOOR, json=a_delivery(an_alert()))
+    async with engine.begin() as holding, asyncio.TaskGroup() as senders:
+        [key] = (await holding.execute(text("SELECT key_id FROM incident"))).scalars()
+        await lock_keys(holding, [key])
+        hangs = senders.create_task(client.post(DOOR, json=a_delivery(an_alert(instance="hangs"))))
+        while not await count(engine, _WAITING_FOR_A_LOCK):
+            await asyncio.sleep(0.01)
+        few = senders.create_task(client.post(DOOR, json=a_delivery(an_alert(service="few"))))
+        await asyncio.sleep(0.2)
+        assert not few.done()
+        many = a_delivery(*(an_alert(instance=str(n), service="many") for n in range(intake.ENOUGH)))
+        answer = await asyncio.wait_for(client.post(DOOR, json=many), 20)
+        assert answer.json()["verdicts"] == {"opened": 1, "joined": intake.ENOUGH - 1}
+        assert (await few).status_code == 200, "it waited before the others"
+        assert not hangs.done()
+        await holding.rollback()
+    assert (await hangs).json()["verdicts"] == {"joined": 1}
 
 
 async def test_fifty_first_deliveries_at_once_make_one_incident(client: httpx.AsyncClient) -> None:

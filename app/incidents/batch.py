@@ -78,7 +78,7 @@ _OPENS, _UNCLEAR = Place.OPENS, Place.UNCLEAR
 # — what a batch works on —
 
 
-class AlertRow(msgspec.Struct, eq=False, gc=False):
+class AlertRow(msgspec.Struct, eq=False):
     """A row of `alert`, and what the batch makes of it."""
 
     series: UUID
@@ -133,7 +133,7 @@ class AlertRow(msgspec.Struct, eq=False, gc=False):
         )
 
 
-class IncidentRow(msgspec.Struct, eq=False, gc=False):
+class IncidentRow(msgspec.Struct, eq=False):
     """A row of `incident`, and what the batch makes of it."""
 
     id: UUID
@@ -595,9 +595,14 @@ def note_still_firing(batch: Batch) -> None:
             incident.still_firing = True
 
 
+def verdict_of(batch: Batch, index: int) -> Verdict:
+    """What the signal at `index` did."""
+    return batch.verdicts.get(index, _IGNORED)
+
+
 def outcome_of(batch: Batch, index: int) -> Outcome:
-    """What the signal at `index` did, and the number of the incident that its alert is part of now."""
-    verdict = batch.verdicts.get(index, _IGNORED)
+    """The same, and the number of the incident that its alert is part of now: once it is written, if it is new."""
+    verdict = verdict_of(batch, index)
     row = batch.shown.get(index)
     if row is None or row.incident_id is None:
         return Outcome(verdict)

@@ -148,7 +148,7 @@ def latest(one: End | None, other: End | None) -> End | None:
     """
     if one is None or other is None:
         return one or other
-    return other if _belief(other) > _belief(one) else one
+    return max(one, other, key=_belief)
 
 
 def _belief(end: End) -> tuple[int, timedelta, int]:

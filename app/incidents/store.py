@@ -6,7 +6,7 @@ The number of statements does not grow with the number of signals, and the way i
     read the series   of every signal: the alerts around it; the law of the series gives each alert its end
     place by key      new and newly ended alerts, by the newest incident of their key alone where that is enough,
                       else by the whole chain of incidents and alerts around them
-    write             what has changed, in one statement
+    write             new alerts by COPY, everything else that has changed in one statement
 
 One statement each: a way to the server and back costs as much as ten alerts.
 
@@ -14,18 +14,19 @@ The decisions are in `batch.py`, pure. What people say (`people.py`) changes ale
 `place` on.
 """
 
-import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import text
+from asyncpg.exceptions import UniqueViolationError
+from sqlalchemy import TextClause, text
 
+from app import db
 from app.db import Executor
 from app.incidents.batch import (
     AlertRow,
@@ -61,9 +62,10 @@ async def apply(
 ) -> list[Outcome]:
     """What each signal did, in the order given. Raises Raced."""
     keys = keys_of(incoming) | set(also_lock)
-    if keys:
-        await lock_keys(tx, keys)
-    return await apply_locked(tx, incoming, keys, now=now)
+    await lock_keys(tx, keys)
+    batch = await decide(tx, incoming, keys, now=now)
+    await write(tx, batch)
+    return [outcome_of(batch, index) for index in range(len(incoming))]
 
 
 def keys_of(incoming: Sequence[Incoming]) -> set[UUID]:
@@ -71,10 +73,10 @@ def keys_of(incoming: Sequence[Incoming]) -> set[UUID]:
     return {one.decision.key_id for one in incoming if not one.signal.test}
 
 
-async def apply_locked(
-    tx: Executor, incoming: Sequence[Incoming], keys: AbstractSet[UUID], *, now: datetime
-) -> list[Outcome]:
-    """`apply` once its keys are locked; `keys` are all that are. Raises Raced."""
+async def decide(tx: Executor, incoming: Sequence[Incoming], keys: AbstractSet[UUID], *, now: datetime) -> Batch:
+    """What these signals make of alerts and incidents, to be written. Their keys are locked; `keys` are all that are.
+    Raises Raced.
+    """
     wanted = [index for index, one in enumerate(incoming) if not one.signal.test]
     batch = Batch(now)
     if wanted:
@@ -86,8 +88,7 @@ async def apply_locked(
         await place(tx, batch, changed)
         await _read_ended_by_hand(tx, batch)
         note_still_firing(batch)
-        await write(tx, batch)
-    return [outcome_of(batch, index) for index in range(len(incoming))]
+    return batch
 
 
 # — locks —
@@ -96,17 +97,27 @@ _LOCK_CLASS = 0x616D  # of our advisory locks, "am"
 _LOCK_BUCKETS = 4096
 
 
-async def lock_keys(tx: Executor, keys: Iterable[UUID]) -> str | None:
-    """Until the end of the transaction nobody else changes alerts or incidents of these keys.
-
-    Gives the version of the rules, since whoever locks for a batch has to know that its keys are still the right ones.
+def lock(keys: Iterable[UUID]) -> str:
+    """SQL after which, until the end of its transaction, nobody else changes alerts or incidents of these keys.
 
     Advisory locks, because the first delivery of a key finds no row to lock; in buckets, because PostgreSQL's lock
-    table is bounded; in sorted order, because everybody takes them so.
+    table is bounded; in sorted order, because everybody takes them so. Without parameters, so that it can go to the
+    server together with the BEGIN before it.
     """
-    buckets = sorted({key.int % _LOCK_BUCKETS for key in keys})
-    found = await tx.execute(_LOCK, {"class": _LOCK_CLASS, "buckets": buckets})
-    version: str | None = found.one()[0]
+    buckets = ",".join(map(str, sorted({key.int % _LOCK_BUCKETS for key in keys})))
+    return f"""
+        SELECT count(pg_advisory_xact_lock({_LOCK_CLASS}, bucket))
+          FROM unnest('{{{buckets}}}'::integer[]) AS bucket"""
+
+
+async def lock_keys(tx: Executor, keys: Iterable[UUID]) -> None:
+    """In a transaction that has begun."""
+    await tx.execute(text(lock(keys)), {})
+
+
+async def rules_version(tx: Executor) -> str:
+    """Who has decided by rules of another version must decide again; `write` tells it too."""
+    version: str = (await tx.execute(_VERSION, {})).one()[0]
     return version
 
 
@@ -114,11 +125,8 @@ async def lock_keys(tx: Executor, keys: Iterable[UUID]) -> str | None:
 TRY_LOCK_KEY = f"pg_try_advisory_xact_lock({_LOCK_CLASS}, ('x' || right(incident.key_id::text, 3))::bit(12)::integer)"
 
 # A version are the transactions that wrote the rules, not `updated_at`: the clocks of replicas differ.
-_LOCK = text("""
-    SELECT (SELECT string_agg(xmin::text, ',' ORDER BY name) FROM rule),
-           count(pg_advisory_xact_lock(:class, bucket))
-      FROM unnest(CAST(:buckets AS integer[])) AS bucket
-""")
+_RULES_VERSION = "(SELECT coalesce(string_agg(xmin::text, ',' ORDER BY name), '') FROM rule)"
+_VERSION = text(f"SELECT {_RULES_VERSION}")
 
 
 # — the series of the signals —
@@ -482,51 +490,99 @@ _ALERTS_OF = text(f"""
 _json = msgspec.json.Encoder(enc_hook=dict)  # a mapping that is none: `NO_LABELS`
 
 
-async def write(tx: Executor, batch: Batch) -> None:
-    """Everything that has changed. Raises Raced where another process has told of one of the new alerts first."""
+class Change(NamedTuple):
+    """An INSERT or UPDATE that goes to the server in one statement with others."""
+
+    name: str
+    sql: str
+    parameters: Mapping[str, Any]  # no two changes share a name of one, but `now`
+
+
+Count = tuple[str, str, str, float]  # name, source and label of a tally, and how many more
+
+
+async def write(tx: Executor, batch: Batch, also: Sequence[Change] = (), counts: Sequence[Count] = ()) -> str | None:
+    """Everything that has changed, and `also`. Gives the version of the rules, None where nothing was written.
+
+    Raises Raced where another process has told of one of the new alerts first.
+    """
+    if new_alerts := [_new_alert(row) for row in batch.rows if row.new]:
+        try:
+            await db.copy(tx, "alert", _NEW_ALERT_COLUMNS, new_alerts)
+        except UniqueViolationError as error:
+            raise Raced from error
+    if batch.corrections:
+        counts = [*counts, ("history_corrections", "", "", batch.corrections)]
+    changes = [*_changes_of(batch), *also, *_counted(counts)]
+    version: str | None = None
+    if changes:
+        version, numbers = await _write_together(tx, changes)
+        for id_, number in _numbers.decode(numbers or "{}").items():
+            batch.incidents[id_].number = number
+    if batch.merged or batch.torn:
+        # What is told now stays where it is told: facts move before it.
+        await _move_facts(tx, batch)
+        await _write_together(tx, [_timeline(batch)])
+    return version
+
+
+async def count(tx: Executor, counts: Sequence[Count]) -> None:
+    """Adds to the tallies. Last in a transaction: the rows are hot."""
+    for change in _counted(counts):
+        await _write_together(tx, [change])
+
+
+async def _write_together(tx: Executor, changes: Sequence[Change]) -> tuple[str, str | None]:
+    """The version of the rules, and the numbers of new incidents by id, as JSON."""
+    parameters = {name: value for change in changes for name, value in change.parameters.items()}
+    version, numbers = (await tx.execute(_as_one(tuple(change[:2] for change in changes)), parameters)).one()
+    return version, numbers
+
+
+@lru_cache
+def _as_one(changes: tuple[tuple[str, str], ...]) -> TextClause:
+    """Of those there are: PostgreSQL makes ready for every part of a statement, also for one that has nothing to do."""
+    parts = ", ".join(f"{name} AS ({sql})" for name, sql in changes)
+    numbers = "NULL"
+    if any(name == "added_incident" for name, _ in changes):
+        numbers = "(SELECT json_object_agg(id, number)::text FROM added_incident)"
+    return text(f"WITH {parts} SELECT {_RULES_VERSION}, {numbers}")
+
+
+def _changes_of(batch: Batch) -> Iterator[Change]:
+    """All but new alerts and, where facts have to move first, the timeline."""
     incidents = [one for one in batch.incidents.values() if one.dirty and one.id not in batch.merged]
-    alerts = batch.rows
-    new_incidents = [_incident_json(one, batch.now) for one in incidents if one.new]
-    new_alerts = [_new_alert_json(row) for row in alerts if row.new]
+    now = {"now": batch.now}
+    if new := [_incident_json(one, batch.now) for one in incidents if one.new]:
+        services = sorted({one.service for one in new})
+        yield Change("added_service", _ADD_SERVICES, {"services": services, **now})
+        yield Change("added_incident", _ADD_INCIDENTS, {"new_incidents": _rows(new), **now})
+    if known := [_incident_json(one, batch.now) for one in incidents if not one.new]:
+        yield Change("changed_incident", _CHANGE_INCIDENTS, {"changed_incidents": _rows(known), **now})
+    if alerts := [_alert_json(row) for row in batch.rows if not row.new and row.dirty]:
+        yield Change("changed_alert", _CHANGE_ALERTS, {"changed_alerts": _rows(alerts)})
+    if batch.loose_ends:
+        ends = [{"series": series, "ended_at": end.at, "end_reason": end.reason} for series, end in batch.loose_ends]
+        yield Change("added_loose_end", _ADD_LOOSE_ENDS, {"loose_ends": _rows(ends)})
+    if batch.timeline and not (batch.merged or batch.torn):
+        yield _timeline(batch)
+
+
+def _timeline(batch: Batch) -> Change:
     entries = [
         {"incident_id": batch.merged.get(incident, incident), "at": at, "kind": kind, "detail": detail}
         for incident, at, kind, detail in batch.timeline
     ]
-    moves = bool(batch.merged or batch.torn)
-    rows = {
-        "now": batch.now,
-        "services": sorted({one.service for one in new_incidents}),
-        "new_incidents": _rows(new_incidents),
-        "changed_incidents": _rows([_incident_json(one, batch.now) for one in incidents if not one.new]),
-        "new_alerts": _rows(new_alerts),
-        "changed_alerts": _rows([_alert_json(row) for row in alerts if not row.new and row.dirty]),
-        "loose_ends": _rows(
-            [{"series": series, "ended_at": end.at, "end_reason": end.reason} for series, end in batch.loose_ends]
-        ),
-        "timeline": "[]" if moves else _rows(entries),
-    }
-    if any(value not in (_NOTHING, []) for name, value in rows.items() if name != "now"):
-        added, numbers = (await tx.execute(_WRITE, rows)).one()
-        if added != len(new_alerts):
-            raise Raced
-        for id_, number in _numbers.decode(numbers or "{}").items():
-            batch.incidents[id_].number = number
-    if moves:
-        # What is told now stays where it is told: facts move before it.
-        await _move_facts(tx, batch)
-        await tx.execute(_ADD_TIMELINE, {"rows": _rows(entries), "now": batch.now})
-    if batch.corrections:
-        await count(tx, [("history_corrections", "", "", batch.corrections)])
+    return Change("told", _ADD_TIMELINE, {"timeline": _rows(entries), "now": batch.now})
 
 
-async def count(tx: Executor, counts: Iterable[tuple[str, str, str, float]]) -> None:
-    """Adds to the tallies: (name, source, label, how many). Last in a transaction: the rows are hot."""
-    rows = [
-        {"name": name, "source": source, "label": label, "value": value}
-        for name, source, label, value in sorted(counts)
-    ]
-    if rows:
-        await tx.execute(_COUNT, {"rows": _rows(rows), "shard": os.getpid() % 16})
+def _counted(counts: Sequence[Count]) -> Iterator[Change]:
+    if counts:
+        rows = [
+            {"name": name, "source": source, "label": label, "value": value}
+            for name, source, label, value in sorted(counts)
+        ]
+        yield Change("counted", _COUNT, {"tallies": _rows(rows)})
 
 
 def _rows(rows: Sequence[object]) -> str:
@@ -614,24 +670,6 @@ class _AlertJson(msgspec.Struct, omit_defaults=True):
     end_reason: str | None = None
 
 
-class _NewAlertJson(_AlertJson, omit_defaults=True, kw_only=True):
-    """A whole row of `alert` as `_NEW_ALERT_TYPES` reads it."""
-
-    source_id: int
-    fingerprint: str
-    key_id: UUID
-    window_seconds: int
-    max_span_seconds: int
-    severity: int
-    alert_class: str
-    labels: Mapping[str, str]
-    annotations: Mapping[str, str]
-    link: str
-    flags: tuple[str, ...]
-    first_seen_at: datetime
-    impact_told_at: datetime | None = None
-
-
 def _changeable(row: AlertRow) -> tuple[Any, ...]:
     """The fields of `_AlertJson`, in its order."""
     real_end, end = row.real_end, row.end
@@ -654,30 +692,57 @@ def _alert_json(row: AlertRow) -> _AlertJson:
     return _AlertJson(*_changeable(row))
 
 
-def _new_alert_json(row: AlertRow) -> _NewAlertJson:
+def _new_alert(row: AlertRow) -> tuple[Any, ...]:
+    """A whole row of `alert`: its `_NEW_ALERT_COLUMNS`."""
     incoming = row.incoming
     assert incoming is not None, "only new rows are inserted"
     signal = incoming.signal
-    return _NewAlertJson(
+    return (
         *_changeable(row),
-        source_id=row.source_id,
-        fingerprint=signal.fingerprint,
-        key_id=row.key_id,
-        window_seconds=int(row.window.total_seconds()),
-        max_span_seconds=int(row.max_span.total_seconds()),
-        severity=row.severity,
-        alert_class=signal.alert_class,
-        labels=signal.labels,
-        annotations=signal.annotations,
-        link=signal.link,
-        flags=signal.flags,
-        first_seen_at=incoming.received_at,
-        impact_told_at=row.impact_told_at,
+        row.source_id,
+        signal.fingerprint,
+        row.key_id,
+        int(row.window.total_seconds()),
+        int(row.max_span.total_seconds()),
+        row.severity,
+        signal.alert_class,
+        _json.encode(signal.labels).decode(),
+        _json.encode(signal.annotations).decode(),
+        signal.link,
+        signal.flags,
+        incoming.received_at,
+        row.impact_told_at,
     )
 
 
+_NEW_ALERT_COLUMNS = (
+    "series",
+    "started_at",
+    "incident_id",
+    "last_seen_at",
+    "real_end_guessed",
+    "sender_ended",
+    "real_end_at",
+    "real_end_reason",
+    "manual_end_at",
+    "ended_at",
+    "end_reason",
+    "source_id",
+    "fingerprint",
+    "key_id",
+    "window_seconds",
+    "max_span_seconds",
+    "severity",
+    "alert_class",
+    "labels",
+    "annotations",
+    "link",
+    "flags",
+    "first_seen_at",
+    "impact_told_at",
+)
+
 _numbers = msgspec.json.Decoder(dict[UUID, int])
-_NOTHING = "[]"
 
 _INCIDENT_TYPES = """id uuid, key_id uuid, key text, rule text, title text, service text, severity smallint,
     alert_class text, labels jsonb, source_ids integer[], began_at timestamptz, ended_at timestamptz,
@@ -694,97 +759,79 @@ _CHANGE_TYPES = """id uuid, severity smallint, labels json, source_ids integer[]
 _ALERT_TYPES = """series uuid, started_at timestamptz, incident_id uuid, real_end_at timestamptz, real_end_reason text,
     real_end_guessed boolean, sender_ended boolean, manual_end_at timestamptz, ended_at timestamptz, end_reason text,
     last_seen_at timestamptz"""
-_NEW_ALERT_TYPES = f"""{_ALERT_TYPES}, source_id integer, fingerprint text, key_id uuid, window_seconds integer,
-    max_span_seconds integer, severity smallint, alert_class text, labels json, annotations json, link text,
-    flags text[], first_seen_at timestamptz, impact_told_at timestamptz"""
-_NEW_ALERT_NAMES = ", ".join(part.split()[0] for part in _NEW_ALERT_TYPES.split(","))
 
-_TIMELINE_ROWS = (
-    "json_to_recordset(CAST({} AS json)) AS new (incident_id uuid, at timestamptz, kind text, detail jsonb)"
-)
+_ADD_SERVICES = """
+    INSERT INTO service (name, first_seen_at, updated_at)
+    SELECT name, CAST(:now AS timestamptz), CAST(:now AS timestamptz)
+      FROM unnest(CAST(:services AS text[])) AS name
+        ON CONFLICT DO NOTHING"""
 
-_WRITE = text(f"""
-    WITH added_service AS (
-        INSERT INTO service (name, first_seen_at, updated_at)
-        SELECT name, CAST(:now AS timestamptz), CAST(:now AS timestamptz)
-          FROM unnest(CAST(:services AS text[])) AS name
-            ON CONFLICT DO NOTHING
-    ), added_incident AS (
-        INSERT INTO incident ({_INCIDENT_NAMES}, version, created_at, updated_at)
-        SELECT {_INCIDENT_NAMES}, 1, CAST(:now AS timestamptz), CAST(:now AS timestamptz)
-          FROM json_to_recordset(CAST(:new_incidents AS json)) AS new ({_INCIDENT_TYPES})
-         ORDER BY began_at, id
-        RETURNING id, number
-    ), changed_incident AS (
-        UPDATE incident
-           SET labels = coalesce(changed.labels::jsonb, incident.labels),
-               source_ids = coalesce(changed.source_ids, incident.source_ids),
-               severity = changed.severity,
-               began_at = changed.began_at,
-               ended_at = changed.ended_at,
-               first_ended_at = changed.first_ended_at,
-               last_end_at = changed.last_end_at,
-               last_start_at = changed.last_start_at,
-               island_at = changed.island_at,
-               reach_at = changed.reach_at,
-               reopened = changed.reopened,
-               alerts = changed.alerts,
-               open_alerts = changed.open_alerts,
-               end_reason = changed.end_reason,
-               still_firing = changed.still_firing,
-               settled_at = coalesce(incident.settled_at, changed.settled_at),
-               impact_told_at = changed.impact_told_at,
-               version = incident.version + 1,
-               updated_at = CAST(:now AS timestamptz)
-          FROM json_to_recordset(CAST(:changed_incidents AS json)) AS changed ({_CHANGE_TYPES})
-         WHERE incident.id = changed.id
-    ), added_alert AS (
-        INSERT INTO alert ({_NEW_ALERT_NAMES})
-        SELECT {_NEW_ALERT_NAMES}
-          FROM json_to_recordset(CAST(:new_alerts AS json)) AS new ({_NEW_ALERT_TYPES})
-            ON CONFLICT (series, started_at) DO NOTHING
-        RETURNING true
-    ), changed_alert AS (
-        UPDATE alert
-           SET incident_id = changed.incident_id,
-               real_end_at = changed.real_end_at,
-               real_end_reason = changed.real_end_reason,
-               real_end_guessed = changed.real_end_guessed,
-               sender_ended = changed.sender_ended,
-               manual_end_at = changed.manual_end_at,
-               ended_at = changed.ended_at,
-               end_reason = changed.end_reason,
-               last_seen_at = changed.last_seen_at
-          FROM json_to_recordset(CAST(:changed_alerts AS json)) AS changed ({_ALERT_TYPES})
-         WHERE alert.series = changed.series
-           AND alert.started_at = changed.started_at
-    ), added_loose_end AS (
-        INSERT INTO loose_end (series, ended_at, end_reason)
-        SELECT series, ended_at, end_reason
-          FROM json_to_recordset(CAST(:loose_ends AS json)) AS new (series uuid, ended_at timestamptz, end_reason text)
-            ON CONFLICT DO NOTHING
-    ), told AS (
-        INSERT INTO timeline (incident_id, at, recorded_at, kind, detail)
-        SELECT incident_id, at, CAST(:now AS timestamptz), kind, detail
-          FROM {_TIMELINE_ROWS.format(":timeline")}
-    )
-    SELECT (SELECT count(*) FROM added_alert), (SELECT json_object_agg(id, number)::text FROM added_incident)
-""")
+_ADD_INCIDENTS = f"""
+    INSERT INTO incident ({_INCIDENT_NAMES}, version, created_at, updated_at)
+    SELECT {_INCIDENT_NAMES}, 1, CAST(:now AS timestamptz), CAST(:now AS timestamptz)
+      FROM json_to_recordset(CAST(:new_incidents AS json)) AS new ({_INCIDENT_TYPES})
+     ORDER BY began_at, id
+    RETURNING id, number"""
 
-_ADD_TIMELINE = text(f"""
+_CHANGE_INCIDENTS = f"""
+    UPDATE incident
+       SET labels = coalesce(changed.labels::jsonb, incident.labels),
+           source_ids = coalesce(changed.source_ids, incident.source_ids),
+           severity = changed.severity,
+           began_at = changed.began_at,
+           ended_at = changed.ended_at,
+           first_ended_at = changed.first_ended_at,
+           last_end_at = changed.last_end_at,
+           last_start_at = changed.last_start_at,
+           island_at = changed.island_at,
+           reach_at = changed.reach_at,
+           reopened = changed.reopened,
+           alerts = changed.alerts,
+           open_alerts = changed.open_alerts,
+           end_reason = changed.end_reason,
+           still_firing = changed.still_firing,
+           settled_at = coalesce(incident.settled_at, changed.settled_at),
+           impact_told_at = changed.impact_told_at,
+           version = incident.version + 1,
+           updated_at = CAST(:now AS timestamptz)
+      FROM json_to_recordset(CAST(:changed_incidents AS json)) AS changed ({_CHANGE_TYPES})
+     WHERE incident.id = changed.id"""
+
+_CHANGE_ALERTS = f"""
+    UPDATE alert
+       SET incident_id = changed.incident_id,
+           real_end_at = changed.real_end_at,
+           real_end_reason = changed.real_end_reason,
+           real_end_guessed = changed.real_end_guessed,
+           sender_ended = changed.sender_ended,
+           manual_end_at = changed.manual_end_at,
+           ended_at = changed.ended_at,
+           end_reason = changed.end_reason,
+           last_seen_at = changed.last_seen_at
+      FROM json_to_recordset(CAST(:changed_alerts AS json)) AS changed ({_ALERT_TYPES})
+     WHERE alert.series = changed.series
+       AND alert.started_at = changed.started_at"""
+
+_ADD_LOOSE_ENDS = """
+    INSERT INTO loose_end (series, ended_at, end_reason)
+    SELECT series, ended_at, end_reason
+      FROM json_to_recordset(CAST(:loose_ends AS json)) AS new (series uuid, ended_at timestamptz, end_reason text)
+        ON CONFLICT DO NOTHING"""
+
+_ADD_TIMELINE = """
     INSERT INTO timeline (incident_id, at, recorded_at, kind, detail)
     SELECT incident_id, at, CAST(:now AS timestamptz), kind, detail
-      FROM {_TIMELINE_ROWS.format(":rows")}
-""")
+      FROM json_to_recordset(CAST(:timeline AS json))
+        AS new (incident_id uuid, at timestamptz, kind text, detail jsonb)"""
 
-_COUNT = text("""
+_COUNT = """
     INSERT INTO tally (name, source, label, shard, value)
-    SELECT name, source, label, CAST(:shard AS smallint), value
-      FROM json_to_recordset(CAST(:rows AS json)) AS new (name text, source text, label text, value double precision)
+    SELECT name, source, label, pg_backend_pid() % 16, value
+      FROM json_to_recordset(CAST(:tallies AS json))
+        AS new (name text, source text, label text, value double precision)
         ON CONFLICT (name, source, label, shard)
         DO UPDATE SET value = CASE WHEN tally.name = 'last_delivery' THEN greatest(tally.value, excluded.value)
-                                   ELSE tally.value + excluded.value END
-""")
+                                   ELSE tally.value + excluded.value END"""
 
 
 # — people's facts, when incidents are joined or torn apart —

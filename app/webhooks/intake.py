@@ -6,9 +6,10 @@ next gathers, so that the number of commits stays small whatever the load.
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -23,7 +24,7 @@ from app import db
 from app.access import CHANGE_KINDS
 from app.errors import NotThisKind, Overloaded
 from app.incidents import store as incidents
-from app.incidents.batch import Incoming, Outcome, new_id
+from app.incidents.batch import Batch, Incoming, Outcome, new_id, outcome_of, verdict_of
 from app.incidents.rule import Rule, Rules
 from app.incidents.signal import INFERRED, Signal, Status, Verdict, fingerprint_of
 from app.incidents.store import Raced
@@ -39,12 +40,14 @@ SLOW_SECONDS = 2.0  # a batch that takes longer makes the database suspect
 LOOK_SECONDS = 0.5  # how often there is a look at the spool
 GATHER_SECONDS = 0.005  # how long a batch waits for those who have just been answered
 CROWD = 8  # fewer deliveries than that are not worth the wait
+LANES = 2  # batches under way at once
+ENOUGH = 250  # a batch of that weight is worth a transaction while another is under way
 AGAIN_SECONDS = 5.0  # until what could not be drained is tried again
 
 _KEEP_CHANGING = "the same alerts keep changing under this batch"
 
 T = TypeVar("T")
-Known = tuple[str | None, Rules]  # the rules and their version
+Known = tuple[str, Rules]  # the rules and their version
 LoadRules = Callable[[AsyncConnection], Awaitable[Sequence[Rule]]]
 
 
@@ -109,13 +112,36 @@ class _Waiting(NamedTuple):
     since: float  # by the clock of the event loop
 
 
+class _Batch(NamedTuple):
+    """Deliveries in one transaction."""
+
+    waiting: Sequence[_Waiting]
+    weight: int
+
+
+class _Decided(NamedTuple):
+    """Deliveries, and what the rules of a version make of the signals of each."""
+
+    version: str
+    deliveries: Sequence[Delivery]
+    signals: Sequence[Sequence[Incoming]]
+
+    @property
+    def incoming(self) -> list[Incoming]:
+        return [one for signals in self.signals for one in signals]
+
+    @property
+    def keys(self) -> AbstractSet[UUID]:
+        return incidents.keys_of(self.incoming)
+
+
 class Intake:
     """The queue and its one flusher, and what drains the spool. `async with Intake(…) as intake:`; leaving drains what
     waits.
 
     While the database is away deliveries go to the spool. When it is back they go to the database again at once, though
     the spool is not empty yet: incidents do not depend on the order of arrival, and a spool that had to be empty first
-    might never be under load. The spool's batches and the queue's take turns on the one connection.
+    might never be under load.
     """
 
     def __init__(
@@ -132,8 +158,8 @@ class Intake:
     ) -> None:
         self._engine = engine
         self.take_change = take_change
-        self._line = db.Line(engine)
-        self._turn = asyncio.Lock()  # of the queue and the spool on the line: first come, first served
+        self._lines = [db.Line(engine) for _ in range(LANES)]
+        self._line_of_spool = db.Line(engine)
         self._load_rules = load_rules
         self._reach = reach
         self._spool = spool
@@ -141,11 +167,12 @@ class Intake:
         self._queue_alerts = queue_alerts
         self._queue_seconds = queue_seconds
         self._waiting: deque[_Waiting] = deque()
-        self._under_way: Sequence[_Waiting] = ()
-        self._weight = 0
-        self._work = asyncio.Event()
-        self._crowd = 0
-        self._crowded = asyncio.Event()
+        self._weight = 0  # of what waits
+        self._under_way: dict[db.Line, _Batch] = {}  # the oldest first
+        self._returning = 0  # the weight that those who have just been answered may send again
+        self._gathering: asyncio.TimerHandle | None = None
+        self._wanted = 0.0  # the weight at which the next batch begins
+        self._due = asyncio.Event()
         self._closing = False
         self._flusher: asyncio.Task[None] | None = None
         self._beside: list[asyncio.Task[None]] = []
@@ -163,13 +190,14 @@ class Intake:
 
     async def __aexit__(self, *_: object) -> None:
         self._closing = True
-        self._work.set()
+        self._look()
         if self._flusher:
             await self._flusher
         for task in self._beside:
             task.cancel()
         await asyncio.gather(*self._beside, *self._spooling, return_exceptions=True)
-        await self._line.close()
+        for line in (*self._lines, self._line_of_spool):
+            await line.close()
 
     def _refuse_what_waits(self, _: object) -> None:
         """However the flusher ends, nobody waits for ever."""
@@ -197,59 +225,87 @@ class Intake:
             return
         if self._weight > self._queue_alerts:
             raise _overloaded("too many alerts are waiting")
-        oldest = self._under_way or self._waiting
+        oldest = next((batch.waiting for batch in self._under_way.values()), self._waiting)
         if oldest and now - oldest[0].since > self._queue_seconds:
             raise _overloaded("alerts have been waiting for too long")
         self._waiting.append(_Waiting(delivery, done, now))
         self._weight += delivery.weight
-        self._work.set()
-        if self._is_crowded():
-            self._crowded.set()
+        self._returning = max(0, self._returning - delivery.weight)
+        if self._weight >= self._wanted:
+            self._due.set()
 
     # — to the database —
 
     async def _flush_for_ever(self) -> None:
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            while self._waiting:
-                self._under_way = self._next_batch()
-                await self._flush(self._under_way)
-                answered, self._under_way = len(self._under_way), ()
-                await self._gather(answered)
-            if self._closing:
-                return
+        """Begins a batch whenever one is due, until nothing is left when we close.
 
-    async def _gather(self, answered: int) -> None:
-        """Senders under load send again as soon as they are answered. To wait for them makes one full batch of two
-        half ones, which together would cost PostgreSQL and us up to a quarter more.
+        Two at once, so that one is worked on here while PostgreSQL works on the other; but none so small that to begin
+        and commit it costs more than what is in it. Senders under load send again as soon as they are answered: to wait
+        for them a moment makes one full batch of two half ones.
         """
-        if answered < CROWD or self._closing:
-            return
-        self._crowd = len(self._waiting) + answered
-        self._crowded.clear()
-        if not self._is_crowded():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(GATHER_SECONDS):
-                    await self._crowded.wait()
+        async with asyncio.TaskGroup() as flushes:
+            while not self._closing or self._waiting or self._under_way:
+                await self._due.wait()
+                self._due.clear()
+                while self._waiting and self._weight >= self._wanted:
+                    line = next(line for line in self._lines if line not in self._under_way)
+                    self._under_way[line] = self._next_batch()
+                    self._look()
+                    flushes.create_task(self._flush_on(line))
 
-    def _is_crowded(self) -> bool:
-        return len(self._waiting) >= self._crowd or self._weight >= self._batch_alerts
+    async def _flush_on(self, line: db.Line) -> None:
+        batch = self._under_way[line]
+        try:
+            await self._flush(line, batch.waiting)
+        finally:
+            del self._under_way[line]
+            if len(batch.waiting) >= CROWD:
+                self._await_return_of(batch)
+            self._look()
 
-    def _next_batch(self) -> list[_Waiting]:
+    def _await_return_of(self, batch: _Batch) -> None:
+        if self._gathering:
+            self._gathering.cancel()
+        self._returning = batch.weight
+        self._gathering = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._end_gathering)
+
+    def _end_gathering(self) -> None:
+        self._returning = 0
+        self._look()
+
+    def _look(self) -> None:
+        """How much must wait for the next batch to begin, now that something has changed."""
+        if len(self._under_way) == LANES:
+            self._wanted = math.inf
+        elif self._closing:
+            self._wanted = 0
+        elif self._under_way:
+            self._wanted = self._share()
+        else:
+            self._wanted = min(self._share(), self._weight + self._returning) if self._returning else 0
+        if self._weight >= self._wanted:
+            self._due.set()
+
+    def _share(self) -> float:
+        """The weight of a batch if all that is on its way is shared by the lanes."""
+        on_its_way = self._weight + self._returning + sum(batch.weight for batch in self._under_way.values())
+        return min(max(ENOUGH, on_its_way / LANES), self._batch_alerts)
+
+    def _next_batch(self) -> _Batch:
+        share = self._share()
         batch = [self._waiting.popleft()]
         weight = batch[0].delivery.weight
-        while self._waiting and weight + self._waiting[0].delivery.weight <= self._batch_alerts:
+        while self._waiting and weight + self._waiting[0].delivery.weight <= share:
             batch.append(self._waiting.popleft())
             weight += batch[-1].delivery.weight
         self._weight -= weight
-        return batch
+        return _Batch(batch, weight)
 
-    async def _flush(self, batch: Sequence[_Waiting]) -> None:
+    async def _flush(self, line: db.Line, batch: Sequence[_Waiting]) -> None:
         # A database that hangs is noticed long before its connection breaks.
         suspicion = asyncio.get_running_loop().call_later(SLOW_SECONDS, self._reach.suspect)
         try:
-            outcomes = await self._settled([one.delivery for one in batch])
+            outcomes = await self._settled(line, [one.delivery for one in batch])
         finally:
             suspicion.cancel()
         to_spool = []
@@ -261,12 +317,12 @@ class Intake:
         # Whether its commit came through or not is unknown; the drain knows it again by its id.
         await asyncio.gather(*map(self._spool_one, to_spool))
 
-    async def _settled(self, deliveries: Sequence[Delivery]) -> list[Receipt | Exception]:
+    async def _settled(self, line: db.Line, deliveries: Sequence[Delivery]) -> list[Receipt | Exception]:
         """What became of each. Poison in one delivery does not fail its neighbours; it goes to quarantine whole."""
         if self._reach.away:
             return [db.Away()] * len(deliveries)
         try:
-            return [*await self._apply(deliveries)]
+            return [*await self._apply(line, deliveries)]
         except Exception as error:
             if db.is_unreachable(error):
                 log.warning("database unreachable for %d deliveries: %s", len(deliveries), type(error).__name__)
@@ -274,7 +330,7 @@ class Intake:
                 return [error] * len(deliveries)
             if len(deliveries) > 1:
                 log.warning("a batch of %d failed (%s); one by one", len(deliveries), type(error).__name__)
-                return [outcome for one in deliveries for outcome in await self._settled([one])]
+                return [outcome for one in deliveries for outcome in await self._settled(line, [one])]
             [delivery] = deliveries
             if not delivery.reading.signals:
                 log.exception("a delivery cannot even be quarantined")
@@ -282,15 +338,16 @@ class Intake:
             log.exception("a delivery cannot be applied and goes to quarantine")
             whole = Rejected(delivery.body, "cannot_apply", type(error).__name__)
             delivery.reading = Reading((), (whole,), delivery.reading.truncated)
-            return await self._settled([delivery])
+            return await self._settled(line, [delivery])
 
-    async def _apply(self, deliveries: Sequence[Delivery]) -> list[Receipt]:
+    async def _apply(self, line: db.Line, deliveries: Sequence[Delivery]) -> list[Receipt]:
         also_lock: frozenset[UUID] = frozenset()
         for attempt in range(5):
             try:
-                rules = await self._current_rules()  # before the line is busy: they are read on another
-                async with self._turn, self._line.transaction() as tx:
-                    return await self._apply_by(rules, tx, deliveries, also_lock)
+                decided = await self._decided(deliveries)  # before the transaction begins: rules are read on another
+                keys = decided.keys | also_lock
+                async with line.transaction(incidents.lock(keys)) as tx:
+                    return await self._apply_locked(tx, decided, keys)
             except Raced as raced:
                 also_lock |= raced.keys
             except Exception as error:
@@ -351,7 +408,7 @@ class Intake:
         ]
         whole = True
         for batch in self._batches(_restored(one, ids) for one in left):
-            for outcome in await self._settled(batch):
+            for outcome in await self._settled(self._line_of_spool, batch):
                 if isinstance(outcome, Exception) and db.is_unreachable(outcome):
                     raise outcome
                 whole = whole and isinstance(outcome, Receipt)
@@ -399,10 +456,9 @@ class Intake:
 
     async def understood(self, tx: AsyncConnection, delivery: Delivery) -> list[Signal]:
         """Its signals as the rules take them now; nothing is applied."""
-        if self._rules is not None and await incidents.lock_keys(tx, ()) != self._rules[0]:
+        if self._rules is not None and await incidents.rules_version(tx) != self._rules[0]:
             self._rules = None
-        _, rules = await self._current_rules()
-        return [_decided(rules, signal, delivery).signal for signal in delivery.reading.signals]
+        return [one.signal for one in (await self._decided([delivery])).incoming]
 
     async def conclude(self, tx: AsyncConnection, delivery: Delivery, *, why: str) -> list[Outcome]:
         """What the service itself has found out about a source, in the caller's transaction.
@@ -411,8 +467,12 @@ class Intake:
         """
 
         async def work(also_lock: frozenset[UUID]) -> list[Outcome]:
-            _, outcomes = await self._outcomes(tx, [delivery], await self._current_rules(), also_lock)
-            return outcomes
+            decided = await self._decided([delivery])
+            keys = decided.keys | also_lock
+            await incidents.lock_keys(tx, keys)
+            batch = await incidents.decide(tx, decided.incoming, keys, now=datetime.now(UTC))
+            self._check(decided.version, await incidents.write(tx, batch))
+            return [outcome_of(batch, index) for index in range(len(decided.incoming))]
 
         outcomes = await _nested(tx, work)
         if news := sum(outcome.verdict not in _NO_NEWS for outcome in outcomes):
@@ -422,54 +482,56 @@ class Intake:
     async def _apply_in(
         self, tx: db.Executor, deliveries: Sequence[Delivery], also_lock: frozenset[UUID]
     ) -> list[Receipt]:
-        return await self._apply_by(await self._current_rules(), tx, deliveries, also_lock)
+        decided = await self._decided(deliveries)
+        keys = decided.keys | also_lock
+        await incidents.lock_keys(tx, keys)
+        return await self._apply_locked(tx, decided, keys)
 
-    async def _apply_by(
-        self, known: Known, tx: db.Executor, deliveries: Sequence[Delivery], also_lock: frozenset[UUID]
-    ) -> list[Receipt]:
-        """All of these deliveries in the caller's transaction. Raises Raced, as well where the rules have changed.
+    async def _apply_locked(self, tx: db.Executor, decided: _Decided, keys: AbstractSet[UUID]) -> list[Receipt]:
+        """In the caller's transaction, which has locked `keys`. Raises Raced, as well where the rules have changed.
 
-        One from the spool may have been applied before; then it does nothing, and its receipt says so.
+        A delivery from the spool may have been applied before; then it does nothing, and its receipt says so.
         """
-        spooled = [one.id for one in deliveries if one.spooled]
+        spooled = [one.id for one in decided.deliveries if one.spooled]
         there = await store.those_there(tx, spooled) if spooled else frozenset()
-        news = [one for one in deliveries if one.id not in there]
-        incoming, applied = await self._outcomes(tx, news, known, also_lock)
-        outcomes = iter(applied)
-        receipts = {one.id: Receipt(one.id, 0, {}, []) for one in deliveries if one.id in there}
-        recorded = []
-        for delivery in news:
-            mine = [next(outcomes) for _ in delivery.reading.signals]
-            record = _recorded(delivery, mine)
-            recorded.append(record)
-            numbers = sorted({one.incident for one in mine if one.incident is not None})
-            told = [f"INC-{number}" for number in numbers]
-            receipts[delivery.id] = Receipt(delivery.id, len(mine), record.verdicts, told)
+        incoming: list[Incoming] = []
+        indices: dict[UUID, range] = {}
+        for delivery, signals in zip(decided.deliveries, decided.signals, strict=True):
+            if delivery.id not in there:
+                indices[delivery.id] = range(len(incoming), len(incoming) + len(signals))
+                incoming += signals
+        batch = await incidents.decide(tx, incoming, keys, now=datetime.now(UTC))
+        recorded = {
+            one.id: _recorded(one, [verdict_of(batch, index) for index in indices[one.id]])
+            for one in decided.deliveries
+            if one.id in indices
+        }
         if beats := [one for one in incoming if one.decision.heartbeat and one.signal.status is Status.FIRING]:
             await store.record_beats(tx, beats)
         if recorded:
-            await store.record(tx, recorded)
-        return [receipts[delivery.id] for delivery in deliveries]
+            self._check(decided.version, await incidents.write(tx, batch, *store.record([*recorded.values()])))
+        return [
+            _receipt(batch, recorded[one.id], indices[one.id]) if one.id in indices else Receipt(one.id, 0, {}, [])
+            for one in decided.deliveries
+        ]
 
-    async def _outcomes(
-        self, tx: db.Executor, deliveries: Sequence[Delivery], known: Known, also_lock: frozenset[UUID]
-    ) -> tuple[list[Incoming], list[Outcome]]:
-        """What their signals are, and did. Raises Raced."""
-        now = datetime.now(UTC)
-        version, rules = known
-        incoming = [_decided(rules, signal, delivery) for delivery in deliveries for signal in delivery.reading.signals]
-        keys = incidents.keys_of(incoming) | also_lock
-        if incoming and await incidents.lock_keys(tx, keys) != version:
+    async def _decided(self, deliveries: Sequence[Delivery]) -> _Decided:
+        version, rules = await self._current_rules()
+        signals = [[_decided(rules, signal, one) for signal in one.reading.signals] for one in deliveries]
+        return _Decided(version, deliveries, signals)
+
+    def _check(self, version: str, written: str | None) -> None:
+        """Raises Raced where what was decided by the rules of one version was written under those of another."""
+        if written is not None and written != version:
             self._rules = None
             raise Raced
-        return incoming, await incidents.apply_locked(tx, incoming, keys, now=now)
 
     async def _current_rules(self) -> Known:
-        """Whether they still hold shows when the keys they give are locked."""
+        """Whether they still hold shows when something is written by them."""
         if self._rules is None:
             async with db.transaction(self._engine) as tx:
                 # The version first: rules that change in between are newer than it says, and are loaded once more.
-                version = await incidents.lock_keys(tx, ())
+                version = await incidents.rules_version(tx)
                 self._rules = version, Rules(await self._load_rules(tx))
         return self._rules
 
@@ -547,7 +609,13 @@ def _decided(rules: Rules, signal: Signal, delivery: Delivery) -> Incoming:
 _BEGAN = frozenset({Verdict.OPENED, Verdict.JOINED, Verdict.REOPENED})  # an alert that nobody had told of
 
 
-def _recorded(delivery: Delivery, outcomes: Sequence[Outcome]) -> store.Recorded:
+def _receipt(batch: Batch, recorded: store.Recorded, indices: Iterable[int]) -> Receipt:
+    outcomes = [outcome_of(batch, index) for index in indices]
+    numbers = sorted({one.incident for one in outcomes if one.incident is not None})
+    return Receipt(recorded.id, len(outcomes), recorded.verdicts, [f"INC-{number}" for number in numbers])
+
+
+def _recorded(delivery: Delivery, told: Sequence[Verdict]) -> store.Recorded:
     recorded = store.Recorded(
         delivery.id,
         delivery.source_id,
@@ -557,8 +625,7 @@ def _recorded(delivery: Delivery, outcomes: Sequence[Outcome]) -> store.Recorded
         delivery.reading.rejected,
     )
     verdicts = recorded.verdicts
-    for signal, outcome in zip(delivery.reading.signals, outcomes, strict=True):
-        verdict = outcome.verdict
+    for signal, verdict in zip(delivery.reading.signals, told, strict=True):
         verdicts[verdict] = verdicts.get(verdict, 0) + 1
         if signal.ended_at is not None and verdict in _BEGAN:
             recorded.resolved_without_firing += 1

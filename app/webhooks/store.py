@@ -19,7 +19,7 @@ from app.errors import Conflict, NotFound
 from app.incidents.batch import Incoming
 from app.incidents.measures import INGEST_LAG_BOUNDS
 from app.incidents.signal import Verdict
-from app.incidents.store import count
+from app.incidents.store import Change, Count
 from app.tables import quarantine, source
 from app.webhooks.source import Rejected
 
@@ -45,8 +45,8 @@ class Recorded:
         return "quarantined" if self.verdicts.keys() == {Verdict.QUARANTINED} else "partly_quarantined"
 
 
-async def record(tx: Executor, deliveries: Sequence[Recorded]) -> None:
-    """Writes deliveries and quarantine, and counts them; three statements at most."""
+def record(deliveries: Sequence[Recorded]) -> tuple[list[Change], list[Count]]:
+    """Deliveries and what of them goes to quarantine, and the counts of both."""
     rows = [
         {
             "id": one.id,
@@ -58,7 +58,7 @@ async def record(tx: Executor, deliveries: Sequence[Recorded]) -> None:
         }
         for one in deliveries
     ]
-    await tx.execute(_ADD_DELIVERIES, {"rows": _json.encode(rows).decode()})
+    changes = [Change("delivered", _ADD_DELIVERIES, {"deliveries": _json.encode(rows).decode()})]
     rejected = [
         {
             "source_id": one.source_id,
@@ -72,8 +72,8 @@ async def record(tx: Executor, deliveries: Sequence[Recorded]) -> None:
         for rejected in one.rejected
     ]
     if rejected:
-        await tx.execute(_ADD_QUARANTINE, {"rows": _json.encode(rejected).decode()})
-    await count(tx, [(*what, value) for what, value in _counts(deliveries).items()])
+        changes.append(Change("rejected", _ADD_QUARANTINE, {"rejected": _json.encode(rejected).decode()}))
+    return changes, [(*what, value) for what, value in _counts(deliveries).items()]
 
 
 async def record_beats(tx: Executor, beats: Sequence[Incoming]) -> None:
@@ -153,19 +153,17 @@ _THOSE_THERE = text("""
      WHERE id = ANY(CAST(:ids AS uuid[]))
 """)
 
-_ADD_DELIVERIES = text("""
+_ADD_DELIVERIES = """
     INSERT INTO delivery (id, source_id, received_at, signals, truncated, verdicts)
     SELECT id, source_id, received_at, signals, truncated, verdicts
-      FROM json_to_recordset(CAST(:rows AS json)) AS new (
-           id uuid, source_id integer, received_at timestamptz, signals integer, truncated integer, verdicts json)
-""")
+      FROM json_to_recordset(CAST(:deliveries AS json)) AS new (
+           id uuid, source_id integer, received_at timestamptz, signals integer, truncated integer, verdicts json)"""
 
-_ADD_QUARANTINE = text("""
+_ADD_QUARANTINE = """
     INSERT INTO quarantine (source_id, delivery_id, received_at, reason, detail, raw)
     SELECT source_id, delivery_id, received_at, reason, detail, decode(raw, 'base64')
-      FROM json_to_recordset(CAST(:rows AS json)) AS new (
-           source_id integer, delivery_id uuid, received_at timestamptz, reason text, detail text, raw text)
-""")
+      FROM json_to_recordset(CAST(:rejected AS json)) AS new (
+           source_id integer, delivery_id uuid, received_at timestamptz, reason text, detail text, raw text)"""
 
 _json = msgspec.json.Encoder()
 
