@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from unittest.mock import patch
 from uuid import UUID, uuid5
 
 from hypothesis import HealthCheck, example, given, settings
@@ -13,7 +14,7 @@ from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import db
-from app.incidents import lifecycle
+from app.incidents import lifecycle, store
 from app.incidents.batch import Incoming, Outcome, series_of
 from app.incidents.rule import Decision
 from app.incidents.signal import AlertClass, End, EndReason, Episode, Signal, Status, ends_of, latest
@@ -76,11 +77,14 @@ signals = st.one_of(
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """The same set of signals in the order and the batches in which it was told, and over how many connections."""
+    """The same set of signals in the order and the batches in which it was told, over how many connections, and how few
+    of a series are looked at before all of it is.
+    """
 
     told: tuple[Told, ...]
     batches: tuple[tuple[Told, ...], ...]
     connections: int
+    few: int = store.FEW
 
 
 @st.composite
@@ -93,7 +97,7 @@ def plays(draw: st.DrawFn) -> Played:
         size = draw(st.integers(1, len(rest)))
         batches.append(tuple(rest[:size]))
         rest = rest[size:]
-    return Played(told, tuple(batches), draw(st.sampled_from([1, 1, 3])))
+    return Played(told, tuple(batches), draw(st.sampled_from([1, 1, 3])), draw(st.sampled_from([1, 2, store.FEW])))
 
 
 def expected_of(told: Sequence[Told], max_span: timedelta) -> dict[UUID, list[lifecycle.Course]]:
@@ -145,7 +149,8 @@ async def play(engine: AsyncEngine, played: Played, max_span: timedelta) -> None
             seen, batch = waiting.pop(0)
             await tell(engine, [one.incoming(max_span=max_span, seen=seen) for one in batch])
 
-    await asyncio.gather(*(connection() for _ in range(played.connections)))
+    with patch.object(store, "FEW", played.few):
+        await asyncio.gather(*(connection() for _ in range(played.connections)))
 
 
 COUNTER_EXAMPLES = [
@@ -155,11 +160,14 @@ COUNTER_EXAMPLES = [
     ([resolved(0, None, 30)], [firing(1, 12)], [firing(0, 10)], [resolved(1, 12, 14)]),
     # Two incidents, then one between that joins them, then an end that tears it.
     ([resolved(0, 0, 10), resolved(0, 30, 40)], [firing(1, 12)], [resolved(1, 12, 20)]),
+    # More ends that name no start than are looked at first: the earliest counts, before its start is told and after.
+    ([resolved(0, None, 10)], [resolved(0, None, 20)], [firing(0, 5)]),
+    ([firing(0, 0)], [resolved(0, None, 10)], [resolved(0, None, 20)], [firing(0, 30)]),
 ]
 
 
 def _play_of(batches: tuple[list[Told], ...]) -> Played:
-    return Played(tuple(one for batch in batches for one in batch), tuple(map(tuple, batches)), 1)
+    return Played(tuple(one for batch in batches for one in batch), tuple(map(tuple, batches)), 1, few=1)
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -167,6 +175,8 @@ def _play_of(batches: tuple[list[Told], ...]) -> Played:
 @example(played=_play_of(COUNTER_EXAMPLES[0]))
 @example(played=_play_of(COUNTER_EXAMPLES[1]))
 @example(played=_play_of(COUNTER_EXAMPLES[2]))
+@example(played=_play_of(COUNTER_EXAMPLES[3]))
+@example(played=_play_of(COUNTER_EXAMPLES[4]))
 async def test_the_set_of_signals_alone_decides(engine: AsyncEngine, played: Played) -> None:
     await forget(engine)
     await play(engine, played, YEAR)

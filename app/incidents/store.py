@@ -14,11 +14,13 @@ The decisions are in `batch.py`, pure. What people say (`people.py`) changes ale
 `place` on.
 """
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -132,6 +134,13 @@ _VERSION = text(f"SELECT {_RULES_VERSION}")
 # — the series of the signals —
 
 
+class _Series(NamedTuple):
+    """What was found of a series, as rows of `_SERIES`: alerts in order of start, and loose ends."""
+
+    alerts: list[Any]
+    loose: list[Any]
+
+
 async def _read_and_fold(tx: Executor, batch: Batch, incoming: Sequence[Incoming], wanted: Sequence[int]) -> None:
     """Finds or makes the alert of every signal, and gives each alert of those series its end."""
     by_series: dict[UUID, list[int]] = defaultdict(list)
@@ -155,14 +164,50 @@ async def _read_series(
     rows: dict[UUID, list[AlertRow]] = defaultdict(list)
     loose: dict[UUID, list[End]] = defaultdict(list)
     known = batch.rows_by_start()
-    for found in await tx.execute(_SERIES, {"series": list(first_at), "first_at": list(first_at.values())}):
-        if found[_STARTED_AT] is None:
-            loose[found[_SERIES_ID]].append(End(found[_ENDED_AT], _END_REASONS[found[_END_REASON]]))
-            continue
-        row = _known_or_kept(batch, known, _alert_row(found))
-        row.number = found[-1]
-        rows[row.series].append(row)
+    for series, (alerts, ends) in (await _found_of(tx, first_at)).items():
+        for found in alerts:
+            row = _known_or_kept(batch, known, _alert_row(found))
+            row.number = found[-1]
+            rows[series].append(row)
+        loose[series] = [End(found[_ENDED_AT], _END_REASONS[found[_END_REASON]]) for found in ends]
     return rows, loose
+
+
+async def _found_of(tx: Executor, first_at: Mapping[UUID, datetime]) -> dict[UUID, _Series]:
+    """Of nearly every series the newest few are all that is needed, and to find those takes a third of the time."""
+    newest = _by_series(await tx.execute(_NEWEST_OF_SERIES, {"series": list(first_at), "few": FEW}))
+    found, unsure = {}, {}
+    for series, few in newest.items():
+        if needed := _needed(few, first_at[series]):
+            found[series] = needed
+        else:
+            unsure[series] = first_at[series]
+    if unsure:
+        all_ = await tx.execute(_SERIES, {"series": list(unsure), "first_at": list(unsure.values())})
+        found |= _by_series(all_)
+    return found
+
+
+def _by_series(found: Iterable[Any]) -> dict[UUID, _Series]:
+    by_series: dict[UUID, _Series] = {}
+    for row in found:
+        series = by_series.get(row[_SERIES_ID]) or by_series.setdefault(row[_SERIES_ID], _Series([], []))
+        (series.loose if row[_STARTED_AT] is None else series.alerts).append(row)
+    for series in by_series.values():
+        if len(series.alerts) > 1:
+            series.alerts.sort(key=_start_of)
+    return by_series
+
+
+def _needed(few: _Series, first_at: datetime) -> _Series | None:
+    """Of the newest few the alert before `first_at`, and what came since; None where there may be more of that."""
+    alerts, loose = few
+    before = bisect_left(alerts, first_at, key=_start_of) - 1
+    if before < 0:
+        return None if FEW in {len(alerts), len(loose)} else few
+    since = alerts[before][_STARTED_AT]
+    ends = [end for end in loose if end[_ENDED_AT] >= since]
+    return None if len(ends) == FEW else _Series(alerts[before:], ends)
 
 
 # — the incidents of their keys —
@@ -380,6 +425,33 @@ _ALERT_COLUMNS = """alert.series, alert.started_at, alert.source_id, alert.key_i
     alert.real_end_guessed, alert.sender_ended"""
 
 _SERIES_ID, _STARTED_AT, _ENDED_AT, _END_REASON = 0, 1, 11, 12
+_start_of = itemgetter(_STARTED_AT)
+
+FEW = 4
+
+# The newest alerts of each series and, as rows without a start, its newest loose ends.
+_NEWEST_OF_SERIES = text(f"""
+    SELECT found.*, (SELECT incident.number FROM incident WHERE incident.id = found.incident_id) AS number
+      FROM unnest(CAST(:series AS uuid[])) AS wanted (series)
+     CROSS JOIN LATERAL (
+           SELECT {_ALERT_COLUMNS}
+             FROM alert
+            WHERE alert.series = wanted.series
+            ORDER BY alert.started_at DESC
+            LIMIT :few
+           ) AS found
+     UNION ALL
+    SELECT found.series, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, found.ended_at, found.end_reason,
+           NULL, NULL, NULL, NULL, NULL
+      FROM unnest(CAST(:series AS uuid[])) AS wanted (series)
+     CROSS JOIN LATERAL (
+           SELECT *
+             FROM loose_end
+            WHERE loose_end.series = wanted.series
+            ORDER BY loose_end.ended_at DESC
+            LIMIT :few
+           ) AS found
+""")
 
 # The alerts of each series from the first signal on, the one before it, and, as rows without a start, the loose ends
 # since then.

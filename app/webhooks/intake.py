@@ -41,7 +41,7 @@ LOOK_SECONDS = 0.5  # how often there is a look at the spool
 GATHER_SECONDS = 0.005  # how long a batch waits for those who have just been answered
 CROWD = 8  # fewer deliveries than that are not worth the wait
 LANES = 2  # batches under way at once
-ENOUGH = 250  # a batch of that weight is worth a transaction while another is under way
+ENOUGH = 64  # a batch of that weight is worth a transaction while another is under way
 AGAIN_SECONDS = 5.0  # until what could not be drained is tried again
 
 _KEEP_CHANGING = "the same alerts keep changing under this batch"
@@ -257,6 +257,10 @@ class Intake:
         batch = self._under_way[line]
         try:
             await self._flush(line, batch.waiting)
+        except BaseException:
+            for one in batch.waiting:
+                _answer(one, _overloaded("the service is shutting down"))
+            raise
         finally:
             del self._under_way[line]
             if len(batch.waiting) >= CROWD:
