@@ -17,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import db
 from app.incidents.measures import Weights
-from app.incidents.store import count, lock_keys
+from app.incidents.store import lock_keys
+from app.incidents.writing import count
 from app.metrics import exposition
 from app.metrics.store import settle, snapshot
 from app.tables import incident, quarantine, service, service_rate, source

@@ -18,7 +18,8 @@ from app.incidents import lifecycle, store
 from app.incidents.batch import Incoming, Outcome, series_of
 from app.incidents.rule import Decision
 from app.incidents.signal import AlertClass, End, EndReason, Episode, Signal, Status, ends_of, latest
-from app.incidents.store import Raced, apply
+from app.incidents.store import apply
+from app.incidents.writing import Raced
 from tests.oracle import assert_consistent, courses_in, spans_by_range_agg, spans_in
 
 DAY = datetime(2026, 8, 20, tzinfo=UTC)

@@ -48,7 +48,7 @@ from app.incidents.costs import COLUMNS, columns_of, rates_of, texts
 from app.incidents.measures import FACTS, Facts
 from app.incidents.money import Rate, rate_at
 from app.incidents.people import Ref, Said
-from app.incidents.store import count
+from app.incidents.writing import count
 from app.tables import delivery, deployment, deployment_report, quarantine, service, timeline
 
 CAUSE = "cause"  # the kind of entry in the timeline

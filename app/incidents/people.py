@@ -17,7 +17,8 @@ from app.errors import Conflict, Invalid, NotFound, Stale
 from app.incidents.batch import PEOPLE, AlertRow, Batch, Incoming, series_of
 from app.incidents.rule import Decision
 from app.incidents.signal import End, EndReason, Signal, Status
-from app.incidents.store import count, derive_without_manual_ends, lock_keys, place, read_open_alerts, write
+from app.incidents.store import derive_without_manual_ends, lock_keys, place, read_open_alerts
+from app.incidents.writing import count, write
 from app.tables import incident, timeline
 
 CLOCK_SKEW = timedelta(minutes=5)

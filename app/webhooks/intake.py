@@ -1,7 +1,8 @@
 """One queue, one transaction: all deliveries that wait are applied and committed together.
 
 A delivery is answered after the commit that holds it, with its own verdicts. While one batch is in the database the
-next gathers, so that the number of commits stays small whatever the load.
+next gathers, and begins beside it once it is worth a transaction of its own; so the number of commits stays small
+whatever the load.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ from app.incidents import store as incidents
 from app.incidents.batch import Batch, Incoming, Outcome, new_id, outcome_of, verdict_of
 from app.incidents.rule import Rule, Rules
 from app.incidents.signal import INFERRED, Signal, Status, Verdict, fingerprint_of
-from app.incidents.store import Raced
+from app.incidents.writing import Raced, count, write
 from app.spool import Damaged, Kept, Spool
 from app.web import keep
 from app.webhooks import store
@@ -475,12 +476,12 @@ class Intake:
             keys = decided.keys | also_lock
             await incidents.lock_keys(tx, keys)
             batch = await incidents.decide(tx, decided.incoming, keys, now=datetime.now(UTC))
-            self._check(decided.version, await incidents.write(tx, batch))
+            self._check(decided.version, await write(tx, batch))
             return [outcome_of(batch, index) for index in range(len(decided.incoming))]
 
         outcomes = await _nested(tx, work)
         if news := sum(outcome.verdict not in _NO_NEWS for outcome in outcomes):
-            await incidents.count(tx, [("concluded", delivery.source, why, news)])
+            await count(tx, [("concluded", delivery.source, why, news)])
         return outcomes
 
     async def _apply_in(
@@ -513,7 +514,7 @@ class Intake:
         if beats := [one for one in incoming if one.decision.heartbeat and one.signal.status is Status.FIRING]:
             await store.record_beats(tx, beats)
         if recorded:
-            self._check(decided.version, await incidents.write(tx, batch, *store.record([*recorded.values()])))
+            self._check(decided.version, await write(tx, batch, *store.record([*recorded.values()])))
         return [
             _receipt(batch, recorded[one.id], indices[one.id]) if one.id in indices else Receipt(one.id, 0, {}, [])
             for one in decided.deliveries

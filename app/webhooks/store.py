@@ -19,7 +19,7 @@ from app.errors import Conflict, NotFound
 from app.incidents.batch import Incoming
 from app.incidents.measures import INGEST_LAG_BOUNDS
 from app.incidents.signal import Verdict
-from app.incidents.store import Change, Count
+from app.incidents.writing import Change, Count
 from app.tables import quarantine, source
 from app.webhooks.source import Rejected
 
