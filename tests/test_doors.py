@@ -6,6 +6,7 @@ import hmac
 import json
 from contextlib import AsyncExitStack
 from typing import Any
+from uuid import RFC_4122
 
 import httpx
 import pytest
@@ -297,6 +298,19 @@ async def test_a_batch_that_is_worth_it_does_not_wait_for_one_that_hangs(
         assert not hangs.done()
         await holding.rollback()
     assert (await hangs).json()["verdicts"] == {"joined": 1}
+
+
+async def test_ids_lie_in_order_of_time(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    """Else an index would be written all over, and each of its pages to the log."""
+    for number in range(20):
+        await client.post(DOOR, json=a_delivery(an_alert(service=str(number))))
+        await asyncio.sleep(0.002)
+    for table, time in (("delivery", "received_at"), ("incident", "created_at")):
+        async with engine.connect() as connection:
+            ids = (await connection.execute(text(f"SELECT id FROM {table} ORDER BY {time}"))).scalars().all()
+        assert len(ids) == 20
+        assert ids == sorted(ids)
+        assert {(one.version, one.variant) for one in ids} == {(7, RFC_4122)}
 
 
 async def test_fifty_first_deliveries_at_once_make_one_incident(client: httpx.AsyncClient) -> None:

@@ -57,19 +57,23 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     incident: int | None = None  # its number
 
 
-def new_id() -> UUID:
-    """A random UUID, version 4; as all here the driver's own kind of it, which is made in half the time or less.
+def new_id(at: datetime) -> UUID:
+    """A UUID of version 7, the driver's own kind, which is made in half the time or less: random after the time it
+    begins with, so that what is new lies together in an index. With ids that are random all through nearly every row
+    would be the first since a checkpoint to change its page, and write all of that to the log.
 
-    Not from the system's source each time, which takes longer than to read a small body: ids are no secrets.
+    Not from the system's source of randomness each time, which takes longer than to read a small body: ids are no
+    secrets.
     """
-    bits = _random.getrandbits(128) & _NOT_VERSION | _VERSION_4
-    return pgproto.UUID(bits.to_bytes(16, "big"))
+    milliseconds = int(at.timestamp() * 1000)
+    octets = milliseconds << 80 | _VERSION_7 | _random.getrandbits(80) & _RANDOM
+    return pgproto.UUID(octets.to_bytes(16, "big"))
 
 
 _random = random.Random(os.urandom(64))  # noqa: S311
 os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(64)))
-_NOT_VERSION = ~(0xF000 << 64 | 0xC000 << 48)
-_VERSION_4 = 0x4000 << 64 | 0x8000 << 48
+_VERSION_7 = 0x7 << 76 | 0b10 << 62
+_RANDOM = (1 << 80) - 1 & ~(0xF << 76 | 0b11 << 62)
 
 
 def series_of(source_id: int, fingerprint: str) -> UUID:
@@ -424,7 +428,7 @@ def _new_incident(batch: Batch, row: AlertRow, course: Course) -> IncidentRow:
     labels = dict(incoming.signal.labels)
     decision = incoming.decision
     incident = IncidentRow(
-        id=new_id(),
+        id=new_id(batch.now),
         number=None,
         key_id=row.key_id,
         key=decision.key,
@@ -573,7 +577,7 @@ def _verdicts_by_law(
 
 def _torn_off(batch: Batch, origin: IncidentRow, course: Course) -> IncidentRow:
     incident = IncidentRow(
-        id=new_id(),
+        id=new_id(batch.now),
         number=None,
         key_id=origin.key_id,
         key=origin.key,

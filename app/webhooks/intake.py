@@ -11,7 +11,7 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple, Protocol, Self, TypeVar
@@ -70,6 +70,9 @@ class TakeChange(Protocol):
     ) -> tuple[UUID, str, str | None]: ...
 
 
+NEW = UUID(int=0)  # it is given an id
+
+
 @dataclass(slots=True)
 class Delivery:
     source_id: int
@@ -78,8 +81,12 @@ class Delivery:
     reading: Reading
     body: bytes
     kind: str = ""  # of its door; none for what the service itself has found out
-    id: UUID = field(default_factory=new_id)
+    id: UUID = NEW
     spooled: bool = False  # comes from the spool, and may have been applied before
+
+    def __post_init__(self) -> None:
+        if self.id is NEW:
+            self.id = new_id(self.received_at)
 
     @property
     def weight(self) -> int:
