@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -29,6 +29,7 @@ from app.deployments.source import Ignored, Rejected, Source, read
 from app.deployments.sources import SOURCES
 from app.deployments.store import Filters
 from app.errors import Invalid
+from app.incidents.batch import new_id
 from app.incidents.definitions import FORMULAS
 from app.incidents.money import Rate
 from app.incidents.people import Ref, Said
@@ -255,7 +256,7 @@ async def _take(request: Request, kind: Source, now: datetime, token: str | None
         token = request.headers.get(kind.token_header)
     source, body = await admit(request, kind.kind, kind.verify, now=now, token=token or presented_token(request))
     said = read(kind, body, headers=request.headers, source=source.name, received_at=now)
-    context, delivery_id = context_of(request), uuid4()
+    context, delivery_id = context_of(request), new_id(now)
     request.scope[TOLD] = told = {"source": source.id, "delivery": delivery_id}
     try:
         if context.reach.away:
@@ -324,7 +325,9 @@ async def replay(
     """
     headers = {"content-type": "application/x-www-form-urlencoded"} if body.startswith(b"payload=") else {}
     said = read(SOURCES[kind], body, headers=headers, source=source, received_at=received_at)
-    receipt = await _tell(tx, said, body, delivery_id or uuid4(), source_id=source_id, source=source, now=received_at)
+    receipt = await _tell(
+        tx, said, body, delivery_id or new_id(received_at), source_id=source_id, source=source, now=received_at
+    )
     return receipt.delivery_id, receipt.verdict, receipt.deployment
 
 
