@@ -3,6 +3,7 @@
 import random
 import signal
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -76,13 +77,13 @@ def test_postgresql_ends_under_load_and_comes_back(tmp_path: Path, how: str) -> 
     with service.serve() as running, loaded(service, Plan(seed=4)) as load:
         began_with = memory_of(running)
         for _ in range(4):
-            until(lambda: backends_of(service), "PostgreSQL is back, and used")
             load.wait_for(50)
             time.sleep(moment.uniform(0, 1))
-            postmaster = service.postgres()[0]
+            serving = until(lambda: backends_of(service), "PostgreSQL is back, and used")
             # Of a backend the neighbours are ended by the postmaster: their shared memory is not to be trusted.
-            ends = moment.choice(backends_of(service)) if how == "backend killed" else postmaster
-            ends.send_signal(_SIGNALS[how])
+            ends = moment.choice(serving) if how == "backend killed" else service.postgres()[0]
+            with suppress(psutil.NoSuchProcess):  # it may have been such a neighbour
+                ends.send_signal(_SIGNALS[how])
             until(partial(has_ended, ends), "it has ended")
         load.wait_for(50)
         load.finish()
