@@ -646,12 +646,11 @@ def main(arguments: Sequence[str]) -> int:
         for name in ("wrk", "prometheus-alertmanager"):
             program(name)
         with tempfile.TemporaryDirectory(prefix="aftermath-bench-") as scratch, _progress(out) as step:
-            tables = list(_measure(asked, Path(scratch), step))
+            for table in _measure(asked, Path(scratch), step):
+                out.print(table)
     except (FileNotFoundError, LoadFailed, Wrong) as error:
         out.print(f"[red]{error}", highlight=False)
         return 1
-    for table in tables:
-        out.print(table)
     out.print("After each load the database held exactly what was answered, and its incidents were those of the law.")
     return 0
 
@@ -668,7 +667,7 @@ def _measure(asked: argparse.Namespace, directory: Path, step: Callable[[str], N
     ]
     yield shown_figures("Rounds", [figures for one in rounds for figures in one.loads.values()])
     if not asked.quick:
-        yield shown_figures("One thing varied", list(variations(directory, asked.seconds, step)))
+        yield shown_figures("One thing varied", list(variations(directory / "varied", asked.seconds, step)))
     yield shown_limits(rounds)
     yield shown_goals("Goals", goals_of(rounds))
     yield shown_goals("On two cores that do nothing else, about", absolute_goals_of(rounds))
