@@ -159,23 +159,13 @@ class Line:
             raise
 
     async def _begun(self, begin: str) -> Driver:
-        driver = await self._connected()
         try:
-            await driver.execute(begin)
-        except BaseException as error:
-            if isinstance(error, TimeoutError) or not driver.is_closed():
-                await _give_up(driver, error)
+            return await _begin(await self._connected(), begin)
+        except ConnectionError as lost:
+            if isinstance(lost.__cause__, TimeoutError):
                 raise
-        else:
-            return driver
         # It was lost while nobody used it: PostgreSQL was restarted.
-        driver = await self._connected()
-        try:
-            await driver.execute(begin)
-        except BaseException as error:
-            await _give_up(driver, error)
-            raise
-        return driver
+        return await _begin(await self._connected(), begin)
 
     async def close(self) -> None:
         if self._kept is not None:
@@ -205,6 +195,15 @@ async def copy(tx: Executor, table: str, columns: Sequence[str], records: Collec
         assert isinstance(tx, _Direct), "there are two kinds"
         driver = tx.driver
     await driver.copy_records_to_table(table, records=records, columns=columns)
+
+
+async def _begin(driver: Driver, begin: str) -> Driver:
+    try:
+        await driver.execute(begin)
+    except BaseException as error:
+        await _give_up(driver, error)
+        raise
+    return driver
 
 
 async def _commit(driver: Driver) -> None:

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app import db
 from app.access import ensure_source
 from app.deployments.api import replay
+from app.errors import Overloaded
 from app.feed import heartbeat, store
 from app.feed.health import Counts, Lag, Reason, Seen, SourceStatus, counts, judge
 from app.feed.watch import tell, watch
@@ -27,6 +28,7 @@ from app.incidents.signal import AlertClass, EndReason, Signal, Status
 from app.rules import store as rules_store
 from app.spool import Spool
 from app.webhooks.intake import Delivery, Intake
+from app.webhooks.source import Reading
 from app.webhooks.sources import alertmanager
 from tests.test_doors import DOOR, a_delivery, an_alert, count
 from tests.test_exposition import of, scrape
@@ -49,6 +51,22 @@ def an_intake(engine: AsyncEngine) -> Intake:
         take_change=replay,
         queue_seconds=10,
     )
+
+
+async def test_if_a_batch_ends_by_a_mistake_of_ours_its_senders_are_told(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object) -> None:
+        raise LookupError
+
+    monkeypatch.setattr(intake, "_settled", fails)
+    delivery = Delivery(1, "alertmanager", datetime.now(UTC), Reading(()), b"")
+    await intake.__aenter__()
+    for _ in ("in the batch", "after it"):
+        with pytest.raises(Overloaded):
+            await asyncio.wait_for(intake.take(delivery), 10)
+    with pytest.raises(ExceptionGroup):
+        await intake.__aexit__()
 
 
 HEALTH = "/api/v1/sources/alertmanager/health"

@@ -265,10 +265,6 @@ class Intake:
         batch = self._under_way[line]
         try:
             await self._flush(line, batch.waiting)
-        except BaseException:
-            for one in batch.waiting:
-                _answer(one, _overloaded("the service is shutting down"))
-            raise
         finally:
             del self._under_way[line]
             if len(batch.waiting) >= CROWD:
@@ -318,6 +314,11 @@ class Intake:
         suspicion = asyncio.get_running_loop().call_later(SLOW_SECONDS, self._reach.suspect)
         try:
             outcomes = await self._settled(line, [one.delivery for one in batch])
+        except BaseException:
+            # A mistake of ours, and the end of the flusher. Nobody waits for ever.
+            for one in batch:
+                _answer(one, _overloaded("the service is shutting down"))
+            raise
         finally:
             suspicion.cancel()
         to_spool = []
