@@ -165,9 +165,7 @@ class Service:
             with a_process([sys.executable, "-m", "app.cli", "serve"], said, environment=self.variables) as running:
                 yield RunningService(running.process, said, self)
         finally:
-            for process in self.postgres():
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
+            self.kill_postgres()
 
     @contextmanager
     def serve(self) -> Iterator["RunningService"]:
@@ -178,13 +176,21 @@ class Service:
 
     def postgres(self) -> list[psutil.Process]:
         """The processes of the built-in PostgreSQL of this data directory, its postmaster first."""
-        found = []
+        parents: dict[psutil.Process, int] = {}
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 is_here = process.cwd() == str(self.data_dir / "postgres")
                 if is_here and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return sorted(found, key=lambda process: process.pid)
+                    parents[process] = process.ppid()
+        # Not by their numbers: those begin again from 1 one day.
+        here = {process.pid for process in parents}
+        return sorted(parents, key=lambda process: parents[process] in here)
+
+    def kill_postgres(self) -> None:
+        """All of it at once, as when the machine dies."""
+        for process in self.postgres():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def command(self, *arguments: str) -> str:
         """`aftermath <arguments>` beside the service or without it: what it prints. It must end well."""

@@ -49,8 +49,7 @@ def started(tmp_path: Path) -> Iterator[RunningService]:
             running.wait_until_ready()
             yield running
     finally:
-        for left in service.postgres():
-            left.kill()
+        service.kill_postgres()
 
 
 def test_the_story_goes_as_it_is_told(started: RunningService) -> None:

@@ -24,8 +24,7 @@ def test_the_built_in_one_is_backed_up_under_load_and_restored(tmp_path: Path) -
         run("backup", tmp_path)
         load.wait_for(100)
         running.kill()
-        for process in service.postgres():
-            process.kill()
+        service.kill_postgres()
     run("restore", tmp_path)
     # As if the disk had died.
     shutil.rmtree(service.data_dir / "postgres.before")
