@@ -38,7 +38,9 @@ class Arriving(Protocol):
     """One of the two is called, once."""
 
     def whole(self, body: bytes, answer: Answer) -> None:
-        """`answer` is to be called once, now or later. Raises nothing: uvicorn would take it for the client's fault."""
+        """`answer` is to be called once, and later: who sends several requests in a packet has them read to its end
+        first. Raises nothing: uvicorn would take it for the client's fault.
+        """
 
     def cut(self) -> None:
         """The connection ended before the body did."""
@@ -76,10 +78,6 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_bytes = None
-        if self.transport.is_closing():
-            return  # sent behind the last one that is answered
-        # One that came in the same packet may have been answered already, and have begun the wait for the next.
-        self._unset_keepalive_if_required()
         arriving = self._opened()
         if arriving is None:
             super().on_headers_complete()

@@ -13,6 +13,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any, cast
 
 import httpx
@@ -27,7 +28,7 @@ from app.access import Scope
 from app.connection import Connection, _InOnePiece
 from app.main import create_app
 from app.settings import Settings
-from app.webhooks.door import DirectDoors
+from app.webhooks.door import AT_A_TIME, DirectDoors
 from app.webhooks.intake import Intake
 from tests.conftest import ADMIN_TOKEN
 from tests.test_doors import DOOR, a_delivery, an_alert, count
@@ -372,7 +373,7 @@ async def test_pipelined_requests_are_answered_in_order(site: Site, engine: Asyn
 
 
 async def test_one_behind_another_that_is_refused_at_once_has_all_the_time(site: Site, engine: AsyncEngine) -> None:
-    """The wait for the next request begins with an answer, also with one that is given before the packet is read."""
+    """The wait for the next request begins with the answer to the last."""
     site.direct.config.timeout_keep_alive = IDLE_SECONDS
     async with connected(site.direct) as (reader, writer):
         async with held(engine):
@@ -380,7 +381,7 @@ async def test_one_behind_another_that_is_refused_at_once_has_all_the_time(site:
             assert (await an_answer(reader)).startswith(b"HTTP/1.1 400 ")
             await asyncio.sleep(IDLE_SECONDS + 0.5)
         assert (await an_answer(reader)).startswith(b"HTTP/1.1 200 ")
-    assert site.directly == [f"{DOOR}/{site.tokens['ingest']}", DOOR]
+    assert site.directly == [f"{DOOR}/{site.tokens['ingest']}"]
 
 
 async def test_nothing_is_taken_behind_the_last_request(site: Site, engine: AsyncEngine) -> None:
@@ -399,6 +400,29 @@ async def test_nothing_is_taken_behind_the_last_request(site: Site, engine: Asyn
         await until(lambda: not site.direct.server_state.connections)
     assert b'"repeated"' in await site.sent(site.delivery(an_alert()))
     assert await count(engine, "SELECT count(*) FROM delivery") == before + 1
+
+
+async def test_of_a_crowd_some_are_read_at_a_time(caplog: pytest.LogCaptureFixture) -> None:
+    """In between the event loop sees to the others, and one that fails holds up nobody."""
+    doors, read, seen = DirectDoors(cast("Any", None), cast("Any", None)), list[int](), list[int]()
+
+    class Arrived:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def read(self, _: bytes) -> None:
+            read.append(self.number)
+            if self.number == 1:
+                raise ZeroDivisionError
+
+    for number in range(3 * AT_A_TIME):
+        doors.read_soon(cast("Any", Arrived(number)), b"")
+    while len(read) < 3 * AT_A_TIME:
+        seen.append(len(read))
+        await asyncio.sleep(0)
+    assert read == [*range(3 * AT_A_TIME)]
+    assert max(after - before for before, after in pairwise(seen)) == AT_A_TIME
+    assert [one.exc_info[0] for one in caplog.records if one.exc_info] == [ZeroDivisionError]
 
 
 async def test_who_does_not_read_answers_is_not_answered_without_end(site: Site) -> None:

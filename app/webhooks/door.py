@@ -8,7 +8,9 @@ what a delivery needs: who sends, the body, its kind's parser, the queue, the re
 nothing has to be looked up and nothing is wrong. It refuses nobody; what it does not take, `Doors` sees to.
 """
 
+import asyncio
 import time
+from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -70,12 +72,21 @@ class Doors:
         await send({"type": "http.response.body", "body": body})
 
 
+AT_A_TIME = 8  # deliveries that are read before the event loop sees what else there is
+
+
 class DirectDoors:
-    """Takes deliveries off the connection itself."""
+    """Takes deliveries off the connection itself.
+
+    Those who were answered together come again together. To read them all at once would let PostgreSQL wait for its
+    next statement meanwhile, so they are read a few at a time.
+    """
 
     def __init__(self, context: Context, intake: Intake) -> None:
         self._context = context
-        self._intake = intake
+        self.intake = intake
+        self._unread: deque[tuple[_Arriving, bytes]] = deque()
+        self._reading = False
 
     def opened(self, method: str, url: str, headers: Mapping[bytes, bytes], length: int) -> "_Arriving | None":
         if length > self._context.settings.max_body_bytes or "%" in url or "?" in url or "#" in url:
@@ -86,16 +97,34 @@ class DirectDoors:
         route, token = found
         token = token or token_in(headers.get(b"authorization", b"").decode("latin-1"))
         source = admitted_at_once(self._context, route.kind.kind, token)
-        return _Arriving(self._intake, route, source, method) if source else None
+        return _Arriving(self, route, source, method) if source else None
+
+    def read_soon(self, arriving: "_Arriving", body: bytes) -> None:
+        self._unread.append((arriving, body))
+        if not self._reading:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        self._reading = bool(self._unread)
+        if self._reading:
+            asyncio.get_running_loop().call_soon(self._read_some)
+
+    def _read_some(self) -> None:
+        try:
+            for _ in range(min(AT_A_TIME, len(self._unread))):
+                arriving, body = self._unread.popleft()
+                arriving.read(body)
+        finally:
+            self._go_on()
 
 
 class _Arriving:
     """A delivery that a direct door has opened for, until it is answered."""
 
-    __slots__ = ("_answer", "_began", "_intake", "_method", "_now", "_route", "_source")
+    __slots__ = ("_answer", "_began", "_doors", "_method", "_now", "_route", "_source")
 
-    def __init__(self, intake: Intake, route: Route, source: SourceRow, method: str) -> None:
-        self._intake = intake
+    def __init__(self, doors: DirectDoors, route: Route, source: SourceRow, method: str) -> None:
+        self._doors = doors
         self._route = route
         self._source = source
         self._method = method
@@ -104,8 +133,11 @@ class _Arriving:
 
     def whole(self, body: bytes, answer: Answer) -> None:
         self._answer = answer
+        self._doors.read_soon(self, body)
+
+    def read(self, body: bytes) -> None:
         try:
-            self._intake.offer(_delivery(self._route.kind, self._source, self._now, body), self._done)
+            self._doors.intake.offer(_delivery(self._route.kind, self._source, self._now, body), self._done)
         except Exception as error:  # noqa: BLE001  as in `Doors`
             self._done(error)
 
