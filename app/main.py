@@ -108,7 +108,7 @@ async def serving(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             batch_alerts=settings.batch_alerts,
             queue_alerts=settings.queue_alerts,
             queue_seconds=settings.queue_seconds,
-            take_change=deployments_api.replay,
+            take_change=deployments_api.doors.replay,
         ) as intake,
     ):
         app.state.intake = intake

@@ -1,5 +1,7 @@
 """Which database an address means, and when a connection is given up."""
 
+import asyncio
+
 import pytest
 from pydantic import ValidationError
 from sqlalchemy import text
@@ -62,3 +64,54 @@ async def test_a_line_that_did_not_answer_in_time_is_not_used_again(database_url
     finally:
         await line.close()
         await engine.dispose()
+
+
+@pytest.mark.parametrize("meanwhile", [False, True], ids=["first", "anew"])
+async def test_who_begins_can_be_cancelled_also_when_the_connection_is_lost(
+    database_url: str, *, meanwhile: bool
+) -> None:
+    engine, observer = db.connect(database_url, pool_size=1), db.connect(database_url, pool_size=1)
+    line = db.Line(engine)
+
+    async def hold() -> None:
+        async with line.transaction("SELECT pg_sleep(60)"):
+            raise AssertionError("nobody wakes it")
+
+    async def sleeping(other_than: int = 0) -> int:
+        async with asyncio.timeout(30):
+            while True:
+                async with db.transaction(observer) as looking:
+                    for (process,) in await looking.execute(_SLEEPING):
+                        if process != other_than:
+                            return int(process)
+                await asyncio.sleep(0.02)
+
+    holding = asyncio.create_task(hold())
+    try:
+        first = await sleeping()
+        if meanwhile:
+            async with db.transaction(observer) as killer:
+                await killer.execute(text("SELECT pg_terminate_backend(:process)"), {"process": first})
+            await sleeping(other_than=first)
+        assert line._kept is not None
+        line._kept[1].terminate()
+        holding.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            async with asyncio.timeout(30):
+                await holding
+        async with line.transaction() as tx:
+            assert (await tx.execute(text("SELECT 1"), {})).one()[0] == 1
+    finally:
+        holding.cancel()
+        await line.close()
+        await engine.dispose()
+        await observer.dispose()
+
+
+_SLEEPING = text("""
+    SELECT pid
+      FROM pg_stat_activity
+     WHERE datname = current_database()
+       AND state = 'active'
+       AND query LIKE 'BEGIN; SELECT pg_sleep%'
+""")

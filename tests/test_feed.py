@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import db
 from app.access import ensure_source
-from app.deployments.api import replay
+from app.deployments.api.doors import replay
 from app.errors import Overloaded
 from app.feed import heartbeat, store
 from app.feed.health import Counts, Lag, Reason, Seen, SourceStatus, counts, judge

@@ -357,7 +357,7 @@ class Intake:
         also_lock: frozenset[UUID] = frozenset()
         for attempt in range(5):
             try:
-                decided = await self._decided(deliveries)  # before the transaction begins: rules are read on another
+                decided = await self._decide(deliveries)  # before the transaction begins: rules are read on another
                 keys = decided.keys | also_lock
                 async with line.transaction(incidents.lock(keys)) as tx:
                     return await self._apply_locked(tx, decided, keys)
@@ -471,7 +471,7 @@ class Intake:
         """Its signals as the rules take them now; nothing is applied."""
         if self._rules is not None and await incidents.rules_version(tx) != self._rules[0]:
             self._rules = None
-        return [one.signal for one in (await self._decided([delivery])).incoming]
+        return [one.signal for one in (await self._decide([delivery])).incoming]
 
     async def conclude(self, tx: AsyncConnection, delivery: Delivery, *, why: str) -> list[Outcome]:
         """What the service itself has found out about a source, in the caller's transaction.
@@ -480,7 +480,7 @@ class Intake:
         """
 
         async def work(also_lock: frozenset[UUID]) -> list[Outcome]:
-            decided = await self._decided([delivery])
+            decided = await self._decide([delivery])
             keys = decided.keys | also_lock
             await incidents.lock_keys(tx, keys)
             batch = await incidents.decide(tx, decided.incoming, keys, now=datetime.now(UTC))
@@ -495,7 +495,7 @@ class Intake:
     async def _apply_in(
         self, tx: db.Executor, deliveries: Sequence[Delivery], also_lock: frozenset[UUID]
     ) -> list[Receipt]:
-        decided = await self._decided(deliveries)
+        decided = await self._decide(deliveries)
         keys = decided.keys | also_lock
         await incidents.lock_keys(tx, keys)
         return await self._apply_locked(tx, decided, keys)
@@ -528,9 +528,9 @@ class Intake:
             for one in decided.deliveries
         ]
 
-    async def _decided(self, deliveries: Sequence[Delivery]) -> _Decided:
+    async def _decide(self, deliveries: Sequence[Delivery]) -> _Decided:
         version, rules = await self._current_rules()
-        signals = [[_decided(rules, signal, one) for signal in one.reading.signals] for one in deliveries]
+        signals = [[_incoming(rules, signal, one) for signal in one.reading.signals] for one in deliveries]
         return _Decided(version, deliveries, signals)
 
     def _check(self, version: str, written: str | None) -> None:
@@ -608,7 +608,7 @@ async def _nested(tx: AsyncConnection, work: Callable[[frozenset[UUID]], Awaitab
     raise TimeoutError(_KEEP_CHANGING)
 
 
-def _decided(rules: Rules, signal: Signal, delivery: Delivery) -> Incoming:
+def _incoming(rules: Rules, signal: Signal, delivery: Delivery) -> Incoming:
     decision = rules.decide(signal.labels, signal.alert_class)
     if signal.end_reason in INFERRED:
         return Incoming(signal, delivery.source_id, decision, delivery.received_at)  # of the alert as it was told
