@@ -63,6 +63,8 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
         # A batch holds many advisory locks in one transaction.
         "max_locks_per_transaction": "256",
         "shared_buffers": "256MB",
+        # Of its log PostgreSQL keeps so many files to write over: to make new ones in a storm holds up every commit.
+        "min_wal_size": "1GB",
         "max_wal_size": "2GB",
         "checkpoint_timeout": "15min",
         # Not lz4, which is not built in: the server would not start.
