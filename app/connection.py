@@ -38,8 +38,8 @@ class Arriving(Protocol):
     """One of the two is called, once."""
 
     def whole(self, body: bytes, answer: Answer) -> None:
-        """`answer` is to be called once, and later: who sends several requests in a packet has them read to its end
-        first. Raises nothing: uvicorn would take it for the client's fault.
+        """`answer` is to be called once, in a later turn of the event loop: what else is in the packet is parsed first.
+        Raises nothing: uvicorn would take it for the client's fault.
         """
 
     def cut(self) -> None:
