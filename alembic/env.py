@@ -2,8 +2,8 @@
 
 from alembic import context
 
-from app.incidents.partitions import PARTITION_NAME
-from app.tables import metadata
+from app.base.db.partitions import PARTITION_NAME
+from app.base.schema import metadata
 
 connection = context.config.attributes["connection"]
 context.configure(

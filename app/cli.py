@@ -24,14 +24,17 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from uvicorn.config import STARTUP_FAILURE
 
-from app import access, db, embedded, telemetry
-from app.access import Scope
-from app.connection import Connection
-from app.errors import Problem
+from app.base import db
+from app.base import logs as telemetry
+from app.base import postgres as embedded
+from app.base import tokens as access
+from app.base.errors import Problem
+from app.base.http.server import Connection
+from app.base.schema import token as token_table
+from app.base.tokens import Scope
+from app.ingest.senders import SOURCES
 from app.main import create_app
 from app.settings import Settings
-from app.tables import token as token_table
-from app.webhooks.sources import SOURCES
 
 KINDS = (*SOURCES, *access.CHANGE_KINDS)
 

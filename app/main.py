@@ -12,27 +12,30 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app import access, db, telemetry, web
-from app.calendars import api as calendars_api
-from app.connection import DOORS
-from app.deployments import api as deployments_api
-from app.deployments import store as deployments_store
-from app.feed import api as feed_api
-from app.feed.watch import reconcile_for_ever, watch_for_ever
+from app.base import db
+from app.base import logs as telemetry
+from app.base import tokens as access
+from app.base.db import partitions
+from app.base.http import web
+from app.base.http.server import DOORS
+from app.base.spool import Spool
+from app.catalog.calendars import api as calendars_api
+from app.catalog.objectives import api as objectives_api
+from app.catalog.rules import api as rules_api
+from app.catalog.rules import store as rules_store
+from app.catalog.services import api as services_api
 from app.incidents import api as incidents_api
-from app.incidents import partitions
+from app.ingest import api as webhooks_api
+from app.ingest import webhook as door
+from app.ingest.health import api as feed_api
+from app.ingest.health.watch import reconcile_for_ever, watch_for_ever
+from app.ingest.intake import Intake
+from app.ingest.webhook import DirectDoors
 from app.metrics import api as metrics_api
 from app.metrics import store as metrics_store
-from app.objectives import api as objectives_api
-from app.rules import api as rules_api
-from app.rules import store as rules_store
-from app.services import api as services_api
+from app.metrics.deployments import api as deployments_api
+from app.metrics.deployments import store as deployments_store
 from app.settings import Settings
-from app.spool import Spool
-from app.webhooks import api as webhooks_api
-from app.webhooks import door
-from app.webhooks.door import DirectDoors
-from app.webhooks.intake import Intake
 
 log = logging.getLogger("aftermath")
 

@@ -8,8 +8,8 @@ from uuid import UUID
 
 import asyncpg
 
-from app.incidents import lifecycle
-from app.incidents.signal import End, EndReason
+from app.incidents.grouping import lifecycle
+from app.incidents.grouping.signal import End, EndReason
 from bench.load import Answered
 
 

@@ -17,19 +17,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app import db
-from app.deployments import store as deployments
-from app.deployments.deployment import Commit, Outcome, Report
-from app.incidents import people, store
-from app.incidents.batch import PEOPLE, Incoming
-from app.incidents.money import THE_BEGINNING, Rate
-from app.incidents.people import Said
-from app.incidents.rule import DEFAULT_RULE, decide
-from app.incidents.signal import AlertClass, EndReason, Signal, Status
+from app.base import db
+from app.catalog.services import store as services
+from app.incidents import actions as people
+from app.incidents.actions import Said
+from app.incidents.grouping import read as store
+from app.incidents.grouping.batch import PEOPLE, Incoming
+from app.incidents.grouping.rule import DEFAULT_RULE, decide
+from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status
+from app.incidents.impact.rates import THE_BEGINNING, Rate
+from app.ingest.store import put_source
+from app.metrics.deployments import store as deployments
+from app.metrics.deployments.deployment import Commit, Outcome, Report
 from app.metrics.store import settle
-from app.services import store as services
 from app.settings import Settings
-from app.webhooks.store import put_source
 
 SEED = 20_260_101
 FIRST = datetime(2025, 1, 1, tzinfo=UTC)

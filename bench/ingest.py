@@ -38,7 +38,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from app import embedded
+from app.base import postgres as embedded
 from app.cli import DATABASE
 from bench.check import Wrong, check_counters, check_stored
 from bench.load import Answered, Load, LoadFailed, Target, drive, posted_alerts

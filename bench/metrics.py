@@ -30,7 +30,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from app import db, embedded
+from app.base import db
+from app.base import postgres as embedded
 from app.settings import Settings
 from bench.history import AFTER, BUSIEST, FIRST, History
 

@@ -17,8 +17,9 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app import db, embedded
-from app.access import Scope, create_token
+from app.base import db
+from app.base import postgres as embedded
+from app.base.tokens import Scope, create_token
 from app.main import create_app, serving
 from app.settings import Settings
 

@@ -21,7 +21,7 @@ from uuid import UUID
 
 import httpx
 
-from app.incidents.signal import End, EndReason, Episode, ends_of, latest
+from app.incidents.grouping.signal import End, EndReason, Episode, ends_of, latest
 
 MILLISECOND = timedelta(milliseconds=1)
 OURS = "10ad"  # every fingerprint of a plan begins so

@@ -8,9 +8,9 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.incidents import lifecycle
-from app.incidents.batch import PEOPLE
-from app.incidents.signal import End, EndReason
+from app.incidents.grouping import lifecycle
+from app.incidents.grouping.batch import PEOPLE
+from app.incidents.grouping.signal import End, EndReason
 
 Span = tuple[UUID, datetime, datetime | None]
 

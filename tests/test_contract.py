@@ -18,8 +18,8 @@ from schemathesis.specs.openapi.checks import (
 
 from app.cli import openapi_document
 from tests.conftest import ClientAs
+from tests.ingest.test_webhook import a_delivery, an_alert
 from tests.processes import REPOSITORY, Service
-from tests.test_doors import a_delivery, an_alert
 
 ADMIN_TOKEN = "contract-admin-token-of-the-tests"
 OPEN = {"/healthz", "/readyz"}

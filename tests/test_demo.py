@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from app import demo
-from app.access import Scope
+from app.base.tokens import Scope
 from app.demo import CannotPlay, Declared, Delivery, Described, Step, Word, the_day, the_morning_after
-from app.incidents.rule import DEFAULT_RULE
+from app.incidents.grouping.rule import DEFAULT_RULE
 from tests.conftest import ADMIN_TOKEN, ClientAs
 
 NOW = datetime(2026, 8, 20, 12, 0, tzinfo=UTC)

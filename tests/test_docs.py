@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from app.cli import receiver_snippet
-from app.incidents.measures import MEASURES
+from app.incidents.measures.measures import MEASURES
 from app.settings import Settings
 from tests.processes import REPOSITORY, RunningService, Service, a_process, program
 

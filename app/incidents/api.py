@@ -11,30 +11,10 @@ from fastapi.responses import StreamingResponse
 from pydantic import AfterValidator, BaseModel, Field, PlainSerializer, StringConstraints
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app import db
-from app.errors import Invalid
-from app.incidents import downtime, labour, people, views
-from app.incidents.costs import costs_of
-from app.incidents.labour import Pay
-from app.incidents.measures import (
-    MEASURES,
-    SEVERITIES,
-    Facts,
-    IncidentStatus,
-    MeasureStatus,
-    Priority,
-    SeverityName,
-    detected_at,
-    measures,
-    priority,
-    service,
-    severity_name,
-    status,
-)
-from app.incidents.people import Said
-from app.settings import Settings
-from app.sheet import CHUNK, CSV, attached, cells, written
-from app.web import (
+from app.base import db
+from app.base.errors import Invalid
+from app.base.http.csv import CHUNK, CSV, attached, cells, written
+from app.base.http.web import (
     At,
     Contract,
     Knobs,
@@ -50,6 +30,29 @@ from app.web import (
     page_of,
     problem_responses,
 )
+from app.incidents import actions as people
+from app.incidents import views
+from app.incidents.actions import Said
+from app.incidents.impact import intervals as downtime
+from app.incidents.impact import labor as labour
+from app.incidents.impact.labor import Pay
+from app.incidents.impact.store import costs_of
+from app.incidents.measures.measures import (
+    MEASURES,
+    SEVERITIES,
+    Facts,
+    IncidentStatus,
+    MeasureStatus,
+    Priority,
+    SeverityName,
+    detected_at,
+    measures,
+    priority,
+    service,
+    severity_name,
+    status,
+)
+from app.settings import Settings
 
 router = APIRouter(prefix="/api/v1/incidents", tags=["incidents"])
 

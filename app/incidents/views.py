@@ -10,8 +10,8 @@ from sqlalchemy import ColumnElement, func, literal, select, tuple_
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.incidents.batch import PEOPLE
-from app.tables import alert, incident, service_rate, source, timeline
+from app.base.schema import alert, incident, service_rate, source, timeline
+from app.incidents.grouping.batch import PEOPLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from app.incidents.columns import OUTCOMES, Booleans, MeasuredMany
 from app.incidents.definitions import SUMMARY_FROM
+from app.incidents.measures.vectorized import OUTCOMES, Booleans, MeasuredMany
 
 LEVEL = 0.95
 POWER = 0.8

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from app.incidents.definitions import DEFINITIONS, Definition, Kind
-from app.metrics.families import FAMILIES
+from app.metrics.prometheus.families import FAMILIES
 
 REFERENCE_BEGINS = "<!-- From here on written by `make numbers`, from the registry. -->\n"
 

@@ -13,11 +13,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from app.calendars.business_hours import BusinessHours
-from app.errors import Invalid
-from app.incidents import columns as columns_
-from app.incidents import sums
-from app.incidents.columns import (
+from app.base.errors import Invalid
+from app.incidents.definitions import SUMMARY_FROM
+from app.incidents.impact import sweep as sums
+from app.incidents.impact.intervals import Cost, Span, clipped
+from app.incidents.impact.maintenance import Planned
+from app.incidents.impact.rates import Rate
+from app.incidents.impact.sweep import Pieces, Sums, Sweep, pieces, ranges, union
+from app.incidents.measures import vectorized as columns_
+from app.incidents.measures.business_durations import in_business_hours
+from app.incidents.measures.business_hours import BusinessHours
+from app.incidents.measures.measures import MEASURES, NOT_ACKNOWLEDGED, SEVERITIES, MeasureStatus, Weights
+from app.incidents.measures.vectorized import (
     NEVER,
     OUTCOMES,
     Booleans,
@@ -30,14 +37,7 @@ from app.incidents.columns import (
     coded,
     microseconds,
 )
-from app.incidents.definitions import SUMMARY_FROM
-from app.incidents.downtime import Cost, Span, clipped
-from app.incidents.maintenance import Planned
-from app.incidents.measures import MEASURES, NOT_ACKNOWLEDGED, SEVERITIES, MeasureStatus, Weights
-from app.incidents.money import Rate
-from app.incidents.sums import Pieces, Sums, Sweep, pieces, ranges, union
 from app.metrics import survival
-from app.metrics.second_clock import in_business_hours
 from app.metrics.survival import Estimates, Typical
 
 # — one measure over many —

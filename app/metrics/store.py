@@ -15,12 +15,14 @@ import numpy as np
 from sqlalchemy import ARRAY, Text, any_, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.calendars.business_hours import BusinessHours
-from app.incidents import measures
-from app.incidents.availability import Availability, Objective, availabilities, left_ratio
-from app.incidents.batch import PEOPLE
-from app.incidents.columns import NEVER, Coded, Columns, coded, harms, measured, microseconds, moment
-from app.incidents.costs import (
+from app.base.schema import objective, service, source
+from app.incidents.grouping.batch import PEOPLE
+from app.incidents.grouping.read import TRY_LOCK_KEY
+from app.incidents.impact.availability import Availability, Objective, availabilities, left_ratio
+from app.incidents.impact.intervals import Harm, Span, costs, downtime, harm, rounded
+from app.incidents.impact.maintenance import Planned, unplanned
+from app.incidents.impact.rates import Rate
+from app.incidents.impact.store import (
     COLUMNS,
     FACTS_OF_INCIDENT,
     columns_of,
@@ -30,19 +32,17 @@ from app.incidents.costs import (
     planned_within,
     rates_of,
 )
-from app.incidents.downtime import Harm, Span, costs, downtime, harm, rounded
-from app.incidents.maintenance import Planned, unplanned
-from app.incidents.measures import DURATION_BOUNDS, MEASURES, Facts, MeasureStatus, Weights
-from app.incidents.money import Rate
-from app.incidents.store import TRY_LOCK_KEY
+from app.incidents.measures import measures
+from app.incidents.measures.business_durations import begins_in_business_hours, in_business_hours
+from app.incidents.measures.business_hours import BusinessHours
+from app.incidents.measures.measures import DURATION_BOUNDS, MEASURES, Facts, MeasureStatus, Weights
+from app.incidents.measures.vectorized import NEVER, Coded, Columns, coded, harms, measured, microseconds, moment
 from app.metrics import comparison as compared
 from app.metrics import statistics, whatif
 from app.metrics.comparison import Compared, Sample, Side
-from app.metrics.families import RATIO_WINDOWS, RATIOS_REMEMBERED
-from app.metrics.second_clock import begins_in_business_hours, in_business_hours
+from app.metrics.prometheus.families import RATIO_WINDOWS, RATIOS_REMEMBERED
 from app.metrics.statistics import GroupBy, Known, Numbers, Scope
 from app.metrics.whatif import Changes, WhatIf
-from app.tables import objective, service, source
 
 # — numbers of a period —
 

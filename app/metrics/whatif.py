@@ -14,12 +14,12 @@ from fractions import Fraction
 
 import numpy as np
 
-from app.errors import Invalid
-from app.incidents.columns import NEVER, Booleans, Columns, Harms, Ints, microseconds, moment
-from app.incidents.downtime import NOTHING, Amount, Cost, Shown, Span, rounded, total
-from app.incidents.maintenance import Planned
-from app.incidents.money import Rate
-from app.incidents.sums import Pieces, Sweep, outside, pieces, union
+from app.base.errors import Invalid
+from app.incidents.impact.intervals import NOTHING, Amount, Cost, Shown, Span, rounded, total
+from app.incidents.impact.maintenance import Planned
+from app.incidents.impact.rates import Rate
+from app.incidents.impact.sweep import Pieces, Sweep, outside, pieces, union
+from app.incidents.measures.vectorized import NEVER, Booleans, Columns, Harms, Ints, microseconds, moment
 
 ASSUMPTIONS = (
     """time_to_detect: impact begins when it began; what follows detection, the recovery too, moves by as much as \

@@ -24,7 +24,7 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import heatmap as heatmaps
 
 from app.incidents.definitions import SUMMARY_FROM
-from app.metrics.families import FAMILIES
+from app.metrics.prometheus.families import FAMILIES
 
 WRITTEN = Path(__file__).with_name("aftermath.json")
 DATASOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")

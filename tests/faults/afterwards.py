@@ -13,7 +13,8 @@ import psutil  # type: ignore[import-untyped]
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app import db, embedded
+from app.base import db
+from app.base import postgres as embedded
 from app.cli import DATABASE
 from tests.load import OURS, Load, Plan, Told, episodes_of, under_load
 from tests.oracle import assert_lawful

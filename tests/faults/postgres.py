@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
-from app import embedded
+from app.base import postgres as embedded
 from tests.processes import Running, a_process, free_port, until
 
 

@@ -6,7 +6,8 @@ each kind of question; what they share of questions and answers is in `question`
 
 from fastapi import APIRouter
 
-from app.metrics.api import compare, definitions, downtime, scrape, summary, timeseries, whatif
+from app.metrics.api import compare, definitions, downtime, summary, timeseries, whatif
+from app.metrics.prometheus import api as scrape
 
 router = APIRouter(tags=["metrics"])
 for _part in (summary, definitions, timeseries, compare, whatif, downtime, scrape):

@@ -8,16 +8,16 @@ from urllib.parse import urlencode
 
 from pydantic import BaseModel, Field, PlainSerializer
 
-from app.calendars.business_hours import BusinessHours
-from app.incidents import downtime
+from app.base.http.web import At, rfc3339
 from app.incidents.definitions import FORMULAS
-from app.incidents.downtime import Cost, Span
-from app.incidents.measures import MEASURES, SEVERITIES, Measure, SeverityName
+from app.incidents.impact import intervals as downtime
+from app.incidents.impact.intervals import Cost, Span
+from app.incidents.measures.business_hours import BusinessHours
+from app.incidents.measures.measures import MEASURES, SEVERITIES, Measure, SeverityName
 from app.metrics import statistics
 from app.metrics.api.question import Question
-from app.metrics.labour import Labour
+from app.metrics.labor import Labour
 from app.metrics.statistics import Numbers, Scope, Summary
-from app.web import At, rfc3339
 
 LINKS_AT_MOST = 100
 WEEKS_LINKED_AT_MOST = 12  # every number of 168 groups has them

@@ -6,17 +6,17 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import AfterValidator, BaseModel, Field
 
-from app.errors import Invalid
+from app.base.errors import Invalid
+from app.base.http.csv import Line, also_as_csv, cells
+from app.base.http.web import At, Name, Now, Reader, Tx, problem_responses
 from app.incidents.definitions import FORMULAS
-from app.incidents.downtime import Span
-from app.incidents.measures import MEASURES, SEVERITIES, SeverityName
+from app.incidents.impact.intervals import Span
+from app.incidents.measures.measures import MEASURES, SEVERITIES, SeverityName
 from app.metrics import comparison, store
 from app.metrics.api.answer import CalendarModel, Links, Seconds, calendar_model, links_of
 from app.metrics.api.question import OfHour, OfOwner, OfSource, SecondClock
 from app.metrics.comparison import Compared, Side, Verdict
 from app.metrics.statistics import Scope
-from app.sheet import Line, also_as_csv, cells
-from app.web import At, Name, Now, Reader, Tx, problem_responses
 
 router = APIRouter()
 

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from app.base.http.csv import Line, also_as_csv, spreadsheet_text
+from app.base.http.web import Reader, problem_responses
 from app.incidents.definitions import DEFINITIONS, Kind
-from app.metrics.families import FAMILIES, FamilyType
-from app.sheet import Line, also_as_csv, spreadsheet_text
-from app.web import Reader, problem_responses
+from app.metrics.prometheus.families import FAMILIES, FamilyType
 
 router = APIRouter()
 

@@ -7,6 +7,8 @@ from typing import TypedDict
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from app.base.http.csv import Line, also_as_csv, cells
+from app.base.http.web import Knobs, Now, Reader, Tx, problem_responses
 from app.metrics import store
 from app.metrics.api.answer import (
     CostOfPeriodModel,
@@ -20,8 +22,6 @@ from app.metrics.api.answer import (
 )
 from app.metrics.api.question import GROUPS_AT_MOST, Asked
 from app.metrics.statistics import GroupBy, Numbers
-from app.sheet import Line, also_as_csv, cells
-from app.web import Knobs, Now, Reader, Tx, problem_responses
 
 router = APIRouter()
 

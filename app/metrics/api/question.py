@@ -7,13 +7,13 @@ from typing import Annotated
 from fastapi import Depends, Query
 from pydantic import Field
 
-from app.calendars.business_hours import BusinessHours
-from app.calendars.store import find_calendar
-from app.errors import Invalid
-from app.incidents.downtime import Span
-from app.incidents.measures import MEASURES, SEVERITIES, SeverityName
+from app.base.errors import Invalid
+from app.base.http.web import EARLIEST, At, Name, Now, Tx, Words
+from app.catalog.calendars.store import find_calendar
+from app.incidents.impact.intervals import Span
+from app.incidents.measures.business_hours import BusinessHours
+from app.incidents.measures.measures import MEASURES, SEVERITIES, SeverityName
 from app.metrics.statistics import GroupBy, Scope
-from app.web import EARLIEST, At, Name, Now, Tx, Words
 
 DEFAULT_PERIOD = timedelta(days=30)
 BUCKETS_AT_MOST = 1000

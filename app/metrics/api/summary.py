@@ -9,9 +9,12 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.base.http.csv import Line, Table, also_as_csv, cells, spreadsheet_text
+from app.base.http.web import Knobs, Now, Reader, Tx, problem_responses
 from app.incidents.definitions import SUMMARY_FROM
-from app.incidents.labour import Pay
-from app.metrics import labour, store
+from app.incidents.impact.labor import Pay
+from app.metrics import labor as labour
+from app.metrics import store
 from app.metrics.api.answer import (
     CalendarModel,
     EstimatedSummaryModel,
@@ -21,10 +24,8 @@ from app.metrics.api.answer import (
     numbers_model,
 )
 from app.metrics.api.question import GROUPS_AT_MOST, HORIZON, Asked, Grouping, Horizon, OnlyMeasures, SecondClock
-from app.metrics.labour import Labour
+from app.metrics.labor import Labour
 from app.metrics.statistics import GroupBy, Numbers, Scope, key_of
-from app.sheet import Line, Table, also_as_csv, cells, spreadsheet_text
-from app.web import Knobs, Now, Reader, Tx, problem_responses
 
 router = APIRouter()
 

@@ -8,8 +8,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
+from app.base.http.csv import Line, also_as_csv, cells
+from app.base.http.web import Knobs, Now, Reader, Tx, problem_responses
 from app.incidents.definitions import FORMULAS
-from app.metrics import labour, statistics, store
+from app.metrics import labor as labour
+from app.metrics import statistics, store
 from app.metrics.api.answer import (
     FORMULAS_OF_NUMBERS,
     CalendarModel,
@@ -28,10 +31,8 @@ from app.metrics.api.question import (
     Question,
     SecondClock,
 )
-from app.metrics.labour import Labour
+from app.metrics.labor import Labour
 from app.metrics.statistics import GroupBy, Interval, Numbers, key_of
-from app.sheet import Line, also_as_csv, cells
-from app.web import Knobs, Now, Reader, Tx, problem_responses
 
 router = APIRouter()
 

@@ -7,16 +7,16 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
+from app.base.http.csv import Line, also_as_csv, cells
+from app.base.http.web import AskedPeriod, At, Knobs, Name, Now, Reader, Tx, problem_responses
 from app.incidents.definitions import FORMULAS
-from app.incidents.downtime import Span
-from app.incidents.measures import SEVERITIES, SeverityName
+from app.incidents.impact.intervals import Span
+from app.incidents.measures.measures import SEVERITIES, SeverityName
 from app.metrics import store, whatif
 from app.metrics.api.answer import AmountModel, Amounts, Links, links_of
 from app.metrics.api.question import GROUPS_AT_MOST
 from app.metrics.statistics import Scope
 from app.metrics.whatif import Changes, Outcome
-from app.sheet import Line, also_as_csv, cells
-from app.web import AskedPeriod, At, Knobs, Name, Now, Reader, Tx, problem_responses
 
 router = APIRouter()
 

@@ -1,9 +1,0 @@
-"""Deployments over HTTP: the doors that tell of them, which incident each caused, and DORA's numbers."""
-
-from fastapi import APIRouter
-
-from app.deployments.api import deployments, doors, dora
-
-router = APIRouter()
-for _part in (deployments, doors, dora):
-    router.include_router(_part.router)

@@ -1,0 +1,242 @@
+"""The law of incidents, and the short cuts it allows.
+
+Pure: no clock, no I/O, no settings. `incidents_of` is the law; everything else here is bookkeeping on what it gives.
+`Course` sums up one incident, so that a signal that joins the one open incident of its key, or ends one of its alerts,
+can be applied without looking at the other alerts: `joined` and `ended` give the new course, or None where only
+the law itself can decide. `tests/incidents/grouping/test_law.py` proves that the short cut never differs from the law.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+from msgspec.structs import replace
+
+from app.incidents.grouping.signal import End, EndReason, latest
+
+
+class Alert(msgspec.Struct, frozen=True, gc=False):
+    """One episode as the law sees it. `by_people` marks what a person declared or holds open."""
+
+    series: UUID
+    started_at: datetime
+    end: End | None
+    window: timedelta
+    max_span: timedelta
+    severity: int = 3
+    by_people: bool = False
+    impact_told_at: datetime | None = None  # when users were first harmed, as far as the alert says so
+
+    @property
+    def ended_at(self) -> datetime | None:
+        return self.end.at if self.end else None
+
+
+def incidents_of(alerts: Iterable[Alert]) -> list[list[Alert]]:
+    """The incidents that the alerts of one key amount to, in order of beginning.
+
+    Connected components of `[started_at, ended_at + window]`, an open alert reaching to infinity. `max_span` caps a
+    chain of separate alerts: one that begins after everything before it has ended, and more than `max_span` after the
+    incident began, begins a new incident. Alerts that overlap are never torn apart.
+    """
+    groups: list[list[Alert]] = []
+    open_end = False
+    end = reach = datetime.min.replace(tzinfo=UTC)  # of the newest group
+    for alert in sorted(alerts, key=lambda alert: (alert.started_at, alert.series)):
+        overlaps = bool(groups) and (open_end or alert.started_at <= end)
+        chained = (
+            bool(groups)
+            and not overlaps
+            and alert.started_at <= reach
+            and alert.started_at - groups[-1][0].started_at <= alert.max_span
+        )
+        if overlaps or chained:
+            groups[-1].append(alert)
+        else:
+            groups.append([alert])
+            open_end, end, reach = False, alert.started_at, alert.started_at
+        if alert.end is None:
+            open_end = True
+        else:
+            end, reach = max(end, alert.end.at), max(reach, alert.end.at + alert.window)
+    return groups
+
+
+class Course(msgspec.Struct, frozen=True, gc=False):
+    """How one incident went, as far as its alerts tell.
+
+    `last_end` and `reach_at` (latest end plus window) are those of the alerts that have ended. The last stretch without
+    recovery began at `island_at`; `reopened` recoveries came before it, the first at `first_ended_at`.
+    """
+
+    began_at: datetime
+    last_start_at: datetime
+    island_at: datetime
+    first_ended_at: datetime | None
+    last_end: End | None
+    reach_at: datetime | None
+    reopened: int
+    alerts: int
+    open_alerts: int
+    severity: int
+    impact_told_at: datetime | None = None
+
+    @property
+    def ended_at(self) -> datetime | None:
+        return self.last_end.at if self.open_alerts == 0 and self.last_end else None
+
+    @property
+    def end_reason(self) -> EndReason | None:
+        return self.last_end.reason if self.open_alerts == 0 and self.last_end else None
+
+
+def course_of(group: Sequence[Alert]) -> Course:
+    """`group` is one of `incidents_of`, in order of start."""
+    course = _first(group[0])
+    for alert in group[1:]:
+        course = _append(course, alert)
+    return course
+
+
+def _first(alert: Alert) -> Course:
+    return Course(
+        began_at=alert.started_at,
+        last_start_at=alert.started_at,
+        island_at=alert.started_at,
+        first_ended_at=alert.ended_at,
+        last_end=alert.end,
+        reach_at=alert.end.at + alert.window if alert.end else None,
+        reopened=0,
+        alerts=int(not alert.by_people),
+        open_alerts=int(alert.end is None),
+        severity=alert.severity,
+        impact_told_at=alert.impact_told_at,
+    )
+
+
+def _append(course: Course, alert: Alert) -> Course:
+    """The course with one more alert, which begins at or after `island_at`."""
+    before, end = course.ended_at, alert.end
+    gap = before is not None and alert.started_at > before
+    reopened = course.reopened + gap
+    open_alerts = course.open_alerts + (end is None)
+    last_end, reach_at = course.last_end, course.reach_at
+    if end is not None:
+        last_end, reach_at = latest(last_end, end), _later(reach_at, end.at + alert.window)
+    return Course(
+        began_at=course.began_at,
+        last_start_at=max(course.last_start_at, alert.started_at),
+        island_at=alert.started_at if gap else course.island_at,
+        first_ended_at=_first_ended_at(course, reopened, open_alerts, last_end),
+        last_end=last_end,
+        reach_at=reach_at,
+        reopened=reopened,
+        alerts=course.alerts + (not alert.by_people),
+        open_alerts=open_alerts,
+        severity=min(course.severity, alert.severity),
+        impact_told_at=_earlier(course.impact_told_at, alert.impact_told_at),
+    )
+
+
+def _first_ended_at(before: Course, reopened: int, open_alerts: int, last_end: End | None) -> datetime | None:
+    """While there has been no reopening, the first recovery is the last one."""
+    if reopened:
+        return before.first_ended_at
+    return last_end.at if last_end and open_alerts == 0 else None
+
+
+def _later(one: datetime | None, other: datetime | None) -> datetime | None:
+    return max(one, other) if one and other else one or other
+
+
+def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
+    return min(one, other) if one and other else one or other
+
+
+class Place(StrEnum):
+    """Where a new alert belongs, judged by the newest incident of its key alone."""
+
+    OPENS = "opens"  # an incident of its own, after the newest
+    JOINS = "joins"  # the newest incident, and changes no other
+    UNCLEAR = "unclear"  # ask the law
+
+
+def place(newest: Course | None, alert: Alert) -> Place:
+    if newest is None:
+        return Place.OPENS
+    if alert.started_at < newest.island_at:
+        return Place.UNCLEAR
+    ended_at = newest.ended_at
+    if ended_at is None or alert.started_at <= ended_at:
+        return Place.JOINS
+    if newest.reach_at is not None and alert.started_at > newest.reach_at:
+        return Place.OPENS
+    return Place.JOINS if alert.started_at - newest.began_at <= alert.max_span else Place.OPENS
+
+
+def opened(alert: Alert) -> Course:
+    return _first(alert)
+
+
+def joined(newest: Course, alert: Alert) -> Course:
+    """The course with an alert that `place` says joins it."""
+    return _append(newest, alert)
+
+
+def ended(newest: Course, before: Alert, end: End) -> Course | None:
+    """The course once `before` has got this end, or a later one than it had; None: ask the law.
+
+    An alert that began after `end` might now stand apart, an end that moved back might uncover a gap, and an alert
+    before the last stretch might bridge one.
+    """
+    if before.end is None and end.at >= newest.last_start_at:
+        open_alerts = newest.open_alerts - 1
+    elif before.end is not None and end.at > before.end.at and before.started_at >= newest.island_at:
+        open_alerts = newest.open_alerts
+    else:
+        return None
+    last_end = latest(newest.last_end, end)
+    return replace(
+        newest,
+        open_alerts=open_alerts,
+        first_ended_at=_first_ended_at(newest, newest.reopened, open_alerts, last_end),
+        last_end=last_end,
+        reach_at=_later(newest.reach_at, end.at + before.window),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Succession:
+    """Which incident each group continues. `heirs[i]` is the known incident that group i keeps, None for a new one;
+    `merged` maps known incidents that are no more to the group that took them in.
+    """
+
+    heirs: tuple[UUID | None, ...]
+    merged: Mapping[UUID, int]
+
+
+def succession(
+    groups: Sequence[Sequence[tuple[UUID, datetime]]],
+    known: Mapping[tuple[UUID, datetime], UUID],
+    age: Mapping[UUID, int],
+) -> Succession:
+    """Who keeps its id when incidents are joined or torn apart.
+
+    `groups` are the alerts of each group by (series, start), in order of beginning; `known` says in which incident an
+    alert was, `age` gives each incident's number. Of a torn incident the earliest part keeps the id, of joined ones the
+    oldest (lowest number) stays.
+    """
+    home: dict[UUID, int] = {}
+    for index, group in enumerate(groups):
+        for alert in group:
+            incident = known.get(alert)
+            if incident is not None:
+                home.setdefault(incident, index)
+    heirs: list[UUID | None] = [None] * len(groups)
+    for incident in sorted(home, key=lambda incident: age[incident], reverse=True):
+        heirs[home[incident]] = incident
+    merged = {incident: index for incident, index in home.items() if heirs[index] != incident}
+    return Succession(tuple(heirs), merged)

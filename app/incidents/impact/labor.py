@@ -1,0 +1,59 @@
+"""What the time of those who respond costs: a line of its own, never part of what downtime costs.
+
+Pure: no clock, no I/O, no settings. What is known of people's work is when one of them acknowledged and when it was
+over, so that is what counts; how many there are, and an hour's pay, is what somebody stated. Two incidents at once are
+two pieces of work: nothing is united here. Amounts are exact, as in `downtime`.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Protocol
+
+from app.incidents.impact.intervals import NOTHING, Amount, Cost, Span
+from app.incidents.measures import measures
+from app.incidents.measures.measures import Facts, SeverityName
+
+_HOUR_SECONDS = 3600
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Pay(Protocol):
+    """An hour of one responder, and how many there are at an incident of each severity."""
+
+    @property
+    def currency(self) -> str: ...
+    @property
+    def low(self) -> Decimal: ...
+    @property
+    def expected(self) -> Decimal: ...
+    @property
+    def high(self) -> Decimal: ...
+    @property
+    def responders(self) -> Mapping[SeverityName, Decimal]: ...
+
+
+def worked(facts: Facts, *, now: datetime) -> Span | None:
+    """From the acknowledgement, or the detection if that is later, to the end; None: nobody is known to have worked."""
+    if facts.acknowledged_at is None or facts.merged:
+        return None
+    span = Span(max(facts.acknowledged_at, measures.detected_at(facts)), facts.ended_at or now)
+    return span if span.begins < span.ends else None
+
+
+def priced(seconds: Mapping[SeverityName, Decimal], pay: Pay) -> Cost:
+    """What so much time at incidents of these severities costs; none where there was no work."""
+    amount = NOTHING
+    for severity, worked_seconds in seconds.items():
+        hours = Fraction(worked_seconds) * Fraction(pay.responders[severity]) / _HOUR_SECONDS
+        amount = amount.plus(Amount(*(hours * Fraction(each) for each in (pay.low, pay.expected, pay.high))))
+    return {pay.currency: amount} if seconds else {}
+
+
+def of_incident(facts: Facts, pay: Pay, *, now: datetime) -> Cost:
+    span = worked(facts, now=now)
+    if span is None:
+        return {}
+    seconds = Decimal((span.ends - span.begins) // _MICROSECOND).scaleb(-6)
+    return priced({measures.severity_name(facts): seconds}, pay)

@@ -1,0 +1,52 @@
+"""The same measures by a second clock, which runs in business hours only.
+
+Pure. A duration keeps its begin, its end, its status and its reason; what changes is how much of it counts. One that
+lies wholly out of hours is 0, which is a value like others: nobody at work had to wait. A wait that has been 0 so far
+is another matter: it says that it will be 0 or more, which is nothing (see `statistics.summaries`).
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from app.incidents.measures.business_hours import BusinessHours, Clock, clock, runs, seconds
+from app.incidents.measures.vectorized import Booleans, Floats, Ints, MeasuredMany
+
+_SECOND = 1e6
+
+
+def in_business_hours(measured: Mapping[str, MeasuredMany], hours: BusinessHours) -> dict[str, MeasuredMany]:
+    """By name, as `measured`; what is one and the same there is so here."""
+    distinct = {id(each): each for each in measured.values()}
+    spans = {key: _span(each) for key, each in distinct.items()}
+    known = clock(
+        hours, np.concatenate([np.zeros(0, np.int64), *(side for _, *both in spans.values() for side in both)])
+    )
+    found = {key: _by(known, each, *spans[key]) for key, each in distinct.items()}
+    return {name: found[id(each)] for name, each in measured.items()}
+
+
+def begins_in_business_hours(each: MeasuredMany, hours: BusinessHours) -> Booleans:
+    """Whether the clock runs where each duration or wait begins; one that there is not begins nowhere."""
+    places, begins, _ = _span(each)
+    found = np.zeros(len(each.seconds), np.bool_)
+    found[places] = runs(clock(hours, begins), begins)
+    return found
+
+
+def _span(each: MeasuredMany) -> tuple[Ints, Ints, Ints]:
+    """Which of them have a duration or a wait, and where these begin and end."""
+    lasted = np.where(np.isfinite(each.seconds), each.seconds, each.waited)
+    places = np.flatnonzero(np.isfinite(lasted))
+    begins = each.since[places]
+    return places, begins, begins + np.rint(lasted[places] * _SECOND).astype(np.int64)
+
+
+def _by(clock: Clock, each: MeasuredMany, places: Ints, begins: Ints, ends: Ints) -> MeasuredMany:
+    ran = np.full(len(each.seconds), np.nan)
+    ran[places] = seconds(clock, begins, ends)
+    return MeasuredMany(_where(each.seconds, ran), _where(each.waited, ran), each.outcome, each.since)
+
+
+def _where(known: Floats, ran: Floats) -> Floats:
+    return np.where(np.isfinite(known), ran, np.nan)

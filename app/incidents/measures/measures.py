@@ -1,0 +1,375 @@
+"""What one incident amounts to: its effective facts, and the one registry of measures.
+
+Pure: no clock, no I/O, no settings. The law derives facts from alerts, people state theirs beside them; this module
+says which of the two counts, and nothing else does. `MEASURES` feeds REST, Prometheus, statistics and documentation: a
+new measure is one function and one entry.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Literal, NamedTuple
+
+from app.incidents.grouping.signal import RECOVERIES, AlertClass, EndReason
+
+SeverityName = Literal["sev1", "sev2", "sev3", "sev4", "sev5"]
+Weights = Mapping[SeverityName, Decimal]  # share of the hourly cost that a severity stands for
+SEVERITIES: tuple[SeverityName, ...] = ("sev1", "sev2", "sev3", "sev4", "sev5")
+
+# Upper bounds of the histograms' buckets, in seconds; the last bucket, +Inf, has none.
+DURATION_BOUNDS = (60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 28_800, 86_400, 172_800, 604_800)
+INGEST_LAG_BOUNDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
+
+
+# — facts and what they amount to —
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of one incident. `…_stated` and milestones are people's, the rest is derived from its alerts."""
+
+    began_at: datetime  # first firing; a declared incident: when it was declared
+    service: str
+    severity: int
+    ended_at: datetime | None = None
+    end_reason: EndReason | None = None  # of the alert that ended last, even while another is open
+    alert_class: AlertClass = AlertClass.SERVICE
+    declared: bool = False
+    merged: bool = False
+    detected_at_stated: datetime | None = None
+    impact_started_at: datetime | None = None
+    acknowledged_at: datetime | None = None
+    identified_at: datetime | None = None
+    mitigated_at: datetime | None = None
+    service_stated: str | None = None
+    severity_stated: int | None = None
+    impact_stated: Decimal | None = None
+
+    @classmethod
+    def of(cls, row: Mapping[Any, Any]) -> "Facts":
+        """From a row of `incident` that has at least the columns in `FACTS`."""
+        reason = row["end_reason"]
+        return cls(
+            row["began_at"],
+            row["service"],
+            row["severity"],
+            row["ended_at"],
+            None if reason is None else _END_REASONS[reason],
+            _ALERT_CLASSES[row["alert_class"]],
+            row["declared"],
+            row["merged_into"] is not None,
+            row["detected_at_stated"],
+            row["impact_started_at"],
+            row["acknowledged_at"],
+            row["identified_at"],
+            row["mitigated_at"],
+            row["service_stated"],
+            row["severity_stated"],
+            row["impact_stated"],
+        )
+
+
+FACTS = (
+    "began_at",
+    "service",
+    "severity",
+    "ended_at",
+    "end_reason",
+    "alert_class",
+    "declared",
+    "merged_into",
+    "detected_at_stated",
+    "impact_started_at",
+    "acknowledged_at",
+    "identified_at",
+    "mitigated_at",
+    "service_stated",
+    "severity_stated",
+    "impact_stated",
+)
+
+_END_REASONS = {reason.value: reason for reason in EndReason}  # a look-up is five times cheaper than EndReason(…)
+_ALERT_CLASSES = {kind.value: kind for kind in AlertClass}
+
+
+class IncidentStatus(StrEnum):
+    OPEN = "open"
+    ACKNOWLEDGED = "acknowledged"
+    RESOLVED = "resolved"
+
+
+class Priority(StrEnum):
+    CRITICAL = "critical"
+    WARNING = "warning"
+    INFO = "info"
+
+
+def status(facts: Facts) -> IncidentStatus:
+    if facts.ended_at is not None:
+        return IncidentStatus.RESOLVED
+    return IncidentStatus.OPEN if facts.acknowledged_at is None else IncidentStatus.ACKNOWLEDGED
+
+
+def detected_at(facts: Facts) -> datetime:
+    return facts.detected_at_stated or facts.began_at
+
+
+def began(facts: Facts) -> datetime:
+    """Where recovery, downtime and cost count from: impact start if somebody stated it, else detection."""
+    return facts.impact_started_at or facts.detected_at_stated or facts.began_at
+
+
+def service(facts: Facts) -> str:
+    return facts.service if facts.service_stated is None else facts.service_stated
+
+
+def severity(facts: Facts) -> int:
+    """1…5"""
+    return facts.severity if facts.severity_stated is None else facts.severity_stated
+
+
+def severity_name(facts: Facts) -> SeverityName:
+    return SEVERITIES[severity(facts) - 1]
+
+
+def priority(facts: Facts) -> Priority:
+    match severity(facts):
+        case 1 | 2:
+            return Priority.CRITICAL
+        case 3 | 4:
+            return Priority.WARNING
+        case _:
+            return Priority.INFO
+
+
+def impact(facts: Facts, weights: Weights) -> Decimal:
+    """Share of the service's users or value that was harmed, 0…1: as stated, else by severity.
+
+    Trouble of the monitoring itself harms no user, whatever its severity.
+    """
+    if facts.alert_class is AlertClass.MONITORING:
+        return Decimal(0)
+    return weights[severity_name(facts)] if facts.impact_stated is None else facts.impact_stated
+
+
+# — measures —
+
+
+class MeasureStatus(StrEnum):
+    RECORDED = "recorded"
+    PENDING = "pending"  # may still happen
+    NOT_APPLICABLE = "not_applicable"
+    INVALID = "invalid"  # the facts contradict each other; never clamped
+
+
+class Measured(NamedTuple):
+    """`seconds` is set if and only if `status` is recorded, `reason` if and only if it is not.
+
+    `censored_seconds`: it had not happened when, so long after the start, the incident ended and it no longer could;
+    or, of a pending measure whose start is known, how long it has been pending `now`, if that was given.
+    """
+
+    seconds: float | None
+    status: MeasureStatus
+    reason: str | None = None
+    censored_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One entry of the registry. `of` takes the facts and whether ends that are not recoveries count."""
+
+    name: str
+    label: str
+    starts: str
+    ends: str
+    formula: str
+    of: Callable[[Facts, bool], Measured]
+    since: Callable[[Facts], datetime | None]  # the moment called `starts`; None: not known
+    histogram: bool = False  # exported as aftermath_<name>_seconds
+
+
+def measures(facts: Facts, *, include_non_recoveries: bool = False, now: datetime | None = None) -> dict[str, Measured]:
+    """Every measure of the incident by name; with `now` the pending ones say for how long.
+
+    Left out unless `include_non_recoveries`: recovery where the alerts ended without one (rule paused, series
+    missing, …), and everything of an incident that is trouble of the monitoring itself.
+    """
+    if facts.merged:
+        return dict.fromkeys(_NAMES, MERGED)
+    if facts.alert_class is AlertClass.MONITORING and not include_non_recoveries:
+        return dict.fromkeys(_NAMES, MONITORING)
+    found = {measure.name: measure.of(facts, include_non_recoveries) for measure in MEASURES}
+    if now is not None and facts.ended_at is None:
+        for measure in MEASURES:
+            _, status, reason, _ = found[measure.name]
+            since = measure.since(facts)
+            # What lies ahead (a clock that is wrong, a date that was mistyped) has not been waited for.
+            if status is MeasureStatus.PENDING and since is not None and since <= now:
+                found[measure.name] = Measured(None, status, reason, (now - since).total_seconds())
+    return found
+
+
+def _time_to_detect(facts: Facts, _every_end: bool) -> Measured:
+    if facts.impact_started_at is None:
+        return IMPACT_NOT_STATED
+    return _elapsed(facts.impact_started_at, detected_at(facts), DETECTED_EARLY)
+
+
+def _time_to_acknowledge(facts: Facts, _every_end: bool) -> Measured:
+    detected = detected_at(facts)
+    if facts.acknowledged_at is not None:
+        return _elapsed(detected, facts.acknowledged_at, ACKNOWLEDGED_EARLY)
+    if facts.ended_at is None:
+        return NOT_ACKNOWLEDGED_YET
+    unseen = (facts.ended_at - detected).total_seconds()
+    if unseen < 0:
+        return ENDED_BEFORE_DETECTED
+    return Measured(None, NOT_ACKNOWLEDGED.status, NOT_ACKNOWLEDGED.reason, unseen)
+
+
+def _time_to_mitigate(facts: Facts, _every_end: bool) -> Measured:
+    if facts.mitigated_at is not None:
+        return _elapsed(began(facts), facts.mitigated_at, MITIGATED_EARLY)
+    return NOT_MITIGATED_YET if facts.ended_at is None else MITIGATION_NOT_STATED
+
+
+def _time_to_recover(facts: Facts, every_end: bool) -> Measured:
+    return _until_recovered(began(facts), facts, every_end, RECOVERED_EARLY)
+
+
+def _response(facts: Facts, _every_end: bool) -> Measured:
+    if facts.identified_at is not None:
+        return _elapsed(detected_at(facts), facts.identified_at, IDENTIFIED_EARLY)
+    return NOT_IDENTIFIED_YET if facts.ended_at is None else IDENTIFICATION_NOT_STATED
+
+
+def _remediation(facts: Facts, every_end: bool) -> Measured:
+    if facts.identified_at is None:
+        return NOT_IDENTIFIED_YET if facts.ended_at is None else IDENTIFICATION_NOT_STATED
+    return _until_recovered(facts.identified_at, facts, every_end, RECOVERED_BEFORE_IDENTIFIED)
+
+
+def _impact_started_at(facts: Facts) -> datetime | None:
+    return facts.impact_started_at
+
+
+def _identified_at(facts: Facts) -> datetime | None:
+    return facts.identified_at
+
+
+def _until_recovered(start: datetime, facts: Facts, every_end: bool, negative: Measured) -> Measured:
+    if facts.ended_at is None:
+        return NOT_RECOVERED_YET
+    if facts.end_reason is not None and facts.end_reason not in RECOVERIES and not every_end:
+        return NOT_A_RECOVERY[facts.end_reason]
+    return _elapsed(start, facts.ended_at, negative)
+
+
+def _elapsed(start: datetime, end: datetime, negative: Measured) -> Measured:
+    seconds = (end - start).total_seconds()
+    return Measured(seconds, MeasureStatus.RECORDED) if seconds >= 0 else negative
+
+
+def _pending(reason: str) -> Measured:
+    return Measured(None, MeasureStatus.PENDING, reason)
+
+
+def _not_applicable(reason: str) -> Measured:
+    return Measured(None, MeasureStatus.NOT_APPLICABLE, reason)
+
+
+def _invalid(reason: str) -> Measured:
+    return Measured(None, MeasureStatus.INVALID, reason)
+
+
+NOT_ACKNOWLEDGED_YET = _pending("not acknowledged yet")
+NOT_MITIGATED_YET = _pending("not mitigated yet")
+NOT_IDENTIFIED_YET = _pending("not identified yet")
+NOT_RECOVERED_YET = _pending("not resolved yet")
+MERGED = _not_applicable("merged into another incident")
+MONITORING = _not_applicable("trouble of the monitoring, not of the service")
+IMPACT_NOT_STATED = _not_applicable("impact start not stated")
+NOT_ACKNOWLEDGED = _not_applicable("resolved without acknowledgement")
+MITIGATION_NOT_STATED = _not_applicable("resolved without a stated mitigation")
+IDENTIFICATION_NOT_STATED = _not_applicable("resolved without a stated identification")
+NOT_A_RECOVERY = {reason: _not_applicable(f"ended by {reason}") for reason in EndReason}
+DETECTED_EARLY = _invalid("detected_at is before impact_started_at")
+ACKNOWLEDGED_EARLY = _invalid("acknowledged_at is before detected_at")
+ENDED_BEFORE_DETECTED = _invalid("resolved_at is before detected_at")
+MITIGATED_EARLY = _invalid("mitigated_at is before the incident began")
+RECOVERED_EARLY = _invalid("resolved_at is before the incident began")
+IDENTIFIED_EARLY = _invalid("identified_at is before detected_at")
+RECOVERED_BEFORE_IDENTIFIED = _invalid("resolved_at is before identified_at")
+
+MEASURES: tuple[Measure, ...] = (
+    Measure(
+        "time_to_detect",
+        "Time to detect",
+        "impact start, as stated",
+        "detection (first firing, or as stated)",
+        "detected_at - impact_started_at; not applicable without a stated impact start",
+        _time_to_detect,
+        _impact_started_at,
+        histogram=True,
+    ),
+    Measure(
+        "time_to_acknowledge",
+        "Time to acknowledge",
+        "detection (first firing, or as stated)",
+        "first explicit acknowledgement by a person",
+        "acknowledged_at - detected_at; resolved without acknowledgement counts as censored",
+        _time_to_acknowledge,
+        detected_at,
+        histogram=True,
+    ),
+    Measure(
+        "time_to_mitigate",
+        "Time to mitigate",
+        "impact start if stated, else detection",
+        "mitigation, as stated",
+        "mitigated_at - (impact_started_at, else detected_at)",
+        _time_to_mitigate,
+        began,
+    ),
+    Measure(
+        "time_to_recover",
+        "Time to recover",
+        "impact start if stated, else detection",
+        "last recovery",
+        "resolved_at - (impact_started_at, else detected_at); ends that are not recoveries are left out",
+        _time_to_recover,
+        began,
+        histogram=True,
+    ),
+    Measure(
+        "detection",
+        "Detection phase",
+        "impact start, as stated",
+        "detection (first firing, or as stated)",
+        "detected_at - impact_started_at; not applicable without a stated impact start",
+        _time_to_detect,
+        _impact_started_at,
+    ),
+    Measure(
+        "response",
+        "Response phase",
+        "detection (first firing, or as stated)",
+        "identification of the cause, as stated",
+        "identified_at - detected_at",
+        _response,
+        detected_at,
+    ),
+    Measure(
+        "remediation",
+        "Remediation phase",
+        "identification of the cause, as stated",
+        "last recovery",
+        "resolved_at - identified_at; ends that are not recoveries are left out",
+        _remediation,
+        _identified_at,
+    ),
+)
+_NAMES = tuple(measure.name for measure in MEASURES)

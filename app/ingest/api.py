@@ -1,0 +1,277 @@
+"""The quarantine and the sources over HTTP."""
+
+import base64
+from enum import StrEnum
+from typing import Annotated, Literal
+from uuid import UUID
+
+import msgspec
+from fastapi import APIRouter, Path, Query, Request
+from pydantic import BaseModel, Field, SecretStr, StringConstraints
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.base.errors import Conflict, Invalid
+from app.base.http.web import (
+    Admin,
+    At,
+    Contract,
+    Name,
+    Now,
+    Page,
+    Pages,
+    Reader,
+    Tx,
+    Writer,
+    context_of,
+    page_of,
+    problem_responses,
+)
+from app.base.tokens import CHANGE_KINDS, SIGNED_CHANGE_KINDS, SourceRow, source_by_name
+from app.ingest import store
+from app.ingest.intake import Delivery
+from app.ingest.senders import SOURCES
+from app.ingest.webhook import intake_of
+
+router = APIRouter()
+
+Kind = StrEnum("Kind", {kind.upper(): kind for kind in (*SOURCES, *CHANGE_KINDS)})  # type: ignore[misc]
+
+
+# — quarantine —
+
+
+class QuarantineItem(BaseModel):
+    id: int
+    source: str
+    delivery_id: UUID
+    received_at: At
+    reason: str = Field(description="Why it could not be read, one word", examples=["bad_time"])
+    detail: str
+    raw: str = Field(description="What was sent, byte for byte as UTF-8, else as base64")
+    raw_encoding: Literal["utf-8", "base64"]
+    replayed_at: At | None
+
+
+def _shown(item: store.Quarantined) -> QuarantineItem:
+    try:
+        raw, encoding = item.raw.decode(), "utf-8"
+    except UnicodeDecodeError:
+        raw, encoding = base64.b64encode(item.raw).decode(), "base64"
+    return QuarantineItem.model_validate(
+        {
+            "id": item.id,
+            "source": item.source,
+            "delivery_id": item.delivery_id,
+            "received_at": item.received_at,
+            "reason": item.reason,
+            "detail": item.detail,
+            "raw": raw,
+            "raw_encoding": encoding,
+            "replayed_at": item.replayed_at,
+        }
+    )
+
+
+@router.get(
+    "/api/v1/quarantine",
+    response_model=Page[QuarantineItem],
+    responses=problem_responses(),
+    tags=["webhooks"],
+    summary="List what could not be read",
+)
+async def list_quarantine(
+    _: Reader,
+    tx: Tx,
+    paging: Pages,
+    source: Annotated[Name | None, Query(description="Of this source only")] = None,
+    replayed: Annotated[bool, Query(description="Also what has been replayed")] = False,  # noqa: FBT002  a query
+) -> Page[QuarantineItem]:
+    """Alerts kept raw because they could not be read, newest first."""
+    key = paging.after(int)
+    rows = await store.quarantined(
+        tx, waiting=not replayed, source_name=source, before=key[0] if key else None, limit=paging.limit + 1
+    )
+    items, cursor = page_of(rows, paging, lambda item: (item.id,))
+    return Page(items=[_shown(item) for item in items], next_cursor=cursor)
+
+
+class ReplayModel(BaseModel):
+    """As the door would have answered."""
+
+    delivery_id: UUID
+    signals: int = Field(description="Alerts that could be read")
+    verdicts: dict[str, int] = Field(
+        description="As in the receipt of a delivery; of a deployment recorded, repeated, ignored or quarantined"
+    )
+    incidents: list[str] = Field(description="The incidents they are about")
+    deployment: str | None = Field(None, description="The deployment it is about, if it is about one")
+
+
+class Damaged(Conflict):
+    title = "Cannot be replayed"
+
+
+@router.post(
+    "/api/v1/quarantine/{id}/replay",
+    response_model=ReplayModel,
+    responses=problem_responses(404, 409),
+    tags=["webhooks"],
+    summary="Read an item again",
+)
+async def replay(
+    request: Request,
+    _: Writer,
+    tx: Tx,
+    now: Now,
+    id: Annotated[int, Path(ge=1, lt=2**63)],  # noqa: A002
+) -> ReplayModel:
+    """Reads the item as if it came now, for instance after an update that understands it. What is still unreadable
+    goes to quarantine again, under a new id. Times that the sender left out are those of the first arrival.
+    """
+    item = await store.begin_replay(tx, id)
+    if item.reason == "damaged_in_spool":
+        message = "its disk has changed it: mend its `raw`, which may be several deliveries, and send them again"
+        raise Damaged(message)
+    told = await (_replay_alerts if item.kind in SOURCES else _replay_change)(request, tx, item)
+    await store.end_replay(tx, id, now=now)
+    return told
+
+
+async def _replay_alerts(request: Request, tx: AsyncConnection, item: store.Quarantined) -> ReplayModel:
+    reading = SOURCES[item.kind].read(_as_delivery(item), received_at=item.received_at)
+    delivery = Delivery(item.source_id, item.source, item.received_at, reading, item.raw, item.kind)
+    receipt = await intake_of(request).replay(tx, delivery)
+    return ReplayModel(
+        delivery_id=receipt.delivery_id,
+        signals=receipt.signals,
+        verdicts=dict(receipt.verdicts),
+        incidents=receipt.incidents,
+    )
+
+
+async def _replay_change(request: Request, tx: AsyncConnection, item: store.Quarantined) -> ReplayModel:
+    """By the slice whose doors take deployments."""
+    delivery_id, verdict, deployment = await intake_of(request).take_change(
+        tx, item.kind, item.raw, source_id=item.source_id, source=item.source, received_at=item.received_at
+    )
+    return ReplayModel(delivery_id=delivery_id, signals=0, verdicts={verdict: 1}, incidents=[], deployment=deployment)
+
+
+def _as_delivery(item: store.Quarantined) -> bytes:
+    """One alert wrapped as a delivery of its own, those beyond the limit as another; a whole body as it is."""
+    if item.reason == "too_many_alerts":
+        return b'{"version":"4","alerts":' + item.raw + b"}"
+    return item.raw if _is_body(item.raw) else b'{"version":"4","alerts":[' + item.raw + b"]}"
+
+
+def _is_body(raw: bytes) -> bool:
+    """Only a whole body has `alerts`, or `ruleId` as legacy Grafana's, at its top."""
+    try:
+        return not _TOP.decode(raw).keys().isdisjoint({"alerts", "ruleId"})
+    except msgspec.ValidationError:
+        return False
+    except (msgspec.DecodeError, RecursionError):
+        return b'"alerts"' in raw[:100_000]
+
+
+_TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+# — sources —
+
+
+_SIGNED = {*(kind for kind, source in SOURCES.items() if source.verify), *SIGNED_CHANGE_KINDS}
+
+
+class SourceSettings(Contract):
+    kind: Kind = Field(examples=["grafana"])
+    hmac_secret: SecretStr | None = Field(
+        None, description="Deliveries must be signed with it; write-only; null: no signature asked", max_length=500
+    )
+    hmac_header: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,100}$")] | None = Field(
+        None, description="Header of the signature; null: the sender's default"
+    )
+    hmac_timestamp_header: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,100}$")] | None = Field(
+        None, description="Header of the signed time; null: the signature has none"
+    )
+    stale_seconds: int | None = Field(
+        None,
+        ge=300,
+        le=30 * 24 * 3600,
+        description="An alert that has not been told of for longer has ended (`timeout`), which is no recovery; told "
+        "of again, it has not. Several times the sender's repeat_interval; null: it stays open until somebody ends it",
+    )
+
+
+class SourceModel(BaseModel):
+    name: str
+    kind: str
+    signed: bool = Field(description="Whether deliveries must be signed")
+    hmac_header: str | None
+    hmac_timestamp_header: str | None
+    stale_seconds: int | None
+    created_at: At
+
+
+def _source_model(row: SourceRow) -> SourceModel:
+    return SourceModel(
+        name=row.name,
+        kind=row.kind,
+        signed=row.hmac_secret is not None,
+        hmac_header=row.hmac_header,
+        hmac_timestamp_header=row.hmac_timestamp_header,
+        stale_seconds=row.stale_seconds,
+        created_at=row.created_at,
+    )
+
+
+@router.get(
+    "/api/v1/sources",
+    response_model=Page[SourceModel],
+    responses=problem_responses(),
+    tags=["sources"],
+    summary="List sources",
+)
+async def list_sources(_: Reader, tx: Tx, paging: Pages) -> Page[SourceModel]:
+    """The monitoring systems that may send, by name."""
+    key = paging.after(str)
+    rows = await store.sources(tx, after=key[0] if key else None, limit=paging.limit + 1)
+    items, cursor = page_of(rows, paging, lambda row: (row.name,))
+    return Page(items=[_source_model(row) for row in items], next_cursor=cursor)
+
+
+@router.get(
+    "/api/v1/sources/{name}",
+    response_model=SourceModel,
+    responses=problem_responses(404),
+    tags=["sources"],
+    summary="Get a source",
+)
+async def get_source(_: Reader, tx: Tx, name: Name) -> SourceModel:
+    """One monitoring system that may send."""
+    return _source_model(await source_by_name(tx, name))
+
+
+@router.put(
+    "/api/v1/sources/{name}",
+    response_model=SourceModel,
+    responses=problem_responses(409),
+    tags=["sources"],
+    summary="Create or change a source",
+)
+async def put_source(request: Request, _: Admin, tx: Tx, now: Now, name: Name, settings: SourceSettings) -> SourceModel:
+    """Sets how deliveries of this source must be signed, and when what it no longer tells of has ended. What is left
+    out takes its usual value, whatever the source had before. Its tokens are made by `aftermath token create`.
+    """
+    if settings.hmac_secret is not None and settings.kind not in _SIGNED:
+        message = f"senders of kind {settings.kind.value!r} do not sign; leave hmac_secret out"
+        raise Invalid(message)
+    stated = {
+        "hmac_secret": settings.hmac_secret.get_secret_value() if settings.hmac_secret else None,
+        "hmac_header": settings.hmac_header,
+        "hmac_timestamp_header": settings.hmac_timestamp_header,
+        "stale_seconds": settings.stale_seconds,
+    }
+    changed = await store.put_source(tx, name, settings.kind.value, settings=stated, now=now)
+    context_of(request).known_sources.pop(name, None)
+    return _source_model(changed)

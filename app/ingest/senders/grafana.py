@@ -1,0 +1,223 @@
+"""Grafana's webhook: unified alerting (version "1"; "4" from an imported Alertmanager) and the legacy dashboard alerts.
+
+Unified alerting sends Alertmanager's shape; this file adds what Grafana means by it. Traps: a resolve may carry
+`startsAt == endsAt` once Grafana has posted it again; a rule that is paused, edited or deleted is sent as resolved
+though nothing recovered; no data and query errors come as alerts of their own; the fingerprint covers labels that are
+not sent.
+"""
+
+import hmac
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+import msgspec
+from msgspec.structs import replace
+
+from app.base.errors import NotThisKind
+from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status, fingerprint_of
+from app.ingest.sender import (
+    NULL,
+    BadAlert,
+    Message,
+    Reading,
+    Rejected,
+    Source,
+    labels_in,
+    legible,
+    opened,
+    read_each,
+    text_in,
+    within_limits,
+)
+from app.ingest.senders import alertmanager
+
+SIGNATURE_HEADER = "X-Grafana-Alerting-Signature"
+SIGNATURE_TOLERANCE = timedelta(minutes=5)
+
+
+def read(body: bytes, *, received_at: datetime) -> Reading:
+    """The signals in a webhook of Grafana. Raises NotThisKind."""
+    if usual := alertmanager.usual(body, received_at):
+        return Reading(tuple([_as_grafana_means(signal) for signal in usual.signals]), (), usual.truncated)
+    message: Message | Rejected
+    try:
+        message = opened(body, _UNIFIED, expected=_EXPECTED)
+    except NotThisKind:
+        if b'"ruleId"' not in body:
+            raise
+        message = opened(body, _LEGACY, expected=_EXPECTED)
+    if isinstance(message, Rejected):
+        return Reading((), (message,))
+    if not isinstance(message, _Rule):
+        return read_each(message, lambda raw: _as_grafana_means(alertmanager.signal_in(raw, received_at)))
+    try:
+        return Reading(_signals_of(message, received_at))
+    except BadAlert as bad:
+        return Reading((), (Rejected(body, bad.reason, bad.detail),))
+
+
+def verify(
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    secret: str,
+    now: datetime,
+    header: str | None = None,
+    timestamp_header: str | None = None,
+) -> bool:
+    """Whether `body` is signed with `secret`: SHA-256 HMAC in hex, nothing before it.
+
+    Where Grafana is set to send a `timestamp_header`, its Unix seconds are signed too and must be close to `now`.
+    """
+    by_name = {name.lower(): value for name, value in headers.items()}
+    signature = by_name.get((header or SIGNATURE_HEADER).lower(), "")
+    signed = body
+    if timestamp_header is not None:
+        timestamp = by_name.get(timestamp_header.lower(), "")
+        if not _is_close(timestamp, now):
+            return False
+        signed = timestamp.encode(errors="replace") + b":" + body
+    expected = hmac.new(secret.encode(), signed, "sha256").hexdigest()
+    # Compared as bytes: text beyond ASCII would raise. With an empty secret anybody could sign.
+    return hmac.compare_digest(expected.encode(), signature.encode(errors="replace")) and bool(secret)
+
+
+class _Rule(Message, kw_only=True, gc=False, rename="camel"):
+    """A legacy notification: one rule and its state, no times and no fingerprint."""
+
+    alerts: list[msgspec.Raw] | None = None
+    rule_id: msgspec.Raw
+    org_id: msgspec.Raw = NULL
+    rule_name: msgspec.Raw = NULL
+    rule_url: msgspec.Raw = NULL
+    state: msgspec.Raw = NULL
+    tags: msgspec.Raw = NULL
+    title: msgspec.Raw = NULL
+    message: msgspec.Raw = NULL
+    dashboard_id: msgspec.Raw = NULL
+    panel_id: msgspec.Raw = NULL
+
+
+_UNIFIED = msgspec.json.Decoder(Message)
+_LEGACY = msgspec.json.Decoder(_Rule)
+_EXPECTED = (
+    "Expected a JSON object with a list `alerts`, or with a `ruleId`, as Grafana's webhook contact point sends it. "
+    "Leave the contact point's custom payload empty."
+)
+_MONITORING = frozenset({"DatasourceNoData", "DatasourceError"})
+_REASON = "grafana_state_reason"
+_END_REASONS = {
+    "Paused": EndReason.RULE_PAUSED,
+    "Updated": EndReason.RULE_UPDATED,
+    "RuleDeleted": EndReason.RULE_DELETED,
+    "MissingSeries": EndReason.MISSING_SERIES,
+    "NoData": EndReason.NO_DATA,
+    "Error": EndReason.NO_DATA,
+}
+_FIRING_FLAGS = {"NoData": "no_data", "Error": "query_error"}
+# What each legacy state says of the rule's two series: the service's trouble, and no data. None: it is firing.
+_LEGACY_STATES: dict[str | None, tuple[EndReason | None, EndReason | None]] = {
+    "alerting": (None, EndReason.RECOVERED),
+    "ok": (EndReason.RECOVERED, EndReason.RECOVERED),
+    "paused": (EndReason.RULE_PAUSED, EndReason.RULE_PAUSED),
+    "no_data": (EndReason.NO_DATA, None),
+}
+
+
+def _as_grafana_means(signal: Signal) -> Signal:
+    labels = signal.labels
+    alertname = labels.get("alertname")
+    if alertname in _MONITORING:
+        signal = replace(signal, alert_class=AlertClass.MONITORING)
+    if alertname == "TestAlert" and labels.get("instance") == "Grafana":
+        signal = replace(signal, test=True)
+    if _REASON in signal.annotations:
+        signal = _with_reason(signal, signal.annotations[_REASON].split(", "))
+    # The end is true, the start is not (grafana#106065): it is to end the newest alert that began before it.
+    if signal.ended_at is not None and signal.started_at == signal.ended_at and "ends_before_start" not in signal.flags:
+        signal = replace(signal, started_at=None, flags=(*signal.flags, "start_equals_end"))
+    return signal
+
+
+def _with_reason(signal: Signal, reasons: list[str]) -> Signal:
+    """`reasons` as Grafana joins them, the first one known to us counts; `KeepLast` only says how it got there."""
+    if signal.status is Status.RESOLVED:
+        known = [_END_REASONS[reason] for reason in reasons if reason in _END_REASONS]
+        return replace(signal, end_reason=known[0]) if known else signal
+    # Grafana was told to treat it as alerting, so it does count for the service.
+    flags = tuple(_FIRING_FLAGS[reason] for reason in reasons if reason in _FIRING_FLAGS)
+    return replace(signal, flags=signal.flags + flags) if signal.alert_class is AlertClass.SERVICE else signal
+
+
+def _signals_of(rule: _Rule, received_at: datetime) -> tuple[Signal, ...]:
+    """What a legacy notification says. Raises BadAlert.
+
+    A rule's trouble and its lack of data are a series each, so that no data is never downtime of the service; every
+    state speaks of both, so that the one ends when the other begins.
+    """
+    clean, flags = legible(msgspec.json.encode(rule))
+    rule = _LEGACY.decode(clean)
+    state = text_in(rule.state)
+    if state == "pending":
+        return ()
+    if state not in _LEGACY_STATES:
+        raise BadAlert("unknown_status", "the state is none of alerting, ok, paused, pending and no_data")
+
+    name, link = text_in(rule.rule_name), text_in(rule.rule_url) or ""
+    identity = _identity(text_in(rule.org_id) or "", text_in(rule.rule_id) or "", link)
+    labels = {**labels_in(rule.tags), "alertname": name or ""}
+    told = {
+        "title": rule.title,
+        "message": rule.message,
+        "ruleId": rule.rule_id,
+        "dashboardId": rule.dashboard_id,
+        "panelId": rule.panel_id,
+    }
+    kept_labels, annotations, link, too_much = within_limits(
+        {name: value for name, value in labels.items() if value},
+        {name: text for name, value in told.items() if (text := text_in(value))},
+        link,
+        json_bytes=len(clean),
+    )
+    trouble = Signal(
+        fingerprint=fingerprint_of(identity),
+        status=Status.FIRING,
+        started_at=None,
+        labels=kept_labels,
+        annotations=annotations,
+        link=link,
+        flags=flags + too_much,
+        test=name == "Test notification",  # what Grafana's "Send test" calls its rule
+    )
+    no_data = replace(
+        trouble, fingerprint=fingerprint_of(identity | {"state": "no_data"}), alert_class=AlertClass.MONITORING
+    )
+    trouble_ends, no_data_ends = _LEGACY_STATES[state]
+    return _ended(trouble, trouble_ends, received_at), _ended(no_data, no_data_ends, received_at)
+
+
+def _identity(org_id: str, rule_id: str, rule_url: str) -> dict[str, str]:
+    if rule_id:
+        return {"orgId": org_id, "ruleId": rule_id}
+    if rule_url:
+        return {"ruleUrl": rule_url}
+    raise BadAlert("no_identity", "the rule has neither an id nor a URL")
+
+
+def _ended(firing: Signal, reason: EndReason | None, received_at: datetime) -> Signal:
+    """The legacy kind names no times: what we know of an end is when we heard of it."""
+    if reason is None:
+        return firing
+    flags = (*firing.flags, "ends_unknown")
+    return replace(firing, status=Status.RESOLVED, ended_at=received_at, end_reason=reason, flags=flags)
+
+
+def _is_close(timestamp: str, now: datetime) -> bool:
+    try:
+        # In whole numbers: a timestamp of a thousand digits is no float.
+        return abs(int(timestamp) - int(now.timestamp())) <= SIGNATURE_TOLERANCE.total_seconds()
+    except ValueError:
+        return False
+
+
+SOURCE = Source(kind="grafana", describes="Grafana alerting, unified and legacy", read=read, verify=verify)

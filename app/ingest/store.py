@@ -1,0 +1,277 @@
+"""Deliveries, quarantine, sources and the counts of the feed: the SQL of the doors."""
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Select, select, text, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.base.db import Executor
+from app.base.errors import Conflict, NotFound
+from app.base.schema import quarantine, source
+from app.base.tokens import SourceOfOtherKind, SourceRow
+from app.incidents.grouping.batch import Incoming
+from app.incidents.grouping.signal import Verdict
+from app.incidents.grouping.write import Change, Count
+from app.incidents.measures.measures import INGEST_LAG_BOUNDS
+from app.ingest.sender import Rejected
+
+
+@dataclass(slots=True)
+class Recorded:
+    """One delivery with what its signals did, ready to be written down."""
+
+    id: UUID
+    source_id: int
+    source: str
+    received_at: datetime
+    truncated: int
+    rejected: Sequence[Rejected]
+    verdicts: dict[str, int] = field(default_factory=dict)
+    lags: list[float] = field(default_factory=list)  # seconds from event to arrival, of signals that told news
+    resolved_without_firing: int = 0  # alerts whose first signal was their end
+
+    @property
+    def outcome(self) -> str:
+        if not self.rejected:
+            return "accepted"
+        return "quarantined" if self.verdicts.keys() == {Verdict.QUARANTINED} else "partly_quarantined"
+
+
+def record(deliveries: Sequence[Recorded]) -> tuple[list[Change], list[Count]]:
+    """Deliveries and what of them goes to quarantine, and the counts of both."""
+    rows = [
+        {
+            "id": one.id,
+            "source_id": one.source_id,
+            "received_at": one.received_at,
+            "signals": sum(one.verdicts.values()),
+            "truncated": one.truncated,
+            "verdicts": one.verdicts,
+        }
+        for one in deliveries
+    ]
+    changes = [Change("delivered", _ADD_DELIVERIES, {"deliveries": _json.encode(rows).decode()})]
+    rejected = [
+        {
+            "source_id": one.source_id,
+            "delivery_id": one.id,
+            "received_at": one.received_at,
+            "reason": rejected.reason,
+            "detail": rejected.detail,
+            "raw": rejected.raw,
+        }
+        for one in deliveries
+        for rejected in one.rejected
+    ]
+    if rejected:
+        changes.append(Change("rejected", _ADD_QUARANTINE, {"rejected": _json.encode(rejected).decode()}))
+    return changes, [(*what, value) for what, value in _counts(deliveries).items()]
+
+
+async def record_beats(tx: Executor, beats: Sequence[Incoming]) -> None:
+    """When each heartbeat came last; of one that was missing also when it came first again."""
+    by_series: dict[tuple[int, str], list[Incoming]] = defaultdict(list)
+    for beat in beats:
+        by_series[beat.source_id, beat.signal.fingerprint].append(beat)
+    rows = [
+        {
+            "source_id": source_id,
+            "fingerprint": fingerprint,
+            "rule": those[-1].decision.rule,
+            "labels": those[-1].signal.labels,
+            "first_at": min(one.received_at for one in those),
+            "last_at": max(one.received_at for one in those),
+        }
+        for (source_id, fingerprint), those in sorted(by_series.items())
+    ]
+    await tx.execute(_ADD_BEATS, {"rows": msgspec.json.encode(rows).decode()})
+
+
+# A beat that was on its way when it was declared missing ends what is missing where it began.
+_ADD_BEATS = text("""
+    INSERT INTO heartbeat (source_id, fingerprint, rule, labels, first_at, last_at)
+    SELECT source_id, fingerprint, rule, labels, first_at, last_at
+      FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS new (
+           source_id integer, fingerprint text, rule text, labels jsonb, first_at timestamptz, last_at timestamptz)
+        ON CONFLICT (source_id, fingerprint)
+        DO UPDATE SET rule = excluded.rule,
+                      labels = excluded.labels,
+                      first_at = least(heartbeat.first_at, excluded.first_at),
+                      last_at = greatest(heartbeat.last_at, excluded.last_at),
+                      returned_at = CASE WHEN heartbeat.missing_since IS NOT NULL
+                                          AND excluded.last_at > heartbeat.last_at
+                                         THEN least(heartbeat.returned_at,
+                                                    greatest(heartbeat.missing_since, excluded.first_at))
+                                         ELSE heartbeat.returned_at END
+""")
+
+
+def _counts(deliveries: Sequence[Recorded]) -> Mapping[tuple[str, str, str], float]:
+    counts: dict[tuple[str, str, str], float] = defaultdict(float)
+    for one in deliveries:
+        counts["deliveries", one.source, one.outcome] += 1
+        latest = ("last_delivery", one.source, "")
+        counts[latest] = max(counts[latest], one.received_at.timestamp())
+        for verdict, number in one.verdicts.items():
+            counts["signals", one.source, verdict] += number
+        for rejected in one.rejected:
+            counts["quarantined", one.source, rejected.reason] += 1
+        if one.truncated:
+            counts["truncated_alerts", one.source, ""] += one.truncated
+            counts["truncated_deliveries", one.source, ""] += 1
+        if one.resolved_without_firing:
+            counts["resolved_without_firing", one.source, ""] += one.resolved_without_firing
+        for lag in one.lags:
+            counts["ingest_lag_bucket", one.source, _bound(lag)] += 1
+            counts["ingest_lag_sum", one.source, ""] += lag
+    return counts
+
+
+def _bound(lag: float) -> str:
+    return _BOUNDS[bisect_left(INGEST_LAG_BOUNDS, lag)]
+
+
+_BOUNDS = (*(f"{bound:g}" for bound in INGEST_LAG_BOUNDS), "+Inf")
+
+
+async def those_there(tx: Executor, ids: Sequence[UUID]) -> frozenset[UUID]:
+    """Which of these deliveries are here already."""
+    return frozenset(row[0] for row in await tx.execute(_THOSE_THERE, {"ids": ids}))
+
+
+_THOSE_THERE = text("""
+    SELECT id
+      FROM delivery
+     WHERE id = ANY(CAST(:ids AS uuid[]))
+""")
+
+_ADD_DELIVERIES = """
+    INSERT INTO delivery (id, source_id, received_at, signals, truncated, verdicts)
+    SELECT id, source_id, received_at, signals, truncated, verdicts
+      FROM json_to_recordset(CAST(:deliveries AS json)) AS new (
+           id uuid, source_id integer, received_at timestamptz, signals integer, truncated integer, verdicts json)"""
+
+_ADD_QUARANTINE = """
+    INSERT INTO quarantine (source_id, delivery_id, received_at, reason, detail, raw)
+    SELECT source_id, delivery_id, received_at, reason, detail, decode(raw, 'base64')
+      FROM json_to_recordset(CAST(:rejected AS json)) AS new (
+           source_id integer, delivery_id uuid, received_at timestamptz, reason text, detail text, raw text)"""
+
+_json = msgspec.json.Encoder()
+
+
+# — quarantine —
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    id: int
+    source: str
+    kind: str
+    source_id: int
+    delivery_id: UUID
+    received_at: datetime
+    reason: str
+    detail: str
+    raw: bytes
+    replayed_at: datetime | None
+
+
+class QuarantinedNotFound(NotFound):
+    title = "Nothing in quarantine under this id"
+
+
+class AlreadyReplayed(Conflict):
+    title = "Has been replayed"
+
+
+async def quarantined(
+    tx: AsyncConnection, *, waiting: bool, source_name: str | None, before: int | None, limit: int
+) -> list[Quarantined]:
+    """Newest first. `waiting`: only what has not been replayed."""
+    query = _quarantine_query().order_by(quarantine.c.id.desc()).limit(limit)
+    if waiting:
+        query = query.where(quarantine.c.replayed_at.is_(None))
+    if source_name is not None:
+        query = query.where(source.c.name == source_name)
+    if before is not None:
+        query = query.where(quarantine.c.id < before)
+    return [Quarantined(**row._mapping) for row in await tx.execute(query)]
+
+
+async def begin_replay(tx: AsyncConnection, quarantine_id: int) -> Quarantined:
+    """The item, locked against a second replay. Raises QuarantinedNotFound or AlreadyReplayed."""
+    found = (
+        await tx.execute(_quarantine_query().where(quarantine.c.id == quarantine_id).with_for_update(of=quarantine))
+    ).one_or_none()
+    if found is None:
+        message = f"there is no item {quarantine_id} in quarantine; GET /api/v1/quarantine lists them"
+        raise QuarantinedNotFound(message)
+    if found.replayed_at is not None:
+        message = f"item {quarantine_id} was replayed at {found.replayed_at.isoformat()}; nothing is left to do"
+        raise AlreadyReplayed(message)
+    return Quarantined(**found._mapping)
+
+
+async def end_replay(tx: AsyncConnection, quarantine_id: int, *, now: datetime) -> None:
+    await tx.execute(update(quarantine).where(quarantine.c.id == quarantine_id).values(replayed_at=now))
+
+
+def _quarantine_query() -> Select[Any]:
+    return select(
+        quarantine.c.id,
+        source.c.name.label("source"),
+        source.c.kind,
+        quarantine.c.source_id,
+        quarantine.c.delivery_id,
+        quarantine.c.received_at,
+        quarantine.c.reason,
+        quarantine.c.detail,
+        quarantine.c.raw,
+        quarantine.c.replayed_at,
+    ).join_from(quarantine, source, source.c.id == quarantine.c.source_id)
+
+
+# — sources —
+
+
+async def sources(tx: AsyncConnection, *, after: str | None, limit: int) -> list[SourceRow]:
+    query = select(source).where(source.c.kind != "person").order_by(source.c.name).limit(limit)
+    if after is not None:
+        query = query.where(source.c.name > after)
+    return [SourceRow(**row._mapping) for row in await tx.execute(query)]
+
+
+async def ensure_sources(
+    tx: AsyncConnection, wanted: Collection[tuple[str, str]], *, now: datetime
+) -> Mapping[tuple[str, str], int]:
+    """The ids of sources by name and kind, made if they are new. A name that has another kind by now keeps it."""
+    rows = [{"name": name, "kind": kind, "created_at": now} for name, kind in sorted(wanted)]
+    await tx.execute(upsert(source).values(rows).on_conflict_do_nothing())
+    found = await tx.execute(select(source.c.name, source.c.id).where(source.c.name.in_([row["name"] for row in rows])))
+    ids = {row.name: int(row.id) for row in found}
+    return {(name, kind): ids[name] for name, kind in wanted}
+
+
+async def put_source(
+    tx: AsyncConnection, name: str, kind: str, *, settings: Mapping[str, object], now: datetime
+) -> SourceRow:
+    """Creates or changes a source. Raises SourceOfOtherKind: the kind of a source never changes."""
+    await tx.execute(
+        upsert(source)
+        .values(name=name, kind=kind, created_at=now, **settings)
+        .on_conflict_do_update(index_elements=["name"], set_=dict(settings), where=source.c.kind == kind)
+    )
+    found = (await tx.execute(select(source).where(source.c.name == name))).one()
+    if found.kind != kind:
+        message = f"this source is of kind {found.kind!r}; name another one for {kind!r}"
+        raise SourceOfOtherKind(message)
+    return SourceRow(**found._mapping)

@@ -1,0 +1,270 @@
+"""Deployments as people and pipelines tell of them and see them, and which incident each caused."""
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Body, Path, Query, Response
+from pydantic import BaseModel, Field, StringConstraints, model_validator
+
+from app.base.errors import Invalid
+from app.base.http.web import (
+    At,
+    Contract,
+    Name,
+    Now,
+    Page,
+    Pages,
+    Reader,
+    Tx,
+    Words,
+    Writer,
+    page_of,
+    problem_responses,
+    rfc3339,
+)
+from app.incidents.actions import Ref, Said
+from app.metrics.deployments import store
+from app.metrics.deployments.deployment import CLOCK_SKEW, COMMITS_AT_MOST, ID, Commit, Deployment, Outcome, Report
+from app.metrics.deployments.dora import Basis, Confidence
+from app.metrics.deployments.sources import SOURCES
+from app.metrics.deployments.store import Filters
+
+router = APIRouter()
+
+PEOPLE = 0  # the source of what is told with a token of scope `write`
+
+
+class CommitContract(Contract):
+    sha: Name
+    at: At | None = Field(None, description="When it was written; lead time counts from here")
+
+
+class DeploymentContract(Contract):
+    """A report of a deployment. What it leaves out stays as other reports of the same id have it."""
+
+    id: Annotated[str, StringConstraints(pattern=ID)] = Field(
+        description="Given by you; several reports with one id are one deployment"
+    )
+    service: Name
+    outcome: Outcome | None = Field(None, description="Null: says nothing of it")
+    environment: Name | None = Field(None, description="Told nowhere: production")
+    production: bool | None = Field(
+        None, description="Whether users are served from it; null: by the name of the environment"
+    )
+    version: Name | None = None
+    sha: Name | None = None
+    link: Annotated[Words, StringConstraints(max_length=2_000)] | None = None
+    started_at: At | None = None
+    finished_at: At | None = Field(None, description="Null though finished: when the outcome was told")
+    commits: list[CommitContract] = Field([], max_length=COMMITS_AT_MOST)
+    unplanned: bool | None = Field(None, description="Made because something was broken: a hotfix, a rollback")
+    made_for: Name | None = Field(None, description="The incident it was made for", examples=["INC-1"])
+    needed_intervention: bool | None = Field(
+        None, description="It failed its users, and somebody had to roll back or mend it at once"
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "DeploymentContract":
+        if self.started_at and self.finished_at and self.started_at > self.finished_at:
+            message = "finished_at lies before started_at"
+            raise ValueError(message)
+        return self
+
+
+class CommitShown(BaseModel):
+    sha: str
+    at: At | None
+
+
+class DeploymentShown(BaseModel):
+    id: str
+    service: str
+    environment: str
+    production: bool
+    version: str | None
+    sha: str | None
+    link: str | None
+    outcome: Outcome
+    started_at: At | None
+    finished_at: At | None
+    happened_at: At = Field(description="When it finished, else when it began, else when it was first told of")
+    commits: list[CommitShown]
+    unplanned: bool
+    made_for: str | None
+    needed_intervention: bool
+
+
+@router.post(
+    "/api/v1/deployments",
+    response_model=DeploymentShown,
+    responses=problem_responses() | {201: {"model": DeploymentShown}},
+    tags=["deployments"],
+    summary="Report a deployment",
+)
+async def report_deployment(
+    _: Writer,
+    tx: Tx,
+    now: Now,
+    told: Annotated[
+        DeploymentContract,
+        Body(examples=[dict(SOURCES["deployments"].example)]),
+    ],
+    response: Response,
+) -> DeploymentShown:
+    """Idempotent: the same report again changes nothing. Reports of one id may come in any order, from here and from
+    the doors: the last final outcome counts, and a stale `in_progress` undoes none. 201 if the report is new.
+    """
+    latest = max((at for at in (told.started_at, told.finished_at) if at is not None), default=now)
+    if latest > now + CLOCK_SKEW:
+        message = f"{rfc3339(latest)} is still to come; deployments have happened"
+        raise Invalid(message)
+    report = Report(**(told.model_dump() | {"commits": tuple(Commit(each.sha, each.at) for each in told.commits)}))
+    whole, is_new = await store.report(tx, report, source_id=PEOPLE, now=now)
+    response.status_code = 201 if is_new else 200
+    return _deployment_shown(whole)
+
+
+@router.get(
+    "/api/v1/deployments",
+    response_model=Page[DeploymentShown],
+    responses=problem_responses(),
+    tags=["deployments"],
+    summary="List deployments",
+)
+async def list_deployments(
+    _: Reader,
+    tx: Tx,
+    paging: Pages,
+    service: Annotated[Name | None, Query(examples=["checkout"])] = None,
+    environment: Annotated[Name | None, Query(examples=["production"])] = None,
+    outcome: Annotated[Outcome | None, Query()] = None,
+    since: Annotated[At | None, Query(alias="from", description="Happened at or after")] = None,
+    until: Annotated[At | None, Query(alias="to", description="Happened before")] = None,
+) -> Page[DeploymentShown]:
+    """Newest first."""
+    filters = Filters(service, environment, outcome, since, until)
+    rows = await store.deployments(tx, filters, before=_key(paging.after(datetime, str)), limit=paging.limit + 1)
+    items, cursor = page_of(rows, paging, lambda each: (each.happened_at, each.id))
+    return Page(items=[_deployment_shown(each) for each in items], next_cursor=cursor)
+
+
+@router.get(
+    "/api/v1/deployments/{id}",
+    response_model=DeploymentShown,
+    responses=problem_responses(404),
+    tags=["deployments"],
+    summary="Show a deployment",
+)
+async def show_deployment(
+    _: Reader,
+    tx: Tx,
+    id: Annotated[str, Path(examples=["checkout-1742"]), StringConstraints(pattern=ID)],  # noqa: A002
+) -> DeploymentShown:
+    """What all its reports amount to."""
+    return _deployment_shown(await store.find(tx, id))
+
+
+def _key(after: tuple[Any, ...] | None) -> tuple[datetime, str] | None:
+    return (after[0], after[1]) if after else None
+
+
+def _deployment_shown(whole: Deployment) -> DeploymentShown:
+    return DeploymentShown(
+        id=whole.id,
+        service=whole.service,
+        environment=whole.environment,
+        production=whole.production,
+        version=whole.version,
+        sha=whole.sha,
+        link=whole.link,
+        outcome=whole.outcome,
+        started_at=whole.started_at,
+        finished_at=whole.finished_at,
+        happened_at=whole.happened_at,
+        commits=[CommitShown(sha=commit.sha, at=commit.at) for commit in whole.commits],
+        unplanned=whole.unplanned,
+        made_for=whole.made_for,
+        needed_intervention=whole.needed_intervention,
+    )
+
+
+# — causes —
+
+RefText = Annotated[
+    str,
+    Path(description="The uuid of an incident, or its number as `INC-1`", examples=["INC-1"]),
+    StringConstraints(pattern=r"^(INC-[1-9][0-9]{0,17}|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$"),
+]
+
+
+class CauseContract(Contract):
+    deployment_id: Annotated[str, StringConstraints(pattern=ID)] | None = Field(
+        description="Null: no deployment caused it", examples=["checkout-1742"]
+    )
+    by: Name | None = None
+    note: Words | None = None
+
+
+class CauseShown(BaseModel):
+    """Without a basis no cause is known; `stated` without a deployment means that no deployment caused it."""
+
+    deployment: DeploymentShown | None
+    basis: Basis | None = Field(
+        description="stated by a person; a `deployment_id` among labels or annotations of an alert; a version that the "
+        "labels name, deployed in the week before; or the last deployment of the service and environment in the 24 "
+        "hours before"
+    )
+    confidence: Confidence | None = Field(description="certain, high (version), medium (within an hour) or low")
+    stated_at: At | None
+    by: str | None
+    note: str | None
+
+
+def _ref_of(text: str) -> Ref:
+    return int(text[4:]) if text.startswith("INC-") else UUID(text)
+
+
+@router.get(
+    "/api/v1/incidents/{id}/cause",
+    response_model=CauseShown,
+    responses=problem_responses(404),
+    tags=["deployments"],
+    summary="Show which deployment caused an incident",
+)
+async def show_cause(_: Reader, tx: Tx, id: RefText) -> CauseShown:  # noqa: A002
+    """As far as it is known, and how. Worked out anew each time, so that what is told late counts; a person's word
+    stands above all else.
+    """
+    return _cause_shown(await store.cause(tx, _ref_of(id)))
+
+
+@router.put(
+    "/api/v1/incidents/{id}/cause",
+    response_model=CauseShown,
+    responses=problem_responses(404, 409),
+    tags=["deployments"],
+    summary="State which deployment caused an incident",
+)
+async def state_cause(
+    _: Writer,
+    tx: Tx,
+    now: Now,
+    id: RefText,  # noqa: A002
+    word: CauseContract,
+) -> CauseShown:
+    """The last word counts, null as well; each is kept in the timeline."""
+    await store.state_cause(tx, _ref_of(id), word.deployment_id, Said(now, word.by, word.note), now=now)
+    return _cause_shown(await store.cause(tx, _ref_of(id)))
+
+
+def _cause_shown(cause: store.Cause) -> CauseShown:
+    link, said = cause.link, cause.said
+    return CauseShown(
+        deployment=_deployment_shown(link.deployment) if link and link.deployment else None,
+        basis=link.basis if link else None,
+        confidence=link.confidence if link else None,
+        stated_at=said.at if said else None,
+        by=said.by if said else None,
+        note=said.note if said else None,
+    )

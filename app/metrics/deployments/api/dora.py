@@ -1,0 +1,285 @@
+"""DORA's numbers of a period, each with n, an interval and its formula."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from decimal import Decimal
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field, PlainSerializer
+
+from app.base.errors import Invalid
+from app.base.http.csv import Line, Table, also_as_csv, cells
+from app.base.http.web import EARLIEST, At, Name, Now, Reader, Tx, problem_responses, rfc3339
+from app.incidents.definitions import FORMULAS
+from app.incidents.impact.rates import Rate
+from app.metrics.deployments import store
+from app.metrics.deployments.dora import Basis, Confidence, Dora, Durations, Failure, Ratio, cost_of_downtime
+
+router = APIRouter()
+
+DEFAULT_PERIOD = timedelta(days=30)
+FAILURES_AT_MOST = 500
+
+Seconds = Annotated[float | None, Field(description="Null: nothing was recorded, which is not 0")]
+Money = Annotated[Decimal, PlainSerializer(lambda amount: f"{amount:.2f}", return_type=str)]
+Links = Annotated[list[str], Field(description="Addresses, below this service, of what is behind the number")]
+
+
+class DoraFilters(BaseModel):
+    since: At = Field(serialization_alias="from")
+    until: At = Field(serialization_alias="to", description="Not included")
+    service: str | None = Field(description="Null: all")
+    environment: str | None = Field(description="Null: all that count as production")
+
+
+class FrequencyModel(BaseModel):
+    n: int
+    days: float
+    per_day: float | None
+    low: float | None
+    high: float | None
+    formula: str
+    links: Links
+
+
+class DurationsModel(BaseModel):
+    """`low` and `high` bound the median. Of fewer than 10 values there are the values and no statistic."""
+
+    n: int
+    values: list[float] | None = Field(description="The single values, rising; null: there are 10 or more")
+    median_seconds: Seconds
+    low_seconds: Seconds
+    high_seconds: Seconds
+    p90_seconds: Seconds
+    mean_seconds: Seconds
+    pending: int = Field(description="May still end")
+    left_out: int = Field(description="Without a duration that counts")
+    formula: str
+    links: Links
+
+
+class LeadTimeModel(DurationsModel):
+    without_commit_times: int = Field(description="Deployments that tell no time of a commit, and so are not in here")
+
+
+class RatioModel(BaseModel):
+    k: int
+    n: int
+    value: float | None = Field(description="k / n; null: nothing happened, which is not 0")
+    low: float | None
+    high: float | None
+    formula: str
+    links: Links
+
+
+class ReworkModel(RatioModel):
+    unplanned_without_incident: int = Field(description="Unplanned, but they name no incident: not in `k`")
+
+
+class CausedModel(BaseModel):
+    incident: str
+    basis: Basis
+    confidence: Confidence
+
+
+class FailureModel(BaseModel):
+    deployment: str
+    marked: bool = Field(description="Somebody says so: `needed_intervention`")
+    incidents: list[CausedModel]
+
+
+class UnlinkedModel(RatioModel):
+    bases: dict[Basis, int] = Field(description="By what the others are linked")
+
+
+class FormulaCostModel(BaseModel):
+    currency: str
+    cost_per_hour: Money = Field(description="Expected")
+    low: Money
+    expected: Money
+    high: Money
+
+
+class CostFormulaModel(BaseModel):
+    """The inputs as they are, and the product."""
+
+    deployments: int
+    change_fail_rate: float | None
+    mean_hours_to_recover: float | None
+    amounts: list[FormulaCostModel]
+    why_none: str | None = Field(description="Why there is no amount")
+    formula: str
+
+
+class DoraAnswer(BaseModel):
+    filters: DoraFilters
+    deployment_frequency: FrequencyModel
+    lead_time_for_changes: LeadTimeModel
+    change_fail_rate: RatioModel
+    failures: list[FailureModel] = Field(description="The deployments that failed, the first 500 of them")
+    failed_deployment_recovery_time: DurationsModel
+    time_to_recover: DurationsModel
+    rework_rate: ReworkModel
+    unlinked: UnlinkedModel
+    cost: CostFormulaModel
+
+
+def _rows(answer: DoraAnswer) -> Iterator[Line]:
+    line = cells(answer)
+    for each in answer.cost.amounts:
+        line |= cells(each, f"cost_{each.currency.lower()}")
+    yield line
+
+
+def _values(answer: DoraAnswer) -> Iterator[Line]:
+    place = cells(answer.filters)
+    for name in ("lead_time_for_changes", "failed_deployment_recovery_time", "time_to_recover"):
+        durations: DurationsModel = getattr(answer, name)
+        for seconds in durations.values or ():
+            yield place | {"number": name, "values": str(seconds)}
+
+
+_VALUES = Table(_values, "A line for each value of what has fewer than 10; `number` says of which")
+
+
+@router.get(
+    "/api/v1/metrics/dora",
+    response_model=DoraAnswer,
+    responses=problem_responses(),
+    tags=["metrics"],
+    summary="DORA's numbers of a period",
+)
+@also_as_csv(router, "/api/v1/metrics/dora", _rows, lines="One line", tables={"values": _VALUES}, tags=["metrics"])
+async def dora(
+    _: Reader,
+    tx: Tx,
+    now: Now,
+    since: Annotated[At | None, Query(alias="from", description="Left out: 30 days before `to`")] = None,
+    until: Annotated[At | None, Query(alias="to", description="Not included; left out: now")] = None,
+    service: Annotated[Name | None, Query(examples=["checkout"])] = None,
+    environment: Annotated[Name | None, Query(description="Left out: what counts as production")] = None,
+) -> DoraAnswer:
+    """How often is deployed, how long a change takes, how many deployments fail their users, how long recovery takes:
+    each with n, a 95 % interval and its formula. Compare a service with its own past, not with other services.
+    """
+    until = until or max(now, since or now)
+    since = since or max(until - DEFAULT_PERIOD, EARLIEST + timedelta(seconds=1))
+    if since > until:
+        message = "`from` lies after `to`"
+        raise Invalid(message)
+    numbers, rates = await store.numbers(tx, begins=since, ends=until, of_service=service, environment=environment)
+    asked = {"from": rfc3339(since), "to": rfc3339(until)} | ({"service": service} if service else {})
+    incidents = [f"/api/v1/incidents?{urlencode(asked)}"]
+    # Without an environment the numbers are those of production, which may have several.
+    of = {"environment": environment} if environment else {}
+    deployments = [f"/api/v1/deployments?{urlencode(asked | of)}"]
+    failures = numbers.failures[:FAILURES_AT_MOST]
+    behind = [f"/api/v1/deployments/{failure.deployment.id}" for failure in failures]
+    caused = sorted({number for failure in failures for number, _link in failure.links})
+    return DoraAnswer(
+        filters=DoraFilters(since=since, until=until, service=service, environment=environment),
+        deployment_frequency=FrequencyModel(
+            n=numbers.frequency.n,
+            days=numbers.frequency.days,
+            per_day=numbers.frequency.per_day,
+            low=numbers.frequency.low,
+            high=numbers.frequency.high,
+            formula=FORMULAS["deployment_frequency"],
+            links=[f"{link}&outcome=succeeded" for link in deployments],
+        ),
+        lead_time_for_changes=LeadTimeModel(
+            **_durations(numbers.lead_time, "lead_time_for_changes", deployments),
+            without_commit_times=numbers.without_commit_times,
+        ),
+        change_fail_rate=RatioModel(**_ratio(numbers.change_fail_rate, "change_fail_rate", [*deployments, *behind])),
+        failures=[_failure(failure) for failure in failures],
+        failed_deployment_recovery_time=DurationsModel(
+            **_durations(
+                numbers.failed_deployment_recovery_time,
+                "failed_deployment_recovery_time",
+                [f"/api/v1/incidents/INC-{number}" for number in caused],
+            )
+        ),
+        time_to_recover=DurationsModel(**_durations(numbers.time_to_recover, "dora_time_to_recover", incidents)),
+        rework_rate=ReworkModel(
+            **_ratio(numbers.rework_rate, "rework_rate", deployments),
+            unplanned_without_incident=numbers.unplanned_without_incident,
+        ),
+        unlinked=UnlinkedModel(**_ratio(numbers.unlinked, "unlinked", incidents), bases=dict(numbers.bases)),
+        cost=_cost(numbers, rates, service),
+    )
+
+
+def _durations(each: Durations, name: str, links: list[str]) -> dict[str, Any]:
+    return {
+        "n": each.n,
+        "values": None if each.values is None else list(each.values),
+        "median_seconds": each.median,
+        "low_seconds": each.low,
+        "high_seconds": each.high,
+        "p90_seconds": each.p90,
+        "mean_seconds": None if each.mean is None or each.values is not None else float(each.mean),
+        "pending": each.pending,
+        "left_out": each.left_out,
+        "formula": FORMULAS[name],
+        "links": links,
+    }
+
+
+def _ratio(each: Ratio, name: str, links: list[str]) -> dict[str, Any]:
+    return {
+        "k": each.k,
+        "n": each.n,
+        "value": each.value,
+        "low": each.low,
+        "high": each.high,
+        "formula": FORMULAS[name],
+        "links": links,
+    }
+
+
+def _failure(failure: Failure) -> FailureModel:
+    return FailureModel(
+        deployment=failure.deployment.id,
+        marked=failure.marked,
+        incidents=[
+            CausedModel(incident=f"INC-{number}", basis=link.basis, confidence=link.confidence)
+            for number, link in failure.links
+        ],
+    )
+
+
+def _cost(numbers: Dora, rates: Any, service: str | None) -> CostFormulaModel:
+    rate, recovery = numbers.change_fail_rate, numbers.failed_deployment_recovery_time
+    hours = None if recovery.mean is None else recovery.mean / 3600
+    why_none = None
+    if service is None:
+        why_none = "ask for one service: an hour of outage costs each one differently"
+    elif not rates:
+        why_none = "the service has no rate"
+    elif rate.n == 0:
+        why_none = "nothing was deployed"
+    elif hours is None and rate.k:
+        why_none = "no failed deployment has a time to recover"
+    amounts = [] if why_none else [_amount(each, rate, hours or Decimal(0)) for each in rates]
+    return CostFormulaModel(
+        deployments=numbers.finished,
+        change_fail_rate=rate.value,
+        mean_hours_to_recover=None if hours is None else float(hours),
+        amounts=amounts,
+        why_none=why_none,
+        formula=FORMULAS["dora_cost"],
+    )
+
+
+def _amount(each: Rate, rate: Ratio, hours: Decimal) -> FormulaCostModel:
+    share = Decimal(rate.k) / rate.n
+    return FormulaCostModel(
+        currency=each.currency,
+        cost_per_hour=each.expected,
+        low=cost_of_downtime(rate.n, share, hours, each.low),
+        expected=cost_of_downtime(rate.n, share, hours, each.expected),
+        high=cost_of_downtime(rate.n, share, hours, each.high),
+    )

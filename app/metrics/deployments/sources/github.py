@@ -1,0 +1,131 @@
+"""GitHub's `deployment_status` events. Pings and other events are accepted and ignored.
+
+What to rely on: the deployment's id stays over its statuses; `inactive` means that a newer deployment took its place,
+not that this one failed; the payload of the deployment is what its creator put there, an object or text.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from app.metrics.deployments.deployment import Commit, Outcome, Report, id_of
+from app.metrics.deployments.source import (
+    LINK_AT_MOST,
+    Ignored,
+    Source,
+    Unreadable,
+    commits_in,
+    flag_in,
+    is_signed,
+    moment_in,
+    object_in,
+    required,
+    text_in,
+)
+
+SIGNATURE_HEADER = "X-Hub-Signature-256"
+
+
+def read(
+    message: Mapping[str, Any], *, headers: Mapping[str, str], source: str, received_at: datetime
+) -> Report | Ignored:
+    """Raises Unreadable."""
+    del received_at
+    event = headers.get("x-github-event", "deployment_status")
+    if event != "deployment_status":
+        return Ignored("another event")
+    status, deployment = object_in(message.get("deployment_status")), object_in(message.get("deployment"))
+    state = required(status.get("state"), "state").lower()
+    if state == "inactive":
+        return Ignored("superseded")
+    if state not in _STATES:
+        raise Unreadable("unknown_outcome", "the state of the deployment is none of GitHub's")
+    outcome = _STATES[state]
+    told_at = moment_in(status.get("created_at")) or moment_in(status.get("updated_at"))
+    added = _payload(deployment.get("payload"))
+    return Report(
+        id=id_of(f"{source}:{required(deployment.get('id'), 'id')}"),
+        service=text_in(added.get("service")) or required(object_in(message.get("repository")).get("name"), "service"),
+        outcome=outcome,
+        told_at=told_at,
+        environment=text_in(status.get("environment")) or text_in(deployment.get("environment")),
+        production=flag_in(deployment.get("production_environment")) or None,  # false is only its default
+        version=text_in(added.get("version")) or text_in(deployment.get("ref")),
+        sha=text_in(deployment.get("sha")),
+        link=_link(status),
+        started_at=told_at if outcome is Outcome.IN_PROGRESS else None,
+        finished_at=told_at if outcome.final else None,
+        commits=_commits(added, message),
+        unplanned=flag_in(added.get("unplanned")),
+        made_for=text_in(added.get("made_for")),
+    )
+
+
+def verify(body: bytes, headers: Mapping[str, str], *, secret: str, header: str | None, **_: object) -> bool:
+    return is_signed(body, headers, secret=secret, header=header, default=SIGNATURE_HEADER, prefix="sha256=")
+
+
+_STATES = {
+    "pending": Outcome.PENDING,
+    "queued": Outcome.PENDING,
+    "waiting": Outcome.PENDING,
+    "in_progress": Outcome.IN_PROGRESS,
+    "success": Outcome.SUCCEEDED,
+    "failure": Outcome.FAILED,
+    "error": Outcome.FAILED,
+}
+
+
+def _payload(value: Any) -> Mapping[str, Any]:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return {}
+    return object_in(value)
+
+
+def _link(status: Mapping[str, Any]) -> str | None:
+    names = ("log_url", "target_url", "environment_url")
+    return next((link for name in names if (link := text_in(status.get(name), LINK_AT_MOST))), None)
+
+
+def _commits(added: Mapping[str, Any], message: Mapping[str, Any]) -> tuple[Commit, ...]:
+    """Those its creator put into the payload, else the head of the workflow run, whose time GitHub may tell."""
+    if "commits" in added:
+        return commits_in(added["commits"])
+    head = object_in(object_in(message.get("workflow_run")).get("head_commit"))
+    sha = text_in(head.get("id"))
+    return (Commit(sha, moment_in(head.get("timestamp"))),) if sha else ()
+
+
+DESCRIBES = """Add it as a webhook of the repository or organisation: the address with the token in the path, content
+type `application/json`, event *Deployment statuses*; a `Secret`, if you set one, is the `hmac_secret` of the source.
+
+The service is the name of the repository. `service`, `version`, `commits` (`[{"sha", "at"}]`), `unplanned` and
+`made_for` in the `payload` of the deployment say more; what GitHub does not tell, above all commits and their times,
+may also be added by `POST /api/v1/deployments` with the id `<source>:<GitHub's deployment id>`."""
+
+EXAMPLE: Mapping[str, Any] = {
+    "action": "created",
+    "deployment_status": {
+        "id": 20,
+        "state": "success",
+        "environment": "production",
+        "log_url": "https://github.com/acme/checkout/actions/runs/7",
+        "created_at": "2026-08-20T09:55:30Z",
+        "updated_at": "2026-08-20T09:55:30Z",
+    },
+    "deployment": {
+        "id": 10,
+        "sha": "6113728f27ae82c7b1a177c8d03f9e96e0adf246",
+        "ref": "v1.42.0",
+        "environment": "production",
+        "payload": {},
+        "created_at": "2026-08-20T09:50:00Z",
+    },
+    "repository": {"name": "checkout", "full_name": "acme/checkout"},
+}
+
+SOURCE = Source(kind="github", name="GitHub", describes=DESCRIBES, read=read, verify=verify, example=EXAMPLE)

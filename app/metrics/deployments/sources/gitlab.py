@@ -1,0 +1,80 @@
+"""GitLab's deployment events. Other events are accepted and ignored.
+
+What to rely on: the body is flat; times read `2026-08-20 10:00:45 +0200`; the full sha stands in `commit_url` only.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from app.metrics.deployments.deployment import Outcome, Report, id_of
+from app.metrics.deployments.source import (
+    LINK_AT_MOST,
+    Ignored,
+    Source,
+    moment_in,
+    object_in,
+    outcome_in,
+    required,
+    text_in,
+)
+
+
+def read(
+    message: Mapping[str, Any], *, headers: Mapping[str, str], source: str, received_at: datetime
+) -> Report | Ignored:
+    """Raises Unreadable."""
+    del headers, received_at
+    if message.get("object_kind") != "deployment":
+        return Ignored("another event")
+    outcome = outcome_in(required(message.get("status"), "state"))
+    assert outcome is not None, "a state that is there is a word"
+    told_at = moment_in(message.get("status_changed_at"))
+    commit = _COMMIT.search(text_in(message.get("commit_url"), LINK_AT_MOST) or "")
+    environment = text_in(message.get("environment"))
+    return Report(
+        id=id_of(f"{source}:{required(message.get('deployment_id'), 'id')}"),
+        service=required(object_in(message.get("project")).get("name"), "service"),
+        outcome=outcome,
+        told_at=told_at,
+        environment=environment,
+        production=True if text_in(message.get("environment_tier")) == "production" else None,
+        version=text_in(message.get("ref")),
+        sha=commit[1] if commit else text_in(message.get("short_sha")),
+        link=text_in(message.get("deployable_url"), LINK_AT_MOST),
+        started_at=told_at if outcome is Outcome.IN_PROGRESS else None,
+        finished_at=told_at if outcome.final else None,
+    )
+
+
+_COMMIT = re.compile(r"/commit/([0-9a-f]{7,64})\b")
+
+DESCRIBES = """Add it as a webhook of the project or group with the trigger *Deployment events*; the `Secret token` is a
+token of scope `ingest`, which GitLab sends as `X-Gitlab-Token`.
+
+The service is the name of the project. GitLab tells no times of commits: add them by `POST /api/v1/deployments` with
+the id `<source>:<GitLab's deployment id>`, for instance from the job that deploys (`$CI_COMMIT_TIMESTAMP`)."""
+
+EXAMPLE: Mapping[str, Any] = {
+    "object_kind": "deployment",
+    "status": "success",
+    "status_changed_at": "2026-08-20 11:55:30 +0200",
+    "deployment_id": 15,
+    "deployable_url": "https://gitlab.example.org/acme/checkout/-/jobs/796",
+    "environment": "production",
+    "environment_tier": "production",
+    "project": {"name": "checkout", "path_with_namespace": "acme/checkout"},
+    "short_sha": "6113728f",
+    "commit_url": "https://gitlab.example.org/acme/checkout/-/commit/6113728f27ae82c7b1a177c8d03f9e96e0adf246",
+    "ref": "v1.42.0",
+}
+
+SOURCE = Source(
+    kind="gitlab",
+    name="GitLab",
+    describes=DESCRIBES,
+    read=read,
+    example=EXAMPLE,
+    token_header="X-Gitlab-Token",  # noqa: S106
+)

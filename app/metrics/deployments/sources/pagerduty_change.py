@@ -1,0 +1,92 @@
+"""PagerDuty's change events (`/v2/change/enqueue`), as many CI plugins send them.
+
+They have no identity, no outcome and no service of their own; what a sender puts into `custom_details` is looked at
+first. An event without an outcome says that a change has been made.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+from app.metrics.deployments.deployment import Outcome, Report, id_of
+from app.metrics.deployments.source import (
+    LINK_AT_MOST,
+    Ignored,
+    Source,
+    Unreadable,
+    commits_in,
+    flag_in,
+    moment_in,
+    object_in,
+    outcome_in,
+    required,
+    text_in,
+)
+
+
+def read(
+    message: Mapping[str, Any], *, headers: Mapping[str, str], source: str, received_at: datetime
+) -> Report | Ignored:
+    """Raises Unreadable."""
+    del headers
+    payload = object_in(message.get("payload"))
+    if not payload:
+        raise Unreadable("no_payload", "the event has no payload")
+    details = object_in(payload.get("custom_details"))
+
+    def told(*names: str) -> Any:
+        return next((details[name] for name in names if text_in(details.get(name)) is not None), None)
+
+    outcome = outcome_in(told("outcome", "build_state", "status", "result", "state")) or Outcome.SUCCEEDED
+    stated_at = moment_in(payload.get("timestamp"))
+    at = stated_at or received_at
+    identity = told("deployment_id", "id") or _digest(payload, received_at if stated_at is None else None)
+    return Report(
+        id=id_of(f"{source}:{required(identity, 'id')}"),
+        service=text_in(told("service", "service_name", "application")) or required(payload.get("source"), "service"),
+        outcome=outcome,
+        told_at=stated_at,
+        environment=text_in(told("environment", "env")),
+        version=text_in(told("version", "tag", "release")),
+        sha=text_in(told("sha", "commit", "revision", "commit_sha")),
+        link=_link(message.get("links")),
+        started_at=moment_in(told("started_at")) or (at if outcome is Outcome.IN_PROGRESS else None),
+        finished_at=stated_at if outcome.final else None,
+        commits=commits_in(details["commits"]) if isinstance(details.get("commits"), list) else (),
+        unplanned=flag_in(details.get("unplanned")),
+        made_for=text_in(details.get("made_for")),
+    )
+
+
+def _digest(payload: Mapping[str, Any], received_at: datetime | None) -> str:
+    """The same event again is the same deployment; without a time of its own, on the same day."""
+    day = received_at.date().isoformat() if received_at else ""
+    return sha256((json.dumps(payload, sort_keys=True) + day).encode()).hexdigest()[:24]
+
+
+def _link(links: Any) -> str | None:
+    first = links[0] if isinstance(links, list) and links else None
+    return text_in(object_in(first).get("href"), LINK_AT_MOST)
+
+
+DESCRIBES = """For tools that can send change events to an address of your choice. `payload.custom_details` may hold
+`deployment_id` (without it the event itself is its identity), `service` (else `payload.source`), `environment`,
+`version`, `sha`, `outcome`, `commits`, `unplanned`, `made_for`. An event without an outcome counts as succeeded. The
+`routing_key` is not looked at: the token goes into the path or the Authorization header."""
+
+EXAMPLE: Mapping[str, Any] = {
+    "routing_key": "0123456789abcdef0123456789abcdef",
+    "payload": {
+        "summary": "checkout 1.42.0 deployed to production",
+        "source": "checkout",
+        "timestamp": "2026-08-20T09:55:30.000+0000",
+        "custom_details": {"environment": "production", "version": "1.42.0", "deployment_id": "1742"},
+    },
+    "links": [{"href": "https://ci.example.org/checkout/1742", "text": "Build 1742"}],
+}
+
+SOURCE = Source(
+    kind="pagerduty-change", name="a sender of PagerDuty change events", describes=DESCRIBES, read=read, example=EXAMPLE
+)

@@ -1,0 +1,66 @@
+"""What Prometheus reads."""
+
+import asyncio
+from datetime import datetime
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
+
+from app.base import db
+from app.base.http.web import Now, Reader, context_of, problem_responses
+from app.metrics import store
+from app.metrics.prometheus import exposition
+from app.metrics.store import Ratios, RecentRatios, Snapshot
+
+router = APIRouter()
+
+
+@router.get(
+    "/metrics",
+    summary="Metrics for Prometheus",
+    response_class=PlainTextResponse,
+    responses=problem_responses()
+    | {
+        200: {
+            "description": "In the text format, or OpenMetrics if the Accept header prefers it",
+            "content": {
+                "text/plain": {
+                    "schema": {"type": "string"},
+                    "example": 'aftermath_incidents_open{service="checkout",severity="sev1"} 1.0\n',
+                },
+                "application/openmetrics-text": {"schema": {"type": "string"}},
+            },
+        }
+    },
+)
+async def metrics(_: Reader, now: Now, request: Request) -> Response:
+    """Counters and histograms count incidents once they have settled, and never fall. `aftermath_…` is equal on every
+    process and replica, but for `aftermath_database_up` and `aftermath_spool_…`, which are of the machine that answers;
+    `process_…` and `python_…` are of the process. While the database is away only these are served.
+    """
+    context = context_of(request)
+    snapshot = ratios = None
+    if not context.reach.away:
+        try:
+            async with asyncio.timeout(ANSWERS_SECONDS):
+                snapshot, ratios = await _of_database(request, now)
+        except Exception as error:
+            if not db.is_unreachable(error):
+                raise
+            context.reach.suspect()
+    here = exposition.Here(await context.spool.depth(), context.settings.spool_max_bytes)
+    accept = request.headers.get("accept", "")
+    # Ten thousand lines are a tenth of a second, which the doors would wait.
+    body, content_type = await asyncio.to_thread(exposition.text, snapshot, accept, ratios, here)
+    return Response(body, media_type=content_type)
+
+
+ANSWERS_SECONDS = 8.0  # Prometheus waits ten, and is to be told of the spool when the database hangs
+
+
+async def _of_database(request: Request, now: datetime) -> tuple[Snapshot, Ratios]:
+    context = context_of(request)
+    recent: RecentRatios = request.app.state.ratios
+    async with db.transaction(context.engine) as tx:
+        snapshot = await store.snapshot(tx, services_at_most=context.settings.metrics_services)
+        return snapshot, await recent.of(tx, snapshot.services, now=now, weights=context.settings.impact)

@@ -1,0 +1,354 @@
+"""Answers as CSV, for spreadsheets: everything that the JSON has, and nothing that runs."""
+
+import csv
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from decimal import Decimal
+from io import StringIO
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+import app.base.http.csv
+from app.base import db
+from app.base.http.csv import spreadsheet_text
+from app.base.schema import service
+from app.base.tokens import Scope
+from app.cli import openapi_document
+from app.incidents import api
+from tests.conftest import ClientAs
+from tests.metrics.prometheus.test_exposition import an_incident, at, price, store
+
+PATH = "/api/v1/incidents.csv"
+
+
+async def exported(client: httpx.AsyncClient, **filters: str) -> list[dict[str, str]]:
+    answer = await client.get(PATH, params=filters)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    rows = list(csv.DictReader(StringIO(answer.text, newline=""), strict=True))
+    assert all(None not in row and None not in row.values() for row in rows), "a line has too many or too few cells"
+    return rows
+
+
+async def test_an_incident_is_a_line(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await store(engine, an_incident("10:00", "11:00", acknowledged_at=at("10:10"), acknowledged_by="ada"))
+    await store(engine, an_incident("12:00", service="search", severity=2))
+    await price(engine, "60")
+    search, checkout = await exported(client)
+    expected = {
+        "service": "checkout",
+        "severity": "sev1",
+        "priority": "critical",
+        "status": "resolved",
+        "detected_at": "2024-08-20T10:00:00Z",
+        "impact_started_at": "",
+        "acknowledged_by": "ada",
+        "resolved_at": "2024-08-20T11:00:00Z",
+        "settled": "false",
+        "merged_into": "",
+        "time_to_acknowledge_seconds": "600.0",
+        "time_to_recover_seconds": "3600.0",
+        "time_to_recover_status": "recorded",
+        "time_to_detect_seconds": "",
+        "time_to_detect_status": "not_applicable",
+        "cost_eur_low": "30.00",
+        "cost_eur_expected": "60.00",
+        "cost_eur_high": "120.00",
+    }
+    assert checkout | expected == checkout
+    assert (search["service"], search["status"], search["time_to_recover_status"]) == ("search", "open", "pending")
+    assert (search["resolved_at"], search["time_to_recover_seconds"], search["cost_eur_expected"]) == ("", "", "")
+
+
+async def test_it_has_what_the_list_has_in_the_same_order(
+    client: httpx.AsyncClient, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "CHUNK", 4)
+    began = [at("10:00") + timedelta(minutes=n // 3) for n in range(12)]  # three at a time
+    await store(
+        engine,
+        *(
+            an_incident("10:00", "11:00", began_at=each, service="ab"[n % 2], severity=1 + n % 3)
+            for n, each in enumerate(began)
+        ),
+    )
+    for filters in ({}, {"service": "a"}, {"severity": "sev3"}, {"from": "2024-08-20T10:02:00Z"}, {"status": "open"}):
+        listed = (await client.get("/api/v1/incidents", params=filters)).json()["items"]
+        assert [row["number"] for row in await exported(client, **filters)] == [each["number"] for each in listed]
+
+
+async def test_without_incidents_there_are_the_names_of_the_columns(client: httpx.AsyncClient) -> None:
+    answer = await client.get(PATH)
+    assert answer.text.startswith("number,title,service,severity,")
+    assert answer.text.endswith("\r\n")
+    assert answer.text.count("\r\n") == 1
+    assert answer.headers["content-disposition"] == 'attachment; filename="incidents.csv"'
+
+
+async def test_no_cell_begins_like_a_formula_and_no_line_breaks(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    hostile = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '"=1", ""', "a\nb,c", "a\r\nb", "ü;'\"", ",", "' or 1"]
+    await store(
+        engine,
+        *(an_incident("10:00", service=text, title=text, key=text, acknowledged_by=text) for text in hostile),
+    )
+    rows = await exported(client)
+    assert len(rows) == len(hostile)
+    assert {row["title"] for row in rows} == {spreadsheet_text(text) for text in hostile}
+    for row in rows:
+        assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in row.values())
+        assert row["title"] == row["service"] == row["key"] == row["acknowledged_by"]
+
+
+@given(st.text())
+def test_text_is_kept_behind_the_apostrophe(text: str) -> None:
+    assert spreadsheet_text(text) in {text, f"'{text}"}
+    assert not spreadsheet_text(text).startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert spreadsheet_text(f"a{text}") == f"a{text}"
+
+
+@pytest.mark.parametrize("filters", [{"severity": "sev6"}, {"from": "soon"}, {"label": "x"}])
+async def test_absurd_filters_are_told(client: httpx.AsyncClient, filters: dict[str, str]) -> None:
+    answer = await client.get(PATH, params=filters)
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_an_export_needs_a_token_that_reads(client_as: ClientAs) -> None:
+    statuses = {
+        scope: (await (await client_as(scope)).get(PATH)).status_code for scope in (None, Scope.INGEST, Scope.READ)
+    }
+    assert statuses == {None: 401, Scope.INGEST: 403, Scope.READ: 200}
+
+
+# — metrics —
+
+METRICS = "/api/v1/metrics"
+DAY = {"from": "2024-08-20T00:00:00Z", "to": "2024-08-21T00:00:00Z"}
+COMPARED = {
+    "measure": "time_to_recover",
+    "a_from": DAY["from"],
+    "a_to": DAY["to"],
+    "b_from": DAY["to"],
+    "b_to": "2024-09-01T00:00:00Z",
+}
+QUESTIONS: dict[str, dict[str, str]] = {
+    "summary": DAY | {"group_by": "service"},
+    "timeseries": DAY | {"group_by": "service"},
+    "downtime": DAY,
+    "availability": DAY,
+    "whatif": DAY | {"time_to_recover": "-50%"},
+    "compare": COMPARED,
+    "dora": DAY,
+}
+TABLES = ("summary/ecdf", "summary/histogram", "summary/values", "dora/values")
+
+
+async def sheet(client: httpx.AsyncClient, route: str, **more: str) -> list[dict[str, str]]:
+    question, _, part = route.partition("/")
+    answer = await client.get(f"{METRICS}/{route}.csv", params=QUESTIONS.get(question, {}) | more)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert answer.headers["content-disposition"] == f'attachment; filename="{part or question}.csv"'
+    header, *lines = csv.reader(StringIO(answer.text, newline=""), strict=True)
+    assert len(header) == len(set(header)), "a column is there twice"
+    assert {len(line) for line in lines} <= {len(header)}
+    return [dict(zip(header, line, strict=True)) for line in lines]
+
+
+def test_every_metric_has_a_sheet_that_is_asked_alike() -> None:
+    paths = openapi_document()["paths"]
+    metrics = {path for path in paths if path.startswith(METRICS) and not path.endswith(".csv")}
+    assert metrics == {f"{METRICS}/{route}" for route in (*QUESTIONS, "definitions")}
+    for route in (*QUESTIONS, "definitions", *TABLES):
+        question = f"{METRICS}/{route.partition('/')[0]}"
+        asked, as_sheet = paths[question]["get"], paths[f"{METRICS}/{route}.csv"]["get"]
+        assert (as_sheet.get("parameters"), as_sheet["security"]) == (asked.get("parameters"), asked["security"])
+
+
+async def two_services(engine: AsyncEngine) -> None:
+    """Twelve short incidents of one, one of the other, and the first has a rate."""
+    await store(
+        engine,
+        *(an_incident(f"{hour}:00", f"{hour}:{10 + hour}") for hour in range(12)),
+        an_incident("13:00", service="search", severity=2),
+    )
+    await price(engine, "60")
+
+
+async def test_a_sheet_has_the_numbers_of_the_answer(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await two_services(engine)
+    for route, question in QUESTIONS.items():
+        answer = (await client.get(f"{METRICS}/{route}", params=question)).json()
+        lines = await sheet(client, route)
+        told = [flat for part in parts_of(route, answer) for flat in [dict(scalars(part))]]
+        assert len(lines) == len(told)
+        for line, expected in zip(lines, told, strict=True):
+            assert expected
+            assert {name: line[name] for name in expected} == expected, route
+            assert {value for name, value in line.items() if name not in expected} <= {""}, route
+
+
+def parts_of(route: str, answer: Any) -> list[Any]:
+    """What each line is made of."""
+    within = {"since": answer.get("from"), "until": answer.get("to")}
+    period = {"from": within["since"], "to": within["until"]}
+    match route:
+        case "summary":
+            return [answer["total"], *answer["groups"]]
+        case "timeseries":
+            return [each["filters"] | point for each in answer["series"] for point in each["points"]]
+        case "downtime":
+            return [answer, *(answer["filters"] | each for each in answer["services"])]
+        case "availability":
+            return [period | each for each in answer["services"]]
+        case "whatif":
+            return [answer, *(period | {"changes": answer["changes"]} | each for each in answer["services"])]
+    return [answer]
+
+
+def scalars(answer: Any, under: str = "") -> Iterator[tuple[str, str]]:
+    """Of JSON, as a sheet names and writes them."""
+    for name, value in answer.items():
+        if name in {"formula", "formulas", "links", "label", "starts", "ends", "assumptions"}:
+            continue
+        own = re.sub("[^a-z0-9]+", "_", name.lower())
+        column = under if name in {"filters", "measures", "total", "amounts", "value"} else f"{under}_{own}".strip("_")
+        match value:
+            case dict():
+                yield from scalars(value, column)
+            case bool():
+                yield column, str(value).lower()
+            case str() | int() | float():
+                yield column, f"'{value}" if column.startswith("changes_") else str(value)
+            case list() if name == "services_without_rate":
+                yield column, ", ".join(value)
+
+
+async def test_each_list_of_the_summary_has_a_sheet(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await two_services(engine)
+    await store(engine, an_incident("14:00", "15:00", service="search"))
+    early = {"zone": "UTC", "hours": {"tuesday": [{"from": "00:00", "to": "00:30"}]}}
+    await client.put("/api/v1/calendars/office", json=early)
+    for more in ({}, {"calendar": "office"}):
+        answer = (await client.get(f"{METRICS}/summary", params=QUESTIONS["summary"] | more)).json()
+        told = list(lists_in(answer))
+        assert {part for part, _ in told} == {"ecdf", "histogram", "values"}
+        for table in TABLES[:3]:
+            part = table.partition("/")[2]
+            assert await sheet(client, table, **more) == [line for name, line in told if name == part]
+
+
+def lists_in(answer: Any) -> Iterator[tuple[str, dict[str, str]]]:
+    """The lines there should be, by table; those of the whole first, and of a measure those by the first clock."""
+    for numbers in (answer["total"], *answer["groups"]):
+        filters = {name: "" for name, value in numbers["filters"].items() if value is None}
+        clocks = [("", numbers["measures"])]
+        if answer["calendar"]:
+            clocks.append((answer["calendar"]["name"], numbers["business_hours"]["measures"]))
+        for calendar, measures in clocks:
+            for name, measure in measures.items():
+                place = filters | dict(scalars(numbers["filters"])) | {"measure": name, "calendar": calendar}
+                for part in ("ecdf", "histogram", "values"):
+                    for each in measure[part] or ():
+                        yield part, place | dict(scalars({part: each}))
+
+
+async def test_the_single_values_of_dora_have_a_sheet(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await store(engine, an_incident("10:00", "11:00"), an_incident("12:00", "12:10"))
+    told = await sheet(client, "dora/values", service="checkout")
+    assert [(line["service"], line["number"], line["values"]) for line in told] == [
+        ("checkout", "time_to_recover", "600.0"),
+        ("checkout", "time_to_recover", "3600.0"),
+    ]
+
+
+async def test_the_definitions_are_a_sheet_of_words(client: httpx.AsyncClient) -> None:
+    answer = (await client.get(f"{METRICS}/definitions")).json()
+    lines = {(line["kind"], line["name"]): line for line in await sheet(client, "definitions")}
+    families = [each | {"kind": "family"} for each in answer["families"]]
+    assert len(lines) == len(answer["definitions"]) + len(families)
+    for each in (*answer["definitions"], *families):
+        told = {name: ", ".join(value) if isinstance(value, list) else str(value or "") for name, value in each.items()}
+        line = lines[each["kind"], each["name"]]
+        assert {name: line[name] for name in told} == {name: spreadsheet_text(text) for name, text in told.items()}
+        assert {value for name, value in line.items() if name not in told} <= {""}
+    assert lines["measure", "time_to_recover"]["starts"] == "impact start if stated, else detection"
+
+
+async def test_columns_do_not_come_and_go_with_the_data(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    """But those of what has a name: a currency, a reason."""
+    of_nothing = {route: (await sheet(client, route))[0] for route in ("summary", "downtime", "whatif", "dora")}
+    assert [await sheet(client, route) for route in ("availability", "timeseries")] == [[], []]
+    await two_services(engine)
+    for route, line in of_nothing.items():
+        later = (await sheet(client, route))[0]
+        assert line.keys() - later.keys() == set()
+        assert all("_excluded_" in name or "_eur_" in name for name in later.keys() - line.keys())
+    [compared] = await sheet(client, "compare")
+    assert compared.keys() >= {"effect_ratio", "effect_low", "p_value", "smallest_change_longer", "b_typical_seconds"}
+    assert (compared["effect_ratio"], compared["verdict"], compared["a_n"]) == ("", "cannot_tell", "12")
+
+
+async def test_money_saved_is_a_number(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await two_services(engine)
+    whole, checkout, search = await sheet(client, "whatif")
+    assert Decimal(whole["difference_eur_expected"]) < 0
+    assert whole["difference_eur_expected"] == checkout["difference_eur_expected"]
+    assert (search["service"], search["difference_eur_expected"]) == ("search", "")
+    assert whole["changes_time_to_recover"] == "'-50%"
+
+
+GROUPED = {"summary", "timeseries", "summary/values"}
+HOSTILE = ['=HYPERLINK("http://evil","x")', "+1", "-1", "@SUM(1)", "\t=1", "\r=1", '"=1', "a,b\n=1", "-2+3"]
+
+
+async def test_no_name_becomes_a_formula_in_any_sheet(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await store(engine, *(an_incident("10:00", "11:00", service=name, title=name, key=name) for name in HOSTILE))
+    async with db.transaction(engine) as tx:
+        await tx.execute(update(service).values(owner=service.c.name))
+    await price(engine, "60", HOSTILE[0])
+    for route in (*QUESTIONS, "summary/values"):
+        groups = [{"group_by": each} for each in ("service", "owner")] if route in GROUPED else [{}]
+        for grouped in groups:
+            lines = await sheet(client, route, **grouped)
+            column = grouped.get("group_by", "service")
+            if route not in {"compare", "dora"}:
+                assert {line[column] for line in lines} - {""} == {spreadsheet_text(name) for name in HOSTILE}
+            for name, cell in ((name, cell) for line in lines for name, cell in line.items()):
+                assert not name.startswith(("=", "+", "-", "@"))
+                if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
+                    assert re.fullmatch(r"-[0-9]+(\.[0-9]+)?", cell), (route, name, cell)
+                    assert name not in {"service", "owner"}, (route, name, cell)
+
+
+async def test_many_lines_come_in_parts(
+    client: httpx.AsyncClient, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await two_services(engine)
+    months = {"from": "2024-01-01T00:00:00Z", "interval": "day"}
+    whole = await sheet(client, "timeseries", **months)
+    monkeypatch.setattr(app.base.http.csv, "CHUNK", 7)
+    assert await sheet(client, "timeseries", **months) == whole
+    assert len(whole) == 2 * 233
+    assert sum(int(line["incidents"]) for line in whole) == 13
+
+
+@pytest.mark.parametrize("route", [*QUESTIONS, *TABLES])
+async def test_a_wrong_question_for_a_sheet_is_a_problem(client: httpx.AsyncClient, route: str) -> None:
+    answer = await client.get(f"{METRICS}/{route}.csv", params={"from": "soon", "a_from": "soon"})
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_sheets_of_metrics_need_a_token_that_reads(client_as: ClientAs) -> None:
+    for scope, status in ((None, 401), (Scope.INGEST, 403)):
+        asking = await client_as(scope)
+        for route in (*QUESTIONS, "definitions", *TABLES):
+            assert (await asking.get(f"{METRICS}/{route}.csv", params=QUESTIONS.get(route))).status_code == status

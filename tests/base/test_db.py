@@ -1,0 +1,117 @@
+"""Which database an address means, and when a connection is given up."""
+
+import asyncio
+
+import pytest
+from pydantic import ValidationError
+from sqlalchemy import text
+
+from app.base import db
+from app.settings import Settings, database_address
+
+
+@pytest.mark.parametrize(
+    ("written", "hosts", "database"),
+    [
+        ("postgresql://me:secret@one/x", ["one"], "x"),
+        ("postgres://me:secret@one:5433/x", ["one:5433"], "x"),
+        ("postgresql+asyncpg://me:secret@one/x", ["one"], "x"),
+        ("postgresql://me:secret@one:5433,two:5434/x", ["one:5433", "two:5434"], "x"),
+        ("postgres://me:secret@one,two,three/x?target_session_attrs=read-write", ["one", "two", "three"], "x"),
+        ("postgresql://me:a%40b%2Cc@one,two/x", ["one", "two"], "x"),
+        ("postgresql://one,two/x", ["one", "two"], "x"),
+    ],
+)
+def test_one_host_or_several(written: str, hosts: list[str], database: str) -> None:
+    address = database_address(written)
+    several = address.query.get("host", ())
+    port = f":{address.port}" if address.port else ""
+    assert ([f"{address.host}{port}"] if address.host else list(several), address.database) == (hosts, database)
+    assert address.drivername == "postgresql+asyncpg"
+    if "@" in written:
+        assert (address.username, address.password) == ("me", "a@b,c" if "%" in written else "secret")
+    assert address.query.get("target_session_attrs") == ("read-write" if "?" in written else None)
+
+
+def test_a_directory_of_a_socket_is_a_host_too() -> None:
+    address = database_address("postgresql://me@/x?host=/run/postgresql")
+    assert (address.host, address.query["host"], address.database) == (None, "/run/postgresql", "x")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["mysql://me@one/x", "mysql://me@one,two/x", "postgresql+psycopg://me@one/x", "one", "", "postgresql://me@one:x/y"],
+)
+def test_what_is_no_address_of_postgresql_is_refused(wrong: str) -> None:
+    with pytest.raises(ValidationError, match="must read postgresql://"):
+        Settings.model_validate({"database_url": wrong})
+
+
+async def test_a_line_that_did_not_answer_in_time_is_not_used_again(database_url: str) -> None:
+    engine = db.connect(database_url, pool_size=1, statement_seconds=0.5)
+    line = db.Line(engine)
+
+    async def server_process(statement: str) -> int:
+        async with line.transaction() as tx:
+            return int((await tx.execute(text(statement), {})).one()[0])
+
+    try:
+        first = await server_process("SELECT pg_backend_pid()")
+        assert await server_process("SELECT pg_backend_pid()") == first
+        with pytest.raises(ConnectionError):
+            await server_process("SELECT pg_backend_pid() FROM pg_sleep(60)")
+        assert await server_process("SELECT pg_backend_pid()") != first
+    finally:
+        await line.close()
+        await engine.dispose()
+
+
+@pytest.mark.parametrize("meanwhile", [False, True], ids=["first", "anew"])
+async def test_who_begins_can_be_cancelled_also_when_the_connection_is_lost(
+    database_url: str, *, meanwhile: bool
+) -> None:
+    engine, observer = db.connect(database_url, pool_size=1), db.connect(database_url, pool_size=1)
+    line = db.Line(engine)
+
+    async def hold() -> None:
+        async with line.transaction("SELECT pg_sleep(60)"):
+            raise AssertionError("nobody wakes it")
+
+    async def sleeping(other_than: int = 0) -> int:
+        async with asyncio.timeout(30):
+            while True:
+                async with db.transaction(observer) as looking:
+                    for (process,) in await looking.execute(_SLEEPING):
+                        if process != other_than:
+                            return int(process)
+                await asyncio.sleep(0.02)
+
+    holding = asyncio.create_task(hold())
+    try:
+        first = await sleeping()
+        if meanwhile:
+            async with db.transaction(observer) as killer:
+                await killer.execute(text("SELECT pg_terminate_backend(:process)"), {"process": first})
+            await sleeping(other_than=first)
+        assert line._kept is not None
+        line._kept[1].terminate()
+        holding.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            async with asyncio.timeout(30):
+                await holding
+        async with line.transaction() as tx:
+            assert (await tx.execute(text("SELECT 1"), {})).one()[0] == 1
+    finally:
+        holding.cancel()
+        await line.close()
+        await engine.dispose()
+        await observer.dispose()
+
+
+_SLEEPING = text("""
+    SELECT pid
+      FROM pg_stat_activity
+     WHERE datname = current_database()
+       AND state = 'active'
+       AND query LIKE 'BEGIN; SELECT pg_sleep%'
+""")

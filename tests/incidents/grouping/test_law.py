@@ -1,0 +1,419 @@
+"""The law, on the pure functions: properties first, then the cases that have names."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from itertools import pairwise
+from uuid import UUID
+
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from app.incidents.grouping import lifecycle
+from app.incidents.grouping.batch import AlertRow, Batch, IncidentRow, Incoming, by_law, by_short_cut, derive, fold
+from app.incidents.grouping.lifecycle import Alert, Course, Place, course_of, incidents_of, succession
+from app.incidents.grouping.rule import Decision
+from app.incidents.grouping.signal import End, EndReason, Episode, Signal, Status, ends_of, latest, pending
+
+DAY = datetime(2026, 8, 20, tzinfo=UTC)
+LONG = timedelta(days=365)
+
+
+def minutes(number: float) -> timedelta:
+    return timedelta(minutes=number)
+
+
+def at(minute: float) -> datetime:
+    return DAY + minutes(minute)
+
+
+def recovered(minute: float) -> End:
+    return End(at(minute), EndReason.RECOVERED)
+
+
+def an_alert(
+    start: float, end: float | None = None, *, series: int = 0, window: float = 5, max_span: timedelta = LONG
+) -> Alert:
+    return Alert(UUID(int=series), at(start), recovered(end) if end is not None else None, minutes(window), max_span)
+
+
+@st.composite
+def alert_sets(draw: st.DrawFn, *, window: float = 5, max_span: timedelta = LONG) -> list[Alert]:
+    found: dict[tuple[int, int], Alert] = {}
+    for _ in range(draw(st.integers(1, 12))):
+        series, start = draw(st.integers(0, 3)), draw(st.integers(0, 80))
+        length = draw(st.one_of(st.none(), st.integers(0, 25)))
+        end = None if length is None else start + length
+        found[series, start] = an_alert(start, end, series=series, window=window, max_span=max_span)
+    return list(found.values())
+
+
+def spans(groups: list[list[Alert]]) -> list[tuple[datetime, datetime | None]]:
+    return [(course.began_at, course.ended_at) for course in map(course_of, groups)]
+
+
+def components(alerts: list[Alert]) -> set[frozenset[Alert]]:
+    """The law by brute force: connect every two alerts whose reaches meet, as `range_agg` would."""
+    groups = [{alert} for alert in alerts]
+    merged = True
+    while merged:
+        merged = False
+        for one in groups:
+            for other in groups:
+                if one is not other and any(_meet(a, b) for a in one for b in other):
+                    one.update(other)
+                    groups.remove(other)
+                    merged = True
+                    break
+            if merged:
+                break
+    return {frozenset(group) for group in groups}
+
+
+def _meet(a: Alert, b: Alert) -> bool:
+    a_until = a.ended_at + a.window if a.ended_at else datetime.max.replace(tzinfo=UTC)
+    b_until = b.ended_at + b.window if b.ended_at else datetime.max.replace(tzinfo=UTC)
+    return a.started_at <= b_until and b.started_at <= a_until
+
+
+@given(alert_sets())
+def test_incidents_are_the_connected_components(alerts: list[Alert]) -> None:
+    assert {frozenset(group) for group in incidents_of(alerts)} == components(alerts)
+
+
+@given(alert_sets(max_span=minutes(20)), st.randoms())
+def test_order_does_not_matter(alerts: list[Alert], random: object) -> None:
+    before = incidents_of(alerts)
+    shuffled = list(alerts)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert incidents_of(shuffled) == before
+
+
+@given(alert_sets(), st.integers(0, 30))
+def test_a_wider_window_never_gives_more_incidents(alerts: list[Alert], wider: int) -> None:
+    widened = [Alert(a.series, a.started_at, a.end, a.window + minutes(wider), a.max_span, a.severity) for a in alerts]
+    assert len(incidents_of(widened)) <= len(incidents_of(alerts))
+
+
+@given(alert_sets())
+def test_incidents_of_a_key_lie_more_than_a_window_apart(alerts: list[Alert]) -> None:
+    groups = spans(incidents_of(alerts))
+    for (_, ended_at), (began_at, _) in pairwise(groups):
+        assert ended_at is not None
+        assert began_at - ended_at > minutes(5)
+
+
+@given(alert_sets(max_span=minutes(20)))
+def test_max_span_caps_chains_but_tears_no_overlap(alerts: list[Alert]) -> None:
+    for group in incidents_of(alerts):
+        running: datetime | None = group[0].started_at
+        for alert in group:
+            if running is not None and alert.started_at > running:
+                assert alert.started_at - group[0].started_at <= minutes(20)
+            running = None if running is None or alert.ended_at is None else max(running, alert.ended_at)
+
+
+@given(alert_sets(max_span=minutes(20)))
+def test_the_short_cut_for_new_alerts_never_differs_from_the_law(alerts: list[Alert]) -> None:
+    *known, new = alerts
+    groups = incidents_of(known)
+    newest = course_of(groups[-1]) if groups else None
+    place = lifecycle.place(newest, new)
+    after = incidents_of(alerts)
+    if place is Place.UNCLEAR:
+        return
+    assert [course_of(group) for group in after[:-1]] == [
+        course_of(group) for group in (groups if place is Place.OPENS else groups[:-1])
+    ]
+    expected = lifecycle.opened(new) if newest is None or place is Place.OPENS else lifecycle.joined(newest, new)
+    assert course_of(after[-1]) == expected
+
+
+@given(alert_sets(max_span=minutes(20)), st.integers(0, 40))
+def test_the_short_cut_for_ends_never_differs_from_the_law(alerts: list[Alert], longer: int) -> None:
+    groups = incidents_of(alerts)
+    before = groups[-1][longer % len(groups[-1])]
+    end = End((before.ended_at or before.started_at) + minutes(longer), EndReason.RECOVERED)
+    course = lifecycle.ended(course_of(groups[-1]), before, end)
+    assume(course is not None)
+    after_alert = Alert(before.series, before.started_at, end, before.window, before.max_span, before.severity)
+    after = incidents_of([after_alert if alert is before else alert for alert in alerts])
+    assert [course_of(group) for group in after] == [*(course_of(group) for group in groups[:-1]), course]
+
+
+def test_the_short_cuts_are_taken_where_they_matter() -> None:
+    course = course_of([an_alert(0)])
+    assert lifecycle.place(course, an_alert(3, series=1)) is Place.JOINS
+    assert isinstance(lifecycle.ended(course, an_alert(0), recovered(10)), Course)
+
+
+# — the rows of one key: short cut and law —
+
+LABELS = [{"job": job, "zone": zone, "pod": f"{job}{zone}"} for job in "ab" for zone in "ab"]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An alert of the key, and what a batch has to say of it: that it is new, or that it has ended by now."""
+
+    series: int
+    start: int
+    length: int | None
+    known: bool
+    ends: int | None  # of one that is known and open
+    labels: int
+    source: int
+
+
+@st.composite
+def tellings(draw: st.DrawFn) -> list[Told]:
+    told = st.builds(
+        Told,
+        series=st.integers(0, 5),
+        start=st.integers(0, 40),
+        length=st.one_of(st.none(), st.integers(0, 10)),
+        known=st.booleans(),
+        ends=st.one_of(st.none(), st.integers(0, 70)),
+        labels=st.integers(0, 3),
+        source=st.integers(1, 2),
+    )
+    return draw(st.lists(told, min_size=1, max_size=7, unique_by=lambda one: (one.series, one.start)))
+
+
+Members = frozenset[tuple[UUID, datetime]]
+
+
+class Key:
+    """The rows of one key as they stand after `told`, each time made anew; by which way the incidents came is up to
+    who asks.
+    """
+
+    def __init__(self, told: list[Told]) -> None:
+        self.batch = Batch(DAY)
+        self.rows = [_row(number, one) for number, one in enumerate(told)]
+        known = [row for row, one in zip(self.rows, told, strict=True) if one.known]
+        before = Batch(DAY)
+        if known:
+            by_law(before, [], known, known)
+        for number, incident in enumerate(sorted(before.incidents.values(), key=_began), 1):
+            incident.number, incident.new, incident.dirty = number, False, False
+        for row, one in zip(self.rows, told, strict=True):
+            if one.known:
+                row.incoming = None
+                row.caused.clear()
+            if one.known and row.end is None and one.ends is not None:
+                row.before, row.end = (None,), recovered(one.start + one.ends)
+                row.caused.append(self.rows.index(row))
+        self.known = sorted(before.incidents.values(), key=_began)
+        self.batch.incidents = dict(before.incidents)
+        self.changed = [row for row in self.rows if row.new or row.before is not None]
+
+    def by_short_cut(self) -> bool:
+        return by_short_cut(self.batch, self.known[-1] if self.known else None, self.changed)
+
+    def by_law(self) -> None:
+        by_law(self.batch, self.known, self.rows, self.changed)
+
+    def incidents(self) -> list[tuple[Members, Course, dict[str, str], set[int]]]:
+        alive = [one for one in self.batch.incidents.values() if one.id not in self.batch.merged]
+        return [
+            (
+                frozenset((row.series, row.started_at) for row in self.rows if row.incident_id == one.id),
+                one.course,
+                one.labels,
+                one.source_ids,
+            )
+            for one in sorted(alive, key=_began)
+        ]
+
+    def kinds(self) -> list[tuple[datetime, str]]:
+        return sorted((at, kind) for _, at, kind, _ in self.batch.timeline)
+
+
+def _began(incident: IncidentRow) -> datetime:
+    return incident.course.began_at
+
+
+def _row(number: int, one: Told) -> AlertRow:
+    end = None if one.length is None else recovered(one.start + one.length)
+    signal = Signal(str(one.series), Status.FIRING, at(one.start), labels=LABELS[one.labels])
+    return AlertRow(
+        UUID(int=one.series),
+        at(one.start),
+        one.source,
+        KEY,
+        None,
+        minutes(5),
+        minutes(20),
+        3,
+        end=end,
+        labels=signal.labels,
+        incoming=Incoming(signal, one.source, DECISION, DAY),
+        caused=[number],
+    )
+
+
+KEY = UUID(int=1000)
+DECISION = Decision("default", "shop", 3, "", KEY, minutes(5), minutes(20))
+
+
+@settings(max_examples=400)
+@given(tellings())
+def test_the_short_cut_of_a_key_never_differs_from_its_law(told: list[Told]) -> None:
+    by_cut, by_the_law, before = Key(told), Key(told), Key(told)
+    assume(by_cut.changed)
+    if not by_cut.by_short_cut():
+        assert (by_cut.incidents(), by_cut.kinds()) == (before.incidents(), [])
+        return
+    by_the_law.by_law()
+    assert by_cut.incidents() == by_the_law.incidents()
+    if len(by_cut.changed) == 1:
+        assert by_cut.batch.verdicts == by_the_law.batch.verdicts
+        assert by_cut.kinds() == by_the_law.kinds()
+
+
+def test_the_short_cut_of_a_key_is_taken_where_it_matters() -> None:
+    """One open incident: an alert joins it, two do, one ends, one ends while another begins."""
+    known = Told(0, 0, None, known=True, ends=None, labels=0, source=1)
+    one, other = (Told(series, 3, None, known=False, ends=None, labels=1, source=2) for series in (1, 2))
+    ended = replace(known, ends=10)
+    for told in [one], [known, one], [known, one, other], [ended], [ended, one]:
+        assert Key(told).by_short_cut()
+
+
+# — cases —
+
+
+def test_begins_exactly_a_window_after_the_end_joins() -> None:
+    assert len(incidents_of([an_alert(0, 10), an_alert(15, 20)])) == 1
+    assert len(incidents_of([an_alert(0, 10), an_alert(15.01, 20)])) == 2
+
+
+def test_fires_again_within_the_window_reopens() -> None:
+    before = course_of([an_alert(0, 30)])
+    after = course_of([an_alert(0, 30), an_alert(33)])
+    assert (before.reopened, before.ended_at, before.first_ended_at) == (0, at(30), at(30))
+    assert (after.reopened, after.ended_at, after.first_ended_at) == (1, None, at(30))
+
+
+def test_a_late_alert_joins_two_incidents() -> None:
+    two = [an_alert(0, 10), an_alert(30, 40)]
+    assert len(incidents_of(two)) == 2
+    assert len(incidents_of([*two, an_alert(12, 26)])) == 1
+
+
+def test_a_late_end_tears_an_incident_apart() -> None:
+    assert len(incidents_of([an_alert(0), an_alert(60, series=1)])) == 1
+    assert len(incidents_of([an_alert(0, 10), an_alert(60, series=1)])) == 2
+
+
+def test_endless_flapping_is_cut_at_max_span() -> None:
+    flapping = [an_alert(start, start + 1, max_span=minutes(60)) for start in range(0, 180, 5)]
+    assert [len(group) for group in incidents_of(flapping)] == [13, 13, 10]
+
+
+def test_one_long_alert_is_not_cut_at_max_span() -> None:
+    assert len(incidents_of([an_alert(0, 600, max_span=minutes(60)), an_alert(500, 550, max_span=minutes(60))])) == 1
+
+
+# — series —
+
+
+def episodes(*starts: float, named: dict[float, float] | None = None) -> list[Episode]:
+    ends = named or {}
+    return [Episode(at(start), recovered(ends[start]) if start in ends else None) for start in starts]
+
+
+def test_a_later_episode_ends_one_that_is_still_open() -> None:
+    assert ends_of(episodes(0, 10)) == [End(at(10), EndReason.SUPERSEDED), None]
+
+
+def test_a_real_end_beats_a_guessed_one() -> None:
+    assert ends_of(episodes(0, 10, named={0: 4})) == [recovered(4), None]
+
+
+def test_a_start_told_inside_an_ended_episode_ends_with_it() -> None:
+    """A peer whose clock differs, or a start that moved back by milliseconds: the second start is never resolved."""
+    assert ends_of(episodes(0, 0.0001, named={0: 20})) == [recovered(20), recovered(20)]
+
+
+def test_a_resolve_that_names_no_start_ends_the_newest_that_began_before_it() -> None:
+    assert ends_of(episodes(0, 10, 30), [recovered(20)]) == [End(at(10), EndReason.SUPERSEDED), recovered(20), None]
+
+
+def test_a_named_end_beats_loose_ones_and_of_those_the_earliest_counts() -> None:
+    assert ends_of(episodes(0, named={0: 5}), [recovered(9), recovered(7)]) == [recovered(5)]
+    assert ends_of(episodes(0), [recovered(9), recovered(7)]) == [recovered(7)]
+
+
+def test_a_real_end_beats_a_guess_and_of_guesses_the_earliest_counts() -> None:
+    early, late = End(at(20), EndReason.RECOVERED, guessed=True), End(at(30), EndReason.RECOVERED, guessed=True)
+    for told in (early, late, recovered(10)), (late, recovered(10), early):
+        assert latest(latest(told[0], told[1]), told[2]) == recovered(10)
+    assert latest(late, early) == early
+    # A guess does not cover another start, which may well go on.
+    assert ends_of([Episode(at(0), late), Episode(at(5))])[1] is None
+
+
+some_ends = st.builds(End, st.integers(0, 9).map(at), st.sampled_from(EndReason), st.booleans())
+
+
+@given(st.one_of(st.none(), some_ends), st.one_of(st.none(), st.integers(0, 9).map(at)))
+def test_alone_in_its_series_an_alert_ends_as_the_law_of_series_says(
+    named: End | None, by_hand: datetime | None
+) -> None:
+    row = _row(0, Told(0, 0, None, known=True, ends=None, labels=0, source=1))
+    row.named_end, row.manual_end_at = named, by_hand
+    derive([row], [])
+    [end], [by_sender] = ends_of([Episode(at(0), named, by_hand)]), ends_of([Episode(at(0), named)])
+    assert (row.end, row.real_end, row.sender_ended) == (end, named, by_sender is not None)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=5))
+def test_of_the_ends_that_name_an_alert_the_one_to_believe_counts(told: list[tuple[int, bool]]) -> None:
+    incoming = [
+        Incoming(
+            Signal("0", Status.RESOLVED, at(0), at(minute), flags=("ends_unknown",) if guessed else ()),
+            1,
+            DECISION,
+            DAY,
+        )
+        for minute, guessed in told
+    ]
+    batch, rows = Batch(DAY), list[AlertRow]()
+    fold(batch, UUID(int=0), rows, [], incoming, list(range(len(incoming))))
+    [row] = rows
+    ends: list[End | None] = [End(at(minute), EndReason.RECOVERED, guessed) for minute, guessed in told]
+    assert row.real_end == reduce(latest, ends)
+    assert batch.rows == rows
+
+
+def test_a_persons_end_stands_unless_it_had_ended_before() -> None:
+    by_hand = Episode(at(0), recovered(9), at(5))
+    assert ends_of([by_hand]) == [End(at(5), EndReason.MANUAL)]
+    assert ends_of([Episode(at(0), recovered(3), at(5))]) == [recovered(3)]
+
+
+def test_the_annotation_for_is_read_as_prometheus_writes_durations() -> None:
+    told = {
+        text: pending({"for": text}) for text in ("5m", "1h30m", "90s", "250ms", "0s", "", "5", "m", "forever", "9w")
+    }
+    assert {text: length for text, length in told.items() if length is not None} == {
+        "5m": minutes(5),
+        "1h30m": minutes(90),
+        "90s": minutes(1.5),
+        "250ms": timedelta(milliseconds=250),
+        "0s": timedelta(0),
+    }
+
+
+# — who keeps its id —
+
+
+def test_of_joined_incidents_the_oldest_stays_and_of_torn_ones_the_earliest_part() -> None:
+    old, young = UUID(int=100), UUID(int=200)
+    a, b, c = ((UUID(int=n), at(n)) for n in range(3))
+    joined = succession([[a, b]], {a: young, b: old}, {old: 1, young: 2})
+    assert (joined.heirs, dict(joined.merged)) == ((old,), {young: 0})
+    torn = succession([[a], [b], [c]], {a: old, b: old}, {old: 1})
+    assert (torn.heirs, dict(torn.merged)) == ((old, None, None), {})

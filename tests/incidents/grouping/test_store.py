@@ -1,0 +1,266 @@
+"""The law again, this time through the store and a real database, against PostgreSQL's own `range_agg`."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from unittest.mock import patch
+from uuid import UUID, uuid5
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.base import db
+from app.incidents.grouping import lifecycle
+from app.incidents.grouping import read as store
+from app.incidents.grouping.batch import Incoming, Outcome, series_of
+from app.incidents.grouping.read import apply
+from app.incidents.grouping.rule import Decision
+from app.incidents.grouping.signal import AlertClass, End, EndReason, Episode, Signal, Status, ends_of, latest
+from app.incidents.grouping.write import Raced
+from tests.oracle import assert_consistent, courses_in, spans_by_range_agg, spans_in
+
+DAY = datetime(2026, 8, 20, tzinfo=UTC)
+SOURCE = 7
+WINDOW = timedelta(minutes=5)
+YEAR = timedelta(days=365)
+KEYS = UUID(int=1)
+
+
+def at(minute: float) -> datetime:
+    return DAY + timedelta(minutes=minute)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A signal in short: minutes; no start with a resolve: it names none."""
+
+    series: int
+    start: int | None
+    end: int | None = None
+    guessed: bool = False
+
+    def incoming(self, *, max_span: timedelta, seen: int = 0) -> Incoming:
+        # Series 0 and 1 have the first key, 2 and 3 the second.
+        key = f"key-{self.series // 2}"
+        labels = {"alertname": f"series-{self.series}", "service": key}
+        signal = Signal(
+            fingerprint=f"{self.series:016x}",
+            status=Status.FIRING if self.end is None else Status.RESOLVED,
+            started_at=None if self.start is None else at(self.start),
+            ended_at=None if self.end is None else at(self.end),
+            labels=labels,
+            end_reason=None if self.end is None else EndReason.RECOVERED,
+            flags=("ends_unknown",) if self.guessed else (),
+        )
+        decision = Decision("default", key, 3, f'service="{key}"', uuid5(KEYS, key), WINDOW, max_span)
+        return Incoming(signal, SOURCE, decision, at(1000 + seen))
+
+
+def firing(series: int, start: int) -> Told:
+    return Told(series, start)
+
+
+def resolved(series: int, start: int | None, end: int) -> Told:
+    return Told(series, start, end)
+
+
+starts = st.one_of(st.sampled_from([0, 20, 40]), st.integers(0, 60))  # some come again, so that ends contradict
+signals = st.one_of(
+    st.builds(firing, st.integers(0, 3), starts),
+    st.builds(lambda s, a, n: resolved(s, a, a + n), st.integers(0, 3), starts, st.integers(0, 15)),
+    st.builds(lambda s, a, n: Told(s, a, a + n, guessed=True), st.integers(0, 3), starts, st.integers(0, 15)),
+    st.builds(lambda s, e: resolved(s, None, e), st.integers(0, 3), st.integers(0, 70)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """The same set of signals in the order and the batches in which it was told, over how many connections, and how few
+    of a series are looked at before all of it is.
+    """
+
+    told: tuple[Told, ...]
+    batches: tuple[tuple[Told, ...], ...]
+    connections: int
+    few: int = store.FEW
+
+
+@st.composite
+def plays(draw: st.DrawFn) -> Played:
+    told = tuple(draw(st.lists(signals, min_size=1, max_size=14)))
+    again = draw(st.lists(st.sampled_from(told), max_size=6))
+    order = draw(st.permutations([*told, *again]))
+    batches, rest = [], list(order)
+    while rest:
+        size = draw(st.integers(1, len(rest)))
+        batches.append(tuple(rest[:size]))
+        rest = rest[size:]
+    return Played(told, tuple(batches), draw(st.sampled_from([1, 1, 3])), draw(st.sampled_from([1, 2, store.FEW])))
+
+
+def expected_of(told: Sequence[Told], max_span: timedelta) -> dict[UUID, list[lifecycle.Course]]:
+    """The law on the set, in pure code: what must be in the database whatever the order."""
+    named: dict[int, dict[int, End | None]] = defaultdict(dict)
+    loose: dict[int, list[End]] = defaultdict(list)
+    for one in told:
+        if one.start is None:
+            assert one.end is not None
+            loose[one.series].append(End(at(one.end), EndReason.RECOVERED))
+            continue
+        known = named[one.series].get(one.start)
+        end = End(at(one.end), EndReason.RECOVERED, one.guessed) if one.end is not None else None
+        named[one.series][one.start] = latest(known, end)
+    by_key: dict[UUID, list[lifecycle.Alert]] = defaultdict(list)
+    for series, starts in named.items():
+        episodes = [Episode(at(start), starts[start]) for start in sorted(starts)]
+        key = uuid5(KEYS, f"key-{series // 2}")
+        for episode, end in zip(episodes, ends_of(episodes, loose[series]), strict=True):
+            by_key[key].append(
+                lifecycle.Alert(series_of(SOURCE, f"{series:016x}"), episode.started_at, end, WINDOW, max_span)
+            )
+    return {
+        key: [lifecycle.course_of(group) for group in lifecycle.incidents_of(alerts)] for key, alerts in by_key.items()
+    }
+
+
+async def forget(engine: AsyncEngine) -> None:
+    async with db.transaction(engine) as tx:
+        await tx.execute(text("TRUNCATE incident, alert, loose_end, timeline, tally, service CASCADE"))
+        await tx.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+
+
+async def tell(engine: AsyncEngine, batch: Sequence[Incoming]) -> list[Outcome]:
+    also_lock: frozenset[UUID] = frozenset()
+    while True:
+        try:
+            async with db.transaction(engine) as tx:
+                return await apply(tx, batch, now=at(2000), also_lock=also_lock)
+        except Raced as raced:
+            also_lock |= raced.keys
+
+
+async def play(engine: AsyncEngine, played: Played, max_span: timedelta) -> None:
+    waiting = list(enumerate(played.batches))
+
+    async def connection() -> None:
+        while waiting:
+            seen, batch = waiting.pop(0)
+            await tell(engine, [one.incoming(max_span=max_span, seen=seen) for one in batch])
+
+    with patch.object(store, "FEW", played.few):
+        await asyncio.gather(*(connection() for _ in range(played.connections)))
+
+
+COUNTER_EXAMPLES = [
+    # The start moved back: the second start is never resolved by name.
+    ([firing(0, 10)], [firing(0, 9)], [resolved(0, 9, 20)]),
+    # A resolve first, its firing later, in between another series of the key.
+    ([resolved(0, None, 30)], [firing(1, 12)], [firing(0, 10)], [resolved(1, 12, 14)]),
+    # Two incidents, then one between that joins them, then an end that tears it.
+    ([resolved(0, 0, 10), resolved(0, 30, 40)], [firing(1, 12)], [resolved(1, 12, 20)]),
+    # More ends that name no start than are looked at first: the earliest counts, before its start is told and after.
+    ([resolved(0, None, 10)], [resolved(0, None, 20)], [firing(0, 5)]),
+    ([firing(0, 0)], [resolved(0, None, 10)], [resolved(0, None, 20)], [firing(0, 30)]),
+]
+
+
+def _play_of(batches: tuple[list[Told], ...]) -> Played:
+    return Played(tuple(one for batch in batches for one in batch), tuple(map(tuple, batches)), 1, few=1)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(played=plays())
+@example(played=_play_of(COUNTER_EXAMPLES[0]))
+@example(played=_play_of(COUNTER_EXAMPLES[1]))
+@example(played=_play_of(COUNTER_EXAMPLES[2]))
+@example(played=_play_of(COUNTER_EXAMPLES[3]))
+@example(played=_play_of(COUNTER_EXAMPLES[4]))
+async def test_the_set_of_signals_alone_decides(engine: AsyncEngine, played: Played) -> None:
+    await forget(engine)
+    await play(engine, played, YEAR)
+    assert await courses_in(engine) == expected_of(played.told, YEAR)
+    assert await spans_in(engine) == await spans_by_range_agg(engine, WINDOW)
+    await assert_consistent(engine)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(played=plays())
+async def test_the_set_of_signals_alone_decides_where_max_span_cuts(engine: AsyncEngine, played: Played) -> None:
+    await forget(engine)
+    await play(engine, played, timedelta(minutes=12))
+    assert await courses_in(engine) == expected_of(played.told, timedelta(minutes=12))
+    await assert_consistent(engine)
+
+
+async def test_fifty_first_deliveries_at_once_make_one_incident(engine: AsyncEngine) -> None:
+    outcomes = await asyncio.gather(*(tell(engine, [firing(0, 5).incoming(max_span=YEAR)]) for _ in range(50)))
+    verdicts = sorted(one.verdict for [one] in outcomes)
+    assert verdicts == ["opened"] + ["repeated"] * 49
+    assert {one.incident for [one] in outcomes} == {outcomes[0][0].incident}
+    assert len(await spans_in(engine)) == 1
+
+
+async def test_batches_over_the_same_keys_never_deadlock(engine: AsyncEngine) -> None:
+    def batch(worker: int) -> list[Incoming]:
+        order = list(range(40)) if worker % 2 else list(reversed(range(40)))
+        return [_of_key(key, f"{worker}-{key}-{step}", at(step)) for step in range(3) for key in order]
+
+    await asyncio.gather(*(tell(engine, batch(worker)) for worker in range(16)))
+    async with engine.connect() as connection:
+        assert (await connection.execute(text("SELECT count(*) FROM alert"))).scalar_one() == 16 * 40 * 3
+        assert (await connection.execute(text("SELECT count(*) FROM incident"))).scalar_one() == 40
+
+
+def _of_key(key: int, fingerprint: str, started_at: datetime) -> Incoming:
+    decision = Decision("default", f"s{key}", 3, f'service="s{key}"', uuid5(KEYS, f"s{key}"), WINDOW, YEAR)
+    return Incoming(Signal(fingerprint, Status.FIRING, started_at), SOURCE, decision, at(1000))
+
+
+async def test_the_number_of_statements_does_not_grow_with_the_batch(engine: AsyncEngine) -> None:
+    statements: list[str] = []
+    event.listen(engine.sync_engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+
+    async def told(batch: Sequence[Incoming]) -> int:
+        statements.clear()
+        await tell(engine, batch)
+        return len(statements)
+
+    def opening(keys: range) -> list[Incoming]:
+        return [_of_key(key, f"o{key}", at(0)) for key in keys]
+
+    assert await told(opening(range(1000, 1001))) == await told(opening(range(300)))
+    one = [firing(0, 0), resolved(0, 0, 5), resolved(1, 40, 45)]
+    await tell(engine, [signal.incoming(max_span=YEAR) for signal in one])
+    few = await told([firing(1, 8).incoming(max_span=YEAR)])
+    many_signals = [resolved(series, start, start + 1) for series in range(4) for start in range(0, 1000, 3)]
+    many = await told([signal.incoming(max_span=YEAR) for signal in many_signals])
+    assert (few, many) <= (15, 20)
+
+
+async def test_verdicts_say_what_each_signal_did(engine: AsyncEngine) -> None:
+    async def verdict(told: Told) -> str:
+        [outcome] = await tell(engine, [told.incoming(max_span=YEAR)])
+        return outcome.verdict
+
+    assert await verdict(firing(0, 0)) == "opened"
+    assert await verdict(firing(0, 0)) == "repeated"
+    assert await verdict(firing(1, 3)) == "joined"
+    assert await verdict(resolved(0, 0, 10)) == "resolved"
+    assert await verdict(resolved(1, 3, 10)) == "resolved"
+    assert await verdict(resolved(1, 3, 10)) == "repeated"
+    assert await verdict(firing(0, 0)) == "repeated"  # stale
+    assert await verdict(firing(0, 14)) == "reopened"
+    assert await verdict(resolved(0, 14, 20)) == "resolved"
+    assert await verdict(resolved(0, 40, 50)) == "opened"
+    assert await verdict(resolved(1, 22, 38)) == "merged"
+    assert await verdict(resolved(2, None, 5)) == "ignored"  # waits for its firing
+    assert await verdict(firing(3, 0)) == "opened"
+    assert await verdict(firing(3, 60)) == "joined"
+    assert await verdict(resolved(3, 0, 10)) == "split"
+
+
+_ = AlertClass

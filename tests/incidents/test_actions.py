@@ -1,0 +1,245 @@
+"""People's facts among signals, in any order: the rows equal the law, and no word is lost."""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from random import Random
+from typing import Any
+from uuid import UUID, uuid5
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.base import db
+from app.base.errors import Problem
+from app.incidents import actions as people
+from app.incidents.actions import Said
+from app.incidents.grouping import lifecycle
+from app.incidents.grouping.batch import Incoming
+from app.incidents.grouping.signal import End, EndReason, Episode, ends_of
+from tests.incidents.grouping.test_store import KEYS, Told, at, firing, forget, resolved, signals, tell
+from tests.oracle import assert_consistent, courses_in
+
+NOW = at(500)
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What a person says: of the incident in this place of all that ever were, at this minute."""
+
+    what: str
+    place: int
+    minute: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """All that have ended are counted into the histograms."""
+
+
+Step = tuple[Told, ...] | Word | Settle
+words = st.builds(
+    Word,
+    st.sampled_from(["acknowledge", "identified", "note", "resolve", "resolve", "reopen", "title", "declare"]),
+    st.integers(0, 5),
+    st.integers(0, 80),
+)
+steps = st.lists(
+    st.one_of(st.lists(signals, min_size=1, max_size=3).map(tuple), words, st.just(Settle())), min_size=2, max_size=12
+)
+SPAN = timedelta(minutes=40)
+# The older of two is the later one in time, and is what the younger, held open, becomes part of.
+REOPENED_INTO_ANOTHER: list[Step] = [
+    (resolved(1, 50, 55),),
+    (resolved(0, 0, 10),),
+    Word("reopen", 1, 20),
+]
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(script=steps)
+@example(script=REOPENED_INTO_ANOTHER)
+async def test_rows_equal_the_law_and_no_word_is_lost(engine: AsyncEngine, script: list[Step]) -> None:
+    await forget(engine)
+    said: Counter[str] = Counter()
+    before: dict[UUID, Any] = {}
+    for step in script:
+        if isinstance(step, Word):
+            await _say(engine, step, list(before.values()), said)
+        elif isinstance(step, Settle):
+            await _run(engine, "UPDATE incident SET settled_at = now() WHERE ended_at IS NOT NULL")
+        else:
+            await tell(engine, [one.incoming(max_span=SPAN) for one in step])
+            courses = await courses_in(engine)
+            await tell(engine, [one.incoming(max_span=SPAN) for one in step])
+            assert await courses_in(engine) == courses, "redelivery changes nothing"
+        before = await _assert_lawful(engine, before, said)
+
+
+async def _say(engine: AsyncEngine, word: Word, known: Sequence[Any], said: Counter[str], *, seen: bool = True) -> None:
+    """`seen`: nobody else acts meanwhile, so that what was said can be seen afterwards."""
+    now, when = NOW, Said(at(word.minute), "ada")
+    act: Callable[[AsyncConnection], Awaitable[UUID]]
+    if word.what == "declare" or not known:
+        what, service = "declared", "key-0"
+        act = lambda tx: people.declare(  # noqa: E731
+            tx, title="t", service=service, severity=2, impact_started_at=None, said=when, now=now
+        )
+    else:
+        ref = known[word.place % len(known)].id
+        what, act = {
+            "acknowledge": ("acknowledged", lambda tx: people.acknowledge(tx, ref, when, by=None, now=now)),
+            "identified": ("identified", lambda tx: people.milestone(tx, ref, "identified", when, now=now)),
+            "note": ("note", lambda tx: people.note(tx, ref, when, now=now)),
+            "resolve": ("resolved", lambda tx: people.resolve(tx, ref, when, at_stated=True, now=now)),
+            "reopen": ("reopened", lambda tx: people.reopen(tx, ref, when, now=now)),
+            "title": (
+                "changed",
+                lambda tx: people.amend(tx, ref, {"title_stated": f"t{word.minute}"}, by="ada", if_match=None, now=now),
+            ),
+        }[word.what]
+    told = text("SELECT count(*) FROM timeline WHERE by = 'ada' AND kind = :kind")
+    try:
+        async with db.transaction(engine) as tx:
+            count = (await tx.execute(told, {"kind": what})).scalar_one()
+            about = await act(tx)
+            said[what] += (await tx.execute(told, {"kind": what})).scalar_one() - count
+    except Problem as problem:
+        assert problem.status in {409, 422}, problem  # noqa: PT017
+        return
+    if not seen:
+        return
+    async with engine.connect() as connection:
+        row = await people.find(connection, about)
+        if row.merged_into is not None:
+            row = await people.find(connection, row.merged_into)
+        assert (row.ended_at is None) if what == "reopened" else True
+        assert (row.ended_at is not None) if what == "resolved" else True
+        assert (row.title_stated == f"t{word.minute}") if what == "changed" else True
+        if what == "acknowledged":
+            assert row.acknowledged_at <= when.at
+
+
+async def _assert_lawful(engine: AsyncEngine, before: dict[UUID, Any], said: Counter[str] | None) -> dict[UUID, Any]:
+    async with engine.connect() as connection:
+        alerts = (await connection.execute(text("SELECT * FROM alert ORDER BY series, started_at"))).all()
+        loose = (await connection.execute(text("SELECT * FROM loose_end"))).all()
+        rows = {row.id: row for row in await connection.execute(text("SELECT * FROM incident ORDER BY number"))}
+        entries = (await connection.execute(text("SELECT * FROM timeline WHERE by = 'ada' ORDER BY id"))).all()
+    _assert_series(alerts, loose)
+    by_key: dict[UUID, list[lifecycle.Alert]] = defaultdict(list)
+    for row in alerts:
+        by_key[row.key_id].append(_as_law(row))
+    lawful = {key: list(map(lifecycle.course_of, lifecycle.incidents_of(found))) for key, found in by_key.items()}
+    assert await courses_in(engine) == lawful
+    await assert_consistent(engine)
+
+    living = {id_: row for id_, row in rows.items() if row.merged_into is None}
+    for id_, row in before.items():
+        assert rows[id_].number == row.number
+        assert rows[id_].settled_at is not None or row.settled_at is None
+        if id_ in living and row.title_stated is not None:
+            assert rows[id_].title_stated is not None
+    assert said is None or Counter(entry.kind for entry in entries) == said, "no word is lost, none doubled"
+    assert {entry.incident_id for entry in entries} <= living.keys(), "no word stays with an incident that is no more"
+    for id_, row in living.items():
+        acknowledged = [entry.at for entry in entries if entry.incident_id == id_ and entry.kind == "acknowledged"]
+        assert row.acknowledged_at == min(acknowledged, default=None)
+        by_hand = [one for one in alerts if one.incident_id == id_ and one.manual_end_at and one.real_end_at is None]
+        assert by_hand or not row.still_firing
+    return rows
+
+
+def _as_law(row: Any) -> lifecycle.Alert:
+    end = End(row.ended_at, EndReason(row.end_reason)) if row.ended_at else None
+    window, span = timedelta(seconds=row.window_seconds), timedelta(seconds=row.max_span_seconds)
+    by_people = row.source_id == 0
+    return lifecycle.Alert(row.series, row.started_at, end, window, span, row.severity, by_people, row.impact_told_at)
+
+
+def _assert_series(alerts: Sequence[Any], loose: Sequence[Any]) -> None:
+    by_series: dict[UUID, list[Any]] = defaultdict(list)
+    for row in alerts:
+        by_series[row.series].append(row)
+    for series, rows in by_series.items():
+        episodes = [
+            Episode(
+                row.started_at,
+                End(row.real_end_at, EndReason(row.real_end_reason), row.real_end_guessed) if row.real_end_at else None,
+                row.manual_end_at,
+            )
+            for row in rows
+        ]
+        unnamed = [End(one.ended_at, EndReason(one.end_reason)) for one in loose if one.series == series]
+        assert ends_of(episodes, unnamed) == [_as_law(row).end for row in rows]
+
+
+async def test_what_is_torn_off_an_incident_that_is_merged_away_takes_its_words_along(engine: AsyncEngine) -> None:
+    said: Counter[str] = Counter()
+    await tell(engine, [resolved(1, 0, 5).incoming(max_span=SPAN)])
+    await tell(engine, [firing(0, 20).incoming(max_span=SPAN), resolved(1, 60, 70).incoming(max_span=SPAN)])
+    known = await _assert_lawful(engine, {}, said)
+    await _say(engine, Word("acknowledge", 1, 61), list(known.values()), said)
+    # An earlier start of the series that is still open: it reaches back to the older incident and ends before the rest.
+    await tell(engine, [resolved(0, 8, 30).incoming(max_span=SPAN)])
+    rows = (await _assert_lawful(engine, known, said)).values()
+    assert [(row.began_at, row.acknowledged_at) for row in rows if row.merged_into is None] == [
+        (at(0), None),
+        (at(60), at(61)),
+    ]
+
+
+async def test_people_and_senders_at_once_leave_lawful_rows(engine: AsyncEngine, database_url: str) -> None:
+    """Two processes; in the middle a rule changes, so that the same series comes with another key."""
+    engines = [engine, db.connect(database_url, pool_size=10)]
+    said: Counter[str] = Counter()
+    random = Random(2)
+    await tell(engine, [firing(series, 0).incoming(max_span=SPAN) for series in range(4)])
+
+    async def sender(number: int) -> None:
+        for step in range(15):
+            told = [
+                resolved(series, start, start + random.randrange(9)) if random.random() < 0.5 else firing(series, start)
+                for series, start in ((random.randrange(4), random.randrange(0, 70, 10)) for _ in range(3))
+            ]
+            batch = [one.incoming(max_span=SPAN, seen=step) for one in told]
+            await tell(engines[number % 2], [_of_new_rule(one) for one in batch] if step > 7 else batch)
+
+    async def person(number: int) -> None:
+        for _ in range(10):
+            async with engines[number % 2].connect() as connection:
+                known = (await connection.execute(text("SELECT id FROM incident ORDER BY number"))).all()
+            what = random.choice(["acknowledge", "note", "resolve", "reopen", "title", "identified"])
+            await _say(
+                engines[number % 2], Word(what, random.randrange(6), random.randrange(80)), known, said, seen=False
+            )
+
+    await asyncio.gather(*map(sender, range(4)), *map(person, range(4)))
+    await engines[1].dispose()
+    await _assert_lawful(engine, {}, None)
+
+
+def _of_new_rule(one: Incoming) -> Incoming:
+    key = f"new {one.decision.key}"
+    return replace(one, decision=replace(one.decision, rule="new", key=key, key_id=uuid5(KEYS, key)))
+
+
+async def test_a_repeat_under_a_new_rule_does_not_undo_a_resolve_at_the_same_time(engine: AsyncEngine) -> None:
+    told = firing(0, 0).incoming(max_span=SPAN)
+    await tell(engine, [told])
+    async with db.transaction(engine) as tx:
+        await people.resolve(tx, 1, Said(at(30), "ada"), at_stated=True, now=NOW)
+        repeat = asyncio.create_task(tell(engine, [_of_new_rule(told)]))
+        await asyncio.sleep(0.2)
+    await repeat
+    await _assert_lawful(engine, {}, Counter(resolved=1))
+
+
+async def _run(engine: AsyncEngine, statement: str) -> None:
+    async with db.transaction(engine) as tx:
+        await tx.execute(text(statement))

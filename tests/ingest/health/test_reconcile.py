@@ -1,0 +1,1019 @@
+"""The reconciler: what an Alertmanager lists against what is known here, with a stand-in for it and with Debian's."""
+
+import asyncio
+import dataclasses
+import gzip
+import json
+import random
+import secrets
+import time
+from base64 import b64encode
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+from wsgiref.handlers import format_date_time
+
+import httpx
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.base import db
+from app.base.tokens import Scope
+from app.incidents.grouping.batch import Outcome
+from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status
+from app.ingest.health import peers as asking
+from app.ingest.health import watch as watching
+from app.ingest.health.reconcile import Answer, Listed, OpenAlert, Settings, compare, counts
+from app.ingest.health.watch import reconcile_all
+from app.ingest.intake import Delivery, Intake
+from tests.conftest import ClientAs
+from tests.ingest.health.test_health import alerts, an_intake, at, deliver, health, incidents, reasons, shown
+from tests.ingest.test_webhook import DOOR, a_delivery, an_alert, count
+from tests.metrics.prometheus.test_exposition import of, scrape
+from tests.processes import an_alertmanager, free_port, until
+from tests.test_end_to_end import Quiet, serving
+
+RECONCILER = "/api/v1/sources/alertmanager/reconciler"
+FIRING = an_alert(started="2026-08-20T10:00:00Z")
+RESOLVED = an_alert(started="2026-08-20T10:00:00Z", ended="2026-08-20T10:05:00Z")
+OPEN = [(at("10:00"), None, None)]
+
+
+@pytest.fixture
+def intake(engine: AsyncEngine) -> Intake:
+    return an_intake(engine)
+
+
+# — a stand-in —
+
+
+@dataclass
+class Peer:
+    """A stand-in for an Alertmanager's API: what it lists, and since when it runs."""
+
+    url: str = ""
+    now: datetime = field(default_factory=lambda: at("12:00"))
+    up_since: datetime = field(default_factory=lambda: at("00:00"))
+    cluster: str = "ready"
+    listed: list[dict[str, Any]] = field(default_factory=list)
+    silences: list[dict[str, Any]] = field(default_factory=list)
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    asked: list[str | None] = field(default_factory=list)  # with which credentials
+    happens: Callable[[], object] | None = None  # once, after the list has been told
+
+    def meanwhile(self, work: Coroutine[Any, Any, object]) -> None:
+        """Done in the loop of the test while it waits for this peer."""
+        loop = asyncio.get_running_loop()
+        self.happens = lambda: asyncio.run_coroutine_threadsafe(work, loop).result(30)
+
+    def answer(self, path: str) -> bytes:
+        if path == "/api/v2/status" and self.happens is not None:
+            happens, self.happens = self.happens, None
+            happens()
+        if self.body is not None:
+            return self.body
+        told: Any = {
+            "/api/v2/status": {
+                "uptime": shown(self.up_since),
+                "cluster": {"status": self.cluster},
+                "versionInfo": {"version": "0.34.0"},
+            },
+            "/api/v2/alerts": self.listed,
+            "/api/v2/silences": self.silences,
+        }[path]
+        body = json.dumps(told).encode()
+        return gzip.compress(body) if "Content-Encoding" in self.headers else body
+
+
+@contextmanager
+def a_peer() -> Iterator[Peer]:
+    peer = Peer()
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            peer.asked.append(self.headers["Authorization"])
+            body = peer.answer(self.path)
+            self.send_response_only(peer.status)
+            self.send_header("Content-Length", str(len(body)))
+            for name, value in ({"Date": format_date_time(peer.now.timestamp())} | peer.headers).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        log_message = Quiet.log_message
+
+    with serving(Answer) as port:
+        peer.url = f"http://127.0.0.1:{port}"
+        yield peer
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    with a_peer() as made:
+        yield made
+
+
+@pytest.fixture
+def other() -> Iterator[Peer]:
+    with a_peer() as made:
+        yield made
+
+
+def listed(alert: dict[str, Any], state: str = "active", receiver: str = "aftermath") -> dict[str, Any]:
+    """As the API lists what the webhook tells: to the millisecond, with the end it will have if nobody refreshes it."""
+    told = {name: value for name, value in alert.items() if name != "status"}
+    started_at = datetime.fromisoformat(told["startsAt"]).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return told | {
+        "startsAt": started_at,
+        "endsAt": "2026-08-20T23:00:00.000Z",
+        "updatedAt": "2026-08-20T10:00:00.000Z",
+        "receivers": [{"name": receiver}],
+        "status": {"state": state, "silencedBy": [], "inhibitedBy": []},
+    }
+
+
+async def set_up(client: httpx.AsyncClient, *peers: str, **settings: Any) -> None:
+    """Two absences are enough, and an alert is missed once it has fired for ten minutes."""
+    body = {"peers": list(peers), "absences": 2} | settings
+    answer = await client.put(RECONCILER, json=body)
+    assert answer.status_code == 200, answer.text
+
+
+async def polls(engine: AsyncEngine, intake: Intake, *clocks: str, peers: tuple[Peer, ...]) -> None:
+    for clock in clocks:
+        for peer in peers:
+            peer.now = at(clock)
+        assert await reconcile_all(engine, intake, now=at(clock)) == 1
+
+
+async def concluded(engine: AsyncEngine) -> int:
+    """How often a poll has told news: also what has ended for a while only."""
+    return await count(engine, "SELECT coalesce(sum(value), 0) FROM tally WHERE name = 'concluded'")
+
+
+# — what has gone —
+
+
+async def test_what_has_gone_ends_when_it_was_last_there(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+) -> None:
+    await deliver(engine, intake, at("10:01"), FIRING)
+    await set_up(client, peer.url)
+    peer.listed = [listed(FIRING)]
+    await polls(engine, intake, "10:10", "10:20", peers=(peer,))
+    peer.listed = []
+    await polls(engine, intake, "10:30", peers=(peer,))
+    assert await alerts(engine) == OPEN
+    await polls(engine, intake, "10:40", peers=(peer,))
+    assert await alerts(engine) == [(at("10:00"), at("10:20"), "reconciled")]
+    [incident] = await incidents(client)
+    # It did recover, only nobody said so.
+    assert incident["measures"]["time_to_recover"] == {"seconds": 1200, "status": "recorded", "reason": None}
+    found = await scrape(engine)
+    assert of(found, "concluded_signals_total", source="alertmanager", reason="reconciled") == 1
+    assert of(found, "deliveries_total", source="alertmanager", outcome="accepted") == 1
+
+
+async def test_what_no_poll_has_seen_ends_when_it_was_delivered(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+) -> None:
+    await deliver(engine, intake, at("10:01"), FIRING)
+    await set_up(client, peer.url)
+    await polls(engine, intake, "10:10", "10:20", peers=(peer,))
+    assert await alerts(engine) == [(at("10:00"), at("10:01"), "reconciled")]
+
+
+@pytest.mark.parametrize("state", ["suppressed", "unprocessed", "active"])
+async def test_what_is_listed_has_not_gone_whatever_its_state(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer, state: str
+) -> None:
+    await deliver(engine, intake, at("10:01"), FIRING)
+    await set_up(client, peer.url)
+    peer.listed = [listed(FIRING, state)]
+    peer.silences = [{"status": {"state": "active"}}, {"status": {"state": "expired"}}]
+    await polls(engine, intake, "10:10", "10:20", "10:30", "10:40", peers=(peer,))
+    assert await alerts(engine) == OPEN
+    assert await concluded(engine) == 0  # nor has it ever ended
+    [told] = (await health(client))["peers"]
+    assert told == {
+        "url": peer.url,
+        "polled_at": "2026-08-20T10:40:00Z",
+        "answered_at": "2026-08-20T10:40:00Z",
+        "error": None,
+        "version": "0.34.0",
+        "cluster": "ready",
+        "up_since": "2026-08-20T00:00:00Z",
+        "alerts": 1,
+        "suppressed": int(state != "active"),
+        "silences": 1,
+    }
+
+
+async def test_absence_means_nothing_at_a_peer_that_has_just_started_or_settles(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+) -> None:
+    await deliver(engine, intake, at("10:01"), FIRING)
+    await set_up(client, peer.url)
+    peer.up_since = at("10:05")
+    await polls(engine, intake, "10:10", "10:12", "10:14", peers=(peer,))
+    assert await alerts(engine) == OPEN
+    peer.cluster = "settling"
+    await polls(engine, intake, "10:20", "10:30", "10:40", peers=(peer,))
+    assert await alerts(engine) == OPEN
+    peer.cluster = "ready"
+    await polls(engine, intake, "10:50", "11:00", peers=(peer,))
+    assert await alerts(engine) == [(at("10:00"), at("10:01"), "reconciled")]
+
+
+async def test_the_clock_of_a_peer_does_not_matter(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+) -> None:
+    """It is a day behind and has run for five minutes, then for ten."""
+    await deliver(engine, intake, at("10:01"), FIRING)
+    await set_up(client, peer.url)
+    yesterday = timedelta(days=1)
+    for clock in ("10:20", "10:30"):
+        peer.now = at(clock) - yesterday
+        peer.up_since = peer.now - timedelta(minutes=5)
+        await polls(engine, intake, clock, peers=())
+    assert await alerts(engine) == OPEN
+    for clock in ("10:40", "10:50"):
+        peer.now = at(clock) - yesterday
+        peer.up_since = peer.now - timedelta(minutes=10)
+        await polls(engine, intake, clock, peers=())
+    assert [reason for _, _, reason in await alerts(engine)] == ["reconciled"]
+
+
+async def test_every_peer_that_answers_must_miss_it(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer, other: Peer
+) -> None:
+    await deliver(engine, intake, at("10:01"), FIRING)
+    await set_up(client, peer.url, other.url)
+    other.listed = [listed(FIRING)]
+    await polls(engine, intake, "10:10", "10:20", "10:30", peers=(peer, other))
+    assert await alerts(engine) == OPEN
+    other.listed, other.up_since = [], at("10:35")
+    await polls(engine, intake, "10:40", "10:41", peers=(peer, other))
+    assert await alerts(engine) == OPEN
+    other.status = 503
+    await polls(engine, intake, "10:50", "11:00", peers=(peer, other))
+    assert await alerts(engine) == [(at("10:00"), at("10:30"), "reconciled")]
+    told = await health(client)
+    assert (told["status"], reasons(told)[0]) == ("degraded", "peers_silent")
+    assert sorted(one["error"] or "" for one in told["peers"]) == ["", "answers 503"]
+    found = await scrape(engine)
+    assert [of(found, "peers", source="alertmanager", state=state) for state in ("answering", "silent")] == [1, 1]
+
+
+UNREADABLE = [
+    (500, None),
+    (200, b"{}"),
+    (200, b"[]"),
+    (200, b"<html>"),
+    (200, b"\xff"),
+    (200, b"[" * 100_000),
+    (200, b'[{"status": {"state": "active"}, "labels": {}, "startsAt": "then"}]'),
+]
+
+
+async def test_nothing_ends_while_nobody_answers(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+) -> None:
+    await deliver(engine, intake, at("10:01"), FIRING)
+    await set_up(client, peer.url, f"http://127.0.0.1:{free_port()}")
+    await polls(engine, intake, "10:10", peers=(peer,))
+    for minute, (status, body) in enumerate(UNREADABLE):
+        peer.status, peer.body = status, body
+        await polls(engine, intake, f"10:{20 + minute}", peers=(peer,))
+    assert await alerts(engine) == OPEN
+    told = await health(client)
+    assert (told["status"], reasons(told)[0]) == ("failing", "peers_silent")
+    # The absence before the silence still counts; one more is enough.
+    peer.status, peer.body = 200, None
+    await polls(engine, intake, "10:40", peers=(peer,))
+    assert [reason for _, _, reason in await alerts(engine)] == ["reconciled"]
+
+
+async def test_what_is_delivered_between_two_polls_has_not_gone(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+) -> None:
+    await deliver(engine, intake, at("10:01"), FIRING)
+    await set_up(client, peer.url)
+    await polls(engine, intake, "10:10", peers=(peer,))
+    await deliver(engine, intake, at("10:12"), FIRING)
+    # The second poll comes within the minute to which it is known when an alert was told of last.
+    await polls(engine, intake, "10:11", "10:12", "10:13", peers=(peer,))
+    assert await alerts(engine) == OPEN
+    await polls(engine, intake, "10:14", peers=(peer,))
+    assert await alerts(engine) == [(at("10:00"), at("10:12"), "reconciled")]
+    # Its end was inferred wrongly, says the sender.
+    assert await deliver(engine, intake, at("10:17"), FIRING) == {"reopened": 1}
+    assert await alerts(engine) == OPEN
+
+
+async def test_a_real_end_that_comes_later_is_believed(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+) -> None:
+    await deliver(engine, intake, at("10:01"), FIRING)
+    await set_up(client, peer.url)
+    await polls(engine, intake, "10:10", "10:20", peers=(peer,))
+    await deliver(engine, intake, at("10:30"), RESOLVED)
+    assert await alerts(engine) == [(at("10:00"), at("10:05"), "recovered")]
+
+
+async def test_labels_that_a_rule_ignores_are_ignored_here_too(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+) -> None:
+    """Also where another process changes the rule, and this one has not taken a delivery since."""
+    await deliver(engine, intake, at("09:00"), an_alert("2026-08-20T08:00:00Z", ended="2026-08-20T08:05:00Z"))
+    rule = {"position": 1, "matchers": [], "ignored_labels": ["replica"]}
+    assert (await client.put("/api/v1/rules/replicas", json=rule)).status_code == 201
+    await deliver(engine, an_intake(engine), at("10:01"), an_alert(replica="a"))
+    await set_up(client, peer.url)
+    peer.listed = [listed(an_alert(replica="b"), "suppressed")]  # so that only its absence could do anything
+    await polls(engine, intake, "10:10", "10:20", "10:30", peers=(peer,))
+    assert (await alerts(engine))[1:] == OPEN
+    assert await concluded(engine) == 0  # nor has it ever ended
+
+
+async def test_many_that_have_gone_or_were_missed_are_dealt_with_at_once(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+) -> None:
+    number = watching.AT_ONCE + 1
+    await deliver(engine, intake, at("10:01"), *(an_alert(instance=str(one)) for one in range(number)))
+    await set_up(client, peer.url)
+    peer.listed = [listed(an_alert(instance=f"new-{one}")) for one in range(number)]
+    await polls(engine, intake, "10:10", "10:20", peers=(peer,))
+    ended = "SELECT count(*) FROM alert WHERE end_reason = 'reconciled'"
+    assert await count(engine, ended) == number
+    assert await count(engine, "SELECT count(*) FROM alert WHERE ended_at IS NULL") == number
+
+
+async def test_one_that_cannot_be_applied_does_not_keep_the_others_from_it(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer, caplog: pytest.LogCaptureFixture
+) -> None:
+    await deliver(engine, intake, at("10:01"), *(an_alert(instance=str(one)) for one in range(5)))
+    await set_up(client, peer.url)
+    async with engine.begin() as connection:
+        poison = "ALTER TABLE alert ADD CHECK (labels->>'instance' <> '3' OR ended_at IS NULL)"
+        await connection.execute(text(poison))
+    await polls(engine, intake, "10:10", "10:20", peers=(peer,))
+    assert await count(engine, "SELECT count(*) FROM alert WHERE ended_at IS NULL") == 1
+    assert "cannot be reconciled" in caplog.text
+
+
+# — what is there —
+
+
+async def test_what_is_listed_still_undoes_an_inferred_end(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+) -> None:
+    await deliver(engine, intake, at("10:01"), FIRING)
+    await set_up(client, peer.url)
+    await polls(engine, intake, "10:10", "10:20", peers=(peer,))
+    assert [reason for _, _, reason in await alerts(engine)] == ["reconciled"]
+    peer.listed = [listed(FIRING, "suppressed")]
+    await polls(engine, intake, "10:30", peers=(peer,))
+    assert await alerts(engine) == OPEN
+
+
+async def test_what_its_sender_ended_is_not_opened_by_a_list_that_is_behind(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+) -> None:
+    """Also where its start is told to the microsecond and listed to the millisecond."""
+    exact = "2026-08-20T10:00:00.123456Z"
+    await deliver(engine, intake, at("10:06"), an_alert(exact, ended="2026-08-20T10:05:00Z"))
+    await set_up(client, peer.url, receiver=None)
+    peer.listed = [listed(an_alert(exact))]
+    await polls(engine, intake, "10:10", "10:20", "10:30", peers=(peer,))
+    [(_, ended_at, reason)] = await alerts(engine)
+    assert (ended_at, reason) == (at("10:05"), "recovered")
+
+
+async def test_what_a_person_ended_and_is_listed_stays_ended_and_is_said_to_fire(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+) -> None:
+    await deliver(engine, intake, at("10:01"), FIRING)
+    await set_up(client, peer.url)
+    by_hand = {"at": "2026-08-20T10:05:00Z", "by": "ada"}
+    assert (await client.post("/api/v1/incidents/INC-1/resolve", json=by_hand)).status_code == 200
+    peer.listed = [listed(FIRING)]
+    await polls(engine, intake, "10:10", "10:20", peers=(peer,))
+    [incident] = await incidents(client)
+    assert (incident["status"], incident["still_firing"]) == ("resolved", True)
+
+
+async def test_what_is_listed_does_not_time_out(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+) -> None:
+    await deliver(engine, intake, at("10:01"), FIRING)
+    settings = {"kind": "alertmanager", "stale_seconds": 3600}
+    assert (await client.put("/api/v1/sources/alertmanager", json=settings)).status_code == 200
+    await set_up(client, peer.url)
+    peer.listed = [listed(FIRING, "suppressed")]
+    for clock in ("10:50", "11:40", "12:30"):
+        await polls(engine, intake, clock, peers=(peer,))
+        await watching.watch(engine, intake, now=at(clock), away=timedelta(hours=1))
+    assert await alerts(engine) == OPEN
+    assert await concluded(engine) == 0
+
+
+async def test_a_peer_that_tells_another_start_tells_of_the_same_alert(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+) -> None:
+    """It was restarted, and so was Prometheus."""
+    await deliver(engine, intake, at("10:01"), FIRING)
+    await set_up(client, peer.url)
+    peer.listed = [listed(an_alert(started="2026-08-20T10:07:00Z"))]
+    await polls(engine, intake, "10:30", "10:40", "10:50", peers=(peer,))
+    assert await alerts(engine) == OPEN
+    assert await concluded(engine) == 0
+
+
+async def test_what_a_rule_takes_for_a_heartbeat_from_now_on_is_no_alert_any_more(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+) -> None:
+    await deliver(engine, intake, at("10:01"), FIRING)
+    await set_up(client, peer.url)
+    rule = {"position": 0, "matchers": ["alertname=HighLatency"], "heartbeat_seconds": 3600}
+    assert (await client.put("/api/v1/rules/alive", json=rule)).status_code == 201
+    peer.listed = [listed(FIRING)]
+    await polls(engine, intake, "10:10", "10:20", peers=(peer,))
+    assert await alerts(engine) == [(at("10:00"), at("10:01"), "reconciled")]
+    assert await count(engine, "SELECT count(*) FROM heartbeat") == 0
+
+
+# — what was missed —
+
+
+async def test_what_was_missed_is_opened_once_its_sender_had_time_to_tell(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+) -> None:
+    await deliver(engine, intake, at("10:01"), an_alert(instance="delivered"))
+    await set_up(client, peer.url)
+    missed = an_alert(started="2026-08-20T10:04:00Z")
+    peer.listed = [
+        listed(an_alert(instance="delivered")),
+        listed(an_alert(alertname="Watchdog")),
+        listed(an_alert(instance="silenced"), "suppressed"),
+        listed(an_alert(instance="elsewhere"), receiver="pager"),
+        listed(missed),
+    ]
+    await polls(engine, intake, "10:11", "10:13", peers=(peer,))
+    assert await count(engine, "SELECT count(*) FROM alert") == 1
+    await polls(engine, intake, "10:14", peers=(peer,))
+    assert await alerts(engine) == [*OPEN, (at("10:04"), None, None)]
+    # When it is delivered after all, it is the same alert: one start, one fingerprint.
+    assert await deliver(engine, intake, at("10:25"), missed) == {"repeated": 1}
+    await polls(engine, intake, "10:30", "10:40", peers=(peer,))
+    assert await count(engine, "SELECT count(*) FROM alert") == 2
+    assert of(await scrape(engine), "concluded_signals_total", source="alertmanager", reason="missed") == 1
+
+
+async def test_peers_that_list_the_same_alert_open_one(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer, other: Peer
+) -> None:
+    assert (await client.put("/api/v1/sources/alertmanager", json={"kind": "alertmanager"})).status_code == 200
+    await set_up(client, peer.url, other.url, receiver=None)
+    peer.listed = other.listed = [listed(FIRING, receiver="pager")]
+    await polls(engine, intake, "10:30", "10:40", peers=(peer, other))
+    assert await alerts(engine) == OPEN
+
+
+# — never racing the doors —
+
+
+async def test_a_delivery_while_the_list_is_read_makes_the_end_void(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+) -> None:
+    await deliver(engine, intake, at("10:01"), FIRING)
+    await set_up(client, peer.url)
+    await polls(engine, intake, "10:10", peers=(peer,))
+    peer.meanwhile(deliver(engine, an_intake(engine), at("10:20"), FIRING))
+    await polls(engine, intake, "10:20", peers=(peer,))
+    assert await alerts(engine) == OPEN
+
+
+async def test_a_resolve_while_the_list_is_read_stays(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+) -> None:
+    await deliver(engine, intake, at("10:01"), FIRING)
+    await set_up(client, peer.url)
+    peer.listed = [listed(FIRING), listed(an_alert(instance="missed"))]
+    resolved = an_alert(ended="2026-08-20T10:05:00Z", instance="missed")
+    peer.meanwhile(deliver(engine, an_intake(engine), at("10:20"), RESOLVED, resolved))
+    await polls(engine, intake, "10:20", "10:30", peers=(peer,))
+    assert await alerts(engine) == [(at("10:00"), at("10:05"), "recovered")] * 2
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("news", [FIRING, RESOLVED])
+async def test_what_is_delivered_between_the_decision_and_its_effect_wins(
+    client: httpx.AsyncClient, engine: AsyncEngine, peer: Peer, news: dict[str, Any], there: bool
+) -> None:
+    intake = an_intake(engine)
+    await deliver(engine, intake, at("10:01"), FIRING)
+    await set_up(client, peer.url)
+    await polls(engine, intake, "10:10", peers=(peer,))
+    before = intake.conclude
+    told = []
+
+    async def late(tx: AsyncConnection, delivery: Delivery, *, why: str) -> list[Outcome]:
+        told.append(why)
+        await deliver(engine, an_intake(engine), at("10:21"), news)
+        return await before(tx, delivery, why=why)
+
+    intake.conclude = late  # type: ignore[method-assign]
+    peer.listed = [listed(FIRING)] if there else []
+    await polls(engine, intake, "10:20", peers=(peer,))
+    assert told == ["present" if there else "reconciled"]
+    assert await alerts(engine) == (OPEN if news is FIRING else [(at("10:00"), at("10:05"), "recovered")])
+
+
+async def test_doors_and_reconcilers_at_once_agree_on_what_was_told(
+    client: httpx.AsyncClient, engine: AsyncEngine, peer: Peer
+) -> None:
+    """Real ends stay, what is listed stays open, nothing waits for another in a circle; whatever the interleaving."""
+    chance = random.Random(7)
+    names = [str(one) for one in range(40)]
+    await deliver(engine, an_intake(engine), at("10:01"), *(an_alert(instance=one, service=one) for one in names))
+    firing, ended = names[:20], names[20:]
+    await set_up(client, peer.url, absences=2, poll_seconds=5)
+    peer.now = at("12:00")
+    peer.listed = [listed(an_alert(instance=one, service=one)) for one in [*firing, *ended[:10], "missed"]]
+
+    async def doors() -> None:
+        mine = an_intake(engine)
+        for _ in range(8):
+            some = chance.sample(firing, 8)
+            told = [an_alert(instance=one, service=one) for one in some]
+            told += [
+                an_alert(ended="2026-08-20T10:05:00Z", instance=one, service=one) for one in chance.sample(ended, 8)
+            ]
+            chance.shuffle(told)
+            await deliver(engine, mine, at("12:05"), *told)
+
+    async def reconciler(offset: int) -> None:
+        mine = an_intake(engine)
+        for minute in range(8):
+            await reconcile_all(engine, mine, now=at("12:00") + timedelta(minutes=minute, seconds=offset))
+
+    await asyncio.gather(doors(), doors(), reconciler(0), reconciler(20), reconciler(40))
+    ends = [an_alert(ended="2026-08-20T10:05:00Z", instance=one, service=one) for one in ended]
+    await deliver(engine, an_intake(engine), at("12:10"), *ends)
+    by_reason = "SELECT count(*) FROM alert WHERE coalesce(end_reason, 'open') = "
+    assert await count(engine, f"{by_reason}'open'") == 21
+    assert await count(engine, f"{by_reason}'recovered'") == 20
+
+
+async def test_one_process_polls_and_not_before_it_is_due(
+    client: httpx.AsyncClient, engine: AsyncEngine, peer: Peer
+) -> None:
+    await deliver(engine, an_intake(engine), at("10:01"), FIRING)
+    await set_up(client, peer.url)
+    at_once = (reconcile_all(engine, an_intake(engine), now=at("10:10")) for _ in range(3))
+    assert sorted(await asyncio.gather(*at_once)) == [0, 0, 1]
+    assert len(peer.asked) == 3
+    assert await reconcile_all(engine, an_intake(engine), now=at("10:10") + timedelta(seconds=59)) == 0
+    assert await reconcile_all(engine, an_intake(engine), now=at("10:11")) == 1
+
+
+async def test_a_poll_of_peers_that_are_no_longer_asked_comes_to_nothing(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer, other: Peer
+) -> None:
+    await deliver(engine, intake, at("10:01"), FIRING)
+    await set_up(client, peer.url)
+    await polls(engine, intake, "10:10", peers=(peer,))
+    peer.meanwhile(set_up(client, other.url))
+    await polls(engine, intake, "10:20", peers=(peer,))
+    assert await alerts(engine) == OPEN
+    # Nor do the absences at those count for the others.
+    await polls(engine, intake, "10:30", peers=(other,))
+    assert await alerts(engine) == OPEN
+    assert [one["url"] for one in (await health(client))["peers"]] == [other.url]
+
+
+async def test_many_sources_are_reconciled_with_few_connections(
+    client: httpx.AsyncClient, database_url: str, peer: Peer
+) -> None:
+    """Each looks its rules up on a second one; held by all of them at once, there would be none left."""
+    names = [f"source-{number}" for number in range(6)]
+    for name in names:
+        assert (await client.put(f"/api/v1/sources/{name}", json={"kind": "alertmanager"})).status_code == 200
+        assert (await client.put(f"/api/v1/sources/{name}/reconciler", json={"peers": [peer.url]})).status_code == 200
+    peer.listed = [listed(FIRING)]
+    few = db.connect(database_url, pool_size=2)
+    peer.now = at("12:00")
+    assert await reconcile_all(few, an_intake(few), now=at("12:00")) == len(names)
+    assert await alerts(few) == OPEN * len(names)
+    await few.dispose()
+
+
+async def test_a_source_may_cease_to_be_reconciled_while_a_poll_is_applied(
+    client: httpx.AsyncClient, engine: AsyncEngine, peer: Peer, caplog: pytest.LogCaptureFixture
+) -> None:
+    intake = an_intake(engine)
+    await deliver(engine, intake, at("10:01"), FIRING)
+    await set_up(client, peer.url)
+    before = intake.conclude
+
+    async def late(tx: AsyncConnection, delivery: Delivery, *, why: str) -> list[Outcome]:
+        assert (await client.delete(RECONCILER)).status_code == 204
+        return await before(tx, delivery, why=why)
+
+    intake.conclude = late  # type: ignore[method-assign]
+    peer.listed = [listed(FIRING)]
+    await polls(engine, intake, "10:10", peers=(peer,))
+    assert "cannot be reconciled" not in caplog.text
+    assert (await health(client))["peers"] == []
+
+
+# — asking —
+
+
+async def test_credentials_are_sent_where_they_were_meant_for_and_never_shown(
+    client: httpx.AsyncClient,
+    engine: AsyncEngine,
+    intake: Intake,
+    peer: Peer,
+    other: Peer,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await deliver(engine, intake, at("10:01"), FIRING)
+    secret = secrets.token_hex(8)
+    basic = "Basic " + b64encode(f"user:{secret}".encode()).decode()
+    caplog.set_level("DEBUG")
+    for settings, sent in (
+        ({"secret": secret}, f"Bearer {secret}"),
+        ({"secret": secret, "username": "user"}, basic),
+        ({}, None),
+    ):
+        await set_up(client, peer.url, **settings)
+        peer.asked.clear()
+        peer.status, peer.headers = 302, {"Location": f"{other.url}/api/v2/alerts"}
+        await polls(engine, intake, "10:10", peers=(peer,))
+        assert set(peer.asked) == {sent}
+        shown_, told = await client.get(RECONCILER), await client.get("/api/v1/sources/alertmanager/health")
+        assert shown_.json()["authenticated"] is ("secret" in settings)
+        assert "answers 302" in told.text
+        assert secret not in shown_.text + told.text
+    assert other.asked == []
+    assert secret not in caplog.text
+    assert basic not in caplog.text
+
+
+async def test_an_answer_may_not_be_too_large_too_slow_or_packed(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await deliver(engine, intake, at("10:01"), FIRING)
+    await set_up(client, peer.url)
+
+    async def error(clock: str) -> str:
+        await polls(engine, intake, clock, peers=(peer,))
+        [told] = (await health(client))["peers"]
+        return str(told["error"])
+
+    peer.headers = {"Content-Encoding": "gzip"}
+    assert await error("10:10") == "does not answer as an Alertmanager does"
+    peer.headers = {}
+    monkeypatch.setattr(asking, "LARGEST_ANSWER", 1000)
+    peer.listed = [listed(FIRING)] * 10
+    assert await error("10:20") == "says more than can be read"
+    peer.listed = []
+    assert await error("10:30") == "None"
+    peer.headers = {"Date": "Fri, 31 Dec 9999 23:59:59 GMT"}
+    assert await error("10:35") == "does not answer as an Alertmanager does"
+    peer.headers = {}
+    monkeypatch.setattr(asking, "LONGEST_ANSWER", timedelta(milliseconds=200))
+    peer.happens = lambda: time.sleep(1)
+    assert await error("10:40") == "does not answer in time"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "file:///etc/passwd",
+        "ftp://x",
+        "gopher://x:1",
+        "x",
+        "http://",
+        "http://user:pass@host",
+        "http://h?x=1",
+        "http://h#x",
+        "http://h:0",
+        "http://h:99999",
+        "http://[::1",
+        "http://h\nx",
+        "http://h x",
+        "http://h\0x",
+        "http://[::zz]",
+        "http://[1:2]",
+        " http://h",
+        "http://h\n",
+    ],
+)
+async def test_an_address_is_one_of_an_api_and_holds_nothing_secret(client: httpx.AsyncClient, address: str) -> None:
+    assert (await client.put("/api/v1/sources/alertmanager", json={"kind": "alertmanager"})).status_code == 200
+    answer = await client.put(RECONCILER, json={"peers": [address]})
+    assert answer.status_code == 422, answer.text
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"peers": []},
+        {"secret": "two\r\nlines"},
+        {"secret": "pass\0word"},
+        {"secret": "pässword"},
+        {"username": "a:b"},
+        {"username": ""},
+        {"absences": 1},
+        {"poll_seconds": 4},
+        {"grace_seconds": -1},
+        {"receiver": "a\0b"},
+    ],
+)
+async def test_settings_that_make_no_sense_are_refused(client: httpx.AsyncClient, wrong: dict[str, Any]) -> None:
+    assert (await client.put("/api/v1/sources/alertmanager", json={"kind": "alertmanager"})).status_code == 200
+    answer = await client.put(RECONCILER, json={"peers": ["http://127.0.0.1:9093"]} | wrong)
+    assert answer.status_code == 422, answer.text
+
+
+async def test_only_admins_say_where_to_ask_and_only_alertmanagers_are_asked(
+    client: httpx.AsyncClient, client_as: ClientAs
+) -> None:
+    body = {"peers": ["http://127.0.0.1:9093/"]}
+    assert (await client.put(RECONCILER, json=body)).status_code == 404
+    assert (await client.put("/api/v1/sources/alertmanager", json={"kind": "alertmanager"})).status_code == 200
+    for scope in (Scope.READ, Scope.WRITE):
+        caller = await client_as(scope)
+        assert (await caller.put(RECONCILER, json=body)).status_code == 403
+        assert (await caller.delete(RECONCILER)).status_code == 403
+    assert (await client.get(RECONCILER)).status_code == 404
+    made = await client.put(RECONCILER, json=body)
+    assert made.json() == {
+        "peers": ["http://127.0.0.1:9093"],
+        "poll_seconds": 60,
+        "absences": 3,
+        "grace_seconds": 600,
+        "receiver": "aftermath",
+        "username": None,
+        "authenticated": False,
+    }
+    assert (await (await client_as(Scope.READ)).get(RECONCILER)).json() == made.json()
+    assert (await client.delete(RECONCILER)).status_code == 204
+    assert (await client.delete(RECONCILER)).status_code == 404
+    assert (await client.put("/api/v1/sources/g", json={"kind": "grafana"})).status_code == 200
+    assert (await client.put("/api/v1/sources/g/reconciler", json=body)).status_code == 422
+
+
+# — Debian's —
+
+CONFIG = """
+route: {{receiver: aftermath, group_by: [service], group_wait: 0s, group_interval: 1s}}
+receivers: [{{name: aftermath, webhook_configs: [{{url: "http://127.0.0.1:{port}/"}}]}}]
+"""
+
+
+def fires(alertmanager: httpx.Client, since: datetime, service: str, *, ended: bool = False) -> None:
+    """As Prometheus tells it, and tells it again; `ended`: that it is over."""
+    told: dict[str, Any] = {
+        "labels": {"alertname": "HighLatency", "service": service, "severity": "critical"},
+        "annotations": {"summary": "slow"},
+        "startsAt": shown(since),
+    }
+    if ended:
+        told["endsAt"] = shown(datetime.now(UTC) - timedelta(seconds=1))
+    assert alertmanager.post("/api/v2/alerts", json=[told]).status_code == 200
+
+
+def silence(alertmanager: httpx.Client, service: str) -> None:
+    now = datetime.now(UTC)
+    body = {
+        "matchers": [{"name": "service", "value": service, "isRegex": False, "isEqual": True}],
+        "startsAt": shown(now),
+        "endsAt": shown(now + timedelta(hours=1)),
+        "createdBy": "ada",
+        "comment": "looking into it",
+    }
+    assert alertmanager.post("/api/v2/silences", json=body).status_code == 200
+
+
+def listing(alertmanager: httpx.Client) -> dict[str, str]:
+    """The state of each alert, by service."""
+    found = alertmanager.get("/api/v2/alerts").json()
+    return {one["labels"]["service"]: one["status"]["state"] for one in found}
+
+
+@contextmanager
+def a_receiver() -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """Its port, and what webhooks have told it."""
+    told: list[dict[str, Any]] = []
+
+    class Take(Quiet):
+        def do_POST(self) -> None:  # noqa: N802  its name in http.server
+            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.answer(200, "text/plain", b"")
+
+    with serving(Take) as port:
+        yield port, told
+
+
+async def ends(engine: AsyncEngine) -> dict[str, str | None]:
+    """Why the alert of each service has ended, None while it is open."""
+    async with engine.connect() as connection:
+        found = await connection.execute(text("SELECT labels->>'service' AS service, end_reason FROM alert"))
+        return {row.service: row.end_reason for row in found}
+
+
+@pytest.mark.debian
+async def test_a_real_alertmanager_is_silenced_is_silent_about_the_end_lies_down_and_restarts(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, tmp_path: Path
+) -> None:
+    """The clock of the reconciler is moved by hand; Alertmanager's own is the real one."""
+    began = datetime.now(UTC)
+    since, port = began - timedelta(minutes=5), free_port()
+    url = f"http://127.0.0.1:{port}"
+
+    async def found(*minutes: int) -> dict[str, str | None]:
+        for minute in minutes:
+            assert await reconcile_all(engine, intake, now=began + timedelta(minutes=minute)) == 1
+        return await ends(engine)
+
+    with a_receiver() as (receiver, told):
+        config = CONFIG.format(port=receiver)
+        with an_alertmanager(tmp_path, config, port) as alertmanager:
+            fires(alertmanager, since, "checkout")
+            until(lambda: len(told) == 1, "the webhook tells that it fires")
+            assert (await client.post(DOOR, json=told[0])).json()["verdicts"] == {"opened": 1}
+            await set_up(client, url, grace_seconds=0)
+            assert await found(2) == {"checkout": None}
+
+            silence(alertmanager, "checkout")
+            until(lambda: listing(alertmanager) == {"checkout": "suppressed"}, "it is silenced")
+            assert await found(3, 4, 5) == {"checkout": None}
+            [peer] = (await health(client))["peers"]
+            shown_ = ("error", "version", "cluster", "alerts", "suppressed", "silences")
+            assert [peer[name] for name in shown_] == [None, "0.25.0", "disabled", 1, 1, 1]
+
+            fires(alertmanager, since, "checkout", ended=True)
+            until(lambda: listing(alertmanager) == {}, "it is over")
+            await asyncio.sleep(3)  # three times the interval of its group
+            assert len(told) == 1, "this version tells of the end: the rest proves nothing"
+            assert await found(6) == {"checkout": None}
+            assert await found(7) == {"checkout": "reconciled"}
+            [incident] = await incidents(client)
+            assert datetime.fromisoformat(incident["resolved_at"]) == began + timedelta(minutes=5)
+
+            fires(alertmanager, since, "search")
+            until(lambda: len(told) == 2, "the webhook tells of another")
+            assert (await client.post(DOOR, json=told[1])).status_code == 200
+            still = {"checkout": "reconciled", "search": None}
+            assert await found(8) == still
+        # It lies down, comes back without any memory, and says so by its uptime.
+        await set_up(client, url, grace_seconds=300)
+        assert await found(9, 10, 11) == still
+        assert reasons(await health(client)) == ["peers_silent"]
+        with an_alertmanager(tmp_path, config, port) as alertmanager:
+            assert listing(alertmanager) == {}
+            assert await found(12, 13, 14) == still
+            assert reasons(await health(client)) == []
+            fires(alertmanager, since, "search")
+            assert await found(15, 16, 17) == still
+            fires(alertmanager, since, "search", ended=True)
+            until(lambda: listing(alertmanager) == {}, "it is over too")
+            # Not told of, as if the webhook had been lost; and it has now run for long enough.
+            await set_up(client, url, grace_seconds=0)
+            assert await found(18, 19) == {"checkout": "reconciled", "search": "reconciled"}
+    # And nothing had ended on the way.
+    assert await concluded(engine) == 2
+
+
+@pytest.mark.debian
+async def test_both_of_two_real_alertmanagers_are_asked_and_the_one_that_is_left_decides(
+    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, tmp_path: Path
+) -> None:
+    began = datetime.now(UTC)
+    since = began - timedelta(minutes=5)
+    ports, gossip = [free_port(), free_port()], [free_port(), free_port()]
+
+    async def found(*minutes: int) -> dict[str, str | None]:
+        for minute in minutes:
+            assert await reconcile_all(engine, intake, now=began + timedelta(minutes=minute)) == 1
+        return await ends(engine)
+
+    def a_member(stack: ExitStack, place: int) -> httpx.Client:
+        directory = tmp_path / str(place)
+        directory.mkdir()
+        cluster = [
+            f"--cluster.listen-address=127.0.0.1:{gossip[place]}",
+            f"--cluster.advertise-address=127.0.0.1:{gossip[place]}",
+            f"--cluster.peer=127.0.0.1:{gossip[1 - place]}",
+            "--cluster.settle-timeout=5s",
+        ]
+        nowhere = CONFIG.format(port=free_port())
+        return stack.enter_context(an_alertmanager(directory, nowhere, ports[place], cluster=cluster))
+
+    def is_ready(alertmanager: httpx.Client) -> bool:
+        told = alertmanager.get("/api/v2/status").json()["cluster"]
+        return told["status"] == "ready" and len(told["peers"]) == 2
+
+    with ExitStack() as stays, ExitStack() as lies_down:
+        one, other = a_member(stays, 0), a_member(lies_down, 1)
+        until(lambda: is_ready(one) and is_ready(other), "they are a cluster")
+        delivered = [an_alert(shown(since), service=service) for service in ("both", "one", "other")]
+        assert (await client.post(DOOR, json=a_delivery(*delivered))).json()["signals"] == 3
+        for alertmanager, services in ((one, ("both", "one", "missed")), (other, ("both", "other"))):
+            for service in services:
+                fires(alertmanager, since, service)
+        silence(one, "other")
+        until(lambda: listing(other) == {"both": "active", "other": "suppressed"}, "both know of the silence")
+        await set_up(client, *(f"http://127.0.0.1:{port}" for port in ports), grace_seconds=60)
+        all_open = {"both": None, "one": None, "other": None}
+        # Neither has run for a minute.
+        assert await found(2, 3, 4) == all_open | {"missed": None}
+        await set_up(client, *(f"http://127.0.0.1:{port}" for port in ports), grace_seconds=0)
+        assert await found(5, 6, 7) == all_open | {"missed": None}
+        fires(other, since, "other", ended=True)
+        until(lambda: "other" not in listing(other), "it is over at the one that knew of it")
+        assert await found(8, 9) == {"both": None, "one": None, "missed": None, "other": "reconciled"}
+        fires(one, since, "both", ended=True)
+        until(lambda: "both" not in listing(one), "it is over at one of both")
+        assert (await found(10, 11, 12))["both"] is None
+        lies_down.close()
+        assert await found(13, 14) == {"both": "reconciled", "one": None, "missed": None, "other": "reconciled"}
+        told = await health(client)
+        assert (told["status"], reasons(told)) == ("degraded", ["peers_silent"])
+    # One was missed, two have gone, and nothing else had ended on the way.
+    assert await concluded(engine) == 3
+
+
+# — the decision —
+
+
+def test_an_absence_in_a_poll_that_does_not_count_ends_nothing() -> None:
+    """Of an alert that came by way of the spool: it was told of long ago, and all these polls did not know of it."""
+    counted = [at("10:10"), at("10:20"), at("10:30")]
+    assert compare([ALERT], {}, [], counted, PATIENT, at("10:40")).gone == []
+    assert len(compare([ALERT], {}, [], counted, PATIENT, at("10:30")).gone) == 1
+
+
+ALERT = OpenAlert(1, "alertmanager", "f", at("10:00"), at("10:00"), {"alertname": "A"}, AlertClass.SERVICE)
+TOLD = Signal(fingerprint="f", status=Status.FIRING, started_at=at("10:00"))
+PATIENT = Settings(absences=3, grace=timedelta(minutes=10), receiver=None)
+
+
+def an_answer(*listed: Listed, young: bool = False, cluster: str = "ready") -> Answer:
+    return Answer("http://a", "0.25.0", cluster, at("23:00") if young else at("00:00"), listed, 0)
+
+
+THERE = Listed(TOLD, active=True, receivers=frozenset({"aftermath"}))
+STEPS = {
+    "listed": [an_answer(THERE)],
+    "missing": [an_answer()],
+    "listed by one": [an_answer(), an_answer(THERE)],
+    "missing at both": [an_answer(), an_answer()],
+    "young": [an_answer(young=True)],
+    "one young": [an_answer(), an_answer(young=True)],
+    "settling": [an_answer(cluster="settling")],
+    "silent": [],
+}
+
+
+@given(st.lists(st.tuples(st.sampled_from([*STEPS, "delivered"]), st.integers(1, 3)), max_size=30))
+@example([("missing", 1), ("missing", 1), ("delivered", 1), ("missing", 1), ("missing", 1), ("missing", 1)])
+@example([("missing", 1), ("missing", 1), ("listed", 1), ("missing", 1), ("missing", 1), ("missing", 1)])
+@example([("missing", 1), ("young", 1), ("silent", 1), ("settling", 1), ("missing", 1), ("one young", 1)])
+def test_an_alert_ends_after_three_polls_that_count_have_missed_it_and_never_before(
+    steps: Sequence[tuple[str, int]],
+) -> None:
+    alert, now = ALERT, at("10:00")
+    counted: list[datetime] = []
+    missed = 0  # polls that counted, since it was told of last
+    for step, minutes in steps:
+        now += timedelta(minutes=minutes)
+        if step == "delivered":
+            alert, missed = dataclasses.replace(alert, last_seen_at=now), 0
+            continue
+        answers = STEPS[step]
+        counted = [*counted, now][-3:] if counts(answers, PATIENT, now) else counted
+        found = compare([alert], {}, [one for answer in answers for one in answer.listed], counted, PATIENT, now)
+        missed = 0 if "listed" in step else missed + step.startswith("missing")
+        assert found.missed == []
+        assert found.present == ([TOLD] if "listed" in step else [])
+        if found.present:
+            alert = dataclasses.replace(alert, last_seen_at=now)
+        ends = [(one.started_at, one.ended_at, one.end_reason) for one in found.gone]
+        gone = [(alert.started_at, alert.last_seen_at, EndReason.RECONCILED)]
+        assert ends == (gone if missed >= 3 and step.startswith("missing") else [])
+        if ends:
+            return

@@ -1,0 +1,369 @@
+"""DORA's numbers, and which deployment is held to have caused which incident."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from app.incidents.grouping.signal import AlertClass, EndReason
+from app.incidents.measures.measures import Facts
+from app.incidents.measures.vectorized import Columns, coded
+from app.metrics.deployments.deployment import Commit, Deployment, Outcome
+from app.metrics.deployments.dora import (
+    BASES,
+    LOOK_BACK,
+    NO_DEPLOYMENT,
+    UNKNOWN,
+    VERSION_LABELS,
+    Basis,
+    Confidence,
+    Dora,
+    Stated,
+    Trouble,
+    Troubles,
+    caused,
+    cost_of_downtime,
+    dora,
+    durations,
+    frequency,
+    links,
+    ratio,
+)
+
+DAY = datetime(2026, 8, 20, tzinfo=UTC)
+
+
+def at(clock: str) -> datetime:
+    hours, _, minutes = clock.partition(":")
+    return DAY + timedelta(hours=int(hours), minutes=int(minutes))
+
+
+def a_deployment(finished: str | datetime, **fields: object) -> Deployment:
+    """Of checkout in production; it took five minutes."""
+    ends = at(finished) if isinstance(finished, str) else finished
+    whole = Deployment(
+        id=f"d-{ends:%d-%H:%M:%S.%f}",
+        service="checkout",
+        environment="production",
+        production=True,
+        version=None,
+        sha=None,
+        link=None,
+        outcome=Outcome.SUCCEEDED,
+        started_at=ends - timedelta(minutes=5),
+        finished_at=ends,
+        happened_at=ends,
+        commits=(),
+        unplanned=False,
+        made_for=None,
+        needed_intervention=False,
+    )
+    return replace(whole, **fields)  # type: ignore[arg-type]
+
+
+def a_trouble(began: str | datetime, ended: str | None = None, **fields: object) -> Trouble:
+    begins = at(began) if isinstance(began, str) else began
+    facts = Facts(
+        begins,
+        str(fields.pop("service", "checkout")),
+        int(str(fields.pop("severity", 1))),
+        at(ended) if ended else None,
+        EndReason.RECOVERED if ended else None,
+    )
+    if fields.pop("monitoring", False):
+        facts = replace(facts, alert_class=AlertClass.MONITORING)
+    if fields.pop("merged", False):
+        facts = replace(facts, merged=True)
+    return replace(Trouble(uuid4(), 1, facts, {}), **fields)  # type: ignore[arg-type]
+
+
+def cause_of(trouble: Trouble, *deployments: Deployment) -> tuple[str | None, Basis, Confidence] | None:
+    link = links([trouble], deployments).get(trouble.id)
+    return (link.deployment.id if link.deployment else None, link.basis, link.confidence) if link else None
+
+
+def of_the_day(deployments: Iterable[Deployment], troubles: Iterable[Trouble] = (), **scope: str) -> Dora:
+    known, those = list(deployments), list(troubles)
+    return dora(together(those, known), begins=DAY, ends=DAY + timedelta(days=1), **scope)
+
+
+def together(troubles: Iterable[Trouble], deployments: Sequence[Deployment]) -> Troubles:
+    """As the store reads them."""
+    those = [each for each in troubles if not each.facts.merged]
+    return caused(
+        Columns.of((each.number for each in those), (each.facts for each in those)),
+        coded(each.labels.get("environment") or each.labels.get("env", "") for each in those),
+        {
+            row: each
+            for row, each in enumerate(those)
+            if each.stated or each.deployment_ids or not each.labels.keys().isdisjoint(VERSION_LABELS)
+        },
+        deployments,
+    )
+
+
+# — links —
+
+
+def test_links_are_looked_for_in_their_order() -> None:
+    old, versioned, last = a_deployment("8:00"), a_deployment("9:00", version="v1.41"), a_deployment("10:00")
+    trouble = a_trouble("10:30")
+    known = (old, versioned, last)
+    assert cause_of(trouble, *known) == (last.id, Basis.LAST_DEPLOYMENT, Confidence.MEDIUM)
+    trouble = replace(trouble, labels={"version": "1.41"})
+    assert cause_of(trouble, *known) == (versioned.id, Basis.VERSION, Confidence.HIGH)
+    trouble = replace(trouble, deployment_ids=(old.id, "unknown"))
+    assert cause_of(trouble, *known) == (old.id, Basis.LABEL, Confidence.CERTAIN)
+    assert cause_of(replace(trouble, stated=Stated(last.id)), *known) == (last.id, Basis.STATED, Confidence.CERTAIN)
+    assert cause_of(replace(trouble, stated=Stated(None)), *known) == (None, Basis.STATED, Confidence.CERTAIN)
+
+
+def test_a_sha_among_the_labels_is_a_version_too() -> None:
+    versioned = a_deployment("9:00", sha="6113728f27ae82c7b1a177c8d03f9e96e0adf246")
+    trouble = a_trouble("12:00", labels={"git_sha": "6113728"})
+    assert cause_of(trouble, versioned, a_deployment("10:00")) == (versioned.id, Basis.VERSION, Confidence.HIGH)
+    assert cause_of(replace(trouble, labels={"git_sha": "6"}), versioned) == (
+        versioned.id,
+        Basis.LAST_DEPLOYMENT,
+        Confidence.LOW,
+    )
+
+
+@pytest.mark.parametrize(
+    "deployment",
+    [
+        a_deployment("9:00", service="search"),
+        a_deployment("9:00", environment="staging", production=False),
+        a_deployment("9:00", outcome=Outcome.CANCELLED),
+        a_deployment("9:00", outcome=Outcome.PENDING, finished_at=None, started_at=None),
+        a_deployment("10:06"),
+        a_deployment(at("9:00") - LOOK_BACK),
+    ],
+)
+def test_what_cannot_have_caused_it_did_not(deployment: Deployment) -> None:
+    assert cause_of(a_trouble("10:00"), deployment) is None
+
+
+def test_an_incident_of_another_environment_is_none_of_production() -> None:
+    staging = a_deployment("9:00", environment="staging", production=False)
+    trouble = a_trouble("9:30", labels={"environment": "staging"})
+    assert cause_of(trouble, staging, a_deployment("9:20")) == (staging.id, Basis.LAST_DEPLOYMENT, Confidence.MEDIUM)
+
+
+minutes = st.integers(0, 3 * 24 * 60).map(lambda number: DAY + timedelta(minutes=number))
+
+
+@given(st.lists(minutes, max_size=8, unique=True), minutes)
+def test_a_moment_belongs_to_exactly_one_window_half_open_on_both_sides(
+    starts: list[datetime], moment: datetime
+) -> None:
+    """The oracle asks every deployment by itself, in words of the definition."""
+    deployments = [a_deployment(start + timedelta(minutes=5)) for start in starts]
+    trouble = a_trouble(moment)
+    holding = []
+    for deployment in deployments:
+        begins = deployment.began_at
+        later = [each.began_at for each in deployments if each.began_at > begins]
+        if begins <= moment < min([*later, begins + LOOK_BACK]):
+            holding.append(deployment.id)
+    assert len(holding) <= 1
+    found = cause_of(trouble, *deployments)
+    assert ([found[0]] if found else []) == holding
+
+
+def test_at_the_boundary_the_newer_deployment_answers() -> None:
+    first, second = a_deployment("10:05"), a_deployment("11:05")
+    found = cause_of(a_trouble("11:00"), first, second)
+    assert found is not None
+    assert found[0] == second.id
+    found = cause_of(a_trouble(at("11:00") - timedelta(microseconds=1)), first, second)
+    assert found is not None
+    assert found[0] == first.id
+    assert cause_of(a_trouble(at("10:00") + LOOK_BACK), first) is None
+
+
+# — numbers —
+
+
+def test_the_numbers_of_a_day() -> None:
+    commits = (Commit("a", at("8:00")), Commit("b", at("9:00")), Commit("later", at("13:00")), Commit("untold"))
+    first = a_deployment("10:00", commits=commits)
+    bad = a_deployment("12:00", commits=(Commit("a", at("8:00")), Commit("c", at("11:00"))))
+    fix = a_deployment("12:40", unplanned=True, made_for="INC-1")
+    hasty = a_deployment("13:00", unplanned=True)
+    broken = a_deployment("14:00", outcome=Outcome.FAILED)
+    aborted = a_deployment("15:00", outcome=Outcome.CANCELLED)
+    staging = a_deployment("16:00", environment="staging", production=False)
+    troubles = [
+        a_trouble("12:10", "12:40", number=1),
+        a_trouble("12:15", "13:15", number=2),
+        a_trouble("20:00", "22:00", service="search"),
+        a_trouble("12:20", "12:21", severity=5),
+        a_trouble("10:01", "10:02", monitoring=True),
+        a_trouble("10:01", "10:02", merged=True),
+    ]
+    numbers = of_the_day([first, bad, fix, hasty, broken, aborted, staging], troubles)
+    assert (numbers.finished, numbers.frequency.n, numbers.frequency.per_day) == (5, 4, 4)
+    assert (numbers.lead_time.n, numbers.lead_time.values, numbers.lead_time.left_out) == (
+        3,
+        [3600, 3600, 7200],
+        1,
+    )
+    assert numbers.without_commit_times == 2
+    assert (numbers.change_fail_rate.k, numbers.change_fail_rate.n, numbers.change_fail_rate.value) == (1, 5, 0.2)
+    [failure] = numbers.failures
+    assert (failure.deployment, failure.marked, [number for number, _ in failure.links]) == (bad, False, [1, 2])
+    recovery, all_incidents = numbers.failed_deployment_recovery_time, numbers.time_to_recover
+    assert (recovery.values, recovery.mean) == ([1800, 3600], Decimal(2700))
+    assert all_incidents.values == [1800, 3600, 7200]
+    assert (numbers.rework_rate.k, numbers.unplanned_without_incident) == (1, 1)
+    assert (numbers.unlinked.k, numbers.unlinked.n) == (1, 3)
+    assert numbers.bases == {Basis.LAST_DEPLOYMENT: 2}
+
+
+def test_a_failed_pipeline_alone_is_no_failed_change_and_a_marked_one_is() -> None:
+    broken = a_deployment("10:00", outcome=Outcome.FAILED)
+    assert of_the_day([broken]).change_fail_rate.k == 0
+    assert of_the_day([replace(broken, needed_intervention=True)]).change_fail_rate.k == 1
+    assert of_the_day([replace(broken, needed_intervention=True, outcome=Outcome.CANCELLED)]).change_fail_rate.n == 0
+
+
+def test_nothing_is_not_zero() -> None:
+    numbers = of_the_day([])
+    assert numbers.change_fail_rate.value is None
+    assert numbers.lead_time.median is None
+    assert (numbers.frequency.n, numbers.frequency.low) == (0, 0)
+    assert numbers.failed_deployment_recovery_time.mean is None
+
+
+some_deployments = st.lists(
+    st.builds(
+        lambda finished, fields: a_deployment(finished, **fields),
+        minutes,
+        st.fixed_dictionaries(
+            {
+                "id": st.sampled_from("abcdef"),
+                "service": st.sampled_from(["checkout", "search"]),
+                "outcome": st.sampled_from([Outcome.SUCCEEDED, Outcome.FAILED, Outcome.CANCELLED]),
+                "needed_intervention": st.booleans(),
+            }
+        ),
+    ),
+    max_size=6,
+    unique_by=lambda deployment: deployment.id,
+)
+some_troubles = st.lists(
+    st.builds(
+        lambda began, fields: a_trouble(began, **fields),
+        minutes,
+        st.fixed_dictionaries(
+            {
+                "service": st.sampled_from(["checkout", "search"]),
+                "severity": st.integers(1, 5),
+                "stated": st.one_of(st.none(), st.builds(Stated, st.sampled_from([*"abcdef", None]))),
+            }
+        ),
+    ),
+    max_size=12,
+)
+
+
+@given(some_deployments, some_troubles, st.sampled_from([None, "checkout"]))
+def test_never_do_more_deployments_fail_than_there_were(
+    deployments: list[Deployment], troubles: list[Trouble], service: str | None
+) -> None:
+    numbers = dora(
+        together(troubles, deployments),
+        begins=DAY,
+        ends=DAY + timedelta(days=2),
+        service=service,
+    )
+    rate = numbers.change_fail_rate
+    assert rate.k <= rate.n == numbers.finished
+    assert rate.value is None or 0 <= rate.value <= 1
+    assert numbers.rework_rate.k + numbers.unplanned_without_incident <= numbers.finished
+    assert numbers.unlinked.k + sum(numbers.bases.values()) == numbers.unlinked.n
+
+
+@given(some_deployments, some_troubles, st.randoms(use_true_random=False))
+def test_the_order_in_which_they_are_read_is_nothing(
+    deployments: list[Deployment], troubles: list[Trouble], random: object
+) -> None:
+    found = links(troubles, deployments)
+    assert links(troubles[::-1], deployments[::-1]) == found
+
+
+labels = st.fixed_dictionaries(
+    {},
+    optional={
+        "environment": st.sampled_from(["", "prod", "staging"]),
+        "env": st.sampled_from(["production", "staging"]),
+        "version": st.sampled_from(["1", "v2"]),
+    },
+)
+
+
+@given(some_deployments, some_troubles, st.data())
+def test_many_have_the_causes_of_each(
+    deployments: list[Deployment], troubles: list[Trouble], data: st.DataObject
+) -> None:
+    known = [
+        replace(each, version=data.draw(st.sampled_from([None, "1", "2"])), production=data.draw(st.booleans()))
+        for each in deployments
+    ]
+    named = st.lists(st.sampled_from("abcdefg"), max_size=1).map(tuple)
+    those = [replace(each, labels=data.draw(labels), deployment_ids=data.draw(named)) for each in troubles]
+    found, expected = together(those, known), links(those, known)
+    for row, trouble in enumerate(those):
+        link = expected.get(trouble.id)
+        if link is None:
+            assert found.cause[row] == UNKNOWN
+        elif link.deployment is None:
+            assert (found.cause[row], BASES[found.basis[row]]) == (NO_DEPLOYMENT, link.basis)
+        else:
+            assert found.link(row) == link
+
+
+def test_intervals_are_those_of_the_textbook() -> None:
+    """Wilson's formula and the exact Poisson interval, written out."""
+    z, k, n = 1.959964, 3, 20
+    middle, half = (k + z * z / 2) / (n + z * z), z / (n + z * z) * (k * (n - k) / n + z * z / 4) ** 0.5
+    found = ratio(k, n)
+    assert (found.low, found.high) == pytest.approx((middle - half, middle + half), rel=1e-5)
+    weekly = frequency(10, timedelta(days=7))
+    assert (weekly.low, weekly.high) == pytest.approx((4.7954 / 7, 18.3904 / 7), rel=1e-4)
+    assert weekly.low is not None
+    assert stats.poisson.sf(9, weekly.low * 7) == pytest.approx(0.025)
+    few = durations(float(value) for value in range(9, 0, -1))
+    assert (few.values, few.median, few.low, few.high, few.p90) == ([1, 2, 3, 4, 5, 6, 7, 8, 9], *[None] * 4)
+    ten = durations([1.0] * 10)
+    assert ten.values is None
+    assert (ten.median, ten.low, ten.high, ten.p90, ten.mean) == (1.0, 1.0, 1.0, 1.0, Decimal(1))
+    twenty = durations(float(value) for value in range(1, 21))
+    assert (twenty.low, twenty.high) == (6, 15)  # the classic order statistics for n = 20
+
+
+@pytest.mark.parametrize(
+    ("deployments", "change_fail_rate", "hours", "cost"),
+    [
+        (1460, "0.075", "1", "54750000.00"),
+        (32, "0.38", "24", "145920000.00"),
+        (7, "0.235", "24", "19740000.00"),
+        (730, "0.075", "0.5", "13687500.00"),
+        (209, "0.075", "4", "31350000.00"),
+        (32, "0.075", "8", "9600000.00"),
+        (7, "0.53", "120", "222600000.00"),
+    ],
+    ids=["2016 high", "2016 medium", "2016 low", "2020 elite", "2020 high", "2020 medium", "2020 low"],
+)
+def test_the_published_costs_come_out_to_the_cent(
+    deployments: int, change_fail_rate: str, hours: str, cost: str
+) -> None:
+    found = cost_of_downtime(deployments, Decimal(change_fail_rate), Decimal(hours), Decimal(500_000))
+    assert found == Decimal(cost)

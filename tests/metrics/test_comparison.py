@@ -1,0 +1,476 @@
+"""Are we getting better? What is compared, how, and how often the answer is wrong."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.base import db
+from app.base.schema import service, source
+from app.base.tokens import Scope
+from app.incidents.measures.measures import Measured, MeasureStatus
+from app.incidents.measures.vectorized import OUTCOMES, MeasuredMany
+from app.metrics.comparison import Comparison, Sample, Verdict, compare, sample
+from tests.conftest import ClientAs
+from tests.metrics.prometheus.test_exposition import an_incident, at, store
+
+seconds = st.one_of(st.just(0.0), st.floats(1e-6, 1e8), st.integers(0, 20).map(lambda minutes: 60.0 * minutes))
+samples = st.builds(Sample, st.lists(seconds, min_size=10, max_size=40), st.lists(seconds, max_size=20))
+Random = np.random.Generator
+
+
+def lognormal(random: Random, n: int, *, times: float = 1.0, censored: bool = False) -> Sample:
+    """Median 45 min, σ 1.5; `censored`: about one in five is still pending, after any time."""
+    lasted = random.lognormal(math.log(2700 * times), 1.5, n)
+    if not censored:
+        return Sample(lasted.tolist())
+    watched = random.lognormal(math.log(2700 * 6), 1.5, n)
+    return Sample(lasted[lasted <= watched].tolist(), watched[lasted > watched].tolist())
+
+
+def verdicts(runs: int, n: int, *, times: float, censored: bool) -> list[Verdict]:
+    random = np.random.default_rng([runs, n, censored])
+    return [
+        compare(lognormal(random, n, censored=censored), lognormal(random, n, times=times, censored=censored)).verdict
+        for _ in range(runs)
+    ]
+
+
+# — calibration —
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("censored", [False, True])
+@pytest.mark.parametrize("n", [50, 100, 300])
+def test_no_change_is_hardly_ever_taken_for_one(n: int, censored: bool) -> None:
+    runs = 1500
+    wrong = sum(verdict is not Verdict.CANNOT_TELL for verdict in verdicts(runs, n, times=1, censored=censored))
+    # at most 5 % in truth: then more than this happens once in a thousand
+    assert wrong <= stats.binom.ppf(0.999, runs, 0.05)
+    assert wrong >= runs * 0.01  # a test that never speaks would pass too
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("censored", [False, True])
+def test_a_halving_is_found_in_most_runs(censored: bool) -> None:
+    found = verdicts(500, 100, times=0.5, censored=censored)
+    assert found.count(Verdict.BETTER) > 0.7 * len(found)
+    assert found.count(Verdict.WORSE) == 0
+    turned = verdicts(500, 100, times=2, censored=censored)
+    assert turned.count(Verdict.WORSE) > 0.7 * len(turned)
+
+
+def cut(random: Random, n: int, times: float, watched: str) -> Sample:
+    """As `lognormal`, all of it or as far as it was `watched`."""
+    lasted = random.lognormal(math.log(2700 * times), 1.5, n)
+    limit = {
+        "all of it": np.full(n, np.inf),
+        "a fifth pending": random.lognormal(math.log(2700 * 6), 1.5, n),
+        "half pending, after any time": random.lognormal(math.log(2700), 1.5, n),
+        "half pending, after the same time": np.full(n, 2700.0),
+    }[watched]
+    return Sample(lasted[lasted <= limit].tolist(), limit[lasted > limit].tolist())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [50, 300])
+@pytest.mark.parametrize(
+    "watched",
+    ["all of it", "a fifth pending", "half pending, after any time", "half pending, after the same time"],
+)
+def test_the_smallest_change_that_would_have_been_seen_is_seen_in_four_of_five(n: int, watched: str) -> None:
+    random = np.random.default_rng([n, len(watched)])
+    reaches = [compare(cut(random, n, 1, watched), cut(random, n, 1, watched)).reach for _ in range(100)]
+    shorter = float(np.median([reach.shorter for reach in reaches if reach]))
+    longer = float(np.median([reach.longer or math.inf for reach in reaches if reach]))
+    changes = {Verdict.BETTER: shorter}
+    if n == 300 or watched == "all of it":  # else too few of the longer ones would be recorded for any verdict
+        changes[Verdict.WORSE] = longer
+    for verdict, times in changes.items():
+        found = [compare(cut(random, n, 1, watched), cut(random, n, times, watched)).verdict for _ in range(600)]
+        assert 0.75 < found.count(verdict) / len(found) < 0.94
+
+
+def test_where_little_was_watched_no_lengthening_would_show() -> None:
+    """Eleven of forty were over within the minute after which nobody looked any more."""
+    side = Sample([30.0 + n for n in range(11)], [60.0] * 29)
+    reach = compare(side, side).reach
+    assert reach
+    assert (reach.shorter < 1, reach.longer) == (True, None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("censored", [False, True])
+def test_the_interval_holds_the_true_change_as_often_as_it_says(censored: bool) -> None:
+    random, held = np.random.default_rng(7), 0
+    for _ in range(1000):
+        a, b = lognormal(random, 100, censored=censored), lognormal(random, 100, times=0.5, censored=censored)
+        effect = compare(a, b).effect
+        assert effect
+        held += effect.low <= 0.5 <= effect.high
+    assert 0.92 < held / 1000 < 0.98
+
+
+def test_what_ignores_censored_values_would_be_wrong() -> None:
+    """The same incidents, the second time seen after half an hour: those that last are pending."""
+    lasted = lognormal(np.random.default_rng(3), 300).recorded
+    now = Sample([each for each in lasted if each <= 1800], [1800.0] * sum(each > 1800 for each in lasted))
+    assert compare(Sample(lasted), now).verdict is Verdict.CANNOT_TELL
+    assert compare(Sample(lasted), replace(now, censored=[])).verdict is Verdict.BETTER
+
+
+# — the numbers —
+
+
+@given(st.lists(st.floats(1, 1e8), min_size=10, max_size=40), st.lists(st.floats(1, 1e8), min_size=10, max_size=40))
+def test_without_censored_values_the_interval_is_welchs(a: list[float], b: list[float]) -> None:
+    if len(set(a)) == 1 or len(set(b)) == 1:
+        return  # scipy warns that it loses precision
+    effect = compare(Sample(a), Sample(b)).effect
+    theirs = stats.ttest_ind(np.log(b), np.log(a), equal_var=False).confidence_interval()
+    assert effect
+    assert effect.ratio == pytest.approx(stats.gmean(b) / stats.gmean(a), rel=1e-6)
+    assert np.log([effect.low, effect.high]) == pytest.approx([theirs.low, theirs.high], abs=1e-6)
+
+
+def test_with_censored_values_the_typical_duration_is_the_area_under_the_curve() -> None:
+    """By hand: e, e², e³ … e¹⁰ happened, and as many were lost from sight at e^5.5."""
+    side = Sample([math.exp(power) for power in range(1, 11)], [math.exp(5.5)] * 10)
+    # 5 of 20 happen before e^5.5, the 5 left share what is not yet over evenly
+    expected = 1 + sum(1 - k / 20 for k in range(1, 6)) + 0.75 * sum(1 - k / 5 for k in range(1, 5))
+    found = compare(side, side)
+    assert found.typical_a == pytest.approx(math.exp(expected))
+    assert found.horizon is None
+
+
+def test_beyond_what_both_sides_were_watched_nothing_is_compared() -> None:
+    a = Sample([600.0] * 10 + [6000.0] * 10)
+    b = Sample([600.0] * 10, [1200.0] * 10)
+    found = compare(a, b)
+    assert found.horizon == pytest.approx(1200)
+    assert found.typical_a == pytest.approx(math.sqrt(600 * 1200))
+    assert found.effect
+    assert found.effect.ratio == pytest.approx(1)
+
+
+def test_a_wait_as_long_as_the_longest_value_is_taken_for_longer() -> None:
+    """What is known of A ends there: half of it takes longer, nobody knows how long."""
+    a = Sample([600.0] * 9 + [1200.0], [1200.0] * 10)
+    b = Sample([600.0] * 10 + [120_000.0] * 10)
+    found = compare(a, b)
+    assert found.horizon == pytest.approx(1200)
+    assert found.typical_a == pytest.approx(600**0.45 * 1200**0.55)
+    assert found.typical_b == pytest.approx(math.sqrt(600 * 1200))
+    alike = compare(Sample([600.0] * 10, [600.0]), Sample([600.0] * 10))
+    assert alike.effect == (1, 1, 1)
+    assert alike.horizon == pytest.approx(600)
+    assert alike.verdict is Verdict.CANNOT_TELL
+
+
+@given(samples, samples)
+def test_turned_around_the_answer_is_turned_around(a: Sample, b: Sample) -> None:
+    there, back = compare(a, b), compare(b, a)
+    opposite = {Verdict.BETTER: Verdict.WORSE, Verdict.WORSE: Verdict.BETTER}
+    assert back.verdict is opposite.get(there.verdict, there.verdict)
+    assert there.effect
+    assert back.effect
+    assert back.effect.ratio == pytest.approx(1 / there.effect.ratio)
+    assert (back.effect.low, back.effect.high) == pytest.approx((1 / there.effect.high, 1 / there.effect.low))
+    assert back.p_value == pytest.approx(there.p_value)
+
+
+@given(samples, samples)
+def test_any_answer_is_a_number_and_agrees_with_itself(a: Sample, b: Sample) -> None:
+    found = compare(a, b)
+    assert found == compare(a, b)
+    assert found.effect
+    assert found.reach
+    assert found.p_value is not None
+    numbers = (
+        *found.effect,
+        found.reach.shorter,
+        found.reach.longer or 1,
+        found.p_value,
+        found.typical_a,
+        found.typical_b,
+        found.horizon or 0,
+    )
+    assert all(number is not None and math.isfinite(number) for number in numbers)
+    assert 0 <= found.p_value <= 1
+    assert found.reach.shorter <= 1
+    assert found.reach.longer is None or found.reach.longer >= 1
+    assert found.effect.low <= found.effect.ratio <= found.effect.high
+    if found.verdict is not Verdict.CANNOT_TELL:
+        assert found.p_value < 0.05
+        assert not found.effect.low <= 1 <= found.effect.high
+    assert (found.verdict is Verdict.BETTER) <= (found.effect.high < 1)
+
+
+@given(samples)
+def test_the_same_is_never_better_than_itself(side: Sample) -> None:
+    assert compare(side, side).verdict is Verdict.CANNOT_TELL
+
+
+@given(samples, samples, st.floats(1.5, 100))
+def test_the_unit_does_not_matter(a: Sample, b: Sample, times: float) -> None:
+    def scaled(side: Sample, factor: float) -> Sample:
+        recorded, censored = ([factor * max(1.0, each) for each in of] for of in (side.recorded, side.censored))
+        return Sample(recorded, censored)
+
+    before, after = compare(scaled(a, 1), scaled(b, 1)), compare(scaled(a, times), scaled(b, times))
+    assert before.effect
+    assert after.effect
+    assert after.effect == pytest.approx(before.effect, rel=1e-6)
+
+
+def test_below_ten_recorded_values_nothing_is_said() -> None:
+    enough, few = Sample([1.0] * 10), Sample([1000.0] * 9, [5.0] * 50)
+    assert compare(enough, few) == Comparison(
+        Verdict.CANNOT_TELL, "B has 9 recorded values; below 10 no verdict is given"
+    )
+    assert (
+        compare(few, few).reason == "A has 9 recorded values and B has 9 recorded values; below 10 no verdict is given"
+    )
+    assert compare(Sample([]), enough).verdict is Verdict.CANNOT_TELL
+
+
+def test_durations_without_length_count_as_a_second() -> None:
+    zero, one = Sample([0.0] * 20), Sample([1.0] * 20)
+    found = compare(zero, one)
+    assert (found.typical_a, found.typical_b, found.verdict) == (1, 1, Verdict.CANNOT_TELL)
+    assert compare(zero, zero).p_value == 1
+    assert compare(one, Sample([0.0] * 10 + [3600.0] * 30)).verdict is Verdict.WORSE
+
+
+def test_all_alike_and_yet_twice_as_long_is_worse() -> None:
+    found = compare(Sample([300.0] * 10), Sample([600.0] * 10))
+    assert found.verdict is Verdict.WORSE
+    assert found.effect == pytest.approx((2, 2, 2))
+
+
+def test_a_verdict_needs_both() -> None:
+    """The same middle, but one side varies far more: ranks differ late, the typical duration does not."""
+    random = np.random.default_rng(5)
+    steady, wild = random.lognormal(8, 0.5, 200), random.lognormal(8, 2.5, 200)
+    found = compare(Sample(steady.tolist()), Sample(wild.tolist()))
+    assert found.p_value is not None
+    assert found.p_value < 0.05
+    assert (found.verdict, "although" in found.reason) == (Verdict.CANNOT_TELL, True)
+
+
+def test_where_the_interval_alone_finds_a_change_there_is_no_verdict() -> None:
+    random = np.random.default_rng(11)
+    found = [compare(lognormal(random, 60), lognormal(random, 60, times=0.6)) for _ in range(200)]
+    alone = [each for each in found if each.effect and each.effect.high < 1 and (each.p_value or 0) >= 0.05]
+    assert alone
+    assert {each.verdict for each in alone} == {Verdict.CANNOT_TELL}
+    assert all("but the log-rank test finds no change" in each.reason for each in alone)
+
+
+# — what takes part —
+
+
+def test_each_incident_is_recorded_censored_or_left_out_by_reason() -> None:
+    measured = [
+        Measured(5.0, MeasureStatus.RECORDED),
+        Measured(None, MeasureStatus.PENDING, "not resolved yet", 7.0),
+        Measured(None, MeasureStatus.PENDING, "not identified yet"),
+        Measured(None, MeasureStatus.NOT_APPLICABLE, "resolved without acknowledgement", 60.0),
+        Measured(None, MeasureStatus.NOT_APPLICABLE, "ended by timeout"),
+        Measured(None, MeasureStatus.INVALID, "resolved_at is before the incident began"),
+        Measured(0.0, MeasureStatus.RECORDED),
+    ]
+    nowhere = float("nan")
+    reasons = [each.reason for each in OUTCOMES]
+    many = MeasuredMany(
+        np.array([nowhere if each.seconds is None else each.seconds for each in measured]),
+        np.array([nowhere if each.censored_seconds is None else each.censored_seconds for each in measured]),
+        np.array([reasons.index(each.reason) for each in measured]),
+        np.zeros(len(measured), np.int64),
+    )
+    assert sample(many) == Sample(
+        [5.0, 0.0],
+        [7.0, 60.0],
+        {"ended by timeout": 1, "not identified yet": 1, "resolved_at is before the incident began": 1},
+    )
+
+
+# — over HTTP —
+
+PERIODS = {
+    "a_from": "2024-08-20T00:00:00Z",
+    "a_to": "2024-08-21T00:00:00Z",
+    "b_from": "2024-08-21T00:00:00Z",
+    "b_to": "2024-08-22T00:00:00Z",
+}
+
+
+async def asked(client: httpx.AsyncClient, **parameters: str) -> dict[str, Any]:
+    answer = await client.get("/api/v1/metrics/compare", params={"measure": "time_to_recover", **PERIODS, **parameters})
+    assert answer.status_code == 200, answer.text
+    return answer.json()  # type: ignore[no-any-return]
+
+
+async def two_days(engine: AsyncEngine) -> None:
+    """20 incidents on the first day of about 5 h; 20 on the second of about an hour, one of them still open."""
+    await store(
+        engine,
+        *(an_incident("01:00", f"{5 + n % 4}:{n:02}", acknowledged_at=at("01:05")) for n in range(20)),
+        *(an_incident("25:00", f"25:{40 + n:02}", severity=2, service="search") for n in range(19)),
+        an_incident("25:00", severity=2, service="search"),
+    )
+
+
+async def test_two_periods_are_compared(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await two_days(engine)
+    answer = await asked(client)
+    assert (answer["verdict"], answer["a"]["n"], answer["a"]["censored"]) == ("better", 20, 0)
+    assert (answer["b"]["n"], answer["b"]["censored"], answer["b"]["left_out"]) == (19, 1, {})
+    assert answer["effect"]["low"] < answer["effect"]["ratio"] < answer["effect"]["high"] < 1
+    assert answer["effect"]["ratio"] == pytest.approx(answer["b"]["typical_seconds"] / answer["a"]["typical_seconds"])
+    assert answer["smallest_change"]["shorter"] < 1 < answer["smallest_change"]["longer"]
+    assert (answer["p_value"] < 0.001, answer["test"]) == (True, "log-rank test, two-sided")
+    assert answer["formulas"].keys() >= {"measure", "effect", "interval", "verdict", "smallest_change"}
+    swapped = {"a_from": PERIODS["b_from"], "a_to": PERIODS["b_to"], "b_from": PERIODS["a_from"]}
+    assert (await asked(client, **swapped, b_to=PERIODS["a_to"]))["verdict"] == "worse"
+
+
+async def test_links_lead_to_the_incidents_of_both_sides(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await two_days(engine)
+    answer = await asked(client, service="search", severity="sev2")
+    listed = {side: [(await client.get(link)).json()["items"] for link in answer[side]["links"]] for side in "ab"}
+    assert {side: sum(map(len, items)) for side, items in listed.items()} == {"a": 0, "b": 20}
+    assert (answer["verdict"], answer["effect"], answer["p_value"]) == ("cannot_tell", None, None)
+    assert answer["reason"] == "A has 0 recorded values; below 10 no verdict is given"
+    others = await asked(client, service="search", severity="sev1")
+    assert [others[side]["n"] + others[side]["censored"] for side in "ab"] == [0, 0]
+
+
+async def test_what_is_detected_at_the_border_is_of_the_second_period(
+    client: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
+    await store(
+        engine,
+        an_incident("24:00", "25:00"),
+        an_incident("23:00", "25:00", detected_at_stated=at("24:00")),
+        an_incident("25:00", "26:00", detected_at_stated=at("24:00") - timedelta(microseconds=1)),
+        an_incident("48:00", "49:00"),
+    )
+    answer = await asked(client)
+    assert [answer[side]["n"] for side in "ab"] == [1, 2]
+
+
+async def test_an_hour_of_the_week_is_linked_to_its_last_twelve_weeks(client: httpx.AsyncClient) -> None:
+    answer = await asked(client, a_from="2023-08-20T00:00:00Z", hour_of_week="25")
+    assert [len(answer[side]["links"]) for side in "ab"] == [12, 0]
+    assert "from=2024-08-20T01%3A00%3A00Z" in answer["a"]["links"][-1]
+
+
+async def test_each_filter_is_that_of_the_summary(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    async with db.transaction(engine) as tx:
+        for id_, name in ((71, "prod"), (72, "grafana")):
+            await tx.execute(source.insert().values(id=id_, name=name, kind="alertmanager", created_at=at("00:00")))
+    hours = ("01:00", "02:00", "25:00", "26:00")
+    await store(
+        engine,
+        *(
+            an_incident(
+                hours[n % 4],
+                "30:00",
+                service=("checkout", "search", "payments")[n % 3],
+                source_ids=([], [0, 71], [71, 72], [0])[n // 4 % 4],
+                detected_at_stated=at("01:30") if n % 11 == 0 else None,
+            )
+            for n in range(48)
+        ),
+    )
+    async with db.transaction(engine) as tx:
+        await tx.execute(update(service).where(service.c.name == "search").values(owner="Finders"))
+    filters: list[dict[str, str]] = [
+        {"source": "prod"},
+        {"source": "grafana"},
+        {"source": "people"},
+        {"source": "nobody"},
+        {"owner": "Finders"},
+        {"owner": ""},
+        {"hour_of_week": "25"},
+        {"hour_of_week": "26"},
+        {"owner": "", "source": "prod", "hour_of_week": "49"},
+    ]
+    sizes = set()
+    for each in filters:
+        answer = await asked(client, **each)
+        assert {name: str(answer[name]) for name in each} == each
+        for side in "ab":
+            period = {"from": PERIODS[f"{side}_from"], "to": PERIODS[f"{side}_to"]}
+            summary = (await client.get("/api/v1/metrics/summary", params=period | each)).json()["total"]
+            assert answer[side]["n"] == summary["measures"]["time_to_recover"]["n"], each
+            listed = [(await client.get(link)).json()["items"] for link in answer[side]["links"]]
+            assert sum(map(len, listed)) == answer[side]["n"]
+            sizes.add(answer[side]["n"])
+    assert len(sizes - {0, 24}) > 4, "filters that hold everything or nothing would pass unused"
+
+
+async def test_resolved_without_acknowledgement_is_censored(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await two_days(engine)
+    answer = await asked(client, measure="time_to_acknowledge")
+    assert [(answer[side]["n"], answer[side]["censored"]) for side in "ab"] == [(20, 0), (0, 20)]
+    detected = await asked(client, measure="time_to_detect")
+    assert detected["a"]["left_out"] == {"impact start not stated": 20}
+
+
+async def test_what_is_no_recovery_takes_part_when_asked_for(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await store(engine, *(an_incident("01:00", "02:00", end_reason="rule_paused") for _ in range(12)))
+    assert (await asked(client))["a"] | {"n": 0, "left_out": {"ended by rule_paused": 12}} == (await asked(client))["a"]
+    assert (await asked(client, include_non_recoveries="true"))["a"]["n"] == 12
+
+
+async def test_the_second_period_may_go_on_until_now(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await two_days(engine)
+    answer = await client.get(
+        "/api/v1/metrics/compare",
+        params={"measure": "time_to_recover"} | {name: PERIODS[name] for name in ("a_from", "a_to", "b_from")},
+    )
+    assert answer.json()["verdict"] == "better"
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"measure": "time_to_panic"},
+        {"measure": ""},
+        {"a_from": "2024-08-21T00:00:01Z"},
+        {"b_to": "2024-08-20T00:00:00Z"},
+        {"a_to": "2024-08-21T00:00:01Z"},
+        {"a_from": "yesterday"},
+        {"severity": "sev6"},
+        {"hour_of_week": "168"},
+        {"service": "\x00"},
+    ],
+)
+async def test_absurd_questions_are_told(client: httpx.AsyncClient, parameters: Mapping[str, str]) -> None:
+    answer = await client.get("/api/v1/metrics/compare", params={"measure": "time_to_recover", **PERIODS, **parameters})
+    assert answer.status_code == 422, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_comparison_needs_a_token_that_reads(client_as: ClientAs) -> None:
+    statuses = {
+        scope: (
+            await (await client_as(scope)).get(
+                "/api/v1/metrics/compare", params={"measure": "time_to_recover", **PERIODS}
+            )
+        ).status_code
+        for scope in (None, Scope.INGEST, Scope.READ)
+    }
+    assert statuses == {None: 401, Scope.INGEST: 403, Scope.READ: 200}

@@ -1,0 +1,372 @@
+"""One registry: the page, REST and the exposition say of each number what it says, and nothing of their own."""
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from io import StringIO
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.incidents.definitions import DEFINITIONS, FORMULAS, SUMMARY_FROM, Kind
+from app.incidents.measures.measures import MEASURES
+from app.metrics import survival
+from app.metrics.comparison import Verdict
+from app.metrics.prometheus.families import FAMILIES
+from app.metrics.reference import REFERENCE_BEGINS, reference
+from tests.metrics.prometheus.test_exposition import an_incident, at, price, settled, store
+from tests.processes import REPOSITORY
+
+PAGE = (REPOSITORY / "docs" / "numbers.md").read_text()
+PROSE, _, REFERENCE = PAGE.partition(REFERENCE_BEGINS)
+HOURS = 3600.0
+
+PERIOD = {"from": "2024-08-20T00:00:00Z", "to": "2024-08-21T00:00:00Z"}
+QUESTIONS = {
+    "summary": {"group_by": "service"},
+    "timeseries": {"interval": "week"},
+    "whatif": {"time_to_recover": "-20%"},
+}
+COMPARED = {
+    "measure": "time_to_recover",
+    "a_from": "2024-08-19T00:00:00Z",
+    "a_to": "2024-08-20T00:00:00Z",
+    "b_from": "2024-08-20T00:00:00Z",
+    "b_to": "2024-08-21T00:00:00Z",
+}
+
+
+def test_every_measure_is_in_the_registry_as_it_is_defined() -> None:
+    known = {each.name: each for each in DEFINITIONS}
+    assert len(known) == len(DEFINITIONS)
+    for measure in MEASURES:
+        found = known[measure.name]
+        assert (found.kind, found.formula, found.starts, found.ends) == (
+            Kind.MEASURE,
+            measure.formula,
+            measure.starts,
+            measure.ends,
+        )
+    for each in DEFINITIONS:
+        assert all(
+            (
+                each.label,
+                each.unit,
+                each.statistic,
+                each.formula,
+                each.clock,
+                each.counted,
+                each.left_out,
+                each.cannot_tell,
+            )
+        )
+        assert each.version >= 1
+
+
+def test_the_page_ends_with_the_registry() -> None:
+    assert reference() == REFERENCE_BEGINS + REFERENCE, "stale: run `make numbers`"
+    for each in DEFINITIONS:
+        assert f"### `{each.name}`\n" in REFERENCE
+        assert f"- **Formula:** {each.formula}." in REFERENCE
+    for family in FAMILIES.values():
+        assert f"| `{family.name}` |" in REFERENCE
+
+
+# — every number that is answered is defined —
+
+SCHEMAS = yaml.safe_load((REPOSITORY / "openapi.yaml").read_text())
+ANSWERS = {
+    **{
+        path.removeprefix("/api/v1/metrics/"): methods["get"]
+        for path, methods in SCHEMAS["paths"].items()
+        if path.startswith("/api/v1/metrics/") and not path.endswith((".csv", "/definitions"))
+    },
+    "objective": SCHEMAS["paths"]["/api/v1/services/{name}/objective"]["get"],
+}
+
+# Words that say which part of a number it is; the number itself is what holds them.
+PARTS = {"value", "low", "high", "expected", "ratio", "shorter", "longer", "days", "per_day", "hours", "rate", "k"}
+PARTS |= {
+    "total",
+    "total_after",
+    "share",
+    "from",
+    "to",
+    "formula",
+    "amounts",
+    "links",
+    "measures",
+    "groups",
+    "services",
+}
+# The question told back, and how much of a long list is not shown: no numbers about incidents.
+ECHOES = {"hour_of_week", "groups_left_out", "services_left_out", "incidents_left_out", "cost_per_hour", "rolling_days"}
+# Where an answer has a word for a number that elsewhere means another one.
+CALLED: dict[tuple[str, str], str] = {
+    ("objective", "error_budget"): "budget",
+    ("objective", "incidents"): "burned",
+    ("objective", "left_out"): "burned",
+    ("objective", "burn_rates"): "burn_rate",
+    ("whatif", "incidents"): "harming",
+    ("whatif", "before"): "cost",
+    ("whatif", "after"): "whatif",
+    ("whatif", "downtime_before"): "downtime",
+    ("whatif", "downtime_after"): "whatif_downtime",
+    ("whatif", ""): "whatif",
+    ("summary", "horizon"): "restricted_mean",
+    ("compare", "measure"): "time_to_recover",
+    ("dora", "mean_hours_to_recover"): "failed_deployment_recovery_time",
+}
+
+
+def defined(route: str, path: Sequence[str]) -> str | None:
+    """The definition of the number at this place of an answer, by its name there; None: it is not a number."""
+    for word in reversed(path):
+        name = word.removesuffix("_seconds") if word != "seconds" else ""
+        for known in (CALLED.get((route, name)), f"{route}_{name}", name, word):
+            if known in FORMULAS:
+                return known
+        if word in ECHOES:
+            return None
+        if name and name not in PARTS:
+            break
+    else:
+        if (route, "") in CALLED:
+            return CALLED[route, ""]
+    message = f"{route}: {'.'.join(path)} is in no definition"
+    raise AssertionError(message)
+
+
+@pytest.mark.parametrize("route", ANSWERS)
+def test_every_number_in_an_answer_is_defined(route: str) -> None:
+    schema = ANSWERS[route]["responses"]["200"]["content"]["application/json"]["schema"]
+    places = set(numbers_in(schema))
+    assert len(places) > 5
+    for path in places:
+        defined(route, path)
+
+
+def numbers_in(schema: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Where a schema has numbers, and money, which is text: the names on the way."""
+    if "$ref" in schema:
+        schema = SCHEMAS["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    for choice in schema.get("anyOf", ()):
+        yield from numbers_in(choice, path)
+    if schema.get("type") in {"number", "integer"} or (path and path[-1] in {"low", "expected", "high"}):
+        yield path
+    for name, part in schema.get("properties", {}).items():
+        yield from numbers_in(part, (*path, name))
+    for part in (schema.get("items"), schema.get("additionalProperties")):
+        if isinstance(part, dict):
+            yield from numbers_in(part, path)
+
+
+async def test_every_formula_in_rest_is_that_of_its_number(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await store(engine, an_incident("10:00", "11:00"))
+    await client.put("/api/v1/services/checkout/objective", json={"target": "0.99", "window": {"rolling_days": 30}})
+    for route in ANSWERS:
+        address = "/api/v1/services/checkout/objective" if route == "objective" else f"/api/v1/metrics/{route}"
+        parameters = COMPARED if route == "compare" else PERIOD | QUESTIONS.get(route, {})
+        answer = await client.get(address, params=parameters)
+        assert answer.status_code == 200, answer.text
+        found = list(formulas(answer.json()))
+        assert found, route
+        for path, formula in found:
+            assert formula == FORMULAS[defined(route, path) or ""], (route, path)
+
+
+def formulas(answer: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    match answer:
+        case dict():
+            for name, value in answer.items():
+                if name == "formulas":
+                    yield from (((*path, each), formula) for each, formula in value.items())
+                elif name == "formula":
+                    yield path, value
+                else:
+                    yield from formulas(value, (*path, name))
+        case list():
+            for value in answer:
+                yield from formulas(value, path)
+
+
+async def test_definitions_are_served_as_registered(client: httpx.AsyncClient) -> None:
+    answer = (await client.get("/api/v1/metrics/definitions")).json()
+    assert [(each["name"], each["formula"]) for each in answer["definitions"]] == list(FORMULAS.items())
+    assert [each["name"] for each in answer["families"]] == list(FAMILIES)
+    [recover] = [each for each in answer["definitions"] if each["name"] == "time_to_recover"]
+    assert recover["kind"] == "measure"
+    assert recover["starts"] == "impact start if stated, else detection"
+
+
+async def test_every_family_has_the_help_of_the_registry(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await store(engine, an_incident("10:00", "11:00"), an_incident("12:00"))
+    await price(engine, "60")
+    body = (await client.get("/metrics")).text
+    served = {family.name: family for family in parse_text(body) if family.name.startswith("aftermath_")}
+    known = {family.name.removesuffix("_total"): family for family in FAMILIES.values()}
+    assert served.keys() == known.keys()
+    for name, family in served.items():
+        assert family.documentation == known[name].formula
+        for sample in family.samples:
+            assert set(sample.labels) - {"le"} == set(known[name].labels), sample
+
+
+def test_a_family_speaks_of_a_number_as_the_registry_does() -> None:
+    """Only what is of the feed, and the time of something, has words of its own."""
+    for family in FAMILIES.values():
+        if family.shows is not None:
+            assert FORMULAS[family.shows] in family.formula
+        elif {"service", "severity", "currency"} & set(family.labels):
+            assert family.name.endswith("_timestamp_seconds")
+
+
+# — the same question has the same answer, whoever is asked —
+
+
+async def test_all_surfaces_tell_the_same_numbers(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    """Of one service and day, all of it over and settled, without sev5 and without maintenance."""
+    began = [at("02:00") + timedelta(minutes=37 * n) for n in range(24)]
+    await store(
+        engine,
+        *(
+            an_incident(
+                "00:00",
+                "01:00",
+                began_at=each,
+                ended_at=each + timedelta(minutes=5 + 3 * n % 50, seconds=n),
+                reach_at=each + timedelta(hours=2),
+                acknowledged_at=each + timedelta(minutes=n % 7) if n % 3 else None,
+                impact_started_at_stated=each - timedelta(minutes=n % 5) if n % 2 else None,
+                severity=1 + n % 3,
+                end_reason="recovered" if n % 8 else "rule_paused",
+            )
+            for n, each in enumerate(began)
+        ),
+    )
+    await price(engine, "3600")
+    assert await settled(engine, datetime.now(UTC)) == len(began)
+    of_checkout = PERIOD | {"service": "checkout"}
+
+    async def ask(route: str, **parameters: str) -> Any:
+        answer = await client.get(f"/api/v1/metrics/{route}", params=of_checkout | parameters)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    total = (await ask("summary"))["total"]
+    [point] = (await ask("timeseries", interval="day"))["series"][0]["points"]
+    downtime, [available] = await ask("downtime"), (await ask("availability"))["services"]
+    unchanged = await ask("whatif", incidents="+0%")
+    dora = await ask("dora")
+    families = {
+        name: {frozenset(sample.labels.items()): sample.value for sample in family.samples if sample.name == name}
+        for family in parse_text((await client.get("/metrics")).text)
+        for name in {sample.name for sample in family.samples}
+    }
+
+    def scraped(name: str) -> float:
+        return sum(families[f"aftermath_{name}"].values())
+
+    assert total["incidents"]["value"] == point["incidents"] == scraped("incidents_total") == len(began)
+    assert total["open"]["value"] == point["open"] == scraped("incidents_open") == 0
+    for measure in MEASURES:
+        found, again = total["measures"][measure.name], point["measures"][measure.name]
+        assert {name: found[name] for name in again} == again
+        sides = await client.get("/api/v1/metrics/compare", params=COMPARED | {"measure": measure.name})
+        b = sides.json()["b"]
+        left_out = found["censored"] + found["invalid"] + sum(found["excluded"].values())
+        assert (b["n"], b["censored"] + sum(b["left_out"].values())) == (found["n"], left_out)
+        if measure.histogram:
+            assert scraped(f"{measure.name}_seconds_count") == found["n"] > SUMMARY_FROM
+            assert scraped(f"{measure.name}_seconds_sum") == pytest.approx(found["mean"] * found["n"])
+    await assert_sheets_tell(client, of_checkout, total)
+    recovery, of_dora = total["measures"]["time_to_recover"], dora["time_to_recover"]
+    assert (of_dora["n"], of_dora["pending"], of_dora["left_out"]) == (recovery["n"], 0, 3)
+    assert of_dora["median_seconds"] == pytest.approx(recovery["median"])
+    assert of_dora["p90_seconds"] == pytest.approx(recovery["p90"])
+    assert of_dora["mean_seconds"] == pytest.approx(recovery["mean"])
+    assert dora["unlinked"]["n"] == unchanged["incidents"] == available["failures"]["value"] == len(began)
+
+    down = total["downtime"]["seconds"]
+    assert 0 < down < 24 * HOURS
+    assert [
+        point["downtime_seconds"],
+        downtime["downtime"]["seconds"],
+        downtime["services"][0]["downtime"]["seconds"],
+        available["downtime_seconds"],
+        unchanged["total"]["downtime_before_seconds"],
+        unchanged["total"]["downtime_after_seconds"],
+        scraped("downtime_seconds_total"),
+    ] == [down] * 7
+    assert available["availability"] == pytest.approx(1 - down / (24 * HOURS))
+    cost = total["cost"]["amounts"]
+    assert float(cost["EUR"]["expected"]) == pytest.approx(available["downtime_weighted_seconds"], abs=0.01)
+    assert float(cost["EUR"]["expected"]) == pytest.approx(scraped("downtime_cost_total"), abs=0.01)
+    listed = (await client.get("/api/v1/incidents", params=of_checkout | {"limit": "500"})).json()["items"]
+    of_incidents = sum(Decimal(each["cost"]["EUR"]["expected"]) for each in listed)
+    assert abs(of_incidents - Decimal(cost["EUR"]["expected"])) <= Decimal("0.005") * len(began), "each is rounded"
+    assert [
+        point["cost"],
+        downtime["cost"]["amounts"],
+        downtime["services"][0]["cost"]["amounts"],
+        unchanged["total"]["before"],
+        unchanged["total"]["after"],
+    ] == [cost] * 5
+
+
+async def assert_sheets_tell(client: httpx.AsyncClient, question: dict[str, str], total: Any) -> None:
+    for route in ("summary", "timeseries", "downtime"):
+        sheet = await client.get(f"/api/v1/metrics/{route}.csv", params=question | {"interval": "day"})
+        line = next(csv.DictReader(StringIO(sheet.text, newline="")))
+        assert float(line["downtime_seconds"]) == total["downtime"]["seconds"]
+        assert line["cost_eur_low"] == total["cost"]["amounts"]["EUR"]["low"]
+        if route != "downtime":
+            assert int(line["incidents"]) == total["incidents"]["value"]
+            for measure, found in total["measures"].items():
+                for statistic in ("n", "censored", "median", "p90", "p95", "geometric_mean", "mean"):
+                    cell = line[f"{measure}_{statistic}"]
+                    assert (float(cell) if cell else None) == found[statistic]
+
+
+# — what the prose claims —
+
+
+def test_what_the_prose_names_is_there() -> None:
+    answered = {name for schema in SCHEMAS["components"]["schemas"].values() for name in schema.get("properties", {})}
+    asked = {
+        each["name"] for methods in SCHEMAS["paths"].values() for each in methods.get("get", {}).get("parameters", ())
+    }
+    named = set(re.findall(r"`([a-z_]{3,})(?:=true)?`", PROSE))
+    assert len(named) > 10
+    assert named - answered - asked - FORMULAS.keys() - FAMILIES.keys() - set(Verdict) == {"null"}
+    routes = set(re.findall(r"(/api/v1/[a-z/{}]+(?:\.csv)?)", PROSE))
+    assert len(routes) > 1
+    assert routes <= SCHEMAS["paths"].keys()
+
+
+def test_means_improve_by_chance_as_often_as_the_page_says() -> None:
+    random = np.random.default_rng(20260820)
+    for n in (50, 150, 300):
+        before, after = (random.lognormal(np.log(45), 1.5, (4000, n)).mean(1) for _ in range(2))
+        assert f"{(after <= 0.9 * before).mean():.0%}".replace("%", " %") in PROSE
+
+
+def test_what_is_open_matters_as_much_as_the_page_says() -> None:
+    random, n = np.random.default_rng(1), 100_000
+    since, lasts = random.uniform(0, 168 * HOURS, n), random.lognormal(np.log(2 * HOURS), 1.8, n)
+    closed = lasts <= 168 * HOURS - since
+    found = survival.estimates(lasts[closed], (168 * HOURS - since)[~closed], 48 * HOURS)
+    assert found is not None
+    assert found.median.seconds is not None
+    assert f"{(~closed).mean() * 100:.1f} % are still open" in PROSE
+    closed_median, closed_mean = np.median(lasts[closed]) / HOURS, lasts[closed].mean() / HOURS
+    assert f"| {closed_median:.2f} h | {found.median.seconds / HOURS:.2f} h (Kaplan-Meier) | 2.00 h |" in PROSE
+    assert f"| {closed_mean:.2f} h | | {2 * np.exp(1.8**2 / 2):.2f} h |" in PROSE
+    assert f"| {found.restricted_mean.seconds / HOURS:.2f} h (restricted mean) | 6.77 h |" in PROSE

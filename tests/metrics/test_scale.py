@@ -1,0 +1,242 @@
+"""Questions about a long history: by which indexes they are read, in how many statements, and at whose cost.
+
+History is made as `make bench` makes it, through the stores, and lies in the order of time, as one that was lived
+through does. What is explained are the statements that the routes send, with the values that they send.
+"""
+
+import gc
+import re
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextvars import ContextVar
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import psutil  # type: ignore[import-untyped]
+import pytest
+from rich.console import Console
+from sqlalchemy import event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.base import db
+from app.main import create_app, serving
+from app.settings import Settings
+from bench.history import AFTER, History
+from bench.metrics import METRICS, YEAR, described_routes, questions_of
+from tests.conftest import ADMIN_TOKEN, TEMPLATE
+
+INCIDENTS = 3000
+MONTH = {"from": (AFTER - timedelta(days=30)).isoformat(), "to": AFTER.isoformat()}
+TWO_MONTHS = {
+    "a_from": (AFTER - timedelta(days=60)).isoformat(),
+    "a_to": MONTH["from"],
+    "b_from": MONTH["from"],
+    "b_to": MONTH["to"],
+    "measure": "time_to_recover",
+}
+RARE = "service-20"
+GROWING = re.compile("incident|alert_past|alert_[0-9]+|timeline")  # what grows fastest
+
+
+@pytest.fixture(scope="module")
+async def history_url(server: str) -> AsyncIterator[str]:
+    """A database with a year of incidents, analysed."""
+    name = f"history_{uuid4().hex}"
+    url = make_url(server).set(database=name)
+    maintenance = db.connect(server, pool_size=1)
+    async with maintenance.connect() as connection:
+        autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await autocommit.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}"'))
+        engine = db.connect(url.render_as_string(hide_password=False))
+        plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        await History(engine, Settings.model_validate({"database_url": plain})).make(INCIDENTS, Console(quiet=True))
+        async with engine.connect() as within:
+            inside = await within.execution_options(isolation_level="AUTOCOMMIT")
+            for statement in _IN_ORDER:
+                await inside.execute(text(statement))
+        await engine.dispose()
+        yield plain
+        await autocommit.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+    await maintenance.dispose()
+
+
+_IN_ORDER = (
+    "CREATE INDEX in_order ON incident (began_at)",
+    "CLUSTER incident USING in_order",
+    "DROP INDEX in_order",
+    "VACUUM ANALYZE",
+)
+Asked = tuple[httpx.AsyncClient, AsyncEngine]
+
+
+@pytest.fixture(scope="module")
+async def asked(history_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Asked]:
+    """The app on it, and its engine."""
+    settings = Settings.model_validate(
+        {
+            "database_url": history_url,
+            "admin_token": ADMIN_TOKEN,
+            "data_dir": tmp_path_factory.mktemp("data"),
+            "settle_interval_seconds": 3600,
+            "watch_interval_seconds": 3600,
+        }
+    )
+    app = create_app(settings)
+    headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        serving(app, settings),
+        httpx.AsyncClient(transport=transport, base_url="http://aftermath.test", headers=headers) as client,
+    ):
+        yield client, app.state.context.engine
+
+
+# — indexes —
+
+
+async def _statements(asked: Asked, path: str, parameters: Mapping[str, str]) -> list[tuple[str, Any]]:
+    """What the route sends to the database, with its values."""
+    client, engine = asked
+    sent: list[tuple[str, Any]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, values: object, *_: object) -> None:
+        if _ASKING.get():
+            sent.append((statement, values))
+
+    event.listen(engine.sync_engine, "before_cursor_execute", note)
+    asking = _ASKING.set(True)
+    answer = await client.get(path, params=parameters)
+    _ASKING.reset(asking)
+    event.remove(engine.sync_engine, "before_cursor_execute", note)
+    assert answer.status_code == 200, answer.text
+    return sent
+
+
+_ASKING = ContextVar("asking", default=False)  # not so in what the service does by itself
+
+
+async def _scans(asked: Asked, path: str, parameters: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The nodes of all plans that read a table which grows with history."""
+    found: list[dict[str, Any]] = []
+
+    def walk(node: dict[str, Any]) -> None:
+        if GROWING.fullmatch(node.get("Relation Name", "")) or "Bitmap Index" in node["Node Type"]:
+            found.append(node)
+        for below in node.get("Plans", ()):
+            walk(below)
+
+    async with asked[1].connect() as connection:
+        for statement, values in await _statements(asked, path, parameters):
+            explained = await connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", values)
+            [plan] = explained.scalar_one()
+            walk(plan["Plan"])
+    return found
+
+
+def _whole_tables(scans: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Read from begin to end though they hold much."""
+    return [
+        scan["Relation Name"] for scan in scans if scan["Node Type"] == "Seq Scan" and scan["Rows Removed by Filter"]
+    ]
+
+
+ONE_SERVICE, ONE_MONTH = YEAR | {"service": RARE}, MONTH
+WHATIF = {"time_to_recover": "-20%"}
+
+
+@pytest.mark.parametrize(
+    ("path", "parameters", "indexes"),
+    [
+        *(
+            (f"{METRICS}{path}", of | more, {index})
+            for path, more in (
+                ("summary", {}),
+                ("timeseries", {"interval": "week"}),
+                ("downtime", {}),
+                ("availability", {}),
+                ("whatif", WHATIF),
+            )
+            for of, index in ((ONE_SERVICE, "incident_by_service"), (ONE_MONTH, "incident_by_end"))
+        ),
+        (f"{METRICS}compare", TWO_MONTHS, {"incident_by_time"}),
+        (f"{METRICS}compare", TWO_MONTHS | {"service": RARE}, {"incident_by_service"}),
+        (f"{METRICS}dora", ONE_MONTH, {"incident_by_time", "alert_past_naming_a_deployment"}),
+        (
+            f"{METRICS}dora",
+            ONE_MONTH | {"service": RARE},
+            {"incident_by_service", "alert_past_naming_a_deployment"},
+        ),
+        ("/api/v1/incidents/INC-7", {}, {"incident_number_is_unique"}),
+        ("/api/v1/incidents/INC-7/alerts", {}, {"alert_past_by_key"}),
+        ("/api/v1/incidents/INC-7/timeline", {}, {"timeline_by_incident"}),
+        ("/api/v1/incidents/INC-7/cause", {}, {"alert_past_by_key", "timeline_of_causes"}),
+        ("/metrics", {}, {"incident_unsettled"}),
+    ],
+)
+async def test_a_narrow_question_reads_by_indexes(
+    asked: Asked, path: str, parameters: dict[str, str], indexes: set[str]
+) -> None:
+    scans = await _scans(asked, path, parameters)
+    assert _whole_tables(scans) == []
+    assert indexes <= {scan["Index Name"] for scan in scans if "Index Name" in scan}
+
+
+# — statements —
+
+
+async def test_no_question_scans_a_table_more_than_twice_or_sends_a_statement_per_anything(asked: Asked) -> None:
+    """About a year of all services. Two periods are compared, so twice."""
+    for question in questions_of(await described_routes(asked[0])):
+        sent = await _statements(asked, question.path, question.parameters)
+        assert len(sent) <= (16 if question.path == "/metrics" else 6), question
+        scans = await _scans(asked, question.path, question.parameters)
+        whole = [scan["Relation Name"] for scan in scans if scan["Node Type"] == "Seq Scan"]
+        assert all(scan["Actual Loops"] == 1 for scan in scans if scan["Node Type"] == "Seq Scan"), question
+        assert all(whole.count(table) <= 2 for table in whole), question
+
+
+# — what a question takes of others —
+
+
+@pytest.mark.parametrize(
+    ("path", "parameters"),
+    [
+        ("summary", {"group_by": "hour_of_week"}),
+        ("timeseries", {"interval": "week", "group_by": "service"}),
+        ("timeseries.csv", {"interval": "day"}),
+        ("../../../metrics", {}),
+    ],
+)
+async def test_most_of_a_long_question_is_worked_out_in_a_thread(
+    asked: Asked, path: str, parameters: dict[str, str]
+) -> None:
+    """What is worked out on the event loop holds up the doors. Time of the processor, of this thread and of all."""
+    client, _ = asked
+    ask = {"params": YEAR | parameters}
+    await client.get(f"{METRICS}{path}", **ask)  # type: ignore[arg-type]
+    here, everywhere = time.thread_time(), time.process_time()
+    answer = await client.get(f"{METRICS}{path}", **ask)  # type: ignore[arg-type]
+    here, everywhere = time.thread_time() - here, time.process_time() - everywhere
+    assert answer.status_code == 200, answer.text
+    assert here < everywhere / 5
+
+
+async def test_the_same_question_again_and_again_takes_no_more_memory(asked: Asked) -> None:
+    client, _ = asked
+    parameters = YEAR | {"group_by": "service"}
+    size = 0
+
+    async def ask(times: int) -> int:
+        nonlocal size
+        for _ in range(times):
+            size = len((await client.get(f"{METRICS}summary", params=parameters)).content)
+        gc.collect()
+        return int(psutil.Process().memory_info().rss)
+
+    before = await ask(10)
+    after = await ask(50)
+    # A process that kept but the bytes of each answer would have grown by all of them.
+    assert after - before < 50 * size / 4, (before, after, size)
