@@ -12,11 +12,11 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.base import db
+from app.base import db, tokens
 from app.base import logs as telemetry
-from app.base import tokens as access
 from app.base.db import partitions
-from app.base.http import web
+from app.base.http import auth, health, problems
+from app.base.http.context import Context
 from app.base.http.server import DOORS
 from app.base.spool import Spool
 from app.catalog.calendars import api as calendars_api
@@ -75,11 +75,11 @@ def create_app(settings: Settings) -> FastAPI:
         calendars_api.router,
         metrics_api.router,
         deployments_api.router,
-        web.health_router,
+        health.health_router,
     ):
         app.include_router(router)
-    web.install_problems(app)
-    web.describe(app)
+    problems.install_problems(app)
+    problems.describe(app)
     # The doors stand before all that FastAPI does around a request: it takes longer than a delivery.
     behind = app.build_middleware_stack
     app.build_middleware_stack = lambda: telemetry.OneLinePerRequest(door.Doors(behind()))  # type: ignore[method-assign]
@@ -93,7 +93,7 @@ async def serving(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     engine = db.connect(settings.database_url.get_secret_value())
     # Connections of their own for the doors: slow questions must not keep alerts waiting.
     doors = db.connect(settings.database_url.get_secret_value(), pool_size=4, few_rows=True)
-    digest = access.digest_of(settings.admin_token.get_secret_value()) if settings.admin_token else None
+    digest = tokens.digest_of(settings.admin_token.get_secret_value()) if settings.admin_token else None
     app.state.ratios = metrics_store.RecentRatios()
     # Batches make tens of thousands of objects that die together: with the default thresholds the collector would walk
     # everything that lives, many times a second.
@@ -115,7 +115,7 @@ async def serving(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         ) as intake,
     ):
         app.state.intake = intake
-        app.state.context = context = web.Context(settings, engine, reach, spool, digest)
+        app.state.context = context = Context(settings, engine, reach, spool, digest)
         background = [
             asyncio.create_task(_settle_for_ever(engine, settings), name="settle"),
             asyncio.create_task(_tend_for_ever(engine, settings), name="tend"),
@@ -125,7 +125,7 @@ async def serving(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             asyncio.create_task(
                 watch_for_ever(engine, intake, interval_seconds=settings.watch_interval_seconds), name="watch"
             ),
-            asyncio.create_task(web.remember_for_ever(context), name="remember"),
+            asyncio.create_task(auth.remember_for_ever(context), name="remember"),
         ]
         try:
             yield

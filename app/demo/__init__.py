@@ -23,7 +23,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from app.base.errors import Problem
-from app.base.http.web import rfc3339
+from app.base.http.fields import rfc3339
 from app.incidents.grouping.signal import fingerprint_of
 
 DAY = timedelta(days=1)

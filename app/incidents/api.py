@@ -13,23 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base import db
 from app.base.errors import Invalid
+from app.base.http.auth import Reader, Writer
+from app.base.http.context import Knobs, Now, Tx, context_of
 from app.base.http.csv import CHUNK, CSV, attached, cells, written
-from app.base.http.web import (
-    At,
-    Contract,
-    Knobs,
-    Name,
-    Now,
-    Page,
-    Pages,
-    Reader,
-    Tx,
-    Words,
-    Writer,
-    context_of,
-    page_of,
-    problem_responses,
-)
+from app.base.http.fields import At, Contract, Name, Words
+from app.base.http.paging import Page, Pages, page_of
+from app.base.http.problems import problem_responses
 from app.incidents import actions as people
 from app.incidents import views
 from app.incidents.actions import Said

@@ -11,21 +11,11 @@ from pydantic import BaseModel, Field, SecretStr, StringConstraints
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.errors import Conflict, Invalid
-from app.base.http.web import (
-    Admin,
-    At,
-    Contract,
-    Name,
-    Now,
-    Page,
-    Pages,
-    Reader,
-    Tx,
-    Writer,
-    context_of,
-    page_of,
-    problem_responses,
-)
+from app.base.http.auth import Admin, Reader, Writer
+from app.base.http.context import Now, Tx, context_of
+from app.base.http.fields import At, Contract, Name
+from app.base.http.paging import Page, Pages, page_of
+from app.base.http.problems import problem_responses
 from app.base.tokens import CHANGE_KINDS, SIGNED_CHANGE_KINDS, SourceRow, source_by_name
 from app.ingest import store
 from app.ingest.intake import Delivery

@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.base import db
 from app.base.errors import NotThisKind, Overloaded
-from app.base.http.web import keep
+from app.base.http.deliveries import keep
 from app.base.spool import Damaged, Kept, Spool
 from app.base.tokens import CHANGE_KINDS
 from app.incidents.grouping import read as incidents

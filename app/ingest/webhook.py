@@ -22,8 +22,11 @@ from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, Field
 from starlette.requests import ClientDisconnect
 
+from app.base.http.auth import presented_token, token_in
+from app.base.http.context import Context
+from app.base.http.deliveries import admit, admitted_at_once
+from app.base.http.problems import answer_to, problem_responses
 from app.base.http.server import Answer, Headers
-from app.base.http.web import Context, admit, admitted_at_once, answer_to, presented_token, problem_responses, token_in
 from app.base.logs import TOLD, Application, Receive, Scope, Send, lines_are_written, write_line
 from app.base.tokens import SourceRow
 from app.incidents.grouping.signal import Verdict

@@ -25,7 +25,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
 from app.base import tokens as access
-from app.base.http import web
+from app.base.http import context as http_context
+from app.base.http.context import Context
 from app.base.http.server import Connection, _InOnePiece
 from app.base.tokens import Scope
 from app.ingest.intake import Intake
@@ -92,8 +93,8 @@ class Site:
         self.directly = directly  # the bodies that came the short way
 
     @property
-    def context(self) -> web.Context:
-        context: web.Context = self.app.state.context
+    def context(self) -> Context:
+        context: Context = self.app.state.context
         return context
 
     @property
@@ -166,7 +167,7 @@ async def site(settings: Settings, engine: AsyncEngine, monkeypatch: pytest.Monk
         return arriving
 
     monkeypatch.setattr(DirectDoors, "opened", told)
-    monkeypatch.setattr(web, "CACHE_SECONDS", 3600)  # what is known is known for as long as a test takes
+    monkeypatch.setattr(http_context, "CACHE_SECONDS", 3600)  # what is known is known for as long as a test takes
     app = create_app(settings.model_copy(update={"max_body_bytes": AT_MOST_BYTES}))
     tokens = {"admin": ADMIN_TOKEN}
     async with db.transaction(engine) as tx:
@@ -520,7 +521,7 @@ async def test_a_shutdown_waits_for_the_answers_and_for_nothing_else(
 async def test_a_revoked_token_opens_no_door_for_long(
     site: Site, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web, "CACHE_SECONDS", 0.5)
+    monkeypatch.setattr(http_context, "CACHE_SECONDS", 0.5)
     site.context.known_tokens.clear()
     deliver = site.delivery(an_alert())
     while not site.directly:  # the first is looked up
@@ -533,7 +534,7 @@ async def test_a_revoked_token_opens_no_door_for_long(
 async def test_a_source_that_signs_from_now_on_is_asked_for_it(
     site: Site, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web, "CACHE_SECONDS", 0.5)
+    monkeypatch.setattr(http_context, "CACHE_SECONDS", 0.5)
     site.context.known_sources.clear()
     deliver = site.delivery(an_alert(), token="grafana", path="/webhooks/grafana")
     while not site.directly:

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.base.http.web import cursor_of
+from app.base.http.paging import cursor_of
 from app.base.tokens import Scope
 from tests.conftest import ClientAs
 from tests.ingest.test_webhook import a_delivery, an_alert

@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
 from app.base import tokens as access
-from app.base.http import web
+from app.base.http.context import Context
 from app.base.spool import Kept, SegmentName, read
 from app.base.tokens import Scope
 from app.main import create_app, serving
@@ -414,7 +414,7 @@ async def test_who_was_known_gets_in_and_nobody_else_is_turned_away_for_good(awa
     async with db.transaction(away.engine) as tx:
         await access.revoke_token(tx, revoked["Authorization"].split("_")[1], now=datetime.now(UTC))
     async with away.app() as client:
-        context: web.Context = client._transport.app.state.context  # type: ignore[attr-defined]
+        context: Context = client._transport.app.state.context  # type: ignore[attr-defined]
         await until(lambda: known(context), "all tokens are learnt")
         await away.go_away()
         away_from_now_on(context)
@@ -430,11 +430,11 @@ async def test_who_was_known_gets_in_and_nobody_else_is_turned_away_for_good(awa
         assert await away.all_("SELECT name FROM delivery JOIN source ON source.id = source_id") == [("eu",)]
 
 
-async def known(context: web.Context) -> bool:
+async def known(context: Context) -> bool:
     return len(context.known_tokens) == 3 and len(context.known_sources) == 2
 
 
-def away_from_now_on(context: web.Context) -> None:
+def away_from_now_on(context: Context) -> None:
     """It is known to be away, and what is remembered is so old that it would be looked up again."""
     context.reach.lost()
     context.known_tokens = {id_: seen._replace(until=0.0) for id_, seen in context.known_tokens.items()}
@@ -444,7 +444,7 @@ def away_from_now_on(context: web.Context) -> None:
 async def test_trust_in_a_token_ends(away: Place) -> None:
     token = await away.token(Scope.INGEST, "eu")
     async with away.app(spool_trust_seconds=3600) as client:
-        context: web.Context = client._transport.app.state.context  # type: ignore[attr-defined]
+        context: Context = client._transport.app.state.context  # type: ignore[attr-defined]
         assert (await deliver(client, "before", headers=token)).status_code == 200
         await away.go_away()
         away_from_now_on(context)

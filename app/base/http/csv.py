@@ -19,7 +19,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from app.base.http.web import problem_responses
+from app.base.http.problems import problem_responses
 
 CHUNK = 500  # lines
 REMEMBERED = 10_000  # names of columns, the same in every line

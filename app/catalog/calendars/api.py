@@ -6,23 +6,11 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Path, Response
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
 
-from app.base.http.web import (
-    WEEKDAYS,
-    At,
-    Contract,
-    Date,
-    LocalTime,
-    Now,
-    Page,
-    Pages,
-    Reader,
-    Tx,
-    Weekday,
-    Writer,
-    Zone,
-    page_of,
-    problem_responses,
-)
+from app.base.http.auth import Reader, Writer
+from app.base.http.context import Now, Tx
+from app.base.http.fields import WEEKDAYS, At, Contract, Date, LocalTime, Weekday, Zone
+from app.base.http.paging import Page, Pages, page_of
+from app.base.http.problems import problem_responses
 from app.catalog.calendars import store
 from app.catalog.calendars.store import KnownCalendar
 from app.incidents.measures.business_hours import BusinessHours, Hours

@@ -11,31 +11,26 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Body, Path, Query, Response
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
 
+from app.base.http.auth import Reader, Writer
+from app.base.http.context import Knobs, Now, Tx
 from app.base.http.csv import Line, also_as_csv, cells
-from app.base.http.web import (
+from app.base.http.fields import (
     WEEKDAYS,
     AskedPeriod,
     At,
     Contract,
     Date,
-    Knobs,
     LocalTime,
     Name,
     NamedInOneSegment,
-    Now,
-    Page,
-    Pages,
-    Reader,
     ServiceName,
-    Tx,
     Weekday,
     Words,
-    Writer,
     Zone,
-    page_of,
-    problem_responses,
     rfc3339,
 )
+from app.base.http.paging import Page, Pages, page_of
+from app.base.http.problems import problem_responses
 from app.catalog.objectives import store
 from app.catalog.objectives.store import KnownObjective, KnownWindow
 from app.incidents.definitions import FORMULAS

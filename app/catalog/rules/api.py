@@ -6,7 +6,11 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Body, Path, Response
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
-from app.base.http.web import Admin, At, Contract, Name, Now, Page, Pages, Reader, Tx, Words, page_of, problem_responses
+from app.base.http.auth import Admin, Reader
+from app.base.http.context import Now, Tx
+from app.base.http.fields import At, Contract, Name, Words
+from app.base.http.paging import Page, Pages, page_of
+from app.base.http.problems import problem_responses
 from app.catalog.rules import store
 from app.catalog.rules.store import KnownRule
 from app.incidents.grouping.rule import DEFAULT_NAME, DEFAULT_RULE, Rule, parse_matcher

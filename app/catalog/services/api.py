@@ -17,21 +17,11 @@ from pydantic import (
     model_validator,
 )
 
-from app.base.http.web import (
-    At,
-    Contract,
-    Name,
-    NamedInOneSegment,
-    Now,
-    Page,
-    Pages,
-    Reader,
-    ServiceName,
-    Tx,
-    Writer,
-    page_of,
-    problem_responses,
-)
+from app.base.http.auth import Reader, Writer
+from app.base.http.context import Now, Tx
+from app.base.http.fields import At, Contract, Name, NamedInOneSegment, ServiceName
+from app.base.http.paging import Page, Pages, page_of
+from app.base.http.problems import problem_responses
 from app.catalog.services import store
 from app.catalog.services.store import Link, Service
 from app.incidents.impact.rates import THE_BEGINNING, Rate

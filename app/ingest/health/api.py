@@ -8,7 +8,10 @@ from fastapi import APIRouter, Request
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, StringConstraints
 
 from app.base.errors import Conflict, Invalid
-from app.base.http.web import Admin, At, Contract, Name, Now, Reader, Tx, Words, Writer, problem_responses
+from app.base.http.auth import Admin, Reader, Writer
+from app.base.http.context import Now, Tx
+from app.base.http.fields import At, Contract, Name, Words
+from app.base.http.problems import problem_responses
 from app.base.tokens import source_by_name
 from app.incidents.grouping.signal import Verdict
 from app.ingest.health import heartbeat, store

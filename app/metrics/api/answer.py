@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from pydantic import BaseModel, Field, PlainSerializer
 
-from app.base.http.web import At, rfc3339
+from app.base.http.fields import At, rfc3339
 from app.incidents.definitions import FORMULAS
 from app.incidents.impact import intervals as downtime
 from app.incidents.impact.intervals import Cost, Span

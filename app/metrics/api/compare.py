@@ -7,8 +7,11 @@ from fastapi import APIRouter, Query
 from pydantic import AfterValidator, BaseModel, Field
 
 from app.base.errors import Invalid
+from app.base.http.auth import Reader
+from app.base.http.context import Now, Tx
 from app.base.http.csv import Line, also_as_csv, cells
-from app.base.http.web import At, Name, Now, Reader, Tx, problem_responses
+from app.base.http.fields import At, Name
+from app.base.http.problems import problem_responses
 from app.incidents.definitions import FORMULAS
 from app.incidents.impact.intervals import Span
 from app.incidents.measures.measures import MEASURES, SEVERITIES, SeverityName

@@ -6,8 +6,9 @@ from dataclasses import asdict
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from app.base.http.auth import Reader
 from app.base.http.csv import Line, also_as_csv, spreadsheet_text
-from app.base.http.web import Reader, problem_responses
+from app.base.http.problems import problem_responses
 from app.incidents.definitions import DEFINITIONS, Kind
 from app.metrics.prometheus.families import FAMILIES, FamilyType
 

@@ -7,8 +7,10 @@ from typing import TypedDict
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from app.base.http.auth import Reader
+from app.base.http.context import Knobs, Now, Tx
 from app.base.http.csv import Line, also_as_csv, cells
-from app.base.http.web import Knobs, Now, Reader, Tx, problem_responses
+from app.base.http.problems import problem_responses
 from app.metrics import store
 from app.metrics.api.answer import (
     CostOfPeriodModel,

@@ -8,7 +8,8 @@ from fastapi import Depends, Query
 from pydantic import Field
 
 from app.base.errors import Invalid
-from app.base.http.web import EARLIEST, At, Name, Now, Tx, Words
+from app.base.http.context import Now, Tx
+from app.base.http.fields import EARLIEST, At, Name, Words
 from app.catalog.calendars.store import find_calendar
 from app.incidents.impact.intervals import Span
 from app.incidents.measures.business_hours import BusinessHours

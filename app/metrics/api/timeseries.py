@@ -8,8 +8,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
+from app.base.http.auth import Reader
+from app.base.http.context import Knobs, Now, Tx
 from app.base.http.csv import Line, also_as_csv, cells
-from app.base.http.web import Knobs, Now, Reader, Tx, problem_responses
+from app.base.http.problems import problem_responses
 from app.incidents.definitions import FORMULAS
 from app.metrics import labor as labour
 from app.metrics import statistics, store

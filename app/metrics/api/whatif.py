@@ -7,8 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
+from app.base.http.auth import Reader
+from app.base.http.context import Knobs, Now, Tx
 from app.base.http.csv import Line, also_as_csv, cells
-from app.base.http.web import AskedPeriod, At, Knobs, Name, Now, Reader, Tx, problem_responses
+from app.base.http.fields import AskedPeriod, At, Name
+from app.base.http.problems import problem_responses
 from app.incidents.definitions import FORMULAS
 from app.incidents.impact.intervals import Span
 from app.incidents.measures.measures import SEVERITIES, SeverityName

@@ -7,7 +7,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from app.base import db
-from app.base.http.web import Now, Reader, context_of, problem_responses
+from app.base.http.auth import Reader
+from app.base.http.context import Now, context_of
+from app.base.http.problems import problem_responses
 from app.metrics import store
 from app.metrics.prometheus import exposition
 from app.metrics.store import Ratios, RecentRatios, Snapshot

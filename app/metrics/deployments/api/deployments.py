@@ -8,21 +8,11 @@ from fastapi import APIRouter, Body, Path, Query, Response
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from app.base.errors import Invalid
-from app.base.http.web import (
-    At,
-    Contract,
-    Name,
-    Now,
-    Page,
-    Pages,
-    Reader,
-    Tx,
-    Words,
-    Writer,
-    page_of,
-    problem_responses,
-    rfc3339,
-)
+from app.base.http.auth import Reader, Writer
+from app.base.http.context import Now, Tx
+from app.base.http.fields import At, Contract, Name, Words, rfc3339
+from app.base.http.paging import Page, Pages, page_of
+from app.base.http.problems import problem_responses
 from app.incidents.actions import Ref, Said
 from app.metrics.deployments import store
 from app.metrics.deployments.deployment import CLOCK_SKEW, COMMITS_AT_MOST, ID, Commit, Deployment, Outcome, Report

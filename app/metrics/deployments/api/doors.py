@@ -11,7 +11,10 @@ from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base import db
-from app.base.http.web import Now, admit, context_of, keep, presented_token, problem_responses
+from app.base.http.auth import presented_token
+from app.base.http.context import Now, context_of
+from app.base.http.deliveries import admit, keep
+from app.base.http.problems import problem_responses
 from app.base.logs import TOLD
 from app.base.spool import Kept
 from app.incidents.grouping.batch import new_id

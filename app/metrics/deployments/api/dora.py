@@ -10,8 +10,11 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field, PlainSerializer
 
 from app.base.errors import Invalid
+from app.base.http.auth import Reader
+from app.base.http.context import Now, Tx
 from app.base.http.csv import Line, Table, also_as_csv, cells
-from app.base.http.web import EARLIEST, At, Name, Now, Reader, Tx, problem_responses, rfc3339
+from app.base.http.fields import EARLIEST, At, Name, rfc3339
+from app.base.http.problems import problem_responses
 from app.incidents.definitions import FORMULAS
 from app.incidents.impact.rates import Rate
 from app.metrics.deployments import store

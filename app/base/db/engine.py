@@ -1,0 +1,129 @@
+"""Connections to PostgreSQL: the engine, transactions, and what its errors mean."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import Dialect, event, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from app.settings import database_address
+
+log = logging.getLogger("aftermath.db")
+
+OLDEST_SERVER = 15
+
+
+class UnsupportedServer(Exception):
+    """The database is not PostgreSQL 15 or later."""
+
+
+def connect(
+    url: str, *, pool_size: int = 8, statement_seconds: float | None = 30, few_rows: bool = False
+) -> AsyncEngine:
+    """An engine for `postgresql://…` (or `postgres://…`); nothing is opened before the first use.
+
+    Of several hosts (`host:port,host:port`) each new connection goes to one that answers and has the
+    `target_session_attrs` of the address, `read-write` if it names none. A statement that takes longer than
+    `statement_seconds` fails: a network that swallows packets must not hold up all deliveries behind one.
+    `few_rows`: every statement looks up what it names by an index, and is planned once. Left to itself PostgreSQL keeps
+    for minutes the plan it made while the tables were empty: to read all of them.
+    """
+    engine = create_async_engine(
+        database_address(url),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=10,
+        # A restarted PostgreSQL costs one failed ping, not one failed request.
+        pool_pre_ping=True,
+        # Errors are logged, payloads and secrets are not.
+        hide_parameters=True,
+        connect_args={
+            "timeout": 5,
+            "command_timeout": statement_seconds,
+            "server_settings": {
+                "application_name": "aftermath",
+                "timezone": "UTC",
+                # Batches are short statements over few rows: compiling them costs more than running them.
+                "jit": "off",
+                # A forgotten lock must not stop the doors for ever.
+                "idle_in_transaction_session_timeout": "60s",
+                **(_BY_INDEX if few_rows else {}),
+            },
+        },
+    )
+    event.listen(engine.sync_engine, "do_connect", _Hosts().connect)
+    return engine
+
+
+class _Hosts:
+    """The hosts of a database that fails over, tried one by one, the one that served last first.
+
+    asyncpg has one time limit for all of them, and tries no other after one that is starting up: a host that says
+    nothing, or not yet, would keep us from the one that serves.
+    """
+
+    def __init__(self) -> None:
+        self._served: object = None
+
+    def connect(self, dialect: Dialect, _record: object, _arguments: object, parameters: dict[str, Any]) -> Any:
+        """A connection; None with a single host, which is the driver's own affair."""
+        if not isinstance(parameters.get("host"), list):
+            return None
+        ports = parameters.get("port") or [5432] * len(parameters["host"])
+        failed: list[str] = []
+        for host, port in sorted(zip(parameters["host"], ports, strict=True), key=lambda one: one != self._served):
+            chosen = {"target_session_attrs": "read-write", **parameters, "host": host, "port": port}
+            try:
+                connection = dialect.loaded_dbapi.connect(**chosen)
+            except Exception as error:  # noqa: BLE001  whatever it is, the next may be well
+                failed.append(f"{host}:{port} ({type(error).__name__})")
+            else:
+                self._served = (host, port)
+                return connection
+        raise ConnectionError("no host of the database takes connections for writing: " + ", ".join(failed))
+
+
+_BY_INDEX = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
+
+
+async def require_supported(engine: AsyncEngine) -> None:
+    """Raises UnsupportedServer."""
+    async with engine.connect() as connection:
+        number = int((await connection.execute(text("SHOW server_version_num"))).scalar_one())
+    if number < OLDEST_SERVER * 10_000:
+        message = f"PostgreSQL {number // 10_000} is too old; Aftermath needs {OLDEST_SERVER} or later"
+        raise UnsupportedServer(message)
+
+
+@asynccontextmanager
+async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection in a transaction that commits when the block ends well."""
+    async with engine.begin() as connection:
+        yield connection
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Whether the error says that the database is away or overloaded, so that trying again later may help."""
+    # 08 connection, 53 out of resources, 57P0x shutting down or starting up, 40 serialisation and deadlock,
+    # 25006 read-only: a standby that has not been promoted yet
+    state = state_of(error)
+    if state[:2] in {"08", "53", "40"} or state[:4] == "57P0" or state == "25006":
+        return True
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated
+    return isinstance(error, OSError | TimeoutError | PoolTimeout)
+
+
+def state_of(error: BaseException) -> str:
+    """The SQLSTATE of an error of PostgreSQL, empty for any other."""
+    known = error.orig if isinstance(error, DBAPIError) else error
+    return str(getattr(known, "sqlstate", None) or "")

@@ -1,0 +1,65 @@
+"""Pages of a list, walked by keyset cursors."""
+
+import base64
+import json
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Generic, TypeVar
+
+from fastapi import Query
+from pydantic import BaseModel, Field, StringConstraints
+
+from app.base.errors import Invalid
+from app.base.http.fields import storable, to_utc
+
+Item = TypeVar("Item")
+
+
+class Page(BaseModel, Generic[Item]):
+    items: list[Item]
+    next_cursor: str | None = Field(description="Pass as `cursor` for the next page; null on the last one")
+
+
+class Paging(BaseModel):
+    limit: int = Field(50, ge=1, le=500, description="Items on a page")
+    cursor: Annotated[str, StringConstraints(max_length=1000)] | None = Field(
+        None, description="`next_cursor` of the page before"
+    )
+
+    def after(self, *types: type) -> tuple[Any, ...] | None:
+        """The key of the last item of the page before, as values of `types`; raises Invalid."""
+        if self.cursor is None:
+            return None
+        try:
+            parts = json.loads(base64.urlsafe_b64decode(self.cursor.encode("ascii")))
+            return tuple(_part(kind, part) for kind, part in zip(types, parts, strict=True))
+        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+            message = "this cursor was not made by this route; leave it out to begin at the first page"
+            raise Invalid(message) from None
+
+
+def _part(kind: type, part: Any) -> Any:
+    if kind is datetime:
+        return to_utc(datetime.fromisoformat(part))
+    if kind is int and not (isinstance(part, int) and 0 <= part < 2**63):
+        raise ValueError
+    if kind is not int and not isinstance(part, str):
+        raise ValueError
+    return storable(part) if kind is str else kind(part)
+
+
+def cursor_of(*key: object) -> str:
+    """The cursor that goes on behind the item with this key."""
+    parts = [part.isoformat() if isinstance(part, datetime) else part for part in key]
+    return base64.urlsafe_b64encode(json.dumps(parts, default=str).encode()).decode()
+
+
+def page_of(
+    rows: Sequence[Any], paging: Paging, key: Callable[[Any], tuple[object, ...]]
+) -> tuple[Sequence[Any], str | None]:
+    """`rows` was asked for one more than `limit`: the page, and the cursor if there is more."""
+    page = rows[: paging.limit]
+    return page, cursor_of(*key(page[-1])) if len(rows) > paging.limit else None
+
+
+Pages = Annotated[Paging, Query()]
