@@ -1,0 +1,103 @@
+"""Background jobs: repeated, failing, waiting for the database, ended."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from app.base.jobs import Jobs
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def test_work_is_repeated_until_the_block_ends() -> None:
+    rounds = 0
+
+    async def work() -> None:
+        nonlocal rounds
+        rounds += 1
+
+    async with Jobs() as jobs:
+        jobs.every(0.001, "count", work)
+        await eventually(lambda: rounds >= 3)
+        assert not jobs.ended
+        assert not jobs.failing
+    after = rounds
+    await asyncio.sleep(0.02)
+    assert rounds == after
+
+
+async def test_work_comes_first_if_asked_for() -> None:
+    done = asyncio.Event()
+
+    async def work() -> None:
+        done.set()
+
+    async with Jobs() as jobs:
+        jobs.every(3600, "soon", work, at_once=True)
+        await asyncio.wait_for(done.wait(), 10)
+
+
+async def test_a_failing_round_is_shown_until_one_succeeds(caplog: pytest.LogCaptureFixture) -> None:
+    fails = True
+
+    async def work() -> None:
+        if fails:
+            raise LookupError
+
+    async with Jobs() as jobs:
+        jobs.every(0.001, "settle", work)
+        await eventually(lambda: jobs.failing and jobs.failing[0].failures_in_a_row >= 2)
+        [job] = jobs.failing
+        assert (job.name, job.error, jobs.ended) == ("settle", "LookupError", [])
+        fails = False
+        await eventually(lambda: not jobs.failing)
+    assert "settle failed, 2 times in a row" in caplog.text
+
+
+async def test_an_unreachable_database_is_no_failure_of_the_job(caplog: pytest.LogCaptureFixture) -> None:
+    rounds = 0
+
+    async def work() -> None:
+        nonlocal rounds
+        rounds += 1
+        raise ConnectionRefusedError
+
+    with caplog.at_level(logging.INFO):
+        async with Jobs() as jobs:
+            jobs.every(0.001, "watch", work)
+            await eventually(lambda: rounds >= 2)
+            assert not jobs.failing
+    assert not caplog.records
+
+
+class LockNotAvailable(Exception):
+    sqlstate = "55P03"
+
+
+async def test_an_expected_failure_is_only_mentioned(caplog: pytest.LogCaptureFixture) -> None:
+    async def work() -> None:
+        raise LockNotAvailable
+
+    with caplog.at_level(logging.INFO):
+        async with Jobs() as jobs:
+            jobs.every(0.001, "partitions", work, expected={"55P03": "the table is in use; trying again later"})
+            await eventually(lambda: caplog.records)
+            assert not jobs.failing
+    assert {record.levelname for record in caplog.records} == {"INFO"}
+    assert "partitions: the table is in use; trying again later" in caplog.text
+
+
+async def test_a_job_that_stops_by_itself_has_ended() -> None:
+    async def work() -> None:
+        raise asyncio.CancelledError
+
+    async with Jobs() as jobs:
+        jobs.every(0.001, "watch", work)
+        await eventually(lambda: jobs.ended)
+        assert jobs.ended == ["watch"]
