@@ -540,7 +540,7 @@ def a_service_process(data_dir: Path, *, first: str = "") -> Iterator[subprocess
         f"""
         import asyncio, signal, sys
         from pathlib import Path
-        from app import embedded
+        from app.base import postgres as embedded
         {first}
         async def main():
             told = asyncio.Event()
