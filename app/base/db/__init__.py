@@ -6,6 +6,7 @@ from app.base.db.engine import (
     connect,
     is_unreachable,
     require_supported,
+    session,
     state_of,
     transaction,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "is_unreachable",
     "migrate",
     "require_supported",
+    "session",
     "state_of",
     "transaction",
 ]

@@ -9,6 +9,7 @@ from sqlalchemy import Dialect, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.settings import database_address
 
@@ -109,6 +110,17 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A connection in a transaction that commits when the block ends well."""
     async with engine.begin() as connection:
         yield connection
+
+
+@asynccontextmanager
+async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
+    """Rows as objects, in one transaction that commits when the block ends well.
+
+    Changed rows are written before the next query of the session and at the end (`autoflush`), and stay readable after
+    the commit. See app/base/schema for how to use it.
+    """
+    async with AsyncSession(engine, expire_on_commit=False) as rows, rows.begin():
+        yield rows
 
 
 def is_unreachable(error: BaseException) -> bool:

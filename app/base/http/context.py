@@ -9,6 +9,7 @@ from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db, tokens
 from app.base.spool import Spool
@@ -56,6 +57,11 @@ async def _transaction(request: Request) -> AsyncIterator[AsyncConnection]:
         yield connection
 
 
+async def _session(request: Request) -> AsyncIterator[AsyncSession]:
+    async with db.session(context_of(request).engine) as rows:
+        yield rows
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 
@@ -65,6 +71,8 @@ def _settings(request: Request) -> Settings:
 
 
 # scope="function": commit before the response leaves, so that a 2xx is never a lost write.
+# A route takes one of the two: each is a transaction of its own.
 Tx = Annotated[AsyncConnection, Depends(_transaction, scope="function")]
+Session = Annotated[AsyncSession, Depends(_session, scope="function")]
 Now = Annotated[datetime, Depends(_now)]
 Knobs = Annotated[Settings, Depends(_settings)]

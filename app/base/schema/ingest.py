@@ -1,0 +1,143 @@
+"""Deliveries, what could not be read of them, and what is known about the health of each source."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy import CheckConstraint, Identity, Index, text
+from sqlmodel import Field
+
+from app.base.schema.columns import (
+    Double,
+    Json,
+    Jsonb,
+    Row,
+    Text,
+    TextArray,
+    Timestamp,
+    TimestampArray,
+)
+
+
+class Delivery(Row, table=True):
+    """One HTTP request of a source. Partitioned by month, see base/db/partitions.py."""
+
+    __tablename__ = "delivery"
+    __table_args__ = ({"postgresql_partition_by": "RANGE (received_at)"},)
+
+    id: UUID = Field(primary_key=True)
+    source_id: int
+    received_at: datetime = Field(sa_type=sa.DateTime(timezone=True), primary_key=True)
+    signals: int
+    truncated: int = Field(default=None, sa_column_kwargs={"server_default": "0"})
+    verdicts: Json[dict[str, int]]
+
+
+class Quarantine(Row, table=True):
+    """A part of a delivery that could not be used, kept as it came until it is replayed."""
+
+    __tablename__ = "quarantine"
+    __table_args__ = (Index("quarantine_waiting", "id", postgresql_where=text("replayed_at IS NULL")),)
+
+    id: int = Field(sa_type=sa.BigInteger, default=None, primary_key=True, sa_column_args=(Identity(),))
+    source_id: int = Field(foreign_key="source.id")
+    delivery_id: UUID
+    received_at: Timestamp[datetime]
+    reason: Text[str]
+    detail: Text[str]
+    raw: bytes
+    replayed_at: Timestamp[datetime | None] = None
+
+
+class Tally(Row, table=True):
+    """A counter that only grows, in shards so that connections do not wait for one another; its value is their sum."""
+
+    __tablename__ = "tally"
+    __table_args__ = ({"postgresql_with": {"fillfactor": "50"}},)
+
+    name: str = Field(sa_type=sa.Text, primary_key=True)
+    source: str = Field(sa_type=sa.Text, primary_key=True)
+    label: str = Field(sa_type=sa.Text, primary_key=True)
+    shard: int = Field(sa_type=sa.SmallInteger, primary_key=True)
+    value: Double[float]
+
+
+class FeedSample(Row, table=True):
+    """The tallies of a source at one time, kept for a day: rates are differences. And what was open then."""
+
+    __tablename__ = "feed_sample"
+
+    source_id: int = Field(primary_key=True, foreign_key="source.id")
+    at: datetime = Field(sa_type=sa.DateTime(timezone=True), primary_key=True)
+    tallies: Jsonb[list[list[Any]]]  # [[name, label, value], …]
+    open_alerts: int
+    oldest_open_at: Timestamp[datetime | None] = None
+    unrefreshed: int  # open, and not resent for a day
+
+
+class Heartbeat(Row, table=True):
+    """A dead man's switch: an alert that is sent again and again."""
+
+    __tablename__ = "heartbeat"
+    __table_args__ = (CheckConstraint("returned_at >= missing_since", name="heartbeat_returns_after_it_was_missing"),)
+
+    source_id: int = Field(primary_key=True, foreign_key="source.id")
+    fingerprint: str = Field(sa_type=sa.Text, primary_key=True)
+    rule: Text[str]
+    labels: Jsonb[dict[str, str]]
+    first_at: Timestamp[datetime]
+    last_at: Timestamp[datetime]
+    missing_since: Timestamp[datetime | None] = None
+    returned_at: Timestamp[datetime | None] = None  # the first beat after it was declared missing
+
+
+class Reconciler(Row, table=True):
+    """Where the Alertmanagers of a source are polled for the alerts that they list."""
+
+    __tablename__ = "reconciler"
+    __table_args__ = (
+        CheckConstraint("cardinality(peers) > 0", name="reconciler_has_peers"),
+        CheckConstraint("poll_seconds > 0 AND absences > 0 AND grace_seconds >= 0", name="reconciler_is_patient"),
+        CheckConstraint("cardinality(counted_at) <= absences", name="reconciler_counts_what_it_takes"),
+    )
+
+    source_id: int = Field(primary_key=True, foreign_key="source.id")
+    peers: TextArray[list[str]]
+    poll_seconds: int
+    absences: int
+    grace_seconds: int
+    receiver: Text[str | None] = None  # only its alerts are opened; null: all
+    username: Text[str | None] = None  # for basic auth, with `secret` as password; null: `secret` is a bearer token
+    secret: Text[str | None] = None
+    began_at: Timestamp[datetime | None] = None  # claims a poll
+    counted_at: TimestampArray[list[datetime]]  # the latest polls in which an absence counted, as many as it takes
+
+
+class Peer(Row, table=True):
+    """The last answer of each Alertmanager of a reconciler."""
+
+    __tablename__ = "peer"
+
+    source_id: int = Field(primary_key=True, foreign_key="reconciler.source_id", ondelete="CASCADE")
+    url: str = Field(sa_type=sa.Text, primary_key=True)
+    polled_at: Timestamp[datetime]
+    answered_at: Timestamp[datetime | None] = None
+    error: Text[str | None] = None  # why it did not answer the last time
+    version: Text[str | None] = None
+    cluster: Text[str | None] = None
+    up_since: Timestamp[datetime | None] = None
+    alerts: int | None = None
+    suppressed: int | None = None  # silenced or inhibited: listed, but not sent
+    silences: int | None = None
+
+
+class FeedWatch(Row, table=True):
+    """One row: since when some process has been listening. A delivery that was due earlier was not missing."""
+
+    __tablename__ = "feed_watch"
+    __table_args__ = (CheckConstraint("single", name="feed_watch_is_one_row"),)
+
+    single: bool = Field(default=None, primary_key=True, sa_column_kwargs={"server_default": "true"})
+    round_at: Timestamp[datetime]
+    listening_since: Timestamp[datetime]

@@ -1,0 +1,88 @@
+"""Rows as objects: what a session writes and reads."""
+
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlmodel import select
+
+from app.base import db
+from app.base.schema import Incident, Row, Service, TimelineEntry, metadata
+
+NOON = datetime(2026, 8, 1, 12, tzinfo=UTC)
+
+
+async def test_a_session_commits_when_its_block_ends_well(engine: AsyncEngine) -> None:
+    async with db.session(engine) as session:
+        session.add(Service(name="shop", first_seen_at=NOON, updated_at=NOON))
+    async with db.session(engine) as session:
+        service = (await session.exec(select(Service))).one()
+    assert (service.name, service.owner, service.links, service.first_seen_at) == ("shop", None, [], NOON)
+
+
+async def test_a_session_changes_nothing_when_its_block_fails(engine: AsyncEngine) -> None:
+    async def add_and_fail() -> None:
+        async with db.session(engine) as session:
+            session.add(Service(name="shop", first_seen_at=NOON, updated_at=NOON))
+            await session.flush()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await add_and_fail()
+    async with db.session(engine) as session:
+        assert (await session.exec(select(Service))).all() == []
+
+
+async def test_what_the_database_fills_in_can_be_left_out(engine: AsyncEngine) -> None:
+    async with db.session(engine) as session:
+        session.add(incident := an_incident())
+        await session.flush()
+        await session.refresh(incident)
+        assert (incident.number, incident.impact_started_at) == (1, NOON)
+
+
+async def test_an_absent_document_is_null(engine: AsyncEngine) -> None:
+    """Not JSON's `null`, which `IS NULL` does not find."""
+    async with db.session(engine) as session:
+        session.add(incident := an_incident())
+        session.add(TimelineEntry(incident_id=incident.id, at=NOON, recorded_at=NOON, kind="note"))
+        await session.flush()
+        found = await (await session.connection()).execute(text("SELECT detail IS NULL FROM timeline"))
+        assert found.scalar_one()
+
+
+async def test_every_table_can_be_read_as_rows(engine: AsyncEngine) -> None:
+    models = Row.__subclasses__()
+    assert {model.__table__ for model in models} == set(metadata.tables.values())
+    async with db.session(engine) as session:
+        for model in models:
+            await session.exec(select(model))
+
+
+def an_incident() -> Incident:
+    return Incident(
+        id=uuid4(),
+        key_id=uuid4(),
+        key="shop",
+        rule="default",
+        title="down",
+        service="shop",
+        severity=1,
+        alert_class="service",
+        labels={},
+        source_ids=[],
+        began_at=NOON,
+        last_start_at=NOON,
+        island_at=NOON,
+        reopened=0,
+        alerts=1,
+        open_alerts=1,
+        still_firing=False,
+        declared=False,
+        impact_told_at=NOON,
+        version=1,
+        created_at=NOON,
+        updated_at=NOON,
+    )
