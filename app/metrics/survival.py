@@ -14,8 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
 from app.incidents.definitions import P95_FROM, SUMMARY_FROM
-
-CONFIDENCE = 0.95
+from app.incidents.measures.measures import CONFIDENCE
 
 Floats = NDArray[np.float64]
 
