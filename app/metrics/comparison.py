@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from app.incidents.definitions import SUMMARY_FROM
+from app.incidents.definitions.model import SUMMARY_FROM
 from app.incidents.measures.measures import CONFIDENCE
 from app.incidents.measures.vectorized import OUTCOMES, Booleans, MeasuredMany
 

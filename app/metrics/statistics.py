@@ -16,7 +16,7 @@ import numpy as np
 from app.base.errors import Invalid
 from app.base.severity import SEVERITIES
 from app.base.times import HOUR_MICROSECONDS, Span
-from app.incidents.definitions import SUMMARY_FROM
+from app.incidents.definitions.model import SUMMARY_FROM
 from app.incidents.impact import sweep as sums
 from app.incidents.impact.intervals import Cost, clipped
 from app.incidents.impact.maintenance import Planned

@@ -20,7 +20,7 @@ import numpy as np
 from scipy import stats
 
 from app.base.times import HOUR_MICROSECONDS
-from app.incidents.definitions import SUMMARY_FROM
+from app.incidents.definitions.model import SUMMARY_FROM
 from app.incidents.grouping.signal import AlertClass
 from app.incidents.measures import measures
 from app.incidents.measures.measures import CONFIDENCE, NOT_RECOVERED_YET, Facts

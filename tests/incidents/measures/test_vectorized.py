@@ -18,7 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.base.times import Span
-from app.incidents.definitions import P95_FROM, SUMMARY_FROM
+from app.incidents.definitions.model import P95_FROM, SUMMARY_FROM
 from app.incidents.grouping.signal import AlertClass, EndReason
 from app.incidents.impact import availability
 from app.incidents.impact import intervals as downtime
