@@ -10,6 +10,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from app.base.severity import SEVERITIES, SeverityName
+
 
 def database_address(url: str) -> URL:
     """Of `postgresql://…` or `postgres://…`; several hosts, as libpq writes them, become `host` in its query.
@@ -44,13 +46,11 @@ def _postgresql(url: SecretStr) -> SecretStr:
 # A secret, because it holds a password. Not pydantic's PostgresDsn, which refuses `?host=/run/postgresql`.
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_postgresql)]
 Impact = Annotated[Decimal, Field(ge=0, le=1)]
-Severity = Literal["sev1", "sev2", "sev3", "sev4", "sev5"]
-SEVERITIES: tuple[Severity, ...] = ("sev1", "sev2", "sev3", "sev4", "sev5")
 Pay = Annotated[Decimal, Field(ge=0, le=1_000_000, max_digits=12)]
 Responders = Annotated[Decimal, Field(ge=0, le=10_000, max_digits=9)]
 
 
-def _each_severity(responders: dict[Severity, Decimal]) -> dict[Severity, Decimal]:
+def _each_severity(responders: dict[SeverityName, Decimal]) -> dict[SeverityName, Decimal]:
     """The one who acknowledged was there; of others nothing is known until somebody states it."""
     return {severity: responders.get(severity, Decimal(1)) for severity in SEVERITIES}
 
@@ -64,7 +64,9 @@ class Labour(BaseModel):
     low: Pay
     expected: Pay
     high: Pay
-    responders: Annotated[dict[Severity, Responders], AfterValidator(_each_severity)] = Field({}, validate_default=True)
+    responders: Annotated[dict[SeverityName, Responders], AfterValidator(_each_severity)] = Field(
+        {}, validate_default=True
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> "Labour":
@@ -117,7 +119,7 @@ class Settings(BaseSettings):
     )
     settle_interval_seconds: float = Field(10, gt=0, description="How often resolved incidents are looked at to settle")
     watch_interval_seconds: float = Field(10, gt=0, description="How often the feed is looked after")
-    impact: dict[Severity, Impact] = Field(
+    impact: dict[SeverityName, Impact] = Field(
         {"sev1": Decimal(1), "sev2": Decimal("0.5"), "sev3": Decimal("0.1"), "sev4": Decimal(0), "sev5": Decimal(0)},
         description="Share of the hourly cost that a severity stands for, as JSON",
     )

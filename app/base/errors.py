@@ -17,6 +17,8 @@ Raised beside the rule that is broken, turned into `application/problem+json` at
 
 from typing import ClassVar
 
+RETRY_AFTER_SECONDS = 5
+
 
 class Problem(Exception):
     """An answer other than success. `detail` is shown to the client: no secrets, no payloads."""
@@ -81,3 +83,6 @@ class Stale(Problem):
 
 class Overloaded(Problem):
     status, title = 503, "Try again later"
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})

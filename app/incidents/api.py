@@ -19,6 +19,7 @@ from app.base.http.csv import CHUNK, CSV, attached, cells, written
 from app.base.http.fields import At, Contract, Name, Words
 from app.base.http.paging import Page, Pages, page_of
 from app.base.http.problems import problem_responses
+from app.base.severity import SeverityName, severity_name, severity_number
 from app.incidents import actions as people
 from app.incidents import views
 from app.incidents.actions import Said
@@ -28,17 +29,15 @@ from app.incidents.impact.labor import Pay
 from app.incidents.impact.store import costs_of
 from app.incidents.measures.measures import (
     MEASURES,
-    SEVERITIES,
     Facts,
     IncidentStatus,
     MeasureStatus,
     Priority,
-    SeverityName,
     detected_at,
     measures,
     priority,
     service,
-    severity_name,
+    severity,
     status,
 )
 from app.settings import Settings
@@ -118,7 +117,7 @@ def _model(row: Any, sources: Any, winners: Any, cost: Any, pay: Pay | None, now
             "number": f"INC-{row.number}",
             "title": row.title_stated or row.title,
             "service": service(facts),
-            "severity": severity_name(facts),
+            "severity": severity_name(severity(facts)),
             "priority": priority(facts),
             "status": status(facts),
             "sources": [sources[id_] for id_ in row.source_ids if id_ != 0],
@@ -202,7 +201,7 @@ def _filters(
     return views.Filters(
         status=status,
         service=service,
-        severity=SEVERITIES.index(severity) + 1 if severity else None,
+        severity=severity_number(severity) if severity else None,
         source=source,
         detected_from=since,
         detected_to=until,
@@ -299,7 +298,7 @@ async def declare(
         tx,
         title=declaration.title,
         service=declaration.service,
-        severity=SEVERITIES.index(declaration.severity) + 1,
+        severity=severity_number(declaration.severity),
         impact_started_at=declaration.impact_started_at,
         said=Said(declaration.detected_at or now, declaration.by, declaration.note),
         now=now,
@@ -364,7 +363,7 @@ async def amend(
         _COLUMNS[name]: value for name, value in amendment.model_dump(exclude_unset=True, exclude={"by"}).items()
     }
     if changes.get("severity_stated"):
-        changes["severity_stated"] = SEVERITIES.index(changes["severity_stated"]) + 1
+        changes["severity_stated"] = severity_number(changes["severity_stated"])
     changed = await people.amend(tx, _ref_of(id), changes, by=amendment.by, if_match=if_match, now=now)
     return await _shown(tx, changed, settings, now, response)
 
@@ -486,7 +485,7 @@ async def list_alerts(_: Reader, tx: Tx, paging: Pages, id: RefText) -> Page[Ale
     rows = await views.alerts(tx, incident.id, after=key, limit=paging.limit + 1)
     items, cursor = page_of(rows, paging, lambda row: (row.started_at, row.series))
     models = [
-        AlertModel.model_validate(dict(row._mapping) | {"severity": SEVERITIES[row.severity - 1]}) for row in items
+        AlertModel.model_validate(dict(row._mapping) | {"severity": severity_name(row.severity)}) for row in items
     ]
     return Page(items=models, next_cursor=cursor)
 

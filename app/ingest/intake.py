@@ -553,7 +553,7 @@ _TRY_AGAIN = frozenset({"40001", "40P01"})  # serialisation failure, deadlock
 
 
 def _overloaded(why: str) -> Overloaded:
-    return Overloaded(f"{why}; send again", headers={"Retry-After": "5"})
+    return Overloaded(f"{why}; send again")
 
 
 def _answer(one: _Waiting, outcome: Receipt | Spooled | Exception) -> None:

@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from app.incidents.definitions import SUMMARY_FROM
+from app.incidents.definitions.model import SUMMARY_FROM
+from app.incidents.measures.measures import CONFIDENCE
 from app.incidents.measures.vectorized import OUTCOMES, Booleans, MeasuredMany
 
-LEVEL = 0.95
 POWER = 0.8
 SHORTEST_SECONDS = 1.0
 
@@ -183,7 +183,7 @@ def _effect(a: _MeanLog, b: _MeanLog) -> tuple[Effect, float]:
     if error == 0:  # all alike on either side
         return Effect(math.exp(difference), math.exp(difference), math.exp(difference)), 0.0
     freedom = variance**2 / (a.variance**2 / (a.events - 1) + b.variance**2 / (b.events - 1))
-    sure, likely = (float(stats.t.ppf(share, freedom)) for share in ((1 + LEVEL) / 2, POWER))
+    sure, likely = (float(stats.t.ppf(share, freedom)) for share in ((1 + CONFIDENCE) / 2, POWER))
     return (
         Effect(math.exp(difference), math.exp(difference - sure * error), math.exp(difference + sure * error)),
         _RANK_TEST_TOO * (sure + likely) * error,
@@ -220,7 +220,7 @@ def _p_value(a: Sample, b: Sample) -> float:
 def _verdict(effect: Effect, p_value: float) -> tuple[Verdict, str]:
     shown = f"B takes {effect.ratio:.2f} times as long as A, 95 % interval {effect.low:.2f} to {effect.high:.2f}"
     changed = not effect.low <= 1 <= effect.high
-    tested = p_value < 1 - LEVEL
+    tested = p_value < 1 - CONFIDENCE
     match changed, tested:
         case True, True:
             return (Verdict.BETTER if effect.ratio < 1 else Verdict.WORSE), shown

@@ -14,10 +14,11 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.base.severity import SeverityName, severity_name
+from app.base.times import Span
 from app.incidents.grouping.batch import PEOPLE
-from app.incidents.impact.intervals import Cost, Span
+from app.incidents.impact.intervals import Cost
 from app.incidents.impact.labor import Pay, priced
-from app.incidents.measures.measures import SEVERITIES, SeverityName
 from app.metrics.statistics import GroupBy, Scope
 from app.metrics.store import hour_of_week
 
@@ -85,7 +86,7 @@ def _labour(rows: Iterable[Any], pay: Pay) -> Labour:
         counts["n"] += row.n
         counts[NOT_ACKNOWLEDGED] += row.not_acknowledged
         if row.n:
-            seconds[SEVERITIES[row.severity - 1]] = row.seconds
+            seconds[severity_name(row.severity)] = row.seconds
     n = counts.pop("n", 0)
     return Labour(priced(seconds, pay), n, +counts)
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from app.incidents.definitions import DEFINITIONS, Definition, Kind
+from app.incidents.definitions import DEFINITIONS
+from app.incidents.definitions.model import Definition, Kind
 from app.metrics.prometheus.families import FAMILIES
 
 REFERENCE_BEGINS = "<!-- From here on written by `make numbers`, from the registry. -->\n"

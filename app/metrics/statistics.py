@@ -14,16 +14,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from app.base.errors import Invalid
-from app.incidents.definitions import SUMMARY_FROM
+from app.base.severity import SEVERITIES
+from app.base.times import HOUR_MICROSECONDS, Span
+from app.incidents.definitions.model import SUMMARY_FROM
 from app.incidents.impact import sweep as sums
-from app.incidents.impact.intervals import Cost, Span, clipped
+from app.incidents.impact.intervals import Cost, clipped
 from app.incidents.impact.maintenance import Planned
 from app.incidents.impact.rates import Rate
 from app.incidents.impact.sweep import Pieces, Sums, Sweep, pieces, ranges, union
 from app.incidents.measures import vectorized as columns_
 from app.incidents.measures.business_durations import in_business_hours
 from app.incidents.measures.business_hours import BusinessHours
-from app.incidents.measures.measures import MEASURES, NOT_ACKNOWLEDGED, SEVERITIES, MeasureStatus, Weights
+from app.incidents.measures.measures import MEASURES, NOT_ACKNOWLEDGED, MeasureStatus, Weights
 from app.incidents.measures.vectorized import (
     NEVER,
     OUTCOMES,
@@ -246,10 +248,9 @@ def key_of(scope: Scope, group_by: GroupBy | None) -> str | int | None:
 
 
 def _hour_of_week(at: Ints) -> Ints:
-    return (at // _HOUR + 3 * 24) % _HOURS_OF_WEEK  # 1970 began on a Thursday
+    return (at // HOUR_MICROSECONDS + 3 * 24) % _HOURS_OF_WEEK  # 1970 began on a Thursday
 
 
-_HOUR = 3600 * 10**6
 _HOURS_OF_WEEK = 7 * 24
 
 

@@ -16,10 +16,11 @@ from sqlalchemy import ARRAY, Text, any_, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.schema import objective, service, source
+from app.base.times import Span
 from app.incidents.grouping.batch import PEOPLE
 from app.incidents.grouping.read import TRY_LOCK_KEY
 from app.incidents.impact.availability import Availability, Objective, availabilities, left_ratio
-from app.incidents.impact.intervals import Harm, Span, costs, downtime, harm, rounded
+from app.incidents.impact.intervals import Harm, costs, downtime, harm, rounded
 from app.incidents.impact.maintenance import Planned, unplanned
 from app.incidents.impact.rates import Rate
 from app.incidents.impact.store import (

@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
-from app.incidents.definitions import P95_FROM, SUMMARY_FROM
-
-CONFIDENCE = 0.95
+from app.incidents.definitions.model import P95_FROM, SUMMARY_FROM
+from app.incidents.measures.measures import CONFIDENCE
 
 Floats = NDArray[np.float64]
 

@@ -15,7 +15,8 @@ from fractions import Fraction
 import numpy as np
 
 from app.base.errors import Invalid
-from app.incidents.impact.intervals import NOTHING, Amount, Cost, Shown, Span, rounded, total
+from app.base.times import MICROSECOND, Span
+from app.incidents.impact.intervals import NOTHING, Amount, Cost, Shown, rounded, total
 from app.incidents.impact.maintenance import Planned
 from app.incidents.impact.rates import Rate
 from app.incidents.impact.sweep import Pieces, Sweep, outside, pieces, union
@@ -49,11 +50,10 @@ class Change:
     more: timedelta = timedelta()
 
     def of(self, lasted: timedelta) -> timedelta:
-        microseconds = lasted // _MICROSECOND * self.factor
+        microseconds = lasted // MICROSECOND * self.factor
         return max(timedelta(), min(_LONGEST, timedelta(microseconds=int(microseconds)) + self.more))
 
 
-_MICROSECOND = timedelta(microseconds=1)
 _CHANGE = re.compile(r" ?([+-]?)([0-9]{1,7}(?:\.[0-9]{1,6})?)(%|s|m|h)", re.ASCII)  # a plus may arrive as a blank
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -146,8 +146,8 @@ def move(columns: Columns, harms: Harms, changes: Changes, within: Span) -> Move
 
 def _changed(lasted: Ints, change: Change) -> Ints:
     """As `Change.of` each, in whole numbers of any size: a factor may have six decimals, a century has 16 digits."""
-    changed = lasted.astype(object) * change.factor.numerator // change.factor.denominator + change.more // _MICROSECOND
-    return np.array(changed.clip(0, _LONGEST // _MICROSECOND), np.int64)
+    changed = lasted.astype(object) * change.factor.numerator // change.factor.denominator + change.more // MICROSECOND
+    return np.array(changed.clip(0, _LONGEST // MICROSECOND), np.int64)
 
 
 def what_if(moved: Moved, changes: Changes, rates: Iterable[Rate], planned: Planned, within: Span) -> WhatIf:

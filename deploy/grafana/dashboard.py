@@ -23,7 +23,7 @@ from grafana_foundation_sdk.models import common, prometheus
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import heatmap as heatmaps
 
-from app.incidents.definitions import SUMMARY_FROM
+from app.incidents.definitions.model import SUMMARY_FROM
 from app.metrics.prometheus.families import FAMILIES
 
 WRITTEN = Path(__file__).with_name("aftermath.json")

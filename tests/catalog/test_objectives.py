@@ -18,6 +18,7 @@ from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
+from app.base.times import Span
 from app.base.tokens import Scope
 from app.catalog.objectives import store as objectives
 from app.incidents.impact.availability import (
@@ -30,7 +31,7 @@ from app.incidents.impact.availability import (
     poisson_interval,
     reach,
 )
-from app.incidents.impact.intervals import Harm, Span, downtime, weighted
+from app.incidents.impact.intervals import Harm, downtime, weighted
 from app.metrics.prometheus import exposition
 from app.metrics.store import RecentRatios, ratios, snapshot
 from tests.conftest import ClientAs

@@ -18,8 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
 from app.base.schema import service, source
+from app.base.times import Span
 from app.base.tokens import Scope
-from app.incidents.impact.intervals import Span
 from app.incidents.measures.measures import MEASURES, Facts
 from app.incidents.measures.vectorized import OUTCOMES, Columns, MeasuredMany
 from app.metrics import statistics

@@ -20,12 +20,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
 from app.base.schema import service, source
+from app.base.severity import SEVERITIES, SeverityName
+from app.base.times import Span
 from app.incidents.definitions import FORMULAS
 from app.incidents.grouping.batch import PEOPLE
-from app.incidents.impact.intervals import Span
 from app.incidents.impact.labor import of_incident, priced, worked
 from app.incidents.measures import measures
-from app.incidents.measures.measures import SEVERITIES, Facts, SeverityName
+from app.incidents.measures.measures import Facts
 from app.main import create_app, serving
 from app.metrics.labor import NONE, NOT_ACKNOWLEDGED, Labour, labour
 from app.metrics.statistics import GroupBy, Scope

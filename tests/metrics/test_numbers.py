@@ -15,7 +15,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.incidents.definitions import DEFINITIONS, FORMULAS, SUMMARY_FROM, Kind
+from app.incidents.definitions import DEFINITIONS, FORMULAS
+from app.incidents.definitions.model import SUMMARY_FROM, Kind
 from app.incidents.measures.measures import MEASURES
 from app.metrics import survival
 from app.metrics.comparison import Verdict

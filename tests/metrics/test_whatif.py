@@ -17,10 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
 from app.base.schema import maintenance
+from app.base.times import Span
 from app.base.tokens import Scope
 from app.incidents.grouping.signal import AlertClass
 from app.incidents.impact import intervals as downtime
-from app.incidents.impact.intervals import Span
 from app.incidents.impact.rates import THE_BEGINNING, Rate
 from app.incidents.measures.measures import Facts
 from app.incidents.measures.vectorized import Columns, Harms, harms, moment

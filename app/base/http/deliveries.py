@@ -119,4 +119,4 @@ async def keep(spool: Spool, kept: Kept) -> None:
         await spool.keep(kept)
     except CannotKeep as error:
         message = f"the database does not answer, and {error}; send again"
-        raise Overloaded(message, headers={"Retry-After": "5"}) from None
+        raise Overloaded(message) from None

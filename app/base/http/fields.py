@@ -3,18 +3,30 @@
 import re
 from collections.abc import MutableMapping
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from functools import cache
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 from urllib.parse import quote, unquote
+from uuid import UUID
 from zoneinfo import available_timezones
 
 from fastapi import Depends, Path, Query
 from fastapi.routing import APIRoute
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    StringConstraints,
+)
 from starlette.routing import Match
 
 from app.base.errors import Invalid
 from app.base.http.context import Now
+from app.base.times import Span
 
 EARLIEST, LATEST = datetime(1971, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -41,6 +53,7 @@ def rfc3339(value: datetime) -> str:
 
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(storable)]
+Slug = Annotated[str, StringConstraints(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]  # a name that a person chooses
 Words = Annotated[str, StringConstraints(max_length=10_000), AfterValidator(storable)]
 At = Annotated[AwareDatetime, AfterValidator(to_utc), PlainSerializer(rfc3339, when_used="json")]
 
@@ -97,27 +110,70 @@ ServiceName = Annotated[
     Path(description="Percent-encoded: names come from labels and may hold slashes", examples=["checkout"]),
 ]
 
+
+# — money —
+
+Money = Annotated[Decimal, PlainSerializer(lambda amount: f"{amount:.2f}", return_type=str)]
+
+
+class MoneyRange(BaseModel):
+    """An amount of money, in one currency."""
+
+    low: Money = Field(examples=["125.00"])
+    expected: Money = Field(examples=["250.00"])
+    high: Money = Field(examples=["500.00"])
+
+
+# — periods —
+
 DEFAULT_PERIOD = timedelta(days=30)
 
 
-class Period(NamedTuple):
-    """Half-open."""
+class PeriodModel(BaseModel):
+    """The period that an answer is about."""
 
-    since: datetime
-    until: datetime
+    begins: At = Field(serialization_alias="from")
+    ends: At = Field(serialization_alias="to", description="Not included")
 
 
 def _period(
     now: Now,
-    since: Annotated[At | None, Query(alias="from", description="Left out: 30 days before `to`")] = None,
-    until: Annotated[At | None, Query(alias="to", description="Not included; left out: now")] = None,
-) -> Period:
-    until = until or max(now, since or now)
-    since = since or max(until - DEFAULT_PERIOD, EARLIEST + timedelta(seconds=1))  # EARLIEST itself is too early
-    if since > until:
+    begins: Annotated[At | None, Query(alias="from", description="Left out: 30 days before `to`")] = None,
+    ends: Annotated[At | None, Query(alias="to", description="Not included; left out: now")] = None,
+) -> Span:
+    ends = ends or max(now, begins or now)
+    begins = begins or max(ends - DEFAULT_PERIOD, EARLIEST + timedelta(seconds=1))  # EARLIEST itself is too early
+    if begins > ends:
         message = "`from` lies after `to`"
         raise Invalid(message)
-    return Period(since, until)
+    return Span(begins, ends)
 
 
-AskedPeriod = Annotated[Period, Depends(_period)]
+AskedPeriod = Annotated[Span, Depends(_period)]
+
+
+# — incidents —
+
+
+def _incident_ref(value: object) -> UUID | int:
+    text = str(value)
+    if not _INCIDENT_REF.fullmatch(text):
+        message = "must be the uuid of an incident, or its number as `INC-1`"
+        raise ValueError(message)
+    return int(text[4:]) if text.startswith("INC-") else UUID(text)
+
+
+_INCIDENT_REF = re.compile(r"(INC-[1-9][0-9]{0,17}|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})", re.ASCII)
+
+# An id, or the number behind `INC-`.
+IncidentRef = Annotated[
+    UUID | int,
+    PlainValidator(
+        _incident_ref,
+        json_schema_input_type=Annotated[str, StringConstraints(pattern=f"^{_INCIDENT_REF.pattern}$")],
+    ),
+]
+IncidentInPath = Annotated[
+    IncidentRef,
+    Path(alias="id", description="The uuid of an incident, or its number as `INC-1`", examples=["INC-1"]),
+]

@@ -43,6 +43,6 @@ async def readyz(request: Request) -> Health:
             raise
         context.reach.suspect()
         if why_not := context.spool.why_not:
-            raise Overloaded(f"the database does not answer, and {why_not}", headers={"Retry-After": "5"}) from error
+            raise Overloaded(f"the database does not answer, and {why_not}") from error
         return Health(status="degraded", detail="the database does not answer; deliveries go to the spool")
     return Health(status="ok")

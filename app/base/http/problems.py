@@ -84,7 +84,7 @@ def answer_to(error: Exception, method: str) -> JSONResponse:
         case SQLAlchemyError() | OSError() | TimeoutError():
             if db.is_unreachable(error):
                 log.warning("database unreachable: %s", type(error).__name__)
-                return _answer(Overloaded("the database does not answer; try again", headers={"Retry-After": "5"}))
+                return _answer(Overloaded("the database does not answer; try again"))
             log.error("unexpected database error on %s", method, exc_info=error)
         case _:
             log.error("unexpected error on %s", method, exc_info=error)

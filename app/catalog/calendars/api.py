@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_
 
 from app.base.http.auth import Reader, Writer
 from app.base.http.context import Now, Tx
-from app.base.http.fields import WEEKDAYS, At, Contract, Date, LocalTime, Weekday, Zone
+from app.base.http.fields import WEEKDAYS, At, Contract, Date, LocalTime, Slug, Weekday, Zone
 from app.base.http.paging import Page, Pages, page_of
 from app.base.http.problems import problem_responses
 from app.catalog.calendars import store
@@ -21,8 +21,7 @@ router = APIRouter(prefix="/api/v1/calendars", tags=["calendars"])
 # — the contract —
 
 CalendarName = Annotated[
-    str,
-    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"),
+    Slug,
     Path(description="Letters, digits, `.`, `_` and `-`", examples=["berlin-office"]),
 ]
 EndTime = Annotated[str, StringConstraints(pattern="^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$")]

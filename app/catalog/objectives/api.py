@@ -24,6 +24,7 @@ from app.base.http.fields import (
     Name,
     NamedInOneSegment,
     ServiceName,
+    Slug,
     Weekday,
     Words,
     Zone,
@@ -31,12 +32,12 @@ from app.base.http.fields import (
 )
 from app.base.http.paging import Page, Pages, page_of
 from app.base.http.problems import problem_responses
+from app.base.times import Span
 from app.catalog.objectives import store
 from app.catalog.objectives.store import KnownObjective, KnownWindow
 from app.incidents.definitions import FORMULAS
 from app.incidents.impact import maintenance
 from app.incidents.impact.availability import Availability, Budget, Calendar, Objective
-from app.incidents.impact.intervals import Span
 from app.incidents.impact.maintenance import Recurrence, Window
 
 SERVICES_AT_MOST = 500
@@ -51,8 +52,7 @@ _availability = APIRouter(prefix="/api/v1/metrics", tags=["metrics"])
 # — the contract: maintenance —
 
 MaintenanceName = Annotated[
-    str,
-    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"),
+    Slug,
     Path(description="Letters, digits, `.`, `_` and `-`", examples=["sunday-patching"]),
 ]
 
@@ -358,16 +358,15 @@ async def availability_of_services(
     """Per service the share of the time in which it was not harmed, how often it failed and how long it ran between.
     Of a period that is not over, what has passed counts. Services that never failed are here too.
     """
-    asked = Span(period.since, period.until)
-    found = await store.availabilities(tx, asked, service, now=now, weights=settings.impact)
+    found = await store.availabilities(tx, period, service, now=now, weights=settings.impact)
 
     def answer() -> AvailabilityAnswer:
         return AvailabilityAnswer(
-            since=asked.begins,
-            until=asked.ends,
+            since=period.begins,
+            until=period.ends,
             service=service,
             formulas={name: FORMULAS[name] for name in _OF_AVAILABILITY},
-            services=[_availability_shown(each, asked) for each in found[:SERVICES_AT_MOST]],
+            services=[_availability_shown(each, period) for each in found[:SERVICES_AT_MOST]],
             services_left_out=max(0, len(found) - SERVICES_AT_MOST),
         )
 

@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.errors import NotFound, ServiceNotFound
 from app.base.schema import maintenance, objective, service
+from app.base.times import Span
 from app.incidents.impact import availability
 from app.incidents.impact.availability import Availability, Budget, Objective
-from app.incidents.impact.intervals import Span
 from app.incidents.impact.maintenance import Recurrence, Window
 from app.incidents.impact.store import columns_of, failing_within, harming_within, planned_within
 from app.incidents.measures.measures import Weights

@@ -1,16 +1,17 @@
 """Rules over HTTP: how alerts become services, severities and keys."""
 
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Response
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from app.base.http.auth import Admin, Reader
 from app.base.http.context import Now, Tx
-from app.base.http.fields import At, Contract, Name, Words
+from app.base.http.fields import At, Contract, Name, Slug, Words
 from app.base.http.paging import Page, Pages, page_of
 from app.base.http.problems import problem_responses
+from app.base.severity import SeverityName, severity_name, severity_number
 from app.catalog.rules import store
 from app.catalog.rules.store import KnownRule
 from app.incidents.grouping.rule import DEFAULT_NAME, DEFAULT_RULE, Rule, parse_matcher
@@ -20,13 +21,10 @@ router = APIRouter(prefix="/api/v1/rules", tags=["rules"])
 
 # — the contract —
 
-Severity = Literal["sev1", "sev2", "sev3", "sev4", "sev5"]
-SEVERITIES: dict[int, Severity] = {1: "sev1", 2: "sev2", 3: "sev3", 4: "sev4", 5: "sev5"}
 MatcherText = Annotated[Words, StringConstraints(min_length=1, max_length=1000)]
 Labels = Annotated[list[Name], Field(max_length=30)]
 RuleName = Annotated[
-    str,
-    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"),
+    Slug,
     Path(description="Letters, digits, `.`, `_` and `-`", examples=["batch-jobs"]),
 ]
 
@@ -72,7 +70,7 @@ class RuleContract(Contract):
     severity_labels: Labels = Field(
         list(DEFAULT_RULE.severity_labels), description="The first with a value that is known gives the severity"
     )
-    severities: dict[Name, Severity] = Field(
+    severities: dict[Name, SeverityName] = Field(
         {}, max_length=200, description="Label values, in any case, that mean other severities than usual"
     )
 
@@ -110,7 +108,7 @@ class RuleShown(BaseModel):
     ignored_labels: list[str]
     service_labels: list[str]
     severity_labels: list[str]
-    severities: dict[str, Severity]
+    severities: dict[str, SeverityName]
     heartbeat_seconds: int | None
     created_at: At
     updated_at: At
@@ -185,7 +183,7 @@ def _rule(name: str, stated: RuleContract) -> Rule:
         ignored_labels=tuple(stated.ignored_labels),
         service_labels=tuple(stated.service_labels),
         severity_labels=tuple(stated.severity_labels),
-        severities={word: int(severity.removeprefix("sev")) for word, severity in stated.severities.items()},
+        severities={word: severity_number(severity) for word, severity in stated.severities.items()},
         heartbeat=None if stated.heartbeat_seconds is None else timedelta(seconds=stated.heartbeat_seconds),
     )
 
@@ -202,7 +200,7 @@ def _shown(known: KnownRule) -> RuleShown:
         ignored_labels=list(rule.ignored_labels),
         service_labels=list(rule.service_labels),
         severity_labels=list(rule.severity_labels),
-        severities={word: SEVERITIES[severity] for word, severity in rule.severities.items()},
+        severities={word: severity_name(severity) for word, severity in rule.severities.items()},
         heartbeat_seconds=None if rule.heartbeat is None else int(rule.heartbeat.total_seconds()),
         created_at=known.created_at,
         updated_at=known.updated_at,

@@ -9,11 +9,13 @@ batching do not matter.
 import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
 
 import msgspec
+
+from app.base.times import EPOCH
 
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
@@ -127,7 +129,6 @@ class End(msgspec.Struct, frozen=True, gc=False):
 _BELIEF = {reason: -place for place, reason in enumerate(EndReason)}
 RECOVERIES = frozenset({EndReason.RECOVERED, EndReason.SUPERSEDED, EndReason.MANUAL, EndReason.RECONCILED})
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # a time has no opposite, the time since then has
 
 # Ends that no sender told and no person: nobody has told of the alert after them. One who does proves them wrong.
 INFERRED = frozenset({EndReason.RECONCILED, EndReason.TIMEOUT})
@@ -152,7 +153,7 @@ def latest(one: End | None, other: End | None) -> End | None:
 
 
 def _belief(end: End) -> tuple[int, timedelta, int]:
-    at = end.at - _EPOCH
+    at = end.at - EPOCH  # a time has no opposite, the time since then has
     if end.reason in INFERRED:
         return 0, at, _BELIEF[end.reason]
     return (1, -at, _BELIEF[end.reason]) if end.guessed else (2, at, _BELIEF[end.reason])

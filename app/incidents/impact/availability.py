@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from app.incidents.impact.intervals import Harm, Span, clipped, downtime, weighted
+from app.base.times import Span
+from app.incidents.impact.intervals import Harm, clipped, downtime, weighted
 from app.incidents.impact.maintenance import Planned, unplanned
 from app.incidents.impact.sweep import Pieces, Sweep, outside, pieces, union
+from app.incidents.measures.measures import CONFIDENCE
 from app.incidents.measures.vectorized import Columns, Harms, Ints, microseconds
-
-CONFIDENCE = 0.95
 
 
 class Failing(NamedTuple):

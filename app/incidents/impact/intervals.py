@@ -16,7 +16,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from functools import reduce
@@ -24,16 +24,10 @@ from itertools import pairwise, takewhile
 from typing import NamedTuple
 from uuid import UUID
 
+from app.base.times import EPOCH, HOUR_MICROSECONDS, MICROSECOND, Span
 from app.incidents.impact.rates import Rate
 from app.incidents.measures import measures
 from app.incidents.measures.measures import Facts, Weights
-
-
-class Span(NamedTuple):
-    """`[begins, ends)`; empty unless it begins before it ends."""
-
-    begins: datetime
-    ends: datetime
 
 
 def union(spans: Iterable[Span]) -> list[Span]:
@@ -57,9 +51,6 @@ def downtime(spans: Iterable[Span], within: Span) -> timedelta:
     """Time in `within` during which at least one span was running."""
     joined = union(clipped(span, within) for span in spans)
     return sum((span.ends - span.begins for span in joined), timedelta())
-
-
-# — harm and its cost —
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,13 +164,8 @@ def rounded(amount: Fraction, places: int = 2) -> Decimal:
     return Decimal((0, tuple(map(int, str(round(amount * 10**places)))), -places))
 
 
-_HOUR = 3600 * 10**6  # all times below are microseconds since the epoch: exact, and fast to compare
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-
 def _microseconds(at: datetime) -> int:
-    return (at - _EPOCH) // _MICROSECOND
+    return (at - EPOCH) // MICROSECOND
 
 
 class _Piece(NamedTuple):
@@ -217,7 +203,8 @@ def _price(
     greatest, quotient = _integrals(pieces, moments, shares=incidents is not None)
     for currency, dated in rates.items():
         per_unit = [
-            _times(Amount(*map(Fraction, (r.low, r.expected, r.high))), Fraction(1, _HOUR * scale)) for r in dated
+            _times(Amount(*map(Fraction, (r.low, r.expected, r.high))), Fraction(1, HOUR_MICROSECONDS * scale))
+            for r in dated
         ]
         periods = [*map(_Period, starts[currency], [*starts[currency][1:], moments[-1]], per_unit)]
         first = starts[currency][0]

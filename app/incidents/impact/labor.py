@@ -6,17 +6,18 @@ two pieces of work: nothing is united here. Amounts are exact, as in `downtime`.
 """
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 from typing import Protocol
 
-from app.incidents.impact.intervals import NOTHING, Amount, Cost, Span
+from app.base.severity import SeverityName, severity_name
+from app.base.times import MICROSECOND, Span
+from app.incidents.impact.intervals import NOTHING, Amount, Cost
 from app.incidents.measures import measures
-from app.incidents.measures.measures import Facts, SeverityName
+from app.incidents.measures.measures import Facts
 
 _HOUR_SECONDS = 3600
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class Pay(Protocol):
@@ -55,5 +56,5 @@ def of_incident(facts: Facts, pay: Pay, *, now: datetime) -> Cost:
     span = worked(facts, now=now)
     if span is None:
         return {}
-    seconds = Decimal((span.ends - span.begins) // _MICROSECOND).scaleb(-6)
-    return priced({measures.severity_name(facts): seconds}, pay)
+    seconds = Decimal((span.ends - span.begins) // MICROSECOND).scaleb(-6)
+    return priced({severity_name(measures.severity(facts)): seconds}, pay)

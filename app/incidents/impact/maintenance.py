@@ -11,7 +11,8 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from app.incidents.impact.intervals import Harm, Span, union
+from app.base.times import Span
+from app.incidents.impact.intervals import Harm, union
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,10 @@ from sqlalchemy import ARRAY, Text, any_, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.schema import service_rate
+from app.base.times import Span
 from app.incidents.grouping.signal import AlertClass
 from app.incidents.impact.availability import Failing
-from app.incidents.impact.intervals import Harm, Shown, Span, costs, harm, shown, union
+from app.incidents.impact.intervals import Harm, Shown, costs, harm, shown, union
 from app.incidents.impact.maintenance import Planned, Window, planned, unplanned
 from app.incidents.impact.rates import Rate
 from app.incidents.measures.measures import FACTS, Facts, Weights, detected_at

@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from app.base.times import HOUR_MICROSECONDS
 from app.incidents.impact.intervals import Amount, Cost
 from app.incidents.impact.maintenance import Planned
 from app.incidents.impact.rates import Rate
 from app.incidents.measures.vectorized import Harms, Ints, microseconds
 
-_HOUR = 3600 * 10**6
 _LARGEST = 2**62
 
 
@@ -209,7 +209,7 @@ class Sweep:
 
     @property
     def unit(self) -> int:
-        return int(_HOUR * self.scale * 10**self.decimals)
+        return int(HOUR_MICROSECONDS * self.scale * 10**self.decimals)
 
     def of_services(self, borders: Ints) -> tuple[Sums, int]:
         """What each service cost in each period: by `service x periods + period`, and the number of periods."""

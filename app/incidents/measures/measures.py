@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
+from app.base.severity import SeverityName, severity_name
 from app.incidents.grouping.signal import RECOVERIES, AlertClass, EndReason
 
-SeverityName = Literal["sev1", "sev2", "sev3", "sev4", "sev5"]
 Weights = Mapping[SeverityName, Decimal]  # share of the hourly cost that a severity stands for
-SEVERITIES: tuple[SeverityName, ...] = ("sev1", "sev2", "sev3", "sev4", "sev5")
+CONFIDENCE = 0.95  # of every interval
 
 # Upper bounds of the histograms' buckets, in seconds; the last bucket, +Inf, has none.
 DURATION_BOUNDS = (60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 28_800, 86_400, 172_800, 604_800)
@@ -130,10 +130,6 @@ def severity(facts: Facts) -> int:
     return facts.severity if facts.severity_stated is None else facts.severity_stated
 
 
-def severity_name(facts: Facts) -> SeverityName:
-    return SEVERITIES[severity(facts) - 1]
-
-
 def priority(facts: Facts) -> Priority:
     match severity(facts):
         case 1 | 2:
@@ -151,7 +147,7 @@ def impact(facts: Facts, weights: Weights) -> Decimal:
     """
     if facts.alert_class is AlertClass.MONITORING:
         return Decimal(0)
-    return weights[severity_name(facts)] if facts.impact_stated is None else facts.impact_stated
+    return weights[severity_name(severity(facts))] if facts.impact_stated is None else facts.impact_stated
 
 
 # — measures —

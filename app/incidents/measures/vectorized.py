@@ -7,13 +7,15 @@ for a hundred thousand, a hundred times faster. A property holds both to agree o
 import math
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.base.severity import SEVERITIES
+from app.base.times import EPOCH, MICROSECOND
 from app.incidents.grouping.signal import RECOVERIES, AlertClass, EndReason
 from app.incidents.measures import measures
 from app.incidents.measures.measures import (
@@ -34,7 +36,6 @@ from app.incidents.measures.measures import (
     NOT_RECOVERED_YET,
     RECOVERED_BEFORE_IDENTIFIED,
     RECOVERED_EARLY,
-    SEVERITIES,
     Facts,
     Measured,
     MeasureStatus,
@@ -47,19 +48,17 @@ Booleans = NDArray[np.bool_]
 
 NEVER = int(np.iinfo(np.int64).min)  # where a time is not known
 END_REASONS = tuple(EndReason)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _SECOND = 1e6
 _LARGEST_SCALE = 2**31
 
 
 def microseconds(at: datetime | None) -> int:
     """Since 1970; NEVER if there is none."""
-    return NEVER if at is None else (at - _EPOCH) // _MICROSECOND
+    return NEVER if at is None else (at - EPOCH) // MICROSECOND
 
 
 def moment(microseconds: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=microseconds)
+    return EPOCH + timedelta(microseconds=microseconds)
 
 
 class Coded(NamedTuple):

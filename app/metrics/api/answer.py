@@ -9,11 +9,13 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, Field, PlainSerializer
 
 from app.base.http.fields import At, rfc3339
+from app.base.severity import SeverityName, severity_name
+from app.base.times import Span
 from app.incidents.definitions import FORMULAS
 from app.incidents.impact import intervals as downtime
-from app.incidents.impact.intervals import Cost, Span
+from app.incidents.impact.intervals import Cost
 from app.incidents.measures.business_hours import BusinessHours
-from app.incidents.measures.measures import MEASURES, SEVERITIES, Measure, SeverityName
+from app.incidents.measures.measures import MEASURES, Measure
 from app.metrics import statistics
 from app.metrics.api.question import Question
 from app.metrics.labor import Labour
@@ -344,7 +346,7 @@ def filters_model(scope: Scope, asked: Question) -> FiltersModel:
         since=scope.period.begins,
         until=scope.period.ends,
         service=scope.service,
-        severity=SEVERITIES[scope.severity - 1] if scope.severity else None,
+        severity=severity_name(scope.severity) if scope.severity else None,
         source=scope.source,
         owner=scope.owner,
         hour_of_week=scope.hour_of_week,
@@ -356,7 +358,7 @@ def links_of(scope: Scope, services: Sequence[str] = ()) -> list[str]:
     """One; for an owner one per service, 100 at most, for an hour of the week one for each of the last 12 weeks."""
     asked: dict[str, str] = {}
     if scope.severity is not None:
-        asked["severity"] = SEVERITIES[scope.severity - 1]
+        asked["severity"] = severity_name(scope.severity)
     if scope.source is not None:
         asked["source"] = scope.source
     periods = [scope.period]

@@ -12,9 +12,10 @@ from app.base.http.context import Now, Tx
 from app.base.http.csv import Line, also_as_csv, cells
 from app.base.http.fields import At, Name
 from app.base.http.problems import problem_responses
+from app.base.severity import SeverityName, severity_number
+from app.base.times import Span
 from app.incidents.definitions import FORMULAS
-from app.incidents.impact.intervals import Span
-from app.incidents.measures.measures import MEASURES, SEVERITIES, SeverityName
+from app.incidents.measures.measures import MEASURES
 from app.metrics import comparison, store
 from app.metrics.api.answer import CalendarModel, Links, Seconds, calendar_model, links_of
 from app.metrics.api.question import OfHour, OfOwner, OfSource, SecondClock
@@ -141,7 +142,7 @@ async def compare(
     if max(period.begins for period in periods) < min(period.ends for period in periods):
         message = "the periods overlap; an incident can stand on one side only"
         raise Invalid(message)
-    number = SEVERITIES.index(severity) + 1 if severity else None
+    number = severity_number(severity) if severity else None
     a, b = (Scope(period, service, number, source, owner, hour_of_week) for period in periods)
     by_time, by_hours = await store.comparison(
         tx, measure, a, b, now=now, include_non_recoveries=include_non_recoveries, calendar=calendar

@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field
 from app.base.http.auth import Reader
 from app.base.http.csv import Line, also_as_csv, spreadsheet_text
 from app.base.http.problems import problem_responses
-from app.incidents.definitions import DEFINITIONS, Kind
+from app.incidents.definitions import DEFINITIONS
+from app.incidents.definitions.model import Kind
 from app.metrics.prometheus.families import FAMILIES, FamilyType
 
 router = APIRouter()

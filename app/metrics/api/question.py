@@ -10,10 +10,11 @@ from pydantic import Field
 from app.base.errors import Invalid
 from app.base.http.context import Now, Tx
 from app.base.http.fields import EARLIEST, At, Name, Words
+from app.base.severity import SeverityName, severity_number
+from app.base.times import Span
 from app.catalog.calendars.store import find_calendar
-from app.incidents.impact.intervals import Span
 from app.incidents.measures.business_hours import BusinessHours
-from app.incidents.measures.measures import MEASURES, SEVERITIES, SeverityName
+from app.incidents.measures.measures import MEASURES
 from app.metrics.statistics import GroupBy, Scope
 
 DEFAULT_PERIOD = timedelta(days=30)
@@ -57,7 +58,7 @@ def _question(
     if since > until:
         message = "`from` lies after `to`"
         raise Invalid(message)
-    number = SEVERITIES.index(severity) + 1 if severity else None
+    number = severity_number(severity) if severity else None
     scope = Scope(Span(since, until), service, number, source, owner, hour_of_week)
     return Question(scope, include_non_recoveries)
 

@@ -13,7 +13,7 @@ from app.base.http.auth import Reader
 from app.base.http.context import Knobs, Now, Tx
 from app.base.http.csv import Line, Table, also_as_csv, cells, spreadsheet_text
 from app.base.http.problems import problem_responses
-from app.incidents.definitions import SUMMARY_FROM
+from app.incidents.definitions.model import SUMMARY_FROM
 from app.incidents.impact.labor import Pay
 from app.metrics import labor as labour
 from app.metrics import store

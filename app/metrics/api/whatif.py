@@ -12,9 +12,8 @@ from app.base.http.context import Knobs, Now, Tx
 from app.base.http.csv import Line, also_as_csv, cells
 from app.base.http.fields import AskedPeriod, At, Name
 from app.base.http.problems import problem_responses
+from app.base.severity import SeverityName, severity_number
 from app.incidents.definitions import FORMULAS
-from app.incidents.impact.intervals import Span
-from app.incidents.measures.measures import SEVERITIES, SeverityName
 from app.metrics import store, whatif
 from app.metrics.api.answer import AmountModel, Amounts, Links, links_of
 from app.metrics.api.question import GROUPS_AT_MOST
@@ -94,18 +93,18 @@ async def what_if(
         )
         if text is not None
     }
-    number = SEVERITIES.index(severity) + 1 if severity else None
+    number = severity_number(severity) if severity else None
     changes = Changes(
         **{name: whatif.change(text, absolute=name != "incidents") for name, text in asked.items()}, severity=number
     )
-    scope = Scope(Span(*period), service)
+    scope = Scope(period, service)
     found = await store.what_if(tx, scope, changes, now=now, weights=settings.impact)
     services = [
         ServiceOutcomeModel(service=name, **_outcome(each).model_dump()) for name, each in found.services.items()
     ]
     return WhatIfAnswer(
-        since=period.since,
-        until=period.until,
+        since=period.begins,
+        until=period.ends,
         service=service,
         severity=severity,
         changes={name: text.replace(" ", "+") for name, text in asked.items()},

@@ -19,10 +19,11 @@ from uuid import UUID
 import numpy as np
 from scipy import stats
 
-from app.incidents.definitions import SUMMARY_FROM
+from app.base.times import HOUR_MICROSECONDS
+from app.incidents.definitions.model import SUMMARY_FROM
 from app.incidents.grouping.signal import AlertClass
 from app.incidents.measures import measures
-from app.incidents.measures.measures import NOT_RECOVERED_YET, Facts
+from app.incidents.measures.measures import CONFIDENCE, NOT_RECOVERED_YET, Facts
 from app.incidents.measures.vectorized import (
     OUTCOMES,
     Booleans,
@@ -37,7 +38,6 @@ from app.metrics.deployments.deployment import Deployment, Outcome, environment_
 
 LOOK_BACK = timedelta(hours=24)
 VERSION_LOOK_BACK = timedelta(days=7)
-CONFIDENCE = 0.95
 DEPLOYMENT_LABEL = "deployment_id"
 VERSION_LABELS = (
     "version",
@@ -215,7 +215,6 @@ class Troubles:
 
 UNKNOWN, NO_DEPLOYMENT = -1, -2
 BASES, CONFIDENCES = tuple(Basis), tuple(Confidence)
-_HOUR = 3600 * 10**6
 _LOOK_BACK = LOOK_BACK // timedelta(microseconds=1)
 
 
@@ -268,7 +267,7 @@ def _last_before(found: Troubles, environments: Coded) -> None:
         found.cause[linked] = np.array(candidates)[last[holds]]
         found.basis[linked] = BASES.index(Basis.LAST_DEPLOYMENT)
         medium, low = CONFIDENCES.index(Confidence.MEDIUM), CONFIDENCES.index(Confidence.LOW)
-        found.confidence[linked] = np.where(since[holds] < _HOUR, medium, low)
+        found.confidence[linked] = np.where(since[holds] < HOUR_MICROSECONDS, medium, low)
 
 
 # — numbers —

@@ -22,9 +22,10 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from app.base.severity import severity_name
 from app.base.spool import Depth
 from app.incidents.grouping.signal import Verdict
-from app.incidents.measures.measures import DURATION_BOUNDS, INGEST_LAG_BOUNDS, MEASURES, SEVERITIES
+from app.incidents.measures.measures import DURATION_BOUNDS, INGEST_LAG_BOUNDS, MEASURES
 from app.metrics.prometheus.families import FAMILIES
 from app.metrics.store import OTHER, Ratios, Snapshot
 
@@ -179,8 +180,8 @@ _LAG_LABELS = (*(f"{bound:g}" for bound in INGEST_LAG_BOUNDS), "+Inf")  # as the
 
 def _incidents(snapshot: Snapshot) -> Iterator[Metric]:
     seen = _seen(snapshot)
-    settled = {
-        (row.service, SEVERITIES[row.severity - 1]): float(row.count)
+    settled: dict[tuple[str, str], float] = {
+        (row.service, severity_name(row.severity)): float(row.count)
         for row in snapshot.measures
         if row.measure == "incidents"
     }
@@ -189,7 +190,9 @@ def _incidents(snapshot: Snapshot) -> Iterator[Metric]:
         dict.fromkeys(seen, 0.0) | settled,
     )
     for name, column in (("incidents_open", "open"), ("incidents_unacknowledged", "unacknowledged")):
-        now = {(row.service, SEVERITIES[row.severity - 1]): float(getattr(row, column)) for row in snapshot.unsettled}
+        now: dict[tuple[str, str], float] = {
+            (row.service, severity_name(row.severity)): float(getattr(row, column)) for row in snapshot.unsettled
+        }
         yield _gauge(name, dict.fromkeys(seen, 0.0) | now)
     for name, column in (
         ("oldest_open_incident_start_timestamp_seconds", "oldest_at"),
@@ -210,14 +213,14 @@ def _incidents(snapshot: Snapshot) -> Iterator[Metric]:
 def _seen(snapshot: Snapshot) -> Sequence[tuple[str, str]]:
     """Services and severities that have had incidents: their series begin at 0, before the first one settles."""
     rows = (*snapshot.unsettled, *snapshot.measures)
-    return sorted({(row.service, SEVERITIES[row.severity - 1]) for row in rows})
+    return sorted({(row.service, severity_name(row.severity)) for row in rows})
 
 
 def _durations(snapshot: Snapshot) -> Iterator[Metric]:
     counts: dict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0.0] * (len(DURATION_BOUNDS) + 1))
     seconds: dict[tuple[str, str, str], float] = defaultdict(float)
     for row in snapshot.measures:
-        place = (row.measure, row.service, SEVERITIES[row.severity - 1])
+        place: tuple[str, str, str] = (row.measure, row.service, severity_name(row.severity))
         counts[place][row.bucket] += float(row.count)
         seconds[place] += float(row.seconds)
     for measure in MEASURES:

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from app.base.times import Span
 from app.incidents.grouping.signal import AlertClass
 from app.incidents.impact.intervals import (
     Amount,
     Cost,
     Harm,
-    Span,
     clipped,
     costs,
     downtime,

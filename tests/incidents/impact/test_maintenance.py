@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.incidents.impact.intervals import Harm, Span, costs, downtime, total, union
+from app.base.times import Span
+from app.incidents.impact.intervals import Harm, costs, downtime, total, union
 from app.incidents.impact.maintenance import Recurrence, Window, occurrences, outside, planned, unplanned
 from app.incidents.impact.rates import Rate
 from tests.incidents.impact.test_intervals import (

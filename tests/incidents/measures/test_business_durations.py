@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.incidents.definitions import DEFINED, SUMMARY_FROM, Kind
-from app.incidents.impact.intervals import Span
+from app.base.times import Span
+from app.incidents.definitions import DEFINED
+from app.incidents.definitions.model import SUMMARY_FROM, Kind
 from app.incidents.measures import measures
 from app.incidents.measures import vectorized as columns
 from app.incidents.measures.business_durations import begins_in_business_hours, in_business_hours

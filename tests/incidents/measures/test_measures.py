@@ -189,7 +189,7 @@ def test_what_people_state_goes_over_what_alerts_say() -> None:
         5,
     )
     assert m.began(replace(stated, impact_started_at=None)) == at("09:55")
-    assert (m.impact(stated, WEIGHTS), m.severity_name(stated)) == (Decimal(0), "sev5")
+    assert (m.impact(stated, WEIGHTS), m.severity(stated)) == (Decimal(0), 5)
     assert m.priority(stated) is m.Priority.INFO
 
 

@@ -17,13 +17,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.incidents.definitions import P95_FROM, SUMMARY_FROM
+from app.base.times import Span
+from app.incidents.definitions.model import P95_FROM, SUMMARY_FROM
 from app.incidents.grouping.signal import AlertClass, EndReason
 from app.incidents.impact import availability
 from app.incidents.impact import intervals as downtime
 from app.incidents.impact import sweep as sums
 from app.incidents.impact.availability import Calendar, Failing, Objective
-from app.incidents.impact.intervals import Cost, Harm, Span, clipped, total
+from app.incidents.impact.intervals import Cost, Harm, clipped, total
 from app.incidents.impact.maintenance import Planned, unplanned
 from app.incidents.impact.rates import Rate
 from app.incidents.measures import measures
