@@ -1,4 +1,7 @@
-"""Runs migrations on the connection that `app.migrations` hands over. (No `__init__.py` here: it would hide the library.)"""
+"""Runs migrations on the connection that `app.base.db.migrate` passes.
+
+This folder has no `__init__.py`: it would hide the library of the same name.
+"""
 
 from alembic import context
 

@@ -1,8 +1,8 @@
 """${message}
 
-The law of migrations: the previous version of the service goes on working beside the new schema (add first, remove a
-release later); no lock that a door would notice (indexes CONCURRENTLY once there is data, constraints NOT VALID first);
-every step can be taken back; `alembic check` finds no difference to app/base/schema/__init__.py afterwards.
+The law of migrations: the previous version of the service keeps working on the new schema (add first, remove a release
+later); no long locks (indexes CONCURRENTLY once there is data, constraints NOT VALID first); every step can be reversed;
+`alembic check` finds no difference to app/base/schema afterwards.
 
 Revision ${up_revision}, after ${down_revision | comma,n}
 """

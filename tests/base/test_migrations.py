@@ -1,4 +1,4 @@
-"""Migrations: they give what tables.py says, can be taken back, and several processes may start at once."""
+"""Migrations produce the schema of app/base/schema, can be reversed, and several processes may start at once."""
 
 import asyncio
 
@@ -11,13 +11,13 @@ from app.base.db.partitions import PARTITION_NAME
 from app.base.schema import metadata
 
 
-async def test_the_migrated_schema_is_that_of_tables_py(engine: AsyncEngine) -> None:
+async def test_the_migrated_schema_is_that_of_the_tables(engine: AsyncEngine) -> None:
     async with engine.connect() as connection:
         await connection.run_sync(lambda sync: command.check(db.alembic_config(sync)))
 
 
 async def test_every_constraint_is_in_the_database(engine: AsyncEngine) -> None:
-    """`alembic check` does not look at CHECK and EXCLUDE constraints, which are the database's own defence."""
+    """`alembic check` does not compare CHECK and EXCLUDE constraints, with which the database defends itself."""
     declared = {str(one.name) for table in metadata.tables.values() for one in table.constraints if one.name}
     async with engine.connect() as connection:
         known = {row.conname for row in await connection.execute(text("SELECT conname FROM pg_constraint"))}
@@ -26,13 +26,13 @@ async def test_every_constraint_is_in_the_database(engine: AsyncEngine) -> None:
 
 
 async def test_every_index_is_valid_in_all_partitions(engine: AsyncEngine) -> None:
-    """One that was made CONCURRENTLY and cut off, or lacks a partition, is there but is not used."""
+    """One that was built CONCURRENTLY and interrupted, or lacks a partition, exists but is not used."""
     async with engine.connect() as connection:
         found = await connection.execute(text("SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid"))
         assert list(found.scalars()) == []
 
 
-async def test_migrations_can_be_taken_back_and_done_again(engine: AsyncEngine) -> None:
+async def test_migrations_can_be_reversed_and_repeated(engine: AsyncEngine) -> None:
     async with engine.connect() as connection:
         await connection.run_sync(lambda sync: command.downgrade(db.alembic_config(sync), "base"))
         await connection.commit()
@@ -43,7 +43,10 @@ async def test_migrations_can_be_taken_back_and_done_again(engine: AsyncEngine) 
 
 
 async def test_the_first_released_version_can_go_on_writing(engine: AsyncEngine) -> None:
-    """Of its tables no column is gone, and none is new that it would have to fill in. It serves beside the new one."""
+    """No column of its tables is gone, and no new one must be filled in: it serves beside the new version for a while.
+
+    While the baseline is the only migration, this compares the baseline with itself.
+    """
     async with engine.connect() as connection:
         new = await connection.run_sync(_columns)
         await connection.run_sync(lambda sync: command.downgrade(db.alembic_config(sync), "0001"))

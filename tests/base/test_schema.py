@@ -1,5 +1,6 @@
 """Rows as objects: what a session writes and reads."""
 
+import asyncio
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -59,6 +60,38 @@ async def test_every_table_can_be_read_as_rows(engine: AsyncEngine) -> None:
     async with db.session(engine) as session:
         for model in models:
             await session.exec(select(model))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE rule SET position = 1 WHERE name = 'watchdog'",
+        "DELETE FROM rule WHERE name = 'watchdog'",
+        'INSERT INTO rule SELECT (jsonb_populate_record(rule, \'{"name": "copy"}\')).* FROM rule LIMIT 1',
+        "TRUNCATE rule",
+    ],
+)
+async def test_every_change_of_the_rules_is_a_new_version(engine: AsyncEngine, change: str) -> None:
+    async with db.transaction(engine) as tx:
+        before = (await tx.execute(text("SELECT version FROM rule_version"))).scalar_one()
+        await tx.execute(text(change))
+        assert (await tx.execute(text("SELECT version FROM rule_version"))).scalar_one() > before
+
+
+async def test_changes_of_several_rules_never_deadlock(engine: AsyncEngine) -> None:
+    """In whatever order: the first takes its turn at the version, and the second waits before it locks a rule."""
+    change = text("UPDATE rule SET position = position + 1 WHERE name = :name")
+
+    async def change_both(first: str, second: str, *, pause: float) -> None:
+        async with db.transaction(engine) as tx:
+            await tx.execute(change, {"name": first})
+            await asyncio.sleep(pause)
+            await tx.execute(change, {"name": second})
+
+    await asyncio.gather(
+        change_both("watchdog", "aftermath-heartbeat", pause=0.3),
+        change_both("aftermath-heartbeat", "watchdog", pause=0.3),
+    )
 
 
 def an_incident() -> Incident:

@@ -23,6 +23,7 @@ from app.base.schema.catalog import (
     Maintenance,
     Objective,
     Rule,
+    RuleVersion,
     Service,
     ServiceRate,
 )
@@ -82,6 +83,7 @@ __all__ = [
     "Reconciler",
     "Row",
     "Rule",
+    "RuleVersion",
     "Service",
     "ServiceRate",
     "SettledCost",

@@ -39,6 +39,16 @@ class Rule(Row, table=True):
     updated_at: Timestamp[datetime]
 
 
+class RuleVersion(Row, table=True):
+    """One row: a number that grows with every change of the rules, whoever makes it. A trigger of `rule` counts."""
+
+    __tablename__ = "rule_version"
+    __table_args__ = (CheckConstraint("single", name="rule_version_is_one_row"),)
+
+    single: bool = Field(default=None, primary_key=True, sa_column_kwargs={"server_default": "true"})
+    version: int = Field(default=None, sa_type=sa.BigInteger, sa_column_kwargs={"server_default": "0"})
+
+
 class Service(Row, table=True):
     """What has users, an owner, an hourly cost of outage and an objective."""
 

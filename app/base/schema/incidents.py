@@ -160,8 +160,6 @@ class Alert(Row, table=True):
     annotations: Json[dict[str, str]]
     link: Text[str]
     flags: TextArray[list[str]]
-    # Used by the version before; dropped with the next one.
-    repeats: int = Field(default=None, sa_column_kwargs={"server_default": "0"})
     first_seen_at: Timestamp[datetime]
     last_seen_at: Timestamp[datetime]  # to the minute
     impact_told_at: Timestamp[datetime | None] = None  # `started_at` less the annotation `for`

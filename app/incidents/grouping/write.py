@@ -29,8 +29,8 @@ class Raced(Exception):
         self.keys = keys
 
 
-# A version are the transactions that wrote the rules, not `updated_at`: the clocks of replicas differ.
-RULES_VERSION = "(SELECT coalesce(string_agg(xmin::text, ',' ORDER BY name), '') FROM rule)"
+# Not `updated_at`: the clocks of replicas differ.
+RULES_VERSION = "(SELECT version::text FROM rule_version)"
 
 
 class Change(NamedTuple):
