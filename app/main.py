@@ -32,9 +32,9 @@ from app.ingest.health.watch import reconcile_for_ever, watch_for_ever
 from app.ingest.intake import Intake
 from app.ingest.webhook import DirectDoors
 from app.metrics import api as metrics_api
-from app.metrics import store as metrics_store
 from app.metrics.deployments import api as deployments_api
 from app.metrics.deployments import store as deployments_store
+from app.metrics.prometheus import ratios, settle
 from app.settings import Settings
 
 log = logging.getLogger("aftermath")
@@ -94,7 +94,7 @@ async def serving(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     # Connections of their own for the doors: slow questions must not keep alerts waiting.
     doors = db.connect(settings.database_url.get_secret_value(), pool_size=4, few_rows=True)
     digest = tokens.digest_of(settings.admin_token.get_secret_value()) if settings.admin_token else None
-    app.state.ratios = metrics_store.RecentRatios()
+    app.state.ratios = ratios.RecentRatios()
     # Batches make tens of thousands of objects that die together: with the default thresholds the collector would walk
     # everything that lives, many times a second.
     gc.collect()
@@ -144,7 +144,7 @@ async def _settle_for_ever(engine: AsyncEngine, settings: Settings) -> None:
         await asyncio.sleep(settings.settle_interval_seconds)
         try:
             async with db.transaction(engine) as tx:
-                await metrics_store.settle(
+                await settle.settle(
                     tx, now=datetime.now(UTC), allowed_lateness=settings.allowed_lateness, weights=settings.impact
                 )
             async with db.transaction(engine) as tx:

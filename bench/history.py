@@ -29,7 +29,7 @@ from app.incidents.impact.rates import THE_BEGINNING, Rate
 from app.ingest.store import put_source
 from app.metrics.deployments import store as deployments
 from app.metrics.deployments.deployment import Commit, Outcome, Report
-from app.metrics.store import settle
+from app.metrics.prometheus.settle import settle
 from app.settings import Settings
 
 SEED = 20_260_101

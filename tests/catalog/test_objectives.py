@@ -33,7 +33,8 @@ from app.incidents.impact.availability import (
 )
 from app.incidents.impact.intervals import Harm, downtime, weighted
 from app.metrics.prometheus import exposition
-from app.metrics.store import RecentRatios, ratios, snapshot
+from app.metrics.prometheus.ratios import RecentRatios, read_ratios
+from app.metrics.prometheus.snapshot import read_snapshot
 from tests.conftest import ClientAs
 from tests.incidents.impact.test_intervals import WHOLE, a_harm, a_span, at, many_harms
 from tests.incidents.impact.test_maintenance import breaks
@@ -402,8 +403,8 @@ async def test_what_fails_in_a_period_is_found_by_an_index(engine: AsyncEngine) 
 async def gauges(engine: AsyncEngine, now: datetime) -> dict[tuple[str, ...], float]:
     """What a scrape says of ratios, by name and labels."""
     async with db.transaction(engine) as tx:
-        known = await snapshot(tx, services_at_most=2)
-        found = await ratios(tx, known.services, now=now, weights=WEIGHTS)
+        known = await read_snapshot(tx, services_at_most=2)
+        found = await read_ratios(tx, known.services, now=now, weights=WEIGHTS)
     body, _ = exposition.text(known, "", found)
     names = ("aftermath_availability_ratio", "aftermath_error_budget_remaining_ratio")
     return {

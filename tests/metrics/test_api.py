@@ -22,8 +22,10 @@ from app.base.times import Span
 from app.base.tokens import Scope
 from app.incidents.measures.measures import MEASURES, Facts
 from app.incidents.measures.vectorized import OUTCOMES, Columns, MeasuredMany
-from app.metrics import statistics
-from app.metrics.statistics import GroupBy, Interval, TooManyBuckets, buckets, know, numbers, summaries, timeseries
+from app.metrics.query import GroupBy, MetricsQuery
+from app.metrics.summary.numbers import Prepared, prepare, summarize, summarize_buckets
+from app.metrics.summary.periods import Interval, TooManyBuckets, buckets
+from app.metrics.summary.summaries import Summary, summaries
 from tests.conftest import ClientAs
 from tests.metrics.prometheus.test_exposition import DAY, WEIGHTS, an_incident, at, price, store
 
@@ -455,7 +457,7 @@ async def test_an_absurd_horizon_is_told(client: httpx.AsyncClient, horizon: str
 def test_a_summary_of_nothing_is_null() -> None:
     nothing = MeasuredMany(np.zeros(0), np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64))
     [found] = summaries(nothing, np.zeros(0, np.int64), np.zeros(0, np.int64), 1, 3600)
-    assert found == statistics.Summary(0, None, [], 0, 0, 0, {}, None)
+    assert found == Summary(0, None, [], 0, 0, 0, {}, None)
 
 
 @given(st.lists(st.tuples(st.integers(0, len(OUTCOMES) - 1), st.floats(0, 1e7))))
@@ -511,7 +513,7 @@ def test_buckets_follow_one_another_and_fill_the_period(begins: datetime, minute
 
 
 @st.composite
-def many_known(draw: st.DrawFn) -> statistics.Known:
+def many_prepared(draw: st.DrawFn) -> Prepared:
     every = []
     for _ in range(draw(st.integers(0, 8))):
         began = DAY + timedelta(minutes=draw(st.integers(-2000, 4000)))
@@ -522,17 +524,20 @@ def many_known(draw: st.DrawFn) -> statistics.Known:
             Facts(began, draw(st.sampled_from("ab")), draw(st.integers(1, 4)), ended, impact_started_at=stated)
         )
     columns = Columns.of(range(len(every)), every)
-    return know(columns, now=DAY + timedelta(days=3), weights=WEIGHTS, include_non_recoveries=False)
+    return prepare(columns, MetricsQuery(TWO_DAYS), now=DAY + timedelta(days=3), weights=WEIGHTS)
 
 
-@given(many_known(), st.sampled_from([None, *GroupBy]))
-def test_a_timeseries_sums_to_the_summary(known: statistics.Known, group_by: GroupBy | None) -> None:
-    scope = statistics.Scope(Span(DAY - timedelta(hours=5), DAY + timedelta(days=2, hours=7)))
-    periods = buckets(scope.period, Interval.DAY, at_most=10)
-    whole, groups = numbers(known, [], scope, group_by)
-    rows = timeseries(known, [], scope, periods, group_by, points_at_most=1000)
+TWO_DAYS = Span(DAY - timedelta(hours=5), DAY + timedelta(days=2, hours=7))
+
+
+@given(many_prepared(), st.sampled_from([None, *GroupBy]))
+def test_a_timeseries_sums_to_the_summary(prepared: Prepared, group_by: GroupBy | None) -> None:
+    query = MetricsQuery(TWO_DAYS, group_by=group_by)
+    periods = buckets(query.period, Interval.DAY, at_most=10)
+    whole, groups = summarize(prepared, [], query)
+    rows = summarize_buckets(prepared, [], query, periods, points_at_most=1000)
     for row, expected in zip(rows, groups if group_by else [whole], strict=False):
-        assert [each.scope.period for each in row] == periods
+        assert [each.query.period for each in row] == periods
         assert sum(each.incidents for each in row) == expected.incidents
         assert sum((each.downtime for each in row), timedelta()) == expected.downtime
-        assert {each.scope.service for each in row} == {expected.scope.service}
+        assert {each.query.filters.service for each in row} == {expected.query.filters.service}

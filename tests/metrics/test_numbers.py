@@ -18,10 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.incidents.definitions import DEFINITIONS, FORMULAS
 from app.incidents.definitions.model import SUMMARY_FROM, Kind
 from app.incidents.measures.measures import MEASURES
-from app.metrics import survival
-from app.metrics.comparison import Verdict
+from app.metrics.comparison.compare import Trend
 from app.metrics.prometheus.families import FAMILIES
 from app.metrics.reference import REFERENCE_BEGINS, reference
+from app.metrics.summary import survival
 from tests.metrics.prometheus.test_exposition import an_incident, at, price, settled, store
 from tests.processes import REPOSITORY
 
@@ -346,7 +346,7 @@ def test_what_the_prose_names_is_there() -> None:
     }
     named = set(re.findall(r"`([a-z_]{3,})(?:=true)?`", PROSE))
     assert len(named) > 10
-    assert named - answered - asked - FORMULAS.keys() - FAMILIES.keys() - set(Verdict) == {"null"}
+    assert named - answered - asked - FORMULAS.keys() - FAMILIES.keys() - set(Trend) == {"null"}
     routes = set(re.findall(r"(/api/v1/[a-z/{}]+(?:\.csv)?)", PROSE))
     assert len(routes) > 1
     assert routes <= SCHEMAS["paths"].keys()

@@ -5,7 +5,6 @@ fields joined by `_`; where JSON has an object by name (a measure, a currency, a
 of numbers needs a sheet of its own (a `Table`); formulas and links are in the JSON only.
 """
 
-import asyncio
 import csv
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from app.base.http.problems import problem_responses
+from app.base.threads import off_loop
 
 CHUNK = 500  # lines
 REMEMBERED = 10_000  # names of columns, the same in every line
@@ -50,8 +50,7 @@ def also_as_csv(
     problems: Sequence[int] = (),
 ) -> Callable[[Callable[Asked, Any]], Callable[Asked, Any]]:
     """Adds the same question with its answer as a sheet, at `path` and `.csv`, and each of `tables` below it; `lines`
-    says what a line is, `problems` which the question may have. Both are written in a thread: a year of many groups is
-    megabytes, for which the doors must not wait.
+    says what a line is, `problems` which the question may have.
     """
     sheets = {path: Table(rows, lines)} | {f"{path}/{name}": table for name, table in tables.items()}
 
@@ -73,7 +72,7 @@ def also_as_csv(
         @wraps(endpoint)
         async def told(*args: Asked.args, **kwargs: Asked.kwargs) -> Response:
             answer: Answer = await endpoint(*args, **kwargs)
-            body = await asyncio.to_thread(answer.__pydantic_serializer__.to_json, answer, by_alias=True)
+            body = await off_loop(answer.model_dump_json, by_alias=True)
             return Response(body, media_type="application/json")
 
         return told
@@ -86,7 +85,7 @@ def _sheet(endpoint: Callable[Asked, Any], name: str, rows: Callable[[Any], Iter
     async def sheet(*args: Asked.args, **kwargs: Asked.kwargs) -> StreamingResponse:
         parts = _parts(rows, await endpoint(*args, **kwargs))
         # Before the answer begins, so that what fails is told as a problem.
-        header = await asyncio.to_thread(next, parts)
+        header = await off_loop(next, parts)
         return attached(name, chain([header], parts))
 
     return sheet

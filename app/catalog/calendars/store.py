@@ -1,25 +1,17 @@
 """The SQL of calendars."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ARRAY, Boolean, Select, Text, any_, delete, insert, literal, literal_column, select
+from sqlalchemy import Boolean, Select, delete, insert, literal_column, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.base.errors import NotFound
 from app.base.schema import calendar, calendar_hours
-from app.incidents.measures.business_hours import BusinessHours, Hours
-
-
-class CalendarNotFound(NotFound):
-    title = "No such calendar"
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"there is no calendar {name!r}; GET /api/v1/calendars lists all")
+from app.incidents.measures.business_hours import BusinessHours
+from app.incidents.measures.store import CalendarNotFound, weeks_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +65,10 @@ async def delete_calendar(tx: AsyncConnection, name: str) -> None:
 
 async def _calendars(tx: AsyncConnection, query: Select[Any]) -> Sequence[KnownCalendar]:
     rows = (await tx.execute(query)).all()
-    columns = calendar_hours.c
-    names = literal([row.name for row in rows], ARRAY(Text))
-    week: dict[tuple[str, int], list[Hours]] = defaultdict(list)
-    for each in await tx.execute(
-        select(calendar_hours).where(columns.calendar == any_(names)).order_by(columns.begins_minute)
-    ):
-        week[each.calendar, each.weekday].append(Hours(each.begins_minute, each.ends_minute))
+    weeks = await weeks_of(tx, [row.name for row in rows])
     return [
         KnownCalendar(
-            BusinessHours(
-                row.name, row.zone, tuple(tuple(week[row.name, day]) for day in range(7)), frozenset(row.holidays)
-            ),
-            row.created_at,
-            row.updated_at,
+            BusinessHours(row.name, row.zone, weeks[row.name], frozenset(row.holidays)), row.created_at, row.updated_at
         )
         for row in rows
     ]

@@ -1,32 +1,30 @@
-"""The contract of numbers over many, and how what was found is told: with its formula and the way to its incidents."""
+"""The response models that the metrics routes share, each number with its formula and links to its incidents."""
 
-from collections.abc import Sequence
-from decimal import Decimal
+from collections.abc import Mapping, Sequence
 from itertools import islice, product
 from typing import Annotated
 from urllib.parse import urlencode
 
-from pydantic import BaseModel, Field, PlainSerializer
+from pydantic import BaseModel, Field
 
-from app.base.http.fields import At, rfc3339
+from app.base.http.fields import MoneyRange, PeriodModel, rfc3339
 from app.base.severity import SeverityName, severity_name
 from app.base.times import Span
 from app.incidents.definitions import FORMULAS
-from app.incidents.impact import intervals as downtime
-from app.incidents.impact.intervals import Cost
+from app.incidents.impact.intervals import Cost, Shown, shown
 from app.incidents.measures.business_hours import BusinessHours
 from app.incidents.measures.measures import MEASURES, Measure
-from app.metrics import statistics
-from app.metrics.api.question import Question
-from app.metrics.labor import Labour
-from app.metrics.statistics import Numbers, Scope, Summary
+from app.metrics.query import MetricsQuery
+from app.metrics.summary.labor import Labor
+from app.metrics.summary.numbers import Numbers
+from app.metrics.summary.periods import hours_of_week
+from app.metrics.summary.summaries import Summary
 
 LINKS_AT_MOST = 100
 WEEKS_LINKED_AT_MOST = 12  # every number of 168 groups has them
 
 # — the contract —
 
-Money = Annotated[Decimal, PlainSerializer(lambda amount: f"{amount:.2f}", return_type=str)]
 Links = Annotated[
     list[str],
     Field(
@@ -37,11 +35,9 @@ Links = Annotated[
 Seconds = Annotated[float | None, Field(description="Seconds; null: nothing was recorded, which is not 0")]
 
 
-class FiltersModel(BaseModel):
+class FiltersModel(PeriodModel):
     """What the numbers were asked for; a group narrows it to itself."""
 
-    since: At = Field(serialization_alias="from")
-    until: At = Field(serialization_alias="to", description="Not included")
     service: str | None = Field(description="Null: all")
     severity: SeverityName | None = Field(description="Null: all")
     source: str | None = Field(description="Null: all")
@@ -139,14 +135,8 @@ class DowntimeModel(BaseModel):
     links: Links
 
 
-class AmountModel(BaseModel):
-    low: Money = Field(examples=["125.00"])
-    expected: Money = Field(examples=["250.00"])
-    high: Money = Field(examples=["500.00"])
-
-
 Amounts = Annotated[
-    dict[str, AmountModel] | None,
+    dict[str, MoneyRange] | None,
     Field(description="By currency, nothing is converted; null: no rate was known, which is not 0"),
 ]
 WithoutRate = Annotated[
@@ -164,7 +154,7 @@ class CostOfPeriodModel(BaseModel):
 class LabourOfBucketModel(BaseModel):
     """What the time of responders cost; never part of `cost`."""
 
-    amounts: dict[str, AmountModel] | None = Field(
+    amounts: dict[str, MoneyRange] | None = Field(
         description="By currency; null: nobody is known to have worked, which is not 0"
     )
     n: int = Field(description="Incidents that were worked on in the period")
@@ -187,11 +177,9 @@ class NumbersModel(BaseModel):
     labour: LabourModel | None = Field(description="Null: `AFTERMATH_LABOUR` says not what an hour costs")
 
 
-class PointModel(BaseModel):
+class PointModel(PeriodModel):
     """One bucket; its formulas stand at the top of the answer."""
 
-    since: At = Field(serialization_alias="from")
-    until: At = Field(serialization_alias="to", description="Not included")
     incidents: int
     open: int
     measures: dict[str, SummaryModel]
@@ -209,12 +197,12 @@ class PointModel(BaseModel):
 # — the answer —
 
 
-def numbers_model(numbers: Numbers, asked: Question, labour: Labour | None) -> NumbersModel:
-    links = links_of(numbers.scope, numbers.services)
+def numbers_model(numbers: Numbers) -> NumbersModel:
+    links = links_of(numbers.query, numbers.services)
     of_open = [f"{link}&status={status}" for status in ("open", "acknowledged") for link in links]
     of_harm = links_of_harm(numbers, links)
     return NumbersModel(
-        filters=filters_model(numbers.scope, asked),
+        filters=filters_model(numbers.query),
         incidents=CountOfIncidentsModel(value=numbers.incidents, formula=FORMULAS["incidents"], links=links),
         open=CountOfIncidentsModel(value=numbers.open, formula=FORMULAS["open"], links=of_open),
         measures={
@@ -229,7 +217,7 @@ def numbers_model(numbers: Numbers, asked: Question, labour: Labour | None) -> N
         ),
         downtime=downtime_model(numbers, of_harm),
         cost=cost_model(numbers, of_harm),
-        labour=labour and _labour_model(labour, links),
+        labour=numbers.labor and _labour_model(numbers.labor, links),
     )
 
 
@@ -249,17 +237,11 @@ def _estimated(each: Summary) -> EstimatedSummaryModel:
     half, area = (found.median, found.restricted_mean) if found else (None, None)
     return EstimatedSummaryModel(
         **dict(summary_model(each)),
-        kaplan_meier_median=half and EstimateModel(seconds=half.seconds, low=half.low, high=half.high),
+        kaplan_meier_median=half and EstimateModel.model_validate(half, from_attributes=True),
         restricted_mean=area
         and RestrictedMeanModel(seconds=area.seconds, low=area.low, high=area.high, horizon_seconds=area.horizon),
-        ecdf=[
-            StepModel(seconds=step.seconds, share=step.share, low=step.low, high=step.high)
-            for step in (found.ecdf if found else ())
-        ],
-        histogram=[
-            BinModel(begins=each.begins, ends=each.ends, incidents=each.incidents)
-            for each in (found.histogram if found else ())
-        ],
+        ecdf=[StepModel.model_validate(each, from_attributes=True) for each in (found.ecdf if found else ())],
+        histogram=[BinModel.model_validate(each, from_attributes=True) for each in (found.histogram if found else ())],
     )
 
 
@@ -267,10 +249,10 @@ def calendar_model(calendar: BusinessHours | None) -> CalendarModel | None:
     return None if calendar is None else CalendarModel(name=calendar.name, zone=calendar.zone)
 
 
-def point_model(numbers: Numbers, labour: Labour | None) -> PointModel:
+def point_model(numbers: Numbers) -> PointModel:
     return PointModel(
-        since=numbers.scope.period.begins,
-        until=numbers.scope.period.ends,
+        begins=numbers.query.period.begins,
+        ends=numbers.query.period.ends,
         incidents=numbers.incidents,
         open=numbers.open,
         measures={name: summary_model(each) for name, each in numbers.measures.items()},
@@ -280,8 +262,8 @@ def point_model(numbers: Numbers, labour: Labour | None) -> PointModel:
         planned_seconds=numbers.planned.total_seconds(),
         cost=amounts(numbers.cost),
         services_without_rate=list(numbers.services_without_rate),
-        labour=labour and _labour_of_bucket(labour),
-        links=links_of_harm(numbers, links_of(numbers.scope, numbers.services)),
+        labour=numbers.labor and _labour_of_bucket(numbers.labor),
+        links=links_of_harm(numbers, links_of(numbers.query, numbers.services)),
     )
 
 
@@ -321,50 +303,52 @@ def cost_model(numbers: Numbers, links: list[str]) -> CostOfPeriodModel:
     )
 
 
-def _labour_model(labour: Labour, links: Sequence[str]) -> LabourModel:
-    return LabourModel(**dict(_labour_of_bucket(labour)), formula=FORMULAS["labour"], links=list(links))
+def _labour_model(labor: Labor, links: Sequence[str]) -> LabourModel:
+    return LabourModel(**dict(_labour_of_bucket(labor)), formula=FORMULAS["labour"], links=list(links))
 
 
-def _labour_of_bucket(labour: Labour) -> LabourOfBucketModel:
-    return LabourOfBucketModel(amounts=amounts(labour.cost or None), n=labour.n, left_out=dict(labour.left_out))
+def _labour_of_bucket(labor: Labor) -> LabourOfBucketModel:
+    return LabourOfBucketModel(amounts=amounts(labor.cost or None), n=labor.n, left_out=dict(labor.left_out))
 
 
-def amounts(cost: Cost | None) -> dict[str, AmountModel] | None:
-    if cost is None:
-        return None
-    return {
-        currency: AmountModel(low=amount.low, expected=amount.expected, high=amount.high)
-        for currency, amount in downtime.shown(cost).items()
-    }
+def amounts(cost: Cost | None) -> dict[str, MoneyRange] | None:
+    return None if cost is None else money_ranges(shown(cost))
+
+
+def money_ranges(cost: Mapping[str, Shown]) -> dict[str, MoneyRange]:
+    """By currency."""
+    return {currency: MoneyRange.model_validate(amount, from_attributes=True) for currency, amount in cost.items()}
 
 
 FORMULAS_OF_NUMBERS = ("incidents", "open", "downtime", "cost", *(measure.name for measure in MEASURES))
 
 
-def filters_model(scope: Scope, asked: Question) -> FiltersModel:
+def filters_model(query: MetricsQuery) -> FiltersModel:
+    filters = query.filters
     return FiltersModel(
-        since=scope.period.begins,
-        until=scope.period.ends,
-        service=scope.service,
-        severity=severity_name(scope.severity) if scope.severity else None,
-        source=scope.source,
-        owner=scope.owner,
-        hour_of_week=scope.hour_of_week,
-        include_non_recoveries=asked.include_non_recoveries,
+        begins=query.period.begins,
+        ends=query.period.ends,
+        service=filters.service,
+        severity=severity_name(filters.severity) if filters.severity else None,
+        source=filters.source,
+        owner=filters.owner,
+        hour_of_week=filters.hour_of_week,
+        include_non_recoveries=query.include_non_recoveries,
     )
 
 
-def links_of(scope: Scope, services: Sequence[str] = ()) -> list[str]:
+def links_of(query: MetricsQuery, services: Sequence[str] = ()) -> list[str]:
     """One; for an owner one per service, 100 at most, for an hour of the week one for each of the last 12 weeks."""
+    filters = query.filters
     asked: dict[str, str] = {}
-    if scope.severity is not None:
-        asked["severity"] = severity_name(scope.severity)
-    if scope.source is not None:
-        asked["source"] = scope.source
-    periods = [scope.period]
-    if scope.hour_of_week is not None:
-        periods = statistics.hours_of_week(scope.period, scope.hour_of_week, last=WEEKS_LINKED_AT_MOST)
-    names = [scope.service] if scope.owner is None or scope.service is not None else services
+    if filters.severity is not None:
+        asked["severity"] = severity_name(filters.severity)
+    if filters.source is not None:
+        asked["source"] = filters.source
+    periods = [query.period]
+    if filters.hour_of_week is not None:
+        periods = hours_of_week(query.period, filters.hour_of_week, last=WEEKS_LINKED_AT_MOST)
+    names = [filters.service] if filters.owner is None or filters.service is not None else services
     return [
         f"/api/v1/incidents?{urlencode(_window(period) | ({} if name is None else {'service': name}) | asked)}"
         for period, name in islice(product(periods, names), LINKS_AT_MOST)

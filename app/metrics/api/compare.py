@@ -1,6 +1,7 @@
-"""Two periods: are we getting better?"""
+"""One measure in two periods: are we getting better?"""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -10,26 +11,24 @@ from app.base.errors import Invalid
 from app.base.http.auth import Reader
 from app.base.http.context import Now, Tx
 from app.base.http.csv import Line, also_as_csv, cells
-from app.base.http.fields import At, Name
+from app.base.http.fields import At, PeriodModel
 from app.base.http.problems import problem_responses
-from app.base.severity import SeverityName, severity_number
+from app.base.severity import SeverityName, severity_name
 from app.base.times import Span
 from app.incidents.definitions import FORMULAS
 from app.incidents.measures.measures import MEASURES
-from app.metrics import comparison, store
 from app.metrics.api.answer import CalendarModel, Links, Seconds, calendar_model, links_of
-from app.metrics.api.question import OfHour, OfOwner, OfSource, SecondClock
-from app.metrics.comparison import Compared, Side, Verdict
-from app.metrics.statistics import Scope
+from app.metrics.api.query import AskedCalendar, AskedFilters, NonRecoveries
+from app.metrics.comparison.compare import TEST, Compared, Side, Trend
+from app.metrics.comparison.store import compare_periods
+from app.metrics.query import MetricsQuery
 
 router = APIRouter()
 
 
-class SideModel(BaseModel):
+class SideModel(PeriodModel):
     """One of the two periods: `n + censored` and all of `left_out` together are its incidents."""
 
-    since: At = Field(serialization_alias="from")
-    until: At = Field(serialization_alias="to", description="Not included")
     n: int = Field(description="Recorded values")
     censored: int = Field(description="Still pending, or ended without it; they count as lasting longer than that")
     left_out: dict[str, int] = Field(description="Not applicable or contradicting facts, by reason")
@@ -55,10 +54,10 @@ class SmallestChangeModel(BaseModel):
 
 
 class ComparisonModel(BaseModel):
-    verdict: Verdict
+    verdict: Trend
     reason: str = Field(examples=["B takes 0.62 times as long as A, 95 % interval 0.45 to 0.86"])
     effect: EffectModel | None = Field(description="Null: too few values")
-    test: str = Field(examples=[comparison.TEST])
+    test: str = Field(examples=[TEST])
     p_value: float | None = Field(description="Null: too few values", examples=[0.004])
     smallest_change: SmallestChangeModel | None = Field(description="Null: too few values")
     horizon_seconds: float | None = Field(
@@ -119,45 +118,30 @@ async def compare(
     a_from: Annotated[At, Query(description="Begin of the one period, that before", examples=["2026-05-01T00:00:00Z"])],
     a_to: Annotated[At, Query(description="Its end, not included", examples=["2026-07-01T00:00:00Z"])],
     b_from: Annotated[At, Query(description="Begin of the other, that after", examples=["2026-07-01T00:00:00Z"])],
+    filters: AskedFilters,
+    calendar: AskedCalendar,
     b_to: Annotated[At | None, Query(description="Its end, not included; left out: now")] = None,
-    service: Annotated[Name | None, Query(examples=["checkout"])] = None,
-    severity: Annotated[SeverityName | None, Query()] = None,
-    source: OfSource = None,
-    owner: OfOwner = None,
-    hour_of_week: OfHour = None,
-    include_non_recoveries: Annotated[  # noqa: FBT002  a query parameter has a name
-        bool,
-        Query(description="Count ends that are not recoveries (rule paused, …) and trouble of the monitoring too"),
-    ] = False,
-    calendar: SecondClock = None,
+    include_non_recoveries: NonRecoveries = False,  # noqa: FBT002  a query parameter has a name
 ) -> CompareAnswer:
     """One measure in two periods: `better`, `worse`, or `cannot_tell` where the difference may as well be chance. What
     is still pending takes part with the time it has lasted. An incident belongs to the period of its detection. With a
     calendar, what began in its hours is compared by their clock as well: choose which verdict counts before you look.
     """
-    periods = Span(a_from, a_to), Span(b_from, b_to or max(now, b_from))
-    if any(period.begins > period.ends for period in periods):
-        message = "a period ends before it begins"
-        raise Invalid(message)
-    if max(period.begins for period in periods) < min(period.ends for period in periods):
-        message = "the periods overlap; an incident can stand on one side only"
-        raise Invalid(message)
-    number = severity_number(severity) if severity else None
-    a, b = (Scope(period, service, number, source, owner, hour_of_week) for period in periods)
-    by_time, by_hours = await store.comparison(
-        tx, measure, a, b, now=now, include_non_recoveries=include_non_recoveries, calendar=calendar
-    )
+    a = MetricsQuery(Span(a_from, a_to), filters, include_non_recoveries=include_non_recoveries, calendar=calendar)
+    b = replace(a, period=Span(b_from, b_to or max(now, b_from)))
+    _check(a.period, b.period)
+    by_time, by_hours = await compare_periods(tx, measure, a, b, now=now)
     [asked] = [each for each in MEASURES if each.name == measure]
     return CompareAnswer(
         measure=measure,
         label=asked.label,
         starts=asked.starts,
         ends=asked.ends,
-        service=service,
-        severity=severity,
-        source=source,
-        owner=owner,
-        hour_of_week=hour_of_week,
+        service=filters.service,
+        severity=severity_name(filters.severity) if filters.severity else None,
+        source=filters.source,
+        owner=filters.owner,
+        hour_of_week=filters.hour_of_week,
         include_non_recoveries=include_non_recoveries,
         calendar=calendar_model(calendar),
         **dict(_comparison(by_time, a, b)),
@@ -170,31 +154,40 @@ async def compare(
     )
 
 
+def _check(a: Span, b: Span) -> None:
+    if any(period.begins > period.ends for period in (a, b)):
+        message = "a period ends before it begins"
+        raise Invalid(message)
+    if max(a.begins, b.begins) < min(a.ends, b.ends):
+        message = "the periods overlap; an incident can stand on one side only"
+        raise Invalid(message)
+
+
 _FORMULAS = ("typical", "horizon", "effect", "interval", "p_value", "verdict", "smallest_change")
 
 
-def _comparison(compared: Compared, a: Scope, b: Scope) -> ComparisonModel:
+def _comparison(compared: Compared, a: MetricsQuery, b: MetricsQuery) -> ComparisonModel:
     found = compared.found
     return ComparisonModel(
         verdict=found.verdict,
         reason=found.reason,
-        effect=found.effect and EffectModel(ratio=found.effect.ratio, low=found.effect.low, high=found.effect.high),
-        test=comparison.TEST,
+        effect=found.effect and EffectModel.model_validate(found.effect, from_attributes=True),
+        test=TEST,
         p_value=found.p_value,
-        smallest_change=found.reach and SmallestChangeModel(shorter=found.reach.shorter, longer=found.reach.longer),
+        smallest_change=found.reach and SmallestChangeModel.model_validate(found.reach, from_attributes=True),
         horizon_seconds=found.horizon,
         a=_side(a, compared.a, found.typical_a),
         b=_side(b, compared.b, found.typical_b),
     )
 
 
-def _side(scope: Scope, side: Side, typical: float | None) -> SideModel:
+def _side(query: MetricsQuery, side: Side, typical: float | None) -> SideModel:
     return SideModel(
-        since=scope.period.begins,
-        until=scope.period.ends,
+        begins=query.period.begins,
+        ends=query.period.ends,
         n=len(side.sample.recorded),
         censored=len(side.sample.censored),
         left_out=dict(side.sample.left_out),
         typical_seconds=typical,
-        links=links_of(scope, sorted(side.services)),
+        links=links_of(query, sorted(side.services)),
     )

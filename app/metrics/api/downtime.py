@@ -1,7 +1,7 @@
 """How long each service was down and what it cost."""
 
-import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TypedDict
 
 from fastapi import APIRouter
@@ -11,7 +11,7 @@ from app.base.http.auth import Reader
 from app.base.http.context import Knobs, Now, Tx
 from app.base.http.csv import Line, also_as_csv, cells
 from app.base.http.problems import problem_responses
-from app.metrics import store
+from app.base.threads import off_loop
 from app.metrics.api.answer import (
     CostOfPeriodModel,
     DowntimeModel,
@@ -22,8 +22,10 @@ from app.metrics.api.answer import (
     links_of,
     links_of_harm,
 )
-from app.metrics.api.question import GROUPS_AT_MOST, Asked
-from app.metrics.statistics import GroupBy, Numbers
+from app.metrics.api.query import GROUPS_AT_MOST, Asked
+from app.metrics.query import GroupBy
+from app.metrics.summary.numbers import Numbers
+from app.metrics.summary.store import read_summary
 
 router = APIRouter()
 
@@ -50,23 +52,23 @@ def _rows(answer: DowntimeAnswer) -> Iterator[Line]:
 
 @router.get("/api/v1/metrics/downtime", summary="Downtime of services", responses=problem_responses())
 @also_as_csv(router, "/api/v1/metrics/downtime", _rows, lines="A line for the whole, then one for each service")
-async def downtime_of_services(_: Reader, tx: Tx, now: Now, settings: Knobs, asked: Asked) -> DowntimeAnswer:
+async def downtime_of_services(_: Reader, tx: Tx, now: Now, settings: Knobs, query: Asked) -> DowntimeAnswer:
     """How long each service was harmed and what it cost. Incidents that overlap count once."""
-    total, groups = await store.numbers(tx, asked.scope, GroupBy.SERVICE, now=now, weights=settings.impact)
+    total, groups = await read_summary(tx, replace(query, group_by=GroupBy.SERVICE), now=now, weights=settings.impact)
     harmed = sorted((group for group in groups if group.downtime), key=lambda group: group.downtime, reverse=True)
 
     def answer() -> DowntimeAnswer:
         return DowntimeAnswer(
-            filters=filters_model(asked.scope, asked),
+            filters=filters_model(query),
             **_harm(total),
             services=[
-                ServiceDowntimeModel(service=group.scope.service or "", **_harm(group))
+                ServiceDowntimeModel(service=group.query.filters.service or "", **_harm(group))
                 for group in harmed[:GROUPS_AT_MOST]
             ],
             services_left_out=max(0, len(harmed) - GROUPS_AT_MOST),
         )
 
-    return await asyncio.to_thread(answer)  # hundreds of services must not keep the doors waiting
+    return await off_loop(answer)
 
 
 class _Harm(TypedDict):
@@ -75,5 +77,5 @@ class _Harm(TypedDict):
 
 
 def _harm(numbers: Numbers) -> _Harm:
-    links = links_of_harm(numbers, links_of(numbers.scope, numbers.services))
+    links = links_of_harm(numbers, links_of(numbers.query, numbers.services))
     return {"downtime": downtime_model(numbers, links), "cost": cost_model(numbers, links)}

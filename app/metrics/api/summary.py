@@ -1,22 +1,17 @@
 """The summary of a period."""
 
-import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
-from typing import Any
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.http.auth import Reader
 from app.base.http.context import Knobs, Now, Tx
 from app.base.http.csv import Line, Table, also_as_csv, cells, spreadsheet_text
 from app.base.http.problems import problem_responses
+from app.base.threads import off_loop
 from app.incidents.definitions.model import SUMMARY_FROM
-from app.incidents.impact.labor import Pay
-from app.metrics import labor as labour
-from app.metrics import store
 from app.metrics.api.answer import (
     CalendarModel,
     EstimatedSummaryModel,
@@ -25,9 +20,9 @@ from app.metrics.api.answer import (
     calendar_model,
     numbers_model,
 )
-from app.metrics.api.question import GROUPS_AT_MOST, HORIZON, Asked, Grouping, Horizon, OnlyMeasures, SecondClock
-from app.metrics.labor import Labour
-from app.metrics.statistics import GroupBy, Numbers, Scope, key_of
+from app.metrics.api.query import GROUPS_AT_MOST, HORIZON, HORIZON_AT_MOST, AskedByGroup
+from app.metrics.query import GroupBy
+from app.metrics.summary.store import read_summary
 
 router = APIRouter()
 
@@ -89,52 +84,34 @@ async def summary(
     tx: Tx,
     now: Now,
     settings: Knobs,
-    asked: Asked,
-    group_by: Grouping = None,
-    horizon: Horizon = HORIZON,
-    calendar: SecondClock = None,
-    measures: OnlyMeasures = None,
+    query: AskedByGroup,
+    horizon: Annotated[
+        float,
+        Query(
+            gt=0,
+            le=HORIZON_AT_MOST,
+            description="Seconds, of the restricted mean: what takes longer counts as this long",
+            examples=[172_800],
+        ),
+    ] = HORIZON,
 ) -> SummaryAnswer:
     """How many incidents, how long they took, how long services were down and what it cost. An incident belongs to the
     period of its detection; downtime and cost are cut at the ends of the period. What each number means and what it
     cannot tell say the definitions. With a calendar, durations stand in its hours as well; downtime and cost do not.
     """
-    total, groups = await store.numbers(
-        tx,
-        asked.scope,
-        group_by,
-        now=now,
-        weights=settings.impact,
-        include_non_recoveries=asked.include_non_recoveries,
-        horizon=horizon,
-        calendar=calendar,
-        measures=measures,
+    total, groups = await read_summary(
+        tx, query, now=now, weights=settings.impact, pay=settings.labour, horizon=horizon
     )
-    worked = None if settings.labour is None else await _worked(tx, asked.scope, group_by, now, settings.labour)
-
-    def labour_of(group: Numbers | None = None) -> Labour | None:
-        key = group and key_of(group.scope, group_by)
-        return None if worked is None else worked.get(key, labour.NONE)
 
     def answer() -> SummaryAnswer:
         places = sorted(range(len(groups)), key=lambda place: groups[place].incidents, reverse=True)[:GROUPS_AT_MOST]
         largest = [groups[place] for place in sorted(places)]
         return SummaryAnswer(
-            group_by=group_by,
-            calendar=calendar_model(calendar),
-            total=numbers_model(total, asked, labour_of()),
-            groups=[numbers_model(group, asked, labour_of(group)) for group in largest],
+            group_by=query.group_by,
+            calendar=calendar_model(query.calendar),
+            total=numbers_model(total),
+            groups=[numbers_model(group) for group in largest],
             groups_left_out=len(groups) - len(largest),
         )
 
-    return await asyncio.to_thread(answer)  # hundreds of groups must not keep the doors waiting
-
-
-async def _worked(
-    tx: AsyncConnection, scope: Scope, group_by: GroupBy | None, now: datetime, pay: Pay
-) -> Mapping[Any, Labour]:
-    """Of each group by key, and of the whole under None."""
-    found = dict(await labour.labour(tx, scope, [scope.period], now=now, pay=pay))
-    if group_by is not None:
-        found |= await labour.labour(tx, scope, [scope.period], group_by, now=now, pay=pay)
-    return {key: each for key, [each] in found.items()}
+    return await off_loop(answer)

@@ -1,9 +1,8 @@
 """The summary of each day, week or month."""
 
-import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
@@ -12,9 +11,8 @@ from app.base.http.auth import Reader
 from app.base.http.context import Knobs, Now, Tx
 from app.base.http.csv import Line, also_as_csv, cells
 from app.base.http.problems import problem_responses
+from app.base.threads import off_loop
 from app.incidents.definitions import FORMULAS
-from app.metrics import labor as labour
-from app.metrics import statistics, store
 from app.metrics.api.answer import (
     FORMULAS_OF_NUMBERS,
     CalendarModel,
@@ -24,17 +22,11 @@ from app.metrics.api.answer import (
     filters_model,
     point_model,
 )
-from app.metrics.api.question import (
-    BUCKETS_AT_MOST,
-    POINTS_AT_MOST,
-    Asked,
-    Grouping,
-    OnlyMeasures,
-    Question,
-    SecondClock,
-)
-from app.metrics.labor import Labour
-from app.metrics.statistics import GroupBy, Interval, Numbers, key_of
+from app.metrics.api.query import BUCKETS_AT_MOST, POINTS_AT_MOST, AskedByGroup
+from app.metrics.query import GroupBy, MetricsQuery
+from app.metrics.summary.numbers import Numbers
+from app.metrics.summary.periods import Interval, buckets
+from app.metrics.summary.store import read_timeseries
 
 router = APIRouter()
 
@@ -66,50 +58,34 @@ async def timeseries(
     tx: Tx,
     now: Now,
     settings: Knobs,
-    asked: Asked,
+    query: AskedByGroup,
     interval: Annotated[Interval, Query(description="In UTC; weeks begin on Monday")] = Interval.DAY,
-    group_by: Grouping = None,
-    calendar: SecondClock = None,
-    measures: OnlyMeasures = None,
 ) -> TimeseriesAnswer:
     """The summary of each day, week or month of the period. The first and the last are cut at its ends."""
-    periods = statistics.buckets(asked.scope.period, interval, at_most=BUCKETS_AT_MOST)
-    rows = await store.timeseries(
+    rows = await read_timeseries(
         tx,
-        asked.scope,
-        periods,
-        group_by,
+        query,
+        buckets(query.period, interval, at_most=BUCKETS_AT_MOST),
         now=now,
         weights=settings.impact,
-        include_non_recoveries=asked.include_non_recoveries,
         points_at_most=POINTS_AT_MOST,
-        calendar=calendar,
-        measures=measures,
+        pay=settings.labour,
     )
-    worked = None
-    if settings.labour is not None:
-        worked = await labour.labour(tx, asked.scope, periods, group_by, now=now, pay=settings.labour)
     names = [*FORMULAS_OF_NUMBERS]
-    names += [name for name, wanted in (("business_hours", calendar), ("labour", settings.labour)) if wanted]
+    names += [name for name, wanted in (("business_hours", query.calendar), ("labour", settings.labour)) if wanted]
 
     def answer() -> TimeseriesAnswer:
         return TimeseriesAnswer(
             interval=interval,
-            group_by=group_by,
-            calendar=calendar_model(calendar),
+            group_by=query.group_by,
+            calendar=calendar_model(query.calendar),
             formulas={name: FORMULAS[name] for name in names},
-            series=[_series(row, asked, group_by, worked) for row in rows],
+            series=[_series(row, query) for row in rows],
         )
 
-    return await asyncio.to_thread(answer)  # thousands of points must not keep the doors waiting
+    return await off_loop(answer)
 
 
-def _series(
-    row: Sequence[Numbers], asked: Question, group_by: GroupBy | None, worked: Mapping[Any, Sequence[Labour]] | None
-) -> SeriesModel:
-    scope = replace(row[0].scope, period=asked.scope.period) if row else asked.scope
-    of_buckets: Sequence[Labour | None] = [None] * len(row)
-    if worked is not None:
-        of_buckets = worked.get(key_of(scope, group_by), [labour.NONE] * len(row))
-    points = [point_model(*pair) for pair in zip(row, of_buckets, strict=True)]
-    return SeriesModel(filters=filters_model(scope, asked), points=points)
+def _series(row: Sequence[Numbers], query: MetricsQuery) -> SeriesModel:
+    of_group = replace(row[0].query, period=query.period) if row else query
+    return SeriesModel(filters=filters_model(of_group), points=[point_model(each) for each in row])

@@ -10,15 +10,16 @@ from pydantic import BaseModel, Field
 from app.base.http.auth import Reader
 from app.base.http.context import Knobs, Now, Tx
 from app.base.http.csv import Line, also_as_csv, cells
-from app.base.http.fields import AskedPeriod, At, Name
+from app.base.http.fields import AskedPeriod, MoneyRange, PeriodModel
 from app.base.http.problems import problem_responses
 from app.base.severity import SeverityName, severity_number
 from app.incidents.definitions import FORMULAS
-from app.metrics import store, whatif
-from app.metrics.api.answer import AmountModel, Amounts, Links, links_of
-from app.metrics.api.question import GROUPS_AT_MOST
-from app.metrics.statistics import Scope
-from app.metrics.whatif import Changes, Outcome
+from app.metrics.api.answer import Amounts, Links, links_of, money_ranges
+from app.metrics.api.query import GROUPS_AT_MOST, OfService
+from app.metrics.query import Filters, MetricsQuery
+from app.metrics.whatif import scenario
+from app.metrics.whatif.scenario import ASSUMPTIONS, BeforeAndAfter, Changes, change
+from app.metrics.whatif.store import read_what_if
 
 router = APIRouter()
 
@@ -27,7 +28,7 @@ class OutcomeModel(BaseModel):
     before: Amounts
     after: Amounts
     difference: Annotated[
-        dict[str, AmountModel] | None,
+        dict[str, MoneyRange] | None,
         Field(description="after - before, so that what is saved is negative; null: no rate was known"),
     ]
     downtime_before_seconds: float
@@ -38,9 +39,7 @@ class ServiceOutcomeModel(OutcomeModel):
     service: str
 
 
-class WhatIfAnswer(BaseModel):
-    since: At = Field(serialization_alias="from")
-    until: At = Field(serialization_alias="to", description="Not included")
+class WhatIfAnswer(PeriodModel):
     service: str | None = Field(description="Null: all")
     severity: SeverityName | None = Field(description="Of the incidents that are changed; null: all are")
     changes: dict[str, str] = Field(description="As asked", examples=[{"time_to_recover": "-20%"}])
@@ -60,7 +59,7 @@ ChangeText = Annotated[str | None, Query(max_length=30, examples=["-20%"], descr
 def _rows(answer: WhatIfAnswer) -> Iterator[Line]:
     yield cells(answer)
     for each in answer.services:
-        yield cells(answer, only=("since", "until", "severity", "changes")) | cells(each)
+        yield cells(answer, only=("begins", "ends", "severity", "changes")) | cells(each)
 
 
 @router.get("/api/v1/metrics/whatif", summary="What a period would have cost", responses=problem_responses())
@@ -71,7 +70,7 @@ async def what_if(
     now: Now,
     settings: Knobs,
     period: AskedPeriod,
-    service: Annotated[Name | None, Query(examples=["checkout"])] = None,
+    service: OfService = None,
     time_to_detect: ChangeText = None,
     time_to_acknowledge: ChangeText = None,
     time_to_recover: ChangeText = None,
@@ -95,16 +94,16 @@ async def what_if(
     }
     number = severity_number(severity) if severity else None
     changes = Changes(
-        **{name: whatif.change(text, absolute=name != "incidents") for name, text in asked.items()}, severity=number
+        **{name: change(text, absolute=name != "incidents") for name, text in asked.items()}, severity=number
     )
-    scope = Scope(period, service)
-    found = await store.what_if(tx, scope, changes, now=now, weights=settings.impact)
+    query = MetricsQuery(period, Filters(service=service))
+    found = await read_what_if(tx, query, changes, now=now, weights=settings.impact)
     services = [
         ServiceOutcomeModel(service=name, **_outcome(each).model_dump()) for name, each in found.services.items()
     ]
     return WhatIfAnswer(
-        since=period.begins,
-        until=period.ends,
+        begins=period.begins,
+        ends=period.ends,
         service=service,
         severity=severity,
         changes={name: text.replace(" ", "+") for name, text in asked.items()},
@@ -114,19 +113,14 @@ async def what_if(
         services=services[:GROUPS_AT_MOST],
         services_left_out=max(0, len(services) - GROUPS_AT_MOST),
         formula=FORMULAS["whatif"],
-        assumptions=list(whatif.ASSUMPTIONS),
-        links=links_of(replace(scope, severity=number)),
+        assumptions=list(ASSUMPTIONS),
+        links=links_of(replace(query, filters=Filters(service=service, severity=number))),
     )
 
 
-def _outcome(outcome: Outcome) -> OutcomeModel:
+def _outcome(outcome: BeforeAndAfter) -> OutcomeModel:
     before, after, difference = (
-        {
-            currency: AmountModel(low=amount.low, expected=amount.expected, high=amount.high)
-            for currency, amount in whatif.shown(cost).items()
-        }
-        or None
-        for cost in (outcome.before, outcome.after, outcome.difference)
+        money_ranges(scenario.shown(cost)) or None for cost in (outcome.before, outcome.after, outcome.difference)
     )
     return OutcomeModel(
         before=before,

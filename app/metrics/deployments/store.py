@@ -35,18 +35,17 @@ from app.metrics.deployments.deployment import (
     environment_of,
     from_json,
 )
-from app.metrics.deployments.dora import (
+from app.metrics.deployments.dora import Dora, is_failure
+from app.metrics.deployments.links import (
     DEPLOYMENT_LABEL,
     ENVIRONMENT_LABELS,
     LOOK_BACK,
     VERSION_LABELS,
     VERSION_LOOK_BACK,
-    Dora,
     Link,
     Stated,
     Trouble,
     caused,
-    is_failure,
     links,
 )
 from app.metrics.deployments.source import Rejected

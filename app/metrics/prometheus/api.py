@@ -1,4 +1,4 @@
-"""What Prometheus reads."""
+"""The scrape: `GET /metrics`."""
 
 import asyncio
 from datetime import datetime
@@ -10,9 +10,10 @@ from app.base import db
 from app.base.http.auth import Reader
 from app.base.http.context import Now, context_of
 from app.base.http.problems import problem_responses
-from app.metrics import store
+from app.base.threads import off_loop
 from app.metrics.prometheus import exposition
-from app.metrics.store import Ratios, RecentRatios, Snapshot
+from app.metrics.prometheus.ratios import Ratios, RecentRatios
+from app.metrics.prometheus.snapshot import Snapshot, read_snapshot
 
 router = APIRouter()
 
@@ -50,19 +51,18 @@ async def metrics(_: Reader, now: Now, request: Request) -> Response:
             if not db.is_unreachable(error):
                 raise
             context.reach.suspect()
-    here = exposition.Here(await context.spool.depth(), context.settings.spool_max_bytes)
+    local = exposition.LocalMetrics(await context.spool.depth(), context.settings.spool_max_bytes)
     accept = request.headers.get("accept", "")
-    # Ten thousand lines are a tenth of a second, which the doors would wait.
-    body, content_type = await asyncio.to_thread(exposition.text, snapshot, accept, ratios, here)
+    body, content_type = await off_loop(exposition.text, snapshot, accept, ratios, local)
     return Response(body, media_type=content_type)
 
 
-ANSWERS_SECONDS = 8.0  # Prometheus waits ten, and is to be told of the spool when the database hangs
+ANSWERS_SECONDS = 8.0  # Prometheus waits ten, and needs the spool metrics most when the database hangs
 
 
 async def _of_database(request: Request, now: datetime) -> tuple[Snapshot, Ratios]:
     context = context_of(request)
     recent: RecentRatios = request.app.state.ratios
     async with db.transaction(context.engine) as tx:
-        snapshot = await store.snapshot(tx, services_at_most=context.settings.metrics_services)
+        snapshot = await read_snapshot(tx, services_at_most=context.settings.metrics_services)
         return snapshot, await recent.of(tx, snapshot.services, now=now, weights=context.settings.impact)

@@ -27,10 +27,11 @@ from app.base.spool import Depth
 from app.incidents.grouping.signal import Verdict
 from app.incidents.measures.measures import DURATION_BOUNDS, INGEST_LAG_BOUNDS, MEASURES
 from app.metrics.prometheus.families import FAMILIES
-from app.metrics.store import OTHER, Ratios, Snapshot
+from app.metrics.prometheus.ratios import Ratios
+from app.metrics.prometheus.snapshot import OTHER, Snapshot
 
 OUTCOMES = ("accepted", "partly_quarantined", "quarantined")
-CONCLUSIONS = (  # of the watch over the feed
+CONCLUSIONS = (  # of the watch over sources
     "heartbeat_missing",
     "heartbeat_returned",
     "heartbeat_forgotten",
@@ -43,7 +44,7 @@ DEPLOYMENT_OUTCOMES = ("succeeded", "failed", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
-class Here:
+class LocalMetrics:
     """What this machine knows without the database."""
 
     spool: Depth = field(default_factory=Depth)
@@ -51,7 +52,7 @@ class Here:
 
 
 def text(
-    snapshot: Snapshot | None, accept: str = "", ratios: Ratios | None = None, here: Here | None = None
+    snapshot: Snapshot | None, accept: str = "", ratios: Ratios | None = None, local: LocalMetrics | None = None
 ) -> tuple[bytes, str]:
     """The body, and its content type: OpenMetrics where `accept` prefers it, else the classic text.
 
@@ -60,7 +61,7 @@ def text(
     registry = CollectorRegistry()
     if snapshot:
         registry.register(Business(snapshot, ratios))
-    for collector in (_Here(here or Here(), database_up=snapshot is not None), *_OF_THE_PROCESS):
+    for collector in (_Local(local or LocalMetrics(), database_up=snapshot is not None), *_OF_THE_PROCESS):
         registry.register(collector)
     if _weight(accept, "application/openmetrics-text") > _weight(accept, "text/plain"):
         body: bytes = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
@@ -98,17 +99,17 @@ class Business(Collector):
         yield from _ratios(self.ratios)
 
 
-class _Here(Collector):
-    def __init__(self, here: Here, *, database_up: bool) -> None:
-        self.here = here
+class _Local(Collector):
+    def __init__(self, local: LocalMetrics, *, database_up: bool) -> None:
+        self.local = local
         self.database_up = database_up
 
     def collect(self) -> Iterator[Metric]:
-        depth = self.here.spool
+        depth = self.local.spool
         yield _gauge("database_up", {(): float(self.database_up)})
         yield _gauge("spool_records", {(): float(depth.records)})
         yield _gauge("spool_bytes", {(): float(depth.bytes)})
-        yield _gauge("spool_max_bytes", {(): float(self.here.spool_max_bytes)})
+        yield _gauge("spool_max_bytes", {(): float(self.local.spool_max_bytes)})
         yield _gauge("spool_oldest_timestamp_seconds", {(): depth.oldest_at.timestamp() if depth.oldest_at else None})
         yield InfoMetricFamily("aftermath_build", FAMILIES["aftermath_build_info"].formula, {"version": _version()})
 
@@ -120,7 +121,7 @@ def _version() -> str:
         return "unknown"
 
 
-# — the feed: what the doors took —
+# — sources: what was received —
 
 
 def _feed(snapshot: Snapshot) -> Iterator[Metric]:
@@ -152,7 +153,7 @@ def _feed(snapshot: Snapshot) -> Iterator[Metric]:
     yield _gauge("heartbeats_missing", {(source,): float(beats[source].missing) for source in beats})
     yield _gauge("peers", {labels: float(number) for labels, number in snapshot.peers.items()})
     for name in ("alerts_open", "alerts_unrefreshed"):
-        yield _gauge(name, {(source,): float(found[name]) for source, found in snapshot.alerts.items()})
+        yield _gauge(name, {(source,): float(getattr(found, name)) for source, found in snapshot.alerts.items()})
     lag = _histogram("ingest_lag_seconds")
     for source in sources:
         counts = [tallies["ingest_lag_bucket"].get((source, bound), 0.0) for bound in _LAG_LABELS]
@@ -212,8 +213,9 @@ def _incidents(snapshot: Snapshot) -> Iterator[Metric]:
 
 def _seen(snapshot: Snapshot) -> Sequence[tuple[str, str]]:
     """Services and severities that have had incidents: their series begin at 0, before the first one settles."""
-    rows = (*snapshot.unsettled, *snapshot.measures)
-    return sorted({(row.service, severity_name(row.severity)) for row in rows})
+    places = {(row.service, row.severity) for row in snapshot.unsettled}
+    places |= {(row.service, row.severity) for row in snapshot.measures}
+    return sorted((service, severity_name(severity)) for service, severity in places)
 
 
 def _durations(snapshot: Snapshot) -> Iterator[Metric]:

@@ -24,9 +24,11 @@ from app.incidents.measures.business_durations import begins_in_business_hours, 
 from app.incidents.measures.business_hours import BusinessHours
 from app.incidents.measures.measures import MEASURES, Facts
 from app.incidents.measures.vectorized import OUTCOMES, Columns, MeasuredMany, microseconds
-from app.metrics import statistics, survival
-from app.metrics.comparison import OUT_OF_HOURS, Sample, Verdict, compare, sample
-from app.metrics.statistics import GroupBy, Scope, Summary, summaries
+from app.metrics.comparison.compare import OUT_OF_HOURS, Sample, Trend, compare, sample
+from app.metrics.query import GroupBy, MetricsQuery
+from app.metrics.summary import survival
+from app.metrics.summary.numbers import Numbers, prepare, summarize
+from app.metrics.summary.summaries import Summary, summaries
 from tests.incidents.measures.test_business_hours import calendars, every_day, measured
 from tests.incidents.measures.test_measures import DAY, WEIGHTS
 from tests.incidents.measures.test_vectorized import NOW, facts, one
@@ -36,9 +38,13 @@ PERIOD = {"from": "2024-08-20T00:00:00Z", "to": "2024-08-21T00:00:00Z"}
 ROUND_THE_CLOCK = every_day("Europe/Berlin", "00:00-24:00")
 
 
-def known(every: list[Facts], calendar: BusinessHours | None) -> statistics.Known:
-    many = Columns.of(range(len(every)), every)
-    return statistics.know(many, now=NOW, weights=WEIGHTS, include_non_recoveries=False, calendar=calendar)
+def numbers(
+    every: list[Facts], calendar: BusinessHours | None, group_by: GroupBy | None = None
+) -> tuple[Numbers, list[Numbers]]:
+    period = Span(DAY - timedelta(days=3), DAY + timedelta(days=5))
+    query = MetricsQuery(period, group_by=group_by, calendar=calendar)
+    prepared = prepare(Columns.of(range(len(every)), every), query, now=NOW, weights=WEIGHTS)
+    return summarize(prepared, [], query, horizon=HORIZON)
 
 
 # — one by one —
@@ -76,14 +82,11 @@ def test_the_phases_still_make_up_the_whole(each: Facts, calendar: BusinessHours
 
 # — all together —
 
-SCOPE = Scope(Span(DAY - timedelta(days=3), DAY + timedelta(days=5)))
-
 
 @settings(deadline=None, max_examples=10)
 @given(st.lists(facts(), max_size=4))
 def test_round_the_clock_gives_the_numbers_of_the_first_clock(every: list[Facts]) -> None:
-    enough = known(every * SUMMARY_FROM, ROUND_THE_CLOCK)
-    whole, groups = statistics.numbers(enough, [], SCOPE, GroupBy.SERVICE, horizon=HORIZON)
+    whole, groups = numbers(every * SUMMARY_FROM, ROUND_THE_CLOCK, GroupBy.SERVICE)
     for each in (whole, *groups):
         assert each.business_hours == each.measures
         assert not every or any(of.estimates or not of.n for of in each.measures.values())
@@ -92,8 +95,8 @@ def test_round_the_clock_gives_the_numbers_of_the_first_clock(every: list[Facts]
 @settings(deadline=None, max_examples=20)
 @given(st.lists(facts(), max_size=6), calendars)
 def test_nothing_but_durations_changes(every: list[Facts], calendar: BusinessHours) -> None:
-    without, _ = statistics.numbers(known(every, None), [], SCOPE, horizon=HORIZON)
-    with_, _ = statistics.numbers(known(every, calendar), [], SCOPE, horizon=HORIZON)
+    without, _ = numbers(every, None)
+    with_, _ = numbers(every, calendar)
     assert without.business_hours is None
     assert with_.business_hours is not None
     assert (with_.measures, with_.downtime, with_.cost) == (without.measures, without.downtime, without.cost)
@@ -234,7 +237,7 @@ def test_when_trouble_comes_is_not_taken_for_how_fast_people_work() -> None:
             "with zeros": compare(*map(sample, by_hours)),
             "without zeros": compare(*(Sample([each for each in side.seconds if each > 0]) for side in by_hours)),
         }
-        spoke.update(name for name, found in verdicts.items() if found.verdict is not Verdict.CANNOT_TELL)
+        spoke.update(name for name, found in verdicts.items() if found.verdict is not Trend.CANNOT_TELL)
     # at most 5 % in truth: then more than this happens once in a thousand
     assert spoke["begun in hours"] <= stats.binom.ppf(0.999, runs, 0.05)
     assert min(spoke["with zeros"], spoke["without zeros"]) > 0.1 * runs

@@ -31,8 +31,10 @@ from app.incidents.measures import measures
 from app.incidents.measures import vectorized as columns
 from app.incidents.measures.measures import MEASURES, Facts, Measured
 from app.incidents.measures.vectorized import OUTCOMES, Columns, coded
-from app.metrics import statistics, survival
-from app.metrics.statistics import GroupBy, Numbers, Scope
+from app.metrics.query import Filters, GroupBy, MetricsQuery
+from app.metrics.summary import survival
+from app.metrics.summary.numbers import Numbers, Prepared, prepare, summarize, summarize_buckets
+from app.metrics.summary.periods import Interval, buckets
 from tests.incidents.measures.test_measures import DAY, WEIGHTS
 
 NOW = DAY + timedelta(days=3)
@@ -115,12 +117,12 @@ class World:
     planned: Planned
     include: bool
 
-    def known(self) -> statistics.Known:
-        return statistics.know(
+    def prepared(self, query: MetricsQuery) -> Prepared:
+        return prepare(
             Columns.of(range(len(self.incidents)), [each for each, _ in self.incidents]),
+            replace(query, include_non_recoveries=self.include),
             now=NOW,
             weights=WEIGHTS,
-            include_non_recoveries=self.include,
             planned=self.planned,
             sources=coded(names for _, names in self.incidents),
             owners=OWNERS,
@@ -150,39 +152,43 @@ def worlds(draw: st.DrawFn) -> World:
     return World(incidents, rates, planned, draw(st.booleans()))
 
 
-scopes = st.builds(
-    Scope,
+queries = st.builds(
+    MetricsQuery,
     st.tuples(moments, moments).map(lambda pair: Span(*sorted(pair))),
-    st.none() | st.sampled_from(SERVICES),
-    st.none() | st.integers(1, 5),
-    st.none() | st.just("prod"),
-    st.none() | st.sampled_from(("Payments", "")),
-    st.none() | st.integers(0, 167),
+    st.builds(
+        Filters,
+        st.none() | st.sampled_from(SERVICES),
+        st.none() | st.integers(1, 5),
+        st.none() | st.just("prod"),
+        st.none() | st.sampled_from(("Payments", "")),
+        st.none() | st.integers(0, 167),
+    ),
+    st.sampled_from([None, *GroupBy]),
 )
 
 
-@given(worlds(), scopes, st.sampled_from([None, *GroupBy]))
-def test_numbers_are_what_the_definitions_say(world: World, scope: Scope, group_by: GroupBy | None) -> None:
-    whole, groups = statistics.numbers(world.known(), world.rates, scope, group_by)
-    assert told(whole) == expected_numbers(world, scope)
-    keys = sorted({key for each in detailed(world) if in_scope(each, scope) for key in each.keys(group_by)})
-    expected = [expected_numbers(world, statistics.narrowed(scope, group_by, key)) for key in keys]
+@given(worlds(), queries)
+def test_numbers_are_what_the_definitions_say(world: World, query: MetricsQuery) -> None:
+    whole, groups = summarize(world.prepared(query), world.rates, query)
+    assert told(whole) == expected_numbers(world, replace(query, group_by=None))
+    keys = sorted({key for each in detailed(world) if matches(each, query) for key in each.keys(query.group_by)})
+    expected = [expected_numbers(world, query.narrowed(key, query.period)) for key in keys]
     assert [told(group) for group in groups] == expected
 
 
-@given(worlds(), scopes, st.sampled_from([None, *GroupBy]))
-def test_a_timeseries_is_the_numbers_of_each_bucket(world: World, scope: Scope, group_by: GroupBy | None) -> None:
-    periods = statistics.buckets(scope.period, statistics.Interval.DAY, at_most=10)
-    rows = statistics.timeseries(world.known(), world.rates, scope, periods, group_by, points_at_most=10_000)
+@given(worlds(), queries)
+def test_a_timeseries_is_the_numbers_of_each_bucket(world: World, query: MetricsQuery) -> None:
+    periods = buckets(query.period, Interval.DAY, at_most=10)
+    rows = summarize_buckets(world.prepared(query), world.rates, query, periods, points_at_most=10_000)
     for row in rows:
-        assert [each.scope.period for each in row] == periods
-        assert [told(each) for each in row] == [expected_numbers(world, each.scope) for each in row]
+        assert [each.query.period for each in row] == periods
+        assert [told(each) for each in row] == [expected_numbers(world, each.query) for each in row]
 
 
 def told(numbers: Numbers) -> dict[str, Any]:
     return {
         name: getattr(numbers, name)
-        for name in ("scope", "incidents", "open", "downtime", "planned", "cost", "services_without_rate", "services")
+        for name in ("query", "incidents", "open", "downtime", "planned", "cost", "services_without_rate", "services")
     } | {
         "carried_in": list(numbers.carried_in),
         "counts": {
@@ -231,11 +237,10 @@ def detailed(world: World) -> list[Detailed]:
     return found
 
 
-def in_scope(each: Detailed, scope: Scope) -> bool:
-    is_there = is_within(each.harm.span, scope.period) or is_detected(each, scope)
-    wanted = ((scope.service, GroupBy.SERVICE), (scope.severity, GroupBy.SEVERITY), (scope.source, GroupBy.SOURCE))
-    wanted += ((scope.owner, GroupBy.OWNER), (scope.hour_of_week, GroupBy.HOUR_OF_WEEK))  # type: ignore[assignment]
-    return is_there and all(key is None or key in each.keys(by) for key, by in wanted)
+def matches(each: Detailed, query: MetricsQuery) -> bool:
+    is_there = is_within(each.harm.span, query.period) or is_detected(each, query)
+    wanted = {by: getattr(query.filters, by.value) for by in GroupBy}
+    return is_there and all(key is None or key in each.keys(by) for by, key in wanted.items())
 
 
 def is_within(span: Span, period: Span) -> bool:
@@ -243,51 +248,51 @@ def is_within(span: Span, period: Span) -> bool:
     return cut.begins < cut.ends
 
 
-def is_detected(each: Detailed, scope: Scope) -> bool:
-    return scope.period.begins <= each.detected_at < scope.period.ends
+def is_detected(each: Detailed, query: MetricsQuery) -> bool:
+    return query.period.begins <= each.detected_at < query.period.ends
 
 
-def expected_numbers(world: World, scope: Scope) -> dict[str, Any]:
+def expected_numbers(world: World, query: MetricsQuery) -> dict[str, Any]:
     every = detailed(world)
-    those = [each for each in every if in_scope(each, scope)]
-    counted = [each for each in those if is_detected(each, scope)]
+    those = [each for each in every if matches(each, query)]
+    counted = [each for each in those if is_detected(each, query)]
     harming = [(each, part) for each in those for part in each.left if part.impact > 0]
-    harming = [(each, part) for each, part in harming if is_within(part.span, scope.period)]
+    harming = [(each, part) for each, part in harming if is_within(part.span, query.period)]
     services = sorted({each.harm.service for each in those})
-    down = lasted([part for _, part in harming], services, scope)
-    down_too = lasted([each.harm for each in those if each.harm.impact > 0], services, scope)
+    down = lasted([part for _, part in harming], services, query)
+    down_too = lasted([each.harm for each in those if each.harm.impact > 0], services, query)
     summed = {measure.name: [each.measured[measure.name] for each in counted] for measure in MEASURES}
     return {
-        "scope": scope,
+        "query": query,
         "incidents": len(counted),
         "open": sum(each.facts.ended_at is None for each in counted),
         "downtime": down,
         "planned": down_too - down,
-        "cost": expected_cost(world, every, those, scope) or None,
-        "services_without_rate": sorted({part.service for _, part in harming if is_unpriced(world, part, scope)}),
+        "cost": expected_cost(world, every, those, query) or None,
+        "services_without_rate": sorted({part.service for _, part in harming if is_unpriced(world, part, query)}),
         "services": services,
-        "carried_in": sorted({each.number for each, _ in harming if not is_detected(each, scope)}),
+        "carried_in": sorted({each.number for each, _ in harming if not is_detected(each, query)}),
         "counts": {name: counts(each) for name, each in summed.items()},
         "excluded": {name: excluded(each) for name, each in summed.items()},
         "values": {name: values(each) for name, each in summed.items()},
     }
 
 
-def lasted(harms: list[Harm], services: Iterable[str], scope: Scope) -> timedelta:
+def lasted(harms: list[Harm], services: Iterable[str], query: MetricsQuery) -> timedelta:
     of_services = ([each.span for each in harms if each.service == service] for service in services)
-    return sum((downtime.downtime(spans, scope.period) for spans in of_services), timedelta())
+    return sum((downtime.downtime(spans, query.period) for spans in of_services), timedelta())
 
 
-def expected_cost(world: World, every: list[Detailed], those: list[Detailed], scope: Scope) -> Cost:
-    priced = downtime.costs((part for each in every for part in each.left), world.rates, scope.period)
-    if scope.is_part_of_services:
+def expected_cost(world: World, every: list[Detailed], those: list[Detailed], query: MetricsQuery) -> Cost:
+    priced = downtime.costs((part for each in every for part in each.left), world.rates, query.period)
+    if query.filters.may_split_a_service:
         return total(priced.incidents.get(each.harm.incident, {}) for each in those)
     return total(priced.services.get(service, {}) for service in sorted({each.harm.service for each in those}))
 
 
-def is_unpriced(world: World, part: Harm, scope: Scope) -> bool:
+def is_unpriced(world: World, part: Harm, query: MetricsQuery) -> bool:
     since = [rate.valid_from for rate in world.rates if rate.service == part.service]
-    return not since or min(since) >= clipped(part.span, scope.period).ends
+    return not since or min(since) >= clipped(part.span, query.period).ends
 
 
 def counts(every: list[Measured]) -> tuple[int, int, int, int]:
@@ -318,17 +323,17 @@ def test_what_is_beyond_64_bits_is_exact_too(fine: str) -> None:
     ]
     rates = [Rate("a", datetime(1900, 1, 1, tzinfo=UTC), "EUR", Decimal(1), Decimal("1.1"), Decimal(10**20))]
     world = World([(each, ()) for each in long], rates, {}, include=False)
-    scope = Scope(Span(DAY - timedelta(days=40_000), NOW))
-    for narrow in (scope, replace(scope, severity=1)):
-        whole, _ = statistics.numbers(world.known(), rates, narrow)
+    query = MetricsQuery(Span(DAY - timedelta(days=40_000), NOW))
+    for narrow in (query, replace(query, filters=Filters(severity=1))):
+        whole, _ = summarize(world.prepared(narrow), rates, narrow)
         assert told(whole) == expected_numbers(world, narrow)
 
 
 def test_what_runs_over_midnight_is_carried_into_the_next_day() -> None:
     world = World([(Facts(DAY + timedelta(hours=22), "a", 1, DAY + timedelta(hours=26)), ())], [], {}, include=False)
-    scope = Scope(Span(DAY, DAY + timedelta(days=2)))
-    periods = statistics.buckets(scope.period, statistics.Interval.DAY, at_most=2)
-    [row] = statistics.timeseries(world.known(), [], scope, periods, points_at_most=2)
+    query = MetricsQuery(Span(DAY, DAY + timedelta(days=2)))
+    periods = buckets(query.period, Interval.DAY, at_most=2)
+    [row] = summarize_buckets(world.prepared(query), [], query, periods, points_at_most=2)
     assert [(each.incidents, list(each.carried_in)) for each in row] == [(1, []), (0, [0])]
 
 
@@ -336,18 +341,19 @@ def test_a_rate_from_the_end_of_the_harm_on_is_none() -> None:
     world = World([(Facts(DAY, "a", 1, DAY + timedelta(hours=1)), ())], [], {}, include=False)
     for micros, without in ((-1, []), (0, ["a"])):
         rate = Rate("a", DAY + timedelta(hours=1, microseconds=micros), "EUR", *[Decimal(1)] * 3)
-        whole, _ = statistics.numbers(world.known(), [rate], Scope(Span(DAY, NOW)))
+        query = MetricsQuery(Span(DAY, NOW))
+        whole, _ = summarize(world.prepared(query), [rate], query)
         assert whole.services_without_rate == without
 
 
 def test_a_moment_of_harm_costs_0_from_the_moment_on_at_which_the_rate_is_known() -> None:
     """Before it nothing is known of its cost, which is not 0."""
-    scope = Scope(Span(DAY - timedelta(days=1), NOW))
+    query = MetricsQuery(Span(DAY - timedelta(days=1), NOW))
     for micros, is_known in ((-1, False), (0, True), (1, True)):
         at = DAY + timedelta(microseconds=micros)
         world = World([(Facts(at, "a", 1, at), ())], [Rate("a", DAY, "EUR", *[Decimal(1)] * 3)], {}, include=False)
-        for each in (scope, replace(scope, severity=1)):
-            whole, _ = statistics.numbers(world.known(), world.rates, each)
+        for each in (query, replace(query, filters=Filters(severity=1))):
+            whole, _ = summarize(world.prepared(each), world.rates, each)
             assert (whole.cost is not None) is is_known
             assert told(whole) == expected_numbers(world, each)
 

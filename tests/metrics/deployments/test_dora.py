@@ -15,7 +15,8 @@ from app.incidents.grouping.signal import AlertClass, EndReason
 from app.incidents.measures.measures import Facts
 from app.incidents.measures.vectorized import Columns, coded
 from app.metrics.deployments.deployment import Commit, Deployment, Outcome
-from app.metrics.deployments.dora import (
+from app.metrics.deployments.dora import Dora, cost_of_downtime, dora, durations, frequency, ratio
+from app.metrics.deployments.links import (
     BASES,
     LOOK_BACK,
     NO_DEPLOYMENT,
@@ -23,17 +24,11 @@ from app.metrics.deployments.dora import (
     VERSION_LABELS,
     Basis,
     Confidence,
-    Dora,
     Stated,
     Trouble,
     Troubles,
     caused,
-    cost_of_downtime,
-    dora,
-    durations,
-    frequency,
     links,
-    ratio,
 )
 
 DAY = datetime(2026, 8, 20, tzinfo=UTC)

@@ -21,7 +21,8 @@ from app.incidents.grouping.read import lock_keys
 from app.incidents.grouping.write import count
 from app.incidents.measures.measures import Weights
 from app.metrics.prometheus import exposition
-from app.metrics.store import settle, snapshot
+from app.metrics.prometheus.settle import settle
+from app.metrics.prometheus.snapshot import read_snapshot
 from tests.ingest.test_webhook import a_delivery, an_alert
 
 DAY = datetime(2024, 8, 20, tzinfo=UTC)
@@ -116,7 +117,7 @@ async def settled(engine: AsyncEngine, now: datetime, **options: Any) -> int:
 async def scrape(engine: AsyncEngine, *, services_at_most: int = 200) -> dict[Series, float]:
     """The business series by name and labels; buckets too."""
     async with db.transaction(engine) as tx:
-        found = await snapshot(tx, services_at_most=services_at_most)
+        found = await read_snapshot(tx, services_at_most=services_at_most)
     body, _ = exposition.text(found)
     return series_of(parse_text(body.decode()))
 

@@ -16,7 +16,7 @@ from app.base.http.problems import problem_responses
 from app.incidents.actions import Ref, Said
 from app.metrics.deployments import store
 from app.metrics.deployments.deployment import CLOCK_SKEW, COMMITS_AT_MOST, ID, Commit, Deployment, Outcome, Report
-from app.metrics.deployments.dora import Basis, Confidence
+from app.metrics.deployments.links import Basis, Confidence
 from app.metrics.deployments.sources import SOURCES
 from app.metrics.deployments.store import Filters
 

@@ -18,7 +18,8 @@ from app.base.http.problems import problem_responses
 from app.incidents.definitions import FORMULAS
 from app.incidents.impact.rates import Rate
 from app.metrics.deployments import store
-from app.metrics.deployments.dora import Basis, Confidence, Dora, Durations, Failure, Ratio, cost_of_downtime
+from app.metrics.deployments.dora import Dora, Durations, Failure, Ratio, cost_of_downtime
+from app.metrics.deployments.links import Basis, Confidence
 
 router = APIRouter()
 

@@ -20,7 +20,7 @@ from app.base.schema import service, source
 from app.base.tokens import Scope
 from app.incidents.measures.measures import Measured, MeasureStatus
 from app.incidents.measures.vectorized import OUTCOMES, MeasuredMany
-from app.metrics.comparison import Comparison, Sample, Verdict, compare, sample
+from app.metrics.comparison.compare import Comparison, Sample, Trend, compare, sample
 from tests.conftest import ClientAs
 from tests.metrics.prometheus.test_exposition import an_incident, at, store
 
@@ -38,7 +38,7 @@ def lognormal(random: Random, n: int, *, times: float = 1.0, censored: bool = Fa
     return Sample(lasted[lasted <= watched].tolist(), watched[lasted > watched].tolist())
 
 
-def verdicts(runs: int, n: int, *, times: float, censored: bool) -> list[Verdict]:
+def verdicts(runs: int, n: int, *, times: float, censored: bool) -> list[Trend]:
     random = np.random.default_rng([runs, n, censored])
     return [
         compare(lognormal(random, n, censored=censored), lognormal(random, n, times=times, censored=censored)).verdict
@@ -54,7 +54,7 @@ def verdicts(runs: int, n: int, *, times: float, censored: bool) -> list[Verdict
 @pytest.mark.parametrize("n", [50, 100, 300])
 def test_no_change_is_hardly_ever_taken_for_one(n: int, censored: bool) -> None:
     runs = 1500
-    wrong = sum(verdict is not Verdict.CANNOT_TELL for verdict in verdicts(runs, n, times=1, censored=censored))
+    wrong = sum(verdict is not Trend.CANNOT_TELL for verdict in verdicts(runs, n, times=1, censored=censored))
     # at most 5 % in truth: then more than this happens once in a thousand
     assert wrong <= stats.binom.ppf(0.999, runs, 0.05)
     assert wrong >= runs * 0.01  # a test that never speaks would pass too
@@ -64,10 +64,10 @@ def test_no_change_is_hardly_ever_taken_for_one(n: int, censored: bool) -> None:
 @pytest.mark.parametrize("censored", [False, True])
 def test_a_halving_is_found_in_most_runs(censored: bool) -> None:
     found = verdicts(500, 100, times=0.5, censored=censored)
-    assert found.count(Verdict.BETTER) > 0.7 * len(found)
-    assert found.count(Verdict.WORSE) == 0
+    assert found.count(Trend.BETTER) > 0.7 * len(found)
+    assert found.count(Trend.WORSE) == 0
     turned = verdicts(500, 100, times=2, censored=censored)
-    assert turned.count(Verdict.WORSE) > 0.7 * len(turned)
+    assert turned.count(Trend.WORSE) > 0.7 * len(turned)
 
 
 def cut(random: Random, n: int, times: float, watched: str) -> Sample:
@@ -93,9 +93,9 @@ def test_the_smallest_change_that_would_have_been_seen_is_seen_in_four_of_five(n
     reaches = [compare(cut(random, n, 1, watched), cut(random, n, 1, watched)).reach for _ in range(100)]
     shorter = float(np.median([reach.shorter for reach in reaches if reach]))
     longer = float(np.median([reach.longer or math.inf for reach in reaches if reach]))
-    changes = {Verdict.BETTER: shorter}
+    changes = {Trend.BETTER: shorter}
     if n == 300 or watched == "all of it":  # else too few of the longer ones would be recorded for any verdict
-        changes[Verdict.WORSE] = longer
+        changes[Trend.WORSE] = longer
     for verdict, times in changes.items():
         found = [compare(cut(random, n, 1, watched), cut(random, n, times, watched)).verdict for _ in range(600)]
         assert 0.75 < found.count(verdict) / len(found) < 0.94
@@ -125,8 +125,8 @@ def test_what_ignores_censored_values_would_be_wrong() -> None:
     """The same incidents, the second time seen after half an hour: those that last are pending."""
     lasted = lognormal(np.random.default_rng(3), 300).recorded
     now = Sample([each for each in lasted if each <= 1800], [1800.0] * sum(each > 1800 for each in lasted))
-    assert compare(Sample(lasted), now).verdict is Verdict.CANNOT_TELL
-    assert compare(Sample(lasted), replace(now, censored=[])).verdict is Verdict.BETTER
+    assert compare(Sample(lasted), now).verdict is Trend.CANNOT_TELL
+    assert compare(Sample(lasted), replace(now, censored=[])).verdict is Trend.BETTER
 
 
 # — the numbers —
@@ -174,13 +174,13 @@ def test_a_wait_as_long_as_the_longest_value_is_taken_for_longer() -> None:
     alike = compare(Sample([600.0] * 10, [600.0]), Sample([600.0] * 10))
     assert alike.effect == (1, 1, 1)
     assert alike.horizon == pytest.approx(600)
-    assert alike.verdict is Verdict.CANNOT_TELL
+    assert alike.verdict is Trend.CANNOT_TELL
 
 
 @given(samples, samples)
 def test_turned_around_the_answer_is_turned_around(a: Sample, b: Sample) -> None:
     there, back = compare(a, b), compare(b, a)
-    opposite = {Verdict.BETTER: Verdict.WORSE, Verdict.WORSE: Verdict.BETTER}
+    opposite = {Trend.BETTER: Trend.WORSE, Trend.WORSE: Trend.BETTER}
     assert back.verdict is opposite.get(there.verdict, there.verdict)
     assert there.effect
     assert back.effect
@@ -210,15 +210,15 @@ def test_any_answer_is_a_number_and_agrees_with_itself(a: Sample, b: Sample) -> 
     assert found.reach.shorter <= 1
     assert found.reach.longer is None or found.reach.longer >= 1
     assert found.effect.low <= found.effect.ratio <= found.effect.high
-    if found.verdict is not Verdict.CANNOT_TELL:
+    if found.verdict is not Trend.CANNOT_TELL:
         assert found.p_value < 0.05
         assert not found.effect.low <= 1 <= found.effect.high
-    assert (found.verdict is Verdict.BETTER) <= (found.effect.high < 1)
+    assert (found.verdict is Trend.BETTER) <= (found.effect.high < 1)
 
 
 @given(samples)
 def test_the_same_is_never_better_than_itself(side: Sample) -> None:
-    assert compare(side, side).verdict is Verdict.CANNOT_TELL
+    assert compare(side, side).verdict is Trend.CANNOT_TELL
 
 
 @given(samples, samples, st.floats(1.5, 100))
@@ -236,25 +236,25 @@ def test_the_unit_does_not_matter(a: Sample, b: Sample, times: float) -> None:
 def test_below_ten_recorded_values_nothing_is_said() -> None:
     enough, few = Sample([1.0] * 10), Sample([1000.0] * 9, [5.0] * 50)
     assert compare(enough, few) == Comparison(
-        Verdict.CANNOT_TELL, "B has 9 recorded values; below 10 no verdict is given"
+        Trend.CANNOT_TELL, "B has 9 recorded values; below 10 no verdict is given"
     )
     assert (
         compare(few, few).reason == "A has 9 recorded values and B has 9 recorded values; below 10 no verdict is given"
     )
-    assert compare(Sample([]), enough).verdict is Verdict.CANNOT_TELL
+    assert compare(Sample([]), enough).verdict is Trend.CANNOT_TELL
 
 
 def test_durations_without_length_count_as_a_second() -> None:
     zero, one = Sample([0.0] * 20), Sample([1.0] * 20)
     found = compare(zero, one)
-    assert (found.typical_a, found.typical_b, found.verdict) == (1, 1, Verdict.CANNOT_TELL)
+    assert (found.typical_a, found.typical_b, found.verdict) == (1, 1, Trend.CANNOT_TELL)
     assert compare(zero, zero).p_value == 1
-    assert compare(one, Sample([0.0] * 10 + [3600.0] * 30)).verdict is Verdict.WORSE
+    assert compare(one, Sample([0.0] * 10 + [3600.0] * 30)).verdict is Trend.WORSE
 
 
 def test_all_alike_and_yet_twice_as_long_is_worse() -> None:
     found = compare(Sample([300.0] * 10), Sample([600.0] * 10))
-    assert found.verdict is Verdict.WORSE
+    assert found.verdict is Trend.WORSE
     assert found.effect == pytest.approx((2, 2, 2))
 
 
@@ -265,7 +265,7 @@ def test_a_verdict_needs_both() -> None:
     found = compare(Sample(steady.tolist()), Sample(wild.tolist()))
     assert found.p_value is not None
     assert found.p_value < 0.05
-    assert (found.verdict, "although" in found.reason) == (Verdict.CANNOT_TELL, True)
+    assert (found.verdict, "although" in found.reason) == (Trend.CANNOT_TELL, True)
 
 
 def test_where_the_interval_alone_finds_a_change_there_is_no_verdict() -> None:
@@ -273,7 +273,7 @@ def test_where_the_interval_alone_finds_a_change_there_is_no_verdict() -> None:
     found = [compare(lognormal(random, 60), lognormal(random, 60, times=0.6)) for _ in range(200)]
     alone = [each for each in found if each.effect and each.effect.high < 1 and (each.p_value or 0) >= 0.05]
     assert alone
-    assert {each.verdict for each in alone} == {Verdict.CANNOT_TELL}
+    assert {each.verdict for each in alone} == {Trend.CANNOT_TELL}
     assert all("but the log-rank test finds no change" in each.reason for each in alone)
 
 

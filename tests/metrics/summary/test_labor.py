@@ -3,6 +3,7 @@
 import csv
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -28,8 +29,9 @@ from app.incidents.impact.labor import of_incident, priced, worked
 from app.incidents.measures import measures
 from app.incidents.measures.measures import Facts
 from app.main import create_app, serving
-from app.metrics.labor import NONE, NOT_ACKNOWLEDGED, Labour, labour
-from app.metrics.statistics import GroupBy, Scope
+from app.metrics.query import Filters, GroupBy, MetricsQuery
+from app.metrics.summary.labor import NO_LABOR, NOT_ACKNOWLEDGED, Labor
+from app.metrics.summary.store import read_labor
 from app.settings import Labour as Pay
 from app.settings import Settings
 from tests.conftest import ADMIN_TOKEN, _client
@@ -172,13 +174,14 @@ NOW, AROUND = at("30:00"), Span(at("-24:00"), at("90:00"))
 async def asked(engine: AsyncEngine, period: Span, group_by: GroupBy | None = None, **filters: Any) -> Any:
     """Of the whole, and of each group."""
     async with db.transaction(engine) as tx:
-        scope = Scope(period, **filters)
-        whole = await labour(tx, scope, [period], now=NOW, pay=PAY)
-        groups = await labour(tx, scope, [period], group_by, now=NOW, pay=PAY) if group_by else {}
-    return whole[None][0] if whole else NONE, {key: each for key, [each] in groups.items()}
+        query = MetricsQuery(period, Filters(**filters))
+        whole = await read_labor(tx, query, [period], now=NOW, pay=PAY)
+        by_group = replace(query, group_by=group_by)
+        groups = await read_labor(tx, by_group, [period], now=NOW, pay=PAY) if group_by else {}
+    return whole[None][0] if whole else NO_LABOR, {key: each for key, [each] in groups.items()}
 
 
-def amount(found: Labour) -> tuple[Fraction, ...]:
+def amount(found: Labor) -> tuple[Fraction, ...]:
     return tuple(found.cost.get("EUR", (Fraction(0),) * 3))
 
 
@@ -257,19 +260,19 @@ async def test_each_bucket_has_what_its_period_alone_has(
     ]
     periods = [Span(*pair) for pair in pairwise(borders)]
     async with db.transaction(engine) as tx:
-        found = await labour(tx, Scope(Span(borders[0], borders[-1])), periods, group_by, now=NOW, pay=PAY)
+        found = await read_labor(tx, MetricsQuery(AROUND, group_by=group_by), periods, now=NOW, pay=PAY)
     assert sum(each.n > 1 for row in found.values() for each in row) > 3
     for place, period in enumerate(periods):
         whole, groups = await asked(engine, period, group_by)
         alone = groups if group_by else {None: whole}
-        assert {key: row[place] for key, row in found.items() if row[place] != NONE} == alone
+        assert {key: row[place] for key, row in found.items() if row[place] != NO_LABOR} == alone
 
 
 async def test_work_that_ends_at_a_border_is_none_behind_it(engine: AsyncEngine) -> None:
     await store(engine, an_incident("10:00", "12:00", acknowledged_at=at("11:00")))
     periods = [Span(at(begins), at(ends)) for begins, ends in pairwise(("09:00", "11:00", "12:00", "13:00"))]
     async with db.transaction(engine) as tx:
-        found = await labour(tx, Scope(Span(at("09:00"), at("13:00"))), periods, now=NOW, pay=PAY)
+        found = await read_labor(tx, MetricsQuery(Span(at("09:00"), at("13:00"))), periods, now=NOW, pay=PAY)
     assert [each.n for each in found[None]] == [0, 1, 0]
     assert [amount(each)[0] for each in found[None]] == [0, 240, 0]
 
@@ -285,12 +288,12 @@ async def test_a_merged_incident_has_left_this_number_too(engine: AsyncEngine) -
 async def test_what_people_declared_is_of_no_source(engine: AsyncEngine, stored: list[Facts]) -> None:
     async with db.transaction(engine) as tx:
         name = (await tx.execute(select(source.c.name).where(source.c.id == PEOPLE))).scalar_one()
-    assert (await asked(engine, DAY, source=name))[0] == NONE
+    assert (await asked(engine, DAY, source=name))[0] == NO_LABOR
 
 
 async def test_without_periods_there_is_no_labour(engine: AsyncEngine, stored: list[Facts]) -> None:
     async with db.transaction(engine) as tx:
-        assert await labour(tx, Scope(Span(DAY.begins, DAY.begins)), [], now=NOW, pay=PAY) == {}
+        assert await read_labor(tx, MetricsQuery(Span(DAY.begins, DAY.begins)), [], now=NOW, pay=PAY) == {}
 
 
 # — over HTTP —

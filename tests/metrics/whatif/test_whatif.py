@@ -24,8 +24,8 @@ from app.incidents.impact import intervals as downtime
 from app.incidents.impact.rates import THE_BEGINNING, Rate
 from app.incidents.measures.measures import Facts
 from app.incidents.measures.vectorized import Columns, Harms, harms, moment
-from app.metrics import whatif
-from app.metrics.whatif import Change, Changes, Outcome, UnreadableChange, WhatIf, change, move, shown
+from app.metrics.whatif import scenario as whatif
+from app.metrics.whatif.scenario import BeforeAndAfter, Change, Changes, UnreadableChange, WhatIf, change, move, shown
 from tests.conftest import ClientAs
 from tests.metrics.prometheus.test_exposition import DAY, WEIGHTS, an_incident, at, price, store
 
@@ -267,7 +267,7 @@ def test_what_would_last_longer_reaches_further() -> None:
 
 def test_differences_are_rounded_by_their_size() -> None:
     third = Fraction(1, 3)
-    outcome = Outcome(
+    outcome = BeforeAndAfter(
         {"EUR": downtime.Amount(third, third, third)},
         {"EUR": downtime.Amount(Fraction(0), third, 10**30 * third)},
         timedelta(),

@@ -36,7 +36,7 @@ class Sample:
     left_out: Mapping[str, int] = field(default_factory=dict)  # by reason
 
 
-class Verdict(StrEnum):
+class Trend(StrEnum):
     BETTER = "better"
     WORSE = "worse"
     CANNOT_TELL = "cannot_tell"
@@ -64,7 +64,7 @@ class Reach(NamedTuple):
 class Comparison:
     """Without enough values there is a reason, and nothing else. Typical durations in seconds."""
 
-    verdict: Verdict
+    verdict: Trend
     reason: str
     effect: Effect | None = None
     p_value: float | None = None
@@ -117,7 +117,7 @@ def compare(a: Sample, b: Sample) -> Comparison:
         if len(side.recorded) < SUMMARY_FROM
     ]
     if few:
-        return Comparison(Verdict.CANNOT_TELL, f"{' and '.join(few)}; below {SUMMARY_FROM} no verdict is given")
+        return Comparison(Trend.CANNOT_TELL, f"{' and '.join(few)}; below {SUMMARY_FROM} no verdict is given")
     watched = min(_watched(a), _watched(b))
     of_a, of_b = _mean_log(a, watched), _mean_log(b, watched)
     effect, seen = _effect(of_a, of_b)
@@ -217,16 +217,16 @@ def _p_value(a: Sample, b: Sample) -> float:
     return 1.0 if math.isnan(tested.pvalue) else float(tested.pvalue)
 
 
-def _verdict(effect: Effect, p_value: float) -> tuple[Verdict, str]:
+def _verdict(effect: Effect, p_value: float) -> tuple[Trend, str]:
     shown = f"B takes {effect.ratio:.2f} times as long as A, 95 % interval {effect.low:.2f} to {effect.high:.2f}"
     changed = not effect.low <= 1 <= effect.high
     tested = p_value < 1 - CONFIDENCE
     match changed, tested:
         case True, True:
-            return (Verdict.BETTER if effect.ratio < 1 else Verdict.WORSE), shown
+            return (Trend.BETTER if effect.ratio < 1 else Trend.WORSE), shown
         case False, False:
-            return Verdict.CANNOT_TELL, f"{shown}, which includes no change"
+            return Trend.CANNOT_TELL, f"{shown}, which includes no change"
         case False, True:
-            return Verdict.CANNOT_TELL, f"{shown}, which includes no change although the log-rank test finds one"
+            return Trend.CANNOT_TELL, f"{shown}, which includes no change although the log-rank test finds one"
         case _:
-            return Verdict.CANNOT_TELL, f"{shown}, but the log-rank test finds no change (p = {p_value:.2f})"
+            return Trend.CANNOT_TELL, f"{shown}, but the log-rank test finds no change (p = {p_value:.2f})"

@@ -13,8 +13,18 @@ from lifelines.utils import restricted_mean_survival_time
 from app.incidents.grouping.signal import EndReason
 from app.incidents.measures import measures
 from app.incidents.measures.measures import Facts
-from app.metrics import survival
-from app.metrics.survival import Bin, Estimate, curve, estimates, histogram, median, restricted_mean, steps, typical
+from app.metrics.summary import survival
+from app.metrics.summary.survival import (
+    Bin,
+    Estimate,
+    curve,
+    estimates,
+    histogram,
+    median,
+    restricted_mean,
+    steps,
+    typical,
+)
 
 # Freireich and others, Blood 1963: weeks in remission of children with leukaemia. The textbook case since Gehan 1965.
 SIX_MP = [6, 6, 6, 7, 10, 13, 16, 22, 23]

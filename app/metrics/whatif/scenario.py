@@ -93,7 +93,7 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class BeforeAndAfter:
     """As it was and as it would have been: the same currencies in both, none where there is no rate."""
 
     before: Cost
@@ -112,8 +112,8 @@ class WhatIf:
 
     incidents: int
     applied: Mapping[str, int]
-    whole: Outcome
-    services: Mapping[str, Outcome]
+    whole: BeforeAndAfter
+    services: Mapping[str, BeforeAndAfter]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ def what_if(moved: Moved, changes: Changes, rates: Iterable[Rate], planned: Plan
         stays, down_anyway = others.get(service, ({}, timedelta()))
         if before or after or down:
             currencies = sorted(before.keys() | after.keys())
-            services[service] = Outcome(
+            services[service] = BeforeAndAfter(
                 {currency: before.get(currency, NOTHING) for currency in currencies},
                 {
                     currency: _more(after.get(currency, NOTHING), stays.get(currency, NOTHING), often.factor)
@@ -235,9 +235,9 @@ _PARTS: Mapping[str, Callable[[Columns], tuple[Ints, Booleans]]] = {
 }
 
 
-def _sum(outcomes: Iterable[Outcome]) -> Outcome:
+def _sum(outcomes: Iterable[BeforeAndAfter]) -> BeforeAndAfter:
     each = list(outcomes)
-    return Outcome(
+    return BeforeAndAfter(
         total(one.before for one in each),
         total(one.after for one in each),
         sum((one.downtime_before for one in each), timedelta()),

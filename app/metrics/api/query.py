@@ -1,0 +1,106 @@
+"""What the routes of the metrics take: a request becomes a `MetricsQuery`. And how much may be asked for."""
+
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import Depends, Query
+from pydantic import Field
+
+from app.base.errors import Invalid
+from app.base.http.context import Tx
+from app.base.http.fields import AskedPeriod, Name, Words
+from app.base.severity import SeverityName, severity_number
+from app.incidents.measures.business_hours import BusinessHours
+from app.incidents.measures.measures import MEASURES
+from app.incidents.measures.store import find_calendar
+from app.metrics.query import Filters, GroupBy, MetricsQuery
+
+BUCKETS_AT_MOST = 1000
+POINTS_AT_MOST = 10_000
+GROUPS_AT_MOST = 500
+HORIZON = 48 * 3600.0
+HORIZON_AT_MOST = 10 * 365 * 86_400.0
+
+Owner = Annotated[Words, Field(max_length=200)]
+OfService = Annotated[Name | None, Query(examples=["checkout"])]
+NonRecoveries = Annotated[
+    bool,
+    Query(description="Count ends that are not recoveries (rule paused, …) and trouble of the monitoring too"),
+]
+
+
+def _filters(
+    service: OfService = None,
+    severity: Annotated[SeverityName | None, Query()] = None,
+    source: Annotated[Name | None, Query(description="One that told of it", examples=["prod"])] = None,
+    owner: Annotated[
+        Owner | None, Query(description="Of the service; empty: services without one", examples=["Payments"])
+    ] = None,
+    hour_of_week: Annotated[
+        int | None, Query(ge=0, le=167, description="Of detection, in UTC: 0 is Monday from 00:00 to 01:00")
+    ] = None,
+) -> Filters:
+    return Filters(service, severity_number(severity) if severity else None, source, owner, hour_of_week)
+
+
+AskedFilters = Annotated[Filters, Depends(_filters)]
+
+
+def _query(
+    period: AskedPeriod,
+    filters: AskedFilters,
+    include_non_recoveries: NonRecoveries = False,  # noqa: FBT002  a query parameter has a name
+) -> MetricsQuery:
+    return MetricsQuery(period, filters, include_non_recoveries=include_non_recoveries)
+
+
+Asked = Annotated[MetricsQuery, Depends(_query)]
+
+_NAMES = tuple(sorted(each.name for each in MEASURES))
+
+
+def _measures(
+    measure: Annotated[
+        list[Annotated[str, Field(json_schema_extra={"enum": list(_NAMES)})]] | None,
+        Query(description="Only this one; may be given several times. Left out: all", examples=[["time_to_recover"]]),
+    ] = None,
+) -> frozenset[str] | None:
+    if measure is None:
+        return None
+    if unknown := set(measure) - {*_NAMES}:
+        message = f"there is no measure {min(unknown)!r}, but there are {', '.join(_NAMES)}"
+        raise Invalid(message)
+    return frozenset(measure)
+
+
+async def _calendar(
+    tx: Tx,
+    calendar: Annotated[
+        Name | None,
+        Query(
+            description="Measure durations in the hours of this calendar too, beside the time that passes",
+            examples=["berlin-office"],
+        ),
+    ] = None,
+) -> BusinessHours | None:
+    return None if calendar is None else await find_calendar(tx, calendar)
+
+
+AskedCalendar = Annotated[BusinessHours | None, Depends(_calendar, scope="function")]
+
+
+def _grouped(
+    query: Asked,
+    calendar: AskedCalendar,
+    measures: Annotated[frozenset[str] | None, Depends(_measures)],
+    group_by: Annotated[
+        GroupBy | None,
+        Query(
+            description="Give the numbers of each service, severity, … too; what two sources told of is in both groups"
+        ),
+    ] = None,
+) -> MetricsQuery:
+    return replace(query, group_by=group_by, calendar=calendar, measures=measures)
+
+
+AskedByGroup = Annotated[MetricsQuery, Depends(_grouped, scope="function")]

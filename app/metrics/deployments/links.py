@@ -1,0 +1,256 @@
+"""Which deployment caused which incident: of one incident, and of a hundred thousand at once.
+
+Pure: no clock, no I/O. Links are derived anew for each answer, so that late alerts, merges and deployments reported
+late count as if they had come in time; only what a person states is stored.
+"""
+
+import re
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+import numpy as np
+
+from app.base.times import HOUR_MICROSECONDS
+from app.incidents.grouping.signal import AlertClass
+from app.incidents.measures import measures
+from app.incidents.measures.measures import Facts
+from app.incidents.measures.vectorized import (
+    Coded,
+    Columns,
+    Ints,
+    microseconds,
+)
+from app.metrics.deployments.deployment import Deployment, Outcome, environment_of
+
+LOOK_BACK = timedelta(hours=24)
+VERSION_LOOK_BACK = timedelta(days=7)
+DEPLOYMENT_LABEL = "deployment_id"
+VERSION_LABELS = (
+    "version",
+    "app_version",
+    "app_kubernetes_io_version",
+    "release",
+    "image_tag",
+    "revision",
+    "git_sha",
+    "sha",
+)
+ENVIRONMENT_LABELS = ("environment", "env")
+
+
+class Basis(StrEnum):
+    """Why we think so, the surest first."""
+
+    STATED = "stated"
+    LABEL = "label"
+    VERSION = "version"
+    LAST_DEPLOYMENT = "last_deployment"
+
+
+class Confidence(StrEnum):
+    CERTAIN = "certain"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The deployment that caused an incident; None: a person says that none did."""
+
+    deployment: Deployment | None
+    basis: Basis
+    confidence: Confidence
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """A person's last word on the cause."""
+
+    deployment_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """An incident as linking sees it. `deployment_ids` are those that its alerts name.
+
+    A label that all its alerts share may name a deployment of any service, anything else one of its own.
+    """
+
+    id: UUID
+    number: int
+    facts: Facts
+    labels: Mapping[str, str]
+    deployment_ids: tuple[str, ...] = ()
+    stated: Stated | None = None
+
+    @property
+    def began_at(self) -> datetime:
+        return measures.began(self.facts)
+
+    @property
+    def service(self) -> str:
+        return measures.service(self.facts)
+
+    @property
+    def counts(self) -> bool:
+        """Whether users may have been harmed: no false alarm, not merged away, no trouble of the monitoring itself."""
+        facts = self.facts
+        return not facts.merged and measures.severity(facts) != 5 and facts.alert_class is not AlertClass.MONITORING
+
+
+def links(troubles: Iterable[Trouble], deployments: Iterable[Deployment]) -> dict[UUID, Link]:
+    """The cause of each incident, as far as one is known.
+
+    A person's word; else a deployment that the alerts name; else the last deployment of the service and environment
+    before the incident, within a week, whose version or sha the labels name; else the last one at all, within a day: a
+    deployment at d answers for what begins in [d, the next one) and before d + 24 h.
+    """
+    known = list(deployments)
+    by_id = {deployment.id: deployment for deployment in known}
+    by_service = defaultdict[str, list[Deployment]](list)
+    for deployment in known:
+        if deployment.outcome not in {Outcome.PENDING, Outcome.CANCELLED}:
+            by_service[deployment.service].append(deployment)
+    for those in by_service.values():
+        those.sort(key=deployment_order)
+    starts = {name: [deployment.began_at for deployment in those] for name, those in by_service.items()}
+    found: dict[UUID, Link] = {}
+    for trouble in troubles:
+        link = _explicit(trouble, by_id) or _derived(
+            trouble, by_service.get(trouble.service, ()), starts.get(trouble.service, ())
+        )
+        if link is not None:
+            found[trouble.id] = link
+    return found
+
+
+def deployment_order(deployment: Deployment) -> tuple[datetime, str]:
+    return deployment.began_at, deployment.id
+
+
+def _explicit(trouble: Trouble, by_id: Mapping[str, Deployment]) -> Link | None:
+    stated = trouble.stated
+    if stated is not None and (stated.deployment_id is None or stated.deployment_id in by_id):
+        cause = None if stated.deployment_id is None else by_id[stated.deployment_id]
+        return Link(cause, Basis.STATED, Confidence.CERTAIN)
+    if not trouble.deployment_ids:
+        return None
+    named = [
+        by_id[id_]
+        for id_ in trouble.deployment_ids
+        if id_ in by_id and (by_id[id_].service == trouble.service or trouble.labels.get(DEPLOYMENT_LABEL) == id_)
+    ]
+    return Link(max(named, key=deployment_order), Basis.LABEL, Confidence.CERTAIN) if named else None
+
+
+def _derived(trouble: Trouble, candidates: Sequence[Deployment], starts: Sequence[datetime]) -> Link | None:
+    """`candidates` are of the service, in order; `starts` is when each began."""
+    at = trouble.began_at
+    environment = next((trouble.labels[name] for name in ENVIRONMENT_LABELS if trouble.labels.get(name)), None)
+    versions = [trouble.labels[name] for name in VERSION_LABELS if trouble.labels.get(name)]
+    last: Deployment | None = None
+    for place in range(bisect_right(starts, at) - 1, -1, -1):
+        candidate = candidates[place]
+        if at - candidate.began_at >= VERSION_LOOK_BACK:
+            break
+        if not is_in_environment(candidate, environment):
+            continue
+        if any(_is_version(candidate, version) for version in versions):
+            return Link(candidate, Basis.VERSION, Confidence.HIGH)
+        last = last or candidate
+        if not versions:
+            break
+    if last is None or at - last.began_at >= LOOK_BACK:
+        return None
+    soon = at - last.began_at < timedelta(hours=1)
+    return Link(last, Basis.LAST_DEPLOYMENT, Confidence.MEDIUM if soon else Confidence.LOW)
+
+
+def is_in_environment(deployment: Deployment, environment: str | None) -> bool:
+    """An incident that names no environment, or production, is of production."""
+    wanted = environment_of(environment)
+    return deployment.environment == wanted or (deployment.production and wanted == environment_of(None))
+
+
+def _is_version(deployment: Deployment, label: str) -> bool:
+    if deployment.version is not None and label.removeprefix("v") == deployment.version.removeprefix("v"):
+        return True
+    sha = deployment.sha
+    return sha is not None and re.fullmatch("[0-9a-f]{7,64}", label) is not None and sha.startswith(label)
+
+
+@dataclass(frozen=True, slots=True)
+class Troubles:
+    """Many incidents, and of each the cause: a place in `deployments`, or that it is not known, or that it was none."""
+
+    columns: Columns
+    deployments: Sequence[Deployment]
+    cause: Ints
+    basis: Ints  # place in Basis; only where the cause is known
+    confidence: Ints  # place in Confidence; likewise
+
+    def link(self, row: int) -> Link:
+        return Link(self.deployments[self.cause[row]], BASES[self.basis[row]], CONFIDENCES[self.confidence[row]])
+
+
+UNKNOWN, NO_DEPLOYMENT = -1, -2
+BASES, CONFIDENCES = tuple(Basis), tuple(Confidence)
+_LOOK_BACK = LOOK_BACK // timedelta(microseconds=1)
+
+
+def caused(
+    columns: Columns, environments: Coded, told: Mapping[int, Trouble], deployments: Sequence[Deployment]
+) -> Troubles:
+    """As `links` of each. `told` are, by row, those of which more is known than the environment: a person has spoken,
+    alerts name a deployment, labels name a version.
+    """
+    found = Troubles(columns, deployments, *(np.full(len(columns), UNKNOWN) for _ in range(3)))
+    if len(columns):
+        _last_before(found, environments)
+    place = {id(each): place for place, each in enumerate(deployments)}
+    sure = links(told.values(), deployments)
+    for row, trouble in told.items():
+        link = sure.get(trouble.id)
+        found.cause[row] = UNKNOWN
+        if link is not None:
+            found.cause[row] = NO_DEPLOYMENT if link.deployment is None else place[id(link.deployment)]
+            found.basis[row] = BASES.index(link.basis)
+            found.confidence[row] = CONFIDENCES.index(link.confidence)
+    return found
+
+
+def _last_before(found: Troubles, environments: Coded) -> None:
+    """The last deployment of the service and environment, if it began less than LOOK_BACK before."""
+    began = found.columns.began()
+    of_service = defaultdict[str, list[int]](list)
+    for place, each in enumerate(found.deployments):
+        if each.outcome not in {Outcome.PENDING, Outcome.CANCELLED}:
+            of_service[each.service].append(place)
+    both = found.columns.service.codes * len(environments.values) + environments.codes
+    order = np.argsort(both, kind="stable")
+    kinds, first = np.unique(both[order], return_index=True)
+    for kind, rows in zip(kinds.tolist(), np.split(order, first[1:]), strict=True):
+        service, environment = divmod(kind, len(environments.values))
+        candidates = [
+            place
+            for place in of_service[found.columns.service.values[service]]
+            if is_in_environment(found.deployments[place], environments.values[environment])
+        ]
+        if not candidates:
+            continue
+        candidates.sort(key=lambda place: deployment_order(found.deployments[place]))
+        starts = np.array([microseconds(found.deployments[place].began_at) for place in candidates])
+        last = np.searchsorted(starts, began[rows], "right") - 1
+        since = began[rows] - starts[last]
+        holds = (last >= 0) & (since < _LOOK_BACK)
+        linked = rows[holds]
+        found.cause[linked] = np.array(candidates)[last[holds]]
+        found.basis[linked] = BASES.index(Basis.LAST_DEPLOYMENT)
+        medium, low = CONFIDENCES.index(Confidence.MEDIUM), CONFIDENCES.index(Confidence.LOW)
+        found.confidence[linked] = np.where(since[holds] < HOUR_MICROSECONDS, medium, low)

@@ -1,0 +1,85 @@
+"""How available services have been lately, and what is left of their error budgets, for a scrape."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import ARRAY, Row, Text, any_, literal, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.base.schema import objective
+from app.base.threads import off_loop
+from app.base.times import Span
+from app.incidents.impact.availability import Availability, Objective, availabilities, left_ratio
+from app.incidents.impact.store import (
+    columns_of,
+    harming_within,
+    planned_within,
+)
+from app.incidents.measures.measures import Weights
+from app.incidents.measures.vectorized import harms
+from app.metrics.prometheus.families import RATIO_WINDOWS, RATIOS_REMEMBERED
+
+
+@dataclass(frozen=True, slots=True)
+class Ratios:
+    availability: Mapping[tuple[str, str], float]  # by service and window; 1 is all of it
+    budget_left: Mapping[str, float]  # of services with an objective; below 0 it is missed
+
+
+async def read_ratios(tx: AsyncConnection, services: Sequence[str], *, now: datetime, weights: Weights) -> Ratios:
+    """For these services. It reads the incidents that harm in the windows, by an index; older ones cost nothing."""
+    rows = await tx.execute(select(objective).where(objective.c.service == any_(literal(list(services), ARRAY(Text)))))
+    objectives = [Objective.of(row._mapping) for row in rows]
+    periods = [each.period(now) for each in objectives]
+    lately = Span(now - max(RATIO_WINDOWS.values()), now)
+    since = Span(min((each.begins for each in periods), default=now), now)
+    harming = await harming_within(tx, lately, services)
+    harming_longer = await harming_within(tx, since, [each.service for each in objectives])
+    reached = Span(min(lately.begins, since.begins), max((each.ends for each in periods), default=now))
+    planned = await planned_within(tx, services, reached)
+
+    def found(row: Row[Any], asked: Iterable[tuple[Sequence[str], Span]]) -> Iterator[Sequence[Availability]]:
+        columns = columns_of(row)
+        harmed = harms(columns, now=now, weights=weights)
+        for names, period in asked:
+            yield availabilities(columns, harmed, names, planned, period, now=now)
+
+    def work() -> Ratios:
+        windows = found(harming, ((services, Span(now - length, now)) for length in RATIO_WINDOWS.values()))
+        available = {
+            (each.service, window): float(each.ratio_weighted)
+            for window, of_window in zip(RATIO_WINDOWS, windows, strict=True)
+            for each in of_window
+            if each.ratio_weighted is not None
+        }
+        together = [(period, [each for each in objectives if each.period(now) == period]) for period in set(periods)]
+        burned = found(harming_longer, (([each.service for each in those], period) for period, those in together))
+        left = {
+            each.service: left_ratio(each, of_service, planned.get(each.service, ()), now=now)
+            for (_, those), of_period in zip(together, burned, strict=True)
+            for each, of_service in zip(those, of_period, strict=True)
+        }
+        return Ratios(available, {name: float(ratio) for name, ratio in left.items() if ratio is not None})
+
+    return await off_loop(work)
+
+
+@dataclass(slots=True)
+class RecentRatios:
+    """The ratios that a process computed last, at most `RATIOS_REMEMBERED` ago.
+
+    Their windows end at a multiple of `RATIOS_REMEMBERED`, so that all processes serve the same numbers.
+    """
+
+    found: Ratios | None = None
+    services: Sequence[str] = ()
+    at: datetime | None = None
+
+    async def of(self, tx: AsyncConnection, services: Sequence[str], *, now: datetime, weights: Weights) -> Ratios:
+        as_of = now - (now - datetime.min.replace(tzinfo=UTC)) % RATIOS_REMEMBERED
+        if self.found is None or self.at != as_of or self.services != services:
+            self.found = await read_ratios(tx, services, now=as_of, weights=weights)
+            self.services, self.at = services, as_of
+        return self.found

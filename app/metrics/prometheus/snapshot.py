@@ -1,0 +1,211 @@
+"""The rows that a scrape reads from the database, but for the ratios."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.base.schema import source
+
+OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    name: str
+    source: str  # of deployments: the service
+    label: str
+    value: float | Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """Incidents that are open or not settled yet, of one service and severity."""
+
+    service: str
+    severity: int
+    open: int
+    unacknowledged: int
+    oldest_at: datetime | None  # open ones
+    oldest_unacknowledged_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SettledMeasure:
+    measure: str
+    service: str
+    severity: int
+    bucket: int
+    count: int
+    seconds: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeats:
+    """The heartbeats of one source."""
+
+    last_at: datetime  # of the one not heard of for the longest
+    missing: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAlerts:
+    """The open alerts of one source."""
+
+    alerts_open: int
+    alerts_unrefreshed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Services beyond the bound are summed up as `other`; which ones never changes.
+
+    Reading it takes no longer the more incidents have settled.
+    """
+
+    services: Sequence[str]  # with series of their own
+    folded: int  # services within `other`
+    sources: Sequence[str]
+    tallies: Sequence[Tally]
+    unsettled: Sequence[Unsettled]
+    measures: Sequence[SettledMeasure]
+    downtime: Mapping[str, Decimal]  # by service
+    cost: Mapping[tuple[str, str], Decimal]  # by service and currency
+    quarantine: Mapping[str, int]  # waiting, by source
+    peers: Mapping[tuple[str, str], int]  # by source, and `answering` or `silent`
+    heartbeats: Mapping[str, Heartbeats]  # by source
+    alerts: Mapping[str, OpenAlerts]  # by source
+
+
+async def read_snapshot(tx: AsyncConnection, *, services_at_most: int) -> Snapshot:
+    """Eleven statements."""
+    own = (await tx.execute(_OWN_SERVICES, {"at_most": services_at_most})).all()
+    services: list[str] = [name for name, _ in own]
+    bound = {"own": services}
+    sources = await tx.execute(select(source.c.name).where(source.c.kind != "person").order_by(source.c.name))
+    return Snapshot(
+        services=services,
+        folded=own[0].known - len(own) if own else 0,
+        sources=list(sources.scalars()),
+        tallies=[Tally(*row) for row in await tx.execute(_TALLIES)],
+        unsettled=[Unsettled(*row) for row in await tx.execute(_UNSETTLED, bound)],
+        measures=[SettledMeasure(*row) for row in await tx.execute(_SETTLED_MEASURES, bound)],
+        downtime={row.service: row.seconds for row in await tx.execute(_SETTLED_DOWNTIME, bound)},
+        cost={(row.service, row.currency): row.amount for row in await tx.execute(_SETTLED_COST, bound)},
+        quarantine={row.source: row.waiting for row in await tx.execute(_QUARANTINE)},
+        peers={
+            (source_, state): count
+            for source_, answering, silent in await tx.execute(_PEERS)
+            for state, count in (("answering", answering), ("silent", silent))
+        },
+        heartbeats={source_: Heartbeats(*row) for source_, *row in await tx.execute(_HEARTBEATS)},
+        alerts={source_: OpenAlerts(*row) for source_, *row in await tx.execute(_ALERTS)},
+    )
+
+
+# By age, so that a new service never takes the place of one that has counted already.
+_OWN_SERVICES = text("""
+    SELECT name, (SELECT count(*) FROM service) AS known
+      FROM service
+     ORDER BY first_seen_at, name
+     LIMIT :at_most
+""")
+
+# Summed as numeric: exact, so that the order of rows cannot make a counter fall in its last digit.
+_TALLIES = text("""
+    SELECT name, source, label,
+           CASE WHEN name = 'last_delivery' THEN max(value) ELSE sum(value::numeric) END AS value
+      FROM tally
+     GROUP BY name, source, label
+     ORDER BY name, source, label
+""")
+
+
+def _shown(column: str) -> str:
+    return f"CASE WHEN {column} = ANY(CAST(:own AS text[])) THEN {column} ELSE '{OTHER}' END AS service"
+
+
+# Open ones may have settled before (a late alert reopened them); each half of the OR has its index.
+_UNSETTLED = text(f"""
+    SELECT {_shown("coalesce(service_stated, service)")},
+           coalesce(severity_stated, severity) AS severity,
+           count(*) FILTER (WHERE ended_at IS NULL) AS open,
+           count(*) FILTER (WHERE ended_at IS NULL AND acknowledged_at IS NULL) AS unacknowledged,
+           min(coalesce(detected_at_stated, began_at)) FILTER (WHERE ended_at IS NULL) AS oldest_at,
+           min(coalesce(detected_at_stated, began_at)) FILTER (WHERE ended_at IS NULL AND acknowledged_at IS NULL)
+               AS oldest_unacknowledged_at
+      FROM incident
+     WHERE merged_into IS NULL
+       AND (ended_at IS NULL OR settled_at IS NULL)
+     GROUP BY 1, 2
+     ORDER BY 1, 2
+""")  # noqa: S608
+
+_SETTLED_MEASURES = text(f"""
+    SELECT measure, {_shown("service")}, severity, bucket,
+           sum(count)::bigint AS count,
+           sum(seconds::numeric) AS seconds
+      FROM settled_measure
+     GROUP BY 1, 2, 3, 4
+     ORDER BY 1, 2, 3, 4
+""")  # noqa: S608
+
+_SETTLED_DOWNTIME = text(f"""
+    SELECT {_shown("service")}, sum(seconds) AS seconds
+      FROM settled_downtime
+     GROUP BY 1
+""")  # noqa: S608
+
+# Every service with a rate, at 0 before its first outage.
+_SETTLED_COST = text(f"""
+    SELECT {_shown("service")}, currency, sum(amount) AS amount
+      FROM (SELECT service, currency, amount
+              FROM settled_cost
+             UNION ALL
+            SELECT service, currency, 0
+              FROM service_rate) AS known
+     GROUP BY 1, 2
+     ORDER BY 1, 2
+""")  # noqa: S608
+
+_QUARANTINE = text("""
+    SELECT source.name AS source, count(*) AS waiting
+      FROM quarantine
+      JOIN source ON source.id = quarantine.source_id
+     WHERE quarantine.replayed_at IS NULL
+     GROUP BY source.name
+""")
+
+
+_PEERS = text("""
+    SELECT source.name AS source, count(*) FILTER (WHERE peer.error IS NULL) AS answering,
+           count(*) FILTER (WHERE peer.error IS NOT NULL) AS silent
+      FROM peer
+      JOIN source ON source.id = peer.source_id
+     GROUP BY source.name
+""")
+
+_HEARTBEATS = text("""
+    SELECT source.name AS source, min(heartbeat.last_at) AS last_at,
+           count(*) FILTER (WHERE heartbeat.missing_since IS NOT NULL AND heartbeat.returned_at IS NULL) AS missing
+      FROM heartbeat
+      JOIN source ON source.id = heartbeat.source_id
+     GROUP BY source.name
+""")
+
+# As last sampled: to count them costs as much as there are.
+_ALERTS = text("""
+    SELECT source.name AS source, latest.open_alerts AS alerts_open, latest.unrefreshed AS alerts_unrefreshed
+      FROM source
+     CROSS JOIN LATERAL (
+           SELECT *
+             FROM feed_sample
+            WHERE feed_sample.source_id = source.id
+            ORDER BY at DESC
+            LIMIT 1
+           ) AS latest
+     WHERE source.kind <> 'person'
+""")

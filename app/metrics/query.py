@@ -1,0 +1,64 @@
+"""The one question type of the metrics: which incidents, in which period, and how they are grouped and measured.
+
+Pure. `api/query.py` makes it from a request.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from app.base.times import Span
+from app.incidents.measures.business_hours import BusinessHours
+
+GroupKey = str | int | None
+
+
+class GroupBy(StrEnum):
+    """What each group has in common."""
+
+    # Each value is the name of a field of `Filters`.
+    SERVICE = "service"
+    SEVERITY = "severity"
+    SOURCE = "source"
+    OWNER = "owner"
+    HOUR_OF_WEEK = "hour_of_week"
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """An incident must match every filter that is not None."""
+
+    service: str | None = None
+    severity: int | None = None
+    source: str | None = None
+    owner: str | None = None  # of the service; empty: services without an owner
+    hour_of_week: int | None = None  # of detection, in UTC: 0 to 167, from Monday 00:00
+
+    @property
+    def may_split_a_service(self) -> bool:
+        """Whether they may match some incidents of a service, but not others that share its cost."""
+        return self.severity is not None or self.source is not None or self.hour_of_week is not None
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsQuery:
+    """The incidents that were detected in the period or harm in it, and match the filters."""
+
+    period: Span
+    filters: Filters = Filters()
+    group_by: GroupBy | None = None
+    include_non_recoveries: bool = False
+    measures: frozenset[str] | None = None  # their names; None: all
+    calendar: BusinessHours | None = None  # measure durations in its hours too
+
+    @property
+    def key(self) -> GroupKey:
+        """The group that the query is narrowed to; None without `group_by`."""
+        key: GroupKey = getattr(self.filters, self.group_by.value) if self.group_by else None
+        return key
+
+    def narrowed(self, key: GroupKey, period: Span) -> "MetricsQuery":
+        """The same query for one group in another period."""
+        filters = self.filters
+        if self.group_by is not None:
+            filters = replace(filters, **{self.group_by.value: key})  # type: ignore[arg-type]  # a key of that group
+        return replace(self, filters=filters, period=period)

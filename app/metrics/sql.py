@@ -1,0 +1,22 @@
+"""SQL that several questions share: the values of a query's period and filters, and the hour of the week."""
+
+from dataclasses import asdict
+
+from app.incidents.grouping.batch import PEOPLE
+from app.metrics.query import MetricsQuery
+
+
+def bound(query: MetricsQuery) -> dict[str, object]:
+    """The bind parameters `begins`, `ends`, one for each filter, and `people`, which is no source in any number."""
+    return {
+        "begins": query.period.begins,
+        "ends": query.period.ends,
+        "people": PEOPLE,
+        **asdict(query.filters),
+    }
+
+
+def hour_of_week(at: str) -> str:
+    """The SQL for `Filters.hour_of_week` of the SQL expression `at`."""
+    utc = f"{at} AT TIME ZONE 'UTC'"
+    return f"(extract(isodow FROM {utc})::int - 1) * 24 + extract(hour FROM {utc})::int"

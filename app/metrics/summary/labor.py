@@ -1,0 +1,59 @@
+"""What the time of responders cost in a period: a line of its own beside the other numbers.
+
+Pure. PostgreSQL sums the time, exactly and whatever the number of incidents; `app.incidents.impact.labor` prices it.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import NamedTuple
+
+from app.base.severity import SeverityName, severity_name
+from app.incidents.impact.intervals import Cost
+from app.incidents.impact.labor import Pay, priced
+from app.metrics.query import GroupKey
+
+NOT_ACKNOWLEDGED = "not acknowledged while it ran"
+
+
+@dataclass(frozen=True, slots=True)
+class Labor:
+    """`n` incidents were worked on in the period; those in `left_out` were detected in it, but no work is known."""
+
+    cost: Cost
+    n: int
+    left_out: Mapping[str, int]  # by reason
+
+
+NO_LABOR = Labor({}, 0, {})
+
+
+class Work(NamedTuple):
+    """The work on the incidents of one severity, in one group and bucket; buckets count from 1."""
+
+    key: GroupKey
+    bucket: int
+    severity: int
+    n: int
+    not_acknowledged: int
+    seconds: Decimal | None  # None: nobody worked
+
+
+def labor_by_group(work: Iterable[Work], buckets: int, pay: Pay) -> dict[GroupKey, list[Labor]]:
+    """The labor of each bucket, for the groups that have any."""
+    groups: dict[GroupKey, dict[int, list[Work]]] = defaultdict(lambda: defaultdict(list))
+    for each in work:
+        groups[each.key][each.bucket].append(each)
+    return {
+        key: [_labor(of[bucket], pay) if bucket in of else NO_LABOR for bucket in range(1, buckets + 1)]
+        for key, of in groups.items()
+    }
+
+
+def _labor(work: Sequence[Work], pay: Pay) -> Labor:
+    seconds: dict[SeverityName, Decimal] = {
+        severity_name(each.severity): each.seconds for each in work if each.seconds is not None
+    }
+    left_out = Counter({NOT_ACKNOWLEDGED: sum(each.not_acknowledged for each in work)})
+    return Labor(priced(seconds, pay), sum(each.n for each in work), +left_out)

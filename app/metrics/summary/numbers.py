@@ -1,0 +1,371 @@
+"""The numbers of a period, a service, a severity, …
+
+Pure: no clock, no I/O, no settings. No data is None, never 0.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from app.base.errors import Invalid
+from app.base.severity import SEVERITIES
+from app.base.times import HOUR_MICROSECONDS, Span
+from app.incidents.impact.intervals import Cost
+from app.incidents.impact.maintenance import Planned
+from app.incidents.impact.rates import Rate
+from app.incidents.impact.sweep import Pieces, Sums, Sweep, outside, pieces, ranges, union
+from app.incidents.measures.business_durations import in_business_hours
+from app.incidents.measures.measures import MEASURES, Weights
+from app.incidents.measures.vectorized import (
+    NEVER,
+    Booleans,
+    Coded,
+    Columns,
+    Harms,
+    Ints,
+    MeasuredMany,
+    coded,
+    microseconds,
+)
+from app.incidents.measures.vectorized import harms as harms_of
+from app.incidents.measures.vectorized import measured as measured_many
+from app.metrics.query import GroupBy, GroupKey, MetricsQuery
+from app.metrics.summary.labor import Labor
+from app.metrics.summary.summaries import Summary, summaries
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Incidents, and what is computed from them once for all groups and periods."""
+
+    columns: Columns
+    detected_at: Ints
+    harms: Harms
+    unplanned: tuple[Ints, Ints, Ints]  # harm outside of planned maintenance: incident, begins, ends
+    is_cut: bool  # whether there was any maintenance
+    measured: Mapping[str, MeasuredMany]
+    in_business_hours: Mapping[str, MeasuredMany] | None  # the same in the hours of the query's calendar
+    sources: Coded  # tuples of names
+    owner: Coded
+
+
+def prepare(
+    columns: Columns,
+    query: MetricsQuery,
+    *,
+    now: datetime,
+    weights: Weights,
+    planned: Planned | None = None,
+    sources: Coded | None = None,
+    owners: Mapping[str, str] | None = None,
+) -> Prepared:
+    """`sources` are tuples of names, one for each incident; `owners` has the services that have one."""
+    measured = measured_many(columns, include_non_recoveries=query.include_non_recoveries, now=now)
+    if query.measures is not None:
+        measured = {name: each for name, each in measured.items() if name in query.measures}
+    harmed = harms_of(columns, now=now, weights=weights)
+    codes, services = columns.service
+    owner = coded((owners or {}).get(name, "") for name in services)
+    return Prepared(
+        columns,
+        columns.detected_at(),
+        harmed,
+        outside(harmed, services, planned or {}),
+        bool(planned),
+        measured,
+        None if query.calendar is None else in_business_hours(measured, query.calendar),
+        sources or Coded(np.zeros(len(columns), np.int64), [()]),
+        Coded(owner.codes[codes], owner.values),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """`query` is the one asked, narrowed to the group and bucket.
+
+    `carried_in` are the numbers of incidents that were detected before the period, or after it, but harm in it.
+    """
+
+    query: MetricsQuery
+    incidents: int
+    open: int
+    measures: Mapping[str, Summary]
+    business_hours: Mapping[str, Summary] | None  # the same in the hours of the query's calendar
+    downtime: timedelta
+    planned: timedelta  # downtime that fell into planned maintenance; it is in neither downtime nor cost
+    cost: Cost | None
+    services_without_rate: Sequence[str]
+    carried_in: Sequence[int]
+    services: Sequence[str]  # of the incidents that were detected in the period or harm in it
+    labor: Labor | None = None  # None: nobody knows what an hour costs
+
+
+def summarize(
+    prepared: Prepared, rates: Iterable[Rate], query: MetricsQuery, *, horizon: float | None = None
+) -> tuple[Numbers, list[Numbers]]:
+    """The numbers of the whole, and of each group; with a horizon, in seconds, with estimates.
+
+    `prepared` must hold every incident of the services in question that was detected in the period or harms in it, of
+    whatever severity: they share the cost. An incident is counted in the period of its detection; downtime and cost
+    are cut at the ends of the period. Downtime is the union per service, summed over services. An incident that several
+    sources reported is in the group of each; one that a person declared has no source.
+    """
+    within = _Within(prepared, rates, query, [query.period])
+    [[whole]] = within.rows(None, horizon)
+    groups = [] if query.group_by is None else [row[0] for row in within.rows(query.group_by, horizon)]
+    return whole, groups
+
+
+class TooManyPoints(Invalid):
+    title = "Too many groups in too many buckets"
+
+
+def summarize_buckets(
+    prepared: Prepared, rates: Iterable[Rate], query: MetricsQuery, buckets: Sequence[Span], *, points_at_most: int
+) -> list[list[Numbers]]:
+    """One row per group (one in all without `group_by`), in each the numbers of every bucket. Raises TooManyPoints.
+
+    `buckets` follow one another without gaps. `prepared` as for `summarize`, over all of them.
+    """
+    if not buckets:
+        return [] if query.group_by else [[]]
+    return _Within(prepared, rates, query, buckets).rows(query.group_by, points_at_most=points_at_most)
+
+
+def _hour_of_week(at: Ints) -> Ints:
+    return (at // HOUR_MICROSECONDS + 3 * 24) % _HOURS_OF_WEEK  # 1970 began on a Thursday
+
+
+_HOURS_OF_WEEK = 7 * 24
+
+
+class _Members(NamedTuple):
+    """Which incidents are in which group: pairs, by incident and then by place in `keys`."""
+
+    incident: Ints
+    group: Ints
+    keys: Sequence[GroupKey]
+
+    def of(self, incidents: Ints, size: int) -> tuple[Ints, Ints]:
+        """For each of these incidents its groups: the place among them, and the group."""
+        count = np.bincount(self.incident, minlength=size)
+        rows, pairs = ranges((np.cumsum(count) - count)[incidents], count[incidents])
+        return rows, self.group[pairs]
+
+
+class _Within:
+    """The incidents and harm in each of the periods, which follow one another without gaps; the basis of any grouping.
+
+    A cell is a group in a period: `group x periods + period`.
+    """
+
+    def __init__(self, prepared: Prepared, rates: Iterable[Rate], query: MetricsQuery, periods: Sequence[Span]) -> None:
+        self.prepared, self.rates, self.query, self.periods = prepared, list(rates), query, periods
+        self.size, self.services = len(prepared.columns), prepared.columns.service.values
+        self.borders = np.array([microseconds(at) for at in (periods[0].begins, *(each.ends for each in periods))])
+        place = np.searchsorted(self.borders, prepared.detected_at, "right") - 1
+        self.detected = np.where((place >= 0) & (place < len(periods)), place, _NOWHERE)
+        harm = pieces(prepared.harms.begins, prepared.harms.ends, self.borders)
+        self.harm = harm.where(harm.begins < harm.ends)
+        incident, begins, ends = prepared.unplanned
+        cut = pieces(begins, ends, self.borders)
+        self.unplanned = Pieces(incident[cut.incident], *cut[1:])
+
+    @cached_property
+    def sweep(self) -> Sweep:
+        return Sweep(self.unplanned, self.prepared.harms, self.services, self.rates)
+
+    @cached_property
+    def of_services(self) -> tuple[Sums, int]:
+        return self.sweep.of_services(self.borders)
+
+    @cached_property
+    def matching(self) -> Booleans:
+        filters, prepared = self.query.filters, self.prepared
+        holds = np.ones(self.size, np.bool_)
+        for wanted, column in ((filters.service, prepared.columns.service), (filters.owner, prepared.owner)):
+            if wanted is not None:
+                holds &= np.array([value == wanted for value in column.values], np.bool_)[column.codes]
+        if filters.severity is not None:
+            holds &= prepared.columns.severity == filters.severity
+        if filters.source is not None:
+            codes, sources = prepared.sources
+            holds &= np.array([filters.source in names for names in sources], np.bool_)[codes]
+        if filters.hour_of_week is not None:
+            holds &= _hour_of_week(prepared.detected_at) == filters.hour_of_week
+        return holds
+
+    def members(self, group_by: GroupBy | None) -> _Members:
+        """The groups, in order, that have incidents in any of the periods; one of all without `group_by`."""
+        there = self.matching & (self.detected != _NOWHERE)
+        there[self.harm.incident] |= self.matching[self.harm.incident]
+        incident = np.flatnonzero(there)
+        if group_by is None:
+            return _Members(incident, np.zeros(len(incident), np.int64), [None])
+        prepared = self.prepared
+        match group_by:
+            case GroupBy.SERVICE:
+                codes, values = prepared.columns.service
+            case GroupBy.SEVERITY:
+                codes, values = prepared.columns.severity, range(len(SEVERITIES) + 1)
+            case GroupBy.SOURCE:
+                codes, values = prepared.sources
+            case GroupBy.OWNER:
+                codes, values = prepared.owner
+            case GroupBy.HOUR_OF_WEEK:
+                codes, values = _hour_of_week(prepared.detected_at), range(_HOURS_OF_WEEK)
+        codes = codes[incident]
+        if group_by is GroupBy.SOURCE:  # several at once
+            count = np.array([len(names) for names in values], np.int64)
+            rows, places = ranges((np.cumsum(count) - count)[codes], count[codes])
+            incident, (codes, values) = incident[rows], coded(name for names in values for name in names)
+            codes = codes[places] if len(places) else places
+        keys = sorted({values[code] for code in np.unique(codes).tolist()})
+        place = {key: place for place, key in enumerate(keys)}
+        order = np.array([place.get(value, 0) for value in values], np.int64)
+        return _Members(incident, order[codes] if len(codes) else codes, keys)
+
+    def rows(
+        self, group_by: GroupBy | None, horizon: float | None = None, *, points_at_most: int | None = None
+    ) -> list[list[Numbers]]:
+        """One row per group, in each the numbers of every period. Raises TooManyPoints."""
+        members = self.members(group_by)
+        if points_at_most is not None and group_by and len(members.keys) * len(self.periods) > points_at_most:
+            message = (
+                f"{len(members.keys)} groups in {len(self.periods)} buckets are too many; "
+                "narrow the filters or the period"
+            )
+            raise TooManyPoints(message)
+        query = replace(self.query, group_by=group_by)
+        queries = [query.narrowed(key, period) for key in members.keys for period in self.periods]
+        if not queries:
+            return []
+        every = self._numbers(members, queries, horizon)
+        return [every[first : first + len(self.periods)] for first in range(0, len(every), len(self.periods))]
+
+    def _numbers(self, members: _Members, queries: Sequence[MetricsQuery], horizon: float | None) -> list[Numbers]:
+        prepared, size = self.prepared, len(queries)
+        detected = self.detected[members.incident]
+        incident = members.incident[detected != _NOWHERE]
+        cells = (members.group * len(self.periods) + detected)[detected != _NOWHERE]
+        is_open = prepared.columns.ended_at[incident] == NEVER
+        rows, harm_cells = self._in_cells(members, self.harm)
+        harmed = self.harm.where(rows)
+        harms = prepared.harms.impact[harmed.incident] > 0
+        parts, part_cells = self._in_cells(members, self.unplanned)
+        left = self.unplanned.where(parts)
+        down_left = (prepared.harms.impact[left.incident] > 0) & (left.begins < left.ends)
+        harmful, harmful_cells = left.where(down_left), part_cells[down_left]
+        down = self._downtime(harmful, harmful_cells, size)
+        down_too = self._downtime(harmed.where(harms), harm_cells[harms], size) if prepared.is_cut else down
+        carried_in = self.detected[harmful.incident] != harmful.period
+        unpriced = self._first_rate()[prepared.harms.service[harmful.incident]] >= harmful.ends
+        services = _by_cell(
+            np.concatenate((cells, harm_cells)), self._alphabetical(np.concatenate((incident, harmed.incident))), size
+        )
+        names = sorted(self.services)
+        of_measures = _summaries(prepared.measured, incident, cells, size, horizon)
+        in_hours = None
+        if prepared.in_business_hours is not None:
+            in_hours = _summaries(prepared.in_business_hours, incident, cells, size, horizon)
+        columns = zip(
+            queries,
+            np.bincount(cells, minlength=size).tolist(),
+            np.bincount(cells[is_open], minlength=size).tolist(),
+            down.tolist(),
+            (down_too - down).tolist(),
+            self._costs(queries, services, parts, part_cells),
+            _by_cell(harmful_cells[unpriced], self._alphabetical(harmful.incident[unpriced]), size),
+            _by_cell(harmful_cells[carried_in], prepared.columns.number[harmful.incident[carried_in]], size),
+            services,
+            strict=True,
+        )
+        return [
+            Numbers(
+                query=query,
+                incidents=incidents,
+                open=open_,
+                measures={name: each[cell] for name, each in of_measures.items()},
+                business_hours=None if in_hours is None else {name: each[cell] for name, each in in_hours.items()},
+                downtime=timedelta(microseconds=down),
+                planned=timedelta(microseconds=planned),
+                cost=cost or None,
+                services_without_rate=[names[place] for place in without_rate],
+                carried_in=numbers,
+                services=[names[place] for place in those],
+            )
+            for cell, (query, incidents, open_, down, planned, cost, without_rate, numbers, those) in enumerate(columns)
+        ]
+
+    def _in_cells(self, members: _Members, each: Pieces) -> tuple[Ints, Ints]:
+        """The places of the pieces of members, once for each of their groups, and the cell of each."""
+        # An empty piece belongs to the period only if its incident does: it was detected or harms there.
+        there = (each.begins < each.ends) | (self.detected[each.incident] == each.period)
+        there |= self.prepared.harms.begins[each.incident] < self.prepared.harms.ends[each.incident]
+        places = np.flatnonzero(there)
+        rows, group = members.of(each.incident[places], self.size)
+        places = places[rows]
+        return places, group * len(self.periods) + each.period[places]
+
+    def _downtime(self, harmful: Pieces, cells: Ints, size: int) -> Ints:
+        services = max(1, len(self.services))
+        keys, lasted = union(cells * services + self.prepared.harms.service[harmful.incident], *harmful[1:3])
+        down = np.zeros(size, np.int64)
+        np.add.at(down, keys // services, lasted)
+        return down
+
+    def _costs(
+        self, queries: Sequence[MetricsQuery], services: Sequence[Sequence[int]], parts: Ints, cells: Ints
+    ) -> list[Cost]:
+        """For each cell the shares of its incidents, or all that its services cost, which is faster."""
+        if queries[0].filters.may_split_a_service:  # they filter by the same fields
+            shared = self.sweep.shared(parts, cells)
+            return [shared.total([cell]) for cell in range(len(queries))]
+        sums, periods = self.of_services
+        code = np.argsort(self._ranks()).tolist()
+        return [
+            sums.total(code[place] * periods + cell % periods for place in those) for cell, those in enumerate(services)
+        ]
+
+    def _alphabetical(self, incidents: Ints) -> Ints:
+        """The place of each one's service among the names in order."""
+        return self._ranks()[self.prepared.harms.service[incidents]]
+
+    def _ranks(self) -> Ints:
+        place = {name: place for place, name in enumerate(sorted(self.services))}
+        return np.array([place[name] for name in self.services], np.int64)
+
+    def _first_rate(self) -> Ints:
+        """From when on each service has a rate, of whatever currency."""
+        first = dict.fromkeys(self.services, NO_RATE)
+        for rate in self.rates:
+            if rate.service in first:
+                first[rate.service] = min(first[rate.service], microseconds(rate.valid_from))
+        return np.array(list(first.values()), np.int64)
+
+
+def _summaries(
+    measured: Mapping[str, MeasuredMany], incidents: Ints, cells: Ints, size: int, horizon: float | None
+) -> dict[str, list[Summary]]:
+    found: dict[int, list[Summary]] = {}
+    for each in measured.values():
+        if id(each) not in found:  # the first phase is the time to detect
+            found[id(each)] = summaries(each, incidents, cells, size, horizon)
+    return {measure.name: found[id(measured[measure.name])] for measure in MEASURES if measure.name in measured}
+
+
+_NOWHERE = -1
+NO_RATE = int(np.iinfo(np.int64).max)
+
+
+def _by_cell(cells: Ints, values: Ints, size: int) -> list[list[int]]:
+    """The distinct values of each cell, rising."""
+    order = np.lexsort((values, cells))
+    cells, values = cells[order], values[order]
+    is_new = np.append(True, (cells[1:] != cells[:-1]) | (values[1:] != values[:-1]))[: len(cells)]
+    borders = np.searchsorted(cells[is_new], np.arange(1, size))
+    return [each.tolist() for each in np.split(values[is_new], borders)]

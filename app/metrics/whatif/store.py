@@ -1,0 +1,31 @@
+"""The SQL of a what-if question: the incidents of the period, with rates and maintenance as far as they would move."""
+
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.base.threads import off_loop
+from app.base.times import Span
+from app.incidents.impact.store import planned_within, rates_of
+from app.incidents.measures.measures import Weights
+from app.incidents.measures.vectorized import harms
+from app.metrics.query import MetricsQuery
+from app.metrics.summary.store import read_columns
+from app.metrics.whatif.scenario import Changes, Moved, WhatIf, move, reach, what_if
+
+
+async def read_what_if(
+    tx: AsyncConnection, query: MetricsQuery, changes: Changes, *, now: datetime, weights: Weights
+) -> WhatIf:
+    """What the period would have cost, with incidents of all severities."""
+    columns = await read_columns(tx, query, now=now)
+
+    def move_all() -> tuple[Moved, Span]:
+        moved = move(columns, harms(columns, now=now, weights=weights), changes, query.period)
+        return moved, reach(moved, query.period)
+
+    moved, reached = await off_loop(move_all)
+    services = columns.service.values
+    rates = await rates_of(tx, services)
+    planned = await planned_within(tx, services, reached)
+    return await off_loop(what_if, moved, changes, rates, planned, query.period)
