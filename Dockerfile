@@ -10,7 +10,6 @@ RUN /opt/aftermath/bin/pip install --require-hashes --only-binary=:all: --requir
 RUN /opt/build/bin/pip install --require-hashes --only-binary=:all: --requirement requirements-build.lock
 COPY pyproject.toml README.md ./
 COPY app app
-COPY alembic alembic
 RUN /opt/build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /dist .
 RUN /opt/aftermath/bin/pip install --no-index --no-deps /dist/aftermath-*.whl
 

@@ -1,7 +1,7 @@
 """The whole schema at a glance. Rules that can be constraints are constraints, named as the rule.
 
 Times are `timestamptz`; ids that leave the service are uuid or `INC-n`; money is `numeric`. Migrations live in
-`alembic/`; `alembic check` finds no difference to this file.
+`app/base/db/alembic/`; `alembic check` finds no difference to this file.
 """
 
 from sqlalchemy import (

@@ -1,4 +1,4 @@
-"""Runs migrations on the connection that `app.migrations` hands over. (No `__init__.py` here: it would hide the library.)"""
+"""Runs migrations on the connection that `app.base.db.migrations` passes in."""
 
 from alembic import context
 
