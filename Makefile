@@ -5,56 +5,73 @@ BIN := .venv/bin
 # A PostgreSQL each; more than four would wait for one disk.
 SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
-.PHONY: run test test-faults check format bench bench-ingest bench-metrics openapi numbers dashboard clean
+.PHONY: run test test-faults check format bench bench-ingest bench-metrics openapi numbers dashboard wheel lock clean
 .DELETE_ON_ERROR:
 
-run: .venv/.installed ## set up and serve on 127.0.0.1:8080 with the built-in PostgreSQL
-	exec $(BIN)/python -m app.cli serve
+run: .venv/.run ## install what the service needs and serve on 127.0.0.1:8080 with the built-in PostgreSQL
+	exec $(BIN)/aftermath serve
 
-test: .venv/.installed ## the whole suite
+test: .venv/.dev ## the whole suite
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
-test-faults: .venv/.installed ## kills, cuts, floods, a full disk, a failover: with real processes, some minutes
+test-faults: .venv/.dev ## kills, cuts, floods, a full disk, a failover: with real processes, some minutes
 	$(BIN)/python -m pytest tests/faults
 
-check: .venv/.installed ## types, style, direction of imports, the committed contract
+check: .venv/.dev ## types, style, direction of imports, the committed contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m app.cli openapi | diff -u openapi.yaml - || (echo "openapi.yaml is stale: make openapi" && exit 1)
+	$(BIN)/aftermath openapi | diff -u openapi.yaml - || (echo "openapi.yaml is stale: make openapi" && exit 1)
 
 bench: bench-ingest bench-metrics ## all measurements; some twenty minutes, best on an idle machine
 
-bench-ingest: .venv/.installed ## how fast alerts are taken, beside Alertmanager and PostgreSQL alone
+bench-ingest: .venv/.dev ## how fast alerts are taken, beside Alertmanager and PostgreSQL alone
 	$(BIN)/python -m bench.ingest
 
-bench-metrics: .venv/.installed ## how long numbers and scrapes take, and how that grows with history
+bench-metrics: .venv/.dev ## how long numbers and scrapes take, and how that grows with history
 	$(BIN)/python -m bench.metrics
 
-format: .venv/.installed
+format: .venv/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-openapi: .venv/.installed ## write openapi.yaml anew
-	$(BIN)/python -m app.cli openapi openapi.yaml
+openapi: .venv/.dev ## write openapi.yaml anew
+	$(BIN)/aftermath openapi openapi.yaml
 
-numbers: .venv/.installed ## write the reference in docs/numbers.md anew
-	$(BIN)/python -m app.cli numbers
+numbers: .venv/.dev ## write the reference in docs/numbers.md anew
+	$(BIN)/aftermath numbers
 
-dashboard: .venv/.installed ## write deploy/grafana/aftermath.json anew
+dashboard: .venv/.dev ## write deploy/grafana/aftermath.json anew
 	$(BIN)/python -m deploy.grafana.dashboard
 
-lock: ## pin the dependencies anew: of the tests, and the part of them that the image installs
+wheel: .venv/.run ## build dist/aftermath-….whl, with the migrations
+	rm -rf build dist # files that are gone from app/ would stay in build/, and get into the wheel
+	$(PIP) wheel --quiet --no-index --no-deps --no-build-isolation --wheel-dir dist .
+
+lock: .venv/.dev ## update the pinned versions: of the tests, of the service (a subset), of the build
 	$(LOCK) --group dev pyproject.toml -o requirements.lock
 	$(LOCK) --constraint requirements.lock pyproject.toml -o requirements-run.lock
+	$(LOCK) --group build -o requirements-build.lock
 LOCK := $(BIN)/uv pip compile --generate-hashes --no-emit-index-url --universal --python-version 3.11 --no-header
 
 clean:
-	rm -rf .venv .data
+	rm -rf .venv .data build dist
 
-.venv/.installed: requirements.lock
-	$(PYTHON) -c 'import sys; sys.exit("Aftermath needs Python 3.11 or later, this is " + sys.version) if sys.version_info < (3, 11) else None'
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Aftermath needs Python 3.11 or later; $(PYTHON) is " + sys.version.split()[0] + ". Name another one: make run PYTHON=python3.12") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	touch $@
+
+# Nothing here needs the network unless a lock has changed: the project itself is built with the pinned setuptools.
+.venv/.run: requirements-build.lock requirements-run.lock pyproject.toml | .venv/bin/python
+	@echo "Installing Aftermath and what it needs into .venv. The first time this takes a minute or two."
+	$(PIP) install --require-hashes -r requirements-build.lock -r requirements-run.lock
+	$(PIP) install --quiet --no-index --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.dev: requirements.lock .venv/.run
+	@echo "Installing what the tests need into .venv."
+	$(PIP) install --require-hashes -r requirements.lock
+	@touch $@

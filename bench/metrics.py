@@ -234,7 +234,11 @@ async def _service(url: str, directory: Path) -> AsyncIterator[Service]:
     }
     with (directory / "service.log").open("ab") as log:
         served = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "app.cli", "serve", env=os.environ | variables, stdout=log, stderr=log
+            Path(sys.executable).with_name("aftermath"),
+            "serve",
+            env=os.environ | variables,
+            stdout=log,
+            stderr=log,
         )
         try:
             headers = {"Authorization": f"Bearer {token}"}

@@ -30,7 +30,9 @@ import psutil  # type: ignore[import-untyped]
 REPOSITORY = Path(__file__).resolve().parent.parent
 POSTGRES15 = Path("/usr/lib/postgresql/15/bin")
 PACKAGES = "apt-get install prometheus prometheus-alertmanager postgresql-15 wrk"
-MARK = "AFTERMATH_TEST_PROCESS"
+# The command as `make test` installs it, beside the Python that runs the tests.
+AFTERMATH = Path(sys.executable).with_name("aftermath")
+MARK = "STARTED_BY_TESTS"  # not AFTERMATH_…: the service refuses variables of that name that it does not know
 
 T = TypeVar("T")
 
@@ -162,7 +164,7 @@ class Service:
         self.starts += 1
         said = self.directory / f"service-{self.starts}.log"
         try:
-            with a_process([sys.executable, "-m", "app.cli", "serve"], said, environment=self.variables) as running:
+            with a_process([AFTERMATH, "serve"], said, environment=self.variables) as running:
                 yield RunningService(running.process, said, self)
         finally:
             self.kill_postgres()
@@ -200,7 +202,7 @@ class Service:
 
     def try_command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "app.cli", *arguments],
+            [AFTERMATH, *arguments],
             cwd=REPOSITORY,
             env={**_environment(), **self.variables},
             stdin=subprocess.DEVNULL,

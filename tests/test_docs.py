@@ -37,11 +37,11 @@ def blocks(mark: str) -> list[str]:
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[RunningService]:
     """The service as the README starts it, at another port and in another directory."""
-    assert (REPOSITORY / ".venv/bin/python").exists(), "the README speaks of .venv: `make test` makes it"
+    assert (REPOSITORY / ".venv/bin/aftermath").exists(), "the README uses .venv, which `make test` makes"
     [start] = blocks("sh start")
     make, *targets = shlex.split(start)
-    # What is installed is taken as it is: a test installs nothing.
-    command = [make, "--old-file=.venv/.installed", *targets]
+    # A test installs nothing: what is in .venv counts as up to date.
+    command = [make, "--old-file=.venv/.run", *targets]
     service = Service(tmp_path, {"MAKEFLAGS": "", "MAKELEVEL": "0"})
     try:
         with a_process(command, tmp_path / "service.log", environment=service.variables) as process:

@@ -535,7 +535,7 @@ class _Player:
         if answer.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
             raise CannotPlay(
                 f"refused: {why}. The demo needs an admin token: the first start of the service printed one, "
-                "and `python -m app.cli token create demo --scope admin` makes another"
+                "and `aftermath token create demo --scope admin` makes another"
             )
         raise CannotPlay(f"{answer.request.method} {answer.request.url.path} was answered {answer.status_code}: {why}")
 

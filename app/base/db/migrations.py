@@ -8,7 +8,7 @@ from alembic.config import Config
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-MIGRATIONS = Path(__file__).resolve().parents[3] / "alembic"
+MIGRATIONS = Path(__file__).parent / "alembic"
 
 
 async def migrate(engine: AsyncEngine, revision: str = "head") -> None:
