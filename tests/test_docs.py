@@ -168,9 +168,9 @@ def test_the_measures_are_those_of_the_registry() -> None:
 
 def test_labels_are_mapped_as_the_readme_shows() -> None:
     rows = table("severity")
-    words = {word.strip("`"): severity for severity, values, *_ in rows for word in values.split(", ")}
+    words = [(word.strip("`"), severity) for severity, values, *_ in rows for word in values.split(", ")]
     assert len(words) > 20
-    for word, severity in words.items():
+    for word, severity in words:
         for name in DEFAULT_RULE.severity_labels:
             assert decided({name: word.upper()}).severity == int(severity.removeprefix("sev")), word
     assert decided({"severity": "of no known kind"}).severity == 3
