@@ -1,7 +1,8 @@
-"""The README is right: its commands run as they stand, its answers are the real ones, its tables are those of the code.
+"""The pages for newcomers are true: the README's commands run as printed and give the responses it shows, tables match
+the code, and whatever a page names exists.
 
-A block whose first line ends in `story` is run in order, or is what the command before it prints (`…` stands for
-anything). The block marked `start` is what starts the service.
+Blocks whose first line ends in `story` are run in order, or show the output of the command before (`…` stands for
+anything). The block marked `start` starts the service.
 """
 
 import json
@@ -9,6 +10,7 @@ import os
 import re
 import shlex
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -18,11 +20,16 @@ import pytest
 import yaml
 
 from app.cli import receiver_snippet
+from app.incidents.grouping.rule import DEFAULT_RULE, Decision, decide
+from app.incidents.grouping.signal import AlertClass
 from app.incidents.measures.measures import MEASURES
 from app.settings import Settings
 from tests.processes import REPOSITORY, RunningService, Service, a_process, program
 
-README = (REPOSITORY / "README.md").read_text()
+NAMES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
+PAGES = {name: (REPOSITORY / name).read_text() for name in NAMES}
+README = PAGES["README.md"]
+CONTRIBUTING = PAGES["CONTRIBUTING.md"]
 BLOCKS: list[tuple[str, str]] = re.findall(r"^```(.*)\n((?:.*\n)*?)^```$", README, re.MULTILINE)
 ANYTHING = "…"
 
@@ -52,7 +59,7 @@ def started(tmp_path: Path) -> Iterator[RunningService]:
         service.kill_postgres()
 
 
-def test_the_story_goes_as_it_is_told(started: RunningService) -> None:
+def test_the_commands_of_the_readme_give_the_responses_it_shows(started: RunningService) -> None:
     token = started.admin_token
     assert token is not None
     variables, answer = "", "never asked"
@@ -60,7 +67,7 @@ def test_the_story_goes_as_it_is_told(started: RunningService) -> None:
     assert [marked.split()[0] for marked, _ in told].count("sh") > 8
     for marked, body in told:
         if marked != "sh story":
-            assert shown_pattern(body).search(answer), f"{body}\nis not what was answered:\n{answer}"
+            assert shown_pattern(body).search(answer), f"{body}\nis not the response:\n{answer}"
         elif body.startswith("URL="):
             variables = body.replace("http://127.0.0.1:8080", started.service.url).replace(f"aft_{ANYTHING}", token)
             assert started.service.url in variables
@@ -69,7 +76,7 @@ def test_the_story_goes_as_it_is_told(started: RunningService) -> None:
             answer = run(variables + body, started.service)
 
 
-def test_what_is_shown_must_be_what_is_answered() -> None:
+def test_a_shown_response_must_match_the_real_one() -> None:
     answer = '{\n  "a": 1,\n  "b": 2,\n  "c": "x7y"\n}'
     assert shown_pattern('"a": 1,\n"b": 2,\n').search(answer)
     assert shown_pattern('"a": 1,\n…\n"c": "x…y"\n').search(answer)
@@ -159,19 +166,45 @@ def test_the_measures_are_those_of_the_registry() -> None:
     assert table("measure") == [[f"`{measure.name}`", measure.starts, measure.ends] for measure in MEASURES]
 
 
-def test_every_file_of_the_code_is_in_the_map() -> None:
-    mapped = [row[0].strip("`") for row in table("file")]
+def test_labels_are_mapped_as_the_readme_shows() -> None:
+    rows = table("severity")
+    words = [(word.strip("`"), severity) for severity, values, *_ in rows for word in values.split(", ")]
+    assert len(words) > 20
+    for word, severity in words:
+        for name in DEFAULT_RULE.severity_labels:
+            assert decided({name: word.upper()}).severity == int(severity.removeprefix("sev")), word
+    assert decided({"severity": "of no known kind"}).severity == 3
+    assert {row[0]: row[3] for row in rows} == {
+        severity: f"{share:.0%}".replace("%", " %") for severity, share in Settings().impact.items()
+    }
+
+
+def test_services_are_found_as_the_readme_shows() -> None:
+    [sentence] = re.findall(r"^\*\*Service:\*\* ([^.]*)\.", README, re.MULTILINE)
+    assert re.findall(r"`(\w+)`", sentence) == list(DEFAULT_RULE.service_labels)
+    for n, name in enumerate(DEFAULT_RULE.service_labels):
+        assert decided({later: later for later in DEFAULT_RULE.service_labels[n:]}).service == name
+    assert decided({}).service == "unknown"
+
+
+def decided(labels: dict[str, str]) -> Decision:
+    return decide(DEFAULT_RULE, labels, AlertClass.SERVICE)
+
+
+def test_every_area_of_the_code_is_in_the_map() -> None:
+    mapped = [row[0].strip("`") for row in table("path", CONTRIBUTING)]
     assert len(mapped) == len(set(mapped))
-    assert [path for path in mapped if not (REPOSITORY / path).exists()] == []
-    files = [path.relative_to(REPOSITORY) for path in (REPOSITORY / "app").rglob("*.py") if path.name != "__init__.py"]
-    known = {path.rstrip("/") for path in mapped}
-    unknown = [str(path) for path in files if known.isdisjoint(map(str, (path, *path.parents)))]
-    assert unknown == [], "not in the README's map of the code"
+    app = REPOSITORY / "app"
+    folders = {path.parent for path in app.rglob("*.py") if path.parent != app}
+    expected = {f"{path.relative_to(REPOSITORY)}/" for path in folders if len(path.relative_to(app).parts) <= 2}
+    expected |= {str(path.relative_to(REPOSITORY)) for path in app.glob("*.py") if path.name != "__init__.py"}
+    assert len(expected) > 20
+    assert set(mapped) == expected, "the map in CONTRIBUTING.md differs from app/"
 
 
-def table(first_column: str) -> list[list[str]]:
+def table(first_column: str, page: str = README) -> list[list[str]]:
     """The rows of the table whose first column has that name."""
-    found = re.search(rf"^\| {first_column} \|.*\n\|[-|]+\|\n((?:\|.*\n)*)", README, re.MULTILINE)
+    found = re.search(rf"^\| {first_column} \|.*\n\|[-|]+\|\n((?:\|.*\n)*)", page, re.MULTILINE)
     assert found, f"there is no table of {first_column}s"
     return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in found[1].splitlines()]
 
@@ -179,20 +212,38 @@ def table(first_column: str) -> list[list[str]]:
 # — what is named exists —
 
 
-def test_links_lead_somewhere() -> None:
-    links = re.findall(r"\]\(([^)#]+)[^)]*\)", README)
-    assert len(links) > 3
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_somewhere(name: str) -> None:
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", PAGES[name])
+    assert links or name == "SECURITY.md"
     assert [link for link in links if "://" not in link and not (REPOSITORY / link).exists()] == []
 
 
-def test_paths_in_the_text_exist() -> None:
-    named = re.findall(r"`((?:app|alembic|deploy|docs|tests)/[\w./-]*)`", README)
-    assert len(named) > 10
+@pytest.mark.parametrize("name", PAGES)
+def test_links_within_and_between_pages_name_headings(name: str) -> None:
+    anchors = re.findall(r"\]\(([\w./-]*)#([^)]+)\)", PAGES[name])
+    assert len(anchors) > 10 or name != "README.md"
+    for page, anchor in anchors:
+        assert anchor in headings((REPOSITORY / (page or name)).read_text()), anchor
+
+
+def headings(page: str) -> set[str]:
+    """As GitHub and GitLab name them in links."""
+    without_code = re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ (.+)$", without_code, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize(("name", "at_least"), [("README.md", 3), ("CONTRIBUTING.md", 10)])
+def test_paths_in_the_text_exist(name: str, at_least: int) -> None:
+    named = re.findall(r"[`(]((?:app|alembic|bench|deploy|docs|tests)/[\w./-]*)[`)#]", PAGES[name])
+    assert len(named) > at_least
     assert [path for path in named if not (REPOSITORY / path).exists()] == []
 
 
 def test_make_targets_exist() -> None:
-    named = set(re.findall(r"(?:^|`)make ([\w-]+)(?:`|$)", README, re.MULTILINE))
+    text = "\n".join(PAGES.values())
+    named = set(re.findall(r"(?:^|`)make ([\w-]+)(?:`|$)", text, re.MULTILINE))
     targets = set(re.findall(r"^([\w-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
     assert {"run", "test", "test-faults", "check"} <= named <= targets
 
@@ -203,3 +254,18 @@ def test_routes_exist() -> None:
     templates = [re.compile(re.sub(r"\{[^}]*\}", "[^/]+", path)) for path in known]
     assert len(named) > 5
     assert [path for path in named if not any(template.fullmatch(path) for template in templates)] == []
+
+
+def test_settings_named_in_the_text_exist() -> None:
+    settings = {f"AFTERMATH_{name.upper()}" for name in Settings.model_fields}
+    named = {name for page in PAGES.values() for name in re.findall(r"AFTERMATH_[A-Z_]+[A-Z]", page)}
+    assert len(named) > 5
+    assert named - settings == set()
+
+
+def test_the_license_is_the_one_that_the_package_names() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert (project["license"], project["license-files"]) == ("Apache-2.0", ["LICENSE"])
+    text = (REPOSITORY / "LICENSE").read_text().split()
+    assert text[:4] == ["Apache", "License", "Version", "2.0,"]
+    assert text[-4:] == ["limitations", "under", "the", "License."]

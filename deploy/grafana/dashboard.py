@@ -1,11 +1,11 @@
 """The Grafana dashboard as code: `make dashboard` writes aftermath.json, which is what Grafana reads.
 
-Names, labels and first sentences come from the registry of numbers. Three things decide how a query looks:
+Names, labels and first sentences come from the registry of definitions. Three rules shape the queries:
 
-- Every replica and worker tells the same business numbers, so instances are joined with max, never added up.
-- Counters count settled incidents, which are rare, and never fall, not even over a restart. What a period adds is
-  therefore a plain difference (`gained`); increase() would extrapolate, and would miss what a series begins with.
-- No data is not 0, and a quantile of few values is none.
+- Every replica and worker exports the same business numbers, so instances are joined with max, never added up.
+- Counters count settled incidents, which are rare, and never fall, not even over a restart. The increase in a period is
+  therefore a plain difference (`gained`); increase() would extrapolate, and would miss a series' first value.
+- No data is not 0, and there is no quantile of a few values.
 """
 
 import json
@@ -29,12 +29,12 @@ from app.metrics.prometheus.families import FAMILIES
 WRITTEN = Path(__file__).with_name("aftermath.json")
 DATASOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
-# The heartbeat of deploy/prometheus/aftermath.rules.yml is one incident that is always open, and nobody's trouble.
+# The heartbeat of deploy/prometheus/aftermath.rules.yml needs no response, so it is left out.
 CHOSEN = {"service": 'service=~"$service", service!="heartbeat"', "severity": 'severity=~"$severity"'}
 
 
 def written() -> str:
-    """The dashboard as it stands in aftermath.json."""
+    """The content of aftermath.json."""
     return json.dumps(built(), cls=JSONEncoder, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
@@ -42,7 +42,9 @@ def built() -> model.Dashboard:
     made = (
         grafana.Dashboard("Aftermath")
         .uid("aftermath")
-        .description("What incidents did, as Aftermath counts it. Each panel says what its number cannot tell.")
+        .description(
+            "Incidents and their effects, as counted by Aftermath. Each panel states the limits of its number."
+        )
         .tags(["aftermath", "incidents"])
         .time("now-7d", "now")
         .timezone("browser")
@@ -91,7 +93,7 @@ def _variables() -> Sequence[grafana.DatasourceVariable | grafana.QueryVariable]
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The series of one family that the variables choose; of a histogram its `part`."""
+    """The series of one family that the dashboard variables select; for a histogram, its `part`."""
 
     family: str
     part: Literal["", "_bucket", "_count"] = ""
@@ -99,7 +101,7 @@ class Series:
 
     @property
     def labels(self) -> str:
-        """All that tell its series apart, once instances are joined."""
+        """The labels that distinguish its series once instances are joined."""
         return ", ".join([*FAMILIES[self.family].labels, *(["le"] if self.part == "_bucket" else [])])
 
     @property
@@ -110,14 +112,14 @@ class Series:
 
     @property
     def now(self) -> str:
-        """Each of its series once, whatever the number of replicas."""
+        """Each series once, for any number of replicas."""
         return f"max by ({self.labels}) ({self.selector})"
 
     def gained(self, span: str, *, by: str = "") -> str:
-        """What a counter grew by in the span: now, less what it was then.
+        """The increase of a counter over the span: its value now less its value then.
 
-        What it was then is, in this order: its value then; 0, if Aftermath was scraped then and did not have it yet;
-        else, as nothing was scraped then, the first value that was.
+        The value then is, in this order: the sample at that time; 0, if Aftermath was scraped then and did not export
+        the series yet; otherwise (nothing was scraped then) the first sample in the span.
         """
         then = f"max by ({self.labels}) ({self.selector} offset {span})"
         unborn = f"0 * {self.now} and on () max(aftermath_build_info offset {span})"
@@ -126,12 +128,12 @@ class Series:
 
 
 def share(part: str, whole: str, *, by: str = "") -> str:
-    """Nothing where the whole is 0."""
+    """No result where the whole is 0."""
     return f"{part}\n/ on ({by})\n({whole} > 0)"
 
 
 def quantile(q: float, measure: str, span: str) -> str:
-    """Nothing where there are fewer values than a summary needs."""
+    """No result where there are fewer values than a summary needs."""
     values = Series(measure, "_bucket").gained(span, by="le")
     count = Series(measure, "_count").gained(span)
     return f"histogram_quantile({q}, {values})\nand on ()\n({count} >= {SUMMARY_FROM})"
@@ -155,13 +157,13 @@ class Panel:
     kind: Kind
     queries: Sequence[Query]
     about: str
-    family: str = ""  # whose definition opens the description
+    family: str = ""  # its definition opens the description
     unit: str = "short"
     width: int = 6
     height: int = 8
     if_none: str = "no data"
     smallest_interval: str = "1h"
-    warns: tuple[tuple[float, str], ...] = ()  # from this value on this colour
+    warns: tuple[tuple[float, str], ...] = ()  # from this value on, this color
     least: float | None = None
     most: float | None = None
 
@@ -199,7 +201,7 @@ def _drawn(panel: Panel) -> Drawn:
             hidden = model.DataTransformerConfig("organize", options={"excludeByName": {"Time": True}})
             return table.Panel().with_transformation(hidden).show_header(True)
         case "heatmap":
-            # The buckets grow geometrically: rows of equal height are a logarithmic scale.
+            # The buckets grow geometrically, so rows of equal height form a logarithmic scale.
             cells = heatmap.Panel().interval(panel.smallest_interval).calculate(False).show_tooltip()
             cells.y_axis(heatmap.YAxisConfig().unit(panel.unit))
             cells.rows_frame(heatmap.RowsHeatmapOptions().layout(common.HeatmapCellLayout.LE))
@@ -244,10 +246,12 @@ FINISHED = Series("aftermath_deployments_total", only='outcome!="cancelled"')
 FAILED = Series("aftermath_change_failures_total")
 
 GAINED = (
-    "A plain difference of two moments: exact, and a whole number of incidents. Where Prometheus has nothing from the "
-    "beginning of the period, it counts from the first scrape within."
+    "An exact difference between two times, in whole incidents. If Prometheus has no data from the beginning of the "
+    "period, it counts from the first scrape within it."
 )
-ONCE = "Of settled incidents only, each counted once, when it settled: not what is open, nor what is corrected later."
+ONCE = (
+    "Only settled incidents, each counted once, when it settled; open incidents and later corrections are not included."
+)
 
 
 def _measure(name: str, label: str, left_out: str) -> Sequence[Panel]:
@@ -259,8 +263,8 @@ def _measure(name: str, label: str, left_out: str) -> Sequence[Panel]:
             label,
             "heatmap",
             [Query(buckets.gained(STEP, by="le"), "{{le}}")],
-            f"How many, by how long it took. {ONCE} {left_out} A cell stands where the incident settled, not where it "
-            "began.",
+            f"Number of incidents by duration. {ONCE} {left_out} A cell is at the time when the incident settled, not "
+            "when it began.",
             family=family,
             unit="s",
             width=12,
@@ -272,7 +276,7 @@ def _measure(name: str, label: str, left_out: str) -> Sequence[Panel]:
                 Query(share(Series(family, "_bucket", f'le="{seconds}.0"').gained(PERIOD), count.gained(PERIOD)), limit)
                 for limit, seconds in within.items()
             ],
-            f"Exact, as these are bounds of buckets. {ONCE} {left_out}",
+            f"Exact, because these are bucket boundaries. {ONCE} {left_out}",
             unit="percentunit",
             least=0,
             most=1,
@@ -281,12 +285,12 @@ def _measure(name: str, label: str, left_out: str) -> Sequence[Panel]:
             f"{label}: median and P90",
             "stat",
             [
-                Query(quantile(0.5, family, PERIOD), "median, about"),
-                Query(quantile(0.9, family, PERIOD), "P90, about"),
+                Query(quantile(0.5, family, PERIOD), "median (approx.)"),
+                Query(quantile(0.9, family, PERIOD), "P90 (approx.)"),
             ],
-            "Interpolated within a bucket, whose bounds are a factor of 1.5 to 3.5 apart: about, not exactly, and "
-            f"never beyond a week. None below {SUMMARY_FROM} values. {ONCE} {left_out} The REST API gives exact "
-            "quantiles with intervals, and Kaplan-Meier estimates in which what is still open takes part.",
+            "Approximate: interpolated within a bucket whose boundaries are a factor of 1.5 to 3.5 apart, and at most "
+            f"a week. Not shown below {SUMMARY_FROM} values. {ONCE} {left_out} The REST API returns exact quantiles "
+            "with intervals, and Kaplan-Meier estimates that include open incidents.",
             unit="s",
             if_none=f"fewer than {SUMMARY_FROM} values",
         ),
@@ -299,7 +303,7 @@ ROWS: dict[str, Sequence[Panel]] = {
             "Open",
             "stat",
             [Query(f"sum({OPEN.now})")],
-            "Without the heartbeat.",
+            "Excludes the heartbeat.",
             family=OPEN.family,
             width=3,
             warns=((1, "orange"),),
@@ -308,7 +312,7 @@ ROWS: dict[str, Sequence[Panel]] = {
             "Unacknowledged",
             "stat",
             [Query(f"sum({UNACKNOWLEDGED.now})")],
-            "Without the heartbeat.",
+            "Excludes the heartbeat.",
             family=UNACKNOWLEDGED.family,
             width=3,
             warns=((1, "red"),),
@@ -323,7 +327,7 @@ ROWS: dict[str, Sequence[Panel]] = {
                     "{{service}}",
                 )
             ],
-            "How long ago that was. Of all severities, whatever is chosen above.",
+            "Time since then. All severities, whatever is selected above.",
             family="aftermath_oldest_open_incident_start_timestamp_seconds",
             unit="s",
             if_none="none open",
@@ -341,33 +345,33 @@ ROWS: dict[str, Sequence[Panel]] = {
             "Open by severity",
             "lines",
             [Query(f"sum by (severity) ({OPEN.now})", "{{severity}}")],
-            "As it was known then: late alerts and corrections do not change the past here.",
+            "As known at that time: late alerts and corrections do not change the past here.",
             family=OPEN.family,
             smallest_interval="15s",
             least=0,
         ),
     ],
-    "How long it took": [
+    "Response and recovery times": [
         *_measure(
             "time_to_acknowledge",
             "Time to acknowledge",
-            "Incidents that nobody acknowledged are in none of these numbers: look at how many there are.",
+            "Incidents that were never acknowledged are not included; check how many there are.",
         ),
         *_measure(
             "time_to_recover",
             "Time to recover",
-            "What is still open is in none of these numbers, and may be the worst.",
+            "Open incidents are not included and may be the worst.",
         ),
         Panel(
             "Settled incidents",
             "bars",
             [Query(SETTLED.gained(STEP, by="severity"), "{{severity}}")],
-            f"A bar stands where they settled, not where they began. {GAINED}",
+            f"A bar is at the time when incidents settled, not when they began. {GAINED}",
             family=SETTLED.family,
             width=12,
         ),
         Panel(
-            "n: how many are in these numbers",
+            "n: incidents behind these numbers",
             "stat",
             [
                 Query(SETTLED.gained(PERIOD), "settled"),
@@ -375,15 +379,15 @@ ROWS: dict[str, Sequence[Panel]] = {
                 Query(Series("aftermath_time_to_recover_seconds", "_count").gained(PERIOD), "recovered"),
                 Query(Series("aftermath_time_to_detect_seconds", "_count").gained(PERIOD), "impact start known"),
             ],
-            "Of the incidents that settled in the period: how many have a time to acknowledge, to recover, to detect. "
-            f"Shares and quantiles beside are of these only. {GAINED}",
+            "How many of the incidents that settled in the period have a time to acknowledge, recover and detect. "
+            f"The shares and quantiles beside are based on these only. {GAINED}",
             width=8,
         ),
         Panel(
             "Corrected later",
             "stat",
             [Query(Series("aftermath_history_corrections_total").gained(PERIOD))],
-            f"Of all services. Where it is not 0, REST tells other numbers than this page, and is right. {GAINED}",
+            f"All services. If it is not 0, REST returns different numbers from this page, and REST is right. {GAINED}",
             family="aftermath_history_corrections_total",
             width=4,
             warns=((1, "orange"),),
@@ -394,7 +398,7 @@ ROWS: dict[str, Sequence[Panel]] = {
             "Downtime",
             "gauges",
             [Query(DOWNTIME.gained(PERIOD, by="service"), "{{service}}")],
-            f"Overlap counts once, of all severities. {ONCE}",
+            f"All severities; overlapping incidents count once. {ONCE}",
             family=DOWNTIME.family,
             unit="s",
             least=0,
@@ -403,9 +407,9 @@ ROWS: dict[str, Sequence[Panel]] = {
             "Cost",
             "stat",
             [Query(COST.gained(PERIOD, by="currency"), "{{currency}}")],
-            f"Currencies are never added up; of all severities. A service without a rate costs nothing here, which is "
-            f"not 0. {ONCE} The first cost of a service is missed if Prometheus has nothing from the beginning of the "
-            "period. REST gives low and high too.",
+            "All severities; currencies are never added up. A service without a rate has no cost, which is not 0. "
+            f"{ONCE} The first cost of a service is missed if Prometheus has no data from the beginning of the "
+            "period. REST also returns low and high.",
             family=COST.family,
             if_none="no cost known",
         ),
@@ -413,7 +417,7 @@ ROWS: dict[str, Sequence[Panel]] = {
             "Cost by service",
             "bars",
             [Query(COST.gained(STEP, by="service, currency"), "{{service}} {{currency}}")],
-            "A bar stands where the incidents settled. Compare heights within one currency only.",
+            "A bar is at the time when incidents settled. Compare heights within one currency only.",
             family=COST.family,
             width=12,
         ),
@@ -433,7 +437,7 @@ ROWS: dict[str, Sequence[Panel]] = {
             "Error budget left over time",
             "lines",
             [Query(Series("aftermath_error_budget_remaining_ratio").now, "{{service}}")],
-            "As it was known then. It rises when old trouble leaves a rolling window or a calendar window begins.",
+            "As known at that time. It rises when an incident leaves a rolling window or a calendar window begins.",
             family="aftermath_error_budget_remaining_ratio",
             unit="percentunit",
             width=10,
@@ -444,7 +448,7 @@ ROWS: dict[str, Sequence[Panel]] = {
             "Availability",
             "table",
             [Query(Series("aftermath_availability_ratio").now)],
-            "Only as complete as what Aftermath was told: trouble that nobody told of counts as available.",
+            "Only as complete as the alerts Aftermath receives: an outage that was not reported counts as available.",
             family="aftermath_availability_ratio",
             unit="percentunit",
             width=8,
@@ -455,7 +459,7 @@ ROWS: dict[str, Sequence[Panel]] = {
             "Finished deployments",
             "bars",
             [Query(Series("aftermath_deployments_total").gained(STEP, by="outcome"), "{{outcome}}")],
-            "A bar stands where they were told of, not where they finished.",
+            "A bar is at the time when deployments were reported, not when they finished.",
             family="aftermath_deployments_total",
             width=12,
         ),
@@ -468,9 +472,9 @@ ROWS: dict[str, Sequence[Panel]] = {
                     + " * 86400 / $__range_s"
                 )
             ],
-            "Those that succeeded, of the chosen services together, per day of the period. REST gives the interval.",
+            "Successful deployments of all selected services, per day of the period. REST also returns the interval.",
             unit="none",
-            if_none="no deployments told",
+            if_none="no deployments reported",
         ),
         Panel(
             "Change fail rate",
@@ -481,21 +485,21 @@ ROWS: dict[str, Sequence[Panel]] = {
                     "{{service}}",
                 )
             ],
-            "Failed deployments by finished ones, cancelled ones left out. A failure is counted when its incident "
-            "settles, which may be in a later period than the deployment: a short period may even show more than all. "
-            "REST counts by deployment, is never over 1, and gives the interval.",
+            "Failed deployments divided by finished ones, without canceled ones. A failure is counted when its "
+            "incident settles, possibly in a later period than the deployment, so a short period may show more than "
+            "100 %. REST counts per deployment, never exceeds 1, and returns the interval.",
             family=FAILED.family,
             unit="percentunit",
-            if_none="no deployments told",
+            if_none="no deployments reported",
             least=0,
         ),
     ],
-    "Feed: is anything missing?": [
+    "Source health": [
         Panel(
             "Last delivery",
             "gauges",
             [Query(f"time() - ({Series('aftermath_source_last_delivery_timestamp_seconds').now} > 0)", "{{source}}")],
-            "How long ago that was. Silence of a source without a heartbeat may mean that all is well.",
+            "Time since then. Silence from a source without a heartbeat may mean that all is well.",
             family="aftermath_source_last_delivery_timestamp_seconds",
             unit="s",
             least=0,
@@ -513,7 +517,7 @@ ROWS: dict[str, Sequence[Panel]] = {
             "Signals",
             "bars",
             [Query(Series("aftermath_signals_total").gained(STEP, by="verdict"), "{{verdict}}")],
-            "Repeats are no incidents: senders tell again what they told before.",
+            "Repeats are not incidents; senders repeat what they have reported before.",
             family="aftermath_signals_total",
             width=9,
             smallest_interval="5m",
@@ -522,7 +526,7 @@ ROWS: dict[str, Sequence[Panel]] = {
             "Quarantine",
             "gauges",
             [Query(Series("aftermath_quarantine_size").now, "{{source}}")],
-            "What is in it is in no incident: GET /api/v1/quarantine tells why.",
+            "Quarantined alerts are in no incident. GET /api/v1/quarantine shows the reasons.",
             family="aftermath_quarantine_size",
             warns=((1, "red"),),
             least=0,
@@ -531,17 +535,17 @@ ROWS: dict[str, Sequence[Panel]] = {
             "Ingest lag",
             "heatmap",
             [Query(Series("aftermath_ingest_lag_seconds", "_bucket").gained(STEP, by="le"), "{{le}}")],
-            "Of all sources, of signals that told news; a sender's grouping is part of it.",
+            "All sources, only signals with news. Includes the delay from the sender's grouping.",
             family="aftermath_ingest_lag_seconds",
             unit="s",
             width=9,
             smallest_interval="5m",
         ),
         Panel(
-            "Left out by senders",
+            "Dropped by senders",
             "stat",
             [Query(Series("aftermath_truncated_alerts_total").gained(PERIOD, by="source"), "{{source}}")],
-            "Where it is not 0, incidents are missing: raise the sender's limit (Alertmanager: max_alerts).",
+            "If it is not 0, incidents are missing. Raise the sender's limit (Alertmanager: max_alerts).",
             family="aftermath_truncated_alerts_total",
             warns=((1, "red"),),
             width=5,
@@ -560,9 +564,9 @@ ROWS: dict[str, Sequence[Panel]] = {
             "lines",
             [
                 Query(Series("aftermath_alerts_open").now, "{{source}}"),
-                Query(Series("aftermath_alerts_unrefreshed").now, "{{source}}, not told of for a day"),
+                Query(Series("aftermath_alerts_unrefreshed").now, "{{source}}, not reported for a day"),
             ],
-            "Of what has not been told of for a day the resolve may have been lost.",
+            "If an alert has not been reported for a day, its resolve may have been lost.",
             family="aftermath_alerts_open",
             smallest_interval="5m",
             least=0,
@@ -573,7 +577,7 @@ ROWS: dict[str, Sequence[Panel]] = {
             [
                 Query(Series("aftermath_quarantined_total").gained(STEP, by="source, reason"), "{{source}} {{reason}}"),
             ],
-            "Whether replayed since or not.",
+            "Includes those replayed since.",
             family="aftermath_quarantined_total",
             width=9,
             smallest_interval="5m",
@@ -587,10 +591,10 @@ ROWS: dict[str, Sequence[Panel]] = {
                 ),
                 Query(
                     Series("aftermath_resolved_without_firing_total").gained(STEP, by="source"),
-                    "{{source}}: alerts first told of when they had ended",
+                    "{{source}}: alerts first reported after their end",
                 ),
             ],
-            "Some alerts that are only told of when they have ended are normal: they were short.",
+            "A few alerts first reported after their end are normal: they were short.",
             family="aftermath_resolved_without_firing_total",
             width=9,
             smallest_interval="5m",
@@ -599,7 +603,7 @@ ROWS: dict[str, Sequence[Panel]] = {
             "Last heartbeat",
             "gauges",
             [Query(f"time() - {Series('aftermath_heartbeat_last_timestamp_seconds').now}", "{{source}}")],
-            "How long ago that was. What it may be is said by the rule of the heartbeat.",
+            "Time since then. The rule of the heartbeat sets the limit.",
             family="aftermath_heartbeat_last_timestamp_seconds",
             width=4,
             unit="s",
@@ -610,7 +614,7 @@ ROWS: dict[str, Sequence[Panel]] = {
             "Missing heartbeats",
             "gauges",
             [Query(Series("aftermath_heartbeats_missing").now, "{{source}}")],
-            "While one is missing nobody knows what else is not told: GET /api/v1/sources/{name}/health.",
+            "While a heartbeat is missing, other alerts may be missing too. See GET /api/v1/sources/{name}/health.",
             family="aftermath_heartbeats_missing",
             width=4,
             if_none="no heartbeats",
@@ -621,15 +625,15 @@ ROWS: dict[str, Sequence[Panel]] = {
             "Peers that do not answer",
             "gauges",
             [Query(Series("aftermath_peers", only='state="silent"').now, "{{source}}")],
-            "While none answers, nothing is reconciled: GET /api/v1/sources/{name}/health.",
+            "If none answers, nothing is reconciled. See GET /api/v1/sources/{name}/health.",
             family="aftermath_peers",
             width=4,
-            if_none="none asked",
+            if_none="no peers",
             warns=((1, "red"),),
             least=0,
         ),
         Panel(
-            "Found out by Aftermath itself",
+            "Signals inferred by Aftermath",
             "bars",
             [
                 Query(
@@ -652,8 +656,8 @@ ROWS: dict[str, Sequence[Panel]] = {
                     "% full on {{instance}}",
                 ),
             ],
-            "Deliveries that came while the database was away. Where it stays above 0 although the database answers, "
-            "the log of the service says why.",
+            "Deliveries received while the database was unavailable. If it stays above 0 although the database is "
+            "available, the log of the service shows why.",
             family="aftermath_spool_records",
             width=10,
             least=0,
@@ -669,7 +673,7 @@ ROWS: dict[str, Sequence[Panel]] = {
                     "{{instance}}",
                 )
             ],
-            "How long it has waited; 0 while the spool is empty.",
+            "How long it has been waiting; 0 while the spool is empty.",
             family="aftermath_spool_oldest_timestamp_seconds",
             unit="s",
             width=10,
