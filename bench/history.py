@@ -21,7 +21,7 @@ from app.base import db
 from app.catalog.services import store as services
 from app.incidents import actions as people
 from app.incidents.actions import Said
-from app.incidents.grouping import read as store
+from app.incidents.grouping import decide as store
 from app.incidents.grouping.batch import PEOPLE, Incoming
 from app.incidents.grouping.rule import DEFAULT_RULE, decide
 from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status

@@ -14,11 +14,13 @@ from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.errors import Conflict, Invalid, NotFound, Stale
+from app.base.ids import new_id
 from app.base.schema import incident, timeline
-from app.incidents.grouping.batch import PEOPLE, AlertRow, Batch, Incoming, series_of
-from app.incidents.grouping.read import derive_without_manual_ends, lock_keys, place, read_open_alerts
+from app.incidents.grouping.batch import PEOPLE, AlertRow, Batch, Incoming
+from app.incidents.grouping.decide import derive_without_manual_ends, lock_keys, place, read_open_alerts, series_of
 from app.incidents.grouping.rule import Decision
 from app.incidents.grouping.signal import End, EndReason, Signal, Status
+from app.incidents.grouping.timeline import TimelineKind
 from app.incidents.grouping.write import count, write
 
 CLOCK_SKEW = timedelta(minutes=5)
@@ -116,7 +118,7 @@ async def declare(
         max_span=DECLARED_MAX_SPAN,
     )
     signal = Signal(f"declared:{declared_id}", Status.FIRING, said.at)
-    batch = Batch(now)
+    batch = Batch(now, new_id)
     row = _held_open(batch, declared_id, Incoming(signal, PEOPLE, decision, now))
     await place(tx, batch, [row])
     [opened] = batch.incidents.values()
@@ -211,14 +213,16 @@ async def resolve(tx: AsyncConnection, ref: Ref, said: Said, *, at_stated: bool,
     if said.at < row.last_start_at:
         message = f"its newest alert began at {row.last_start_at.isoformat()}; resolve it at or after that"
         raise AlertBeganLater(message)
-    batch = Batch(now)
+    batch = Batch(now, new_id)
     open_alerts = await read_open_alerts(tx, batch, row.id)
     for alert in open_alerts:
         alert.before = (alert.end,)
         alert.manual_end_at = said.at
         alert.end = End(said.at, EndReason.MANUAL)
     await place(tx, batch, open_alerts, whole_chains=True)
-    batch.timeline = [entry for entry in batch.timeline if entry[0] != row.id or entry[2] != "resolved"]
+    batch.timeline = [
+        entry for entry in batch.timeline if (entry.incident_id, entry.kind) != (row.id, TimelineKind.RESOLVED)
+    ]
     await write(tx, batch)
     await _tell(tx, row.id, "resolved", said, now)
     return row.id  # type: ignore[no-any-return]
@@ -238,12 +242,14 @@ async def reopen(tx: AsyncConnection, ref: Ref, said: Said, *, now: datetime) ->
     if later is not None:
         message = f"the same trouble began anew as INC-{later}; speak of that one"
         raise BeganAnew(message)
-    batch = Batch(now)
+    batch = Batch(now, new_id)
     changed = await derive_without_manual_ends(tx, batch, row.id)
     if not any(alert.end is None for alert in changed):
         changed.append(_held_open(batch, row.key_id, _hold_of(row, now)))
     await place(tx, batch, changed, whole_chains=True)
-    batch.timeline = [entry for entry in batch.timeline if entry[0] != row.id or entry[2] != "reopened"]
+    batch.timeline = [
+        entry for entry in batch.timeline if (entry.incident_id, entry.kind) != (row.id, TimelineKind.REOPENED)
+    ]
     await write(tx, batch)
     await _tell(tx, row.id, "reopened", said, now)
     return row.id  # type: ignore[no-any-return]

@@ -24,10 +24,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.base import db
 from app.base.errors import NotThisKind, Overloaded
 from app.base.http.deliveries import keep
+from app.base.ids import new_id, uuid_of
 from app.base.spool import Damaged, Kept, Spool
 from app.base.tokens import CHANGE_KINDS
-from app.incidents.grouping import read as incidents
-from app.incidents.grouping.batch import Batch, Incoming, Outcome, new_id, outcome_of, verdict_of
+from app.incidents.grouping import decide as incidents
+from app.incidents.grouping.batch import Batch, Incoming, Outcome, outcome_of, verdict_of
 from app.incidents.grouping.rule import Rule, Rules
 from app.incidents.grouping.signal import INFERRED, Signal, Status, Verdict, fingerprint_of
 from app.incidents.grouping.write import Raced, count, write
@@ -545,7 +546,7 @@ class Intake:
             async with db.transaction(self._engine) as tx:
                 # The version first: rules that change in between are newer than it says, and are loaded once more.
                 version = await incidents.rules_version(tx)
-                self._rules = version, Rules(await self._load_rules(tx))
+                self._rules = version, Rules(await self._load_rules(tx), uuid_of=uuid_of)
         return self._rules
 
 

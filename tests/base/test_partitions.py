@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
 from app.base.db import partitions
-from app.incidents.grouping import read as store
+from app.incidents.grouping import decide as store
 from app.incidents.grouping.batch import Incoming
 from app.incidents.grouping.rule import DEFAULT_RULE, decide
 from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base.tokens import Scope
-from app.incidents.grouping.read import lock_keys
+from app.incidents.grouping.decide import lock_keys
 from app.ingest import intake
 from tests.conftest import ClientAs
 

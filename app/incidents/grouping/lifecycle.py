@@ -72,11 +72,11 @@ class Course(msgspec.Struct, frozen=True, gc=False):
     recovery began at `island_at`; `reopened` recoveries came before it, the first at `first_ended_at`.
     """
 
+    last_end: End | None  # stored as `last_end_at` and `end_reason`; the other fields are columns of `incident`
     began_at: datetime
     last_start_at: datetime
     island_at: datetime
     first_ended_at: datetime | None
-    last_end: End | None
     reach_at: datetime | None
     reopened: int
     alerts: int

@@ -5,7 +5,7 @@ works on the alerts of one key. `decide` is the whole decision, `Rules` the same
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -17,7 +17,6 @@ from uuid import UUID
 
 import msgspec
 import re2  # type: ignore[import-untyped]
-from asyncpg.pgproto import pgproto
 
 from app.base.errors import Invalid
 from app.incidents.grouping.signal import AlertClass
@@ -154,7 +153,13 @@ def first_match(rules: Iterable[Rule], labels: Mapping[str, str]) -> Rule:
     return next(rule for rule in ordered(rules) if rule.matches(labels))
 
 
-def decide(rule: Rule, labels: Mapping[str, str], alert_class: AlertClass) -> Decision:
+def python_uuid(octets: bytes) -> UUID:
+    return UUID(bytes=octets)
+
+
+def decide(
+    rule: Rule, labels: Mapping[str, str], alert_class: AlertClass, *, uuid_of: Callable[[bytes], UUID] = python_uuid
+) -> Decision:
     """Total: any labels give a decision. A placeholder that its sender did not fill in counts as absent."""
     service = _service(rule, labels)
     # `service` in a key is the service found above, whichever label it came from.
@@ -165,7 +170,7 @@ def decide(rule: Rule, labels: Mapping[str, str], alert_class: AlertClass) -> De
         service=service,
         severity=_severity(rule, labels),
         key=", ".join(f"{_shown(name)}={_quoted(value)}" for name, value in key.items()),
-        key_id=_key_id(rule.name, alert_class, key),
+        key_id=uuid_of(_key_digest(rule.name, alert_class, key)),
         window=rule.window,
         max_span=rule.max_span,
         ignored_labels=rule.ignored_labels,
@@ -177,10 +182,12 @@ class Rules:
     """`first_match` and `decide` for many alerts: what the same label values led to before is remembered.
 
     A decision depends on few labels (those the rules name), and most alerts of a batch have the same values there.
+    `uuid_of` makes ids of 16 bytes: every alert is looked up by its key, and Python's own UUID takes long to hash.
     """
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
+    def __init__(self, rules: Iterable[Rule], *, uuid_of: Callable[[bytes], UUID] = python_uuid) -> None:
         self.ordered = ordered(rules)
+        self._uuid_of = uuid_of
         self._names = tuple({name: None for rule in self.ordered for name in _names_read(rule)})
         self._decided = lru_cache(maxsize=4096)(self._decide)
 
@@ -189,7 +196,7 @@ class Rules:
 
     def _decide(self, values: tuple[str | None, ...], alert_class: AlertClass) -> Decision:
         labels = {name: value for name, value in zip(self._names, values, strict=True) if value is not None}
-        return decide(first_match(self.ordered, labels), labels, alert_class)
+        return decide(first_match(self.ordered, labels), labels, alert_class, uuid_of=self._uuid_of)
 
 
 # — deciding —
@@ -228,14 +235,13 @@ def _severity(rule: Rule, labels: Mapping[str, str]) -> int:
     return next((known[word] for word in words if word in known), UNKNOWN_SEVERITY)
 
 
-def _key_id(rule: str, alert_class: AlertClass, key: Mapping[str, str]) -> UUID:
+def _key_digest(rule: str, alert_class: AlertClass, key: Mapping[str, str]) -> bytes:
     digest = blake2b(digest_size=16)
     for part in (rule, alert_class, *(part for pair in sorted(key.items()) for part in pair)):
         encoded = part.encode("utf-8", "surrogatepass")
         # Each part behind its length: ("a", "bc") and ("ab", "c") must not be the same bytes.
         digest.update(len(encoded).to_bytes(8, "big") + encoded)
-    # The driver's own kind of UUID: Python's takes long to hash, and every alert is looked up by its key.
-    return pgproto.UUID(digest.digest())
+    return digest.digest()
 
 
 def _names_read(rule: Rule) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.base.errors import NotFound
 from app.base.schema import peer, reconciler, source
 from app.base.tokens import SourceRow
-from app.incidents.grouping.batch import series_of
+from app.incidents.grouping.decide import series_of
 from app.incidents.grouping.signal import AlertClass
 from app.ingest.health.heartbeat import FINGERPRINT_PREFIX, Change, Found, Heartbeat
 from app.ingest.health.judgment import UNREFRESHED_AFTER, Seen, Tallies, counts

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.times import Span
-from app.incidents.grouping.read import TRY_LOCK_KEY
+from app.incidents.grouping.decide import TRY_LOCK_KEY
 from app.incidents.impact.intervals import Harm, costs, downtime, harm, rounded
 from app.incidents.impact.maintenance import unplanned
 from app.incidents.impact.rates import Rate

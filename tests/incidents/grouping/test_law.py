@@ -9,10 +9,13 @@ from uuid import UUID
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from app.base.ids import new_id
 from app.incidents.grouping import lifecycle
-from app.incidents.grouping.batch import AlertRow, Batch, IncidentRow, Incoming, by_law, by_short_cut, derive, fold
+from app.incidents.grouping.batch import AlertRow, Batch, IncidentRow, Incoming, KnownSeries
 from app.incidents.grouping.lifecycle import Alert, Course, Place, course_of, incidents_of, succession
+from app.incidents.grouping.placement import apply_incrementally, regroup
 from app.incidents.grouping.rule import Decision
+from app.incidents.grouping.series import apply_signals, compute_ends
 from app.incidents.grouping.signal import End, EndReason, Episode, Signal, Status, ends_of, latest, pending
 
 DAY = datetime(2026, 8, 20, tzinfo=UTC)
@@ -189,12 +192,12 @@ class Key:
     """
 
     def __init__(self, told: list[Told]) -> None:
-        self.batch = Batch(DAY)
+        self.batch = Batch(DAY, new_id)
         self.rows = [_row(number, one) for number, one in enumerate(told)]
         known = [row for row, one in zip(self.rows, told, strict=True) if one.known]
-        before = Batch(DAY)
+        before = Batch(DAY, new_id)
         if known:
-            by_law(before, [], known, known)
+            regroup(before, [], known, known)
         for number, incident in enumerate(sorted(before.incidents.values(), key=_began), 1):
             incident.number, incident.new, incident.dirty = number, False, False
         for row, one in zip(self.rows, told, strict=True):
@@ -208,11 +211,11 @@ class Key:
         self.batch.incidents = dict(before.incidents)
         self.changed = [row for row in self.rows if row.new or row.before is not None]
 
-    def by_short_cut(self) -> bool:
-        return by_short_cut(self.batch, self.known[-1] if self.known else None, self.changed)
+    def place_by_newest(self) -> bool:
+        return apply_incrementally(self.batch, self.known[-1] if self.known else None, self.changed)
 
-    def by_law(self) -> None:
-        by_law(self.batch, self.known, self.rows, self.changed)
+    def place_by_law(self) -> None:
+        regroup(self.batch, self.known, self.rows, self.changed)
 
     def incidents(self) -> list[tuple[Members, Course, dict[str, str], set[int]]]:
         alive = [one for one in self.batch.incidents.values() if one.id not in self.batch.merged]
@@ -227,7 +230,7 @@ class Key:
         ]
 
     def kinds(self) -> list[tuple[datetime, str]]:
-        return sorted((at, kind) for _, at, kind, _ in self.batch.timeline)
+        return sorted((entry.at, str(entry.kind)) for entry in self.batch.timeline)
 
 
 def _began(incident: IncidentRow) -> datetime:
@@ -243,9 +246,9 @@ def _row(number: int, one: Told) -> AlertRow:
         one.source,
         KEY,
         None,
-        minutes(5),
-        minutes(20),
         3,
+        window=minutes(5),
+        max_span=minutes(20),
         end=end,
         labels=signal.labels,
         incoming=Incoming(signal, one.source, DECISION, DAY),
@@ -262,10 +265,10 @@ DECISION = Decision("default", "shop", 3, "", KEY, minutes(5), minutes(20))
 def test_the_short_cut_of_a_key_never_differs_from_its_law(told: list[Told]) -> None:
     by_cut, by_the_law, before = Key(told), Key(told), Key(told)
     assume(by_cut.changed)
-    if not by_cut.by_short_cut():
+    if not by_cut.place_by_newest():
         assert (by_cut.incidents(), by_cut.kinds()) == (before.incidents(), [])
         return
-    by_the_law.by_law()
+    by_the_law.place_by_law()
     assert by_cut.incidents() == by_the_law.incidents()
     if len(by_cut.changed) == 1:
         assert by_cut.batch.verdicts == by_the_law.batch.verdicts
@@ -278,7 +281,7 @@ def test_the_short_cut_of_a_key_is_taken_where_it_matters() -> None:
     one, other = (Told(series, 3, None, known=False, ends=None, labels=1, source=2) for series in (1, 2))
     ended = replace(known, ends=10)
     for told in [one], [known, one], [known, one, other], [ended], [ended, one]:
-        assert Key(told).by_short_cut()
+        assert Key(told).place_by_newest()
 
 
 # — cases —
@@ -364,7 +367,7 @@ def test_alone_in_its_series_an_alert_ends_as_the_law_of_series_says(
 ) -> None:
     row = _row(0, Told(0, 0, None, known=True, ends=None, labels=0, source=1))
     row.named_end, row.manual_end_at = named, by_hand
-    derive([row], [])
+    compute_ends(KnownSeries([row]))
     [end], [by_sender] = ends_of([Episode(at(0), named, by_hand)]), ends_of([Episode(at(0), named)])
     assert (row.end, row.real_end, row.sender_ended) == (end, named, by_sender is not None)
 
@@ -380,8 +383,8 @@ def test_of_the_ends_that_name_an_alert_the_one_to_believe_counts(told: list[tup
         )
         for minute, guessed in told
     ]
-    batch, rows = Batch(DAY), list[AlertRow]()
-    fold(batch, UUID(int=0), rows, [], incoming, list(range(len(incoming))))
+    batch, rows = Batch(DAY, new_id), list[AlertRow]()
+    apply_signals(batch, UUID(int=0), KnownSeries(rows), incoming, range(len(incoming)))
     [row] = rows
     ends: list[End | None] = [End(at(minute), EndReason.RECOVERED, guessed) for minute, guessed in told]
     assert row.real_end == reduce(latest, ends)

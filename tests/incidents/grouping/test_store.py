@@ -14,10 +14,9 @@ from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.incidents.grouping import lifecycle
-from app.incidents.grouping import read as store
-from app.incidents.grouping.batch import Incoming, Outcome, series_of
-from app.incidents.grouping.read import apply
+from app.incidents.grouping import lifecycle, read
+from app.incidents.grouping.batch import Incoming, Outcome
+from app.incidents.grouping.decide import apply, series_of
 from app.incidents.grouping.rule import Decision
 from app.incidents.grouping.signal import AlertClass, End, EndReason, Episode, Signal, Status, ends_of, latest
 from app.incidents.grouping.write import Raced
@@ -86,7 +85,7 @@ class Played:
     told: tuple[Told, ...]
     batches: tuple[tuple[Told, ...], ...]
     connections: int
-    few: int = store.FEW
+    few: int = read.FEW
 
 
 @st.composite
@@ -99,7 +98,7 @@ def plays(draw: st.DrawFn) -> Played:
         size = draw(st.integers(1, len(rest)))
         batches.append(tuple(rest[:size]))
         rest = rest[size:]
-    return Played(told, tuple(batches), draw(st.sampled_from([1, 1, 3])), draw(st.sampled_from([1, 2, store.FEW])))
+    return Played(told, tuple(batches), draw(st.sampled_from([1, 1, 3])), draw(st.sampled_from([1, 2, read.FEW])))
 
 
 def expected_of(told: Sequence[Told], max_span: timedelta) -> dict[UUID, list[lifecycle.Course]]:
@@ -151,7 +150,7 @@ async def play(engine: AsyncEngine, played: Played, max_span: timedelta) -> None
             seen, batch = waiting.pop(0)
             await tell(engine, [one.incoming(max_span=max_span, seen=seen) for one in batch])
 
-    with patch.object(store, "FEW", played.few):
+    with patch.object(read, "FEW", played.few):
         await asyncio.gather(*(connection() for _ in range(played.connections)))
 
 

@@ -17,11 +17,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
 from app.base.errors import Overloaded
+from app.base.ids import new_id
 from app.base.spool import Spool
 from app.base.tokens import ensure_source
 from app.catalog.rules import store as rules_store
-from app.incidents.grouping.batch import AlertRow, Batch, Incoming, fold, series_of
+from app.incidents.grouping.batch import AlertRow, Batch, Incoming, KnownSeries
+from app.incidents.grouping.decide import series_of
 from app.incidents.grouping.rule import DEFAULT_RULE, Rule, Rules, decide, first_match, parse_matcher
+from app.incidents.grouping.series import apply_signals
 from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status
 from app.ingest.health import heartbeat, store
 from app.ingest.health.judgment import Counts, Lag, Reason, Seen, SourceStatus, counts, judge
@@ -678,7 +681,7 @@ def test_inferred_ends_depend_on_what_was_told_and_not_on_its_order(
     decision = decide(DEFAULT_RULE, {"service": "x"}, AlertClass.SERVICE)
     series, known = (
         series_of(1, "f"),
-        AlertRow(series_of(1, "f"), DAY, 1, decision.key_id, None, DAY - DAY, DAY - DAY, 3),
+        AlertRow(series_of(1, "f"), DAY, 1, decision.key_id, None, 3, window=DAY - DAY, max_span=DAY - DAY),
     )
     known.last_seen_at = DAY
     while order:
@@ -686,7 +689,7 @@ def test_inferred_ends_depend_on_what_was_told_and_not_on_its_order(
         batch, order = order[:size], order[size:]
         incoming = [Incoming(*(signal, 1, decision, arrives)) for signal, arrives in (as_signal(*one) for one in batch)]
         known.incoming = None
-        into = Batch(DAY, rows=[known])
-        fold(into, series, [known], [], incoming, list(range(len(incoming))))
+        into = Batch(DAY, new_id, rows=[known])
+        apply_signals(into, series, KnownSeries([known]), incoming, range(len(incoming)))
     found = known.end and ((known.end.at - DAY) // timedelta(minutes=1), str(known.end.reason))
     assert found == expected_end(told)

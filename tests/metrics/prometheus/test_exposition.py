@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
 from app.base.schema import incident, quarantine, service, service_rate, source
-from app.incidents.grouping.read import lock_keys
+from app.incidents.grouping.decide import lock_keys
 from app.incidents.grouping.write import count
 from app.incidents.measures.measures import Weights
 from app.metrics.prometheus import exposition

@@ -15,9 +15,9 @@ from app.base.http.auth import presented_token
 from app.base.http.context import Now, context_of
 from app.base.http.deliveries import admit, keep
 from app.base.http.problems import problem_responses
+from app.base.ids import new_id
 from app.base.logs import TOLD
 from app.base.spool import Kept
-from app.incidents.grouping.batch import new_id
 from app.metrics.deployments import store
 from app.metrics.deployments.deployment import Report
 from app.metrics.deployments.source import Ignored, Rejected, Source, read

@@ -1,0 +1,170 @@
+"""Signals in, incidents out: a batch of many deliveries in one transaction.
+
+The number of statements does not grow with the number of signals, and the way is always the same:
+
+    lock the keys     in sorted order, so that batches of other processes on the same keys wait instead of deadlocking
+    read the series   of every signal (`read.py`); the law of the series gives each alert its end (`series.py`)
+    place by key      new and newly ended alerts, by the newest incident of their key alone where that is enough,
+                      else by the whole chain of incidents and alerts around them (`placement.py`)
+    write             new alerts by COPY, everything else that has changed in one statement (`write.py`)
+
+One statement each: a round trip costs as much as ten alerts. The decisions are pure.
+
+What people do (`incidents/actions.py`) changes alerts too, and goes the same way from `place` on.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import datetime
+from hashlib import blake2b
+from uuid import UUID
+
+from sqlalchemy import text
+
+from app.base.db import Executor
+from app.base.ids import new_id, uuid_of
+from app.incidents.grouping.batch import AlertRow, Batch, Incoming, KnownSeries, Outcome, outcome_of
+from app.incidents.grouping.placement import note_still_firing, place_by_newest, regroup, touched_span
+from app.incidents.grouping.read import read_alerts_of, read_chains, read_incidents, read_newest, read_series
+from app.incidents.grouping.series import apply_signals, compute_ends
+from app.incidents.grouping.write import RULES_VERSION, Raced, write
+
+
+async def apply(
+    tx: Executor, incoming: Sequence[Incoming], *, now: datetime, also_lock: Iterable[UUID] = ()
+) -> list[Outcome]:
+    """What each signal did, in the order given. Raises Raced."""
+    keys = keys_of(incoming) | set(also_lock)
+    await lock_keys(tx, keys)
+    batch = await decide(tx, incoming, keys, now=now)
+    await write(tx, batch)
+    return [outcome_of(batch, index) for index in range(len(incoming))]
+
+
+def keys_of(incoming: Sequence[Incoming]) -> set[UUID]:
+    """The keys to lock for these signals."""
+    return {one.decision.key_id for one in incoming if not one.signal.test}
+
+
+async def decide(tx: Executor, incoming: Sequence[Incoming], keys: AbstractSet[UUID], *, now: datetime) -> Batch:
+    """What these signals make of alerts and incidents, to be written. `keys` are locked already. Raises Raced."""
+    batch = Batch(now, new_id)
+    by_series: dict[UUID, list[int]] = defaultdict(list)
+    first_at: dict[UUID, datetime] = {}
+    for index, one in enumerate(incoming):
+        if not one.signal.test:
+            series = series_of(one.source_id, one.signal.fingerprint)
+            by_series[series].append(index)
+            at = one.signal.started_at or one.signal.ended_at or one.received_at
+            first_at[series] = min(at, first_at.get(series, at))
+    if not by_series:
+        return batch
+    known = await _known_series(tx, batch, first_at)
+    for series, indices in by_series.items():
+        apply_signals(batch, series, known.get(series) or KnownSeries(), incoming, indices)
+    # The rule of an alert may have changed since: the alert keeps its key, and even a mere repeat writes the row.
+    if strangers := {row.key_id for row in batch.rows if row.dirty} - keys:
+        raise Raced(frozenset(strangers))
+    await place(tx, batch, [row for row in batch.rows if row.new or row.before is not None])
+    # The incidents of repeated alerts that a person has ended may change.
+    ended_by_hand = {row.incident_id for row in batch.shown.values() if row.manual_end_at and row.incident_id}
+    if unknown := ended_by_hand - batch.incidents.keys():
+        batch.add_incidents(await read_incidents(tx, unknown))
+    note_still_firing(batch)
+    return batch
+
+
+async def place(tx: Executor, batch: Batch, changed: Sequence[AlertRow], *, whole_chains: bool = False) -> None:
+    """Gives every new or changed alert its incident. Keys are locked. `whole_chains`: not by the newest incident."""
+    if not changed:
+        return
+    by_key: dict[UUID, list[AlertRow]] = defaultdict(list)
+    for row in changed:
+        by_key[row.key_id].append(row)
+    keys = list(by_key)
+    if not whole_chains:
+        keys = place_by_newest(batch, await read_newest(tx, keys), by_key)
+    if not keys:
+        return
+    incidents = await read_chains(tx, {key: touched_span(by_key[key]) for key in keys})
+    batch.add_incidents(incidents)
+    rows = {key: {(row.series, row.started_at): row for row in by_key[key]} for key in keys}
+    for row in batch.adopt(await read_alerts_of(tx, [incident.id for incident in incidents])):
+        rows[row.key_id][row.series, row.started_at] = row
+    for key in keys:
+        known = [incident for incident in incidents if incident.key_id == key]
+        regroup(batch, known, list(rows[key].values()), by_key[key])
+
+
+async def _known_series(tx: Executor, batch: Batch, first_at: dict[UUID, datetime]) -> dict[UUID, KnownSeries]:
+    known = await read_series(tx, first_at)
+    adopted = iter(batch.adopt([row for one in known.values() for row in one.alerts]))
+    for one in known.values():
+        one.alerts = [next(adopted) for _ in one.alerts]
+    return known
+
+
+def series_of(source_id: int, fingerprint: str) -> UUID:
+    """The id of a series."""
+    return uuid_of(blake2b(b"%d\0" % source_id + fingerprint.encode(), digest_size=16).digest())
+
+
+# — changes by people —
+
+
+async def read_open_alerts(tx: Executor, batch: Batch, incident_id: UUID) -> list[AlertRow]:
+    """The alerts of an incident that have not ended. Its key is locked."""
+    return [row for row in batch.adopt(await read_alerts_of(tx, [incident_id])) if row.end is None]
+
+
+async def derive_without_manual_ends(tx: Executor, batch: Batch, incident_id: UUID) -> list[AlertRow]:
+    """Removes the ends that people gave the alerts of an incident; returns those whose end has changed by that."""
+    alerts = batch.adopt(await read_alerts_of(tx, [incident_id]))
+    ended_by_hand = [row for row in alerts if row.manual_end_at is not None]
+    if not ended_by_hand:
+        return []
+    first_at: dict[UUID, datetime] = {}
+    for row in ended_by_hand:
+        first_at[row.series] = min(first_at.get(row.series, row.started_at), row.started_at)
+        row.manual_end_at = None
+    for known in (await _known_series(tx, batch, first_at)).values():
+        compute_ends(known)
+    return [row for row in ended_by_hand if row.before is not None]
+
+
+# — locks, and the version of the rules —
+
+_LOCK_CLASS = 0x616D  # of our advisory locks, "am"
+_LOCK_BUCKETS = 4096
+
+
+def lock(keys: Iterable[UUID]) -> str:
+    """SQL after which nobody else changes alerts or incidents of these keys until the transaction ends.
+
+    Advisory locks, because the first delivery of a key finds no row to lock; in buckets, because PostgreSQL's lock
+    table is bounded; in sorted order, as everywhere. Without parameters, so that it can be sent together with the BEGIN
+    before it.
+    """
+    buckets = ",".join(map(str, sorted({key.int % _LOCK_BUCKETS for key in keys})))
+    return f"""
+        SELECT count(pg_advisory_xact_lock({_LOCK_CLASS}, bucket))
+          FROM unnest('{{{buckets}}}'::integer[]) AS bucket"""
+
+
+async def lock_keys(tx: Executor, keys: Iterable[UUID]) -> None:
+    """In a transaction that has begun."""
+    await tx.execute(text(lock(keys)), {})
+
+
+# The same lock in SQL, on rows of `incident`, where waiting is not wanted: a bucket is the last 12 bits of the key.
+TRY_LOCK_KEY = f"pg_try_advisory_xact_lock({_LOCK_CLASS}, ('x' || right(incident.key_id::text, 3))::bit(12)::integer)"
+
+
+async def rules_version(tx: Executor) -> str:
+    """What was decided by the rules of another version must be decided again; `write` returns the version too."""
+    version: str = (await tx.execute(_VERSION, {})).one()[0]
+    return version
+
+
+_VERSION = text(f"SELECT {RULES_VERSION}")

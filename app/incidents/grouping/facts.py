@@ -1,0 +1,159 @@
+"""Moves what people recorded when incidents are merged or split, in statements of its own."""
+
+from sqlalchemy import text
+
+from app.base.db import Executor
+from app.base.db.recordset import as_json
+from app.incidents.grouping.batch import Batch
+from app.incidents.grouping.timeline import TimelineKind
+
+
+async def move_facts(tx: Executor, batch: Batch) -> None:
+    """After a merge all facts are the winner's; after a split each stays with the part whose time contains it."""
+    # A part that is split off an incident which is then merged away takes its facts along, so splits go first.
+    if batch.split:
+        split_off = [
+            {"origin": origin, "part": part.id, "began_at": part.course.began_at}
+            for origin, parts in batch.split.items()
+            for part in parts
+        ]
+        await tx.execute(_SPLIT_FACTS, {"rows": as_json(split_off)})
+        whole = [
+            {"origin": origin, "part": part.id, "ended_at": part.course.ended_at}
+            for origin, parts in batch.split.items()
+            for part in (batch.incidents[origin], *parts)
+        ]
+        await tx.execute(_SPLIT_STATED, {"rows": as_json(whole)})
+    merged = [{"loser": loser, "winner": winner} for loser, winner in batch.merged.items()]
+    if merged:
+        await tx.execute(_MERGE_FACTS, {"rows": as_json(merged)})
+        await tx.execute(_MERGE_INCIDENTS, {"rows": as_json(merged), "now": batch.now})
+    split = {part.id for parts in batch.split.values() for part in parts}
+    survivors = set(batch.merged.values()) | set(batch.split) | split
+    await tx.execute(_DERIVE_FACTS, {"ids": list(survivors - batch.merged.keys())})
+
+
+_MERGE_FACTS = text("""
+    UPDATE timeline
+       SET incident_id = merged.winner
+      FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS merged (loser uuid, winner uuid)
+     WHERE timeline.incident_id = merged.loser
+""")
+
+# What people stated for the winner stands; where they stated nothing, what they stated for the loser does.
+_MERGE_INCIDENTS = text("""
+    WITH merged AS (
+        SELECT *
+          FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS merged (loser uuid, winner uuid)
+    ), stated AS (
+        SELECT merged.winner,
+               (array_agg(title_stated ORDER BY number) FILTER (WHERE title_stated IS NOT NULL))[1] AS title_stated,
+               (array_agg(service_stated ORDER BY number) FILTER (WHERE service_stated IS NOT NULL))[1]
+                   AS service_stated,
+               min(severity_stated) AS severity_stated,
+               max(impact_stated) AS impact_stated,
+               min(impact_started_at_stated) AS impact_started_at_stated,
+               min(detected_at_stated) AS detected_at_stated,
+               bool_or(declared) AS declared
+          FROM merged
+          JOIN incident ON incident.id = merged.loser
+         GROUP BY merged.winner
+    ), gone AS (
+        UPDATE incident
+           SET merged_into = merged.winner,
+               version = version + 1,
+               updated_at = CAST(:now AS timestamptz)
+          FROM merged
+         WHERE incident.id = merged.loser
+            OR incident.merged_into = merged.loser
+    )
+    UPDATE incident
+       SET title_stated = coalesce(incident.title_stated, stated.title_stated),
+           service_stated = coalesce(incident.service_stated, stated.service_stated),
+           severity_stated = coalesce(incident.severity_stated, stated.severity_stated),
+           impact_stated = coalesce(incident.impact_stated, stated.impact_stated),
+           -- A detection later than what is now the first alert corrects nothing.
+           detected_at_stated = CASE WHEN incident.detected_at_stated IS NOT NULL
+                                       OR stated.detected_at_stated > incident.began_at
+                                     THEN incident.detected_at_stated
+                                     ELSE stated.detected_at_stated END,
+           impact_started_at_stated = least(incident.impact_started_at_stated, stated.impact_started_at_stated),
+           declared = incident.declared OR stated.declared
+      FROM stated
+     WHERE incident.id = stated.winner
+""")
+
+_SPLIT_FACTS = text("""
+    WITH part AS (
+        SELECT *
+          FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS part (origin uuid, part uuid, began_at timestamptz)
+    )
+    UPDATE timeline
+       SET incident_id = (SELECT part.part
+                            FROM part
+                           WHERE part.origin = timeline.incident_id
+                             AND part.began_at <= timeline.at
+                           ORDER BY part.began_at DESC
+                           LIMIT 1)
+     WHERE timeline.incident_id IN (SELECT origin FROM part)
+       AND timeline.at >= (SELECT min(part.began_at) FROM part WHERE part.origin = timeline.incident_id)
+""")
+
+# What people stated for the whole holds for each part; a stated time belongs to the first part that ends at or after
+# it, or to the last.
+_SPLIT_STATED = text("""
+    WITH part AS (
+        SELECT *
+          FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS part (origin uuid, part uuid, ended_at timestamptz)
+    ), ranked AS (
+        SELECT part.*, coalesce(ended_at, 'infinity') AS until,
+               lead(part) OVER (PARTITION BY origin ORDER BY ended_at NULLS LAST) IS NULL AS last,
+               coalesce(lag(ended_at) OVER (PARTITION BY origin ORDER BY ended_at NULLS LAST), '-infinity') AS since
+          FROM part
+    ), stated AS (
+        SELECT ranked.part, origin.title_stated, origin.service_stated, origin.severity_stated, origin.impact_stated,
+               CASE WHEN origin.impact_started_at_stated > since
+                     AND (origin.impact_started_at_stated <= until OR last)
+                    THEN origin.impact_started_at_stated END AS impact_started_at_stated,
+               CASE WHEN origin.detected_at_stated > since
+                     AND (origin.detected_at_stated <= until OR last)
+                    THEN origin.detected_at_stated END AS detected_at_stated
+          FROM ranked
+          JOIN incident AS origin ON origin.id = ranked.origin
+    )
+    UPDATE incident
+       SET title_stated = stated.title_stated,
+           service_stated = stated.service_stated,
+           severity_stated = stated.severity_stated,
+           impact_stated = stated.impact_stated,
+           impact_started_at_stated = stated.impact_started_at_stated,
+           detected_at_stated = stated.detected_at_stated
+      FROM stated
+     WHERE incident.id = stated.part
+""")
+
+# The first acknowledgement counts, and the last record of a milestone. One that a person has corrected does not, even
+# where the correction went to another part.
+_DERIVE_FACTS = text(f"""
+    UPDATE incident
+       SET acknowledged_at = fact.acknowledged_at,
+           acknowledged_by = fact.acknowledged_by,
+           identified_at = fact.identified_at,
+           mitigated_at = fact.mitigated_at
+      FROM (SELECT wanted.id,
+                   min(timeline.at) FILTER (WHERE kind = '{TimelineKind.ACKNOWLEDGED}') AS acknowledged_at,
+                   (array_agg(timeline.by ORDER BY timeline.at, timeline.id)
+                       FILTER (WHERE kind = '{TimelineKind.ACKNOWLEDGED}'))[1] AS acknowledged_by,
+                   (array_agg(timeline.at ORDER BY timeline.id DESC)
+                       FILTER (WHERE kind = '{TimelineKind.IDENTIFIED}'))[1] AS identified_at,
+                   (array_agg(timeline.at ORDER BY timeline.id DESC)
+                       FILTER (WHERE kind = '{TimelineKind.MITIGATED}'))[1] AS mitigated_at
+              FROM unnest(CAST(:ids AS uuid[])) AS wanted (id)
+              LEFT JOIN timeline
+                ON timeline.incident_id = wanted.id
+               AND timeline.kind IN ('{TimelineKind.ACKNOWLEDGED}', '{TimelineKind.IDENTIFIED}',
+                                     '{TimelineKind.MITIGATED}')
+               AND NOT coalesce(timeline.detail @> '{{"corrected": true}}', false)
+             GROUP BY wanted.id) AS fact
+     WHERE incident.id = fact.id
+""")
