@@ -56,7 +56,15 @@ def install_problems(app: FastAPI) -> None:
     async def on_error(request: Request, error: Exception) -> JSONResponse:
         return answer_to(error, request.method)
 
-    for kind in (Problem, RequestValidationError, HTTPException, SQLAlchemyError, OSError, TimeoutError):
+    for kind in (
+        Problem,
+        RequestValidationError,
+        HTTPException,
+        ClientDisconnect,
+        SQLAlchemyError,
+        OSError,
+        TimeoutError,
+    ):
         app.add_exception_handler(kind, on_error)
 
 
