@@ -11,6 +11,7 @@ from typing import Annotated
 import msgspec
 
 from app.incidents.grouping.signal import EndReason, Signal, Status, fingerprint_of
+from app.ingest.json import annotations_in, is_plain, labels_in, parse_envelope, sanitize, text_in
 from app.ingest.sender import (
     ALERTS_AT_MOST,
     LABELS_AT_MOST,
@@ -23,16 +24,10 @@ from app.ingest.sender import (
     ShortAnnotation,
     ShortLabel,
     Source,
-    annotations_in,
-    is_plain,
-    labels_in,
-    legible,
-    lifespan,
-    moment,
-    names_fit,
-    opened,
+    names_within_limit,
+    normalize_times,
+    parse_time,
     read_each,
-    text_in,
     truncated,
     within_limits,
 )
@@ -54,7 +49,7 @@ def usual(body: bytes, received_at: datetime) -> Reading | None:
         return None
     try:
         told = _USUAL.decode(body)
-        if all(names_fit(alert.labels) and names_fit(alert.annotations) for alert in told.alerts):
+        if all(names_within_limit(alert.labels) and names_within_limit(alert.annotations) for alert in told.alerts):
             signals = tuple([_signal_of(alert, received_at) for alert in told.alerts])
             return Reading(signals, (), truncated(told.left_out))
     except (msgspec.DecodeError, RecursionError, BadAlert):
@@ -63,7 +58,7 @@ def usual(body: bytes, received_at: datetime) -> Reading | None:
 
 
 def _closely(body: bytes, received_at: datetime) -> Reading:
-    message = opened(body, _MESSAGE, expected=_EXPECTED)
+    message = parse_envelope(body, _MESSAGE, expected=_EXPECTED)
     if isinstance(message, Rejected):
         return Reading((), (message,))
     return read_each(message, lambda raw: signal_in(raw, received_at))
@@ -71,7 +66,7 @@ def _closely(body: bytes, received_at: datetime) -> Reading:
 
 def signal_in(raw: bytes, received_at: datetime) -> Signal:
     """The signal in one alert of Alertmanager's shape. Raises BadAlert."""
-    json, flags = legible(raw)
+    json, flags = sanitize(raw)
     alert = _alert_in(json)
     status = _STATUS.get(alert.status)
     if status is None:
@@ -90,9 +85,9 @@ def signal_in(raw: bytes, received_at: datetime) -> Signal:
 
 def _signal_of(alert: "_Usual", received_at: datetime, flags: Flags = ()) -> Signal:
     """Raises BadAlert."""
-    started_at, odd_start = moment(alert.starts)
-    ended_at, odd_end = moment(alert.ends)
-    started_at, ended_at, odd_lifespan = lifespan(alert.status, started_at, ended_at, received_at)
+    started_at, odd_start = parse_time(alert.starts)
+    ended_at, odd_end = parse_time(alert.ends)
+    started_at, ended_at, odd_lifespan = normalize_times(alert.status, started_at, ended_at, received_at)
     flags += odd_start + odd_end + odd_lifespan
     return Signal(
         fingerprint=alert.fingerprint,
@@ -110,7 +105,7 @@ def _signal_of(alert: "_Usual", received_at: datetime, flags: Flags = ()) -> Sig
 class _Usual(msgspec.Struct, gc=False):
     """An alert in which there is nothing to cut, to leave out or to make up.
 
-    The names have no bound here but in `names_fit`: with one msgspec would make each anew, slower to look up.
+    The names have no bound here but in `names_within_limit`: with one msgspec would make each anew, slower to look up.
     """
 
     status: Status
