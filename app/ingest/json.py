@@ -50,7 +50,7 @@ def parse_envelope(body: bytes, decoder: msgspec.json.Decoder[M], *, expected: s
 
 def sanitize(raw: bytes) -> tuple[bytes, Flags]:
     """The JSON in `raw` as PostgreSQL can store it: valid UTF-8, no NUL in any text."""
-    if is_plain(raw):
+    if _is_plain(raw):
         return raw, ()
     # The bytes are escapes by now, even where the sender wrote a NUL or half a surrogate pair (see `_legal`).
     cleaned = raw.decode(errors="replace").encode()
@@ -103,7 +103,7 @@ _SUSPECT = re.compile(
 )
 
 
-def is_plain(json: bytes) -> bool:
+def _is_plain(json: bytes) -> bool:
     """Whether `sanitize` has nothing to repair in it."""
     return json.isascii() and (_BACKSLASH not in json or json.find(rb"\u0000") < 0)
 

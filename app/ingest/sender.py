@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Annotated, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -78,12 +78,6 @@ Flags = tuple[str, ...]
 NULL = msgspec.Raw(b"null")
 
 
-# Texts that fit whatever their characters: UTF-8 takes at most four bytes for each.
-_CHARACTER_BYTES = 4
-ShortLabel = Annotated[str, msgspec.Meta(max_length=LABEL_BYTES // _CHARACTER_BYTES)]
-ShortAnnotation = Annotated[str, msgspec.Meta(max_length=ANNOTATION_BYTES // _CHARACTER_BYTES)]
-
-
 class BadAlert(Exception):
     """One alert cannot be read. Raised while reading it, caught by `read_each`."""
 
@@ -145,11 +139,6 @@ def within_limits(
     return labels, annotations, link, flags
 
 
-def names_within_limit(texts: dict[str, str]) -> bool:
-    """Whether no name in it can be too long. Those of most alerts fit even if taken for one."""
-    return len("".join(texts)) * _CHARACTER_BYTES <= NAME_BYTES
-
-
 def parse_time(text: str | None) -> tuple[datetime | None, Flags]:
     """The instant an RFC 3339 text names, in UTC and whole microseconds; None for nothing and for a zero time.
 
@@ -186,6 +175,7 @@ def normalize_times(
 
 
 _FIRING = Status.FIRING  # looked up once: tens of thousands of alerts a second come this way
+_CHARACTER_BYTES = 4  # at most, in UTF-8
 _LONGEST_TIME = 64
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d++)?+(?:[Zz]|[+-]\d\d:?\d\d)?+", re.ASCII)
 _FIRST_TRUE_YEAR = "1971"
@@ -194,7 +184,8 @@ _FIRST_TRUE_YEAR = "1971"
 def _cut_each(texts: dict[str, str], value_bytes: int, json_bytes: int) -> tuple[dict[str, str], bool]:
     # No text takes more bytes than the JSON it came in.
     values_fit = json_bytes <= value_bytes or max(map(len, texts.values()), default=0) * _CHARACTER_BYTES <= value_bytes
-    if values_fit and names_within_limit(texts):
+    names_fit = len("".join(texts)) * _CHARACTER_BYTES <= NAME_BYTES  # of most alerts, even if taken for one name
+    if values_fit and names_fit:
         return texts, False
     short = {_cut(name, NAME_BYTES): _cut(value, value_bytes) for name, value in texts.items()}
     return short, short != texts

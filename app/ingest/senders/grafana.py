@@ -34,8 +34,6 @@ SIGNATURE_TOLERANCE = timedelta(minutes=5)
 
 def read(body: bytes, *, received_at: datetime) -> Reading:
     """The signals in a webhook of Grafana. Raises NotThisKind."""
-    if usual := alertmanager.usual(body, received_at):
-        return Reading(tuple([_as_grafana_means(signal) for signal in usual.signals]), (), usual.truncated)
     message: Message | Rejected
     try:
         message = parse_envelope(body, _UNIFIED, expected=_EXPECTED)
