@@ -23,6 +23,7 @@ from app.base import logs as telemetry
 from app.base import postgres as embedded
 from app.base import tokens as access
 from app.base.errors import Problem
+from app.base.http.problems import openapi_document as openapi_document_of
 from app.base.schema import token as token_table
 from app.base.tokens import Scope
 from app.ingest.senders import SOURCES
@@ -238,7 +239,7 @@ def numbers(
 
 def openapi_document() -> dict[str, Any]:
     """As the app serves it, but for what depends on how it is run."""
-    return json.loads(json.dumps(create_api(Settings()).openapi()))  # type: ignore[no-any-return]
+    return json.loads(json.dumps(openapi_document_of(create_api(Settings()))))  # type: ignore[no-any-return]
 
 
 @cli.command()

@@ -59,7 +59,8 @@ def create_api(settings: Settings) -> FastAPI:
     """Everything but the webhooks for alerts, which it only describes."""
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Context]]:
+    async def lifespan(api: FastAPI) -> AsyncIterator[dict[str, Context]]:
+        problems.openapi_document(api)  # from now on /openapi.json serves the complete one
         async with serving(settings) as context:
             yield {"context": context}
 
@@ -90,7 +91,6 @@ def create_api(settings: Settings) -> FastAPI:
     ):
         api.include_router(router)
     problems.install_problems(api)
-    problems.describe(api)
     return api
 
 

@@ -7,7 +7,7 @@ validating the answer would take longer than everything else: `WebhookApp` stand
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -178,7 +178,7 @@ def _describe(kind: Source) -> None:
         raise AssertionError(_NEVER)
 
     for method in _METHODS:
-        common = {
+        common: dict[str, Any] = {
             "methods": [method],
             "response_model": ReceiptModel,
             "responses": _DOOR_RESPONSES,
@@ -191,14 +191,14 @@ def _describe(kind: Source) -> None:
             take,
             summary=f"Deliver from {kind.kind.capitalize()}" + (" (PUT)" if method == "PUT" else ""),
             operation_id=f"{method.lower()}_{kind.kind}",
-            **common,  # type: ignore[arg-type]
+            **common,
         )
         router.add_api_route(
             f"/webhooks/{kind.kind}/{{token}}",
             take_with_token,
             summary=f"Deliver from {kind.kind.capitalize()}, token in the path" + (" (PUT)" if method == "PUT" else ""),
             operation_id=f"{method.lower()}_{kind.kind}_with_token",
-            **(common | {"openapi_extra": _BODY | {"security": []}}),  # type: ignore[arg-type]
+            **(common | {"openapi_extra": _BODY | {"security": []}}),
         )
 
 
