@@ -1,12 +1,8 @@
 """`aftermath serve | migrate | token … | openapi | numbers | demo`."""
 
 import asyncio
-import ctypes
 import json
 import logging
-import os
-import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -15,25 +11,25 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-import uvicorn
 import uvloop
 from pydantic import SecretStr, ValidationError
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
-from uvicorn.config import STARTUP_FAILURE
 
 from app.base import db
 from app.base import logs as telemetry
 from app.base import postgres as embedded
 from app.base import tokens as access
 from app.base.errors import Problem
-from app.base.http.server import Connection
+from app.base.http.problems import openapi_document as openapi_document_of
 from app.base.schema import token as token_table
 from app.base.tokens import Scope
 from app.ingest.senders import SOURCES
-from app.main import create_app
+from app.main import create_api
+from app.serve import STOP_SIGNALS, CannotServe, listen
+from app.serve import serve as serve_on
 from app.settings import Settings
 
 KINDS = (*SOURCES, *access.CHANGE_KINDS)
@@ -69,12 +65,12 @@ async def _serve(settings: Settings) -> None:
     """Until a signal; also one that comes while we still start ends PostgreSQL before us."""
     this = asyncio.current_task()
     assert this is not None
-    for number in STOPS:
+    for number in STOP_SIGNALS:
         # Once: a second signal must not cancel what stops PostgreSQL.
         asyncio.get_running_loop().add_signal_handler(number, lambda: this.cancelling() or this.cancel())
     async with AsyncExitStack() as at_stop:
         # First of all, so that a port that is taken costs nothing, and senders wait in its queue while we start.
-        listening = at_stop.enter_context(_listen(settings))
+        listening = at_stop.enter_context(listen(settings))
         settings = settings.model_copy(update={"port": listening.getsockname()[1]})
         if settings.database_url is None:
             url = await at_stop.enter_async_context(_built_in(settings))
@@ -82,102 +78,7 @@ async def _serve(settings: Settings) -> None:
         assert settings.database_url is not None
         await _prepare(settings, settings.database_url.get_secret_value())
         log.info("serving on http://%s:%d", settings.host, settings.port)
-        if settings.workers == 1:
-            await _serve_here(settings, listening)
-        else:
-            await _serve_by_workers(settings, listening)
-
-
-STOPS = (signal.SIGTERM, signal.SIGINT)
-
-
-def _listen(settings: Settings) -> socket.socket:
-    """Raises CannotServe."""
-    try:
-        family, *_, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address, family=family, backlog=2048)
-    except OSError as error:
-        raise CannotServe(
-            f"cannot listen on {settings.host}:{settings.port} ({error.strerror}): "
-            "AFTERMATH_HOST and AFTERMATH_PORT name another address"
-        ) from None
-
-
-async def _serve_here(settings: Settings, listening: socket.socket) -> None:
-    server = uvicorn.Server(
-        uvicorn.Config(
-            create_app(settings),
-            http=Connection,
-            proxy_headers=False,  # nobody asks for the client's address
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=20,
-        )
-    )
-    # uvicorn hands the signal that ended it to the handler that stood before: it must not end us before PostgreSQL.
-    for number in STOPS:
-        asyncio.get_running_loop().remove_signal_handler(number)
-        signal.signal(number, lambda *_: None)
-    await server.serve(sockets=[listening])
-
-
-async def _serve_by_workers(settings: Settings, listening: socket.socket) -> None:
-    try:
-        async with asyncio.TaskGroup() as workers:
-            for _ in range(settings.workers):
-                workers.create_task(_keep_worker(settings, listening))
-    except ExceptionGroup as group:
-        raise group.exceptions[0] from None
-
-
-async def _keep_worker(settings: Settings, listening: socket.socket) -> None:
-    """A process that serves, and another when it dies, until cancelled. Raises CannotServe if it cannot start.
-
-    Not under uvicorn's own supervisor: its workers outlive it when it is killed, and keep the port.
-    """
-    assert settings.database_url is not None
-    arguments = {
-        "fd": str(listening.fileno()),
-        "loop": "uvloop",
-        "http": f"{Connection.__module__}:{Connection.__name__}",
-        "timeout-graceful-shutdown": "20",
-    }
-    while True:
-        worker = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "uvicorn", "app.main:create_from_environment", "--factory"),
-            *(word for name, value in arguments.items() for word in (f"--{name}", value)),
-            *("--no-access-log", "--no-server-header", "--no-proxy-headers", "--log-level", "warning"),
-            env=os.environ | {"AFTERMATH_DATABASE_URL": settings.database_url.get_secret_value()},
-            pass_fds=(listening.fileno(),),
-            # Ctrl-C goes to the whole process group; they are to end when we say so.
-            start_new_session=True,
-            preexec_fn=_end_with_parent,
-        )
-        try:
-            status = await worker.wait()
-        except asyncio.CancelledError:
-            worker.terminate()
-            await worker.wait()
-            raise
-        if status == STARTUP_FAILURE:
-            raise CannotServe("a worker could not start; the log above says why")
-        log.error("a worker ended by itself (%d); starting another", status)
-        await asyncio.sleep(1)
-
-
-def _end_with_parent() -> None:
-    """In a child of the main thread: it is killed when that ends, as when the service itself is killed."""
-    if _prctl is not None:
-        _prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-# Looked up here: between fork and exec nothing may be loaded.
-_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
-
-
-class CannotServe(Exception):
-    """Why, and what to do."""
+        await serve_on(settings, listening)
 
 
 DATABASE = "aftermath"
@@ -338,7 +239,7 @@ def numbers(
 
 def openapi_document() -> dict[str, Any]:
     """As the app serves it, but for what depends on how it is run."""
-    return json.loads(json.dumps(create_app(Settings()).openapi()))  # type: ignore[no-any-return]
+    return json.loads(json.dumps(openapi_document_of(create_api(Settings()))))  # type: ignore[no-any-return]
 
 
 @cli.command()

@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,12 +12,12 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.base import db, tokens
-from app.base import logs as telemetry
+from app.base import db, logs
 from app.base.db import partitions
-from app.base.http import auth, health, problems
+from app.base.http import health, problems
+from app.base.http.body_limit import BodyLimit
 from app.base.http.context import Context
-from app.base.http.server import DOORS
+from app.base.http.credentials import Clock, Credentials
 from app.base.spool import Spool
 from app.catalog.calendars import api as calendars_api
 from app.catalog.objectives import api as objectives_api
@@ -25,12 +25,12 @@ from app.catalog.rules import api as rules_api
 from app.catalog.rules import store as rules_store
 from app.catalog.services import api as services_api
 from app.incidents import api as incidents_api
-from app.ingest import api as webhooks_api
-from app.ingest import webhook as door
-from app.ingest.health import api as feed_api
+from app.ingest import api as ingest_api
+from app.ingest import webhook
+from app.ingest.health import api as source_health_api
 from app.ingest.health.watch import reconcile_for_ever, watch_for_ever
-from app.ingest.intake import Intake
-from app.ingest.webhook import DirectDoors
+from app.ingest.service import Ingest, ingesting
+from app.ingest.webhook import WebhookApp
 from app.metrics import api as metrics_api
 from app.metrics.deployments import api as deployments_api
 from app.metrics.deployments import store as deployments_store
@@ -40,19 +40,31 @@ from app.settings import Settings
 log = logging.getLogger("aftermath")
 
 TEND_SECONDS = 3600
+REFRESH_SECONDS = 60.0  # between two loads of all tokens and sources
 LOCK_NOT_AVAILABLE = "55P03"
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The application; it serves once `serving` (its lifespan) has begun."""
+REST_BODY_BYTES = 2**20
+
+
+def create_app(settings: Settings) -> logs.Application:
+    """The whole service as one ASGI application. Its lifespan starts `serving`, and puts the context into the state of
+    every request.
+    """
+    api = BodyLimit(create_api(settings), at_most=REST_BODY_BYTES, except_below="/webhooks/")
+    return logs.OneLinePerRequest(WebhookApp(api))
+
+
+def create_api(settings: Settings) -> FastAPI:
+    """Everything but the webhooks for alerts, which it only describes."""
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, DirectDoors]]:
-        async with serving(app, settings):
-            # The server has this as its state, and hands it to every connection.
-            yield {DOORS: DirectDoors(app.state.context, app.state.intake)}
+    async def lifespan(api: FastAPI) -> AsyncIterator[dict[str, Context]]:
+        problems.openapi_document(api)  # from now on /openapi.json serves the complete one
+        async with serving(settings) as context:
+            yield {"context": context}
 
-    app = FastAPIOffline(  # whose /docs has its scripts from here
+    api = FastAPIOffline(  # serves the scripts of /docs itself
         docs_url="/docs",
         redoc_url=None,
         static_url="/docs/assets",
@@ -61,13 +73,13 @@ def create_app(settings: Settings) -> FastAPI:
         summary="The math after the outage: alerts become incidents, incidents become honest numbers.",
         lifespan=lifespan,
         redirect_slashes=False,
-        # It would look for its configuration at every request, and tell of exceptions with their messages.
+        # It would look for its configuration at every request, and report exceptions with their messages.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     for router in (
-        door.router,
-        webhooks_api.router,
-        feed_api.router,
+        webhook.router,
+        ingest_api.router,
+        source_health_api.router,
         incidents_api.router,
         services_api.router,
         rules_api.router,
@@ -77,65 +89,60 @@ def create_app(settings: Settings) -> FastAPI:
         deployments_api.router,
         health.health_router,
     ):
-        app.include_router(router)
-    problems.install_problems(app)
-    problems.describe(app)
-    # The doors stand before all that FastAPI does around a request: it takes longer than a delivery.
-    behind = app.build_middleware_stack
-    app.build_middleware_stack = lambda: telemetry.OneLinePerRequest(door.Doors(behind()))  # type: ignore[method-assign]
-    return app
+        api.include_router(router)
+    problems.install_problems(api)
+    return api
 
 
 @asynccontextmanager
-async def serving(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
-    """Connections, the intake and the background work, for as long as the block runs."""
+async def serving(settings: Settings, *, clock: Clock = time.monotonic) -> AsyncIterator[Context]:
+    """Connections, the ingest and the background work, for as long as the block runs. `clock` decides when known tokens
+    and sources are looked up again.
+    """
     assert settings.database_url is not None, "the command line starts the built-in PostgreSQL and passes its address"
-    engine = db.connect(settings.database_url.get_secret_value())
-    # Connections of their own for the doors: slow questions must not keep alerts waiting.
-    doors = db.connect(settings.database_url.get_secret_value(), pool_size=4, few_rows=True)
-    digest = tokens.digest_of(settings.admin_token.get_secret_value()) if settings.admin_token else None
-    app.state.ratios = ratios.RecentRatios()
-    # Batches make tens of thousands of objects that die together: with the default thresholds the collector would walk
-    # everything that lives, many times a second.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 20)
+    url = settings.database_url.get_secret_value()
+    engine = db.connect(url)
     async with (
-        db.Reach(settings.database_url.get_secret_value()) as reach,
+        db.DatabaseMonitor(url) as monitor,
         Spool.at(settings.data_dir, max_bytes=settings.spool_max_bytes) as spool,
-        Intake(
-            doors,
-            rules_store.rules,
-            reach=reach,
-            spool=spool,
-            batch_alerts=settings.batch_alerts,
-            queue_alerts=settings.queue_alerts,
-            queue_seconds=settings.queue_seconds,
-            take_change=deployments_api.doors.replay,
-        ) as intake,
+        ingesting(
+            settings, url, rules_store.rules, deployments_api.doors.replay, monitor=monitor, spool=spool
+        ) as ingest,
     ):
-        app.state.intake = intake
-        app.state.context = context = Context(settings, engine, reach, spool, digest)
+        credentials = Credentials(
+            engine,
+            monitor,
+            admin_token=settings.admin_token.get_secret_value() if settings.admin_token else None,
+            trust_seconds=settings.spool_trust_seconds,
+            clock=clock,
+        )
+        flusher = ingest.flusher
         background = [
             asyncio.create_task(_settle_for_ever(engine, settings), name="settle"),
             asyncio.create_task(_tend_for_ever(engine, settings), name="tend"),
             asyncio.create_task(
-                reconcile_for_ever(engine, intake, interval_seconds=settings.watch_interval_seconds), name="reconcile"
+                reconcile_for_ever(engine, flusher, interval_seconds=settings.watch_interval_seconds), name="reconcile"
             ),
             asyncio.create_task(
-                watch_for_ever(engine, intake, interval_seconds=settings.watch_interval_seconds), name="watch"
+                watch_for_ever(engine, flusher, interval_seconds=settings.watch_interval_seconds), name="watch"
             ),
-            asyncio.create_task(auth.remember_for_ever(context), name="remember"),
+            asyncio.create_task(_refresh_credentials_for_ever(credentials), name="refresh credentials"),
         ]
         try:
-            yield
+            yield Context(
+                settings,
+                engine,
+                monitor,
+                spool,
+                credentials,
+                {Ingest: ingest, ratios.RecentRatios: ratios.RecentRatios()},
+            )
         finally:
             for task in background:
                 task.cancel()
             for task in background:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
-    await doors.dispose()
     await engine.dispose()
 
 
@@ -166,14 +173,17 @@ async def _tend_for_ever(engine: AsyncEngine, settings: Settings) -> None:
                     log.info(done)
         except Exception as error:
             if db.state_of(error) == LOCK_NOT_AVAILABLE:
-                log.info("the doors were busy; partitions are looked after later")
+                log.info("the ingest was busy; partitions are maintained later")
             elif not db.is_unreachable(error):
-                log.exception("looking after partitions failed")
+                log.exception("maintaining partitions failed")
         await asyncio.sleep(TEND_SECONDS)
 
 
-def create_from_environment() -> FastAPI:
-    """What worker processes import: `uvicorn app.main:create_from_environment --factory`."""
-    settings = Settings()
-    telemetry.configure(settings.log_level)
-    return create_app(settings)
+async def _refresh_credentials_for_ever(credentials: Credentials) -> None:
+    while True:
+        try:
+            await credentials.refresh()
+        except Exception as error:
+            if not db.is_unreachable(error):
+                log.exception("tokens and sources cannot be loaded")
+        await asyncio.sleep(REFRESH_SECONDS)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -19,6 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
 from app.base import postgres as embedded
+from app.base.http.context import Context
+from app.base.logs import Application, Receive, Send
+from app.base.logs import Scope as AsgiScope
 from app.base.tokens import Scope, create_token
 from app.main import create_app, serving
 from app.settings import Settings
@@ -91,10 +95,16 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+async def context(settings: Settings) -> AsyncIterator[Context]:
+    """What `client`'s app serves with."""
+    async with serving(settings) as context:
+        yield context
+
+
+@pytest.fixture
+async def client(context: Context) -> AsyncIterator[httpx.AsyncClient]:
     """The app, with the admin token."""
-    app = create_app(settings)
-    async with serving(app, settings), _client(app, ADMIN_TOKEN) as client:
+    async with client_of(context) as client:
         yield client
 
 
@@ -127,12 +137,23 @@ async def client_as(client: httpx.AsyncClient, engine: AsyncEngine) -> AsyncIter
         yield with_scope
 
 
-def _client(app: object, token: str) -> httpx.AsyncClient:
+def client_of(context: Context, **how: Any) -> httpx.AsyncClient:
+    """The app as it serves with this context, with the admin token."""
     return httpx.AsyncClient(
-        transport=httpx.ASGITransport(app=app),  # type: ignore[arg-type]
+        transport=httpx.ASGITransport(app=_in_state(create_app(context.settings), context)),
         base_url="http://aftermath.test",
-        headers={"Authorization": f"Bearer {token}"},
+        headers={"Authorization": f"Bearer {ADMIN_TOKEN}"},
+        **how,
     )
+
+
+def _in_state(app: Application, context: Context) -> Application:
+    """As a server does with what the lifespan gives it, which httpx does not run."""
+
+    async def with_state(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        await app({**scope, "state": {"context": context}}, receive, send)
+
+    return with_state
 
 
 async def _execute(url: str, *statements: str) -> None:

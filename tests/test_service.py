@@ -440,7 +440,7 @@ def refusal(client: httpx.Client) -> httpx.Response | None:
 
 def workers_of(running: RunningService) -> list[psutil.Process]:
     children = psutil.Process(running.process.pid).children()
-    return [child for child in children if is_alive(child) and "uvicorn" in child.cmdline()]
+    return [child for child in children if is_alive(child) and "app.serve" in child.cmdline()]
 
 
 def is_alive(process: psutil.Process) -> bool:

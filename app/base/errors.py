@@ -12,7 +12,7 @@
     ├── Stale               412  If-Match names another version
     └── Overloaded          503  try again later; carries Retry-After
 
-Raised beside the rule that is broken, turned into `application/problem+json` at one seam (`web.py`).
+Raised beside the rule that is broken, turned into `application/problem+json` at one seam (`http/problems.py`).
 """
 
 from typing import ClassVar

@@ -6,18 +6,18 @@ No payloads, no secrets, and no raw paths: a path may hold a token.
 import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 log = logging.getLogger("aftermath.request")
 
-TOLD = "aftermath.told"  # in a request's scope: what the route adds to its line, no text of the client's among it
+LOG_FIELDS = "aftermath.log_fields"  # in a request's scope: fields a route adds to its line; no text from the client
 
 _QUIET = {"/healthz", "/readyz", "/metrics"}
 
 
 def configure(level: str) -> None:
-    """Everything to standard error as `time level logger message`; asked for once per process."""
+    """Everything to standard error as `time level logger message`; called once per process."""
     logging.basicConfig(
         level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
     )
@@ -40,7 +40,7 @@ class OneLinePerRequest:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not lines_are_written():
+        if scope["type"] != "http" or not log.isEnabledFor(logging.INFO):
             await self.app(scope, receive, send)
             return
         status, began = 0, time.perf_counter()
@@ -55,16 +55,15 @@ class OneLinePerRequest:
             await self.app(scope, receive, observed)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
-            write_line(scope["method"], route, status, began=began, told=scope.get(TOLD, {}))
-
-
-def lines_are_written() -> bool:
-    return log.isEnabledFor(logging.INFO)
-
-
-def write_line(method: str, route: str, status: int, *, began: float, told: Mapping[str, object]) -> None:
-    """Of one request; `began` by the performance counter."""
-    level = logging.DEBUG if route in _QUIET and status < 400 else logging.INFO
-    milliseconds = (time.perf_counter() - began) * 1000
-    words = "".join(f" {name}={value}" for name, value in told.items())
-    log.log(level, "method=%s route=%s status=%d ms=%.1f%s", method, route, status, milliseconds, words)
+            level = logging.DEBUG if route in _QUIET and status < 400 else logging.INFO
+            milliseconds = (time.perf_counter() - began) * 1000
+            fields = "".join(f" {name}={value}" for name, value in scope.get(LOG_FIELDS, {}).items())
+            log.log(
+                level,
+                "method=%s route=%s status=%d ms=%.1f%s",
+                scope["method"],
+                route,
+                status,
+                milliseconds,
+                fields,
+            )

@@ -18,9 +18,9 @@ from app.base.http.paging import Page, Pages, page_of
 from app.base.http.problems import problem_responses
 from app.base.tokens import CHANGE_KINDS, SIGNED_CHANGE_KINDS, SourceRow, source_by_name
 from app.ingest import store
-from app.ingest.intake import Delivery
+from app.ingest.flush import Delivery
 from app.ingest.senders import SOURCES
-from app.ingest.webhook import intake_of
+from app.ingest.service import ingest_of
 
 router = APIRouter()
 
@@ -130,7 +130,7 @@ async def replay(
 async def _replay_alerts(request: Request, tx: AsyncConnection, item: store.Quarantined) -> ReplayModel:
     reading = SOURCES[item.kind].read(_as_delivery(item), received_at=item.received_at)
     delivery = Delivery(item.source_id, item.source, item.received_at, reading, item.raw, item.kind)
-    receipt = await intake_of(request).replay(tx, delivery)
+    receipt = await ingest_of(request).flusher.replay(tx, delivery)
     return ReplayModel(
         delivery_id=receipt.delivery_id,
         signals=receipt.signals,
@@ -140,8 +140,8 @@ async def _replay_alerts(request: Request, tx: AsyncConnection, item: store.Quar
 
 
 async def _replay_change(request: Request, tx: AsyncConnection, item: store.Quarantined) -> ReplayModel:
-    """By the slice whose doors take deployments."""
-    delivery_id, verdict, deployment = await intake_of(request).take_change(
+    """By the slice that takes deployments."""
+    delivery_id, verdict, deployment = await ingest_of(request).take_deployment(
         tx, item.kind, item.raw, source_id=item.source_id, source=item.source, received_at=item.received_at
     )
     return ReplayModel(delivery_id=delivery_id, signals=0, verdicts={verdict: 1}, incidents=[], deployment=deployment)
@@ -263,5 +263,5 @@ async def put_source(request: Request, _: Admin, tx: Tx, now: Now, name: Name, s
         "stale_seconds": settings.stale_seconds,
     }
     changed = await store.put_source(tx, name, settings.kind.value, settings=stated, now=now)
-    context_of(request).known_sources.pop(name, None)
+    context_of(request).credentials.forget_source(name)
     return _source_model(changed)

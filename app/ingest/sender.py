@@ -1,11 +1,11 @@
-"""What every sender's parser gives back, and the parsing they share: hostile JSON, text and times.
+"""What every sender's parser gives back, and the parsing they share: alerts, limits and times.
 
 A parser is pure: bytes and the time of arrival in, a `Reading` out. It raises `NotThisKind` only for a body that is not
 JSON of its kind at all; anything wrong with a single alert becomes a `Rejected`, kept raw, and the rest goes on.
 
-The way of a body: `opened` finds its alerts and `read_each` goes through them; the sender's own file reads one alert,
-with `legible`, `moment` and `lifespan` against what senders get wrong and `within_limits` against what they overdo. A
-body of which `is_plain` and a strict decoder say that there is nothing of that in it may be read at once.
+A body is read in three steps: `json.parse_envelope` finds its alerts, `read_each` goes through them, and the sender's
+own file reads one alert, with `json.sanitize`, `parse_time` and `normalize_times` against what senders get wrong and
+`within_limits` against what they overdo.
 """
 
 import re
@@ -13,11 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Annotated, Protocol, TypeVar
+from typing import Protocol
 
 import msgspec
 
-from app.base.errors import NotThisKind
 from app.incidents.grouping.signal import Signal, Status
 
 ALERTS_AT_MOST = 10_000
@@ -75,15 +74,8 @@ class Source:
     verify: Verifier | None = None
 
 
-M = TypeVar("M", bound="Message")
 Flags = tuple[str, ...]
 NULL = msgspec.Raw(b"null")
-
-
-# Texts that fit whatever their characters: UTF-8 takes at most four bytes for each.
-_CHARACTER_BYTES = 4
-ShortLabel = Annotated[str, msgspec.Meta(max_length=LABEL_BYTES // _CHARACTER_BYTES)]
-ShortAnnotation = Annotated[str, msgspec.Meta(max_length=ANNOTATION_BYTES // _CHARACTER_BYTES)]
 
 
 class BadAlert(Exception):
@@ -106,30 +98,6 @@ def truncated(left_out: msgspec.Raw) -> int:
     """Alerts the sender says it left out; 0 for anything but a plausible number."""
     digits = bytes(left_out)
     return int(digits) if digits.isdigit() and len(digits) < len("1000000000") else 0
-
-
-def opened(body: bytes, decoder: msgspec.json.Decoder[M], *, expected: str) -> M | Rejected:
-    """The message in `body`, or all of the body rejected as `too_deep` where no part of it can be saved.
-
-    Raises NotThisKind for what is not JSON, or not of the decoder's shape: `expected` then tells what would have been.
-    """
-    try:
-        return decoder.decode(body)
-    except msgspec.ValidationError:
-        raise NotThisKind(expected) from None
-    except (msgspec.DecodeError, RecursionError):
-        mended, taken_out = _shallow(_legal(body))
-    try:
-        message = decoder.decode(mended)
-    except msgspec.ValidationError:
-        raise NotThisKind(expected) from None
-    except msgspec.DecodeError:
-        raise NotThisKind(f"The body is not valid JSON. {expected}") from None
-    except RecursionError:
-        return Rejected(body, "too_deep", "the body is nested too deeply to be read")
-    if taken_out and message.alerts:
-        message.alerts = [msgspec.Raw(taken_out.get(bytes(raw), bytes(raw))) for raw in message.alerts]
-    return message
 
 
 def read_each(message: Message, signal_in: Callable[[bytes], Signal]) -> Reading:
@@ -155,49 +123,6 @@ def read_each(message: Message, signal_in: Callable[[bytes], Signal]) -> Reading
     return Reading(tuple(signals), tuple(rejected), truncated(message.left_out))
 
 
-def is_plain(json: bytes) -> bool:
-    """Whether there is nothing in it that `legible` would have to mend."""
-    return json.isascii() and (_BACKSLASH not in json or json.find(rb"\u0000") < 0)
-
-
-def legible(raw: bytes) -> tuple[bytes, Flags]:
-    """The JSON in `raw` as PostgreSQL can keep it: true UTF-8, no NUL in any text."""
-    if is_plain(raw):
-        return raw, ()
-    # The bytes are escapes by now, even where the sender wrote a NUL or half a surrogate pair (see `_legal`).
-    cleaned = raw.decode(errors="replace").encode()
-    if rb"\u0000" in raw:
-        cleaned = _ESCAPE.sub(lambda escape: b"" if escape[0] == rb"\u0000" else escape[0], cleaned)
-    return cleaned, () if cleaned == raw else ("value_cleaned",)
-
-
-def text_in(raw: msgspec.Raw) -> str | None:
-    """A JSON value as text: a string's own, nothing for null, else the JSON as it was written (`1.10` stays `1.10`)."""
-    json = bytes(raw)
-    if json.startswith(b'"'):
-        return _STRING_VALUE.decode(json)
-    return None if json == b"null" else json.decode()
-
-
-def labels_in(raw: msgspec.Raw) -> dict[str, str]:
-    """A JSON object as labels; one whose value is null is none. Raises BadAlert."""
-    try:
-        values = _OBJECT_OR_NULL.decode(raw) or {}
-    except msgspec.ValidationError:
-        raise BadAlert("bad_label", "the labels are not an object") from None
-    if any(bytes(value).startswith((b"{", b"[")) for value in values.values()):
-        raise BadAlert("bad_label", "the value of a label is an object or an array")
-    return _texts(values)
-
-
-def annotations_in(raw: msgspec.Raw) -> dict[str, str]:
-    """A JSON object as annotations. Nothing here is worth losing an alert: the unexpected is kept as its JSON."""
-    try:
-        return _texts(_OBJECT_OR_NULL.decode(raw) or {})
-    except msgspec.ValidationError:
-        return {"annotations": bytes(raw).decode()}
-
-
 def within_limits(
     labels: dict[str, str], annotations: dict[str, str], link: str, *, json_bytes: int
 ) -> tuple[dict[str, str], dict[str, str], str, Flags]:
@@ -214,12 +139,7 @@ def within_limits(
     return labels, annotations, link, flags
 
 
-def names_fit(texts: dict[str, str]) -> bool:
-    """Whether no name in it can be too long. Those of most alerts fit even if taken for one."""
-    return len("".join(texts)) * _CHARACTER_BYTES <= NAME_BYTES
-
-
-def moment(text: str | None) -> tuple[datetime | None, Flags]:
+def parse_time(text: str | None) -> tuple[datetime | None, Flags]:
     """The instant an RFC 3339 text names, in UTC and whole microseconds; None for nothing and for a zero time.
 
     A time without an offset is taken as UTC and flagged. Raises BadAlert.
@@ -229,10 +149,10 @@ def moment(text: str | None) -> tuple[datetime | None, Flags]:
     # The length also keeps the cache small: a fraction may have any number of digits.
     if len(text) > _LONGEST_TIME:
         raise BadAlert("bad_time", "a time is too long to be RFC 3339")
-    return _moment(text)
+    return _parse_time(text)
 
 
-def lifespan(
+def normalize_times(
     status: Status, started_at: datetime | None, ended_at: datetime | None, received_at: datetime
 ) -> tuple[datetime | None, datetime | None, Flags]:
     """Start and end as they can be true of an alert heard of at `received_at`, and flags for what was not.
@@ -255,22 +175,8 @@ def lifespan(
 
 
 _FIRING = Status.FIRING  # looked up once: tens of thousands of alerts a second come this way
-_BACKSLASH = ord("\\")
+_CHARACTER_BYTES = 4  # at most, in UTF-8
 _LONGEST_TIME = 64
-_DEEP = 100
-_ALERT_LEVEL = 3  # the body, its list, an alert
-_STRING_VALUE = msgspec.json.Decoder(str)
-_OBJECT_OR_NULL = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
-_STRUCTURE = re.compile(_STRING.pattern + rb"|[\[{]|[\]}]", re.DOTALL)
-_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{4}|.)", re.DOTALL)
-_SUSPECT = re.compile(
-    rb"(?P<control>[\x00-\x1f])"
-    rb"|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a pair is as it should be
-    rb"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
-    rb"|\\.",  # any other escape, so that a backslash is never read as the start of the next one
-    re.DOTALL,
-)
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d++)?+(?:[Zz]|[+-]\d\d:?\d\d)?+", re.ASCII)
 _FIRST_TRUE_YEAR = "1971"
 
@@ -278,7 +184,8 @@ _FIRST_TRUE_YEAR = "1971"
 def _cut_each(texts: dict[str, str], value_bytes: int, json_bytes: int) -> tuple[dict[str, str], bool]:
     # No text takes more bytes than the JSON it came in.
     values_fit = json_bytes <= value_bytes or max(map(len, texts.values()), default=0) * _CHARACTER_BYTES <= value_bytes
-    if values_fit and names_fit(texts):
+    names_fit = len("".join(texts)) * _CHARACTER_BYTES <= NAME_BYTES  # of most alerts, even if taken for one name
+    if values_fit and names_fit:
         return texts, False
     short = {_cut(name, NAME_BYTES): _cut(value, value_bytes) for name, value in texts.items()}
     return short, short != texts
@@ -290,47 +197,9 @@ def _cut(text: str, at_most: int) -> str:
     return text.encode()[:at_most].decode(errors="ignore")
 
 
-def _texts(values: Mapping[str, msgspec.Raw]) -> dict[str, str]:
-    return {name: text for name, value in values.items() if (text := text_in(value)) is not None}
-
-
-def _legal(body: bytes) -> bytes:
-    """`body` with its strings as JSON wants them; syntax errors outside of strings stay."""
-    return _STRING.sub(lambda string: _SUSPECT.sub(_as_json, string[0]), body.removeprefix(b"\xef\xbb\xbf"))
-
-
-def _as_json(suspect: re.Match[bytes]) -> bytes:
-    if suspect["control"]:
-        return rb"\u%04x" % suspect[0][0]
-    # Half a surrogate pair becomes a byte that UTF-8 never has, for `legible` to see, replace and flag.
-    return b"\xff" if suspect["half"] else suspect[0]
-
-
-def _shallow(body: bytes) -> tuple[bytes, dict[bytes, bytes]]:
-    """`body` with a stand-in for each value on the level of an alert that is too deep, and what those stand for."""
-    pieces: list[bytes] = []
-    taken_out: dict[bytes, bytes] = {}
-    depth = deepest = start = kept_to = 0
-    for token in _STRUCTURE.finditer(body):
-        match token[0]:
-            case b"{" | b"[":
-                depth += 1
-                if depth == _ALERT_LEVEL:
-                    start, deepest = token.start(), depth
-                deepest = max(depth, deepest)
-            case b"}" | b"]":
-                if depth == _ALERT_LEVEL and deepest > _DEEP:
-                    stand_in = b'{"taken out": %d}' % len(taken_out)
-                    pieces += body[kept_to:start], stand_in
-                    kept_to = token.end()
-                    taken_out[stand_in] = body[start:kept_to]
-                depth -= 1
-    return b"".join([*pieces, body[kept_to:]]), taken_out
-
-
 # The same few times come again and again: in a batch, in repeats, and the zero time in every firing.
 @lru_cache(maxsize=4096)
-def _moment(text: str) -> tuple[datetime | None, Flags]:
+def _parse_time(text: str) -> tuple[datetime | None, Flags]:
     if _RFC_3339.fullmatch(text) is None:
         raise BadAlert("bad_time", "a time is not RFC 3339")
     # Go's zero time is in year 1, or year 0 where its zone lies west; both overflow when converted to UTC, and Python

@@ -142,12 +142,12 @@ def _bound(lag: float) -> str:
 _BOUNDS = (*(f"{bound:g}" for bound in INGEST_LAG_BOUNDS), "+Inf")
 
 
-async def those_there(tx: Executor, ids: Sequence[UUID]) -> frozenset[UUID]:
+async def known_deliveries(tx: Executor, ids: Sequence[UUID]) -> frozenset[UUID]:
     """Which of these deliveries are here already."""
-    return frozenset(row[0] for row in await tx.execute(_THOSE_THERE, {"ids": ids}))
+    return frozenset(row[0] for row in await tx.execute(_KNOWN_DELIVERIES, {"ids": ids}))
 
 
-_THOSE_THERE = text("""
+_KNOWN_DELIVERIES = text("""
     SELECT id
       FROM delivery
      WHERE id = ANY(CAST(:ids AS uuid[]))

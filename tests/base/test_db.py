@@ -47,12 +47,12 @@ def test_what_is_no_address_of_postgresql_is_refused(wrong: str) -> None:
         Settings.model_validate({"database_url": wrong})
 
 
-async def test_a_line_that_did_not_answer_in_time_is_not_used_again(database_url: str) -> None:
+async def test_a_raw_connection_that_timed_out_is_not_used_again(database_url: str) -> None:
     engine = db.connect(database_url, pool_size=1, statement_seconds=0.5)
-    line = db.Line(engine)
+    connection = db.RawConnection(engine)
 
     async def server_process(statement: str) -> int:
-        async with line.transaction() as tx:
+        async with connection.transaction() as tx:
             return int((await tx.execute(text(statement), {})).one()[0])
 
     try:
@@ -62,7 +62,7 @@ async def test_a_line_that_did_not_answer_in_time_is_not_used_again(database_url
             await server_process("SELECT pg_backend_pid() FROM pg_sleep(60)")
         assert await server_process("SELECT pg_backend_pid()") != first
     finally:
-        await line.close()
+        await connection.close()
         await engine.dispose()
 
 
@@ -71,10 +71,10 @@ async def test_who_begins_can_be_cancelled_also_when_the_connection_is_lost(
     database_url: str, *, meanwhile: bool
 ) -> None:
     engine, observer = db.connect(database_url, pool_size=1), db.connect(database_url, pool_size=1)
-    line = db.Line(engine)
+    connection = db.RawConnection(engine)
 
     async def hold() -> None:
-        async with line.transaction("SELECT pg_sleep(60)"):
+        async with connection.transaction("SELECT pg_sleep(60)"):
             raise AssertionError("nobody wakes it")
 
     async def sleeping(other_than: int = 0) -> int:
@@ -93,17 +93,17 @@ async def test_who_begins_can_be_cancelled_also_when_the_connection_is_lost(
             async with db.transaction(observer) as killer:
                 await killer.execute(text("SELECT pg_terminate_backend(:process)"), {"process": first})
             await sleeping(other_than=first)
-        assert line._kept is not None
-        line._kept[1].terminate()
+        assert connection._kept is not None
+        connection._kept[1].terminate()
         holding.cancel()
         with pytest.raises(asyncio.CancelledError):
             async with asyncio.timeout(30):
                 await holding
-        async with line.transaction() as tx:
+        async with connection.transaction() as tx:
             assert (await tx.execute(text("SELECT 1"), {})).one()[0] == 1
     finally:
         holding.cancel()
-        await line.close()
+        await connection.close()
         await engine.dispose()
         await observer.dispose()
 

@@ -144,9 +144,16 @@ def test_the_clock_of_a_source_is_wrong_by_an_hour(tmp_path: Path, hours: int) -
 # — monsters —
 
 
-def post(running: RunningService, body: bytes | Iterator[bytes], **headers: str) -> httpx.Response:
-    with running.client(TOKEN) as client:
-        return client.post("/webhooks/alertmanager", content=body, headers=headers, timeout=120)
+def post(
+    running: RunningService,
+    body: bytes | Iterator[bytes],
+    *,
+    path: str = "/webhooks/alertmanager",
+    token: str | None = TOKEN,
+    **headers: str,
+) -> httpx.Response:
+    with running.client(token) as client:
+        return client.post(path, content=body, headers=headers, timeout=120)
 
 
 MONSTERS: dict[str, tuple[bytes, dict[str, str], int]] = {
@@ -186,7 +193,8 @@ def test_monsters_are_answered_and_harm_nobody(tmp_path: Path) -> None:
         assert_all_is_well(load, running, began_with=began_with, quarantined=15)
 
 
-def test_bodies_of_200_mb_are_refused_before_they_are_held(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("path", "token"), [("/webhooks/alertmanager", TOKEN), ("/api/v1/incidents", None)])
+def test_bodies_of_200_mb_are_refused_before_they_are_held(tmp_path: Path, path: str, token: str | None) -> None:
     service = a_service(tmp_path)
     megabytes = 200
 
@@ -198,7 +206,7 @@ def test_bodies_of_200_mb_are_refused_before_they_are_held(tmp_path: Path) -> No
         # The answer comes before the body is sent; whoever writes on meets a closed connection.
         with suppress(httpx.TransportError):
             length = {} if chunked else {"Content-Length": str(megabytes * 2**20)}
-            answers.append(post(running, in_chunks(), **length).status_code)
+            answers.append(post(running, in_chunks(), path=path, token=token, **length).status_code)
 
     answers: list[int] = []
     with service.serve() as running, loaded(service, Plan(seed=16), connections=4) as load:

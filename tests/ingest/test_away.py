@@ -24,11 +24,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.base import db
 from app.base import tokens as access
 from app.base.http.context import Context
+from app.base.http.credentials import FRESH_SECONDS
 from app.base.spool import Kept, SegmentName, read
 from app.base.tokens import Scope
-from app.main import create_app, serving
+from app.main import serving
 from app.settings import Settings
-from tests.conftest import ADMIN_TOKEN
+from tests.conftest import ADMIN_TOKEN, client_of
 from tests.faults.postgres import Server, a_server
 from tests.ingest.test_webhook import DOOR, a_delivery, an_alert
 from tests.oracle import assert_lawful
@@ -70,20 +71,16 @@ class Place:
         self.data_dir = data_dir
         self.stack = stack
         self.engine: AsyncEngine = db.connect(server.url)
+        self.elapsed_seconds = 0.0  # beyond real time, for what is known of tokens and sources
+        self.context: Context
 
     @asynccontextmanager
     async def app(self, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
         known = {"database_url": self.server.url, "data_dir": self.data_dir, "admin_token": ADMIN_TOKEN}
         all_settings = Settings.model_validate(known | settings)
-        app = create_app(all_settings)
         async with (
-            serving(app, all_settings),
-            httpx.AsyncClient(
-                transport=httpx.ASGITransport(app=app),
-                base_url="http://aftermath.test",
-                headers={"Authorization": f"Bearer {ADMIN_TOKEN}"},
-                timeout=60,
-            ) as client,
+            serving(all_settings, clock=lambda: time.monotonic() + self.elapsed_seconds) as self.context,
+            client_of(self.context, timeout=60) as client,
         ):
             yield client
 
@@ -414,10 +411,9 @@ async def test_who_was_known_gets_in_and_nobody_else_is_turned_away_for_good(awa
     async with db.transaction(away.engine) as tx:
         await access.revoke_token(tx, revoked["Authorization"].split("_")[1], now=datetime.now(UTC))
     async with away.app() as client:
-        context: Context = client._transport.app.state.context  # type: ignore[attr-defined]
-        await until(lambda: known(context), "all tokens are learnt")
+        await away.context.credentials.refresh()
         await away.go_away()
-        away_from_now_on(context)
+        down_and_expired(away)
         assert (await deliver(client, "a", headers=unused)).status_code == 202
         assert (await client.post("/webhooks/grafana", json=a_delivery(), headers=unused)).status_code == 403
         assert (await deliver(client, "b", headers=revoked)).status_code == 401
@@ -430,27 +426,20 @@ async def test_who_was_known_gets_in_and_nobody_else_is_turned_away_for_good(awa
         assert await away.all_("SELECT name FROM delivery JOIN source ON source.id = source_id") == [("eu",)]
 
 
-async def known(context: Context) -> bool:
-    return len(context.known_tokens) == 3 and len(context.known_sources) == 2
-
-
-def away_from_now_on(context: Context) -> None:
-    """It is known to be away, and what is remembered is so old that it would be looked up again."""
-    context.reach.lost()
-    context.known_tokens = {id_: seen._replace(until=0.0) for id_, seen in context.known_tokens.items()}
-    context.known_sources = {name: seen._replace(until=0.0) for name, seen in context.known_sources.items()}
+def down_and_expired(away: Place) -> None:
+    """The database is known to be down, and what is known of tokens and sources would be looked up again."""
+    away.context.monitor.mark_down()
+    away.elapsed_seconds += FRESH_SECONDS + 1
 
 
 async def test_trust_in_a_token_ends(away: Place) -> None:
     token = await away.token(Scope.INGEST, "eu")
     async with away.app(spool_trust_seconds=3600) as client:
-        context: Context = client._transport.app.state.context  # type: ignore[attr-defined]
         assert (await deliver(client, "before", headers=token)).status_code == 200
         await away.go_away()
-        away_from_now_on(context)
-        [(public, seen)] = context.known_tokens.items()
-        for seconds, status in ((3000, 202), (3601, 503)):
-            context.known_tokens[public] = seen._replace(at=time.monotonic() - seconds, until=0.0)
+        away.context.monitor.mark_down()
+        for seconds, status in ((3000, 202), (601, 503)):
+            away.elapsed_seconds += seconds
             answer = await deliver(client, "a", headers=token)
             assert (answer.status_code, "Retry-After" in answer.headers) == (status, status == 503)
 
@@ -460,11 +449,10 @@ async def test_signatures_are_checked_while_it_is_away(away: Place) -> None:
     signature = hmac.new(b"secret", body, hashlib.sha256).hexdigest()
     async with away.app() as client:
         await client.put("/api/v1/sources/grafana", json={"kind": "grafana", "hmac_secret": "secret"})
-        context = client._transport.app.state.context  # type: ignore[attr-defined]
         signed = {"X-Grafana-Alerting-Signature": signature}
         assert (await client.post("/webhooks/grafana", content=body, headers=signed)).status_code == 200
         await away.go_away()
-        away_from_now_on(context)
+        down_and_expired(away)
         assert (await client.post("/webhooks/grafana", content=body)).status_code == 401
         assert (await client.post("/webhooks/grafana", content=body, headers=signed)).status_code == 202
         await away.come_back()
@@ -501,11 +489,17 @@ async def test_a_database_that_hangs_is_away_and_loses_nothing(away: Place) -> N
 
 
 async def test_where_the_oldest_has_waited_too_long_the_next_is_refused(
-    client: httpx.AsyncClient, engine: AsyncEngine
+    settings: Settings, engine: AsyncEngine
 ) -> None:
-    """The database is there, but somebody holds what the first batch needs."""
-    intake = client._transport.app.state.intake  # type: ignore[attr-defined]
-    intake._queue_seconds = 0.3
+    """The database is there, but another session holds what the first batch needs."""
+    async with (
+        serving(settings.model_copy(update={"queue_seconds": 0.3})) as context,
+        client_of(context) as client,
+    ):
+        await refuses_behind_a_slow_batch(client, engine)
+
+
+async def refuses_behind_a_slow_batch(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     async with db.transaction(engine) as tx:
         await tx.execute(text("LOCK TABLE delivery IN ACCESS EXCLUSIVE MODE"))
         first = asyncio.create_task(deliver(client, "a"))

@@ -13,10 +13,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.base.http.context import Context
 from app.base.tokens import Scope
 from app.incidents.grouping.decide import lock_keys
-from app.ingest import intake
-from tests.conftest import ClientAs
+from app.ingest import queue
+from tests.conftest import ADMIN_TOKEN, ClientAs
 
 DOOR = "/webhooks/alertmanager"
 
@@ -145,6 +146,30 @@ async def test_only_what_is_no_delivery_at_all_is_refused(
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", DOOR, 200),
+        ("PUT", DOOR, 200),
+        ("POST", f"{DOOR}?x=y", 200),
+        ("POST", "/webhooks/%61lertmanager", 200),
+        ("POST", f"{DOOR}/{{token}}", 200),
+        ("POST", f"{DOOR}/{{token}}?x=y", 200),
+        ("POST", f"{DOOR}/{{token}}x", 401),
+        ("POST", f"{DOOR}/{{token}}/x", 404),
+        ("POST", f"{DOOR}/", 404),
+        ("POST", "/webhooks/nagios", 404),
+        ("POST", "/webhooks", 404),
+        ("GET", DOOR, 405),
+    ],
+)
+async def test_only_the_paths_of_a_webhook_take_deliveries(
+    client: httpx.AsyncClient, method: str, path: str, status: int
+) -> None:
+    answer = await client.request(method, path.format(token=ADMIN_TOKEN), json=a_delivery(an_alert()))
+    assert answer.status_code == status, answer.text
+
+
 async def test_a_test_notification_opens_nothing(client: httpx.AsyncClient) -> None:
     alert = an_alert() | {"labels": {"alertname": "TestAlert", "instance": "Grafana"}}
     answer = await client.post("/webhooks/grafana", json=a_delivery(alert) | {"version": "1"})
@@ -250,7 +275,7 @@ async def test_senders_out_of_step_come_to_share_transactions(
     """Two crowds, the second while the first is in the database: without waiting for each other they would take turns,
     and need forty transactions.
     """
-    monkeypatch.setattr(intake, "GATHER_SECONDS", 1.0)
+    monkeypatch.setattr(queue, "GATHER_SECONDS", 1.0)
     first = asyncio.Event()
 
     async def send_on(sender: str) -> None:
@@ -259,11 +284,11 @@ async def test_senders_out_of_step_come_to_share_transactions(
             first.set()
 
     async with asyncio.TaskGroup() as senders:
-        for number in range(2 * intake.CROWD):
-            if number == intake.CROWD:
+        for number in range(2 * queue.CROWD):
+            if number == queue.CROWD:
                 await first.wait()
             senders.create_task(send_on(str(number)))
-    assert await count(engine, "SELECT count(*) FROM delivery") == 20 * 2 * intake.CROWD
+    assert await count(engine, "SELECT count(*) FROM delivery") == 20 * 2 * queue.CROWD
     assert await count(engine, "SELECT count(DISTINCT xmin::text) FROM delivery") < 30
 
 
@@ -291,9 +316,9 @@ async def test_a_batch_that_is_worth_it_does_not_wait_for_one_that_hangs(
         few = senders.create_task(client.post(DOOR, json=a_delivery(an_alert(service="few"))))
         await asyncio.sleep(0.2)
         assert not few.done()
-        many = a_delivery(*(an_alert(instance=str(n), service="many") for n in range(intake.ENOUGH)))
+        many = a_delivery(*(an_alert(instance=str(n), service="many") for n in range(queue.ENOUGH)))
         answer = await asyncio.wait_for(client.post(DOOR, json=many), 20)
-        assert answer.json()["verdicts"] == {"opened": 1, "joined": intake.ENOUGH - 1}
+        assert answer.json()["verdicts"] == {"opened": 1, "joined": queue.ENOUGH - 1}
         assert (await few).status_code == 200, "it waited before the others"
         assert not hangs.done()
         await holding.rollback()
@@ -323,13 +348,12 @@ async def test_fifty_first_deliveries_at_once_make_one_incident(client: httpx.As
     assert incident["alerts"] == 51
 
 
-async def test_slow_questions_do_not_keep_alerts_waiting(client: httpx.AsyncClient) -> None:
-    """All connections of the routes are taken; the doors have their own."""
+async def test_slow_queries_do_not_keep_alerts_waiting(client: httpx.AsyncClient, context: Context) -> None:
+    """All connections of the routes are taken; the ingest has its own."""
     await client.post(DOOR, json=a_delivery(an_alert()))
-    questions: AsyncEngine = client._transport.app.state.context.engine  # type: ignore[attr-defined]
     async with AsyncExitStack() as stack:
         for _ in range(8):
-            await stack.enter_async_context(questions.connect())
+            await stack.enter_async_context(context.engine.connect())
         answer = await asyncio.wait_for(client.post(DOOR, json=a_delivery(an_alert(instance="b"))), 5)
     assert (answer.status_code, answer.json()["verdicts"]) == (200, {"joined": 1})
 

@@ -22,11 +22,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.main import create_app, serving
+from app.main import serving
 from app.settings import Settings
 from bench.history import AFTER, History
 from bench.metrics import METRICS, YEAR, described_routes, questions_of
-from tests.conftest import ADMIN_TOKEN, TEMPLATE
+from tests.conftest import ADMIN_TOKEN, TEMPLATE, client_of
 
 INCIDENTS = 3000
 MONTH = {"from": (AFTER - timedelta(days=30)).isoformat(), "to": AFTER.isoformat()}
@@ -84,14 +84,8 @@ async def asked(history_url: str, tmp_path_factory: pytest.TempPathFactory) -> A
             "watch_interval_seconds": 3600,
         }
     )
-    app = create_app(settings)
-    headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
-    transport = httpx.ASGITransport(app=app)
-    async with (
-        serving(app, settings),
-        httpx.AsyncClient(transport=transport, base_url="http://aftermath.test", headers=headers) as client,
-    ):
-        yield client, app.state.context.engine
+    async with serving(settings) as context, client_of(context) as client:
+        yield client, context.engine
 
 
 # — indexes —

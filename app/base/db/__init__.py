@@ -11,8 +11,8 @@ from app.base.db.engine import (
     transaction,
 )
 from app.base.db.migrations import MIGRATIONS, alembic_config, migrate
-from app.base.db.monitor import HANGS_SECONDS, PROBE_AT_MOST_SECONDS, PROBE_SECONDS, Away, Reach
-from app.base.db.raw import Executor, Line, Rows, copy
+from app.base.db.monitor import HANGS_SECONDS, PROBE_AT_MOST_SECONDS, PROBE_SECONDS, DatabaseDown, DatabaseMonitor
+from app.base.db.raw import Executor, RawConnection, Rows, copy
 
 __all__ = [
     "HANGS_SECONDS",
@@ -20,10 +20,10 @@ __all__ = [
     "OLDEST_SERVER",
     "PROBE_AT_MOST_SECONDS",
     "PROBE_SECONDS",
-    "Away",
+    "DatabaseDown",
+    "DatabaseMonitor",
     "Executor",
-    "Line",
-    "Reach",
+    "RawConnection",
     "Rows",
     "UnsupportedServer",
     "alembic_config",

@@ -11,30 +11,31 @@ from app.base.db.engine import connect, is_unreachable
 
 log = logging.getLogger("aftermath.db")
 
-PROBE_SECONDS = 1.0  # how often a database that is away is asked for
-HANGS_SECONDS = 2.0  # a server that takes longer to answer a probe is away too
-PROBE_AT_MOST_SECONDS = 20.0  # of several hosts some may say nothing at all
+PROBE_SECONDS = 1.0  # how often a database that is down is probed
+HANGS_SECONDS = 2.0  # a server that takes longer to answer a probe is down too
+PROBE_AT_MOST_SECONDS = 20.0  # of several hosts some may not answer at all
 
 
-class Away(ConnectionError):
-    """The database is known to be away; nobody waited to learn it again."""
+class DatabaseDown(ConnectionError):
+    """The database is known to be down; it was not tried again."""
 
 
-class Reach:
-    """Whether the database answers and can be written to, as this process last saw it. `async with Reach(url):`
+class DatabaseMonitor:
+    """Whether the database answers and can be written to, as this process last saw it.
+    `async with DatabaseMonitor(url) as monitor:`
 
-    Who fails to reach it says so, and everybody goes by it until a probe of our own succeeds. Probes have a connection
-    of their own: a pool that is busy with slow questions is no database that is away.
+    Code that fails to reach the database reports it here, and all others rely on that until a probe succeeds. A probe
+    opens its own connection: a pool that is busy with slow queries does not mean that the database is down.
     """
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._lost = asyncio.Event()
-        self._suspected = asyncio.Event()
+        self._down = asyncio.Event()
+        self._check_wanted = asyncio.Event()
         self._watch: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._watch = asyncio.create_task(self._watch_for_ever(), name="reach")
+        self._watch = asyncio.create_task(self._watch_for_ever(), name="database monitor")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -44,40 +45,40 @@ class Reach:
                 await self._watch
 
     @property
-    def away(self) -> bool:
-        return self._lost.is_set()
+    def is_down(self) -> bool:
+        return self._down.is_set()
 
-    def lost(self) -> None:
-        """A connection broke or was refused: away, until a probe succeeds."""
-        if not self.away:
+    def mark_down(self) -> None:
+        """A connection broke or was refused: the database is down until a probe succeeds."""
+        if not self.is_down:
             log.warning("the database does not answer")
-        self._lost.set()
-        self._suspected.set()
+        self._down.set()
+        self._check_wanted.set()
 
-    def suspect(self) -> None:
-        """Something took too long: away only if a probe fails."""
-        self._suspected.set()
+    def check_soon(self) -> None:
+        """Something took too long: the database is down only if a probe fails."""
+        self._check_wanted.set()
 
-    async def until_lost(self) -> None:
-        await self._lost.wait()
+    async def until_down(self) -> None:
+        await self._down.wait()
 
     async def _watch_for_ever(self) -> None:
         while True:
-            await self._suspected.wait()
+            await self._check_wanted.wait()
             while not await self._probed():
-                self.lost()
+                self.mark_down()
                 await asyncio.sleep(PROBE_SECONDS)
-            self._suspected.clear()
-            if self.away:
+            self._check_wanted.clear()
+            if self.is_down:
                 log.warning("the database answers again")
-                self._lost.clear()
+                self._down.clear()
 
     async def _probed(self) -> bool:
         probe = asyncio.create_task(self._answers(), name="probe")
         try:
             await asyncio.wait({probe}, timeout=HANGS_SECONDS)
             if not probe.done():
-                self.lost()
+                self.mark_down()
             return await probe
         finally:
             probe.cancel()

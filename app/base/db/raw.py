@@ -12,22 +12,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 
 class Rows(Protocol):
-    """What a statement found; columns by position."""
+    """The rows a statement returned; columns by position."""
 
     def __iter__(self) -> Iterator[Any]: ...
     def one(self) -> Any: ...
 
 
 class Executor(Protocol):
-    """Runs a statement in a transaction: SQLAlchemy's connection, or a `Line`."""
+    """Runs a statement in a transaction: SQLAlchemy's connection, or that of a `RawConnection`."""
 
     async def execute(self, statement: TextClause, parameters: Mapping[str, Any], /) -> Rows: ...
 
 
-class Line:
-    """One connection that is kept, and on it statements without SQLAlchemy between them and the driver.
+class RawConnection:
+    """One connection that is kept open and runs statements without SQLAlchemy between them and the driver.
 
-    For the doors: what SQLAlchemy does around a statement costs more than most of theirs do.
+    For the ingest path, where SQLAlchemy's work around a statement costs more than most statements themselves.
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
@@ -42,7 +42,7 @@ class Line:
         """
         driver = await self._begun(f"BEGIN; {first}")
         try:
-            yield _Direct(driver)
+            yield _RawTransaction(driver)
             await _commit(driver)
         except BaseException as error:
             await _give_up(driver, error)
@@ -54,7 +54,7 @@ class Line:
         except ConnectionError as lost:
             if isinstance(lost.__cause__, TimeoutError):
                 raise
-        # It was lost while nobody used it: PostgreSQL was restarted.
+        # It was lost while idle: PostgreSQL was restarted.
         return await _begin(await self._connected(), begin)
 
     async def close(self) -> None:
@@ -77,12 +77,12 @@ class Line:
 
 
 async def copy(tx: Executor, table: str, columns: Sequence[str], records: Collection[Sequence[Any]]) -> None:
-    """Adds whole rows, in half the time that PostgreSQL takes for an INSERT of them. Raises what the driver raises."""
+    """Adds whole rows, in half the time of an INSERT. Raises what the driver raises."""
     if isinstance(tx, AsyncConnection):
         driver = (await tx.get_raw_connection()).driver_connection
         assert driver is not None, "in a transaction"
     else:
-        assert isinstance(tx, _Direct), "there are two kinds"
+        assert isinstance(tx, _RawTransaction), "there are two kinds"
         driver = tx.driver
     await driver.copy_records_to_table(table, records=records, columns=columns)
 
@@ -98,13 +98,13 @@ async def _begin(driver: Driver, begin: str) -> Driver:
 
 async def _commit(driver: Driver) -> None:
     if (done := await driver.execute("COMMIT")) != "COMMIT":
-        raise RuntimeError(f"PostgreSQL answered {done} to COMMIT")  # nothing that failed may be answered as done
+        raise RuntimeError(f"PostgreSQL answered {done} to COMMIT")  # it rolled back
 
 
 async def _give_up(driver: Driver, error: BaseException) -> None:
     """Rolls back. Raises ConnectionError where the connection is lost."""
     if isinstance(error, TimeoutError):
-        # Who does not answer a statement will not answer a rollback, nor the next statement.
+        # A connection that timed out will not answer ROLLBACK either; drop it.
         driver.terminate()
     if not driver.is_closed():
         with suppress(Exception):
@@ -114,19 +114,19 @@ async def _give_up(driver: Driver, error: BaseException) -> None:
         raise ConnectionError(message) from error
 
 
-class _Found(list[Any]):
+class _Fetched(list[Any]):
     def one(self) -> Any:
         [row] = self
         return row
 
 
-class _Direct:
+class _RawTransaction:
     def __init__(self, driver: Driver) -> None:
         self.driver = driver
 
     async def execute(self, statement: TextClause, parameters: Mapping[str, Any], /) -> Rows:
         sql, names = _as_driver_reads(statement)
-        return _Found(await self.driver.fetch(sql, *(parameters[name] for name in names)))
+        return _Fetched(await self.driver.fetch(sql, *(parameters[name] for name in names)))
 
 
 _DIALECT = dialect()  # type: ignore[no-untyped-call]

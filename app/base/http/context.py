@@ -1,54 +1,41 @@
 """What every route is given: the process's context, one transaction and one `now` per request."""
 
-import asyncio
-import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Generic, NamedTuple, TypeVar
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.base import db, tokens
+from app.base import db
+from app.base.http.credentials import Credentials
 from app.base.spool import Spool
 from app.settings import Settings
-
-CACHE_SECONDS = 5.0  # how long a process may still take a revoked token, or go by the former settings of a source
 
 T = TypeVar("T")
 
 
-class Seen(NamedTuple, Generic[T]):
-    """What the database said last, when, and until when nobody needs to ask again; both by the monotonic clock."""
-
-    at: float
-    until: float
-    value: T
-
-    @classmethod
-    def now(cls, value: T) -> "Seen[T]":
-        now = time.monotonic()
-        return cls(now, now + CACHE_SECONDS, value)
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Context:
-    """What a process serves with; on `app.state.context`."""
+    """What one process serves with. The application's lifespan puts it into the state of every request."""
 
     settings: Settings
     engine: AsyncEngine
-    reach: db.Reach
+    monitor: db.DatabaseMonitor
     spool: Spool
-    admin_digest: bytes | None = None
-    known_tokens: dict[str, Seen[tokens.KnownToken | None]] = field(default_factory=dict)
-    known_sources: dict[str, Seen[tokens.SourceRow]] = field(default_factory=dict)
-    lookups: dict[Any, "asyncio.Task[Any]"] = field(default_factory=dict)  # that are under way
+    credentials: Credentials
+    parts: Mapping[type, object]  # what only one slice knows, by class
+
+    def part(self, kind: type[T]) -> T:
+        found = self.parts[kind]
+        assert isinstance(found, kind)
+        return found
 
 
 def context_of(request: Request) -> Context:
-    context: Context = request.app.state.context
+    context: Context = request.state.context
     return context
 
 

@@ -9,8 +9,8 @@ from sqlalchemy import text
 
 from app.base import db
 from app.base.errors import Overloaded
-from app.base.http.auth import LOOKUP_AT_MOST_SECONDS
 from app.base.http.context import context_of
+from app.base.http.credentials import LOOKUP_SECONDS
 from app.base.http.problems import problem_responses
 
 health_router = APIRouter(tags=["health"])
@@ -34,14 +34,14 @@ async def readyz(request: Request) -> Health:
     """
     context = context_of(request)
     try:
-        if context.reach.away:
-            raise db.Away  # noqa: TRY301  as if it had been asked
-        async with asyncio.timeout(LOOKUP_AT_MOST_SECONDS), context.engine.connect() as connection:
+        if context.monitor.is_down:
+            raise db.DatabaseDown  # noqa: TRY301  as if it had been asked
+        async with asyncio.timeout(LOOKUP_SECONDS), context.engine.connect() as connection:
             await connection.execute(text("SELECT 1"))
     except Exception as error:
         if not db.is_unreachable(error):
             raise
-        context.reach.suspect()
+        context.monitor.check_soon()
         if why_not := context.spool.why_not:
             raise Overloaded(f"the database does not answer, and {why_not}") from error
         return Health(status="degraded", detail="the database does not answer; deliveries go to the spool")

@@ -56,7 +56,15 @@ def install_problems(app: FastAPI) -> None:
     async def on_error(request: Request, error: Exception) -> JSONResponse:
         return answer_to(error, request.method)
 
-    for kind in (Problem, RequestValidationError, HTTPException, SQLAlchemyError, OSError, TimeoutError):
+    for kind in (
+        Problem,
+        RequestValidationError,
+        HTTPException,
+        ClientDisconnect,
+        SQLAlchemyError,
+        OSError,
+        TimeoutError,
+    ):
         app.add_exception_handler(kind, on_error)
 
 
@@ -96,16 +104,12 @@ def _clean(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: UNSTORABLE.sub("\ufffd", str(v))[:300] for k, v in error.items()} for error in errors]
 
 
-def describe(app: FastAPI) -> None:
-    """Completes the generated OpenAPI document with what routes only refer to."""
-    generate = app.openapi
+def openapi_document(api: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, completed with the schema that `problem_responses` refers to.
 
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            document = generate()
-            components = document.setdefault("components", {})
-            components.setdefault("schemas", {})["ProblemDocument"] = ProblemDocument.model_json_schema()
-            app.openapi_schema = document
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]
+    FastAPI adds a model of a response by itself only under the media type of the route, which is not that of problems.
+    It keeps the document it has generated and serves that very object, so it is completed in place.
+    """
+    document = api.openapi()
+    document["components"]["schemas"]["ProblemDocument"] = ProblemDocument.model_json_schema()
+    return document

@@ -20,7 +20,7 @@ from app.ingest.health.heartbeat import Heartbeat
 from app.ingest.health.judgment import Counts, Lag, SourceStatus
 from app.ingest.health.reconcile import Settings
 from app.ingest.health.watch import tell
-from app.ingest.webhook import intake_of
+from app.ingest.service import ingest_of
 
 router = APIRouter(prefix="/api/v1/sources", tags=["sources"])
 
@@ -161,7 +161,7 @@ async def forget_heartbeat(request: Request, _: Writer, tx: Tx, now: Now, name: 
     """
     beat = await store.heartbeat_of(tx, await source_by_name(tx, name), fingerprint)
     try:
-        await tell(tx, intake_of(request), beat, heartbeat.forgotten(beat, now=now), now=now)
+        await tell(tx, ingest_of(request).flusher, beat, heartbeat.forgotten(beat, now=now), now=now)
     except store.Changed:
         message = "it has just come, or has just been declared missing; look at it and decide again"
         raise HeartbeatChanged(message) from None

@@ -14,7 +14,7 @@ import httpx
 import msgspec
 
 from app.ingest.health.reconcile import Answer, Listed
-from app.ingest.sender import BadAlert, moment
+from app.ingest.sender import BadAlert, parse_time
 from app.ingest.senders import alertmanager
 
 LONGEST_ANSWER = timedelta(seconds=20)
@@ -123,7 +123,7 @@ _WORDS = 100  # characters of what a peer says of itself that are kept
 def _answer(url: str, alerts: bytes, silences: bytes, status: bytes, said_at: datetime, at: datetime) -> Answer:
     """One alert that cannot be read makes the whole list unreadable: what is left out of it would seem to have gone."""
     told = _STATUS.decode(status)
-    up_since, _ = moment(told.uptime)
+    up_since, _ = parse_time(told.uptime)
     if up_since is None:
         raise BadAlert("bad_time", "no time of its start")
     return Answer(

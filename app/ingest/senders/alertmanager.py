@@ -6,34 +6,21 @@ year 1 while firing; `version` stayed "4" while fields were added. What is not n
 
 from datetime import datetime
 from hashlib import sha256
-from typing import Annotated
 
 import msgspec
 
 from app.incidents.grouping.signal import EndReason, Signal, Status, fingerprint_of
+from app.ingest.json import annotations_in, labels_in, parse_envelope, sanitize, text_in
 from app.ingest.sender import (
-    ALERTS_AT_MOST,
-    LABELS_AT_MOST,
     NULL,
     BadAlert,
-    Flags,
     Message,
     Reading,
     Rejected,
-    ShortAnnotation,
-    ShortLabel,
     Source,
-    annotations_in,
-    is_plain,
-    labels_in,
-    legible,
-    lifespan,
-    moment,
-    names_fit,
-    opened,
+    normalize_times,
+    parse_time,
     read_each,
-    text_in,
-    truncated,
     within_limits,
 )
 
@@ -42,28 +29,7 @@ FINGERPRINT_LENGTH = 256
 
 def read(body: bytes, *, received_at: datetime) -> Reading:
     """The signals in a webhook of Alertmanager. Raises NotThisKind."""
-    return usual(body, received_at) or _closely(body, received_at)
-
-
-def usual(body: bytes, received_at: datetime) -> Reading | None:
-    """The signals in a body in which nothing is odd: all of it read at once, in two thirds of the time.
-
-    None where anything is: then each alert has to be read by itself, by `signal_in`.
-    """
-    if not is_plain(body):
-        return None
-    try:
-        told = _USUAL.decode(body)
-        if all(names_fit(alert.labels) and names_fit(alert.annotations) for alert in told.alerts):
-            signals = tuple([_signal_of(alert, received_at) for alert in told.alerts])
-            return Reading(signals, (), truncated(told.left_out))
-    except (msgspec.DecodeError, RecursionError, BadAlert):
-        pass
-    return None
-
-
-def _closely(body: bytes, received_at: datetime) -> Reading:
-    message = opened(body, _MESSAGE, expected=_EXPECTED)
+    message = parse_envelope(body, _MESSAGE, expected=_EXPECTED)
     if isinstance(message, Rejected):
         return Reading((), (message,))
     return read_each(message, lambda raw: signal_in(raw, received_at))
@@ -71,7 +37,7 @@ def _closely(body: bytes, received_at: datetime) -> Reading:
 
 def signal_in(raw: bytes, received_at: datetime) -> Signal:
     """The signal in one alert of Alertmanager's shape. Raises BadAlert."""
-    json, flags = legible(raw)
+    json, flags = sanitize(raw)
     alert = _alert_in(json)
     status = _STATUS.get(alert.status)
     if status is None:
@@ -84,49 +50,21 @@ def signal_in(raw: bytes, received_at: datetime) -> Signal:
     # Before anything is cut, so that two alerts which differ beyond a limit stay two.
     fingerprint = _fingerprint(alert.fingerprint, labels)
     labels, annotations, link, too_much = within_limits(labels, annotations, link, json_bytes=len(json))
-    as_usual = _Usual(status, fingerprint, labels, annotations, alert.starts, alert.ends, link)
-    return _signal_of(as_usual, received_at, flags + too_much)
-
-
-def _signal_of(alert: "_Usual", received_at: datetime, flags: Flags = ()) -> Signal:
-    """Raises BadAlert."""
-    started_at, odd_start = moment(alert.starts)
-    ended_at, odd_end = moment(alert.ends)
-    started_at, ended_at, odd_lifespan = lifespan(alert.status, started_at, ended_at, received_at)
-    flags += odd_start + odd_end + odd_lifespan
+    started_at, odd_start = parse_time(alert.starts)
+    ended_at, odd_end = parse_time(alert.ends)
+    started_at, ended_at, odd_times = normalize_times(status, started_at, ended_at, received_at)
+    flags += too_much + odd_start + odd_end + odd_times
     return Signal(
-        fingerprint=alert.fingerprint,
-        status=alert.status,
+        fingerprint=fingerprint,
+        status=status,
         started_at=started_at,
         ended_at=ended_at,
-        labels=alert.labels,
-        annotations=alert.annotations,
-        link=alert.link,
+        labels=labels,
+        annotations=annotations,
+        link=link,
         end_reason=None if ended_at is None else EndReason.RECOVERED,
         flags=tuple(dict.fromkeys(flags)) if flags else (),
     )
-
-
-class _Usual(msgspec.Struct, gc=False):
-    """An alert in which there is nothing to cut, to leave out or to make up.
-
-    The names have no bound here but in `names_fit`: with one msgspec would make each anew, slower to look up.
-    """
-
-    status: Status
-    fingerprint: Annotated[str, msgspec.Meta(min_length=1, max_length=FINGERPRINT_LENGTH)]
-    labels: Annotated[
-        dict[str, Annotated[ShortLabel, msgspec.Meta(min_length=1)]], msgspec.Meta(max_length=LABELS_AT_MOST)
-    ]
-    annotations: dict[str, ShortAnnotation] = {}
-    starts: str | None = msgspec.field(default=None, name="startsAt")
-    ends: str | None = msgspec.field(default=None, name="endsAt")
-    link: ShortAnnotation = msgspec.field(default="", name="generatorURL")
-
-
-class _UsualMessage(msgspec.Struct, gc=False):
-    alerts: Annotated[list[_Usual], msgspec.Meta(max_length=ALERTS_AT_MOST)]
-    left_out: msgspec.Raw = msgspec.field(default=NULL, name="truncatedAlerts")
 
 
 class _Alert(msgspec.Struct, gc=False):
@@ -151,7 +89,6 @@ class _LooseAlert(msgspec.Struct, gc=False):
     fingerprint: msgspec.Raw = NULL
 
 
-_USUAL = msgspec.json.Decoder(_UsualMessage)
 _MESSAGE = msgspec.json.Decoder(Message)
 _ALERT = msgspec.json.Decoder(_Alert)
 _LOOSE_ALERT = msgspec.json.Decoder(_LooseAlert)

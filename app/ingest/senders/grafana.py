@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from app.base.errors import NotThisKind
 from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status, fingerprint_of
+from app.ingest.json import labels_in, parse_envelope, sanitize, text_in
 from app.ingest.sender import (
     NULL,
     BadAlert,
@@ -22,11 +23,7 @@ from app.ingest.sender import (
     Reading,
     Rejected,
     Source,
-    labels_in,
-    legible,
-    opened,
     read_each,
-    text_in,
     within_limits,
 )
 from app.ingest.senders import alertmanager
@@ -37,15 +34,13 @@ SIGNATURE_TOLERANCE = timedelta(minutes=5)
 
 def read(body: bytes, *, received_at: datetime) -> Reading:
     """The signals in a webhook of Grafana. Raises NotThisKind."""
-    if usual := alertmanager.usual(body, received_at):
-        return Reading(tuple([_as_grafana_means(signal) for signal in usual.signals]), (), usual.truncated)
     message: Message | Rejected
     try:
-        message = opened(body, _UNIFIED, expected=_EXPECTED)
+        message = parse_envelope(body, _UNIFIED, expected=_EXPECTED)
     except NotThisKind:
         if b'"ruleId"' not in body:
             raise
-        message = opened(body, _LEGACY, expected=_EXPECTED)
+        message = parse_envelope(body, _LEGACY, expected=_EXPECTED)
     if isinstance(message, Rejected):
         return Reading((), (message,))
     if not isinstance(message, _Rule):
@@ -155,7 +150,7 @@ def _signals_of(rule: _Rule, received_at: datetime) -> tuple[Signal, ...]:
     A rule's trouble and its lack of data are a series each, so that no data is never downtime of the service; every
     state speaks of both, so that the one ends when the other begins.
     """
-    clean, flags = legible(msgspec.json.encode(rule))
+    clean, flags = sanitize(msgspec.json.encode(rule))
     rule = _LEGACY.decode(clean)
     state = text_in(rule.state)
     if state == "pending":

@@ -43,14 +43,14 @@ async def metrics(_: Reader, now: Now, request: Request) -> Response:
     """
     context = context_of(request)
     snapshot = ratios = None
-    if not context.reach.away:
+    if not context.monitor.is_down:
         try:
             async with asyncio.timeout(ANSWERS_SECONDS):
                 snapshot, ratios = await _of_database(request, now)
         except Exception as error:
             if not db.is_unreachable(error):
                 raise
-            context.reach.suspect()
+            context.monitor.check_soon()
     local = exposition.LocalMetrics(await context.spool.depth(), context.settings.spool_max_bytes)
     accept = request.headers.get("accept", "")
     body, content_type = await off_loop(exposition.text, snapshot, accept, ratios, local)
@@ -62,7 +62,7 @@ ANSWERS_SECONDS = 8.0  # Prometheus waits ten, and needs the spool metrics most 
 
 async def _of_database(request: Request, now: datetime) -> tuple[Snapshot, Ratios]:
     context = context_of(request)
-    recent: RecentRatios = request.app.state.ratios
+    recent = context.part(RecentRatios)
     async with db.transaction(context.engine) as tx:
         snapshot = await read_snapshot(tx, services_at_most=context.settings.metrics_services)
         return snapshot, await recent.of(tx, snapshot.services, now=now, weights=context.settings.impact)

@@ -16,9 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.base.errors import Overloaded
 from app.base.ids import new_id
-from app.base.spool import Spool
 from app.base.tokens import ensure_source
 from app.catalog.rules import store as rules_store
 from app.incidents.grouping.batch import AlertRow, Batch, Incoming, KnownSeries
@@ -26,50 +24,23 @@ from app.incidents.grouping.decide import series_of
 from app.incidents.grouping.rule import DEFAULT_RULE, Rule, Rules, decide, first_match, parse_matcher
 from app.incidents.grouping.series import apply_signals
 from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status
+from app.ingest.flush import Delivery, Flusher
 from app.ingest.health import heartbeat, store
 from app.ingest.health.judgment import Counts, Lag, Reason, Seen, SourceStatus, counts, judge
 from app.ingest.health.watch import tell, watch
-from app.ingest.intake import Delivery, Intake
-from app.ingest.sender import Reading
 from app.ingest.senders import alertmanager
-from app.metrics.deployments.api.doors import replay
 from tests.ingest.test_webhook import DOOR, a_delivery, an_alert, count
 from tests.metrics.prometheus.test_exposition import of, scrape
 
 
 @pytest.fixture
-def intake(engine: AsyncEngine) -> Intake:
-    return an_intake(engine)
+def flusher(engine: AsyncEngine) -> Flusher:
+    return a_flusher(engine)
 
 
-def an_intake(engine: AsyncEngine) -> Intake:
-    """As another process would have it; nothing waits in its queue."""
-    return Intake(
-        engine,
-        rules_store.rules,
-        reach=db.Reach(""),
-        spool=Spool(None, max_bytes=0),
-        batch_alerts=500,
-        queue_alerts=500,
-        take_change=replay,
-        queue_seconds=10,
-    )
-
-
-async def test_if_a_batch_ends_by_a_mistake_of_ours_its_senders_are_told(
-    intake: Intake, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def fails(*_: object) -> None:
-        raise LookupError
-
-    monkeypatch.setattr(intake, "_settled", fails)
-    delivery = Delivery(1, "alertmanager", datetime.now(UTC), Reading(()), b"")
-    await intake.__aenter__()
-    for _ in ("in the batch", "after it"):
-        with pytest.raises(Overloaded):
-            await asyncio.wait_for(intake.take(delivery), 10)
-    with pytest.raises(ExceptionGroup):
-        await intake.__aexit__()
+def a_flusher(engine: AsyncEngine) -> Flusher:
+    """As another process would have it."""
+    return Flusher(engine, rules_store.rules, db.DatabaseMonitor(""))
 
 
 HEALTH = "/api/v1/sources/alertmanager/health"
@@ -122,13 +93,13 @@ async def test_a_source_that_delivers_is_healthy_and_counted(client: httpx.Async
 
 
 async def test_rates_are_what_came_since_the_sample(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher
 ) -> None:
     await client.post(DOOR, json=a_delivery(an_alert(), an_alert(instance="b")))
     now = datetime.now(UTC)
-    assert await watch(engine, intake, now=now - timedelta(hours=25))
+    assert await watch(engine, flusher, now=now - timedelta(hours=25))
     await client.post(DOOR, json=a_delivery(an_alert(instance="c")))
-    assert await watch(engine, intake, now=now - timedelta(hours=2))
+    assert await watch(engine, flusher, now=now - timedelta(hours=2))
     for _ in range(6):
         await client.post(DOOR, json=a_delivery(an_alert()))
     told = await health(client)
@@ -139,14 +110,14 @@ async def test_rates_are_what_came_since_the_sample(
 
 
 async def test_samples_are_taken_every_five_minutes_and_kept_for_a_day(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher
 ) -> None:
     await client.post(DOOR, json=a_delivery(an_alert()))
     begin = datetime(2026, 8, 20, tzinfo=UTC)
     for minute in range(0, 21, 2):
-        await watch(engine, intake, now=begin + timedelta(minutes=minute))
+        await watch(engine, flusher, now=begin + timedelta(minutes=minute))
     assert await count(engine, "SELECT count(*) FROM feed_sample") == 4  # after 0, 6, 12 and 18 minutes
-    await watch(engine, intake, now=begin + timedelta(hours=26, minutes=13))
+    await watch(engine, flusher, now=begin + timedelta(hours=26, minutes=13))
     assert await count(engine, "SELECT count(*) FROM feed_sample") == 2
 
 
@@ -178,7 +149,7 @@ async def test_an_alert_first_told_of_by_its_resolve_is_counted(client: httpx.As
     assert (await health(client))["since_created"]["resolved_without_firing"] == 1
 
 
-async def test_prometheus_reads_the_same(client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake) -> None:
+async def test_prometheus_reads_the_same(client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher) -> None:
     body = a_delivery(an_alert(), an_alert(started="yesterday"), an_alert(ended="2026-08-20T10:05:00Z", instance="b"))
     await client.post(DOOR, json=body | {"truncatedAlerts": 3})
     source = {"source": "alertmanager"}
@@ -187,7 +158,7 @@ async def test_prometheus_reads_the_same(client: httpx.AsyncClient, engine: Asyn
     assert of(before, "quarantined_total", **source, reason="bad_time") == 1
     assert of(before, "resolved_without_firing_total", **source) == 1
     assert of(before, "alerts_open", **source) is None
-    await watch(engine, intake, now=datetime.now(UTC) + timedelta(days=2))
+    await watch(engine, flusher, now=datetime.now(UTC) + timedelta(days=2))
     after = await scrape(engine)
     assert (of(after, "alerts_open", **source), of(after, "alerts_unrefreshed", **source)) == (1, 1)
 
@@ -234,20 +205,20 @@ def test_lag_is_told_by_the_buckets_that_hold_it() -> None:
 # — one process at a time —
 
 
-async def test_one_process_at_a_time_watches_and_another_takes_over(engine: AsyncEngine, intake: Intake) -> None:
+async def test_one_process_at_a_time_watches_and_another_takes_over(engine: AsyncEngine, flusher: Flusher) -> None:
     now = datetime.now(UTC)
     async with db.transaction(engine) as elsewhere:
         assert await store.only_one(elsewhere, "watch")
-        assert not await watch(engine, intake, now=now)
-    assert await watch(engine, intake, now=now)
+        assert not await watch(engine, flusher, now=now)
+    assert await watch(engine, flusher, now=now)
 
 
 async def test_processes_at_once_take_one_sample(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher
 ) -> None:
     await client.post(DOOR, json=a_delivery(an_alert()))
     now = datetime.now(UTC)
-    await asyncio.gather(*(watch(engine, intake, now=now) for _ in range(8)))
+    await asyncio.gather(*(watch(engine, flusher, now=now) for _ in range(8)))
     assert await count(engine, "SELECT count(*) FROM feed_sample") == 1
 
 
@@ -272,22 +243,22 @@ def a_watchdog(**labels: str) -> dict[str, Any]:
     return told
 
 
-async def deliver(engine: AsyncEngine, intake: Intake, moment: datetime, *alerts: dict[str, Any]) -> dict[str, int]:
+async def deliver(engine: AsyncEngine, flusher: Flusher, moment: datetime, *alerts: dict[str, Any]) -> dict[str, int]:
     """What came at that time; its verdicts."""
     async with db.transaction(engine) as tx:
         source_id = await ensure_source(tx, "alertmanager", "alertmanager", now=moment)
         body = json.dumps(a_delivery(*alerts)).encode()
         reading = alertmanager.read(body, received_at=moment)
-        return (await intake.replay(tx, Delivery(source_id, "alertmanager", moment, reading, body))).verdicts
+        return (await flusher.replay(tx, Delivery(source_id, "alertmanager", moment, reading, body))).verdicts
 
 
-async def rounds(engine: AsyncEngine, intake: Intake, since: datetime, until: datetime) -> None:
+async def rounds(engine: AsyncEngine, flusher: Flusher, since: datetime, until: datetime) -> None:
     """Rounds at both ends and some between, close enough for the service to have been there all the time."""
     step = max(timedelta(minutes=1), (until - since) / 4)
     while since < until:
-        assert await watch(engine, intake, now=since, away=step)
+        assert await watch(engine, flusher, now=since, away=step)
         since += step
-    assert await watch(engine, intake, now=until, away=step)
+    assert await watch(engine, flusher, now=until, away=step)
 
 
 async def incidents(client: httpx.AsyncClient) -> list[dict[str, Any]]:
@@ -327,13 +298,13 @@ async def test_a_heartbeat_opens_no_incident(client: httpx.AsyncClient, engine: 
 
 
 async def test_a_heartbeat_that_stays_away_opens_an_incident_of_the_monitoring_until_it_is_back(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, five_minutes: None
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, five_minutes: None
 ) -> None:
-    await rounds(engine, intake, at("10:00"), at("10:00"))
-    await deliver(engine, intake, at("10:00"), a_watchdog(cluster="eu"))
-    await rounds(engine, intake, at("10:01"), at("10:05"))
+    await rounds(engine, flusher, at("10:00"), at("10:00"))
+    await deliver(engine, flusher, at("10:00"), a_watchdog(cluster="eu"))
+    await rounds(engine, flusher, at("10:01"), at("10:05"))
     assert await incidents(client) == []
-    await rounds(engine, intake, at("10:06"), at("10:20"))
+    await rounds(engine, flusher, at("10:06"), at("10:20"))
     [incident] = await incidents(client)
     assert (incident["detected_at"], incident["status"], incident["severity"]) == (
         "2026-08-20T10:05:00Z",
@@ -347,10 +318,10 @@ async def test_a_heartbeat_that_stays_away_opens_an_incident_of_the_monitoring_u
     assert (told["status"], reasons(told)[0]) == ("failing", "heartbeat_missing")
     assert told["heartbeats"][0]["missing_since"] == "2026-08-20T10:05:00Z"
 
-    await deliver(engine, intake, at("10:20"), a_watchdog(cluster="eu"))
-    await deliver(engine, intake, at("10:21"), a_watchdog(cluster="eu"))
+    await deliver(engine, flusher, at("10:20"), a_watchdog(cluster="eu"))
+    await deliver(engine, flusher, at("10:21"), a_watchdog(cluster="eu"))
     assert "heartbeat_missing" not in reasons(await health(client))
-    await rounds(engine, intake, at("10:21"), at("10:22"))
+    await rounds(engine, flusher, at("10:21"), at("10:22"))
     [incident] = await incidents(client)
     assert (incident["status"], incident["resolved_at"]) == ("resolved", "2026-08-20T10:20:00Z")
     # Never a recovery or a downtime of a service.
@@ -359,7 +330,7 @@ async def test_a_heartbeat_that_stays_away_opens_an_incident_of_the_monitoring_u
     summary = (await client.get("/api/v1/metrics/summary", params=period)).json()
     assert summary["total"]["downtime"]["seconds"] == 0
 
-    await rounds(engine, intake, at("10:23"), at("10:40"))
+    await rounds(engine, flusher, at("10:23"), at("10:40"))
     assert [began for began, _, _ in await alerts(engine)] == [at("10:05"), at("10:26")]
     assert await count(engine, "SELECT sum(value) FROM tally WHERE name = 'concluded'") == 3
     # Nothing was delivered by that.
@@ -368,108 +339,108 @@ async def test_a_heartbeat_that_stays_away_opens_an_incident_of_the_monitoring_u
 
 
 async def test_each_heartbeat_of_a_source_is_waited_for(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, five_minutes: None
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, five_minutes: None
 ) -> None:
     for minute in range(0, 20, 2):
         moment = at("10:00") + timedelta(minutes=minute)
         beats = [a_watchdog(prometheus="a"), a_watchdog(prometheus="b")][: 2 if minute < 6 else 1]
-        await deliver(engine, intake, moment, *beats)
-        await rounds(engine, intake, moment, moment + timedelta(minutes=1))
+        await deliver(engine, flusher, moment, *beats)
+        await rounds(engine, flusher, moment, moment + timedelta(minutes=1))
     assert await alerts(engine) == [(at("10:09"), None, None)]
     [incident] = await incidents(client)
     assert incident["labels"]["prometheus"] == "b"
 
 
 async def test_processes_at_once_and_again_tell_of_one_absence(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, five_minutes: None
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, five_minutes: None
 ) -> None:
-    await rounds(engine, intake, at("10:00"), at("10:00"))
-    await deliver(engine, intake, at("10:00"), a_watchdog())
-    await rounds(engine, intake, at("10:01"), at("10:05"))
-    others = [an_intake(engine) for _ in range(4)]
+    await rounds(engine, flusher, at("10:00"), at("10:00"))
+    await deliver(engine, flusher, at("10:00"), a_watchdog())
+    await rounds(engine, flusher, at("10:01"), at("10:05"))
+    others = [a_flusher(engine) for _ in range(4)]
     for moment in (at("10:06"), at("10:07"), at("10:06")):
         await asyncio.gather(*(watch(engine, other, now=moment) for other in others))
     assert await alerts(engine) == [(at("10:05"), None, None)]
-    await deliver(engine, intake, at("10:08"), a_watchdog())
+    await deliver(engine, flusher, at("10:08"), a_watchdog())
     await asyncio.gather(*(watch(engine, other, now=at("10:09")) for other in others))
-    await rounds(engine, intake, at("10:09"), at("10:10"))
+    await rounds(engine, flusher, at("10:09"), at("10:10"))
     assert await alerts(engine) == [(at("10:05"), at("10:08"), "recovered")]
     assert await count(engine, "SELECT sum(value) FROM tally WHERE name = 'concluded'") == 2
 
 
 async def test_what_did_not_come_while_nobody_listened_was_not_missing(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, five_minutes: None
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, five_minutes: None
 ) -> None:
-    await rounds(engine, intake, at("10:00"), at("10:00"))
-    await deliver(engine, intake, at("10:00"), a_watchdog())
+    await rounds(engine, flusher, at("10:00"), at("10:00"))
+    await deliver(engine, flusher, at("10:00"), a_watchdog())
     # Two hours later the service is back: from then on it waits.
-    await rounds(engine, intake, at("12:00"), at("12:05"))
+    await rounds(engine, flusher, at("12:00"), at("12:05"))
     assert await alerts(engine) == []
-    await rounds(engine, intake, at("12:06"), at("12:06"))
+    await rounds(engine, flusher, at("12:06"), at("12:06"))
     assert await alerts(engine) == [(at("12:05"), None, None)]
 
 
 async def test_a_beat_that_was_on_its_way_leaves_nothing_missing(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, five_minutes: None
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, five_minutes: None
 ) -> None:
-    await rounds(engine, intake, at("10:00"), at("10:00"))
-    await deliver(engine, intake, at("10:00"), a_watchdog())
-    await rounds(engine, intake, at("10:01"), at("10:06"))
+    await rounds(engine, flusher, at("10:00"), at("10:00"))
+    await deliver(engine, flusher, at("10:00"), a_watchdog())
+    await rounds(engine, flusher, at("10:01"), at("10:06"))
     assert await alerts(engine) == [(at("10:05"), None, None)]
-    await deliver(engine, intake, at("10:04"), a_watchdog())
-    await rounds(engine, intake, at("10:07"), at("10:07"))
+    await deliver(engine, flusher, at("10:04"), a_watchdog())
+    await rounds(engine, flusher, at("10:07"), at("10:07"))
     assert await alerts(engine) == [(at("10:05"), at("10:05"), "recovered")]
     # An old one, told again, brings nothing back.
-    await rounds(engine, intake, at("10:08"), at("10:10"))
-    await deliver(engine, intake, at("10:03"), a_watchdog())
-    await rounds(engine, intake, at("10:11"), at("10:11"))
+    await rounds(engine, flusher, at("10:08"), at("10:10"))
+    await deliver(engine, flusher, at("10:03"), a_watchdog())
+    await rounds(engine, flusher, at("10:11"), at("10:11"))
     assert await alerts(engine) == [(at("10:05"), at("10:05"), "recovered"), (at("10:09"), None, None)]
 
 
 async def test_a_beat_between_the_look_and_the_word_wins(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, five_minutes: None
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, five_minutes: None
 ) -> None:
-    await deliver(engine, intake, at("10:00"), a_watchdog())
+    await deliver(engine, flusher, at("10:00"), a_watchdog())
     async with db.transaction(engine) as tx:
         [beat] = await store.heartbeats(tx)
     found = heartbeat.judge(beat, listening_since=at("10:00"), now=at("10:06"))
     assert found is not None
-    await deliver(engine, intake, at("10:05"), a_watchdog())
+    await deliver(engine, flusher, at("10:05"), a_watchdog())
     with pytest.raises(store.Changed):
         async with db.transaction(engine) as tx:
-            await tell(tx, intake, beat, found, now=at("10:06"))
+            await tell(tx, flusher, beat, found, now=at("10:06"))
     assert await alerts(engine) == []
 
 
 async def test_a_heartbeat_whose_rule_is_gone_is_waited_for_no_longer(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, five_minutes: None
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, five_minutes: None
 ) -> None:
-    await rounds(engine, intake, at("10:00"), at("10:00"))
-    await deliver(engine, intake, at("10:00"), a_watchdog())
-    await rounds(engine, intake, at("10:01"), at("10:06"))
+    await rounds(engine, flusher, at("10:00"), at("10:00"))
+    await deliver(engine, flusher, at("10:00"), a_watchdog())
+    await rounds(engine, flusher, at("10:01"), at("10:06"))
     assert (await client.delete("/api/v1/rules/watchdog")).status_code == 204
-    await rounds(engine, intake, at("10:07"), at("10:30"))
+    await rounds(engine, flusher, at("10:07"), at("10:30"))
     assert await alerts(engine) == [(at("10:05"), at("10:07"), "rule_deleted")]
     assert (await health(client))["heartbeats"] == []
     # It is an alert like any other now.
-    assert await deliver(engine, intake, at("10:31"), a_watchdog()) == {"opened": 1}
+    assert await deliver(engine, flusher, at("10:31"), a_watchdog()) == {"opened": 1}
 
 
 async def test_a_rule_that_changes_between_two_beats_is_seen(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher
 ) -> None:
-    assert await deliver(engine, intake, at("10:00"), a_watchdog()) == {"ignored": 1}
+    assert await deliver(engine, flusher, at("10:00"), a_watchdog()) == {"ignored": 1}
     assert (await client.delete("/api/v1/rules/watchdog")).status_code == 204
-    assert await deliver(engine, intake, at("10:01"), a_watchdog()) == {"opened": 1}
+    assert await deliver(engine, flusher, at("10:01"), a_watchdog()) == {"opened": 1}
 
 
 async def test_a_heartbeat_that_is_gone_for_good_can_be_forgotten(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, five_minutes: None
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, five_minutes: None
 ) -> None:
     now = datetime.now(UTC)
-    await rounds(engine, intake, now - timedelta(minutes=10), now - timedelta(minutes=10))
-    await deliver(engine, intake, now - timedelta(minutes=10), a_watchdog())
-    await rounds(engine, intake, now - timedelta(minutes=9), now)
+    await rounds(engine, flusher, now - timedelta(minutes=10), now - timedelta(minutes=10))
+    await deliver(engine, flusher, now - timedelta(minutes=10), a_watchdog())
+    await rounds(engine, flusher, now - timedelta(minutes=9), now)
     [beat] = (await health(client))["heartbeats"]
     path = f"/api/v1/sources/alertmanager/heartbeats/{beat['fingerprint']}"
     assert (await client.delete(path)).status_code == 204
@@ -481,12 +452,12 @@ async def test_a_heartbeat_that_is_gone_for_good_can_be_forgotten(
 
 
 async def test_prometheus_reads_of_heartbeats(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, five_minutes: None
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, five_minutes: None
 ) -> None:
-    await rounds(engine, intake, at("10:00"), at("10:00"))
-    await deliver(engine, intake, at("10:00"), a_watchdog(prometheus="a"), a_watchdog(prometheus="b"))
-    await deliver(engine, intake, at("10:04"), a_watchdog(prometheus="b"))
-    await rounds(engine, intake, at("10:01"), at("10:06"))
+    await rounds(engine, flusher, at("10:00"), at("10:00"))
+    await deliver(engine, flusher, at("10:00"), a_watchdog(prometheus="a"), a_watchdog(prometheus="b"))
+    await deliver(engine, flusher, at("10:04"), a_watchdog(prometheus="b"))
+    await rounds(engine, flusher, at("10:01"), at("10:06"))
     found = await scrape(engine)
     source = {"source": "alertmanager"}
     assert of(found, "heartbeat_last_timestamp_seconds", **source) == at("10:00").timestamp()
@@ -542,14 +513,14 @@ FIRING = an_alert(started="2026-08-20T10:00:00Z")
 
 
 async def test_an_alert_that_nobody_tells_of_times_out_where_it_was_last_told_of(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, an_hour: None
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, an_hour: None
 ) -> None:
-    await rounds(engine, intake, at("10:00"), at("10:00"))
-    await deliver(engine, intake, at("10:01"), FIRING)
-    await deliver(engine, intake, at("10:30"), FIRING)
-    await rounds(engine, intake, at("10:01"), at("11:30"))
+    await rounds(engine, flusher, at("10:00"), at("10:00"))
+    await deliver(engine, flusher, at("10:01"), FIRING)
+    await deliver(engine, flusher, at("10:30"), FIRING)
+    await rounds(engine, flusher, at("10:01"), at("11:30"))
     assert await alerts(engine) == [(at("10:00"), None, None)]
-    await rounds(engine, intake, at("11:31"), at("11:33"))
+    await rounds(engine, flusher, at("11:31"), at("11:33"))
     assert await alerts(engine) == [(at("10:00"), at("10:30"), "timeout")]
     [incident] = await incidents(client)
     assert (incident["status"], incident["resolved_at"]) == ("resolved", "2026-08-20T10:30:00Z")
@@ -562,66 +533,66 @@ async def test_an_alert_that_nobody_tells_of_times_out_where_it_was_last_told_of
 
 
 async def test_a_timed_out_alert_that_is_told_of_again_has_not_ended(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, an_hour: None
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, an_hour: None
 ) -> None:
-    await rounds(engine, intake, at("10:00"), at("10:00"))
-    await deliver(engine, intake, at("10:01"), FIRING)
-    await rounds(engine, intake, at("10:01"), at("11:05"))
+    await rounds(engine, flusher, at("10:00"), at("10:00"))
+    await deliver(engine, flusher, at("10:01"), FIRING)
+    await rounds(engine, flusher, at("10:01"), at("11:05"))
     assert await alerts(engine) == [(at("10:00"), at("10:01"), "timeout")]
-    assert await deliver(engine, intake, at("11:06"), FIRING) == {"reopened": 1}
+    assert await deliver(engine, flusher, at("11:06"), FIRING) == {"reopened": 1}
     [incident] = await incidents(client)
     assert (incident["status"], incident["number"], incident["open_alerts"]) == ("open", "INC-1", 1)
     # What its sender says in the end is what counts.
-    assert await deliver(engine, intake, at("11:10"), an_alert(ended="2026-08-20T11:08:00Z")) == {"resolved": 1}
-    await rounds(engine, intake, at("11:10"), at("13:00"))
+    assert await deliver(engine, flusher, at("11:10"), an_alert(ended="2026-08-20T11:08:00Z")) == {"resolved": 1}
+    await rounds(engine, flusher, at("11:10"), at("13:00"))
     assert await alerts(engine) == [(at("10:00"), at("11:08"), "recovered")]
     [incident] = await incidents(client)
     assert (incident["reopened"], incident["measures"]["time_to_recover"]["seconds"]) == (0, 68 * 60)
 
 
 async def test_a_real_end_beats_a_timeout_that_came_before_it(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, an_hour: None
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, an_hour: None
 ) -> None:
-    await rounds(engine, intake, at("10:00"), at("10:00"))
-    await deliver(engine, intake, at("10:01"), FIRING)
-    await rounds(engine, intake, at("10:01"), at("11:05"))
-    assert await deliver(engine, intake, at("11:10"), an_alert(ended="2026-08-20T10:00:30Z")) == {"resolved": 1}
+    await rounds(engine, flusher, at("10:00"), at("10:00"))
+    await deliver(engine, flusher, at("10:01"), FIRING)
+    await rounds(engine, flusher, at("10:01"), at("11:05"))
+    assert await deliver(engine, flusher, at("11:10"), an_alert(ended="2026-08-20T10:00:30Z")) == {"resolved": 1}
     assert await alerts(engine) == [(at("10:00"), at("10:00") + timedelta(seconds=30), "recovered")]
 
 
 async def test_only_sources_that_say_so_time_out_and_heartbeats_never(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, five_minutes: None
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, five_minutes: None
 ) -> None:
-    await rounds(engine, intake, at("10:00"), at("10:00"))
-    await deliver(engine, intake, at("10:01"), FIRING, a_watchdog())
-    await rounds(engine, intake, at("10:01"), at("12:00"))
+    await rounds(engine, flusher, at("10:00"), at("10:00"))
+    await deliver(engine, flusher, at("10:01"), FIRING, a_watchdog())
+    await rounds(engine, flusher, at("10:01"), at("12:00"))
     assert [ended for _, ended, _ in await alerts(engine)] == [None, None]
     body = {"kind": "alertmanager", "stale_seconds": 3600}
     assert (await client.put("/api/v1/sources/alertmanager", json=body)).status_code == 200
-    await rounds(engine, intake, at("12:01"), at("12:03"))
+    await rounds(engine, flusher, at("12:01"), at("12:03"))
     # The missing heartbeat is what the service itself tells.
     assert await alerts(engine) == [(at("10:00"), at("10:01"), "timeout"), (at("10:06"), None, None)]
 
 
 async def test_nothing_times_out_while_nobody_was_there_to_be_told(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, an_hour: None
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, an_hour: None
 ) -> None:
-    await rounds(engine, intake, at("10:00"), at("10:00"))
-    await deliver(engine, intake, at("10:01"), FIRING)
-    await rounds(engine, intake, at("14:00"), at("15:00"))
+    await rounds(engine, flusher, at("10:00"), at("10:00"))
+    await deliver(engine, flusher, at("10:01"), FIRING)
+    await rounds(engine, flusher, at("14:00"), at("15:00"))
     assert await alerts(engine) == [(at("10:00"), None, None)]
-    await rounds(engine, intake, at("15:01"), at("15:01"))
+    await rounds(engine, flusher, at("15:01"), at("15:01"))
     assert await alerts(engine) == [(at("10:00"), at("10:01"), "timeout")]
 
 
 async def test_an_alert_of_a_rule_that_has_changed_times_out_too(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, an_hour: None
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, an_hour: None
 ) -> None:
-    await rounds(engine, intake, at("10:00"), at("10:00"))
-    await deliver(engine, intake, at("10:01"), an_alert(pod="a"))
+    await rounds(engine, flusher, at("10:00"), at("10:00"))
+    await deliver(engine, flusher, at("10:01"), an_alert(pod="a"))
     rule = {"position": 1, "matchers": ['pod="a"'], "key_labels": ["pod"], "ignored_labels": ["pod"]}
     assert (await client.put("/api/v1/rules/x", json=rule)).status_code == 201
-    await rounds(engine, intake, at("10:02"), at("11:05"))
+    await rounds(engine, flusher, at("10:02"), at("11:05"))
     assert await alerts(engine) == [(at("10:00"), at("10:01"), "timeout")]
 
 
@@ -632,14 +603,14 @@ async def test_a_stale_timeout_is_a_sensible_time(client: httpx.AsyncClient, sec
 
 
 async def test_a_firing_without_a_start_goes_on_after_a_timeout(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, an_hour: None
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, an_hour: None
 ) -> None:
-    await rounds(engine, intake, at("10:00"), at("10:00"))
+    await rounds(engine, flusher, at("10:00"), at("10:00"))
     no_start = an_alert(started="0001-01-01T00:00:00Z")
-    await deliver(engine, intake, at("10:01"), no_start)
-    await rounds(engine, intake, at("10:01"), at("11:05"))
+    await deliver(engine, flusher, at("10:01"), no_start)
+    await rounds(engine, flusher, at("10:01"), at("11:05"))
     assert await alerts(engine) == [(at("10:01"), at("10:01"), "timeout")]
-    await deliver(engine, intake, at("11:06"), no_start)
+    await deliver(engine, flusher, at("11:06"), no_start)
     assert await alerts(engine) == [(at("10:01"), None, None)]
 
 

@@ -28,13 +28,13 @@ from app.base import db
 from app.base.tokens import Scope
 from app.incidents.grouping.batch import Outcome
 from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status
+from app.ingest.flush import Delivery, Flusher
 from app.ingest.health import peers as asking
 from app.ingest.health import watch as watching
 from app.ingest.health.reconcile import Answer, Listed, OpenAlert, Settings, compare, counts
 from app.ingest.health.watch import reconcile_all
-from app.ingest.intake import Delivery, Intake
 from tests.conftest import ClientAs
-from tests.ingest.health.test_health import alerts, an_intake, at, deliver, health, incidents, reasons, shown
+from tests.ingest.health.test_health import a_flusher, alerts, at, deliver, health, incidents, reasons, shown
 from tests.ingest.test_webhook import DOOR, a_delivery, an_alert, count
 from tests.metrics.prometheus.test_exposition import of, scrape
 from tests.processes import an_alertmanager, free_port, until
@@ -47,8 +47,8 @@ OPEN = [(at("10:00"), None, None)]
 
 
 @pytest.fixture
-def intake(engine: AsyncEngine) -> Intake:
-    return an_intake(engine)
+def flusher(engine: AsyncEngine) -> Flusher:
+    return a_flusher(engine)
 
 
 # — a stand-in —
@@ -148,11 +148,11 @@ async def set_up(client: httpx.AsyncClient, *peers: str, **settings: Any) -> Non
     assert answer.status_code == 200, answer.text
 
 
-async def polls(engine: AsyncEngine, intake: Intake, *clocks: str, peers: tuple[Peer, ...]) -> None:
+async def polls(engine: AsyncEngine, flusher: Flusher, *clocks: str, peers: tuple[Peer, ...]) -> None:
     for clock in clocks:
         for peer in peers:
             peer.now = at(clock)
-        assert await reconcile_all(engine, intake, now=at(clock)) == 1
+        assert await reconcile_all(engine, flusher, now=at(clock)) == 1
 
 
 async def concluded(engine: AsyncEngine) -> int:
@@ -164,16 +164,16 @@ async def concluded(engine: AsyncEngine) -> int:
 
 
 async def test_what_has_gone_ends_when_it_was_last_there(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer
 ) -> None:
-    await deliver(engine, intake, at("10:01"), FIRING)
+    await deliver(engine, flusher, at("10:01"), FIRING)
     await set_up(client, peer.url)
     peer.listed = [listed(FIRING)]
-    await polls(engine, intake, "10:10", "10:20", peers=(peer,))
+    await polls(engine, flusher, "10:10", "10:20", peers=(peer,))
     peer.listed = []
-    await polls(engine, intake, "10:30", peers=(peer,))
+    await polls(engine, flusher, "10:30", peers=(peer,))
     assert await alerts(engine) == OPEN
-    await polls(engine, intake, "10:40", peers=(peer,))
+    await polls(engine, flusher, "10:40", peers=(peer,))
     assert await alerts(engine) == [(at("10:00"), at("10:20"), "reconciled")]
     [incident] = await incidents(client)
     # It did recover, only nobody said so.
@@ -184,23 +184,23 @@ async def test_what_has_gone_ends_when_it_was_last_there(
 
 
 async def test_what_no_poll_has_seen_ends_when_it_was_delivered(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer
 ) -> None:
-    await deliver(engine, intake, at("10:01"), FIRING)
+    await deliver(engine, flusher, at("10:01"), FIRING)
     await set_up(client, peer.url)
-    await polls(engine, intake, "10:10", "10:20", peers=(peer,))
+    await polls(engine, flusher, "10:10", "10:20", peers=(peer,))
     assert await alerts(engine) == [(at("10:00"), at("10:01"), "reconciled")]
 
 
 @pytest.mark.parametrize("state", ["suppressed", "unprocessed", "active"])
 async def test_what_is_listed_has_not_gone_whatever_its_state(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer, state: str
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer, state: str
 ) -> None:
-    await deliver(engine, intake, at("10:01"), FIRING)
+    await deliver(engine, flusher, at("10:01"), FIRING)
     await set_up(client, peer.url)
     peer.listed = [listed(FIRING, state)]
     peer.silences = [{"status": {"state": "active"}}, {"status": {"state": "expired"}}]
-    await polls(engine, intake, "10:10", "10:20", "10:30", "10:40", peers=(peer,))
+    await polls(engine, flusher, "10:10", "10:20", "10:30", "10:40", peers=(peer,))
     assert await alerts(engine) == OPEN
     assert await concluded(engine) == 0  # nor has it ever ended
     [told] = (await health(client))["peers"]
@@ -219,53 +219,53 @@ async def test_what_is_listed_has_not_gone_whatever_its_state(
 
 
 async def test_absence_means_nothing_at_a_peer_that_has_just_started_or_settles(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer
 ) -> None:
-    await deliver(engine, intake, at("10:01"), FIRING)
+    await deliver(engine, flusher, at("10:01"), FIRING)
     await set_up(client, peer.url)
     peer.up_since = at("10:05")
-    await polls(engine, intake, "10:10", "10:12", "10:14", peers=(peer,))
+    await polls(engine, flusher, "10:10", "10:12", "10:14", peers=(peer,))
     assert await alerts(engine) == OPEN
     peer.cluster = "settling"
-    await polls(engine, intake, "10:20", "10:30", "10:40", peers=(peer,))
+    await polls(engine, flusher, "10:20", "10:30", "10:40", peers=(peer,))
     assert await alerts(engine) == OPEN
     peer.cluster = "ready"
-    await polls(engine, intake, "10:50", "11:00", peers=(peer,))
+    await polls(engine, flusher, "10:50", "11:00", peers=(peer,))
     assert await alerts(engine) == [(at("10:00"), at("10:01"), "reconciled")]
 
 
 async def test_the_clock_of_a_peer_does_not_matter(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer
 ) -> None:
     """It is a day behind and has run for five minutes, then for ten."""
-    await deliver(engine, intake, at("10:01"), FIRING)
+    await deliver(engine, flusher, at("10:01"), FIRING)
     await set_up(client, peer.url)
     yesterday = timedelta(days=1)
     for clock in ("10:20", "10:30"):
         peer.now = at(clock) - yesterday
         peer.up_since = peer.now - timedelta(minutes=5)
-        await polls(engine, intake, clock, peers=())
+        await polls(engine, flusher, clock, peers=())
     assert await alerts(engine) == OPEN
     for clock in ("10:40", "10:50"):
         peer.now = at(clock) - yesterday
         peer.up_since = peer.now - timedelta(minutes=10)
-        await polls(engine, intake, clock, peers=())
+        await polls(engine, flusher, clock, peers=())
     assert [reason for _, _, reason in await alerts(engine)] == ["reconciled"]
 
 
 async def test_every_peer_that_answers_must_miss_it(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer, other: Peer
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer, other: Peer
 ) -> None:
-    await deliver(engine, intake, at("10:01"), FIRING)
+    await deliver(engine, flusher, at("10:01"), FIRING)
     await set_up(client, peer.url, other.url)
     other.listed = [listed(FIRING)]
-    await polls(engine, intake, "10:10", "10:20", "10:30", peers=(peer, other))
+    await polls(engine, flusher, "10:10", "10:20", "10:30", peers=(peer, other))
     assert await alerts(engine) == OPEN
     other.listed, other.up_since = [], at("10:35")
-    await polls(engine, intake, "10:40", "10:41", peers=(peer, other))
+    await polls(engine, flusher, "10:40", "10:41", peers=(peer, other))
     assert await alerts(engine) == OPEN
     other.status = 503
-    await polls(engine, intake, "10:50", "11:00", peers=(peer, other))
+    await polls(engine, flusher, "10:50", "11:00", peers=(peer, other))
     assert await alerts(engine) == [(at("10:00"), at("10:30"), "reconciled")]
     told = await health(client)
     assert (told["status"], reasons(told)[0]) == ("degraded", "peers_silent")
@@ -286,87 +286,87 @@ UNREADABLE = [
 
 
 async def test_nothing_ends_while_nobody_answers(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer
 ) -> None:
-    await deliver(engine, intake, at("10:01"), FIRING)
+    await deliver(engine, flusher, at("10:01"), FIRING)
     await set_up(client, peer.url, f"http://127.0.0.1:{free_port()}")
-    await polls(engine, intake, "10:10", peers=(peer,))
+    await polls(engine, flusher, "10:10", peers=(peer,))
     for minute, (status, body) in enumerate(UNREADABLE):
         peer.status, peer.body = status, body
-        await polls(engine, intake, f"10:{20 + minute}", peers=(peer,))
+        await polls(engine, flusher, f"10:{20 + minute}", peers=(peer,))
     assert await alerts(engine) == OPEN
     told = await health(client)
     assert (told["status"], reasons(told)[0]) == ("failing", "peers_silent")
     # The absence before the silence still counts; one more is enough.
     peer.status, peer.body = 200, None
-    await polls(engine, intake, "10:40", peers=(peer,))
+    await polls(engine, flusher, "10:40", peers=(peer,))
     assert [reason for _, _, reason in await alerts(engine)] == ["reconciled"]
 
 
 async def test_what_is_delivered_between_two_polls_has_not_gone(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer
 ) -> None:
-    await deliver(engine, intake, at("10:01"), FIRING)
+    await deliver(engine, flusher, at("10:01"), FIRING)
     await set_up(client, peer.url)
-    await polls(engine, intake, "10:10", peers=(peer,))
-    await deliver(engine, intake, at("10:12"), FIRING)
+    await polls(engine, flusher, "10:10", peers=(peer,))
+    await deliver(engine, flusher, at("10:12"), FIRING)
     # The second poll comes within the minute to which it is known when an alert was told of last.
-    await polls(engine, intake, "10:11", "10:12", "10:13", peers=(peer,))
+    await polls(engine, flusher, "10:11", "10:12", "10:13", peers=(peer,))
     assert await alerts(engine) == OPEN
-    await polls(engine, intake, "10:14", peers=(peer,))
+    await polls(engine, flusher, "10:14", peers=(peer,))
     assert await alerts(engine) == [(at("10:00"), at("10:12"), "reconciled")]
     # Its end was inferred wrongly, says the sender.
-    assert await deliver(engine, intake, at("10:17"), FIRING) == {"reopened": 1}
+    assert await deliver(engine, flusher, at("10:17"), FIRING) == {"reopened": 1}
     assert await alerts(engine) == OPEN
 
 
 async def test_a_real_end_that_comes_later_is_believed(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer
 ) -> None:
-    await deliver(engine, intake, at("10:01"), FIRING)
+    await deliver(engine, flusher, at("10:01"), FIRING)
     await set_up(client, peer.url)
-    await polls(engine, intake, "10:10", "10:20", peers=(peer,))
-    await deliver(engine, intake, at("10:30"), RESOLVED)
+    await polls(engine, flusher, "10:10", "10:20", peers=(peer,))
+    await deliver(engine, flusher, at("10:30"), RESOLVED)
     assert await alerts(engine) == [(at("10:00"), at("10:05"), "recovered")]
 
 
 async def test_labels_that_a_rule_ignores_are_ignored_here_too(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer
 ) -> None:
     """Also where another process changes the rule, and this one has not taken a delivery since."""
-    await deliver(engine, intake, at("09:00"), an_alert("2026-08-20T08:00:00Z", ended="2026-08-20T08:05:00Z"))
+    await deliver(engine, flusher, at("09:00"), an_alert("2026-08-20T08:00:00Z", ended="2026-08-20T08:05:00Z"))
     rule = {"position": 1, "matchers": [], "ignored_labels": ["replica"]}
     assert (await client.put("/api/v1/rules/replicas", json=rule)).status_code == 201
-    await deliver(engine, an_intake(engine), at("10:01"), an_alert(replica="a"))
+    await deliver(engine, a_flusher(engine), at("10:01"), an_alert(replica="a"))
     await set_up(client, peer.url)
     peer.listed = [listed(an_alert(replica="b"), "suppressed")]  # so that only its absence could do anything
-    await polls(engine, intake, "10:10", "10:20", "10:30", peers=(peer,))
+    await polls(engine, flusher, "10:10", "10:20", "10:30", peers=(peer,))
     assert (await alerts(engine))[1:] == OPEN
     assert await concluded(engine) == 0  # nor has it ever ended
 
 
 async def test_many_that_have_gone_or_were_missed_are_dealt_with_at_once(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer
 ) -> None:
     number = watching.AT_ONCE + 1
-    await deliver(engine, intake, at("10:01"), *(an_alert(instance=str(one)) for one in range(number)))
+    await deliver(engine, flusher, at("10:01"), *(an_alert(instance=str(one)) for one in range(number)))
     await set_up(client, peer.url)
     peer.listed = [listed(an_alert(instance=f"new-{one}")) for one in range(number)]
-    await polls(engine, intake, "10:10", "10:20", peers=(peer,))
+    await polls(engine, flusher, "10:10", "10:20", peers=(peer,))
     ended = "SELECT count(*) FROM alert WHERE end_reason = 'reconciled'"
     assert await count(engine, ended) == number
     assert await count(engine, "SELECT count(*) FROM alert WHERE ended_at IS NULL") == number
 
 
 async def test_one_that_cannot_be_applied_does_not_keep_the_others_from_it(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer, caplog: pytest.LogCaptureFixture
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await deliver(engine, intake, at("10:01"), *(an_alert(instance=str(one)) for one in range(5)))
+    await deliver(engine, flusher, at("10:01"), *(an_alert(instance=str(one)) for one in range(5)))
     await set_up(client, peer.url)
     async with engine.begin() as connection:
         poison = "ALTER TABLE alert ADD CHECK (labels->>'instance' <> '3' OR ended_at IS NULL)"
         await connection.execute(text(poison))
-    await polls(engine, intake, "10:10", "10:20", peers=(peer,))
+    await polls(engine, flusher, "10:10", "10:20", peers=(peer,))
     assert await count(engine, "SELECT count(*) FROM alert WHERE ended_at IS NULL") == 1
     assert "cannot be reconciled" in caplog.text
 
@@ -375,79 +375,79 @@ async def test_one_that_cannot_be_applied_does_not_keep_the_others_from_it(
 
 
 async def test_what_is_listed_still_undoes_an_inferred_end(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer
 ) -> None:
-    await deliver(engine, intake, at("10:01"), FIRING)
+    await deliver(engine, flusher, at("10:01"), FIRING)
     await set_up(client, peer.url)
-    await polls(engine, intake, "10:10", "10:20", peers=(peer,))
+    await polls(engine, flusher, "10:10", "10:20", peers=(peer,))
     assert [reason for _, _, reason in await alerts(engine)] == ["reconciled"]
     peer.listed = [listed(FIRING, "suppressed")]
-    await polls(engine, intake, "10:30", peers=(peer,))
+    await polls(engine, flusher, "10:30", peers=(peer,))
     assert await alerts(engine) == OPEN
 
 
 async def test_what_its_sender_ended_is_not_opened_by_a_list_that_is_behind(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer
 ) -> None:
     """Also where its start is told to the microsecond and listed to the millisecond."""
     exact = "2026-08-20T10:00:00.123456Z"
-    await deliver(engine, intake, at("10:06"), an_alert(exact, ended="2026-08-20T10:05:00Z"))
+    await deliver(engine, flusher, at("10:06"), an_alert(exact, ended="2026-08-20T10:05:00Z"))
     await set_up(client, peer.url, receiver=None)
     peer.listed = [listed(an_alert(exact))]
-    await polls(engine, intake, "10:10", "10:20", "10:30", peers=(peer,))
+    await polls(engine, flusher, "10:10", "10:20", "10:30", peers=(peer,))
     [(_, ended_at, reason)] = await alerts(engine)
     assert (ended_at, reason) == (at("10:05"), "recovered")
 
 
 async def test_what_a_person_ended_and_is_listed_stays_ended_and_is_said_to_fire(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer
 ) -> None:
-    await deliver(engine, intake, at("10:01"), FIRING)
+    await deliver(engine, flusher, at("10:01"), FIRING)
     await set_up(client, peer.url)
     by_hand = {"at": "2026-08-20T10:05:00Z", "by": "ada"}
     assert (await client.post("/api/v1/incidents/INC-1/resolve", json=by_hand)).status_code == 200
     peer.listed = [listed(FIRING)]
-    await polls(engine, intake, "10:10", "10:20", peers=(peer,))
+    await polls(engine, flusher, "10:10", "10:20", peers=(peer,))
     [incident] = await incidents(client)
     assert (incident["status"], incident["still_firing"]) == ("resolved", True)
 
 
 async def test_what_is_listed_does_not_time_out(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer
 ) -> None:
-    await deliver(engine, intake, at("10:01"), FIRING)
+    await deliver(engine, flusher, at("10:01"), FIRING)
     settings = {"kind": "alertmanager", "stale_seconds": 3600}
     assert (await client.put("/api/v1/sources/alertmanager", json=settings)).status_code == 200
     await set_up(client, peer.url)
     peer.listed = [listed(FIRING, "suppressed")]
     for clock in ("10:50", "11:40", "12:30"):
-        await polls(engine, intake, clock, peers=(peer,))
-        await watching.watch(engine, intake, now=at(clock), away=timedelta(hours=1))
+        await polls(engine, flusher, clock, peers=(peer,))
+        await watching.watch(engine, flusher, now=at(clock), away=timedelta(hours=1))
     assert await alerts(engine) == OPEN
     assert await concluded(engine) == 0
 
 
 async def test_a_peer_that_tells_another_start_tells_of_the_same_alert(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer
 ) -> None:
     """It was restarted, and so was Prometheus."""
-    await deliver(engine, intake, at("10:01"), FIRING)
+    await deliver(engine, flusher, at("10:01"), FIRING)
     await set_up(client, peer.url)
     peer.listed = [listed(an_alert(started="2026-08-20T10:07:00Z"))]
-    await polls(engine, intake, "10:30", "10:40", "10:50", peers=(peer,))
+    await polls(engine, flusher, "10:30", "10:40", "10:50", peers=(peer,))
     assert await alerts(engine) == OPEN
     assert await concluded(engine) == 0
 
 
 async def test_what_a_rule_takes_for_a_heartbeat_from_now_on_is_no_alert_any_more(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer
 ) -> None:
-    await deliver(engine, intake, at("10:01"), FIRING)
+    await deliver(engine, flusher, at("10:01"), FIRING)
     await set_up(client, peer.url)
     rule = {"position": 0, "matchers": ["alertname=HighLatency"], "heartbeat_seconds": 3600}
     assert (await client.put("/api/v1/rules/alive", json=rule)).status_code == 201
     peer.listed = [listed(FIRING)]
-    await polls(engine, intake, "10:10", "10:20", peers=(peer,))
+    await polls(engine, flusher, "10:10", "10:20", peers=(peer,))
     assert await alerts(engine) == [(at("10:00"), at("10:01"), "reconciled")]
     assert await count(engine, "SELECT count(*) FROM heartbeat") == 0
 
@@ -456,9 +456,9 @@ async def test_what_a_rule_takes_for_a_heartbeat_from_now_on_is_no_alert_any_mor
 
 
 async def test_what_was_missed_is_opened_once_its_sender_had_time_to_tell(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer
 ) -> None:
-    await deliver(engine, intake, at("10:01"), an_alert(instance="delivered"))
+    await deliver(engine, flusher, at("10:01"), an_alert(instance="delivered"))
     await set_up(client, peer.url)
     missed = an_alert(started="2026-08-20T10:04:00Z")
     peer.listed = [
@@ -468,24 +468,24 @@ async def test_what_was_missed_is_opened_once_its_sender_had_time_to_tell(
         listed(an_alert(instance="elsewhere"), receiver="pager"),
         listed(missed),
     ]
-    await polls(engine, intake, "10:11", "10:13", peers=(peer,))
+    await polls(engine, flusher, "10:11", "10:13", peers=(peer,))
     assert await count(engine, "SELECT count(*) FROM alert") == 1
-    await polls(engine, intake, "10:14", peers=(peer,))
+    await polls(engine, flusher, "10:14", peers=(peer,))
     assert await alerts(engine) == [*OPEN, (at("10:04"), None, None)]
     # When it is delivered after all, it is the same alert: one start, one fingerprint.
-    assert await deliver(engine, intake, at("10:25"), missed) == {"repeated": 1}
-    await polls(engine, intake, "10:30", "10:40", peers=(peer,))
+    assert await deliver(engine, flusher, at("10:25"), missed) == {"repeated": 1}
+    await polls(engine, flusher, "10:30", "10:40", peers=(peer,))
     assert await count(engine, "SELECT count(*) FROM alert") == 2
     assert of(await scrape(engine), "concluded_signals_total", source="alertmanager", reason="missed") == 1
 
 
 async def test_peers_that_list_the_same_alert_open_one(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer, other: Peer
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer, other: Peer
 ) -> None:
     assert (await client.put("/api/v1/sources/alertmanager", json={"kind": "alertmanager"})).status_code == 200
     await set_up(client, peer.url, other.url, receiver=None)
     peer.listed = other.listed = [listed(FIRING, receiver="pager")]
-    await polls(engine, intake, "10:30", "10:40", peers=(peer, other))
+    await polls(engine, flusher, "10:30", "10:40", peers=(peer, other))
     assert await alerts(engine) == OPEN
 
 
@@ -493,25 +493,25 @@ async def test_peers_that_list_the_same_alert_open_one(
 
 
 async def test_a_delivery_while_the_list_is_read_makes_the_end_void(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer
 ) -> None:
-    await deliver(engine, intake, at("10:01"), FIRING)
+    await deliver(engine, flusher, at("10:01"), FIRING)
     await set_up(client, peer.url)
-    await polls(engine, intake, "10:10", peers=(peer,))
-    peer.meanwhile(deliver(engine, an_intake(engine), at("10:20"), FIRING))
-    await polls(engine, intake, "10:20", peers=(peer,))
+    await polls(engine, flusher, "10:10", peers=(peer,))
+    peer.meanwhile(deliver(engine, a_flusher(engine), at("10:20"), FIRING))
+    await polls(engine, flusher, "10:20", peers=(peer,))
     assert await alerts(engine) == OPEN
 
 
 async def test_a_resolve_while_the_list_is_read_stays(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer
 ) -> None:
-    await deliver(engine, intake, at("10:01"), FIRING)
+    await deliver(engine, flusher, at("10:01"), FIRING)
     await set_up(client, peer.url)
     peer.listed = [listed(FIRING), listed(an_alert(instance="missed"))]
     resolved = an_alert(ended="2026-08-20T10:05:00Z", instance="missed")
-    peer.meanwhile(deliver(engine, an_intake(engine), at("10:20"), RESOLVED, resolved))
-    await polls(engine, intake, "10:20", "10:30", peers=(peer,))
+    peer.meanwhile(deliver(engine, a_flusher(engine), at("10:20"), RESOLVED, resolved))
+    await polls(engine, flusher, "10:20", "10:30", peers=(peer,))
     assert await alerts(engine) == [(at("10:00"), at("10:05"), "recovered")] * 2
 
 
@@ -520,21 +520,21 @@ async def test_a_resolve_while_the_list_is_read_stays(
 async def test_what_is_delivered_between_the_decision_and_its_effect_wins(
     client: httpx.AsyncClient, engine: AsyncEngine, peer: Peer, news: dict[str, Any], there: bool
 ) -> None:
-    intake = an_intake(engine)
-    await deliver(engine, intake, at("10:01"), FIRING)
+    flusher = a_flusher(engine)
+    await deliver(engine, flusher, at("10:01"), FIRING)
     await set_up(client, peer.url)
-    await polls(engine, intake, "10:10", peers=(peer,))
-    before = intake.conclude
+    await polls(engine, flusher, "10:10", peers=(peer,))
+    before = flusher.apply_internal
     told = []
 
     async def late(tx: AsyncConnection, delivery: Delivery, *, why: str) -> list[Outcome]:
         told.append(why)
-        await deliver(engine, an_intake(engine), at("10:21"), news)
+        await deliver(engine, a_flusher(engine), at("10:21"), news)
         return await before(tx, delivery, why=why)
 
-    intake.conclude = late  # type: ignore[method-assign]
+    flusher.apply_internal = late  # type: ignore[method-assign]
     peer.listed = [listed(FIRING)] if there else []
-    await polls(engine, intake, "10:20", peers=(peer,))
+    await polls(engine, flusher, "10:20", peers=(peer,))
     assert told == ["present" if there else "reconciled"]
     assert await alerts(engine) == (OPEN if news is FIRING else [(at("10:00"), at("10:05"), "recovered")])
 
@@ -545,14 +545,14 @@ async def test_doors_and_reconcilers_at_once_agree_on_what_was_told(
     """Real ends stay, what is listed stays open, nothing waits for another in a circle; whatever the interleaving."""
     chance = random.Random(7)
     names = [str(one) for one in range(40)]
-    await deliver(engine, an_intake(engine), at("10:01"), *(an_alert(instance=one, service=one) for one in names))
+    await deliver(engine, a_flusher(engine), at("10:01"), *(an_alert(instance=one, service=one) for one in names))
     firing, ended = names[:20], names[20:]
     await set_up(client, peer.url, absences=2, poll_seconds=5)
     peer.now = at("12:00")
     peer.listed = [listed(an_alert(instance=one, service=one)) for one in [*firing, *ended[:10], "missed"]]
 
     async def doors() -> None:
-        mine = an_intake(engine)
+        mine = a_flusher(engine)
         for _ in range(8):
             some = chance.sample(firing, 8)
             told = [an_alert(instance=one, service=one) for one in some]
@@ -563,13 +563,13 @@ async def test_doors_and_reconcilers_at_once_agree_on_what_was_told(
             await deliver(engine, mine, at("12:05"), *told)
 
     async def reconciler(offset: int) -> None:
-        mine = an_intake(engine)
+        mine = a_flusher(engine)
         for minute in range(8):
             await reconcile_all(engine, mine, now=at("12:00") + timedelta(minutes=minute, seconds=offset))
 
     await asyncio.gather(doors(), doors(), reconciler(0), reconciler(20), reconciler(40))
     ends = [an_alert(ended="2026-08-20T10:05:00Z", instance=one, service=one) for one in ended]
-    await deliver(engine, an_intake(engine), at("12:10"), *ends)
+    await deliver(engine, a_flusher(engine), at("12:10"), *ends)
     by_reason = "SELECT count(*) FROM alert WHERE coalesce(end_reason, 'open') = "
     assert await count(engine, f"{by_reason}'open'") == 21
     assert await count(engine, f"{by_reason}'recovered'") == 20
@@ -578,26 +578,26 @@ async def test_doors_and_reconcilers_at_once_agree_on_what_was_told(
 async def test_one_process_polls_and_not_before_it_is_due(
     client: httpx.AsyncClient, engine: AsyncEngine, peer: Peer
 ) -> None:
-    await deliver(engine, an_intake(engine), at("10:01"), FIRING)
+    await deliver(engine, a_flusher(engine), at("10:01"), FIRING)
     await set_up(client, peer.url)
-    at_once = (reconcile_all(engine, an_intake(engine), now=at("10:10")) for _ in range(3))
+    at_once = (reconcile_all(engine, a_flusher(engine), now=at("10:10")) for _ in range(3))
     assert sorted(await asyncio.gather(*at_once)) == [0, 0, 1]
     assert len(peer.asked) == 3
-    assert await reconcile_all(engine, an_intake(engine), now=at("10:10") + timedelta(seconds=59)) == 0
-    assert await reconcile_all(engine, an_intake(engine), now=at("10:11")) == 1
+    assert await reconcile_all(engine, a_flusher(engine), now=at("10:10") + timedelta(seconds=59)) == 0
+    assert await reconcile_all(engine, a_flusher(engine), now=at("10:11")) == 1
 
 
 async def test_a_poll_of_peers_that_are_no_longer_asked_comes_to_nothing(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer, other: Peer
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer, other: Peer
 ) -> None:
-    await deliver(engine, intake, at("10:01"), FIRING)
+    await deliver(engine, flusher, at("10:01"), FIRING)
     await set_up(client, peer.url)
-    await polls(engine, intake, "10:10", peers=(peer,))
+    await polls(engine, flusher, "10:10", peers=(peer,))
     peer.meanwhile(set_up(client, other.url))
-    await polls(engine, intake, "10:20", peers=(peer,))
+    await polls(engine, flusher, "10:20", peers=(peer,))
     assert await alerts(engine) == OPEN
     # Nor do the absences at those count for the others.
-    await polls(engine, intake, "10:30", peers=(other,))
+    await polls(engine, flusher, "10:30", peers=(other,))
     assert await alerts(engine) == OPEN
     assert [one["url"] for one in (await health(client))["peers"]] == [other.url]
 
@@ -613,7 +613,7 @@ async def test_many_sources_are_reconciled_with_few_connections(
     peer.listed = [listed(FIRING)]
     few = db.connect(database_url, pool_size=2)
     peer.now = at("12:00")
-    assert await reconcile_all(few, an_intake(few), now=at("12:00")) == len(names)
+    assert await reconcile_all(few, a_flusher(few), now=at("12:00")) == len(names)
     assert await alerts(few) == OPEN * len(names)
     await few.dispose()
 
@@ -621,18 +621,18 @@ async def test_many_sources_are_reconciled_with_few_connections(
 async def test_a_source_may_cease_to_be_reconciled_while_a_poll_is_applied(
     client: httpx.AsyncClient, engine: AsyncEngine, peer: Peer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    intake = an_intake(engine)
-    await deliver(engine, intake, at("10:01"), FIRING)
+    flusher = a_flusher(engine)
+    await deliver(engine, flusher, at("10:01"), FIRING)
     await set_up(client, peer.url)
-    before = intake.conclude
+    before = flusher.apply_internal
 
     async def late(tx: AsyncConnection, delivery: Delivery, *, why: str) -> list[Outcome]:
         assert (await client.delete(RECONCILER)).status_code == 204
         return await before(tx, delivery, why=why)
 
-    intake.conclude = late  # type: ignore[method-assign]
+    flusher.apply_internal = late  # type: ignore[method-assign]
     peer.listed = [listed(FIRING)]
-    await polls(engine, intake, "10:10", peers=(peer,))
+    await polls(engine, flusher, "10:10", peers=(peer,))
     assert "cannot be reconciled" not in caplog.text
     assert (await health(client))["peers"] == []
 
@@ -643,12 +643,12 @@ async def test_a_source_may_cease_to_be_reconciled_while_a_poll_is_applied(
 async def test_credentials_are_sent_where_they_were_meant_for_and_never_shown(
     client: httpx.AsyncClient,
     engine: AsyncEngine,
-    intake: Intake,
+    flusher: Flusher,
     peer: Peer,
     other: Peer,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    await deliver(engine, intake, at("10:01"), FIRING)
+    await deliver(engine, flusher, at("10:01"), FIRING)
     secret = secrets.token_hex(8)
     basic = "Basic " + b64encode(f"user:{secret}".encode()).decode()
     caplog.set_level("DEBUG")
@@ -660,7 +660,7 @@ async def test_credentials_are_sent_where_they_were_meant_for_and_never_shown(
         await set_up(client, peer.url, **settings)
         peer.asked.clear()
         peer.status, peer.headers = 302, {"Location": f"{other.url}/api/v2/alerts"}
-        await polls(engine, intake, "10:10", peers=(peer,))
+        await polls(engine, flusher, "10:10", peers=(peer,))
         assert set(peer.asked) == {sent}
         shown_, told = await client.get(RECONCILER), await client.get("/api/v1/sources/alertmanager/health")
         assert shown_.json()["authenticated"] is ("secret" in settings)
@@ -672,13 +672,13 @@ async def test_credentials_are_sent_where_they_were_meant_for_and_never_shown(
 
 
 async def test_an_answer_may_not_be_too_large_too_slow_or_packed(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, peer: Peer, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await deliver(engine, intake, at("10:01"), FIRING)
+    await deliver(engine, flusher, at("10:01"), FIRING)
     await set_up(client, peer.url)
 
     async def error(clock: str) -> str:
-        await polls(engine, intake, clock, peers=(peer,))
+        await polls(engine, flusher, clock, peers=(peer,))
         [told] = (await health(client))["peers"]
         return str(told["error"])
 
@@ -837,7 +837,7 @@ async def ends(engine: AsyncEngine) -> dict[str, str | None]:
 
 @pytest.mark.debian
 async def test_a_real_alertmanager_is_silenced_is_silent_about_the_end_lies_down_and_restarts(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, tmp_path: Path
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, tmp_path: Path
 ) -> None:
     """The clock of the reconciler is moved by hand; Alertmanager's own is the real one."""
     began = datetime.now(UTC)
@@ -846,7 +846,7 @@ async def test_a_real_alertmanager_is_silenced_is_silent_about_the_end_lies_down
 
     async def found(*minutes: int) -> dict[str, str | None]:
         for minute in minutes:
-            assert await reconcile_all(engine, intake, now=began + timedelta(minutes=minute)) == 1
+            assert await reconcile_all(engine, flusher, now=began + timedelta(minutes=minute)) == 1
         return await ends(engine)
 
     with a_receiver() as (receiver, told):
@@ -900,7 +900,7 @@ async def test_a_real_alertmanager_is_silenced_is_silent_about_the_end_lies_down
 
 @pytest.mark.debian
 async def test_both_of_two_real_alertmanagers_are_asked_and_the_one_that_is_left_decides(
-    client: httpx.AsyncClient, engine: AsyncEngine, intake: Intake, tmp_path: Path
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, tmp_path: Path
 ) -> None:
     began = datetime.now(UTC)
     since = began - timedelta(minutes=5)
@@ -908,7 +908,7 @@ async def test_both_of_two_real_alertmanagers_are_asked_and_the_one_that_is_left
 
     async def found(*minutes: int) -> dict[str, str | None]:
         for minute in minutes:
-            assert await reconcile_all(engine, intake, now=began + timedelta(minutes=minute)) == 1
+            assert await reconcile_all(engine, flusher, now=began + timedelta(minutes=minute)) == 1
         return await ends(engine)
 
     def a_member(stack: ExitStack, place: int) -> httpx.Client:

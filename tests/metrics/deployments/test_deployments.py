@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.base import db
 from app.base import tokens as access
 from app.base.errors import NotThisKind
+from app.base.http.context import Context
 from app.base.tokens import CHANGE_KINDS, Scope
 from app.metrics.deployments.deployment import (
     ID,
@@ -465,7 +466,7 @@ async def test_a_false_alarm_fails_no_deployment(client: httpx.AsyncClient) -> N
     assert (told["change_fail_rate"]["k"], told["unlinked"]["n"]) == (0, 0)
 
 
-async def test_the_number_of_statements_does_not_grow(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+async def test_the_number_of_statements_does_not_grow(client: httpx.AsyncClient, context: Context) -> None:
     await harmed(client)
     statements = 0
 
@@ -479,17 +480,13 @@ async def test_the_number_of_statements_does_not_grow(client: httpx.AsyncClient,
         assert (await client.get(DORA, params=DAY)).status_code == 200
         return statements
 
-    event.listen(client_engine(client).sync_engine, "before_cursor_execute", count_one)
+    event.listen(context.engine.sync_engine, "before_cursor_execute", count_one)
     few = await asked()
     for hour in range(10, 20):
         await client.post(DEPLOYMENTS, json=a_report(id=f"d{hour}", finished=f"{hour}:00"))
         alert = an_alert(f"2026-08-20T{hour}:30:00Z", f"2026-08-20T{hour}:40:00Z", instance=str(hour))
         await client.post("/webhooks/alertmanager", json=a_delivery(alert))
     assert await asked() == few
-
-
-def client_engine(client: httpx.AsyncClient) -> AsyncEngine:
-    return client._transport.app.state.context.engine  # type: ignore[attr-defined,no-any-return]
 
 
 # — counted once —

@@ -28,13 +28,13 @@ from app.incidents.grouping.batch import PEOPLE
 from app.incidents.impact.labor import of_incident, priced, worked
 from app.incidents.measures import measures
 from app.incidents.measures.measures import Facts
-from app.main import create_app, serving
+from app.main import serving
 from app.metrics.query import Filters, GroupBy, MetricsQuery
 from app.metrics.summary.labor import NO_LABOR, NOT_ACKNOWLEDGED, Labor
 from app.metrics.summary.store import read_labor
 from app.settings import Labour as Pay
 from app.settings import Settings
-from tests.conftest import ADMIN_TOKEN, _client
+from tests.conftest import client_of
 from tests.metrics.prometheus.test_exposition import an_incident, at, price, store
 
 PERIOD = {"from": "2024-08-20T00:00:00Z", "to": "2024-08-21T00:00:00Z"}
@@ -303,8 +303,7 @@ async def test_without_periods_there_is_no_labour(engine: AsyncEngine, stored: l
 async def paying(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the same database, where the setting says what an hour costs."""
     paid = settings.model_copy(update={"labour": PAY})
-    app = create_app(paid)
-    async with serving(app, paid), _client(app, ADMIN_TOKEN) as client:
+    async with serving(paid) as context, client_of(context) as client:
         yield client
 
 

@@ -16,7 +16,7 @@ from app.base.http.context import Now, context_of
 from app.base.http.deliveries import admit, keep
 from app.base.http.problems import problem_responses
 from app.base.ids import new_id
-from app.base.logs import TOLD
+from app.base.logs import LOG_FIELDS
 from app.base.spool import Kept
 from app.metrics.deployments import store
 from app.metrics.deployments.deployment import Report
@@ -59,22 +59,22 @@ async def _take(request: Request, kind: Source, now: datetime, token: str | None
     source, body = await admit(request, kind.kind, kind.verify, now=now, token=token or presented_token(request))
     said = read(kind, body, headers=request.headers, source=source.name, received_at=now)
     context, delivery_id = context_of(request), new_id(now)
-    request.scope[TOLD] = told = {"source": source.id, "delivery": delivery_id}
+    request.scope[LOG_FIELDS] = fields = {"source": source.id, "delivery": delivery_id}
     try:
-        if context.reach.away:
-            raise db.Away  # noqa: TRY301  as if it had been asked
+        if context.monitor.is_down:
+            raise db.DatabaseDown  # noqa: TRY301  as if it had been asked
         async with asyncio.timeout(PATIENCE_SECONDS), db.transaction(context.engine) as tx:
             receipt = await _tell(tx, said, body, delivery_id, source_id=source.id, source=source.name, now=now)
     except Exception as error:
         # What says nothing of a deployment is no loss.
         if not db.is_unreachable(error) or isinstance(said, Ignored):
             raise
-        context.reach.suspect()
+        context.monitor.check_soon()
         # Whether its commit came through or not is unknown; the drain knows it again by its id.
         await keep(context.spool, Kept(delivery_id, kind.kind, source.name, now, body))
-        told["spooled"] = 1
+        fields["spooled"] = 1
         return JSONResponse(DeploymentSpooled(delivery_id=delivery_id).model_dump(mode="json"), 202)
-    told["verdict"] = receipt.verdict
+    fields["verdict"] = receipt.verdict
     return receipt
 
 

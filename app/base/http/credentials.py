@@ -1,0 +1,171 @@
+"""Tokens and sources as the database last reported them, so that most requests cost no lookup and known senders are
+still recognized while the database is down.
+"""
+
+import asyncio
+import hmac
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.base import db, tokens
+from app.base.errors import Unauthorised
+from app.base.tokens import Bearer, KnownToken, Scope, SourceRow
+
+FRESH_SECONDS = 5.0  # how long a process may still accept a revoked token, or use former settings of a source
+SHARED_LOOKUP_SECONDS = 1.0  # how long other requests use the expired value while one request looks it up again
+LOOKUP_SECONDS = 2.0  # time limit for a lookup
+GUESSES_AT_MOST = 10_000
+
+T = TypeVar("T")
+Clock = Callable[[], float]  # monotonic, in seconds
+
+
+@dataclass(slots=True)
+class _Entry(Generic[T]):
+    value: T
+    looked_up_at: float
+    fresh_until: float
+
+
+class Cache(Generic[T]):
+    """Values from the database by name, each looked up at most once in `fresh_seconds`.
+
+    While the database is down the last value stays valid for `trust_seconds`. A missing value (None) is not trusted
+    then: it may exist by now.
+    """
+
+    def __init__(
+        self, monitor: db.DatabaseMonitor, *, trust_seconds: float, fresh_seconds: float, clock: Clock
+    ) -> None:
+        self._monitor = monitor
+        self._trust_seconds = trust_seconds
+        self._fresh_seconds = fresh_seconds
+        self._clock = clock
+        self._entries: dict[str, _Entry[T]] = {}
+        self._lookups: dict[str, asyncio.Task[T]] = {}
+
+    async def get(self, name: str, look_up: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Raises what `look_up` raises, and db.DatabaseDown."""
+        last = self._entries.get(name)
+        if last and self._clock() < last.fresh_until:
+            return last.value
+        try:
+            if self._monitor.is_down:
+                raise db.DatabaseDown  # noqa: TRY301  as if it had been asked
+            if last:
+                last.fresh_until = self._clock() + SHARED_LOOKUP_SECONDS
+            async with asyncio.timeout(LOOKUP_SECONDS):
+                value = await self._shared_lookup(name, look_up)
+        except Exception as error:
+            if not db.is_unreachable(error):
+                raise
+            self._monitor.check_soon()
+            if last and last.value and self._clock() < last.looked_up_at + self._trust_seconds:
+                return last.value
+            raise
+        self.store({name: value})
+        return value
+
+    def store(self, values: Mapping[str, T]) -> None:
+        now = self._clock()
+        for name, value in values.items():
+            self._entries[name] = _Entry(value, now, now + self._fresh_seconds)
+
+    def forget(self, name: str) -> None:
+        self._entries.pop(name, None)
+
+    def forget_missing(self) -> None:
+        self._entries = {name: entry for name, entry in self._entries.items() if entry.value is not None}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    async def _shared_lookup(self, name: str, look_up: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Requests that need the same value at the same time share one lookup."""
+        task = self._lookups.get(name)
+        if task is None:
+            task = self._lookups[name] = asyncio.create_task(look_up())
+
+            def done(task: asyncio.Task[T]) -> None:
+                del self._lookups[name]
+                if not task.cancelled():
+                    task.exception()  # retrieved, as every request that waited may have been canceled
+
+            task.add_done_callback(done)
+        return await asyncio.shield(task)
+
+
+class Credentials:
+    """Recognizes tokens, and the sources they belong to."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        monitor: db.DatabaseMonitor,
+        *,
+        admin_token: str | None,
+        trust_seconds: float,
+        fresh_seconds: float = FRESH_SECONDS,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._engine = engine
+        self._admin_digest = tokens.digest_of(admin_token) if admin_token else None
+        self._tokens = Cache[KnownToken | None](
+            monitor, trust_seconds=trust_seconds, fresh_seconds=fresh_seconds, clock=clock
+        )
+        self._sources = Cache[SourceRow](monitor, trust_seconds=trust_seconds, fresh_seconds=fresh_seconds, clock=clock)
+
+    async def identify(self, presented: str | None) -> Bearer:
+        """Raises Unauthorised, and db.DatabaseDown for an unknown token while the database is down."""
+        if not presented:
+            raise Unauthorised(
+                "send a token as `Authorization: Bearer …` or as basic-auth password",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        if self._admin_digest is not None and hmac.compare_digest(self._admin_digest, tokens.digest_of(presented)):
+            return ADMIN_BEARER
+        public = tokens.id_of(presented)
+        known = await self._token(public) if public else None
+        if known is None or known.revoked_at or not tokens.matches(known, presented):
+            raise Unauthorised("this token is unknown or revoked", headers={"WWW-Authenticate": "Bearer"})
+        return known.bearer
+
+    async def source_of(self, bearer: Bearer, kind: str, *, now: datetime) -> SourceRow:
+        """The source of an `ingest` token. The admin token stands for the source named as its kind."""
+        name = bearer.source or kind
+
+        async def look_up() -> SourceRow:
+            async with db.transaction(self._engine) as tx:
+                if bearer.source is None:
+                    await tokens.ensure_source(tx, kind, kind, now=now)
+                return await tokens.source_by_name(tx, name)
+
+        return await self._sources.get(name, look_up)
+
+    def forget_source(self, name: str) -> None:
+        """The next request looks it up."""
+        self._sources.forget(name)
+
+    async def refresh(self) -> None:
+        """Learns all tokens and sources, so that also those seldom used are known when the database goes down."""
+        async with self._engine.connect() as connection:
+            found, sources = await tokens.list_tokens(connection), await tokens.list_sources(connection)
+        self._tokens.store({token.id: token for token in found})
+        self._sources.store({source.name: source for source in sources})
+
+    async def _token(self, public: str) -> KnownToken | None:
+        async def look_up() -> KnownToken | None:
+            async with self._engine.connect() as connection:
+                return await tokens.find_token(connection, public)
+
+        if len(self._tokens) > GUESSES_AT_MOST:  # guessed ids must not fill the memory
+            self._tokens.forget_missing()
+        return await self._tokens.get(public, look_up)
+
+
+ADMIN_BEARER = Bearer("admin", Scope.ADMIN)

@@ -1,0 +1,278 @@
+"""One batch of deliveries in one transaction: decide by the rules, apply to alerts and incidents, record each delivery,
+commit, and give each its receipt. A delivery that cannot be applied goes to quarantine whole.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import NamedTuple, TypeVar
+from uuid import UUID
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.base import db
+from app.base.ids import new_id, uuid_of
+from app.incidents.grouping import decide as incidents
+from app.incidents.grouping.batch import Batch, Incoming, Outcome, outcome_of, verdict_of
+from app.incidents.grouping.rule import Rule, Rules
+from app.incidents.grouping.signal import INFERRED, Signal, Status, Verdict, fingerprint_of
+from app.incidents.grouping.write import Raced, count, write
+from app.ingest import store
+from app.ingest.sender import Reading, Rejected
+
+log = logging.getLogger("aftermath.ingest")
+
+ATTEMPTS = 5  # at a transaction that other processes interfere with
+
+NEW = UUID(int=0)  # replaced by a new id
+
+T = TypeVar("T")
+LoadRules = Callable[[AsyncConnection], Awaitable[Sequence[Rule]]]
+
+
+@dataclass(slots=True)
+class Delivery:
+    source_id: int
+    source: str
+    received_at: datetime
+    reading: Reading
+    body: bytes
+    kind: str = ""  # of its sender; empty for what the service itself has found out
+    id: UUID = NEW
+    spooled: bool = False  # comes from the spool, and may have been applied before
+
+    def __post_init__(self) -> None:
+        if self.id is NEW:
+            self.id = new_id(self.received_at)
+
+    @property
+    def weight(self) -> int:
+        """Its share of a batch."""
+        return len(self.reading.signals) + len(self.reading.rejected) + 1
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """The answer to a delivery: how many signals it held, what they did, and the incidents they are about."""
+
+    delivery_id: UUID
+    signals: int
+    verdicts: dict[str, int]
+    incidents: list[str]
+
+
+class _Decided(NamedTuple):
+    """Deliveries, and for each its signals as the rules of that version decide them."""
+
+    rules_version: str
+    deliveries: Sequence[Delivery]
+    signals: Sequence[Sequence[Incoming]]
+
+    @property
+    def incoming(self) -> list[Incoming]:
+        return [one for signals in self.signals for one in signals]
+
+    @property
+    def keys(self) -> AbstractSet[UUID]:
+        return incidents.keys_of(self.incoming)
+
+
+class Flusher:
+    """Applies deliveries. It keeps the rules in memory, and loads them again when a write finds that they changed."""
+
+    def __init__(self, engine: AsyncEngine, load_rules: LoadRules, monitor: db.DatabaseMonitor) -> None:
+        self._engine = engine
+        self._load_rules = load_rules
+        self._monitor = monitor
+        self._rules: tuple[str, Rules] | None = None  # with their version
+
+    async def flush(self, connection: db.RawConnection, deliveries: Sequence[Delivery]) -> list[Receipt | Exception]:
+        """Commits the deliveries together, and gives the outcome of each.
+
+        An outcome for which `db.is_unreachable` holds means that it is unknown whether the delivery was committed. If
+        the batch fails for another reason, each delivery is tried alone, so that a bad one fails no other.
+        """
+        if self._monitor.is_down:
+            return [db.DatabaseDown()] * len(deliveries)
+        try:
+            return [*await self._commit(connection, deliveries)]
+        except Exception as error:
+            if db.is_unreachable(error):
+                log.warning("database unreachable for %d deliveries: %s", len(deliveries), type(error).__name__)
+                self._monitor.mark_down()
+                return [error] * len(deliveries)
+            if len(deliveries) > 1:
+                log.warning("a batch of %d failed (%s); one by one", len(deliveries), type(error).__name__)
+                return [outcome for one in deliveries for outcome in await self.flush(connection, [one])]
+            [delivery] = deliveries
+            if not delivery.reading.signals:
+                log.exception("a delivery cannot even be quarantined")
+                return [error]
+            log.exception("a delivery cannot be applied and goes to quarantine")
+            whole = Rejected(delivery.body, "cannot_apply", type(error).__name__)
+            quarantined = replace(delivery, reading=Reading((), (whole,), delivery.reading.truncated))
+            return await self.flush(connection, [quarantined])
+
+    async def _commit(self, connection: db.RawConnection, deliveries: Sequence[Delivery]) -> list[Receipt]:
+        also_lock: frozenset[UUID] = frozenset()
+        for attempt in range(ATTEMPTS):
+            try:
+                decided = await self._decide(deliveries)  # before the transaction: rules load on another connection
+                keys = decided.keys | also_lock
+                async with connection.transaction(incidents.lock(keys)) as tx:
+                    return await self._apply(tx, decided, keys)
+            except Raced as raced:
+                also_lock |= raced.keys
+            except Exception as error:
+                state = db.state_of(error)
+                # A spooled delivery can be committed at this very moment by a connection that was given up for lost.
+                came_through = state == "23505" and any(one.spooled for one in deliveries)
+                if not (state in _TRY_AGAIN or came_through) or attempt == ATTEMPTS - 1:
+                    raise
+        raise TimeoutError(_KEEP_CHANGING)
+
+    async def _apply(self, tx: db.Executor, decided: _Decided, keys: AbstractSet[UUID]) -> list[Receipt]:
+        """In a transaction that has locked `keys`. Raises Raced, also where the rules have changed.
+
+        A delivery from the spool may have been applied before; then it does nothing, and its receipt says so.
+        """
+        spooled = [one.id for one in decided.deliveries if one.spooled]
+        known = await store.known_deliveries(tx, spooled) if spooled else frozenset()
+        incoming: list[Incoming] = []
+        indices: dict[UUID, range] = {}
+        for delivery, signals in zip(decided.deliveries, decided.signals, strict=True):
+            if delivery.id not in known:
+                indices[delivery.id] = range(len(incoming), len(incoming) + len(signals))
+                incoming += signals
+        batch = await incidents.decide(tx, incoming, keys, now=datetime.now(UTC))
+        records = {
+            one.id: _record(one, [verdict_of(batch, index) for index in indices[one.id]])
+            for one in decided.deliveries
+            if one.id in indices
+        }
+        if beats := [one for one in incoming if one.decision.heartbeat and one.signal.status is Status.FIRING]:
+            await store.record_beats(tx, beats)
+        if records:
+            self._check_rules(decided, await write(tx, batch, *store.record([*records.values()])))
+        return [
+            _receipt(batch, records[one.id], indices[one.id]) if one.id in indices else Receipt(one.id, 0, {}, [])
+            for one in decided.deliveries
+        ]
+
+    # — in the caller's transaction —
+
+    async def replay(self, tx: AsyncConnection, delivery: Delivery) -> Receipt:
+        """Applies one delivery in the caller's transaction."""
+
+        async def work(also_lock: frozenset[UUID]) -> Receipt:
+            decided = await self._decide([delivery])
+            keys = decided.keys | also_lock
+            await incidents.lock_keys(tx, keys)
+            [receipt] = await self._apply(tx, decided, keys)
+            return receipt
+
+        return await _in_savepoint(tx, work)
+
+    async def apply_internal(self, tx: AsyncConnection, delivery: Delivery, *, why: str) -> list[Outcome]:
+        """Applies signals that the service itself has inferred about a source, in the caller's transaction.
+
+        Nothing has been delivered, so nothing is recorded but a count under `why`.
+        """
+
+        async def work(also_lock: frozenset[UUID]) -> list[Outcome]:
+            decided = await self._decide([delivery])
+            keys = decided.keys | also_lock
+            await incidents.lock_keys(tx, keys)
+            batch = await incidents.decide(tx, decided.incoming, keys, now=datetime.now(UTC))
+            self._check_rules(decided, await write(tx, batch))
+            return [outcome_of(batch, index) for index in range(len(decided.incoming))]
+
+        outcomes = await _in_savepoint(tx, work)
+        if news := sum(outcome.verdict not in _NO_NEWS for outcome in outcomes):
+            await count(tx, [("concluded", delivery.source, why, news)])
+        return outcomes
+
+    async def preview(self, tx: AsyncConnection, delivery: Delivery) -> list[Signal]:
+        """Its signals as the present rules decide them; nothing is applied."""
+        if self._rules is not None and await incidents.rules_version(tx) != self._rules[0]:
+            self._rules = None
+        return [one.signal for one in (await self._decide([delivery])).incoming]
+
+    # — rules —
+
+    async def _decide(self, deliveries: Sequence[Delivery]) -> _Decided:
+        if self._rules is None:
+            async with db.transaction(self._engine) as tx:
+                # The version first: if rules change in between, the write finds another version, and they load again.
+                version = await incidents.rules_version(tx)
+                self._rules = version, Rules(await self._load_rules(tx), uuid_of=uuid_of)
+        version, rules = self._rules
+        signals = [[_incoming(rules, signal, one) for signal in one.reading.signals] for one in deliveries]
+        return _Decided(version, deliveries, signals)
+
+    def _check_rules(self, decided: _Decided, version_at_write: str | None) -> None:
+        """Raises Raced if the rules have changed between the decision and the write (None: nothing was written)."""
+        if version_at_write is not None and version_at_write != decided.rules_version:
+            self._rules = None
+            raise Raced
+
+
+_KEEP_CHANGING = "the same alerts keep changing under this batch"
+_TRY_AGAIN = frozenset({"40001", "40P01"})  # serialization failure, deadlock
+
+
+async def _in_savepoint(tx: AsyncConnection, work: Callable[[frozenset[UUID]], Awaitable[T]]) -> T:
+    """Again where it was raced."""
+    also_lock: frozenset[UUID] = frozenset()
+    for _ in range(ATTEMPTS):
+        try:
+            async with tx.begin_nested():
+                return await work(also_lock)
+        except Raced as raced:
+            also_lock |= raced.keys
+    raise TimeoutError(_KEEP_CHANGING)
+
+
+def _incoming(rules: Rules, signal: Signal, delivery: Delivery) -> Incoming:
+    decision = rules.decide(signal.labels, signal.alert_class)
+    if signal.end_reason in INFERRED:
+        return Incoming(signal, delivery.source_id, decision, delivery.received_at)  # it has the alert's fingerprint
+    if (identity := decision.identity(signal.labels)) is not signal.labels:
+        signal = msgspec.structs.replace(signal, fingerprint=fingerprint_of(identity))
+    if decision.heartbeat:
+        signal = msgspec.structs.replace(signal, test=True)  # it opens nothing
+    return Incoming(signal, delivery.source_id, decision, delivery.received_at)
+
+
+def _record(delivery: Delivery, signal_verdicts: Sequence[Verdict]) -> store.Recorded:
+    recorded = store.Recorded(
+        delivery.id,
+        delivery.source_id,
+        delivery.source,
+        delivery.received_at,
+        delivery.reading.truncated,
+        delivery.reading.rejected,
+    )
+    verdicts = recorded.verdicts
+    for signal, verdict in zip(delivery.reading.signals, signal_verdicts, strict=True):
+        verdicts[verdict] = verdicts.get(verdict, 0) + 1
+        if signal.ended_at is not None and verdict in _STARTED:
+            recorded.resolved_without_firing += 1
+        event_at = signal.ended_at or signal.started_at
+        if event_at and verdict not in _NO_NEWS:
+            recorded.lags.append((delivery.received_at - event_at).total_seconds())
+    if delivery.reading.rejected:
+        verdicts[Verdict.QUARANTINED] = len(delivery.reading.rejected)
+    return recorded
+
+
+_STARTED = frozenset({Verdict.OPENED, Verdict.JOINED, Verdict.REOPENED})  # verdicts on an alert not known before
+_NO_NEWS = frozenset({Verdict.REPEATED, Verdict.IGNORED})
+
+
+def _receipt(batch: Batch, recorded: store.Recorded, indices: Iterable[int]) -> Receipt:
+    outcomes = [outcome_of(batch, index) for index in indices]
+    numbers = sorted({one.incident for one in outcomes if one.incident is not None})
+    return Receipt(recorded.id, len(outcomes), recorded.verdicts, [f"INC-{number}" for number in numbers])

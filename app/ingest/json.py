@@ -1,0 +1,146 @@
+r"""JSON as senders really write it: what cannot be stored or decoded is repaired rather than lost with its alerts.
+
+What is repaired, and an example of each:
+
+    a byte-order mark before the body           \xef\xbb\xbf{"alerts": …}
+    control characters in strings               "two<newline>lines", which JSON wants escaped
+    half a surrogate pair                       "\ud83d", half of an emoji that a template has cut
+    bytes that are not UTF-8                    "caf\xe9", Latin-1
+    NUL, which PostgreSQL cannot store          "\u0000"
+    an alert nested too deep to be decoded      [[[[…]]]], taken out alone: its neighbors are read
+
+Texts that had to change are flagged `value_cleaned`. Syntax errors outside of strings are not repaired.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import TypeVar
+
+import msgspec
+
+from app.base.errors import NotThisKind
+from app.ingest.sender import BadAlert, Flags, Message, Rejected
+
+M = TypeVar("M", bound=Message)
+
+
+def parse_envelope(body: bytes, decoder: msgspec.json.Decoder[M], *, expected: str) -> M | Rejected:
+    """The message in `body`, or all of the body rejected as `too_deep` where no part of it can be saved.
+
+    Raises NotThisKind for what is not JSON, or not of the decoder's shape; its message is `expected`.
+    """
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError:
+        raise NotThisKind(expected) from None
+    except (msgspec.DecodeError, RecursionError):
+        repaired, taken_out = _shallow(_legal(body))
+    try:
+        message = decoder.decode(repaired)
+    except msgspec.ValidationError:
+        raise NotThisKind(expected) from None
+    except msgspec.DecodeError:
+        raise NotThisKind(f"The body is not valid JSON. {expected}") from None
+    except RecursionError:
+        return Rejected(body, "too_deep", "the body is nested too deeply to be read")
+    if taken_out and message.alerts:
+        message.alerts = [msgspec.Raw(taken_out.get(bytes(raw), bytes(raw))) for raw in message.alerts]
+    return message
+
+
+def sanitize(raw: bytes) -> tuple[bytes, Flags]:
+    """The JSON in `raw` as PostgreSQL can store it: valid UTF-8, no NUL in any text."""
+    if _is_plain(raw):
+        return raw, ()
+    # The bytes are escapes by now, even where the sender wrote a NUL or half a surrogate pair (see `_legal`).
+    cleaned = raw.decode(errors="replace").encode()
+    if rb"\u0000" in raw:
+        cleaned = _ESCAPE.sub(lambda escape: b"" if escape[0] == rb"\u0000" else escape[0], cleaned)
+    return cleaned, () if cleaned == raw else ("value_cleaned",)
+
+
+def text_in(raw: msgspec.Raw) -> str | None:
+    """A JSON value as text: a string's own, nothing for null, else the JSON as it was written (`1.10` stays `1.10`)."""
+    json = bytes(raw)
+    if json.startswith(b'"'):
+        return _STRING_VALUE.decode(json)
+    return None if json == b"null" else json.decode()
+
+
+def labels_in(raw: msgspec.Raw) -> dict[str, str]:
+    """A JSON object as labels, without those whose value is null. Raises BadAlert."""
+    try:
+        values = _OBJECT_OR_NULL.decode(raw) or {}
+    except msgspec.ValidationError:
+        raise BadAlert("bad_label", "the labels are not an object") from None
+    if any(bytes(value).startswith((b"{", b"[")) for value in values.values()):
+        raise BadAlert("bad_label", "the value of a label is an object or an array")
+    return _texts(values)
+
+
+def annotations_in(raw: msgspec.Raw) -> dict[str, str]:
+    """A JSON object as annotations. Nothing here is worth losing an alert: anything unexpected is kept as its JSON."""
+    try:
+        return _texts(_OBJECT_OR_NULL.decode(raw) or {})
+    except msgspec.ValidationError:
+        return {"annotations": bytes(raw).decode()}
+
+
+_BACKSLASH = ord("\\")
+_DEEP = 100
+_ALERT_LEVEL = 3  # the body, its list, an alert
+_STRING_VALUE = msgspec.json.Decoder(str)
+_OBJECT_OR_NULL = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_STRUCTURE = re.compile(_STRING.pattern + rb"|[\[{]|[\]}]", re.DOTALL)
+_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{4}|.)", re.DOTALL)
+_SUSPECT = re.compile(
+    rb"(?P<control>[\x00-\x1f])"
+    rb"|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a pair is as it should be
+    rb"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+    rb"|\\.",  # any other escape, so that a backslash is never read as the start of the next one
+    re.DOTALL,
+)
+
+
+def _is_plain(json: bytes) -> bool:
+    """Whether `sanitize` has nothing to repair in it."""
+    return json.isascii() and (_BACKSLASH not in json or json.find(rb"\u0000") < 0)
+
+
+def _texts(values: Mapping[str, msgspec.Raw]) -> dict[str, str]:
+    return {name: text for name, value in values.items() if (text := text_in(value)) is not None}
+
+
+def _legal(body: bytes) -> bytes:
+    """`body` with its strings as JSON wants them; syntax errors outside of strings stay."""
+    return _STRING.sub(lambda string: _SUSPECT.sub(_as_json, string[0]), body.removeprefix(b"\xef\xbb\xbf"))
+
+
+def _as_json(suspect: re.Match[bytes]) -> bytes:
+    if suspect["control"]:
+        return rb"\u%04x" % suspect[0][0]
+    # Half a surrogate pair becomes a byte that UTF-8 never has, which `sanitize` replaces and flags.
+    return b"\xff" if suspect["half"] else suspect[0]
+
+
+def _shallow(body: bytes) -> tuple[bytes, dict[bytes, bytes]]:
+    """`body` with a stand-in for each value on the level of an alert that is too deep, and what those stand for."""
+    pieces: list[bytes] = []
+    taken_out: dict[bytes, bytes] = {}
+    depth = deepest = start = kept_to = 0
+    for token in _STRUCTURE.finditer(body):
+        match token[0]:
+            case b"{" | b"[":
+                depth += 1
+                if depth == _ALERT_LEVEL:
+                    start, deepest = token.start(), depth
+                deepest = max(depth, deepest)
+            case b"}" | b"]":
+                if depth == _ALERT_LEVEL and deepest > _DEEP:
+                    stand_in = b'{"taken out": %d}' % len(taken_out)
+                    pieces += body[kept_to:start], stand_in
+                    kept_to = token.end()
+                    taken_out[stand_in] = body[start:kept_to]
+                depth -= 1
+    return b"".join([*pieces, body[kept_to:]]), taken_out

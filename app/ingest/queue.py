@@ -1,0 +1,257 @@
+"""Deliveries wait here for the next batch, and everything that waits is committed together.
+
+While one batch is in the database the next one gathers, and starts beside it once it is worth its own transaction. So
+the number of commits stays small whatever the load. While the database is down deliveries go to the spool instead.
+"""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+from uuid import UUID
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.base import db
+from app.base.errors import Overloaded
+from app.base.http.deliveries import keep
+from app.base.spool import Kept, Spool
+from app.ingest.flush import Delivery, Flusher, Receipt
+
+SLOW_SECONDS = 2.0  # if a batch takes longer, the database is probed
+GATHER_SECONDS = 0.005  # how long a batch waits for clients that have just been answered
+CROWD = 8  # a batch of fewer deliveries is not worth that wait
+LANES = 2  # batches in the database at once
+ENOUGH = 64  # the weight from which a batch is worth a transaction while another is in the database
+SPOOL_SECONDS = 0.5  # pause between two looks at what waits, while the database is down
+
+
+class Spooled(msgspec.Struct, frozen=True):
+    """The answer to a delivery while the database is down: it is on disk, and its verdicts will be known later."""
+
+    delivery_id: UUID
+    signals: int
+    spooled: bool = True
+
+
+class _Waiting(NamedTuple):
+    delivery: Delivery
+    answer: "asyncio.Future[Receipt | Spooled]"
+    since: float  # by the clock of the event loop
+
+
+class _Batch(NamedTuple):
+    waiting: Sequence[_Waiting]
+    weight: int
+
+
+class Queue:
+    """`async with Queue(…) as queue:`; leaving the block flushes what waits.
+
+    Once the database is back, deliveries go to it at once although the spool is not empty yet: incidents do not depend
+    on the order of arrival, and under load the spool might never be empty.
+    """
+
+    def __init__(
+        self,
+        flusher: Flusher,
+        engine: AsyncEngine,
+        *,
+        monitor: db.DatabaseMonitor,
+        spool: Spool,
+        batch_alerts: int,
+        queue_alerts: int,
+        queue_seconds: float,
+    ) -> None:
+        self._flusher = flusher
+        self._connections = [db.RawConnection(engine) for _ in range(LANES)]
+        self._monitor = monitor
+        self._spool = spool
+        self._batch_alerts = batch_alerts
+        self._queue_alerts = queue_alerts
+        self._queue_seconds = queue_seconds
+        self._waiting: deque[_Waiting] = deque()
+        self._weight = 0  # of what waits
+        self._in_flight: dict[db.RawConnection, _Batch] = {}  # the oldest first
+        self._returning = 0  # the weight that clients who have just been answered may send again
+        self._gathering: asyncio.TimerHandle | None = None
+        self._wanted = 0.0  # the weight at which the next batch starts
+        self._due = asyncio.Event()
+        self._closing = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        flushing = asyncio.create_task(self._start_batches(), name="queue")
+        flushing.add_done_callback(self._refuse_everything)
+        self._tasks = [flushing, asyncio.create_task(self._spool_while_down(), name="queue to spool")]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        flushing, spooling = self._tasks
+        self._closing = True
+        self._reconsider()
+        try:
+            await flushing
+        finally:
+            spooling.cancel()
+            await asyncio.gather(spooling, return_exceptions=True)
+            for connection in self._connections:
+                await connection.close()
+
+    async def take(self, delivery: Delivery) -> Receipt | Spooled:
+        """Returns after the commit, or once it is in the spool. Raises Overloaded; then nothing of it has been kept."""
+        if self._closing:
+            raise _overloaded("the service is shutting down")
+        if self._monitor.is_down:
+            return await self._keep(delivery)
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if self._weight > self._queue_alerts:
+            raise _overloaded("too many alerts are waiting")
+        oldest = next((batch.waiting for batch in self._in_flight.values()), self._waiting)
+        if oldest and now - oldest[0].since > self._queue_seconds:
+            raise _overloaded("alerts have been waiting for too long")
+        one = _Waiting(delivery, loop.create_future(), now)
+        self._waiting.append(one)
+        self._weight += delivery.weight
+        self._returning = max(0, self._returning - delivery.weight)
+        if self._weight >= self._wanted:
+            self._due.set()
+        return await one.answer
+
+    # — batches —
+
+    async def _start_batches(self) -> None:
+        """Starts a batch whenever one is due, until the queue closes and nothing is left.
+
+        Two at once, so that this process works on one while PostgreSQL works on the other; but none so small that its
+        BEGIN and COMMIT cost more than its content. Senders under load send again as soon as they are answered: waiting
+        for them a moment makes one full batch out of two half-full ones.
+        """
+        async with asyncio.TaskGroup() as batches:
+            while not self._closing or self._waiting or self._in_flight:
+                await self._due.wait()
+                self._due.clear()
+                while self._waiting and self._weight >= self._wanted:
+                    connection = next(one for one in self._connections if one not in self._in_flight)
+                    batch = self._in_flight[connection] = self._next_batch()
+                    self._reconsider()
+                    batches.create_task(self._flush(connection, batch))
+
+    async def _flush(self, connection: db.RawConnection, batch: _Batch) -> None:
+        # A database that hangs is noticed long before its connection breaks.
+        suspicion = asyncio.get_running_loop().call_later(SLOW_SECONDS, self._monitor.check_soon)
+        try:
+            outcomes = await self._flusher.flush(connection, [one.delivery for one in batch.waiting])
+        except BaseException:
+            # A bug of ours, and the end of the queue. Nobody waits for ever.
+            for one in batch.waiting:
+                _answer(one, _overloaded("the service is shutting down"))
+            raise
+        finally:
+            suspicion.cancel()
+            del self._in_flight[connection]
+            if len(batch.waiting) >= CROWD:
+                self._gather(batch.weight)
+            self._reconsider()
+        to_spool = []
+        for one, outcome in zip(batch.waiting, outcomes, strict=True):
+            if isinstance(outcome, Exception) and db.is_unreachable(outcome):
+                to_spool.append(one)
+            else:
+                _answer(one, outcome)
+        if to_spool:
+            # It is unknown whether these were committed; the drain recognizes a delivery by its id.
+            await self._spool_all(to_spool)
+
+    def _next_batch(self) -> _Batch:
+        share = self._share()
+        batch = [self._waiting.popleft()]
+        weight = batch[0].delivery.weight
+        while self._waiting and weight + self._waiting[0].delivery.weight <= share:
+            batch.append(self._waiting.popleft())
+            weight += batch[-1].delivery.weight
+        self._weight -= weight
+        return _Batch(batch, weight)
+
+    def _gather(self, weight: int) -> None:
+        """Expects the clients of a batch to send about as much again, for a moment."""
+        if self._gathering:
+            self._gathering.cancel()
+        self._returning = weight
+        self._gathering = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._end_gathering)
+
+    def _end_gathering(self) -> None:
+        self._returning = 0
+        self._reconsider()
+
+    def _reconsider(self) -> None:
+        """Works out how much must wait for the next batch to start, now that something has changed."""
+        if len(self._in_flight) == LANES:
+            self._wanted = math.inf
+        elif self._closing:
+            self._wanted = 0
+        elif self._in_flight:
+            self._wanted = self._share()
+        else:
+            self._wanted = min(self._share(), self._weight + self._returning) if self._returning else 0
+        if self._weight >= self._wanted:
+            self._due.set()
+
+    def _share(self) -> float:
+        """The weight of a batch if the lanes share everything that waits, is in flight or is expected."""
+        total = self._weight + self._returning + sum(batch.weight for batch in self._in_flight.values())
+        return min(max(ENOUGH, total / LANES), self._batch_alerts)
+
+    def _refuse_everything(self, _: object) -> None:
+        """However the flushing ends, nobody waits for ever."""
+        self._closing = True
+        # A batch whose task was canceled before its first step is still in flight.
+        for one in [*self._waiting, *(one for batch in self._in_flight.values() for one in batch.waiting)]:
+            _answer(one, _overloaded("the service is shutting down"))
+        self._waiting.clear()
+
+    # — to the spool —
+
+    async def _spool_while_down(self) -> None:
+        """While the database is down, moves what waits to the spool: a batch may hang, what is behind it need not."""
+        while True:
+            await self._monitor.until_down()
+            waiting, self._weight = [*self._waiting], 0
+            self._waiting.clear()
+            await self._spool_all(waiting)
+            await asyncio.sleep(SPOOL_SECONDS)
+
+    async def _spool_all(self, waiting: Sequence[_Waiting]) -> None:
+        keeping = [self._keep(one.delivery) for one in waiting]
+        try:
+            outcomes = await asyncio.gather(*keeping, return_exceptions=True)
+        except asyncio.CancelledError:
+            for one in waiting:
+                _answer(one, _overloaded("the service is shutting down"))
+            raise
+        for one, outcome in zip(waiting, outcomes, strict=True):
+            _answer(one, outcome)
+
+    async def _keep(self, delivery: Delivery) -> Spooled:
+        """Raises Overloaded."""
+        kept = Kept(delivery.id, delivery.kind, delivery.source, delivery.received_at, delivery.body)
+        await keep(self._spool, kept)
+        return Spooled(delivery.id, len(delivery.reading.signals))
+
+
+def _overloaded(why: str) -> Overloaded:
+    return Overloaded(f"{why}; send again")
+
+
+def _answer(one: _Waiting, outcome: Receipt | Spooled | BaseException) -> None:
+    if one.answer.done():
+        return
+    if isinstance(outcome, BaseException):
+        one.answer.set_exception(outcome)
+        # The client may have gone: then nothing retrieves the exception, and asyncio would complain.
+        one.answer.exception()
+    else:
+        one.answer.set_result(outcome)

@@ -1,0 +1,68 @@
+"""The running ingest of one process: queue, flusher and drain on connections of their own."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from app.base import db
+from app.base.http.context import context_of
+from app.base.spool import Spool
+from app.ingest.drain import Drain, TakeDeployment
+from app.ingest.flush import Flusher, LoadRules
+from app.ingest.queue import Queue
+from app.settings import Settings
+
+CONNECTIONS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Ingest:
+    queue: Queue
+    flusher: Flusher
+    take_deployment: TakeDeployment
+
+
+def ingest_of(request: Request) -> Ingest:
+    return context_of(request).part(Ingest)
+
+
+@asynccontextmanager
+async def ingesting(
+    settings: Settings,
+    url: str,
+    load_rules: LoadRules,
+    take_deployment: TakeDeployment,
+    *,
+    monitor: db.DatabaseMonitor,
+    spool: Spool,
+) -> AsyncIterator[Ingest]:
+    """Takes deliveries for as long as the block runs. Slow queries must not keep alerts waiting: its connections are
+    its own.
+    """
+    engine = db.connect(url, pool_size=CONNECTIONS, few_rows=True)
+    flusher = Flusher(engine, load_rules, monitor)
+    try:
+        async with (
+            Queue(
+                flusher,
+                engine,
+                monitor=monitor,
+                spool=spool,
+                batch_alerts=settings.batch_alerts,
+                queue_alerts=settings.queue_alerts,
+                queue_seconds=settings.queue_seconds,
+            ) as queue,
+            Drain(
+                flusher,
+                engine,
+                monitor=monitor,
+                spool=spool,
+                batch_alerts=settings.batch_alerts,
+                take_deployment=take_deployment,
+            ),
+        ):
+            yield Ingest(queue, flusher, take_deployment)
+    finally:
+        await engine.dispose()
