@@ -33,7 +33,7 @@ from app.ingest.service import Ingest, ingesting
 from app.ingest.webhook import WebhookApp
 from app.metrics import api as metrics_api
 from app.metrics.deployments import api as deployments_api
-from app.metrics.deployments import store as deployments_store
+from app.metrics.deployments.causes import count_failures
 from app.metrics.prometheus import ratios, settle
 from app.settings import Settings
 
@@ -155,7 +155,7 @@ async def _settle_for_ever(engine: AsyncEngine, settings: Settings) -> None:
                     tx, now=datetime.now(UTC), allowed_lateness=settings.allowed_lateness, weights=settings.impact
                 )
             async with db.transaction(engine) as tx:
-                await deployments_store.count_failures(tx, now=datetime.now(UTC))
+                await count_failures(tx, now=datetime.now(UTC))
         except Exception as error:
             if not db.is_unreachable(error):
                 log.exception("settling failed")

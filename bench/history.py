@@ -92,7 +92,8 @@ class History:
         troubles = [self._trouble(self.incidents + place) for place in range(size)]
         for trouble in troubles:
             if trouble.deployment is not None:
-                await deployments.report(tx, trouble.deployment, source_id=PEOPLE, now=AFTER)
+                async with db.session_within(tx) as session:
+                    await deployments.report(session, trouble.deployment, source_id=PEOPLE, now=AFTER)
         outcomes = iter(await store.apply(tx, [each for trouble in troubles for each in trouble.incoming], now=AFTER))
         for trouble in troubles:
             [number, *_] = [next(outcomes).incident for _ in trouble.incoming]

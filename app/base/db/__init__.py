@@ -7,6 +7,7 @@ from app.base.db.engine import (
     is_unreachable,
     require_supported,
     session,
+    session_within,
     state_of,
     transaction,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "migrate",
     "require_supported",
     "session",
+    "session_within",
     "state_of",
     "transaction",
 ]

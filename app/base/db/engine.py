@@ -123,6 +123,14 @@ async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
         yield rows
 
 
+@asynccontextmanager
+async def session_within(tx: AsyncConnection) -> AsyncIterator[AsyncSession]:
+    """Rows as objects in the transaction of the caller, who commits. Changes are written when the block ends well."""
+    async with AsyncSession(tx, expire_on_commit=False) as rows:
+        yield rows
+        await rows.flush()
+
+
 def is_unreachable(error: BaseException) -> bool:
     """Whether the error says that the database is away or overloaded, so that trying again later may help."""
     # 08 connection, 53 out of resources, 57P0x shutting down or starting up, 40 serialisation and deadlock,

@@ -1,0 +1,1 @@
+"""One measure in two periods: better, worse, or cannot tell."""

@@ -1,0 +1,1 @@
+"""Deployments: their reports, the incidents they caused, and DORA's numbers."""

@@ -1,4 +1,4 @@
-"""What a deployment is: reports, from whichever door, and what the set of them amounts to.
+"""What a deployment is: its reports, by whichever way they came, and what they amount to together.
 
 Pure: no clock, no I/O. `deployment_of` depends on what the reports say and when it was true, never on the order in
 which they came: a stale `in_progress` cannot undo an outcome, and a later report may complete an earlier one.
@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
 from itertools import takewhile
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 CLOCK_SKEW = timedelta(minutes=5)
 COMMITS_AT_MOST = 5_000
@@ -33,9 +33,8 @@ class Outcome(StrEnum):
         return self not in {Outcome.PENDING, Outcome.IN_PROGRESS}
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """`at` is when it was written; None where the sender does not tell."""
+class Commit(NamedTuple):
+    """`at` is when it was written; None where the sender does not report it."""
 
     sha: str
     at: datetime | None = None
@@ -43,7 +42,7 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one delivery says of one deployment; None: it does not say. `told_at` is when that was true, if it tells."""
+    """What one delivery reports of one deployment; None: nothing. `told_at` is when that was true, if it is known."""
 
     id: str
     service: str
@@ -64,7 +63,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """`happened_at`: when it finished, else when it began, else when it was first told of."""
+    """`happened_at`: when it finished, else when it began, else when it was first reported."""
 
     id: str
     service: str
@@ -86,6 +85,20 @@ class Deployment:
     def began_at(self) -> datetime:
         """From when on it can have harmed."""
         return self.started_at or self.happened_at
+
+
+def as_columns(deployment: Deployment) -> dict[str, Any]:
+    """The values of its row, by column."""
+    values = {name: getattr(deployment, name) for name in DEPLOYMENT_FIELDS}
+    return values | {"outcome": deployment.outcome.value, "commits": _commits_as_json(deployment.commits)}
+
+
+def from_columns(values: Iterable[Any]) -> Deployment:
+    """The deployment whose row has these values, in the order of `DEPLOYMENT_FIELDS`."""
+    stored = dict(zip(DEPLOYMENT_FIELDS, values, strict=True))
+    return Deployment(
+        **stored | {"outcome": Outcome(stored["outcome"]), "commits": _commits_from_json(stored["commits"])}
+    )
 
 
 def digest_of(report: Report) -> str:
@@ -161,7 +174,7 @@ def as_json(report: Report) -> dict[str, object]:
         if isinstance(value, datetime):
             said[name] = value.isoformat()
         elif name == "commits":
-            said[name] = [[commit.sha, commit.at.isoformat() if commit.at else None] for commit in report.commits]
+            said[name] = _commits_as_json(report.commits)
         else:
             said[name] = value
     return said
@@ -177,10 +190,19 @@ def from_json(said: dict[str, object]) -> Report:
         values["outcome"] = Outcome(str(values["outcome"]))
     commits = values.get("commits", [])
     assert isinstance(commits, list)
-    values["commits"] = tuple(Commit(sha, datetime.fromisoformat(at) if at else None) for sha, at in commits)
+    values["commits"] = _commits_from_json(commits)
     return Report(**values)  # type: ignore[arg-type]
 
 
+def _commits_as_json(commits: Iterable[Commit]) -> list[tuple[str, str | None]]:
+    return [(sha, at.isoformat() if at else None) for sha, at in commits]
+
+
+def _commits_from_json(commits: Iterable[tuple[str, str | None]]) -> tuple[Commit, ...]:
+    return tuple(Commit(sha, datetime.fromisoformat(at) if at else None) for sha, at in commits)
+
+
+DEPLOYMENT_FIELDS = tuple(Deployment.__dataclass_fields__)
 _FIELDS = tuple(Report.__dataclass_fields__)
 # Where two outcomes are told for the same moment: what harms is believed first.
 _BELIEF = {Outcome.CANCELLED: 0, Outcome.SUCCEEDED: 1, Outcome.FAILED: 2}

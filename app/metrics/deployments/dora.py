@@ -22,7 +22,15 @@ from app.incidents.measures.vectorized import (
     microseconds,
 )
 from app.metrics.deployments.deployment import Deployment, Outcome
-from app.metrics.deployments.links import BASES, UNKNOWN, Basis, Link, Troubles, deployment_order, is_in_environment
+from app.metrics.deployments.links import (
+    BASES,
+    UNKNOWN,
+    Basis,
+    Link,
+    LinkedIncidents,
+    deployment_order,
+    is_in_environment,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +77,18 @@ class Durations:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A deployment that failed its users. `rows` are the incidents in `troubles` that tell so."""
+    """A deployment that failed its users. `rows` are the incidents in `incidents` that tell so."""
 
     deployment: Deployment
     marked: bool
     rows: Sequence[int]
-    troubles: Troubles
+    incidents: LinkedIncidents
 
     @property
     def links(self) -> list[tuple[int, Link]]:
         """By the number of the incident, why. Made when asked for: few of many thousands are ever shown."""
-        numbers = self.troubles.columns.number
-        return [(int(numbers[row]), self.troubles.link(row)) for row in self.rows]
+        numbers = self.incidents.columns.number
+        return [(int(numbers[row]), self.incidents.link(row)) for row in self.rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +110,7 @@ class Dora:
 
 
 def dora(
-    troubles: Troubles,
+    incidents: LinkedIncidents,
     *,
     begins: datetime,
     ends: datetime,
@@ -112,7 +120,7 @@ def dora(
     """Of deployments that finished, and incidents detected, in `[begins, ends)`; None: all services, production."""
     mine = [
         each
-        for each in troubles.deployments
+        for each in incidents.deployments
         if (service is None or each.service == service)
         and (each.production if environment is None else is_in_environment(each, environment))
         and each.finished_at is not None
@@ -120,18 +128,18 @@ def dora(
     ]
     finished = [each for each in mine if each.outcome in {Outcome.SUCCEEDED, Outcome.FAILED}]
     succeeded = [each for each in finished if each.outcome is Outcome.SUCCEEDED]
-    columns = troubles.columns
+    columns = incidents.columns
     counted = (columns.severity != 5) & ~columns.monitoring
-    failures = _failures(finished, troubles, counted)
+    failures = _failures(finished, incidents, counted)
     detected_at = columns.detected_at()
     detected = counted & (microseconds(begins) <= detected_at) & (detected_at < microseconds(ends))
     if service is not None:
         detected &= np.array([name == service for name in columns.service.values], np.bool_)[columns.service.codes]
     failed = {failure.deployment.id for failure in failures}
-    has_failed = np.array([each.id in failed for each in troubles.deployments] + [False, False], np.bool_)
+    has_failed = np.array([each.id in failed for each in incidents.deployments] + [False, False], np.bool_)
     unplanned = [each for each in finished if each.unplanned]
-    known = detected & (troubles.cause != UNKNOWN)
-    bases = np.bincount(troubles.basis[known], minlength=len(BASES)).tolist()
+    known = detected & (incidents.cause != UNKNOWN)
+    bases = np.bincount(incidents.basis[known], minlength=len(BASES)).tolist()
     recovery = measured(columns, now=ends)["time_to_recover"]
     return Dora(
         finished=len(finished),
@@ -141,7 +149,7 @@ def dora(
         change_fail_rate=ratio(len(failures), len(finished)),
         failures=failures,
         # The last two places are those of UNKNOWN and NO_DEPLOYMENT.
-        failed_deployment_recovery_time=_recovery(recovery, counted & has_failed[troubles.cause]),
+        failed_deployment_recovery_time=_recovery(recovery, counted & has_failed[incidents.cause]),
         time_to_recover=_recovery(recovery, detected),
         rework_rate=ratio(sum(1 for each in unplanned if each.made_for), len(finished)),
         unplanned_without_incident=sum(1 for each in unplanned if not each.made_for),
@@ -156,15 +164,15 @@ def is_failure(deployment: Deployment, linked: Iterable[Link]) -> bool:
     return finished and (deployment.needed_intervention or any(True for _ in linked))
 
 
-def _failures(finished: Iterable[Deployment], troubles: Troubles, counted: Booleans) -> tuple[Failure, ...]:
+def _failures(finished: Iterable[Deployment], incidents: LinkedIncidents, counted: Booleans) -> tuple[Failure, ...]:
     """`finished` have finished."""
-    rows = np.flatnonzero(counted & (troubles.cause >= 0))
-    rows = rows[np.lexsort((troubles.columns.number[rows], troubles.cause[rows]))]
-    places, first = np.unique(troubles.cause[rows], return_index=True)
+    rows = np.flatnonzero(counted & (incidents.cause >= 0))
+    rows = rows[np.lexsort((incidents.columns.number[rows], incidents.cause[rows]))]
+    places, first = np.unique(incidents.cause[rows], return_index=True)
     caused = dict(zip(places.tolist(), np.split(rows, first[1:]), strict=True)) if len(rows) else {}
-    of = {troubles.deployments[place].id: those.tolist() for place, those in caused.items()}
+    of = {incidents.deployments[place].id: those.tolist() for place, those in caused.items()}
     return tuple(
-        Failure(each, each.needed_intervention, of.get(each.id, ()), troubles)
+        Failure(each, each.needed_intervention, of.get(each.id, ()), incidents)
         for each in sorted({each.id: each for each in finished}.values(), key=deployment_order)
         if each.needed_intervention or each.id in of
     )

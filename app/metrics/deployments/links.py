@@ -76,7 +76,7 @@ class Stated:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class LinkedIncident:
     """An incident as linking sees it. `deployment_ids` are those that its alerts name.
 
     A label that all its alerts share may name a deployment of any service, anything else one of its own.
@@ -104,7 +104,7 @@ class Trouble:
         return not facts.merged and measures.severity(facts) != 5 and facts.alert_class is not AlertClass.MONITORING
 
 
-def links(troubles: Iterable[Trouble], deployments: Iterable[Deployment]) -> dict[UUID, Link]:
+def links(incidents: Iterable[LinkedIncident], deployments: Iterable[Deployment]) -> dict[UUID, Link]:
     """The cause of each incident, as far as one is known.
 
     A person's word; else a deployment that the alerts name; else the last deployment of the service and environment
@@ -121,12 +121,12 @@ def links(troubles: Iterable[Trouble], deployments: Iterable[Deployment]) -> dic
         those.sort(key=deployment_order)
     starts = {name: [deployment.began_at for deployment in those] for name, those in by_service.items()}
     found: dict[UUID, Link] = {}
-    for trouble in troubles:
-        link = _explicit(trouble, by_id) or _derived(
-            trouble, by_service.get(trouble.service, ()), starts.get(trouble.service, ())
+    for incident in incidents:
+        link = _explicit(incident, by_id) or _derived(
+            incident, by_service.get(incident.service, ()), starts.get(incident.service, ())
         )
         if link is not None:
-            found[trouble.id] = link
+            found[incident.id] = link
     return found
 
 
@@ -134,26 +134,26 @@ def deployment_order(deployment: Deployment) -> tuple[datetime, str]:
     return deployment.began_at, deployment.id
 
 
-def _explicit(trouble: Trouble, by_id: Mapping[str, Deployment]) -> Link | None:
-    stated = trouble.stated
+def _explicit(incident: LinkedIncident, by_id: Mapping[str, Deployment]) -> Link | None:
+    stated = incident.stated
     if stated is not None and (stated.deployment_id is None or stated.deployment_id in by_id):
         cause = None if stated.deployment_id is None else by_id[stated.deployment_id]
         return Link(cause, Basis.STATED, Confidence.CERTAIN)
-    if not trouble.deployment_ids:
+    if not incident.deployment_ids:
         return None
     named = [
         by_id[id_]
-        for id_ in trouble.deployment_ids
-        if id_ in by_id and (by_id[id_].service == trouble.service or trouble.labels.get(DEPLOYMENT_LABEL) == id_)
+        for id_ in incident.deployment_ids
+        if id_ in by_id and (by_id[id_].service == incident.service or incident.labels.get(DEPLOYMENT_LABEL) == id_)
     ]
     return Link(max(named, key=deployment_order), Basis.LABEL, Confidence.CERTAIN) if named else None
 
 
-def _derived(trouble: Trouble, candidates: Sequence[Deployment], starts: Sequence[datetime]) -> Link | None:
+def _derived(incident: LinkedIncident, candidates: Sequence[Deployment], starts: Sequence[datetime]) -> Link | None:
     """`candidates` are of the service, in order; `starts` is when each began."""
-    at = trouble.began_at
-    environment = next((trouble.labels[name] for name in ENVIRONMENT_LABELS if trouble.labels.get(name)), None)
-    versions = [trouble.labels[name] for name in VERSION_LABELS if trouble.labels.get(name)]
+    at = incident.began_at
+    environment = next((incident.labels[name] for name in ENVIRONMENT_LABELS if incident.labels.get(name)), None)
+    versions = [incident.labels[name] for name in VERSION_LABELS if incident.labels.get(name)]
     last: Deployment | None = None
     for place in range(bisect_right(starts, at) - 1, -1, -1):
         candidate = candidates[place]
@@ -186,7 +186,7 @@ def _is_version(deployment: Deployment, label: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Troubles:
+class LinkedIncidents:
     """Many incidents, and of each the cause: a place in `deployments`, or that it is not known, or that it was none."""
 
     columns: Columns
@@ -205,18 +205,18 @@ _LOOK_BACK = LOOK_BACK // timedelta(microseconds=1)
 
 
 def caused(
-    columns: Columns, environments: Coded, told: Mapping[int, Trouble], deployments: Sequence[Deployment]
-) -> Troubles:
+    columns: Columns, environments: Coded, told: Mapping[int, LinkedIncident], deployments: Sequence[Deployment]
+) -> LinkedIncidents:
     """As `links` of each. `told` are, by row, those of which more is known than the environment: a person has spoken,
     alerts name a deployment, labels name a version.
     """
-    found = Troubles(columns, deployments, *(np.full(len(columns), UNKNOWN) for _ in range(3)))
+    found = LinkedIncidents(columns, deployments, *(np.full(len(columns), UNKNOWN) for _ in range(3)))
     if len(columns):
         _last_before(found, environments)
     place = {id(each): place for place, each in enumerate(deployments)}
     sure = links(told.values(), deployments)
-    for row, trouble in told.items():
-        link = sure.get(trouble.id)
+    for row, incident in told.items():
+        link = sure.get(incident.id)
         found.cause[row] = UNKNOWN
         if link is not None:
             found.cause[row] = NO_DEPLOYMENT if link.deployment is None else place[id(link.deployment)]
@@ -225,7 +225,7 @@ def caused(
     return found
 
 
-def _last_before(found: Troubles, environments: Coded) -> None:
+def _last_before(found: LinkedIncidents, environments: Coded) -> None:
     """The last deployment of the service and environment, if it began less than LOOK_BACK before."""
     began = found.columns.began()
     of_service = defaultdict[str, list[int]](list)

@@ -1,12 +1,13 @@
-"""How long until it happens, over many incidents: values that are known, and waits that were cut short (censored).
+"""How long until it happens, over many incidents: known values, and waits that were cut short (censored).
 
-Pure: no clock, no I/O, no settings. All durations in seconds. The estimators are scipy's; what is done here is to read
-them. Leaving the waits out would favour what was quick: after a week most of what is still open is the slow part.
+Pure: no clock, no I/O, no settings. All durations in seconds. The estimators are scipy's. Leaving the waits out would
+favor what was quick: after a week most of what is still open is the slow part.
 """
 
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -17,11 +18,6 @@ from app.incidents.definitions.model import P95_FROM, SUMMARY_FROM
 from app.incidents.measures.measures import CONFIDENCE
 
 Floats = NDArray[np.float64]
-
-# Scipy says so wherever the share is 0 or 1, which every curve has at one end; `_filled` fills these in.
-UNDEFINED = "The confidence interval is undefined at some observations"
-warnings.filterwarnings("ignore", message=UNDEFINED, category=RuntimeWarning)
-
 
 # — known values only —
 
@@ -139,9 +135,13 @@ def curve(recorded: ArrayLike, censored: ArrayLike = ()) -> Curve:
     known, cut_short = np.sort(np.asarray(recorded, np.float64)), np.sort(np.asarray(censored, np.float64))
     waiting = stats.ecdf(stats.CensoredData(uncensored=known, right=cut_short)).sf
     seconds = waiting.quantiles
-    with_band = waiting.confidence_interval(CONFIDENCE, method="log-log")
+    # Scipy warns wherever the share is 0 or 1, which every curve has at one end; `_filled` fills these in. Filters of
+    # warnings belong to the process, and curves are computed in several threads.
+    with _WARNING_FILTERS, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=_UNDEFINED, category=RuntimeWarning)
+        band = waiting.confidence_interval(CONFIDENCE, method="log-log")
     # Two of the same kind as `waiting`; scipy-stubs takes them for numbers.
-    low, high = _filled(waiting.probabilities, with_band.low.probabilities, with_band.high.probabilities)  # type: ignore[attr-defined]
+    low, high = _filled(waiting.probabilities, band.low.probabilities, band.high.probabilities)  # type: ignore[attr-defined]
     return Curve(
         seconds,
         waiting.probabilities,
@@ -152,6 +152,10 @@ def curve(recorded: ArrayLike, censored: ArrayLike = ()) -> Curve:
         - np.searchsorted(cut_short, seconds),
         happened=np.float64(1) * (np.searchsorted(known, seconds, "right") - np.searchsorted(known, seconds)),
     )
+
+
+_WARNING_FILTERS = Lock()
+_UNDEFINED = "The confidence interval is undefined at some observations"
 
 
 def _filled(share: Floats, low: Floats, high: Floats) -> tuple[Floats, Floats]:

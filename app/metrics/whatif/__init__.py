@@ -1,0 +1,1 @@
+"""What a period would have cost with faster or slower response, or fewer incidents."""

@@ -22,6 +22,7 @@ from app.base import tokens as access
 from app.base.errors import NotThisKind
 from app.base.http.context import Context
 from app.base.tokens import CHANGE_KINDS, Scope
+from app.metrics.deployments.causes import count_failures
 from app.metrics.deployments.deployment import (
     ID,
     Commit,
@@ -35,7 +36,6 @@ from app.metrics.deployments.deployment import (
 )
 from app.metrics.deployments.source import Ignored, Rejected, read
 from app.metrics.deployments.sources import SOURCES, github
-from app.metrics.deployments.store import count_failures
 from tests.conftest import ClientAs
 from tests.ingest.test_webhook import a_delivery, an_alert
 from tests.metrics.prometheus.test_exposition import an_incident, store

@@ -24,9 +24,9 @@ from app.metrics.deployments.links import (
     VERSION_LABELS,
     Basis,
     Confidence,
+    LinkedIncident,
+    LinkedIncidents,
     Stated,
-    Trouble,
-    Troubles,
     caused,
     links,
 )
@@ -62,7 +62,7 @@ def a_deployment(finished: str | datetime, **fields: object) -> Deployment:
     return replace(whole, **fields)  # type: ignore[arg-type]
 
 
-def a_trouble(began: str | datetime, ended: str | None = None, **fields: object) -> Trouble:
+def an_incident(began: str | datetime, ended: str | None = None, **fields: object) -> LinkedIncident:
     begins = at(began) if isinstance(began, str) else began
     facts = Facts(
         begins,
@@ -75,22 +75,22 @@ def a_trouble(began: str | datetime, ended: str | None = None, **fields: object)
         facts = replace(facts, alert_class=AlertClass.MONITORING)
     if fields.pop("merged", False):
         facts = replace(facts, merged=True)
-    return replace(Trouble(uuid4(), 1, facts, {}), **fields)  # type: ignore[arg-type]
+    return replace(LinkedIncident(uuid4(), 1, facts, {}), **fields)  # type: ignore[arg-type]
 
 
-def cause_of(trouble: Trouble, *deployments: Deployment) -> tuple[str | None, Basis, Confidence] | None:
-    link = links([trouble], deployments).get(trouble.id)
+def cause_of(incident: LinkedIncident, *deployments: Deployment) -> tuple[str | None, Basis, Confidence] | None:
+    link = links([incident], deployments).get(incident.id)
     return (link.deployment.id if link.deployment else None, link.basis, link.confidence) if link else None
 
 
-def of_the_day(deployments: Iterable[Deployment], troubles: Iterable[Trouble] = (), **scope: str) -> Dora:
-    known, those = list(deployments), list(troubles)
+def of_the_day(deployments: Iterable[Deployment], incidents: Iterable[LinkedIncident] = (), **scope: str) -> Dora:
+    known, those = list(deployments), list(incidents)
     return dora(together(those, known), begins=DAY, ends=DAY + timedelta(days=1), **scope)
 
 
-def together(troubles: Iterable[Trouble], deployments: Sequence[Deployment]) -> Troubles:
+def together(incidents: Iterable[LinkedIncident], deployments: Sequence[Deployment]) -> LinkedIncidents:
     """As the store reads them."""
-    those = [each for each in troubles if not each.facts.merged]
+    those = [each for each in incidents if not each.facts.merged]
     return caused(
         Columns.of((each.number for each in those), (each.facts for each in those)),
         coded(each.labels.get("environment") or each.labels.get("env", "") for each in those),
@@ -108,22 +108,22 @@ def together(troubles: Iterable[Trouble], deployments: Sequence[Deployment]) -> 
 
 def test_links_are_looked_for_in_their_order() -> None:
     old, versioned, last = a_deployment("8:00"), a_deployment("9:00", version="v1.41"), a_deployment("10:00")
-    trouble = a_trouble("10:30")
+    incident = an_incident("10:30")
     known = (old, versioned, last)
-    assert cause_of(trouble, *known) == (last.id, Basis.LAST_DEPLOYMENT, Confidence.MEDIUM)
-    trouble = replace(trouble, labels={"version": "1.41"})
-    assert cause_of(trouble, *known) == (versioned.id, Basis.VERSION, Confidence.HIGH)
-    trouble = replace(trouble, deployment_ids=(old.id, "unknown"))
-    assert cause_of(trouble, *known) == (old.id, Basis.LABEL, Confidence.CERTAIN)
-    assert cause_of(replace(trouble, stated=Stated(last.id)), *known) == (last.id, Basis.STATED, Confidence.CERTAIN)
-    assert cause_of(replace(trouble, stated=Stated(None)), *known) == (None, Basis.STATED, Confidence.CERTAIN)
+    assert cause_of(incident, *known) == (last.id, Basis.LAST_DEPLOYMENT, Confidence.MEDIUM)
+    incident = replace(incident, labels={"version": "1.41"})
+    assert cause_of(incident, *known) == (versioned.id, Basis.VERSION, Confidence.HIGH)
+    incident = replace(incident, deployment_ids=(old.id, "unknown"))
+    assert cause_of(incident, *known) == (old.id, Basis.LABEL, Confidence.CERTAIN)
+    assert cause_of(replace(incident, stated=Stated(last.id)), *known) == (last.id, Basis.STATED, Confidence.CERTAIN)
+    assert cause_of(replace(incident, stated=Stated(None)), *known) == (None, Basis.STATED, Confidence.CERTAIN)
 
 
 def test_a_sha_among_the_labels_is_a_version_too() -> None:
     versioned = a_deployment("9:00", sha="6113728f27ae82c7b1a177c8d03f9e96e0adf246")
-    trouble = a_trouble("12:00", labels={"git_sha": "6113728"})
-    assert cause_of(trouble, versioned, a_deployment("10:00")) == (versioned.id, Basis.VERSION, Confidence.HIGH)
-    assert cause_of(replace(trouble, labels={"git_sha": "6"}), versioned) == (
+    incident = an_incident("12:00", labels={"git_sha": "6113728"})
+    assert cause_of(incident, versioned, a_deployment("10:00")) == (versioned.id, Basis.VERSION, Confidence.HIGH)
+    assert cause_of(replace(incident, labels={"git_sha": "6"}), versioned) == (
         versioned.id,
         Basis.LAST_DEPLOYMENT,
         Confidence.LOW,
@@ -142,13 +142,13 @@ def test_a_sha_among_the_labels_is_a_version_too() -> None:
     ],
 )
 def test_what_cannot_have_caused_it_did_not(deployment: Deployment) -> None:
-    assert cause_of(a_trouble("10:00"), deployment) is None
+    assert cause_of(an_incident("10:00"), deployment) is None
 
 
 def test_an_incident_of_another_environment_is_none_of_production() -> None:
     staging = a_deployment("9:00", environment="staging", production=False)
-    trouble = a_trouble("9:30", labels={"environment": "staging"})
-    assert cause_of(trouble, staging, a_deployment("9:20")) == (staging.id, Basis.LAST_DEPLOYMENT, Confidence.MEDIUM)
+    incident = an_incident("9:30", labels={"environment": "staging"})
+    assert cause_of(incident, staging, a_deployment("9:20")) == (staging.id, Basis.LAST_DEPLOYMENT, Confidence.MEDIUM)
 
 
 minutes = st.integers(0, 3 * 24 * 60).map(lambda number: DAY + timedelta(minutes=number))
@@ -160,7 +160,7 @@ def test_a_moment_belongs_to_exactly_one_window_half_open_on_both_sides(
 ) -> None:
     """The oracle asks every deployment by itself, in words of the definition."""
     deployments = [a_deployment(start + timedelta(minutes=5)) for start in starts]
-    trouble = a_trouble(moment)
+    incident = an_incident(moment)
     holding = []
     for deployment in deployments:
         begins = deployment.began_at
@@ -168,19 +168,19 @@ def test_a_moment_belongs_to_exactly_one_window_half_open_on_both_sides(
         if begins <= moment < min([*later, begins + LOOK_BACK]):
             holding.append(deployment.id)
     assert len(holding) <= 1
-    found = cause_of(trouble, *deployments)
+    found = cause_of(incident, *deployments)
     assert ([found[0]] if found else []) == holding
 
 
 def test_at_the_boundary_the_newer_deployment_answers() -> None:
     first, second = a_deployment("10:05"), a_deployment("11:05")
-    found = cause_of(a_trouble("11:00"), first, second)
+    found = cause_of(an_incident("11:00"), first, second)
     assert found is not None
     assert found[0] == second.id
-    found = cause_of(a_trouble(at("11:00") - timedelta(microseconds=1)), first, second)
+    found = cause_of(an_incident(at("11:00") - timedelta(microseconds=1)), first, second)
     assert found is not None
     assert found[0] == first.id
-    assert cause_of(a_trouble(at("10:00") + LOOK_BACK), first) is None
+    assert cause_of(an_incident(at("10:00") + LOOK_BACK), first) is None
 
 
 # — numbers —
@@ -195,15 +195,15 @@ def test_the_numbers_of_a_day() -> None:
     broken = a_deployment("14:00", outcome=Outcome.FAILED)
     aborted = a_deployment("15:00", outcome=Outcome.CANCELLED)
     staging = a_deployment("16:00", environment="staging", production=False)
-    troubles = [
-        a_trouble("12:10", "12:40", number=1),
-        a_trouble("12:15", "13:15", number=2),
-        a_trouble("20:00", "22:00", service="search"),
-        a_trouble("12:20", "12:21", severity=5),
-        a_trouble("10:01", "10:02", monitoring=True),
-        a_trouble("10:01", "10:02", merged=True),
+    incidents = [
+        an_incident("12:10", "12:40", number=1),
+        an_incident("12:15", "13:15", number=2),
+        an_incident("20:00", "22:00", service="search"),
+        an_incident("12:20", "12:21", severity=5),
+        an_incident("10:01", "10:02", monitoring=True),
+        an_incident("10:01", "10:02", merged=True),
     ]
-    numbers = of_the_day([first, bad, fix, hasty, broken, aborted, staging], troubles)
+    numbers = of_the_day([first, bad, fix, hasty, broken, aborted, staging], incidents)
     assert (numbers.finished, numbers.frequency.n, numbers.frequency.per_day) == (5, 4, 4)
     assert (numbers.lead_time.n, numbers.lead_time.values, numbers.lead_time.left_out) == (
         3,
@@ -253,9 +253,9 @@ some_deployments = st.lists(
     max_size=6,
     unique_by=lambda deployment: deployment.id,
 )
-some_troubles = st.lists(
+some_incidents = st.lists(
     st.builds(
-        lambda began, fields: a_trouble(began, **fields),
+        lambda began, fields: an_incident(began, **fields),
         minutes,
         st.fixed_dictionaries(
             {
@@ -269,12 +269,12 @@ some_troubles = st.lists(
 )
 
 
-@given(some_deployments, some_troubles, st.sampled_from([None, "checkout"]))
+@given(some_deployments, some_incidents, st.sampled_from([None, "checkout"]))
 def test_never_do_more_deployments_fail_than_there_were(
-    deployments: list[Deployment], troubles: list[Trouble], service: str | None
+    deployments: list[Deployment], incidents: list[LinkedIncident], service: str | None
 ) -> None:
     numbers = dora(
-        together(troubles, deployments),
+        together(incidents, deployments),
         begins=DAY,
         ends=DAY + timedelta(days=2),
         service=service,
@@ -286,12 +286,12 @@ def test_never_do_more_deployments_fail_than_there_were(
     assert numbers.unlinked.k + sum(numbers.bases.values()) == numbers.unlinked.n
 
 
-@given(some_deployments, some_troubles, st.randoms(use_true_random=False))
+@given(some_deployments, some_incidents, st.randoms(use_true_random=False))
 def test_the_order_in_which_they_are_read_is_nothing(
-    deployments: list[Deployment], troubles: list[Trouble], random: object
+    deployments: list[Deployment], incidents: list[LinkedIncident], random: object
 ) -> None:
-    found = links(troubles, deployments)
-    assert links(troubles[::-1], deployments[::-1]) == found
+    found = links(incidents, deployments)
+    assert links(incidents[::-1], deployments[::-1]) == found
 
 
 labels = st.fixed_dictionaries(
@@ -304,19 +304,19 @@ labels = st.fixed_dictionaries(
 )
 
 
-@given(some_deployments, some_troubles, st.data())
+@given(some_deployments, some_incidents, st.data())
 def test_many_have_the_causes_of_each(
-    deployments: list[Deployment], troubles: list[Trouble], data: st.DataObject
+    deployments: list[Deployment], incidents: list[LinkedIncident], data: st.DataObject
 ) -> None:
     known = [
         replace(each, version=data.draw(st.sampled_from([None, "1", "2"])), production=data.draw(st.booleans()))
         for each in deployments
     ]
     named = st.lists(st.sampled_from("abcdefg"), max_size=1).map(tuple)
-    those = [replace(each, labels=data.draw(labels), deployment_ids=data.draw(named)) for each in troubles]
+    those = [replace(each, labels=data.draw(labels), deployment_ids=data.draw(named)) for each in incidents]
     found, expected = together(those, known), links(those, known)
-    for row, trouble in enumerate(those):
-        link = expected.get(trouble.id)
+    for row, incident in enumerate(those):
+        link = expected.get(incident.id)
         if link is None:
             assert found.cause[row] == UNKNOWN
         elif link.deployment is None:

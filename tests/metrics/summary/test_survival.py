@@ -1,5 +1,7 @@
 """Estimators of how long it takes: against published examples, another implementation, and what is known to be true."""
 
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -32,6 +34,13 @@ SIX_MP_CENSORED = [6, 9, 10, 11, 17, 19, 20, 25, 32, 32, 34, 35]
 PLACEBO = [1, 1, 2, 2, 3, 4, 4, 5, 5, 8, 8, 8, 8, 11, 11, 12, 12, 15, 17, 22, 23]
 
 HOURS = 3600.0
+
+
+def test_curves_in_several_threads_leave_the_warning_filters_as_they_were() -> None:
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: curve(SIX_MP, SIX_MP_CENSORED), range(200)))
+    assert warnings.filters == before
 
 
 def test_remission_under_6_mp_as_published() -> None:

@@ -2,20 +2,20 @@
 
 from datetime import datetime
 from typing import Annotated, Any
-from uuid import UUID
 
 from fastapi import APIRouter, Body, Path, Query, Response
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from app.base.errors import Invalid
 from app.base.http.auth import Reader, Writer
-from app.base.http.context import Now, Tx
-from app.base.http.fields import At, Contract, Name, Words, rfc3339
+from app.base.http.context import Now, Session
+from app.base.http.fields import At, Contract, IncidentInPath, Name, Words, rfc3339
 from app.base.http.paging import Page, Pages, page_of
 from app.base.http.problems import problem_responses
-from app.incidents.actions import Ref, Said
-from app.metrics.deployments import store
-from app.metrics.deployments.deployment import CLOCK_SKEW, COMMITS_AT_MOST, ID, Commit, Deployment, Outcome, Report
+from app.incidents.actions import Said
+from app.metrics.deployments import causes, store
+from app.metrics.deployments.causes import Cause
+from app.metrics.deployments.deployment import CLOCK_SKEW, COMMITS_AT_MOST, ID, Commit, Outcome, Report
 from app.metrics.deployments.links import Basis, Confidence
 from app.metrics.deployments.sources import SOURCES
 from app.metrics.deployments.store import Filters
@@ -66,8 +66,15 @@ class CommitShown(BaseModel):
     sha: str
     at: At | None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_pair(cls, value: object) -> object:
+        return dict(zip(("sha", "at"), value, strict=True)) if isinstance(value, list | tuple) else value
+
 
 class DeploymentShown(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
     id: str
     service: str
     environment: str
@@ -94,7 +101,7 @@ class DeploymentShown(BaseModel):
 )
 async def report_deployment(
     _: Writer,
-    tx: Tx,
+    session: Session,
     now: Now,
     told: Annotated[
         DeploymentContract,
@@ -110,9 +117,9 @@ async def report_deployment(
         message = f"{rfc3339(latest)} is still to come; deployments have happened"
         raise Invalid(message)
     report = Report(**(told.model_dump() | {"commits": tuple(Commit(each.sha, each.at) for each in told.commits)}))
-    whole, is_new = await store.report(tx, report, source_id=PEOPLE, now=now)
+    whole, is_new = await store.report(session, report, source_id=PEOPLE, now=now)
     response.status_code = 201 if is_new else 200
-    return _deployment_shown(whole)
+    return DeploymentShown.model_validate(whole)
 
 
 @router.get(
@@ -124,19 +131,19 @@ async def report_deployment(
 )
 async def list_deployments(
     _: Reader,
-    tx: Tx,
+    session: Session,
     paging: Pages,
     service: Annotated[Name | None, Query(examples=["checkout"])] = None,
     environment: Annotated[Name | None, Query(examples=["production"])] = None,
     outcome: Annotated[Outcome | None, Query()] = None,
-    since: Annotated[At | None, Query(alias="from", description="Happened at or after")] = None,
-    until: Annotated[At | None, Query(alias="to", description="Happened before")] = None,
+    begins: Annotated[At | None, Query(alias="from", description="Happened at or after")] = None,
+    ends: Annotated[At | None, Query(alias="to", description="Happened before")] = None,
 ) -> Page[DeploymentShown]:
     """Newest first."""
-    filters = Filters(service, environment, outcome, since, until)
-    rows = await store.deployments(tx, filters, before=_key(paging.after(datetime, str)), limit=paging.limit + 1)
+    filters = Filters(service, environment, outcome, begins, ends)
+    rows = await store.deployments(session, filters, before=_key(paging.after(datetime, str)), limit=paging.limit + 1)
     items, cursor = page_of(rows, paging, lambda each: (each.happened_at, each.id))
-    return Page(items=[_deployment_shown(each) for each in items], next_cursor=cursor)
+    return Page(items=[DeploymentShown.model_validate(each) for each in items], next_cursor=cursor)
 
 
 @router.get(
@@ -148,44 +155,18 @@ async def list_deployments(
 )
 async def show_deployment(
     _: Reader,
-    tx: Tx,
-    id: Annotated[str, Path(examples=["checkout-1742"]), StringConstraints(pattern=ID)],  # noqa: A002
+    session: Session,
+    deployment_id: Annotated[str, Path(alias="id", examples=["checkout-1742"]), StringConstraints(pattern=ID)],
 ) -> DeploymentShown:
     """What all its reports amount to."""
-    return _deployment_shown(await store.find(tx, id))
+    return DeploymentShown.model_validate(await store.find(session, deployment_id))
 
 
 def _key(after: tuple[Any, ...] | None) -> tuple[datetime, str] | None:
     return (after[0], after[1]) if after else None
 
 
-def _deployment_shown(whole: Deployment) -> DeploymentShown:
-    return DeploymentShown(
-        id=whole.id,
-        service=whole.service,
-        environment=whole.environment,
-        production=whole.production,
-        version=whole.version,
-        sha=whole.sha,
-        link=whole.link,
-        outcome=whole.outcome,
-        started_at=whole.started_at,
-        finished_at=whole.finished_at,
-        happened_at=whole.happened_at,
-        commits=[CommitShown(sha=commit.sha, at=commit.at) for commit in whole.commits],
-        unplanned=whole.unplanned,
-        made_for=whole.made_for,
-        needed_intervention=whole.needed_intervention,
-    )
-
-
 # — causes —
-
-RefText = Annotated[
-    str,
-    Path(description="The uuid of an incident, or its number as `INC-1`", examples=["INC-1"]),
-    StringConstraints(pattern=r"^(INC-[1-9][0-9]{0,17}|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})$"),
-]
 
 
 class CauseContract(Contract):
@@ -211,10 +192,6 @@ class CauseShown(BaseModel):
     note: str | None
 
 
-def _ref_of(text: str) -> Ref:
-    return int(text[4:]) if text.startswith("INC-") else UUID(text)
-
-
 @router.get(
     "/api/v1/incidents/{id}/cause",
     response_model=CauseShown,
@@ -222,11 +199,11 @@ def _ref_of(text: str) -> Ref:
     tags=["deployments"],
     summary="Show which deployment caused an incident",
 )
-async def show_cause(_: Reader, tx: Tx, id: RefText) -> CauseShown:  # noqa: A002
+async def show_cause(_: Reader, session: Session, incident: IncidentInPath) -> CauseShown:
     """As far as it is known, and how. Worked out anew each time, so that what is told late counts; a person's word
     stands above all else.
     """
-    return _cause_shown(await store.cause(tx, _ref_of(id)))
+    return _cause_shown(await causes.cause(session, incident))
 
 
 @router.put(
@@ -238,23 +215,23 @@ async def show_cause(_: Reader, tx: Tx, id: RefText) -> CauseShown:  # noqa: A00
 )
 async def state_cause(
     _: Writer,
-    tx: Tx,
+    session: Session,
     now: Now,
-    id: RefText,  # noqa: A002
+    incident: IncidentInPath,
     word: CauseContract,
 ) -> CauseShown:
     """The last word counts, null as well; each is kept in the timeline."""
-    await store.state_cause(tx, _ref_of(id), word.deployment_id, Said(now, word.by, word.note), now=now)
-    return _cause_shown(await store.cause(tx, _ref_of(id)))
+    await causes.state_cause(session, incident, word.deployment_id, Said(now, word.by, word.note), now=now)
+    return _cause_shown(await causes.cause(session, incident))
 
 
-def _cause_shown(cause: store.Cause) -> CauseShown:
-    link, said = cause.link, cause.said
+def _cause_shown(cause: Cause) -> CauseShown:
+    link, statement = cause.link, cause.statement
     return CauseShown(
-        deployment=_deployment_shown(link.deployment) if link and link.deployment else None,
+        deployment=DeploymentShown.model_validate(link.deployment) if link and link.deployment else None,
         basis=link.basis if link else None,
         confidence=link.confidence if link else None,
-        stated_at=said.at if said else None,
-        by=said.by if said else None,
-        note=said.note if said else None,
+        stated_at=statement.at if statement else None,
+        by=statement.by if statement else None,
+        note=statement.note if statement else None,
     )

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db
 from app.base.http.auth import presented_token
@@ -63,8 +64,8 @@ async def _take(request: Request, kind: Source, now: datetime, token: str | None
     try:
         if context.monitor.is_down:
             raise db.DatabaseDown  # noqa: TRY301  as if it had been asked
-        async with asyncio.timeout(PATIENCE_SECONDS), db.transaction(context.engine) as tx:
-            receipt = await _tell(tx, said, body, delivery_id, source_id=source.id, source=source.name, now=now)
+        async with asyncio.timeout(PATIENCE_SECONDS), db.session(context.engine) as session:
+            receipt = await _tell(session, said, body, delivery_id, source_id=source.id, source=source.name, now=now)
     except Exception as error:
         # What says nothing of a deployment is no loss.
         if not db.is_unreachable(error) or isinstance(said, Ignored):
@@ -79,7 +80,7 @@ async def _take(request: Request, kind: Source, now: datetime, token: str | None
 
 
 async def _tell(
-    tx: AsyncConnection,
+    session: AsyncSession,
     said: Report | Ignored | Rejected,
     body: bytes,
     delivery_id: UUID,
@@ -91,14 +92,14 @@ async def _tell(
     receipt = DeploymentReceipt(delivery_id=delivery_id, verdict="ignored", deployment=None, reason=None)
     match said:
         case Report():
-            whole, is_new = await store.report(tx, said, source_id=source_id, now=now)
+            whole, is_new = await store.report(session, said, source_id=source_id, now=now)
             receipt.deployment, receipt.verdict = whole.id, "recorded" if is_new else "repeated"
         case Ignored():
             receipt.reason = said.reason
         case Rejected():
             receipt.reason, receipt.verdict = said.reason, "quarantined"
     await store.record_delivery(
-        tx,
+        session,
         delivery_id=receipt.delivery_id,
         source_id=source_id,
         source=source,
@@ -127,9 +128,10 @@ async def replay(
     """
     headers = {"content-type": "application/x-www-form-urlencoded"} if body.startswith(b"payload=") else {}
     said = read(SOURCES[kind], body, headers=headers, source=source, received_at=received_at)
-    receipt = await _tell(
-        tx, said, body, delivery_id or new_id(received_at), source_id=source_id, source=source, now=received_at
-    )
+    async with db.session_within(tx) as session:
+        receipt = await _tell(
+            session, said, body, delivery_id or new_id(received_at), source_id=source_id, source=source, now=received_at
+        )
     return receipt.delivery_id, receipt.verdict, receipt.deployment
 
 

@@ -1,39 +1,33 @@
 """DORA's numbers of a period, each with n, an interval and its formula."""
 
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field, PlainSerializer
+from pydantic import BaseModel, Field
 
-from app.base.errors import Invalid
 from app.base.http.auth import Reader
-from app.base.http.context import Now, Tx
+from app.base.http.context import Tx
 from app.base.http.csv import Line, Table, also_as_csv, cells
-from app.base.http.fields import EARLIEST, At, Name, rfc3339
+from app.base.http.fields import AskedPeriod, Money, Name, PeriodModel, rfc3339
 from app.base.http.problems import problem_responses
 from app.incidents.definitions import FORMULAS
 from app.incidents.impact.rates import Rate
-from app.metrics.deployments import store
+from app.metrics.deployments.causes import read_dora
 from app.metrics.deployments.dora import Dora, Durations, Failure, Ratio, cost_of_downtime
 from app.metrics.deployments.links import Basis, Confidence
 
 router = APIRouter()
 
-DEFAULT_PERIOD = timedelta(days=30)
 FAILURES_AT_MOST = 500
 
 Seconds = Annotated[float | None, Field(description="Null: nothing was recorded, which is not 0")]
-Money = Annotated[Decimal, PlainSerializer(lambda amount: f"{amount:.2f}", return_type=str)]
 Links = Annotated[list[str], Field(description="Addresses, below this service, of what is behind the number")]
 
 
-class DoraFilters(BaseModel):
-    since: At = Field(serialization_alias="from")
-    until: At = Field(serialization_alias="to", description="Not included")
+class DoraFilters(PeriodModel):
     service: str | None = Field(description="Null: all")
     environment: str | None = Field(description="Null: all that count as production")
 
@@ -159,22 +153,15 @@ _VALUES = Table(_values, "A line for each value of what has fewer than 10; `numb
 async def dora(
     _: Reader,
     tx: Tx,
-    now: Now,
-    since: Annotated[At | None, Query(alias="from", description="Left out: 30 days before `to`")] = None,
-    until: Annotated[At | None, Query(alias="to", description="Not included; left out: now")] = None,
+    period: AskedPeriod,
     service: Annotated[Name | None, Query(examples=["checkout"])] = None,
     environment: Annotated[Name | None, Query(description="Left out: what counts as production")] = None,
 ) -> DoraAnswer:
     """How often is deployed, how long a change takes, how many deployments fail their users, how long recovery takes:
     each with n, a 95 % interval and its formula. Compare a service with its own past, not with other services.
     """
-    until = until or max(now, since or now)
-    since = since or max(until - DEFAULT_PERIOD, EARLIEST + timedelta(seconds=1))
-    if since > until:
-        message = "`from` lies after `to`"
-        raise Invalid(message)
-    numbers, rates = await store.numbers(tx, begins=since, ends=until, of_service=service, environment=environment)
-    asked = {"from": rfc3339(since), "to": rfc3339(until)} | ({"service": service} if service else {})
+    numbers, rates = await read_dora(tx, period, service=service, environment=environment)
+    asked = {"from": rfc3339(period.begins), "to": rfc3339(period.ends)} | ({"service": service} if service else {})
     incidents = [f"/api/v1/incidents?{urlencode(asked)}"]
     # Without an environment the numbers are those of production, which may have several.
     of = {"environment": environment} if environment else {}
@@ -183,7 +170,7 @@ async def dora(
     behind = [f"/api/v1/deployments/{failure.deployment.id}" for failure in failures]
     caused = sorted({number for failure in failures for number, _link in failure.links})
     return DoraAnswer(
-        filters=DoraFilters(since=since, until=until, service=service, environment=environment),
+        filters=DoraFilters(begins=period.begins, ends=period.ends, service=service, environment=environment),
         deployment_frequency=FrequencyModel(
             n=numbers.frequency.n,
             days=numbers.frequency.days,
@@ -255,7 +242,7 @@ def _failure(failure: Failure) -> FailureModel:
     )
 
 
-def _cost(numbers: Dora, rates: Any, service: str | None) -> CostFormulaModel:
+def _cost(numbers: Dora, rates: Sequence[Rate], service: str | None) -> CostFormulaModel:
     rate, recovery = numbers.change_fail_rate, numbers.failed_deployment_recovery_time
     hours = None if recovery.mean is None else recovery.mean / 3600
     why_none = None

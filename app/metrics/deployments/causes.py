@@ -1,0 +1,287 @@
+"""The SQL of causes: of one incident, of the incidents of a period for DORA's numbers, and for the failure counter."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+from sqlalchemy import ARRAY, RowMapping, Text, TextClause, any_, literal, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col
+from sqlmodel import select as select_rows
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from app.base import schema
+from app.base.schema import TimelineEntry
+from app.base.threads import off_loop
+from app.base.times import Span
+from app.incidents import actions
+from app.incidents.actions import Ref, Said
+from app.incidents.grouping.timeline import TimelineKind
+from app.incidents.grouping.write import count
+from app.incidents.impact.rates import Rate, rate_at
+from app.incidents.impact.store import COLUMNS, columns_of, rates_of, texts
+from app.incidents.measures.measures import FACTS, Facts
+from app.incidents.measures.vectorized import coded, moment
+from app.metrics.deployments.deployment import DEPLOYMENT_FIELDS, Deployment, Outcome, from_columns
+from app.metrics.deployments.dora import Dora, dora, is_failure
+from app.metrics.deployments.links import (
+    DEPLOYMENT_LABEL,
+    ENVIRONMENT_LABELS,
+    LOOK_BACK,
+    VERSION_LABELS,
+    VERSION_LOOK_BACK,
+    Link,
+    LinkedIncident,
+    Stated,
+    caused,
+    links,
+)
+from app.metrics.deployments.store import find
+
+# — of one incident —
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """`link` is None where no cause is known. `statement` is a person's latest, if there is one."""
+
+    link: Link | None
+    statement: TimelineEntry | None
+
+
+async def cause(session: AsyncSession, ref: Ref) -> Cause:
+    """What caused the incident, as far as it is known. Raises actions.IncidentNotFound."""
+    tx = await session.connection()
+    found = await actions.find(tx, ref)
+    [incident] = await _incidents(tx, _INCIDENT, {"id": found.id})
+    entries = await session.exec(
+        select_rows(TimelineEntry)
+        .where(TimelineEntry.incident_id == found.id, TimelineEntry.kind == TimelineKind.CAUSE)
+        .order_by(col(TimelineEntry.id).desc())
+        .limit(1)
+    )
+    at = Span(incident.began_at, incident.began_at)
+    known = await _candidates(tx, [incident], at, service=incident.service)
+    return Cause(links([incident], known).get(incident.id), entries.first())
+
+
+async def state_cause(session: AsyncSession, ref: Ref, deployment_id: str | None, said: Said, *, now: datetime) -> None:
+    """The latest statement counts. Raises DeploymentNotFound, and what actions.tell raises."""
+    if deployment_id is not None:
+        await find(session, deployment_id)
+    detail: dict[str, object] = {"deployment_id": deployment_id}
+    await actions.tell(await session.connection(), ref, TimelineKind.CAUSE, said, detail=detail, now=now)
+
+
+async def _incidents(tx: AsyncConnection, query: TextClause, bound: Mapping[str, object]) -> list[LinkedIncident]:
+    rows = (await tx.execute(query, bound)).mappings().all()
+    return await off_loop(lambda: [_incident(row) for row in rows])
+
+
+def _incident(row: RowMapping) -> LinkedIncident:
+    return LinkedIncident(
+        id=row["id"],
+        number=row["number"],
+        facts=Facts.of(row),
+        labels=row["labels"],
+        deployment_ids=tuple(row["named"] or ()),
+        stated=Stated(row["stated"]["deployment_id"]) if row["stated"] else None,
+    )
+
+
+async def _candidates(
+    tx: AsyncConnection, incidents: Collection[LinkedIncident], period: Span, *, service: str | None = None
+) -> list[Deployment]:
+    """The deployments (None: of all services) that may have caused one of these, and those of the period."""
+    explicit = {id_ for incident in incidents for id_ in incident.deployment_ids}
+    explicit |= {
+        incident.stated.deployment_id for incident in incidents if incident.stated and incident.stated.deployment_id
+    }
+    # Deployments that a person named may lie anywhere, and are not looked for around the incidents.
+    began = [incident.began_at for incident in incidents if not incident.stated]
+    earliest = min([period.begins, *began]) - VERSION_LOOK_BACK
+    # One that finished long after it began is found by its end, so the time in question is a little longer.
+    around = (_DEPLOYMENT.happened_at >= earliest) & (
+        _DEPLOYMENT.happened_at < period.ends + VERSION_LOOK_BACK + LOOK_BACK
+    )
+    query = _DEPLOYMENTS.where(
+        (around if service is None else around & (_DEPLOYMENT.service == service))
+        | (_DEPLOYMENT.id == any_(literal(sorted(explicit), ARRAY(Text))))
+    )
+    rows = (await tx.execute(query)).all()
+    return await off_loop(lambda: [from_columns(row) for row in rows])  # of a year and all services: many
+
+
+# Facts, not rows of the table: numbers read tens of thousands, which are made off the loop.
+_DEPLOYMENT = schema.Deployment.__table__.c
+_DEPLOYMENTS = select(*(_DEPLOYMENT[name] for name in DEPLOYMENT_FIELDS))
+
+_FACTS = ", ".join(f"incident.{name}" for name in FACTS)
+
+# `named` are the deployments that the alerts name; `stated` is a person's latest statement.
+_SELECT_INCIDENT = f"""
+    SELECT incident.id, incident.number, incident.labels, {_FACTS},
+           (SELECT array_agg(coalesce(alert.labels->>'{DEPLOYMENT_LABEL}', alert.annotations->>'{DEPLOYMENT_LABEL}'))
+              FROM alert
+             WHERE alert.key_id = incident.key_id
+               AND alert.incident_id = incident.id
+               AND coalesce(alert.labels->>'{DEPLOYMENT_LABEL}', alert.annotations->>'{DEPLOYMENT_LABEL}') <> '')
+               AS named,
+           (SELECT detail
+              FROM timeline
+             WHERE timeline.incident_id = incident.id
+               AND timeline.kind = '{TimelineKind.CAUSE}'
+             ORDER BY timeline.id DESC
+             LIMIT 1) AS stated
+      FROM incident
+"""  # noqa: S608
+
+_INCIDENT = text(f"{_SELECT_INCIDENT} WHERE incident.id = :id")
+
+_NUMBERED = text(f"{_SELECT_INCIDENT} WHERE incident.number = ANY(CAST(:numbers AS bigint[]))")
+
+# Those of the period and of the week after it, whose cause may lie in it; and all that a person has spoken of. Of other
+# services only those that name a deployment of the service in question. `told` are those of which
+# more has to be read. Alerts that name one are few, and have an index by their text: what is not in it need not be
+# looked for in its JSON. None began before the first incident in question did.
+_NAMED = ", ".join(f"nullif(incident.labels->>'{name}', '')" for name in ENVIRONMENT_LABELS)
+# The first condition follows from the others and is there for the indexes.
+_DETECTED = """
+               (   incident.began_at >= :begins AND incident.began_at < :ends
+                OR incident.detected_at_stated >= :begins AND incident.detected_at_stated < :ends)
+           AND coalesce(incident.detected_at_stated, incident.began_at) >= :begins
+           AND coalesce(incident.detected_at_stated, incident.began_at) < :ends
+"""
+
+
+def _incidents_of(services: str) -> TextClause:
+    return text(f"""
+    WITH naming AS MATERIALIZED (
+        SELECT incident_id
+          FROM alert
+         WHERE started_at >= least(CAST(:begins AS timestamptz),
+                                   (SELECT min(began_at)
+                                      FROM incident
+                                     WHERE merged_into IS NULL
+                                       AND detected_at_stated >= :begins
+                                       AND detected_at_stated < :ends))
+           AND (   CAST(labels AS text) LIKE '%{DEPLOYMENT_LABEL}%'
+                OR CAST(annotations AS text) LIKE '%{DEPLOYMENT_LABEL}%')
+    ), stated AS MATERIALIZED (
+        SELECT incident_id
+          FROM timeline
+         WHERE kind = '{TimelineKind.CAUSE}'
+    )
+    SELECT {COLUMNS},
+           string_agg(environment, '') AS environments,
+           string_agg(int4send(char_length(environment)), '') AS environment_lengths,
+           string_agg(boolsend(
+               incident.labels ?| CAST(:versions AS text[])
+               OR incident.id IN (SELECT incident_id FROM naming)
+               OR incident.id IN (SELECT incident_id FROM stated)), '') AS told
+      FROM incident
+     CROSS JOIN LATERAL (SELECT coalesce({_NAMED}, '') AS environment OFFSET 0) AS named
+     WHERE incident.merged_into IS NULL
+       AND (   {services}
+            OR incident.id = ANY(ARRAY(SELECT incident_id FROM stated)))
+""")  # noqa: S608
+
+
+_INCIDENTS = _incidents_of(_DETECTED)
+_INCIDENTS_OF_SERVICE = _incidents_of(
+    f"""
+               {_DETECTED}
+           AND coalesce(incident.service_stated, incident.service) = :service
+            OR incident.id = ANY(ARRAY(SELECT incident_id FROM naming))
+           AND incident.labels->>'{DEPLOYMENT_LABEL}' IN (SELECT id FROM deployment WHERE service = :service)
+           AND {_DETECTED}
+"""  # noqa: S608
+)
+
+
+# — of a period —
+
+
+async def read_dora(
+    tx: AsyncConnection, period: Span, *, service: str | None, environment: str | None
+) -> tuple[Dora, Sequence[Rate]]:
+    """The numbers, and the hourly costs of the service at the end of the period; four statements."""
+    asked = {"begins": period.begins, "ends": period.ends + VERSION_LOOK_BACK, "versions": list(VERSION_LABELS)}
+    of_one = {} if service is None else {"service": service}
+    row = (await tx.execute(_INCIDENTS_OF_SERVICE if of_one else _INCIDENTS, asked | of_one)).one()
+    columns = await off_loop(columns_of, row)
+    rows = np.flatnonzero(np.frombuffer(row.told or b"", np.bool_)).tolist()
+    detailed = await _detailed(tx, dict(zip(columns.number[rows].tolist(), rows, strict=True)))
+    around = np.delete(columns.began(), [place for place, incident in detailed.items() if incident.stated])
+    earliest = moment(int(around.min())) if len(around) else period.begins
+    candidates = await _candidates(
+        tx, detailed.values(), Span(min(period.begins, earliest), period.ends), service=service
+    )
+
+    def work() -> Dora:
+        environments = coded(texts(row.environments, row.environment_lengths))
+        incidents = caused(columns, environments, detailed, candidates)
+        return dora(incidents, begins=period.begins, ends=period.ends, service=service, environment=environment)
+
+    numbers = await off_loop(work)
+    rates = await rates_of(tx, {service}) if service is not None else []
+    at_end = {rate.currency: rate_at(rates, rate.currency, period.ends) for rate in rates}
+    return numbers, [rate for _, rate in sorted(at_end.items()) if rate is not None]
+
+
+async def _detailed(tx: AsyncConnection, rows: Mapping[int, int]) -> dict[int, LinkedIncident]:
+    """The incidents of these numbers, by their row, with all that is known of their causes."""
+    incidents = await _incidents(tx, _NUMBERED, {"numbers": list(rows)}) if rows else []
+    return {rows[incident.number]: incident for incident in incidents}
+
+
+# — counted once —
+
+COUNTED_WITHIN = timedelta(days=7)
+
+
+async def count_failures(tx: AsyncConnection, *, now: datetime) -> int:
+    """Counts deployments that failed their users into what Prometheus reads, each once; returns how many.
+
+    Those that happened in the last 7 days: by then their incidents have settled, or a person has stated the cause.
+    """
+    period = Span(now - COUNTED_WITHIN, now)
+    is_candidate = (
+        (_DEPLOYMENT.happened_at >= period.begins)
+        & _DEPLOYMENT.outcome.in_([Outcome.SUCCEEDED.value, Outcome.FAILED.value])
+        & ~_DEPLOYMENT.failure_counted
+    )
+    candidates = [from_columns(row) for row in await tx.execute(_DEPLOYMENTS.where(is_candidate))]
+    if not candidates:
+        return 0
+    incidents = await _incidents(tx, _SETTLED_INCIDENTS, {"begins": period.begins - LOOK_BACK})
+    found = links(incidents, await _candidates(tx, incidents, period))
+    caused: dict[str, list[Link]] = {}
+    for incident in incidents:
+        link = found.get(incident.id)
+        if incident.counts and link is not None and link.deployment is not None:
+            caused.setdefault(link.deployment.id, []).append(link)
+    failed = sorted(each.id for each in candidates if is_failure(each, caused.get(each.id, ())))
+    if not failed:
+        return 0
+    # Another process may have counted some meanwhile; those are not returned here.
+    counted = await tx.execute(
+        update(schema.Deployment.__table__)
+        .where(_DEPLOYMENT.id == any_(literal(failed, ARRAY(Text))), ~_DEPLOYMENT.failure_counted)
+        .values(failure_counted=True)
+        .returning(_DEPLOYMENT.service)
+    )
+    by_service = Counter(counted.scalars())
+    await count(tx, [("change_failures", name, "", number) for name, number in by_service.items()])
+    return by_service.total()
+
+
+# Open incidents may yet turn out to be a false alarm; settled ones hardly will.
+_SETTLED_INCIDENTS = text(f"""
+    {_SELECT_INCIDENT}
+     WHERE incident.merged_into IS NULL
+       AND incident.settled_at IS NOT NULL
+       AND incident.ended_at >= :begins
+""")
