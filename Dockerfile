@@ -8,7 +8,7 @@ COPY requirements-run.lock requirements-build.lock ./
 # Wheels only: a package compiled here would not be the one that was tested.
 RUN /opt/aftermath/bin/pip install --require-hashes --only-binary=:all: --requirement requirements-run.lock
 RUN /opt/build/bin/pip install --require-hashes --only-binary=:all: --requirement requirements-build.lock
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY app app
 RUN /opt/build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /dist .
 RUN /opt/aftermath/bin/pip install --no-index --no-deps /dist/aftermath-*.whl
