@@ -7,12 +7,14 @@ from app.base.db.engine import (
     is_unreachable,
     require_supported,
     session,
+    session_on,
     state_of,
     transaction,
 )
 from app.base.db.migrations import MIGRATIONS, alembic_config, migrate
 from app.base.db.monitor import HANGS_SECONDS, PROBE_AT_MOST_SECONDS, PROBE_SECONDS, Away, Reach
 from app.base.db.raw import Executor, Line, Rows, copy
+from app.base.db.rows import upsert
 
 __all__ = [
     "HANGS_SECONDS",
@@ -33,6 +35,8 @@ __all__ = [
     "migrate",
     "require_supported",
     "session",
+    "session_on",
     "state_of",
     "transaction",
+    "upsert",
 ]

@@ -123,6 +123,17 @@ async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
         yield rows
 
 
+@asynccontextmanager
+async def session_on(tx: AsyncConnection) -> AsyncIterator[AsyncSession]:
+    """Rows as objects, in a transaction that is under way and ends as whoever began it decides.
+
+    For code that has an AsyncConnection and needs what takes an AsyncSession. Changes are flushed when the block ends.
+    """
+    async with AsyncSession(tx, expire_on_commit=False) as rows:
+        yield rows
+        await rows.flush()
+
+
 def is_unreachable(error: BaseException) -> bool:
     """Whether the error says that the database is away or overloaded, so that trying again later may help."""
     # 08 connection, 53 out of resources, 57P0x shutting down or starting up, 40 serialisation and deadlock,
