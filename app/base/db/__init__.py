@@ -7,7 +7,7 @@ from app.base.db.engine import (
     is_unreachable,
     require_supported,
     session,
-    session_on,
+    session_within,
     state_of,
     transaction,
 )
@@ -35,7 +35,7 @@ __all__ = [
     "migrate",
     "require_supported",
     "session",
-    "session_on",
+    "session_within",
     "state_of",
     "transaction",
     "upsert",

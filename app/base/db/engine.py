@@ -124,12 +124,11 @@ async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
 
 
 @asynccontextmanager
-async def session_on(tx: AsyncConnection) -> AsyncIterator[AsyncSession]:
-    """Rows as objects, in a transaction that is under way and ends as whoever began it decides.
-
-    For code that has an AsyncConnection and needs what takes an AsyncSession. Changes are flushed when the block ends.
-    """
-    async with AsyncSession(tx, expire_on_commit=False) as rows:
+async def session_within(tx: AsyncConnection) -> AsyncIterator[AsyncSession]:
+    """Rows as objects in the transaction of the caller, who commits. Changes are written when the block ends well."""
+    if not tx.in_transaction():  # else it would be one of the session, which ends it with a rollback
+        await tx.begin()
+    async with AsyncSession(tx, expire_on_commit=False, join_transaction_mode="rollback_only") as rows:
         yield rows
         await rows.flush()
 

@@ -25,7 +25,7 @@ class DefaultRuleStays(Conflict):
 
 async def rules(tx: AsyncConnection) -> tuple[Rule, ...]:
     """All, in the order in which they are tried; the default rule is last and never missing."""
-    async with db.session_on(tx) as session:
+    async with db.session_within(tx) as session:
         return ordered(_rule(row) for row in await session.exec(select(schema.Rule)))
 
 
