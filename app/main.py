@@ -20,6 +20,7 @@ from app.base.http.context import Context
 from app.base.http.credentials import Clock, Credentials
 from app.base.spool import Spool
 from app.catalog.calendars import api as calendars_api
+from app.catalog.maintenance import api as maintenance_api
 from app.catalog.objectives import api as objectives_api
 from app.catalog.rules import api as rules_api
 from app.catalog.rules import store as rules_store
@@ -83,6 +84,7 @@ def create_api(settings: Settings) -> FastAPI:
         incidents_api.router,
         services_api.router,
         rules_api.router,
+        maintenance_api.router,
         objectives_api.router,
         calendars_api.router,
         metrics_api.router,

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.base import db
+from app.base import db, schema
 from app.catalog.services import store as services
 from app.incidents import actions as people
 from app.incidents.actions import Said
@@ -25,7 +25,7 @@ from app.incidents.grouping import decide as store
 from app.incidents.grouping.batch import PEOPLE, Incoming
 from app.incidents.grouping.rule import DEFAULT_RULE, decide
 from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status
-from app.incidents.impact.rates import THE_BEGINNING, Rate
+from app.incidents.impact.rates import THE_BEGINNING
 from app.ingest.store import put_source
 from app.metrics.deployments import store as deployments
 from app.metrics.deployments.deployment import Commit, Outcome, Report
@@ -80,12 +80,14 @@ class History:
 
     async def _catalogue(self) -> list[int]:
         """Owners and rates: some services have neither, one in five rates changes in the year."""
-        async with db.transaction(self.engine) as tx:
+        async with db.session(self.engine) as session:
             for number in range(SERVICES):
-                name = _service(number)
-                await services.put_service(tx, name, owner=OWNERS[number % len(OWNERS)], links=(), now=FIRST)
+                name, owner = _service(number), OWNERS[number % len(OWNERS)]
+                service = schema.Service(name=name, owner=owner, links=[], first_seen_at=FIRST, updated_at=FIRST)
+                await services.put_service(session, service)
                 if number % 5:
-                    await services.put_rates(tx, name, _rates(name, number), now=FIRST)
+                    await services.put_rates(session, name, _rates(name, number), now=FIRST)
+        async with db.transaction(self.engine) as tx:
             return [(await put_source(tx, name, "alertmanager", settings=_UNSIGNED, now=FIRST)).id for name in SOURCES]
 
     async def _add(self, tx: AsyncConnection, size: int) -> None:
@@ -198,8 +200,18 @@ def _service(number: int) -> str:
     return f"service-{number:02}"
 
 
-def _rates(name: str, number: int) -> list[Rate]:
+def _rates(name: str, number: int) -> list[schema.ServiceRate]:
     hour = Decimal(100 * (number + 1))
     currency = "USD" if number % 3 else "EUR"
     dates = [THE_BEGINNING, FIRST + timedelta(days=180)] if number % 5 == 1 else [THE_BEGINNING]
-    return [Rate(name, since, currency, hour / 2, hour * (place + 1), hour * 3) for place, since in enumerate(dates)]
+    return [
+        schema.ServiceRate(
+            service=name,
+            currency=currency,
+            valid_from=since,
+            low=hour / 2,
+            expected=hour * (place + 1),
+            high=hour * 3,
+        )
+        for place, since in enumerate(dates)
+    ]

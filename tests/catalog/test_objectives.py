@@ -1,4 +1,4 @@
-"""Availability, objectives and their budgets, and planned maintenance over HTTP."""
+"""Availability, objectives and their error budgets."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ from scipy import stats
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.base import db
+from app.base import db, schema
 from app.base.times import Span
 from app.base.tokens import Scope
 from app.catalog.objectives import store as objectives
@@ -38,21 +38,10 @@ from app.metrics.prometheus.snapshot import read_snapshot
 from tests.conftest import ClientAs
 from tests.incidents.impact.test_intervals import WHOLE, a_harm, a_span, at, many_harms
 from tests.incidents.impact.test_maintenance import breaks
-from tests.metrics.prometheus.test_exposition import DAY, WEIGHTS, an_incident, price, store
+from tests.metrics.prometheus.test_exposition import DAY, WEIGHTS, an_incident, store
 
 MAINTENANCE, SERVICES = "/api/v1/maintenance", "/api/v1/services"
 NIGHT = {"reason": "Patching", "once": {"from": "2024-08-20T10:30:00Z", "to": "2024-08-20T11:00:00Z"}}
-SUNDAYS = {
-    "services": ["checkout"],
-    "reason": "Patching",
-    "recurring": {
-        "weekdays": ["sunday", "monday"],
-        "start_time": "02:30",
-        "duration_seconds": 7200,
-        "zone": "Europe/Berlin",
-        "first_date": "2026-01-01",
-    },
-}
 THREE_NINES = {"target": "0.999", "window": {"rolling_days": 30}}
 PERIOD = {"from": "2024-08-20T00:00:00Z", "to": "2024-08-21T00:00:00Z"}
 
@@ -216,120 +205,6 @@ def test_incidents_burn_all_of_it_and_maintenance_none(
     assert (idle.burned, idle.seconds, idle.left_ratio) == (Fraction(0), Fraction(0), None)
 
 
-# — over HTTP: maintenance —
-
-
-async def test_maintenance_is_planned_shown_changed_and_deleted(client: httpx.AsyncClient) -> None:
-    made = await client.put(f"{MAINTENANCE}/sundays", json=SUNDAYS)
-    assert made.status_code == 201, made.text
-    shown = made.json()
-    assert shown["services"] == ["checkout"]
-    assert shown["recurring"] == SUNDAYS["recurring"] | {"weekdays": ["monday", "sunday"], "last_date": None}  # type: ignore[operator]
-    assert (shown["once"], shown["next"] is None) == (None, False)
-    assert (await client.get(f"{MAINTENANCE}/sundays")).json() == shown
-    changed = await client.put(f"{MAINTENANCE}/sundays", json=NIGHT)
-    assert (changed.status_code, changed.json()["once"], changed.json()["recurring"]) == (200, NIGHT["once"], None)
-    assert (changed.json()["services"], changed.json()["next"]) == ([], None)
-    assert changed.json()["created_at"] == shown["created_at"]
-    assert (await client.delete(f"{MAINTENANCE}/sundays")).status_code == 204
-    gone = [await client.get(f"{MAINTENANCE}/sundays"), await client.delete(f"{MAINTENANCE}/sundays")]
-    assert {(answer.status_code, answer.json()["type"]) for answer in gone} == {
-        (404, "urn:aftermath:problem:maintenance-not-found")
-    }
-
-
-async def test_maintenance_is_listed_in_pages(client: httpx.AsyncClient) -> None:
-    for name in ("c", "a", "b"):
-        await client.put(f"{MAINTENANCE}/{name}", json=NIGHT)
-    first = (await client.get(MAINTENANCE, params={"limit": 2})).json()
-    rest = (await client.get(MAINTENANCE, params={"limit": 2, "cursor": first["next_cursor"]})).json()
-    assert [[each["name"] for each in page["items"]] for page in (first, rest)] == [["a", "b"], ["c"]]
-    assert rest["next_cursor"] is None
-
-
-def changed(**changes: object) -> dict[str, Any]:
-    return SUNDAYS | {"recurring": SUNDAYS["recurring"] | changes}  # type: ignore[operator]
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"reason": "neither"},
-        NIGHT | {"recurring": SUNDAYS["recurring"]},
-        NIGHT | {"reason": ""},
-        NIGHT | {"reason": "\x00"},
-        {"reason": "r", "once": {"from": "2026-08-20T10:00:00Z", "to": "2026-08-20T10:00:00Z"}},
-        {"reason": "r", "once": {"from": "0001-01-01T00:00:00+14:00", "to": "2026-08-20T10:00:00Z"}},
-        *(changed(zone=zone) for zone in ("Europe", "Mars/Olympus", "../etc/passwd", "", "x" * 300, "a\x00b")),
-        changed(weekdays=[]),
-        changed(weekdays=["funday"]),
-        changed(start_time="24:00"),
-        changed(start_time="2:30"),
-        changed(duration_seconds=59),
-        changed(duration_seconds=8 * 24 * 3600),
-        changed(first_date="0001-01-01"),
-        changed(last_date="2025-12-31"),
-        changed(last_date="9999-12-31"),
-        changed(every="week"),
-    ],
-)
-async def test_absurd_maintenance_is_told(client: httpx.AsyncClient, body: dict[str, Any]) -> None:
-    answer = await client.put(f"{MAINTENANCE}/x", json=body)
-    assert answer.status_code == 422, answer.text
-    assert (await client.get(MAINTENANCE)).json()["items"] == []
-
-
-# — over HTTP: what it takes out —
-
-
-async def test_maintenance_leaves_downtime_cost_and_counters_and_is_shown_apart(
-    client: httpx.AsyncClient, engine: AsyncEngine
-) -> None:
-    [checkout, search] = await store(
-        engine, an_incident("10:00", "12:00"), an_incident("10:00", "11:00", service="search")
-    )
-    await price(engine, "60")
-    await price(engine, "60", "search")
-    await client.put(f"{MAINTENANCE}/night", json=NIGHT | {"services": ["checkout"]})
-    answer = (await client.get("/api/v1/metrics/downtime", params=PERIOD)).json()
-    assert [
-        (each["service"], each["downtime"]["seconds"], each["downtime"]["planned_seconds"])
-        for each in answer["services"]
-    ] == [("checkout", 5400, 1800), ("search", 3600, 0)]
-    assert [each["cost"]["amounts"]["EUR"]["expected"] for each in answer["services"]] == ["90.00", "60.00"]
-    shown = {each["id"]: each["cost"] for each in (await client.get("/api/v1/incidents")).json()["items"]}
-    assert shown[str(checkout)]["EUR"]["expected"] == "90.00"
-    assert shown[str(search)]["EUR"]["expected"] == "60.00"
-    series = (await client.get("/api/v1/metrics/timeseries", params=PERIOD | {"service": "checkout"})).json()["series"]
-    assert [(point["downtime_seconds"], point["planned_seconds"]) for point in series[0]["points"]] == [(5400, 1800)]
-
-
-async def test_maintenance_while_only_an_open_incident_harms_counts_too(
-    client: httpx.AsyncClient, engine: AsyncEngine
-) -> None:
-    await store(engine, an_incident("01:00", "02:00"), an_incident("12:00"))
-    for name, begins in (("before", "05"), ("late", "14")):
-        body = {
-            "reason": "moving",
-            "once": {"from": f"2024-08-20T{begins}:00:00Z", "to": f"2024-08-20T{begins}:30:00Z"},
-        }
-        await client.put(f"{MAINTENANCE}/{name}", json=body)
-    found = (await client.get("/api/v1/metrics/downtime", params=PERIOD)).json()["downtime"]
-    assert (found["seconds"], found["planned_seconds"]) == (12.5 * 3600, 1800)
-
-
-async def test_what_settles_counts_without_planned_maintenance(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
-    from tests.metrics.prometheus.test_exposition import of, scrape, settled
-
-    await client.put(f"{MAINTENANCE}/night", json=NIGHT)
-    await store(engine, an_incident("10:00", "12:00"), an_incident("10:15", "10:45"))
-    await price(engine, "60")
-    assert await settled(engine, datetime(2024, 8, 21, tzinfo=UTC)) == 2
-    found = await scrape(engine)
-    assert of(found, "downtime_seconds_total", service="checkout") == 5400
-    assert of(found, "downtime_cost_total", service="checkout", currency="EUR") == 90
-
-
 # — over HTTP: availability —
 
 
@@ -424,9 +299,11 @@ async def test_prometheus_reads_ratios_over_stated_windows(engine: AsyncEngine) 
         an_incident("10:00", "11:00", service="search"),
         an_incident("10:00", "11:00", service="folded"),
     )
-    async with db.transaction(engine) as tx:
-        stated = an_objective(window=timedelta(days=30))
-        await objectives.put_objective(tx, stated, now=now)
+    async with db.session(engine) as session:
+        stated = schema.Objective(
+            service="checkout", target=Decimal("0.99"), rolling_days=30, weighted=True, created_at=now, updated_at=now
+        )
+        await objectives.put_objective(session, stated)
     found = await gauges(engine, now)
     assert found == {
         ("aftermath_availability_ratio", "checkout", "7d"): pytest.approx(1 - 1 / 168),
@@ -529,27 +406,29 @@ async def test_a_budget_says_who_burned_it_and_how_fast(client: httpx.AsyncClien
         THREE_NINES | {"owner": "me"},
     ],
 )
-async def test_absurd_objectives_are_told(client: httpx.AsyncClient, engine: AsyncEngine, body: dict[str, Any]) -> None:
+async def test_an_objective_that_is_not_acceptable_is_refused(
+    client: httpx.AsyncClient, engine: AsyncEngine, body: dict[str, Any]
+) -> None:
     await store(engine, an_incident("10:00", "11:00"))
     answer = await client.put(f"{SERVICES}/checkout/objective", json=body)
     assert answer.status_code == 422, answer.text
 
 
-async def test_who_may_read_and_who_may_state(client_as: ClientAs, engine: AsyncEngine) -> None:
+async def test_readers_read_and_writers_change_objectives(client_as: ClientAs, engine: AsyncEngine) -> None:
     await store(engine, an_incident("10:00", "11:00"))
     statuses = {}
     for scope in (None, Scope.INGEST, Scope.READ, Scope.WRITE):
         with_scope = await client_as(scope)
         answers = [
-            await with_scope.get(MAINTENANCE),
             await with_scope.get("/api/v1/metrics/availability"),
-            await with_scope.put(f"{MAINTENANCE}/x", json=NIGHT),
+            await with_scope.get(f"{SERVICES}/checkout/objective"),
             await with_scope.put(f"{SERVICES}/checkout/objective", json=THREE_NINES),
+            await with_scope.delete(f"{SERVICES}/checkout/objective"),
         ]
         statuses[scope] = [answer.status_code for answer in answers]
     assert statuses == {
         None: [401] * 4,
         Scope.INGEST: [403] * 4,
-        Scope.READ: [200, 200, 403, 403],
-        Scope.WRITE: [200, 200, 201, 201],
+        Scope.READ: [200, 404, 403, 403],
+        Scope.WRITE: [200, 404, 201, 204],
     }

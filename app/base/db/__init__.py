@@ -14,6 +14,7 @@ from app.base.db.engine import (
 from app.base.db.migrations import MIGRATIONS, alembic_config, migrate
 from app.base.db.monitor import HANGS_SECONDS, PROBE_AT_MOST_SECONDS, PROBE_SECONDS, DatabaseDown, DatabaseMonitor
 from app.base.db.raw import Executor, RawConnection, Rows, copy
+from app.base.db.rows import upsert
 
 __all__ = [
     "HANGS_SECONDS",
@@ -37,4 +38,5 @@ __all__ = [
     "session_within",
     "state_of",
     "transaction",
+    "upsert",
 ]

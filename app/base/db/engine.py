@@ -126,7 +126,9 @@ async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
 @asynccontextmanager
 async def session_within(tx: AsyncConnection) -> AsyncIterator[AsyncSession]:
     """Rows as objects in the transaction of the caller, who commits. Changes are written when the block ends well."""
-    async with AsyncSession(tx, expire_on_commit=False) as rows:
+    if not tx.in_transaction():  # else it would be one of the session, which ends it with a rollback
+        await tx.begin()
+    async with AsyncSession(tx, expire_on_commit=False, join_transaction_mode="rollback_only") as rows:
         yield rows
         await rows.flush()
 

@@ -55,9 +55,9 @@ def cursor_of(*key: object) -> str:
 
 
 def page_of(
-    rows: Sequence[Any], paging: Paging, key: Callable[[Any], tuple[object, ...]]
-) -> tuple[Sequence[Any], str | None]:
-    """`rows` was asked for one more than `limit`: the page, and the cursor if there is more."""
+    rows: Sequence[Item], paging: Paging, key: Callable[[Item], tuple[object, ...]]
+) -> tuple[Sequence[Item], str | None]:
+    """The page and, if there are more items, the cursor of the next; `rows` has up to one item more than `limit`."""
     page = rows[: paging.limit]
     return page, cursor_of(*key(page[-1])) if len(rows) > paging.limit else None
 

@@ -1,4 +1,4 @@
-"""The catalogue of services over HTTP: who owns one, where to read on, what an hour of its outage costs."""
+"""Services over HTTP: the owner, links to runbooks and dashboards, the cost of an hour of outage."""
 
 import re
 from decimal import Decimal
@@ -9,6 +9,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     HttpUrl,
     PlainSerializer,
@@ -17,14 +18,14 @@ from pydantic import (
     model_validator,
 )
 
+from app.base import schema
 from app.base.http.auth import Reader, Writer
-from app.base.http.context import Now, Tx
+from app.base.http.context import Now, Session
 from app.base.http.fields import At, Contract, Name, NamedInOneSegment, ServiceName
 from app.base.http.paging import Page, Pages, page_of
 from app.base.http.problems import problem_responses
 from app.catalog.services import store
-from app.catalog.services.store import Link, Service
-from app.incidents.impact.rates import THE_BEGINNING, Rate
+from app.incidents.impact.rates import THE_BEGINNING
 
 router = APIRouter(prefix="/api/v1/services", tags=["services"], route_class=NamedInOneSegment)
 
@@ -66,7 +67,7 @@ class ServiceContract(Contract):
 class RateContract(Contract):
     """What an hour of complete outage costs, from a moment on."""
 
-    valid_from: At | None = Field(None, alias="from", description="Null: it has always been so")
+    valid_from: At | None = Field(None, alias="from", description="Null: it has always held")
     currency: Currency = Field(description="ISO 4217")
     low: Amount
     expected: Amount
@@ -96,7 +97,11 @@ class LinkShown(BaseModel):
 
 
 class RateShown(BaseModel):
-    valid_from: At | None = Field(alias="from", description="Null: it has always been so")
+    model_config = ConfigDict(from_attributes=True)
+
+    valid_from: Annotated[At | None, BeforeValidator(lambda at: None if at == THE_BEGINNING else at)] = Field(
+        serialization_alias="from", description="Null: it has always held"
+    )
     currency: str
     low: AmountShown
     expected: AmountShown
@@ -107,34 +112,39 @@ class ServiceShown(BaseModel):
     name: str
     owner: str | None
     links: list[LinkShown]
-    rates: list[RateShown] = Field(description="An hour's cost of outage; empty: unknown, which is not 0")
+    rates: list[RateShown] = Field(description="Cost of an hour of outage; empty: unknown, which is not 0")
     first_seen_at: At
     updated_at: At
+
+    @classmethod
+    def of(cls, priced: store.Priced) -> "ServiceShown":
+        service, rates = priced
+        return cls.model_validate({**service.model_dump(), "rates": rates})
 
 
 # — the routes —
 
 
 @router.get("", summary="List services", responses=problem_responses())
-async def list_services(tx: Tx, paging: Pages, _: Reader) -> Page[ServiceShown]:
-    """By name. Services first seen in alerts appear by themselves."""
+async def list_services(session: Session, paging: Pages, _: Reader) -> Page[ServiceShown]:
+    """By name. Services first seen in alerts are listed too."""
     after = paging.after(str)
-    found = await store.services(tx, after=after[0] if after else "", limit=paging.limit + 1)
-    services, next_cursor = page_of(found, paging, lambda service: (service.name,))
-    return Page(items=[_shown(service) for service in services], next_cursor=next_cursor)
+    found = await store.list_services(session, after=after[0] if after else "", limit=paging.limit + 1)
+    services, next_cursor = page_of(found, paging, lambda priced: (priced[0].name,))
+    return Page(items=[ServiceShown.of(priced) for priced in services], next_cursor=next_cursor)
 
 
 @router.get("/{name}", summary="Show a service", responses=problem_responses(404))
-async def show_service(tx: Tx, name: ServiceName, _: Reader) -> ServiceShown:
+async def show_service(session: Session, name: ServiceName, _: Reader) -> ServiceShown:
     """Its owner, its links and what an hour of its outage costs."""
-    return _shown(await store.find_service(tx, name))
+    return ServiceShown.of(await store.find_service(session, name))
 
 
 @router.put(
     "/{name}", summary="Create or update a service", responses=problem_responses() | {201: {"model": ServiceShown}}
 )
 async def put_service(
-    tx: Tx,
+    session: Session,
     now: Now,
     name: ServiceName,
     stated: Annotated[
@@ -148,16 +158,17 @@ async def put_service(
     response: Response,
     _: Writer,
 ) -> ServiceShown:
-    """Owner and links become exactly what the body says; rates stay. 201 if the service is new."""
-    links = [Link(link.title, str(link.url)) for link in stated.links]
-    service, is_new = await store.put_service(tx, name, owner=stated.owner, links=links, now=now)
+    """Replaces owner and links; rates stay. 201 if the service is new."""
+    values = stated.model_dump(mode="json")  # JSON, because a link is stored as such
+    service = schema.Service(name=name, **values, first_seen_at=now, updated_at=now)
+    priced, is_new = await store.put_service(session, service)
     response.status_code = 201 if is_new else 200
-    return _shown(service)
+    return ServiceShown.of(priced)
 
 
 @router.put("/{name}/rates", summary="State what an hour of outage costs", responses=problem_responses(404))
 async def put_rates(
-    tx: Tx,
+    session: Session,
     now: Now,
     name: ServiceName,
     stated: Annotated[
@@ -179,31 +190,11 @@ async def put_rates(
     ],
     _: Writer,
 ) -> ServiceShown:
-    """All rates of the service become exactly these. Costs are always computed anew, those of the past too: add a rate
-    with a `from` where the price has changed, rather than replacing the old one.
+    """Replaces all rates of the service. Costs are always computed anew, past ones too: where the price has changed,
+    add a rate with a `from` rather than replacing the old one.
     """
     rates = [
-        Rate(name, rate.valid_from or THE_BEGINNING, rate.currency, rate.low, rate.expected, rate.high)
+        schema.ServiceRate(service=name, **rate.model_dump() | {"valid_from": rate.valid_from or THE_BEGINNING})
         for rate in stated
     ]
-    return _shown(await store.put_rates(tx, name, rates, now=now))
-
-
-def _shown(service: Service) -> ServiceShown:
-    return ServiceShown(
-        name=service.name,
-        owner=service.owner,
-        links=[LinkShown(title=link.title, url=link.url) for link in service.links],
-        rates=[
-            RateShown(
-                **{"from": None if rate.valid_from == THE_BEGINNING else rate.valid_from},
-                currency=rate.currency,
-                low=rate.low,
-                expected=rate.expected,
-                high=rate.high,
-            )
-            for rate in service.rates
-        ],
-        first_seen_at=service.first_seen_at,
-        updated_at=service.updated_at,
-    )
+    return ServiceShown.of(await store.put_rates(session, name, rates, now=now))

@@ -1,94 +1,58 @@
-"""The SQL of the catalogue of services. Services first seen in alerts are inserted by the store of incidents."""
+"""The SQL of services and their rates. Services first seen in alerts are inserted when those are stored."""
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Boolean, Select, delete, insert, literal_column, select, update
-from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col, delete, select
+from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.base import db, schema
 from app.base.errors import ServiceNotFound
-from app.base.schema import service, service_rate
-from app.incidents.impact.rates import Rate
-from app.incidents.impact.store import rates_of
+
+# A service with its rates, these by currency, then by the time from which they hold.
+Priced = tuple[schema.Service, Sequence[schema.ServiceRate]]
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
-    title: str
-    url: str
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """`rates` by currency, then by when they begin."""
-
-    name: str
-    owner: str | None
-    links: tuple[Link, ...]
-    first_seen_at: datetime
-    updated_at: datetime
-    rates: tuple[Rate, ...]
-
-
-async def services(tx: AsyncConnection, *, after: str = "", limit: int | None = None) -> Sequence[Service]:
+async def list_services(session: AsyncSession, *, after: str, limit: int) -> Sequence[Priced]:
     """By name, those behind `after`."""
-    return await _services(tx, select(service).where(service.c.name > after).order_by(service.c.name).limit(limit))
+    name = col(schema.Service.name)
+    services = (await session.exec(select(schema.Service).where(name > after).order_by(name).limit(limit))).all()
+    rates = defaultdict[str, list[schema.ServiceRate]](list)
+    for rate in await _rates(session, [service.name for service in services]):
+        rates[rate.service].append(rate)
+    return [(service, rates[service.name]) for service in services]
 
 
-async def find_service(tx: AsyncConnection, name: str) -> Service:
+async def find_service(session: AsyncSession, name: str) -> Priced:
     """Raises ServiceNotFound."""
-    for found in await _services(tx, select(service).where(service.c.name == name)):
-        return found
-    raise ServiceNotFound(name)
-
-
-async def put_service(
-    tx: AsyncConnection, name: str, *, owner: str | None, links: Sequence[Link], now: datetime
-) -> tuple[Service, bool]:
-    """The service, and whether it is new."""
-    stated = {"owner": owner, "links": [{"title": link.title, "url": link.url} for link in links], "updated_at": now}
-    query = (
-        upsert(service)
-        .values(name=name, first_seen_at=now, **stated)
-        .on_conflict_do_update(index_elements=["name"], set_=stated)
-        # A row that an upsert has inserted was never locked or deleted by anyone.
-        .returning(literal_column("xmax = 0", Boolean))
-    )
-    is_new = (await tx.execute(query)).scalar_one()
-    return await find_service(tx, name), is_new
-
-
-async def put_rates(tx: AsyncConnection, name: str, stated: Sequence[Rate], *, now: datetime) -> Service:
-    """Puts these rates in place of all there were; raises ServiceNotFound."""
-    # The update locks the service, so that of two who do this at once one comes after the other.
-    changed = await tx.execute(update(service).where(service.c.name == name).values(updated_at=now))
-    if changed.rowcount == 0:
+    service = await session.get(schema.Service, name)
+    if service is None:
         raise ServiceNotFound(name)
-    await tx.execute(delete(service_rate).where(service_rate.c.service == name))
-    if stated:
-        await tx.execute(insert(service_rate).values([asdict(rate) | {"service": name} for rate in stated]))
-    return await find_service(tx, name)
+    return service, await _rates(session, [name])
 
 
-async def _services(tx: AsyncConnection, query: Select[Any]) -> Sequence[Service]:
-    rows = (await tx.execute(query)).all()
-    their_rates = defaultdict[str, list[Rate]](list)
-    for rate in sorted(
-        await rates_of(tx, [row.name for row in rows]), key=lambda rate: (rate.currency, rate.valid_from)
-    ):
-        their_rates[rate.service].append(rate)
-    return [
-        Service(
-            row.name,
-            row.owner,
-            tuple(Link(link["title"], link["url"]) for link in row.links),
-            row.first_seen_at,
-            row.updated_at,
-            tuple(their_rates[row.name]),
-        )
-        for row in rows
-    ]
+async def put_service(session: AsyncSession, service: schema.Service) -> tuple[Priced, bool]:
+    """The stored service, and whether it is new."""
+    stored, is_new = await db.upsert(session, service, keep=("first_seen_at",))
+    return (stored, await _rates(session, [stored.name])), is_new
+
+
+async def put_rates(session: AsyncSession, name: str, rates: Sequence[schema.ServiceRate], *, now: datetime) -> Priced:
+    """Replaces all rates of the service; raises ServiceNotFound."""
+    # The lock makes concurrent replacements wait for each other. It is the one that an UPDATE takes, so that foreign
+    # keys to the service can be checked meanwhile.
+    query = select(schema.Service).where(col(schema.Service.name) == name).with_for_update(key_share=True)
+    service = (await session.exec(query)).one_or_none()
+    if service is None:
+        raise ServiceNotFound(name)
+    service.updated_at = now
+    await session.exec(delete(schema.ServiceRate).where(col(schema.ServiceRate.service) == name))
+    session.add_all(rates)
+    return service, await _rates(session, [name])
+
+
+async def _rates(session: AsyncSession, services: Sequence[str]) -> Sequence[schema.ServiceRate]:
+    rate = schema.ServiceRate
+    query = select(rate).where(col(rate.service).in_(services)).order_by(col(rate.currency), col(rate.valid_from))
+    return (await session.exec(query)).all()

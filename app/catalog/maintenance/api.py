@@ -1,0 +1,198 @@
+"""Planned maintenance over HTTP."""
+
+from datetime import datetime, time
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Path, Response
+from pydantic import BaseModel, Field, StringConstraints, model_validator
+
+from app.base import schema
+from app.base.http.auth import Reader, Writer
+from app.base.http.context import Now, Session
+from app.base.http.fields import (
+    WEEKDAYS,
+    At,
+    Contract,
+    Date,
+    LocalTime,
+    Name,
+    Slug,
+    Weekday,
+    Words,
+    Zone,
+)
+from app.base.http.paging import Page, Pages, page_of
+from app.base.http.problems import problem_responses
+from app.catalog.maintenance import store
+from app.incidents.impact.maintenance import Window, coming
+
+router = APIRouter(prefix="/api/v1/maintenance", tags=["maintenance"])
+
+
+# — the contract —
+
+MaintenanceName = Annotated[
+    Slug,
+    Path(description="Letters, digits, `.`, `_` and `-`", examples=["sunday-patching"]),
+]
+
+
+class OnceContract(Contract):
+    since: At = Field(alias="from")
+    until: At = Field(alias="to", description="Not included")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "OnceContract":
+        if self.since >= self.until:
+            message = "`from` must lie before `to`"
+            raise ValueError(message)
+        return self
+
+
+class RecurringContract(Contract):
+    """A start that the clocks skip uses the offset before the change; of one that they show twice, the first counts."""
+
+    weekdays: list[Weekday] = Field(min_length=1, max_length=7, description="Days on which it starts, in the zone")
+    start_time: LocalTime = Field(description="In the zone", examples=["02:30"])
+    duration_seconds: int = Field(ge=60, le=7 * 24 * 3600, description="Elapsed time, whatever the clocks do")
+    zone: Zone
+    first_date: Date
+    last_date: Date | None = Field(None, description="Included; null: until further notice")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "RecurringContract":
+        if self.last_date is not None and self.last_date < self.first_date:
+            message = "last_date must not lie before first_date"
+            raise ValueError(message)
+        return self
+
+
+class MaintenanceContract(Contract):
+    """Either `once` or `recurring`."""
+
+    services: list[Name] = Field([], max_length=500, description="Empty: all services, later ones too")
+    reason: Annotated[Words, StringConstraints(min_length=1, max_length=1000)]
+    once: OnceContract | None = None
+    recurring: RecurringContract | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> "MaintenanceContract":
+        if (self.once is None) == (self.recurring is None):
+            message = "give either `once` or `recurring`"
+            raise ValueError(message)
+        return self
+
+
+class OccurrenceShown(BaseModel):
+    since: At = Field(serialization_alias="from")
+    until: At = Field(serialization_alias="to", description="Not included")
+
+
+class MaintenanceShown(BaseModel):
+    name: str
+    services: list[str]
+    reason: str
+    once: OnceContract | None
+    recurring: RecurringContract | None
+    next: OccurrenceShown | None = Field(description="The one that is under way or begins next; null: all are over")
+    created_at: At
+    updated_at: At
+
+
+# — the routes —
+
+
+@router.get("", summary="List planned maintenance", responses=problem_responses())
+async def list_maintenance(session: Session, now: Now, paging: Pages, _: Reader) -> Page[MaintenanceShown]:
+    """By name."""
+    after = paging.after(str)
+    found = await store.list_maintenance(session, after=after[0] if after else "", limit=paging.limit + 1)
+    page, next_cursor = page_of(found, paging, lambda row: (row.name,))
+    return Page(items=[_shown(row, now) for row in page], next_cursor=next_cursor)
+
+
+@router.get("/{name}", summary="Show planned maintenance", responses=problem_responses(404))
+async def show_maintenance(session: Session, now: Now, name: MaintenanceName, _: Reader) -> MaintenanceShown:
+    """Its services, its times and its reason."""
+    return _shown(await store.find_maintenance(session, name), now)
+
+
+@router.put("/{name}", summary="Plan maintenance", responses=problem_responses() | {201: {"model": MaintenanceShown}})
+async def put_maintenance(
+    session: Session,
+    now: Now,
+    name: MaintenanceName,
+    stated: Annotated[
+        MaintenanceContract,
+        Body(
+            examples=[
+                {
+                    "services": ["checkout"],
+                    "reason": "Patching of the database",
+                    "recurring": {
+                        "weekdays": ["sunday"],
+                        "start_time": "02:30",
+                        "duration_seconds": 7200,
+                        "zone": "Europe/Berlin",
+                        "first_date": "2026-01-01",
+                    },
+                },
+                {
+                    "reason": "Move to the new data centre",
+                    "once": {"from": "2026-08-22T20:00:00Z", "to": "2026-08-23T04:00:00Z"},
+                },
+            ]
+        ),
+    ],
+    response: Response,
+    _: Writer,
+) -> MaintenanceShown:
+    """Failures during maintenance do not count as downtime, cost or spent error budget, and are shown apart. Past
+    numbers are computed anew, except for Prometheus counters: these go by the maintenance known when an incident
+    settles. 201 if it is new.
+    """
+    row, is_new = await store.put_maintenance(session, _row(name, stated, now))
+    response.status_code = 201 if is_new else 200
+    return _shown(row, now)
+
+
+@router.delete("/{name}", summary="Delete maintenance", status_code=204, responses=problem_responses(404))
+async def delete_maintenance(session: Session, name: MaintenanceName, _: Writer) -> None:
+    """Numbers change as if it had never been planned. To end recurring maintenance, set its `last_date` instead."""
+    await store.delete_maintenance(session, name)
+
+
+def _row(name: str, stated: MaintenanceContract, now: datetime) -> schema.Maintenance:
+    row = schema.Maintenance(
+        name=name, services=sorted(set(stated.services)), reason=stated.reason, created_at=now, updated_at=now
+    )
+    if stated.once is not None:
+        row.begins_at, row.ends_at = stated.once.since, stated.once.until
+    if stated.recurring is not None:
+        row.weekdays = sorted({WEEKDAYS.index(day) for day in stated.recurring.weekdays})
+        row.start_time = time.fromisoformat(stated.recurring.start_time)
+        row.duration_seconds = stated.recurring.duration_seconds
+        row.zone = stated.recurring.zone
+        row.first_date, row.last_date = stated.recurring.first_date, stated.recurring.last_date
+    return row
+
+
+def _shown(row: schema.Maintenance, now: datetime) -> MaintenanceShown:
+    values = row.model_dump()
+    once = recurring = None
+    if row.weekdays is None:
+        once = {"from": row.begins_at, "to": row.ends_at}
+    else:
+        recurring = {name: values[name] for name in RecurringContract.model_fields} | {
+            "weekdays": [WEEKDAYS[day] for day in row.weekdays],
+            "start_time": f"{row.start_time:%H:%M}",
+        }
+    next_ = coming(Window.of(values), now)
+    return MaintenanceShown.model_validate(
+        values
+        | {
+            "once": once,
+            "recurring": recurring,
+            "next": None if next_ is None else OccurrenceShown(since=next_.begins, until=next_.ends),
+        }
+    )

@@ -1,0 +1,42 @@
+"""The SQL of planned maintenance."""
+
+from collections.abc import Sequence
+
+from sqlmodel import col, delete, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from app.base import db, schema
+from app.base.errors import NotFound
+
+
+class MaintenanceNotFound(NotFound):
+    title = "No such maintenance"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no maintenance {name!r}; GET /api/v1/maintenance lists all")
+
+
+async def list_maintenance(session: AsyncSession, *, after: str, limit: int) -> Sequence[schema.Maintenance]:
+    """By name, those behind `after`."""
+    name = col(schema.Maintenance.name)
+    return (await session.exec(select(schema.Maintenance).where(name > after).order_by(name).limit(limit))).all()
+
+
+async def find_maintenance(session: AsyncSession, name: str) -> schema.Maintenance:
+    """Raises MaintenanceNotFound."""
+    found = await session.get(schema.Maintenance, name)
+    if found is None:
+        raise MaintenanceNotFound(name)
+    return found
+
+
+async def put_maintenance(session: AsyncSession, maintenance: schema.Maintenance) -> tuple[schema.Maintenance, bool]:
+    """The stored maintenance, and whether it is new."""
+    return await db.upsert(session, maintenance)
+
+
+async def delete_maintenance(session: AsyncSession, name: str) -> None:
+    """Raises MaintenanceNotFound."""
+    deleted = await session.exec(delete(schema.Maintenance).where(col(schema.Maintenance.name) == name))
+    if deleted.rowcount == 0:
+        raise MaintenanceNotFound(name)
