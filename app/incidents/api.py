@@ -109,7 +109,7 @@ async def _models(tx: AsyncConnection, rows: Sequence[Any], settings: Settings, 
 
 
 def _model(row: Any, sources: Any, winners: Any, cost: Any, pay: Pay | None, now: datetime) -> IncidentModel:
-    facts = Facts.of(row._mapping)
+    facts = Facts.of(row)
     worked = labour.of_incident(facts, pay, now=now) if pay else {}
     return IncidentModel.model_validate(
         {

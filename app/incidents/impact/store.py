@@ -1,10 +1,11 @@
-"""What single incidents cost, with the SQL for it and for all that asks about harm.
+"""The cost of single incidents, and the SQL of everything about harm.
 
-The arithmetic is in `downtime.py`, `maintenance.py` and `availability.py`.
+The arithmetic is in `intervals.py`, `maintenance.py` and `availability.py`.
 """
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -14,7 +15,8 @@ import numpy as np
 from sqlalchemy import ARRAY, Text, any_, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.base.schema import service_rate
+from app.base.db.recordset import Columns as TableColumns
+from app.base.schema import Incident, ServiceRate
 from app.base.times import Span
 from app.incidents.grouping.signal import AlertClass
 from app.incidents.impact.availability import Failing
@@ -22,18 +24,18 @@ from app.incidents.impact.intervals import Harm, Shown, costs, harm, shown, unio
 from app.incidents.impact.maintenance import Planned, Window, planned, unplanned
 from app.incidents.impact.rates import Rate
 from app.incidents.measures.measures import FACTS, Facts, Weights, detected_at
-from app.incidents.measures.vectorized import END_REASONS, NEVER, Columns, Ints, coded, microseconds
+from app.incidents.measures.vectorized import END_REASONS, NEVER, TIMES, Columns, Ints, coded, microseconds
 
 
 async def costs_of(
     tx: AsyncConnection, rows: Iterable[Any], *, now: datetime, weights: Weights
 ) -> Mapping[UUID, Mapping[str, Shown]]:
-    """The cost of each incident by currency, as shown; those of services without a rate, and merged ones, are missing.
+    """The cost of each incident by currency, as shown; not of merged ones, nor of services without a rate.
 
     `rows` are of `incident`. Incidents that overlap them share the cost, so these are read too: three statements in
     all.
     """
-    facts = {row.id: Facts.of(row._mapping) for row in rows}
+    facts = {row.id: Facts.of(row) for row in rows}
     harms = [harm(id_, each, now=now, weights=weights) for id_, each in facts.items() if not each.merged]
     rates = await rates_of(tx, {each.service for each in harms})
     priced = {rate.service for rate in rates}
@@ -50,11 +52,11 @@ async def costs_of(
 async def rates_of(tx: AsyncConnection, services: Collection[str]) -> Sequence[Rate]:
     if not services:
         return []
-    columns = service_rate.c
+    rate = ServiceRate.__table__.c
     rows = await tx.execute(
-        select(
-            columns.service, columns.valid_from, columns.currency, columns.low, columns.expected, columns.high
-        ).where(columns.service == any_(literal(sorted(services), ARRAY(Text))))
+        select(*(rate[each.name] for each in fields(Rate))).where(
+            rate.service == any_(literal(sorted(services), ARRAY(Text)))
+        )
     )
     return [Rate(*row) for row in rows]
 
@@ -82,7 +84,7 @@ async def harms_during(
             "settled_only": settled_only,
         },
     )
-    return [harm(row.id, Facts.of(row._mapping), now=now, weights=weights) for row in rows]
+    return [harm(row.id, Facts.of(row), now=now, weights=weights) for row in rows]
 
 
 async def planned_during(tx: AsyncConnection, harms: Sequence[Harm]) -> Planned:
@@ -115,7 +117,7 @@ async def failing_within(
     )
     found: dict[str, list[Failing]] = defaultdict(list)
     for row in rows:
-        facts = Facts.of(row._mapping)
+        facts = Facts.of(row)
         harmed = harm(row.id, facts, now=now, weights=weights)
         found[harmed.service].append(Failing(row.number, detected_at(facts), harmed))
     return found
@@ -137,7 +139,7 @@ _WINDOWS_WITHIN = text("""
      ORDER BY name
 """)
 
-FACTS_OF_INCIDENT = ", ".join(f"incident.{name}" for name in ("id", *FACTS))
+FACTS_OF_INCIDENT = TableColumns(Incident.__table__, ("id", *FACTS)).selected()
 
 # The spans decide; `:earliest` and `:latest` follow from them, for speed. `ended_at` has an upper bound because a plan
 # for any value takes `> x` to be a third of the table and reads all of it, but a range to be little.
@@ -158,8 +160,7 @@ _HARMS_DURING = text(f"""
                                                  incident.began_at))
 """)  # noqa: S608
 
-# Each half of the OR has its index, so that what ended long ago is not looked at; why `ended_at` has an upper bound is
-# said above.
+# Each half of the OR has its index, so that what ended long ago is not read. See above for the bound of `ended_at`.
 _HARMS_WITHIN = """
       FROM incident
      WHERE merged_into IS NULL
@@ -173,15 +174,6 @@ _FAILING_WITHIN = text(f"SELECT incident.number, {FACTS_OF_INCIDENT} {_HARMS_WIT
 
 # — many incidents at once —
 
-_TIMES = (
-    "began_at",
-    "ended_at",
-    "detected_at_stated",
-    "impact_started_at",
-    "acknowledged_at",
-    "identified_at",
-    "mitigated_at",
-)
 _REASONS = ", ".join(f"'{reason}'" for reason in END_REASONS)
 
 # All rows in one: as objects, a hundred thousand of them would take longer than everything that is asked of them. What
@@ -196,7 +188,7 @@ COLUMNS = f"""
            string_agg(int4send(coalesce(array_position(ARRAY[{_REASONS}], end_reason), 0)), '') AS end_reason,
            string_agg(boolsend(impact_stated IS NOT NULL), '') AS has_impact_stated,
            array_agg(impact_stated) FILTER (WHERE impact_stated IS NOT NULL) AS impact_stated,
-           {", ".join(f"string_agg(timestamptz_send(coalesce({name}, '-infinity')), '') AS {name}" for name in _TIMES)}
+           {", ".join(f"string_agg(timestamptz_send(coalesce({name}, '-infinity')), '') AS {name}" for name in TIMES)}
 """
 _EPOCH_OF_POSTGRESQL = microseconds(datetime(2000, 1, 1, tzinfo=UTC))
 
@@ -216,7 +208,7 @@ def columns_of(row: Any) -> Columns:
         monitoring=_numbers(row.monitoring, "?").astype(np.bool_),
         end_reason=_numbers(row.end_reason, ">i4") - 1,
         impact_stated=coded([next(stated) if has else None for has in row.has_impact_stated or b""]),
-        **{name: times(row._mapping[name]) for name in _TIMES},
+        **{name: times(row._mapping[name]) for name in TIMES},
     )
 
 

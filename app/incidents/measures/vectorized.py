@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,9 @@ def coded(column: Iterable[Hashable]) -> Coded:
     return Coded(np.fromiter(map(known.__getitem__, every), np.int64, len(every)), list(known))
 
 
+TIMES = tuple(name for name, type_ in get_type_hints(Facts).items() if type_ in {datetime, datetime | None})
+
+
 @dataclass(frozen=True, slots=True)
 class Columns:
     """The facts of incidents that live, none of them merged away. Times are microseconds since 1970, or NEVER."""
@@ -95,18 +98,7 @@ class Columns:
     @classmethod
     def of(cls, numbers: Iterable[int], facts: Iterable[Facts]) -> "Columns":
         every = list(facts)
-        times = {
-            name: np.array([microseconds(getattr(each, name)) for each in every], np.int64)
-            for name in (
-                "began_at",
-                "ended_at",
-                "detected_at_stated",
-                "impact_started_at",
-                "acknowledged_at",
-                "identified_at",
-                "mitigated_at",
-            )
-        }
+        times = {name: np.array([microseconds(getattr(each, name)) for each in every], np.int64) for name in TIMES}
         return cls(
             number=np.array(list(numbers), np.int64),
             service=coded(measures.service(each) for each in every),

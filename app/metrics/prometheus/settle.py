@@ -50,7 +50,7 @@ async def settle(
     ripe = (await tx.execute(_RIPE, {"ripe_at": now - allowed_lateness, "at_most": at_most})).all()
     if not ripe:
         return 0
-    facts: dict[UUID, Facts] = {row.id: Facts.of(row._mapping) for row in ripe}
+    facts: dict[UUID, Facts] = {row.id: Facts.of(row) for row in ripe}
     await tx.execute(_MARK_SETTLED, {"ids": list(facts), "now": now})
     harms = [harm(id_, each, now=now, weights=weights) for id_, each in facts.items()]
     before = [

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -222,8 +223,8 @@ def test_facts_come_from_a_row() -> None:
         "identified_at": at("10:20"),
         "mitigated_at": at("10:30"),
     }
-    assert Facts.of(row) == RESOLVED
-    assert Facts.of(row | {"merged_into": "another"}).merged
+    assert Facts.of(SimpleNamespace(**row)) == RESOLVED
+    assert Facts.of(SimpleNamespace(**row | {"merged_into": "another"})).merged
 
 
 def test_the_registry_is_complete_and_its_bounds_rise() -> None:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from fractions import Fraction
 from io import StringIO
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -164,7 +165,8 @@ async def stored(engine: AsyncEngine) -> list[Facts]:
             await tx.execute(source.insert().values(**values))
         await tx.execute(update(service).where(service.c.name == "search").values(owner="Finders"))
     return [
-        Facts.of(row | {"impact_started_at": None, "identified_at": None, "mitigated_at": None}) for row in incidents
+        Facts.of(SimpleNamespace(**row, impact_started_at=None, identified_at=None, mitigated_at=None))
+        for row in incidents
     ]
 
 
