@@ -66,7 +66,7 @@ class Receipt(msgspec.Struct, frozen=True):
 class _Decided(NamedTuple):
     """Deliveries, and for each its signals as the rules of that version decide them."""
 
-    rules_version: str
+    rules_version: int
     deliveries: Sequence[Delivery]
     signals: Sequence[Sequence[Incoming]]
 
@@ -86,7 +86,7 @@ class Flusher:
         self._engine = engine
         self._load_rules = load_rules
         self._monitor = monitor
-        self._rules: tuple[str, Rules] | None = None  # with their version
+        self._rules: tuple[int, Rules] | None = None  # with their version
 
     async def flush(self, connection: db.RawConnection, deliveries: Sequence[Delivery]) -> list[Receipt | Exception]:
         """Commits the deliveries together, and gives the outcome of each.
@@ -212,7 +212,7 @@ class Flusher:
         signals = [[_incoming(rules, signal, one) for signal in one.reading.signals] for one in deliveries]
         return _Decided(version, deliveries, signals)
 
-    def _check_rules(self, decided: _Decided, version_at_write: str | None) -> None:
+    def _check_rules(self, decided: _Decided, version_at_write: int | None) -> None:
         """Raises Raced if the rules have changed between the decision and the write (None: nothing was written)."""
         if version_at_write is not None and version_at_write != decided.rules_version:
             self._rules = None

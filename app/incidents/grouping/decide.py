@@ -161,9 +161,9 @@ async def lock_keys(tx: Executor, keys: Iterable[UUID]) -> None:
 TRY_LOCK_KEY = f"pg_try_advisory_xact_lock({_LOCK_CLASS}, ('x' || right(incident.key_id::text, 3))::bit(12)::integer)"
 
 
-async def rules_version(tx: Executor) -> str:
+async def rules_version(tx: Executor) -> int:
     """What was decided by the rules of another version must be decided again; `write` returns the version too."""
-    version: str = (await tx.execute(_VERSION, {})).one()[0]
+    version: int = (await tx.execute(_VERSION, {})).one()[0]
     return version
 
 

@@ -35,7 +35,7 @@ class Raced(Exception):
 
 
 # Not `updated_at`: the clocks of replicas differ.
-RULES_VERSION = "(SELECT version::text FROM rule_version)"
+RULES_VERSION = "(SELECT version FROM rule_version)"
 
 
 class Change(NamedTuple):
@@ -49,7 +49,7 @@ class Change(NamedTuple):
 Count = tuple[str, str, str, float]  # name, source and label of a tally, and how many more
 
 
-async def write(tx: Executor, batch: Batch, also: Sequence[Change] = (), counts: Sequence[Count] = ()) -> str | None:
+async def write(tx: Executor, batch: Batch, also: Sequence[Change] = (), counts: Sequence[Count] = ()) -> int | None:
     """Stores everything that has changed, and `also`. Returns the version of the rules, None if nothing was written.
 
     Raises Raced if another process has stored one of the new alerts first.
@@ -62,7 +62,7 @@ async def write(tx: Executor, batch: Batch, also: Sequence[Change] = (), counts:
     if batch.corrections:
         counts = [*counts, ("history_corrections", "", "", batch.corrections)]
     changes = [*_changes_of(batch), *also, *_counted(counts)]
-    version: str | None = None
+    version: int | None = None
     if changes:
         version, numbers = await _write_together(tx, changes)
         for id_, number in _numbers.decode(numbers or "{}").items():
@@ -80,7 +80,7 @@ async def count(tx: Executor, counts: Sequence[Count]) -> None:
         await _write_together(tx, [change])
 
 
-async def _write_together(tx: Executor, changes: Sequence[Change]) -> tuple[str, str | None]:
+async def _write_together(tx: Executor, changes: Sequence[Change]) -> tuple[int, str | None]:
     """The version of the rules, and the numbers of new incidents by id, as JSON."""
     parameters = {name: value for change in changes for name, value in change.parameters.items()}
     version, numbers = (await tx.execute(_as_one(tuple(change[:2] for change in changes)), parameters)).one()
