@@ -106,7 +106,7 @@ _ROUTES: Mapping[str, tuple[Route, Route]] = MappingProxyType(
 
 
 class ReceiptModel(BaseModel):
-    """Sent after the commit: what is told here is on disk."""
+    """Sent after the commit: everything it lists is on disk."""
 
     delivery_id: UUID
     signals: int = Field(description="Alerts of the delivery that could be read")
@@ -118,11 +118,11 @@ class ReceiptModel(BaseModel):
 
 
 class SpooledModel(BaseModel):
-    """Sent once the delivery is on disk, while the database is away."""
+    """Sent once the delivery is on disk, while the database is down."""
 
     delivery_id: UUID
     signals: int = Field(description="Alerts of the delivery that could be read")
-    spooled: Literal[True] = Field(description="What they do will be seen when the database is back")
+    spooled: Literal[True] = Field(description="Their verdicts will be known when the database is back")
 
 
 _EXAMPLES = {
