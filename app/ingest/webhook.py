@@ -15,7 +15,7 @@ from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, Field
 
 from app.base.http.auth import presented_token
-from app.base.http.context import context_of
+from app.base.http.context import Context
 from app.base.http.deliveries import admit
 from app.base.http.problems import answer_to, problem_responses
 from app.base.logs import LOG_FIELDS, Application, Receive, Scope, Send
@@ -53,7 +53,7 @@ class WebhookApp:
             return
         scope["route"], token = found
         try:
-            outcome = await _take(Request(scope, receive), scope["route"].sender, token)
+            outcome = await _take(scope["state"]["context"], Request(scope, receive), scope["route"].sender, token)
         except Exception as error:  # noqa: BLE001  errors become answers in one place, for these routes too
             response = answer_to(error, scope["method"])
             status, headers, body = response.status_code, response.raw_headers, bytes(response.body)
@@ -76,12 +76,13 @@ def match_webhook(scope: Scope) -> tuple[Route, str | None] | None:
     return (routes[1], token) if with_token else (routes[0], None)
 
 
-async def _take(request: Request, sender: Source, token: str | None) -> Receipt | Spooled:
+async def _take(context: Context, request: Request, sender: Source, token: str | None) -> Receipt | Spooled:
     now = datetime.now(UTC)
-    source, body = await admit(request, sender.kind, sender.verify, now=now, token=token or presented_token(request))
+    token = token or presented_token(request)
+    source, body = await admit(context, request, sender.kind, sender.verify, now=now, token=token)
     reading = sender.read(body, received_at=now)
     delivery = Delivery(source.id, source.name, now, reading, body, sender.kind)
-    receipt = await context_of(request).part(Ingest).queue.take(delivery)
+    receipt = await context.part(Ingest).queue.take(delivery)
     request.scope[LOG_FIELDS] = _log_fields(source, receipt)
     return receipt
 
