@@ -86,7 +86,7 @@ async def list_quarantine(
 
 
 class ReplayModel(BaseModel):
-    """As the door would have answered."""
+    """The answer the delivery would have had."""
 
     delivery_id: UUID
     signals: int = Field(description="Alerts that could be read")
@@ -120,11 +120,11 @@ async def replay(
     """
     item = await store.begin_replay(tx, id)
     if item.reason == "damaged_in_spool":
-        message = "its disk has changed it: mend its `raw`, which may be several deliveries, and send them again"
+        message = "this item was corrupted on disk; repair `raw` (it may hold several deliveries) and post it again"
         raise Damaged(message)
-    told = await (_replay_alerts if item.kind in SOURCES else _replay_change)(request, tx, item)
+    receipt = await (_replay_alerts if item.kind in SOURCES else _replay_change)(request, tx, item)
     await store.end_replay(tx, id, now=now)
-    return told
+    return receipt
 
 
 async def _replay_alerts(request: Request, tx: AsyncConnection, item: store.Quarantined) -> ReplayModel:
@@ -188,8 +188,9 @@ class SourceSettings(Contract):
         None,
         ge=300,
         le=30 * 24 * 3600,
-        description="An alert that has not been told of for longer has ended (`timeout`), which is no recovery; told "
-        "of again, it has not. Several times the sender's repeat_interval; null: it stays open until somebody ends it",
+        description="An alert that its source has not resent for longer is closed (`timeout`), which is no recovery; "
+        "resent later, it is open again. Use several times the sender's repeat_interval; null: it stays open until "
+        "a resolve or a person ends it",
     )
 
 
@@ -250,8 +251,9 @@ async def get_source(_: Reader, tx: Tx, name: Name) -> SourceModel:
     summary="Create or change a source",
 )
 async def put_source(request: Request, _: Admin, tx: Tx, now: Now, name: Name, settings: SourceSettings) -> SourceModel:
-    """Sets how deliveries of this source must be signed, and when what it no longer tells of has ended. What is left
-    out takes its usual value, whatever the source had before. Its tokens are made by `aftermath token create`.
+    """Sets how deliveries of this source must be signed, and when an alert that it no longer resends is closed. Fields
+    that are left out take their defaults, whatever the source had before. Create its tokens with
+    `aftermath token create`.
     """
     if settings.hmac_secret is not None and settings.kind not in _SIGNED:
         message = f"senders of kind {settings.kind.value!r} do not sign; leave hmac_secret out"

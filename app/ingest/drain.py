@@ -74,6 +74,11 @@ class Drain:
                 await self._task
         await self._connection.close()
 
+    @property
+    def tasks(self) -> Sequence[asyncio.Task[None]]:
+        """They run as long as the drain does; if one ends earlier, only a restart helps."""
+        return [self._task] if self._task else []
+
     async def _drain_for_ever(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)

@@ -100,6 +100,11 @@ class Queue:
             for connection in self._connections:
                 await connection.close()
 
+    @property
+    def tasks(self) -> Sequence[asyncio.Task[None]]:
+        """They run as long as the queue takes deliveries; if one ends earlier, only a restart helps."""
+        return self._tasks
+
     async def take(self, delivery: Delivery) -> Receipt | Spooled:
         """Returns after the commit, or once it is in the spool. Raises Overloaded; then nothing of it has been kept."""
         if self._closing:

@@ -66,7 +66,7 @@ class Verifier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A kind of sender: what `sources` registers, and what a door needs to know of it."""
+    """A kind of sender: what the registry lists, and what its webhook needs."""
 
     kind: str  # as in POST /webhooks/{kind}
     describes: str

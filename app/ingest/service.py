@@ -1,6 +1,7 @@
 """The running ingest of one process: queue, flusher and drain on connections of their own."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ class Ingest:
     queue: Queue
     flusher: Flusher
     take_deployment: TakeDeployment
+    tasks: Sequence[asyncio.Task[None]]  # if one of them ends before the service does, only a restart helps
 
 
 def ingest_of(request: Request) -> Ingest:
@@ -61,8 +63,8 @@ async def ingesting(
                 spool=spool,
                 batch_alerts=settings.batch_alerts,
                 take_deployment=take_deployment,
-            ),
+            ) as drain,
         ):
-            yield Ingest(queue, flusher, take_deployment)
+            yield Ingest(queue, flusher, take_deployment, [*queue.tasks, *drain.tasks])
     finally:
         await engine.dispose()

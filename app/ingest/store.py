@@ -1,4 +1,4 @@
-"""Deliveries, quarantine, sources and the counts of the feed: the SQL of the doors."""
+"""Deliveries, quarantine, sources and counts, in SQL."""
 
 from bisect import bisect_left
 from collections import defaultdict
@@ -26,7 +26,7 @@ from app.ingest.sender import Rejected
 
 @dataclass(slots=True)
 class Recorded:
-    """One delivery with what its signals did, ready to be written down."""
+    """One delivery with what its signals did, ready to be stored."""
 
     id: UUID
     source_id: int
@@ -35,7 +35,7 @@ class Recorded:
     truncated: int
     rejected: Sequence[Rejected]
     verdicts: dict[str, int] = field(default_factory=dict)
-    lags: list[float] = field(default_factory=list)  # seconds from event to arrival, of signals that told news
+    lags: list[float] = field(default_factory=list)  # seconds from event to arrival, of signals that changed something
     resolved_without_firing: int = 0  # alerts whose first signal was their end
 
     @property
@@ -46,7 +46,7 @@ class Recorded:
 
 
 def record(deliveries: Sequence[Recorded]) -> tuple[list[Change], list[Count]]:
-    """Deliveries and what of them goes to quarantine, and the counts of both."""
+    """What `grouping.write` stores in the same statement: deliveries, their rejected alerts, and the counts of both."""
     rows = [
         {
             "id": one.id,
@@ -77,7 +77,7 @@ def record(deliveries: Sequence[Recorded]) -> tuple[list[Change], list[Count]]:
 
 
 async def record_beats(tx: Executor, beats: Sequence[Incoming]) -> None:
-    """When each heartbeat came last; of one that was missing also when it came first again."""
+    """Stores when each heartbeat came last, and when one that was missing came first again."""
     by_series: dict[tuple[int, str], list[Incoming]] = defaultdict(list)
     for beat in beats:
         by_series[beat.source_id, beat.signal.fingerprint].append(beat)
@@ -143,7 +143,7 @@ _BOUNDS = (*(f"{bound:g}" for bound in INGEST_LAG_BOUNDS), "+Inf")
 
 
 async def known_deliveries(tx: Executor, ids: Sequence[UUID]) -> frozenset[UUID]:
-    """Which of these deliveries are here already."""
+    """Which of these deliveries are stored already."""
     return frozenset(row[0] for row in await tx.execute(_KNOWN_DELIVERIES, {"ids": ids}))
 
 

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, Field
 
 from app.base.http.auth import presented_token
-from app.base.http.context import context_of
+from app.base.http.context import Context
 from app.base.http.deliveries import admit
 from app.base.http.problems import answer_to, problem_responses
 from app.base.logs import LOG_FIELDS, Application, Receive, Scope, Send
@@ -53,7 +53,7 @@ class WebhookApp:
             return
         scope["route"], token = found
         try:
-            outcome = await _take(Request(scope, receive), scope["route"].sender, token)
+            outcome = await _take(scope["state"]["context"], Request(scope, receive), scope["route"].sender, token)
         except Exception as error:  # noqa: BLE001  errors become answers in one place, for these routes too
             response = answer_to(error, scope["method"])
             status, headers, body = response.status_code, response.raw_headers, bytes(response.body)
@@ -76,12 +76,13 @@ def match_webhook(scope: Scope) -> tuple[Route, str | None] | None:
     return (routes[1], token) if with_token else (routes[0], None)
 
 
-async def _take(request: Request, sender: Source, token: str | None) -> Receipt | Spooled:
+async def _take(context: Context, request: Request, sender: Source, token: str | None) -> Receipt | Spooled:
     now = datetime.now(UTC)
-    source, body = await admit(request, sender.kind, sender.verify, now=now, token=token or presented_token(request))
+    token = token or presented_token(request)
+    source, body = await admit(context, request, sender.kind, sender.verify, now=now, token=token)
     reading = sender.read(body, received_at=now)
     delivery = Delivery(source.id, source.name, now, reading, body, sender.kind)
-    receipt = await context_of(request).part(Ingest).queue.take(delivery)
+    receipt = await context.part(Ingest).queue.take(delivery)
     request.scope[LOG_FIELDS] = _log_fields(source, receipt)
     return receipt
 
@@ -106,7 +107,7 @@ _ROUTES: Mapping[str, tuple[Route, Route]] = MappingProxyType(
 
 
 class ReceiptModel(BaseModel):
-    """Sent after the commit: what is told here is on disk."""
+    """Sent after the commit: everything it lists is on disk."""
 
     delivery_id: UUID
     signals: int = Field(description="Alerts of the delivery that could be read")
@@ -118,11 +119,11 @@ class ReceiptModel(BaseModel):
 
 
 class SpooledModel(BaseModel):
-    """Sent once the delivery is on disk, while the database is away."""
+    """Sent once the delivery is on disk, while the database is down."""
 
     delivery_id: UUID
     signals: int = Field(description="Alerts of the delivery that could be read")
-    spooled: Literal[True] = Field(description="What they do will be seen when the database is back")
+    spooled: Literal[True] = Field(description="Their verdicts will be known when the database is back")
 
 
 _EXAMPLES = {

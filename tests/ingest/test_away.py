@@ -320,7 +320,7 @@ async def test_a_damaged_record_goes_to_quarantine_once_and_the_rest_is_applied(
             [item] = (await client.get("/api/v1/quarantine")).json()["items"]
             assert (item["source"], item["reason"], item["raw_encoding"]) == ("spool", "damaged_in_spool", "base64")
             replayed = await client.post(f"/api/v1/quarantine/{item['id']}/replay")
-            assert (replayed.status_code, "mend" in replayed.json()["detail"]) == (409, True)
+            assert (replayed.status_code, "corrupted" in replayed.json()["detail"]) == (409, True)
         assert {row[0] for row in await away.all_("SELECT labels->>'instance' FROM alert")} == {"before", "a", "c", "d"}
         shutil.copy(copy, segment)
 

@@ -50,7 +50,7 @@ def connect(
                 "timezone": "UTC",
                 # Batches are short statements over few rows: compiling them costs more than running them.
                 "jit": "off",
-                # A forgotten lock must not stop the doors for ever.
+                # A forgotten lock must not stop the ingest for ever.
                 "idle_in_transaction_session_timeout": "60s",
                 **(_BY_INDEX if few_rows else {}),
             },

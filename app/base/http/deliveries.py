@@ -7,20 +7,25 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from app.base.errors import Forbidden, Overloaded, TooLarge, Unauthorised, Unsupported
-from app.base.http.context import Context, context_of
+from app.base.http.context import Context
 from app.base.spool import CannotKeep, Kept, Spool
 from app.base.tokens import Bearer, Scope, SourceRow
 
 
 async def admit(
-    request: Request, kind: str, verify: Callable[..., bool] | None, *, now: datetime, token: str | None
+    context: Context,
+    request: Request,
+    kind: str,
+    verify: Callable[..., bool] | None,
+    *,
+    now: datetime,
+    token: str | None,
 ) -> tuple[SourceRow, bytes]:
     """The source that delivers, and the body as it was sent.
 
     `verify` is the Verifier of the kind, None if it has no signatures. Raises Unauthorised, Forbidden, TooLarge or
     Unsupported.
     """
-    context = context_of(request)
     bearer = await context.credentials.identify(token)
     _require_ingest(bearer, kind)
     body = await _raw_body(request, context)

@@ -82,7 +82,11 @@ async def count(tx: Executor, counts: Sequence[Count]) -> None:
 
 async def _write_together(tx: Executor, changes: Sequence[Change]) -> tuple[int, str | None]:
     """The version of the rules, and the numbers of new incidents by id, as JSON."""
-    parameters = {name: value for change in changes for name, value in change.parameters.items()}
+    parameters: dict[str, Any] = {}
+    for change in changes:
+        if clash := parameters.keys() & change.parameters.keys() - {"now"}:
+            raise ValueError(f"two changes have a parameter of the same name: {', '.join(clash)}")
+        parameters |= change.parameters
     version, numbers = (await tx.execute(_as_one(tuple(change[:2] for change in changes)), parameters)).one()
     return version, numbers
 

@@ -1,4 +1,4 @@
-"""Every kind of sender there is a door for. A new one is a file beside this, a line below and its fixture pairs."""
+"""The registry of senders. A new one is a file beside this, a line below and its fixture pairs."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -139,7 +139,7 @@ def _with_reason(signal: Signal, reasons: list[str]) -> Signal:
     if signal.status is Status.RESOLVED:
         known = [_END_REASONS[reason] for reason in reasons if reason in _END_REASONS]
         return replace(signal, end_reason=known[0]) if known else signal
-    # Grafana was told to treat it as alerting, so it does count for the service.
+    # Grafana is set to treat it as alerting, so it does count for the service.
     flags = tuple(_FIRING_FLAGS[reason] for reason in reasons if reason in _FIRING_FLAGS)
     return replace(signal, flags=signal.flags + flags) if signal.alert_class is AlertClass.SERVICE else signal
 
@@ -161,7 +161,7 @@ def _signals_of(rule: _Rule, received_at: datetime) -> tuple[Signal, ...]:
     name, link = text_in(rule.rule_name), text_in(rule.rule_url) or ""
     identity = _identity(text_in(rule.org_id) or "", text_in(rule.rule_id) or "", link)
     labels = {**labels_in(rule.tags), "alertname": name or ""}
-    told = {
+    sent = {
         "title": rule.title,
         "message": rule.message,
         "ruleId": rule.rule_id,
@@ -170,7 +170,7 @@ def _signals_of(rule: _Rule, received_at: datetime) -> tuple[Signal, ...]:
     }
     kept_labels, annotations, link, too_much = within_limits(
         {name: value for name, value in labels.items() if value},
-        {name: text for name, value in told.items() if (text := text_in(value))},
+        {name: text for name, value in sent.items() if (text := text_in(value))},
         link,
         json_bytes=len(clean),
     )

@@ -57,9 +57,10 @@ PATIENCE_SECONDS = 5.0  # with a database that hangs; GitHub waits 10
 async def _take(request: Request, kind: Source, now: datetime, token: str | None) -> DeploymentReceipt | JSONResponse:
     if token is None and kind.token_header is not None:
         token = request.headers.get(kind.token_header)
-    source, body = await admit(request, kind.kind, kind.verify, now=now, token=token or presented_token(request))
-    said = read(kind, body, headers=request.headers, source=source.name, received_at=now)
     context, delivery_id = context_of(request), new_id(now)
+    token = token or presented_token(request)
+    source, body = await admit(context, request, kind.kind, kind.verify, now=now, token=token)
+    said = read(kind, body, headers=request.headers, source=source.name, received_at=now)
     request.scope[LOG_FIELDS] = fields = {"source": source.id, "delivery": delivery_id}
     try:
         if context.monitor.is_down:
