@@ -1,19 +1,20 @@
-"""Calendars over HTTP: the hours in which people are at work, as a second clock for durations."""
+"""Calendars over HTTP: business hours, by which durations may be measured."""
 
+from collections import defaultdict
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Response
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
 
+from app.base import schema
 from app.base.http.auth import Reader, Writer
-from app.base.http.context import Now, Tx
+from app.base.http.context import Now, Session
 from app.base.http.fields import WEEKDAYS, At, Contract, Date, LocalTime, Slug, Weekday, Zone
 from app.base.http.paging import Page, Pages, page_of
 from app.base.http.problems import problem_responses
 from app.catalog.calendars import store
-from app.catalog.calendars.store import KnownCalendar
-from app.incidents.measures.business_hours import BusinessHours, Hours
 
 router = APIRouter(prefix="/api/v1/calendars", tags=["calendars"])
 
@@ -28,7 +29,7 @@ EndTime = Annotated[str, StringConstraints(pattern="^(([01][0-9]|2[0-3]):[0-5][0
 
 
 class HoursContract(Contract):
-    """As a clock on the wall shows them; over midnight they are stated as the hours of two days."""
+    """Local times of one day. Hours over midnight are stated as the hours of two days."""
 
     begins: LocalTime = Field(alias="from", examples=["09:00"])
     ends: EndTime = Field(alias="to", description="Not included; 24:00 is the end of the day", examples=["18:00"])
@@ -54,25 +55,25 @@ HoursOfDay = Annotated[list[HoursContract], Field(max_length=48), AfterValidator
 
 def _at_least_one(week: dict[Weekday, list[HoursContract]]) -> dict[Weekday, list[HoursContract]]:
     if not any(week.values()):
-        message = "there are no hours at all, so that every duration would be 0"
+        message = "give at least one day some hours; without any, every duration would be 0"
         raise ValueError(message)
     return week
 
 
 class BusinessHoursContract(Contract):
-    """Changes of the clocks need no care: what they skip is no working time, what they show twice is twice."""
+    """When the clocks change, local times that they skip do not count, and those that they show twice count twice."""
 
     zone: Zone
     hours: Annotated[dict[Weekday, HoursOfDay], AfterValidator(_at_least_one)] = Field(
-        description="By weekday; a day that is left out is off"
+        description="By weekday; a day that is left out has no business hours"
     )
-    holidays: list[Date] = Field([], max_length=5000, description="Dates in the zone that are off as a whole")
+    holidays: list[Date] = Field([], max_length=5000, description="Local dates without business hours")
 
 
 class CalendarShown(BaseModel):
     name: str
     zone: str
-    hours: dict[Weekday, list[HoursContract]] = Field(description="Of the days that have any")
+    hours: dict[Weekday, list[HoursContract]] = Field(description="By weekday; days without hours are left out")
     holidays: list[Date]
     created_at: At
     updated_at: At
@@ -82,23 +83,23 @@ class CalendarShown(BaseModel):
 
 
 @router.get("", summary="List calendars", responses=problem_responses())
-async def list_calendars(tx: Tx, paging: Pages, _: Reader) -> Page[CalendarShown]:
+async def list_calendars(session: Session, paging: Pages, _: Reader) -> Page[CalendarShown]:
     """By name."""
     after = paging.after(str)
-    found = await store.calendars(tx, after=after[0] if after else "", limit=paging.limit + 1)
-    known, next_cursor = page_of(found, paging, lambda each: (each.hours.name,))
-    return Page(items=[_shown(each) for each in known], next_cursor=next_cursor)
+    found = await store.list_calendars(session, after=after[0] if after else "", limit=paging.limit + 1)
+    page, next_cursor = page_of(found, paging, lambda each: (each[0].name,))
+    return Page(items=[_shown(*each) for each in page], next_cursor=next_cursor)
 
 
 @router.get("/{name}", summary="Show a calendar", responses=problem_responses(404))
-async def show_calendar(tx: Tx, name: CalendarName, _: Reader) -> CalendarShown:
-    """In which hours people are at work."""
-    return _shown(await store.find_calendar(tx, name))
+async def show_calendar(session: Session, name: CalendarName, _: Reader) -> CalendarShown:
+    """Its business hours and holidays."""
+    return _shown(*await store.find_calendar(session, name))
 
 
 @router.put("/{name}", summary="State a calendar", responses=problem_responses() | {201: {"model": CalendarShown}})
 async def put_calendar(
-    tx: Tx,
+    session: Session,
     now: Now,
     name: CalendarName,
     stated: Annotated[
@@ -119,41 +120,41 @@ async def put_calendar(
     response: Response,
     _: Writer,
 ) -> CalendarShown:
-    """It becomes exactly what the body says, for the past too: durations are measured anew whenever they are asked for.
-    `?calendar=` of the metrics shows them by it. 201 if it is new.
+    """Replaces the whole calendar, for the past too: durations are measured anew on each request. Metrics use the
+    calendar that `?calendar=` names. 201 if it is new.
     """
-    known, is_new = await store.put_calendar(tx, _hours(name, stated), now=now)
+    row = schema.Calendar(
+        name=name, zone=stated.zone, holidays=sorted(set(stated.holidays)), created_at=now, updated_at=now
+    )
+    calendar, is_new = await store.put_calendar(session, row, _hours(name, stated))
     response.status_code = 201 if is_new else 200
-    return _shown(known)
+    return _shown(*calendar)
 
 
 @router.delete("/{name}", summary="Delete a calendar", status_code=204, responses=problem_responses(404))
-async def delete_calendar(tx: Tx, name: CalendarName, _: Writer) -> None:
+async def delete_calendar(session: Session, name: CalendarName, _: Writer) -> None:
     """No stored number depends on it."""
-    await store.delete_calendar(tx, name)
+    await store.delete_calendar(session, name)
 
 
-def _hours(name: str, stated: BusinessHoursContract) -> BusinessHours:
-    week = tuple(
-        tuple(Hours(_minutes(each.begins), _minutes(each.ends)) for each in stated.hours.get(day, ()))
-        for day in WEEKDAYS
-    )
-    return BusinessHours(name, stated.zone, week, frozenset(stated.holidays))
+def _hours(name: str, stated: BusinessHoursContract) -> list[schema.CalendarHours]:
+    return [
+        schema.CalendarHours(
+            calendar=name,
+            weekday=WEEKDAYS.index(day),
+            begins_minute=_minutes(each.begins),
+            ends_minute=_minutes(each.ends),
+        )
+        for day, of_day in stated.hours.items()
+        for each in of_day
+    ]
 
 
-def _shown(known: KnownCalendar) -> CalendarShown:
-    return CalendarShown(
-        name=known.hours.name,
-        zone=known.hours.zone,
-        hours={
-            day: [HoursContract(**{"from": _clock(each.begins), "to": _clock(each.ends)}) for each in of_day]
-            for day, of_day in zip(WEEKDAYS, known.hours.week, strict=True)
-            if of_day
-        },
-        holidays=sorted(known.hours.holidays),
-        created_at=known.created_at,
-        updated_at=known.updated_at,
-    )
+def _shown(calendar: schema.Calendar, hours: Sequence[schema.CalendarHours]) -> CalendarShown:
+    week = defaultdict[Weekday, list[dict[str, str]]](list)
+    for each in hours:
+        week[WEEKDAYS[each.weekday]].append({"from": _clock(each.begins_minute), "to": _clock(each.ends_minute)})
+    return CalendarShown.model_validate(calendar.model_dump() | {"hours": week})
 
 
 def _minutes(clock: str) -> int:

@@ -1,74 +1,55 @@
 """The SQL of calendars."""
 
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Boolean, Select, delete, insert, literal_column, select
-from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col, delete, select
+from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.base.schema import calendar, calendar_hours
-from app.incidents.measures.business_hours import BusinessHours
-from app.incidents.measures.store import CalendarNotFound, weeks_of
+from app.base import db, schema
+from app.incidents.measures.store import CalendarNotFound
+
+# A calendar with its hours, in the order of the week.
+WithHours = tuple[schema.Calendar, Sequence[schema.CalendarHours]]
 
 
-@dataclass(frozen=True, slots=True)
-class KnownCalendar:
-    hours: BusinessHours
-    created_at: datetime
-    updated_at: datetime
-
-
-async def calendars(tx: AsyncConnection, *, after: str, limit: int) -> Sequence[KnownCalendar]:
+async def list_calendars(session: AsyncSession, *, after: str, limit: int) -> Sequence[WithHours]:
     """By name, those behind `after`."""
-    columns = calendar.c
-    return await _calendars(tx, select(calendar).where(columns.name > after).order_by(columns.name).limit(limit))
+    name = col(schema.Calendar.name)
+    calendars = (await session.exec(select(schema.Calendar).where(name > after).order_by(name).limit(limit))).all()
+    hours = defaultdict[str, list[schema.CalendarHours]](list)
+    for each in await _hours(session, [calendar.name for calendar in calendars]):
+        hours[each.calendar].append(each)
+    return [(calendar, hours[calendar.name]) for calendar in calendars]
 
 
-async def find_calendar(tx: AsyncConnection, name: str) -> KnownCalendar:
+async def find_calendar(session: AsyncSession, name: str) -> WithHours:
     """Raises CalendarNotFound."""
-    for known in await _calendars(tx, select(calendar).where(calendar.c.name == name)):
-        return known
-    raise CalendarNotFound(name)
+    calendar = await session.get(schema.Calendar, name)
+    if calendar is None:
+        raise CalendarNotFound(name)
+    return calendar, await _hours(session, [name])
 
 
-async def put_calendar(tx: AsyncConnection, stated: BusinessHours, *, now: datetime) -> tuple[KnownCalendar, bool]:
-    """The calendar, and whether it is new."""
-    columns = {"zone": stated.zone, "holidays": sorted(stated.holidays), "updated_at": now}
-    # The upsert locks the row, so that of two who do this at once one comes after the other.
-    query = (
-        upsert(calendar)
-        .values(name=stated.name, created_at=now, **columns)
-        .on_conflict_do_update(index_elements=["name"], set_=columns)
-        # A row that an upsert has inserted was never locked or deleted by anyone.
-        .returning(literal_column("xmax = 0", Boolean))
-    )
-    is_new = (await tx.execute(query)).scalar_one()
-    await tx.execute(delete(calendar_hours).where(calendar_hours.c.calendar == stated.name))
-    rows = [
-        {"calendar": stated.name, "weekday": weekday, "begins_minute": each.begins, "ends_minute": each.ends}
-        for weekday, of_day in enumerate(stated.week)
-        for each in of_day
-    ]
-    await tx.execute(insert(calendar_hours).values(rows))
-    return await find_calendar(tx, stated.name), is_new
+async def put_calendar(
+    session: AsyncSession, calendar: schema.Calendar, hours: Sequence[schema.CalendarHours]
+) -> tuple[WithHours, bool]:
+    """The stored calendar, and whether it is new. All its hours are replaced."""
+    # The upsert locks the calendar, so that concurrent replacements of its hours wait for each other.
+    stored, is_new = await db.upsert(session, calendar)
+    await session.exec(delete(schema.CalendarHours).where(col(schema.CalendarHours.calendar) == stored.name))
+    session.add_all(hours)
+    return (stored, await _hours(session, [stored.name])), is_new
 
 
-async def delete_calendar(tx: AsyncConnection, name: str) -> None:
+async def delete_calendar(session: AsyncSession, name: str) -> None:
     """Raises CalendarNotFound."""
-    deleted = await tx.execute(delete(calendar).where(calendar.c.name == name))
+    deleted = await session.exec(delete(schema.Calendar).where(col(schema.Calendar.name) == name))
     if deleted.rowcount == 0:
         raise CalendarNotFound(name)
 
 
-async def _calendars(tx: AsyncConnection, query: Select[Any]) -> Sequence[KnownCalendar]:
-    rows = (await tx.execute(query)).all()
-    weeks = await weeks_of(tx, [row.name for row in rows])
-    return [
-        KnownCalendar(
-            BusinessHours(row.name, row.zone, weeks[row.name], frozenset(row.holidays)), row.created_at, row.updated_at
-        )
-        for row in rows
-    ]
+async def _hours(session: AsyncSession, calendars: Sequence[str]) -> Sequence[schema.CalendarHours]:
+    hours = schema.CalendarHours
+    query = select(hours).where(col(hours.calendar).in_(calendars))
+    return (await session.exec(query.order_by(col(hours.weekday), col(hours.begins_minute)))).all()

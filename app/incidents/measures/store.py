@@ -1,16 +1,12 @@
 """The hours of a calendar, as business durations need them."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
-
-from sqlalchemy import ARRAY, Text, any_, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col, select
 
+from app.base import db
 from app.base.errors import NotFound
-from app.base.schema import calendar, calendar_hours
+from app.base.schema import Calendar, CalendarHours
 from app.incidents.measures.business_hours import BusinessHours, Hours
-
-Week = tuple[tuple[Hours, ...], ...]  # for each weekday, from Monday
 
 
 class CalendarNotFound(NotFound):
@@ -22,23 +18,12 @@ class CalendarNotFound(NotFound):
 
 async def find_calendar(tx: AsyncConnection, name: str) -> BusinessHours:
     """Raises CalendarNotFound."""
-    row = (await tx.execute(select(calendar).where(calendar.c.name == name))).one_or_none()
-    if row is None:
-        raise CalendarNotFound(name)
-    weeks = await weeks_of(tx, [name])
-    return BusinessHours(row.name, row.zone, weeks[name], frozenset(row.holidays))
-
-
-async def weeks_of(tx: AsyncConnection, names: Iterable[str]) -> Mapping[str, Week]:
-    """By the name of the calendar."""
-    wanted = list(names)
-    columns = calendar_hours.c
-    rows = await tx.execute(
-        select(columns.calendar, columns.weekday, columns.begins_minute, columns.ends_minute)
-        .where(columns.calendar == any_(literal(wanted, ARRAY(Text))))
-        .order_by(columns.begins_minute)
-    )
-    hours: dict[tuple[str, int], list[Hours]] = defaultdict(list)
-    for name, weekday, begins, ends in rows:
-        hours[name, weekday].append(Hours(begins, ends))
-    return {name: tuple(tuple(hours[name, day]) for day in range(7)) for name in wanted}
+    async with db.session_within(tx) as session:
+        calendar = await session.get(Calendar, name)
+        if calendar is None:
+            raise CalendarNotFound(name)
+        query = select(CalendarHours).where(CalendarHours.calendar == name).order_by(col(CalendarHours.begins_minute))
+        week: list[list[Hours]] = [[] for _ in range(7)]
+        for each in await session.exec(query):
+            week[each.weekday].append(Hours(each.begins_minute, each.ends_minute))
+    return BusinessHours(name, calendar.zone, tuple(map(tuple, week)), frozenset(calendar.holidays))
