@@ -1,12 +1,12 @@
-"""What an Alertmanager lists against what is known here: what is still there, what was missed, what has gone.
+"""Compares the alerts that Alertmanagers list with the open alerts stored here.
 
-Pure. What is listed is a fact like one that was delivered: this alert fires. An absence is none: alerts live in the
-memory of each peer, come back only when Prometheus sends them again, and are not shared between peers. So it takes
-several polls that count, after the alert was last told of or listed, and then gives an inferred end: whoever tells of
-the alert later, a delivery that came meanwhile included, makes it void.
+Pure. A listed alert is a fact like a delivered one: it is firing. An absence proves nothing by itself: a peer keeps its
+alerts in memory, gets them back only when Prometheus sends them again, and does not share them with other peers. So an
+alert is considered ended only after several conclusive polls since it was last delivered or listed, and that end is an
+inferred one: any later report that it fires voids it, a delivery that arrived meanwhile included.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -15,12 +15,12 @@ from msgspec.structs import replace
 from app.incidents.grouping.batch import LAST_SEEN_PRECISION
 from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status
 
-_STEADY = frozenset({"ready", "disabled"})  # states of a cluster; `disabled` is a peer alone
+_STEADY = frozenset({"ready", "disabled"})  # states of a cluster; `disabled` is a single peer
 
 
 @dataclass(frozen=True, slots=True)
 class OpenAlert:
-    """An alert that has not ended, as it was told."""
+    """An alert without an end, as its source reported it."""
 
     source_id: int
     source: str
@@ -31,7 +31,7 @@ class OpenAlert:
     alert_class: AlertClass
 
     def ended(self, reason: EndReason) -> Signal:
-        """Inferred: nobody has told of it since."""
+        """An inferred end, at the time of the last report."""
         return Signal(
             fingerprint=self.fingerprint,
             status=Status.RESOLVED,
@@ -45,7 +45,7 @@ class OpenAlert:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """An alert as a peer lists it. `active`: neither silenced nor inhibited, so it would have been delivered."""
+    """An alert in the list of a peer. `active`: neither silenced nor inhibited, so its webhook is sent."""
 
     signal: Signal
     active: bool
@@ -53,15 +53,15 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What one peer said. `up_since` is by our clock."""
+class PeerState:
+    """What one peer reported in a poll. `up_since` is converted to our clock."""
 
     url: str
     version: str
     cluster: str
     up_since: datetime
     listed: Sequence[Listed]
-    silences: int  # that are active
+    silences: int  # active ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,80 +71,83 @@ class Settings:
     receiver: str | None  # None: any
 
 
-Place = tuple[str, datetime]  # fingerprint, and start to the millisecond
+Episode = tuple[str, datetime]  # fingerprint, and start in whole milliseconds
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """Signals to be applied."""
+class Difference:
+    """Signals to apply, by why: listed and known here, listed but never delivered, open here but no longer listed."""
 
     present: list[Signal] = field(default_factory=list)
     missed: list[Signal] = field(default_factory=list)
     gone: list[Signal] = field(default_factory=list)
 
 
-def counts(answers: Sequence[Answer], settings: Settings, at: datetime) -> bool:
-    """Whether what is not listed in a poll does not fire. Peers that do not answer have no say."""
-    return bool(answers) and all(
-        answer.cluster in _STEADY and at - answer.up_since >= settings.grace for answer in answers
-    )
+def is_conclusive(states: Sequence[PeerState], settings: Settings, at: datetime) -> bool:
+    """Whether an alert that is absent from this poll counts as not firing. Peers that did not answer do not matter."""
+    return bool(states) and all(state.cluster in _STEADY and at - state.up_since >= settings.grace for state in states)
 
 
 def compare(
     open_alerts: Sequence[OpenAlert],
-    starts: Mapping[Place, datetime],
+    starts: Mapping[Episode, datetime],
     listed: Sequence[Listed],
-    counted: Sequence[datetime],
+    conclusive: Sequence[datetime],
     settings: Settings,
     at: datetime,
-) -> Found:
-    """Of a poll that began `at`.
+) -> Difference:
+    """The difference between `listed`, by all peers in the poll that began `at`, and what is stored.
 
-    `starts` are those that are known here of what is listed, `listed` is what all peers list as the rules understand
-    it, `counted` are the polls that count, in order; the last is this one if it does.
+    `starts` has the exact start of each listed alert that is stored. `conclusive` are the times of the conclusive
+    polls, oldest first; the last one is `at` if this poll is conclusive.
     """
-    found = Found()
-    there = {one.signal.fingerprint: one.signal for one in listed}
+    found = Difference()
+    firing = {one.signal.fingerprint: one.signal for one in listed}
     for alert in open_alerts:
-        # Whatever its start: peers that were told by different Prometheis, or restarted, may differ in it.
-        if signal := there.get(alert.fingerprint):
+        # Starts may differ: peers restart, or get the alert from different Prometheus servers.
+        if signal := firing.get(alert.fingerprint):
             if at - alert.last_seen_at >= LAST_SEEN_PRECISION:
                 found.present.append(replace(signal, started_at=alert.started_at))
-        elif _is_gone(alert, counted, settings, at):
+        elif _is_gone(alert, conclusive, settings, at):
             found.gone.append(alert.ended(EndReason.RECONCILED))
     open_here = {alert.fingerprint for alert in open_alerts}
     for one in listed:
-        place = place_of(one.signal)
-        if place is None or one.signal.fingerprint in open_here:
+        episode = episode_of(one.signal)
+        if episode is None or one.signal.fingerprint in open_here:
             continue
-        if place in starts:
-            # It has ended here. Where that was inferred it has not; where its sender or a person said so, it has.
-            found.present.append(replace(one.signal, started_at=starts[place]))
-        elif _was_missed(one, place[1], settings, at):
+        if episode in starts:
+            # Stored as ended. This report voids an inferred end, but not one by its source or by a person.
+            found.present.append(replace(one.signal, started_at=starts[episode]))
+        elif _was_missed(one, episode[1], settings, at):
             found.missed.append(one.signal)
     return found
 
 
-def _is_gone(alert: OpenAlert, counted: Sequence[datetime], settings: Settings, at: datetime) -> bool:
-    if len(counted) < settings.absences or counted[-1] != at:
+def _is_gone(alert: OpenAlert, conclusive: Sequence[datetime], settings: Settings, at: datetime) -> bool:
+    if len(conclusive) < settings.absences or conclusive[-1] != at:
         return False
-    # Were it listed in one of these, it would have been noted. A repeat within the precision would not.
-    return alert.last_seen_at + LAST_SEEN_PRECISION <= counted[-settings.absences]
+    # Any of these polls that listed it moved `last_seen_at`, but for repeats within the precision of that time.
+    return alert.last_seen_at + LAST_SEEN_PRECISION <= conclusive[-settings.absences]
 
 
 def _was_missed(one: Listed, started_at: datetime, settings: Settings, at: datetime) -> bool:
-    """Not before its sender had time to tell: it waits for its group."""
+    """Only after the grace period: an Alertmanager holds a new alert back for its group."""
     ours = settings.receiver is None or settings.receiver in one.receivers
     return one.active and ours and at - started_at >= settings.grace
 
 
-def place_of(signal: Signal) -> Place | None:
-    """None for what has no start."""
+def episodes(listed: Iterable[Listed]) -> list[Episode]:
+    """Each once, in order."""
+    return sorted({episode for one in listed if (episode := episode_of(one.signal))})
+
+
+def episode_of(signal: Signal) -> Episode | None:
+    """None for a signal without a start."""
     if signal.started_at is None:
         return None
     return signal.fingerprint, to_the_millisecond(signal.started_at)
 
 
-def to_the_millisecond(moment: datetime) -> datetime:
-    """As Alertmanager's API cuts what its webhook tells in full."""
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+def to_the_millisecond(time: datetime) -> datetime:
+    """Alertmanager's API truncates times to milliseconds; its webhook sends them in full."""
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)
