@@ -118,6 +118,7 @@ async def serving(settings: Settings, *, clock: Clock = time.monotonic) -> Async
             trust_seconds=settings.spool_trust_seconds,
             clock=clock,
         )
+        jobs.watch(monitor.task, *ingest.tasks)
         _start_jobs(jobs, settings, engine, ingest.flusher, credentials)
         yield Context(
             settings,
