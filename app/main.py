@@ -1,7 +1,5 @@
 """The composition root: settings in, an application out."""
 
-import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -18,6 +16,7 @@ from app.base.http import health, problems
 from app.base.http.body_limit import BodyLimit
 from app.base.http.context import Context
 from app.base.http.credentials import Clock, Credentials
+from app.base.jobs import Jobs
 from app.base.spool import Spool
 from app.catalog.calendars import api as calendars_api
 from app.catalog.maintenance import api as maintenance_api
@@ -28,19 +27,21 @@ from app.catalog.services import api as services_api
 from app.incidents import api as incidents_api
 from app.ingest import api as ingest_api
 from app.ingest import webhook
+from app.ingest.flush import Flusher
 from app.ingest.health import api as source_health_api
-from app.ingest.health.watch import reconcile_for_ever, watch_for_ever
+from app.ingest.health.reconcile.poll import reconcile_all
+from app.ingest.health.watch import AWAY, watch
 from app.ingest.service import Ingest, ingesting
 from app.ingest.webhook import WebhookApp
 from app.metrics import api as metrics_api
 from app.metrics.deployments import api as deployments_api
-from app.metrics.deployments.causes import count_failures
+from app.metrics.deployments import causes
 from app.metrics.prometheus import ratios, settle
 from app.settings import Settings
 
 log = logging.getLogger("aftermath")
 
-TEND_SECONDS = 3600
+PARTITIONS_SECONDS = 3600.0  # between two looks at the partitions
 REFRESH_SECONDS = 60.0  # between two loads of all tokens and sources
 LOCK_NOT_AVAILABLE = "55P03"
 
@@ -110,6 +111,7 @@ async def serving(settings: Settings, *, clock: Clock = time.monotonic) -> Async
         ingesting(
             settings, url, rules_store.rules, deployments_api.doors.replay, monitor=monitor, spool=spool
         ) as ingest,
+        Jobs() as jobs,
     ):
         credentials = Credentials(
             engine,
@@ -118,74 +120,61 @@ async def serving(settings: Settings, *, clock: Clock = time.monotonic) -> Async
             trust_seconds=settings.spool_trust_seconds,
             clock=clock,
         )
-        flusher = ingest.flusher
-        background = [
-            asyncio.create_task(_settle_for_ever(engine, settings), name="settle"),
-            asyncio.create_task(_tend_for_ever(engine, settings), name="tend"),
-            asyncio.create_task(
-                reconcile_for_ever(engine, flusher, interval_seconds=settings.watch_interval_seconds), name="reconcile"
-            ),
-            asyncio.create_task(
-                watch_for_ever(engine, flusher, interval_seconds=settings.watch_interval_seconds), name="watch"
-            ),
-            asyncio.create_task(_refresh_credentials_for_ever(credentials), name="refresh credentials"),
-        ]
-        try:
-            yield Context(
-                settings,
-                engine,
-                monitor,
-                spool,
-                credentials,
-                {Ingest: ingest, ratios.RecentRatios: ratios.RecentRatios()},
-            )
-        finally:
-            for task in background:
-                task.cancel()
-            for task in background:
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        jobs.watch(monitor.task, *ingest.tasks)
+        _start_jobs(jobs, settings, engine, ingest.flusher, credentials)
+        yield Context(
+            settings,
+            engine,
+            monitor,
+            spool,
+            jobs,
+            credentials,
+            {Ingest: ingest, ratios.RecentRatios: ratios.RecentRatios()},
+        )
     await engine.dispose()
 
 
-async def _settle_for_ever(engine: AsyncEngine, settings: Settings) -> None:
-    while True:
-        await asyncio.sleep(settings.settle_interval_seconds)
-        try:
-            async with db.transaction(engine) as tx:
-                await settle.settle(
-                    tx, now=datetime.now(UTC), allowed_lateness=settings.allowed_lateness, weights=settings.impact
-                )
-            async with db.transaction(engine) as tx:
-                await count_failures(tx, now=datetime.now(UTC))
-        except Exception as error:
-            if not db.is_unreachable(error):
-                log.exception("settling failed")
-
-
-async def _tend_for_ever(engine: AsyncEngine, settings: Settings) -> None:
+def _start_jobs(
+    jobs: Jobs, settings: Settings, engine: AsyncEngine, flusher: Flusher, credentials: Credentials
+) -> None:
+    """All that the service does by itself, without a request."""
+    settle_seconds, watch_seconds = settings.settle_interval_seconds, settings.watch_interval_seconds
+    away = max(AWAY, 3 * timedelta(seconds=watch_seconds))
     keep = {
         "alert": timedelta(days=settings.retention_alerts_days),
         "delivery": timedelta(days=settings.retention_deliveries_days),
     }
-    while True:
-        try:
-            async with db.transaction(engine) as tx:
-                for done in await partitions.tend(tx, now=datetime.now(UTC), keep=keep):
-                    log.info(done)
-        except Exception as error:
-            if db.state_of(error) == LOCK_NOT_AVAILABLE:
-                log.info("the ingest was busy; partitions are maintained later")
-            elif not db.is_unreachable(error):
-                log.exception("maintaining partitions failed")
-        await asyncio.sleep(TEND_SECONDS)
 
+    async def settle_incidents() -> None:
+        async with db.transaction(engine) as tx:
+            await settle.settle(
+                tx, now=datetime.now(UTC), allowed_lateness=settings.allowed_lateness, weights=settings.impact
+            )
 
-async def _refresh_credentials_for_ever(credentials: Credentials) -> None:
-    while True:
-        try:
-            await credentials.refresh()
-        except Exception as error:
-            if not db.is_unreachable(error):
-                log.exception("tokens and sources cannot be loaded")
-        await asyncio.sleep(REFRESH_SECONDS)
+    async def count_failures() -> None:
+        async with db.transaction(engine) as tx:
+            await causes.count_failures(tx, now=datetime.now(UTC))
+
+    async def watch_sources() -> None:
+        await watch(engine, flusher, now=datetime.now(UTC), away=away)
+
+    async def reconcile_sources() -> None:
+        await reconcile_all(engine, flusher, now=datetime.now(UTC))
+
+    async def maintain_partitions() -> None:
+        async with db.transaction(engine) as tx:
+            for done in await partitions.maintain(tx, now=datetime.now(UTC), keep=keep):
+                log.info(done)
+
+    jobs.every(settle_seconds, "settle", settle_incidents)
+    jobs.every(settle_seconds, "count failed deployments", count_failures)
+    jobs.every(watch_seconds, "watch", watch_sources)
+    jobs.every(watch_seconds, "reconcile", reconcile_sources)
+    jobs.every(REFRESH_SECONDS, "refresh credentials", credentials.refresh, at_once=True)
+    jobs.every(
+        PARTITIONS_SECONDS,
+        "maintain partitions",
+        maintain_partitions,
+        at_once=True,
+        expected={LOCK_NOT_AVAILABLE: "the tables are in use; trying again later"},
+    )

@@ -10,7 +10,8 @@
     ├── Unauthorised        401
     ├── Forbidden           403
     ├── Stale               412  If-Match names another version
-    └── Overloaded          503  try again later; carries Retry-After
+    ├── Overloaded          503  try again later; carries Retry-After
+    └── Stopped             503  a part of this process has stopped; only a restart helps
 
 Raised beside the rule that is broken, turned into `application/problem+json` at one seam (`http/problems.py`).
 """
@@ -86,3 +87,7 @@ class Overloaded(Problem):
 
     def __init__(self, detail: str = "") -> None:
         super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+class Stopped(Problem):
+    status, title = 503, "Restart this process"

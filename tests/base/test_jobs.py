@@ -101,3 +101,36 @@ async def test_a_job_that_stops_by_itself_has_ended() -> None:
         jobs.every(0.001, "watch", work)
         await eventually(lambda: jobs.ended)
         assert jobs.ended == ["watch"]
+
+
+async def test_a_stopped_job_is_logged_and_a_closed_one_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    async def work() -> None:
+        raise asyncio.CancelledError
+
+    async def wait() -> None:
+        await asyncio.sleep(3600)
+
+    async with Jobs() as jobs:
+        jobs.every(0.001, "watch", work)
+        jobs.every(0.001, "settle", wait)
+        await eventually(lambda: caplog.records)
+    assert [record.getMessage() for record in caplog.records] == ["watch has stopped; restart this process"]
+    assert jobs.ended == ["watch"]
+
+
+async def test_a_task_of_another_component_that_fails_has_ended_too(caplog: pytest.LogCaptureFixture) -> None:
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise LookupError
+
+    async def wait() -> None:
+        await asyncio.sleep(3600)
+
+    failing, waiting = asyncio.create_task(fails(), name="queue"), asyncio.create_task(wait(), name="drain")
+    async with Jobs() as jobs:
+        jobs.watch(failing, waiting)
+        await eventually(lambda: jobs.ended)
+        assert jobs.ended == ["queue"]
+    assert "LookupError" in caplog.text
+    assert not waiting.done()  # it ends with the component that it belongs to
+    waiting.cancel()

@@ -21,9 +21,9 @@ NOW = datetime.now(UTC)
 KEEP = {"alert": timedelta(days=400), "delivery": timedelta(days=90)}
 
 
-async def tend(engine: AsyncEngine, now: datetime) -> list[str]:
+async def maintain(engine: AsyncEngine, now: datetime) -> list[str]:
     async with db.transaction(engine) as tx:
-        return await partitions.tend(tx, now=now, keep=KEEP)
+        return await partitions.maintain(tx, now=now, keep=KEEP)
 
 
 async def known(engine: AsyncEngine, table: str) -> list[partitions.Partition]:
@@ -37,12 +37,12 @@ async def ask(engine: AsyncEngine, question: str) -> list[Any]:
 
 
 async def test_months_are_made_ahead_without_gaps_and_once(engine: AsyncEngine) -> None:
-    await tend(engine, NOW)
-    assert await tend(engine, NOW) == []
+    await maintain(engine, NOW)
+    assert await maintain(engine, NOW) == []
     # As if it had been switched off for half a year.
-    made = await tend(engine, later := NOW + timedelta(days=180))
-    assert len([one for one in made if one.startswith("made alert_")]) == len(
-        [one for one in made if one.startswith("made delivery_")]
+    made = await maintain(engine, later := NOW + timedelta(days=180))
+    assert len([one for one in made if one.startswith("created alert_")]) == len(
+        [one for one in made if one.startswith("created delivery_")]
     )
     for table in partitions.PARTITIONED:
         past, *months = await known(engine, table)
@@ -75,7 +75,7 @@ async def test_old_months_are_dropped_but_for_what_the_law_may_need(
     assert {one["service"]: one["status"] for one in before} == {"over": "resolved", "still": "open"}
 
     [past, *_] = await known(engine, "alert")
-    done = await tend(engine, past.until + timedelta(days=500))
+    done = await maintain(engine, past.until + timedelta(days=500))
     assert {one.rsplit("_", 1)[0] for one in done} >= {"dropped alert", "dropped delivery"}
     assert await ask(engine, "SELECT labels ->> 'service' FROM alert") == ["still"]
     assert await ask(engine, "SELECT count(*) FROM delivery") == [0]
@@ -88,7 +88,7 @@ async def test_old_months_are_dropped_but_for_what_the_law_may_need(
 
 async def test_an_incident_over_shortly_before_keeps_its_alerts(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     """The next alert may still belong to it."""
-    await tend(engine, NOW)
+    await maintain(engine, NOW)
     [_, month, *_] = await known(engine, "alert")
     ends = {name: month.until - timedelta(days=days) for name, days in (("near", 1), ("far", 3))}
     async with db.transaction(engine) as tx:
@@ -97,23 +97,23 @@ async def test_an_incident_over_shortly_before_keeps_its_alerts(client: httpx.As
             decision = decide(DEFAULT_RULE, {"service": name}, AlertClass.SERVICE)
             signal = Signal(name, Status.RESOLVED, started, end, {"service": name}, end_reason=EndReason.RECOVERED)
             await store.apply(tx, [Incoming(signal, 1, decision, end)], now=end)
-    await tend(engine, month.until + KEEP["alert"] + timedelta(days=1))
+    await maintain(engine, month.until + KEEP["alert"] + timedelta(days=1))
     assert await ask(engine, "SELECT fingerprint FROM alert") == ["near"]
 
 
 async def test_a_late_signal_about_dropped_months_finds_a_place(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     [past, *_] = await known(engine, "alert")
-    await tend(engine, past.until + timedelta(days=500))
+    await maintain(engine, past.until + timedelta(days=500))
     told = await client.post(DOOR, json=a_delivery(an_alert(ago(days=700), ago(days=699))))
     assert told.json()["verdicts"] == {"opened": 1}
     assert await ask(engine, "SELECT count(*) FROM alert_past") == [1]
 
 
 async def test_doors_that_are_busy_are_not_held_up(engine: AsyncEngine) -> None:
-    await tend(engine, NOW)
+    await maintain(engine, NOW)
     [past, *_] = await known(engine, "alert")
     async with db.transaction(engine) as door:
         await door.execute(text("LOCK TABLE alert IN ROW EXCLUSIVE MODE"))
         with pytest.raises(DBAPIError, match="lock timeout"):
-            await tend(engine, past.until + timedelta(days=500))
-    assert await tend(engine, past.until + timedelta(days=500))
+            await maintain(engine, past.until + timedelta(days=500))
+    assert await maintain(engine, past.until + timedelta(days=500))

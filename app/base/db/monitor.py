@@ -45,6 +45,12 @@ class DatabaseMonitor:
                 await self._watch
 
     @property
+    def task(self) -> asyncio.Task[None]:
+        """Runs until the block ends. Without it nothing notices that the database goes down, or is up again."""
+        assert self._watch is not None, "within the block"
+        return self._watch
+
+    @property
     def is_down(self) -> bool:
         return self._down.is_set()
 

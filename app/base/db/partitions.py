@@ -1,26 +1,30 @@
-"""The tables that grow for ever, cut by months: made ahead of time, and dropped as a whole once they are old enough.
+"""Monthly partitions of the tables that grow for ever: created ahead of time, and dropped once they are old enough.
 
-A table `alert` has one partition a calendar month of UTC (`alert_202611`) and `alert_past` for all that is older. What
-is dropped are alerts and deliveries, evidence; incidents, their timeline and their measures stay. Alerts that may still
-matter to the law, because their incident is not over or ended within what is kept, move to `alert_past` instead.
+The table `alert` has one partition per calendar month in UTC (`alert_202611`), and `alert_past` for everything older.
+Only alerts and deliveries are dropped; incidents, their timelines and measures stay. Alerts that the law may still
+need, because their incident is open or ended within the retention period, move to `alert_past` instead.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 MONTHS_AHEAD = 2
-PARTITIONED: Mapping[str, str] = {"alert": "started_at", "delivery": "received_at"}  # and by what
+PARTITIONED: Mapping[str, str] = {
+    "alert": "started_at",
+    "delivery": "received_at",
+}  # by this column
 PARTITION_NAME = re.compile(rf"({'|'.join(PARTITIONED)})_(past|\d{{6}})")
 
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """One month, or the past: all before `until`."""
+    """A month, or everything before; `until` is not included."""
 
     name: str
     until: datetime
@@ -30,58 +34,66 @@ class Partition:
         return self.name.endswith("_past")
 
 
-async def tend(tx: AsyncConnection, *, now: datetime, keep: Mapping[str, timedelta]) -> list[str]:
-    """Makes the partitions of the months to come and drops those older than `keep` says, by table; says what it did.
+async def maintain(tx: AsyncConnection, *, now: datetime, keep: Mapping[str, timedelta]) -> list[str]:
+    """Creates the partitions of the next months and drops those older than the retention `keep` of their table.
 
-    Processes take turns; a lock that the doors do not give at once is an error, and the next time will do.
+    Returns what was done, in words. Processes take turns. Fails with SQLSTATE 55P03 if a table is locked: try again
+    later.
     """
     await tx.execute(text("SET LOCAL lock_timeout = '2s'"))
-    await tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _TENDING})
+    await tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
     done = []
     for table in PARTITIONED:
         known = await partitions(tx, table)
-        newest = max(one.until for one in known)
+        newest = max(partition.until for partition in known)
         for month in _months(newest, _month_of(now), MONTHS_AHEAD):
             await _add(tx, table, name := f"{table}_{month:%Y%m}", month, _next(month))
-            done.append(f"made {name}")
+            done.append(f"created {name}")
         if table in keep:
-            done += [f"dropped {name}" for name in await _retire(tx, table, known, _month_of(now - keep[table]))]
+            retired = await _retire(tx, table, known, _month_of(now - keep[table]))
+            done += [f"dropped {name}" for name in retired]
     return done
+
+
+class _Bound(NamedTuple):
+    name: str
+    until: str
 
 
 async def partitions(tx: AsyncConnection, table: str) -> list[Partition]:
     """Oldest first."""
-    found = await tx.execute(_PARTITIONS, {"table": table})
+    bounds = [_Bound(*row) for row in await tx.execute(_PARTITIONS, {"table": table})]
     return sorted(
-        (Partition(name, datetime.fromisoformat(until).astimezone(UTC)) for name, until in found),
-        key=lambda one: one.until,
+        (Partition(bound.name, datetime.fromisoformat(bound.until).astimezone(UTC)) for bound in bounds),
+        key=lambda partition: partition.until,
     )
 
 
 async def _add(tx: AsyncConnection, table: str, name: str, since: datetime, until: datetime) -> None:
-    # Made apart and attached: `PARTITION OF` would lock out every reader.
-    await _make(tx, table, name)
+    # Created apart and then attached: `PARTITION OF` would lock out every reader.
+    await _create(tx, table, name)
     await tx.execute(text(f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{since}') TO ('{until}')"))
 
 
-async def _make(tx: AsyncConnection, table: str, name: str) -> None:
-    room = "WITH (fillfactor = 85)" if table == "alert" else ""  # for the next version of a row beside it
-    await tx.execute(text(f"CREATE TABLE {name} (LIKE {table} INCLUDING ALL) {room}"))
+async def _create(tx: AsyncConnection, table: str, name: str) -> None:
+    # Room for the next version of a row beside it.
+    storage = "WITH (fillfactor = 85)" if table == "alert" else ""
+    await tx.execute(text(f"CREATE TABLE {name} (LIKE {table} INCLUDING ALL) {storage}"))
 
 
 async def _retire(tx: AsyncConnection, table: str, known: list[Partition], before: datetime) -> list[str]:
-    old = [one for one in known if one.until <= before]
-    months = [one.name for one in old if not one.is_past]
+    old = [partition for partition in known if partition.until <= before]
+    months = [partition.name for partition in old if not partition.is_past]
     if not months:
         return []
     until, past = old[-1].until, f"{table}_past"
-    for one in old:
-        await tx.execute(text(f"ALTER TABLE {table} DETACH PARTITION {one.name}"))
+    for partition in old:
+        await tx.execute(text(f"ALTER TABLE {table} DETACH PARTITION {partition.name}"))
     await tx.execute(text(f"ALTER TABLE {past} RENAME TO {past}_dropped"))
-    await _make(tx, table, past)
+    await _create(tx, table, past)
     for name in (f"{past}_dropped", *months):
         if table == "alert":
-            await tx.execute(text(_KEPT_BY_THE_LAW.format(past=past, name=name)), {"until": until})
+            await tx.execute(text(_KEEP_FOR_THE_LAW.format(past=past, name=name)), {"until": until})
         await tx.execute(text(f"DROP TABLE {name}"))
     await tx.execute(text(f"ALTER TABLE {table} ATTACH PARTITION {past} FOR VALUES FROM (MINVALUE) TO ('{until}')"))
     if table == "alert":
@@ -90,7 +102,7 @@ async def _retire(tx: AsyncConnection, table: str, known: list[Partition], befor
 
 
 def _months(since: datetime, now: datetime, ahead: int) -> Iterator[datetime]:
-    """Months that have no partition yet, which ends at `since`, up to so many ahead of now."""
+    """The months from `since` up to `ahead` months after `now`."""
     last = now
     for _ in range(ahead):
         last = _next(last)
@@ -99,15 +111,15 @@ def _months(since: datetime, now: datetime, ahead: int) -> Iterator[datetime]:
         since = _next(since)
 
 
-def _month_of(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+def _month_of(time: datetime) -> datetime:
+    return time.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
 def _next(month: datetime) -> datetime:
     return _month_of(month + timedelta(days=31))
 
 
-_TENDING = 0x6D6F6E746873  # of our advisory locks, "months"
+_LOCK = 0x6D6F6E746873  # the key of an advisory lock, "months"
 
 _PARTITIONS = text("""
     SELECT child.relname, substring(pg_get_expr(child.relpartbound, child.oid) FROM $$ TO \\('([^']+)'\\)$$)
@@ -117,7 +129,7 @@ _PARTITIONS = text("""
 """)
 
 # The longest window of a rule is two days.
-_KEPT_BY_THE_LAW = """
+_KEEP_FOR_THE_LAW = """
     INSERT INTO {past}
     SELECT old.*
       FROM incident

@@ -11,6 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db
 from app.base.http.credentials import Credentials
+from app.base.jobs import Jobs
 from app.base.spool import Spool
 from app.settings import Settings
 
@@ -25,6 +26,7 @@ class Context:
     engine: AsyncEngine
     monitor: db.DatabaseMonitor
     spool: Spool
+    jobs: Jobs
     credentials: Credentials
     parts: Mapping[type, object]  # what only one slice knows, by class
 

@@ -1,4 +1,4 @@
-"""Whether the process lives, and whether it takes deliveries."""
+"""Health of the process: liveness (`/healthz`) and readiness (`/readyz`) probes."""
 
 import asyncio
 from typing import Literal
@@ -8,34 +8,58 @@ from pydantic import BaseModel, Field
 from sqlalchemy import text
 
 from app.base import db
-from app.base.errors import Overloaded
+from app.base.errors import Overloaded, Stopped
 from app.base.http.context import context_of
 from app.base.http.credentials import LOOKUP_SECONDS
 from app.base.http.problems import problem_responses
+from app.base.jobs import Jobs
 
 health_router = APIRouter(tags=["health"])
 
 
 class Health(BaseModel):
     status: Literal["ok", "degraded"] = Field(examples=["ok"])
-    detail: str | None = Field(None, description="What is not well")
+    detail: str | None = Field(
+        None,
+        description="What is degraded",
+        examples=["settle has failed 3 times in a row (InternalError); the log has the error"],
+    )
 
 
-@health_router.get("/healthz", summary="Whether the process lives")
-async def healthz() -> Health:
-    """Open to everybody; touches nothing."""
+@health_router.get("/healthz", summary="Check liveness", responses={503: problem_responses()[503]})
+async def healthz(request: Request) -> Health:
+    """Needs no token and does not use the database. 503 if a part of the process has stopped, which only a restart
+    brings back. 200 and `degraded` while a background job fails: its next round may succeed.
+    """
+    jobs = context_of(request).jobs
+    _require_all_running(jobs)
+    if failing := jobs.failing:
+        failures = ", ".join(f"{job.name} has failed {_times(job.failures_in_a_row)} ({job.error})" for job in failing)
+        return Health(status="degraded", detail=f"{failures}; the log has the error")
     return Health(status="ok")
 
 
-@health_router.get("/readyz", summary="Whether deliveries would be taken", responses={503: problem_responses()[503]})
+def _require_all_running(jobs: Jobs) -> None:
+    """Raises Stopped."""
+    if ended := jobs.ended:
+        names = " and ".join(f"`{name}`" for name in ended)
+        raise Stopped(f"{names} {'has' if len(ended) == 1 else 'have'} stopped; restart this process")
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times in a row"
+
+
+@health_router.get("/readyz", summary="Check readiness", responses={503: problem_responses()[503]})
 async def readyz(request: Request) -> Health:
-    """Open to everybody. While the database does not answer: 200 and `degraded` as long as the spool takes deliveries,
-    so that whoever balances load keeps sending them; then 503.
+    """Needs no token. Whether this process accepts deliveries. While the database does not answer: 200 and `degraded`
+    as long as the spool accepts deliveries, so that load balancers keep sending them; then 503.
     """
     context = context_of(request)
+    _require_all_running(context.jobs)
     try:
         if context.monitor.is_down:
-            raise db.DatabaseDown  # noqa: TRY301  as if it had been asked
+            raise db.DatabaseDown  # noqa: TRY301  handled like a failed query
         async with asyncio.timeout(LOOKUP_SECONDS), context.engine.connect() as connection:
             await connection.execute(text("SELECT 1"))
     except Exception as error:

@@ -1,9 +1,8 @@
-"""Dead man's switches: alerts that always fire, so that their silence tells.
+"""Heartbeats (dead man's switches): alerts that always fire, so that their absence is a sign of trouble.
 
-Pure. What a rule with `heartbeat` matches opens no incident: each delivery of it is a beat. When no beat has come for
-longer than the rule says, the service itself tells of an alert, of class `monitoring`, which began when the next beat
-was due and ends with the beat that does come. It goes through the intake like any other, so incidents stay a function
-of facts.
+Pure. A rule with `heartbeat` opens no incident: each matching delivery is a beat. If no beat arrives for longer than
+the rule allows, the service itself reports an alert of class `monitoring`, which starts when the next beat was due and
+ends when a beat does arrive. It is applied like any other signal, so incidents stay a function of facts.
 """
 
 from collections.abc import Mapping
@@ -14,14 +13,14 @@ from enum import StrEnum
 from app.incidents.grouping.rule import HEARTBEAT_MISSING
 from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status
 
-# A beat that waits in a queue is older than it is stored; what is declared missing should not turn out to have come.
+# A beat may wait in a queue before it is stored, and must not be declared missing meanwhile.
 GRACE = timedelta(seconds=30)
 FINGERPRINT_PREFIX = "heartbeat:"
 
 
 @dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """One series of beats. `missing_since`: declared missing, and since when; `returned_at`: but has come again."""
+class Beats:
+    """One series of beats. `missing_since` is set once it is declared missing, `returned_at` if a beat came since."""
 
     source_id: int
     source: str
@@ -30,68 +29,73 @@ class Heartbeat:
     labels: Mapping[str, str]
     first_at: datetime
     last_at: datetime
-    timeout: timedelta | None  # None: its rule no longer takes it for a heartbeat
+    timeout: timedelta | None  # None: its rule no longer exists, or is no longer one for heartbeats
     missing_since: datetime | None = None
     returned_at: datetime | None = None
 
 
-class Change(StrEnum):
+class HeartbeatEvent(StrEnum):
     MISSING = "heartbeat_missing"
     RETURNED = "heartbeat_returned"
     FORGOTTEN = "heartbeat_forgotten"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What has become of a heartbeat, and the signal that tells of it, if one is needed."""
+class Conclusion:
+    """What has happened to a heartbeat, and the signal to apply, if any."""
 
-    change: Change
+    event: HeartbeatEvent
     signal: Signal | None
 
+    @property
+    def missing_since(self) -> datetime | None:
+        return self.signal.started_at if self.event is HeartbeatEvent.MISSING and self.signal else None
 
-def judge(beat: Heartbeat, *, listening_since: datetime, now: datetime) -> Found | None:
-    """None: nothing has changed. What did not come while nobody listened was not missing: then the wait begins anew."""
-    if beat.timeout is None:
-        return forgotten(beat, now=now)
-    if beat.missing_since is None:
-        due = max(beat.last_at, listening_since) + beat.timeout
-        return Found(Change.MISSING, _missing(beat, due)) if now > due + GRACE else None
-    if beat.returned_at is not None:
-        return Found(Change.RETURNED, _ended(beat, beat.missing_since, beat.returned_at, EndReason.RECOVERED))
+
+def judge(beats: Beats, *, listening_since: datetime, now: datetime) -> Conclusion | None:
+    """None if nothing has changed. Beats cannot arrive while the service is down: after that the wait begins anew."""
+    if beats.timeout is None:
+        return forget(beats, now=now)
+    if beats.missing_since is None:
+        due = max(beats.last_at, listening_since) + beats.timeout
+        return Conclusion(HeartbeatEvent.MISSING, _missing(beats, due)) if now > due + GRACE else None
+    if beats.returned_at is not None:
+        signal = _ended(beats, beats.missing_since, beats.returned_at, EndReason.RECOVERED)
+        return Conclusion(HeartbeatEvent.RETURNED, signal)
     return None
 
 
-def forgotten(beat: Heartbeat, *, now: datetime) -> Found:
-    """Nobody waits for it any more: what was missing has not come back."""
-    if beat.missing_since is None:
-        return Found(Change.FORGOTTEN, None)
-    ended_at = max(now, beat.missing_since)
-    return Found(Change.FORGOTTEN, _ended(beat, beat.missing_since, ended_at, EndReason.RULE_DELETED))
+def forget(beats: Beats, *, now: datetime) -> Conclusion:
+    """The heartbeat is no longer expected. If it is missing, its alert ends, which is no recovery."""
+    if beats.missing_since is None:
+        return Conclusion(HeartbeatEvent.FORGOTTEN, None)
+    ended_at = max(now, beats.missing_since)
+    return Conclusion(HeartbeatEvent.FORGOTTEN, _ended(beats, beats.missing_since, ended_at, EndReason.RULE_DELETED))
 
 
-def _missing(beat: Heartbeat, since: datetime) -> Signal:
-    kept = {name: value for name, value in beat.labels.items() if name not in {"alertname", "severity"}}
+def _missing(beats: Beats, since: datetime) -> Signal:
+    kept = {name: value for name, value in beats.labels.items() if name not in {"alertname", "severity"}}
     return Signal(
-        fingerprint=FINGERPRINT_PREFIX + beat.fingerprint,
+        fingerprint=FINGERPRINT_PREFIX + beats.fingerprint,
         status=Status.FIRING,
         started_at=since,
         labels={"service": "monitoring", **kept, "alertname": HEARTBEAT_MISSING, "severity": "critical"},
         annotations={
-            "summary": f"nothing from {beat.source} since {beat.last_at:%Y-%m-%d %H:%M:%S} UTC",
-            "description": f"The heartbeat {beat.labels.get('alertname', beat.fingerprint)!r} has not come for longer "
-            f"than the rule {beat.rule!r} allows: alerts of {beat.source} may not reach Aftermath.",
+            "summary": f"nothing from {beats.source} since {beats.last_at:%Y-%m-%d %H:%M:%S} UTC",
+            "description": f"The heartbeat {beats.labels.get('alertname', beats.fingerprint)!r} is overdue by the rule "
+            f"{beats.rule!r}: alerts of {beats.source} may not reach Aftermath.",
         },
         alert_class=AlertClass.MONITORING,
     )
 
 
-def _ended(beat: Heartbeat, missing_since: datetime, at: datetime, reason: EndReason) -> Signal:
+def _ended(beats: Beats, missing_since: datetime, at: datetime, reason: EndReason) -> Signal:
     return Signal(
-        fingerprint=FINGERPRINT_PREFIX + beat.fingerprint,
+        fingerprint=FINGERPRINT_PREFIX + beats.fingerprint,
         status=Status.RESOLVED,
         started_at=missing_since,
         ended_at=at,
-        labels=_missing(beat, missing_since).labels,
+        labels=_missing(beats, missing_since).labels,
         end_reason=reason,
         alert_class=AlertClass.MONITORING,
     )

@@ -1,6 +1,6 @@
-"""How a source is doing: from what was counted of it to a status, and reasons that a person can act on.
+"""Judges the health of a source: from its counts to a status, with reasons that a person can act on.
 
-Pure. What is judged is the last day, or all there is of a younger source: what has been mended is forgotten by then.
+Pure. It judges the last day, or the lifetime of a younger source, so a problem that was fixed is gone after a day.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from itertools import accumulate
 
 from app.incidents.grouping.signal import Verdict
 from app.incidents.measures.measures import INGEST_LAG_BOUNDS
-from app.ingest.health.heartbeat import Heartbeat
+from app.ingest.health.heartbeat import Beats
 
 UNREFRESHED_AFTER = timedelta(days=1)
 ENOUGH = 10  # fewer signals than this are no pattern
@@ -19,19 +19,17 @@ LATE = timedelta(minutes=15)
 
 
 class SourceStatus(StrEnum):
-    """From best to worst; `unheard` stands apart: nothing has come yet, so nothing can be said."""
+    """From best to worst. `never_seen` stands apart: nothing was received yet, so there is nothing to judge."""
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
     FAILING = "failing"
-    UNHEARD = "unheard"
+    NEVER_SEEN = "never_seen"
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One thing that is wrong: a stable word, what was seen, and what to do about it. `status` is what it makes of the
-    source.
-    """
+    """One problem: a stable word, what was observed, and what to do about it. `status` is what it makes the source."""
 
     reason: str
     status: SourceStatus
@@ -41,7 +39,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """From event to arrival, of signals that told news. Quantiles are the bounds of the buckets that hold them."""
+    """Time from event to arrival, for signals that were news. Quantiles are upper bounds of histogram buckets."""
 
     signals: int
     mean_seconds: float | None
@@ -54,7 +52,7 @@ Tallies = Mapping[tuple[str, str], float]  # of one source, by name and label
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What came in a stretch of time: the difference of two readings of the tallies."""
+    """What was received within a span of time: the difference between two readings of the tallies."""
 
     seconds: float
     deliveries: int = 0
@@ -70,13 +68,29 @@ class Counts:
         return sum(self.verdicts.values())
 
     @property
-    def began(self) -> int:
-        """Alerts that began."""
+    def repeated(self) -> int:
+        return self.verdicts.get(Verdict.REPEATED, 0)
+
+    @property
+    def deliveries_per_minute(self) -> float:
+        return self.deliveries / self._minutes
+
+    @property
+    def signals_per_minute(self) -> float:
+        return self.signals / self._minutes
+
+    @property
+    def _minutes(self) -> float:
+        return max(self.seconds, 1.0) / 60
+
+    @property
+    def started(self) -> int:
+        """Alerts that started."""
         return sum(self.verdicts.get(verdict, 0) for verdict in (Verdict.OPENED, Verdict.JOINED, Verdict.REOPENED))
 
 
 def counts(now: Tallies, then: Tallies, *, seconds: float) -> Counts:
-    """What was counted between two readings."""
+    """What was counted between two readings, `seconds` apart."""
 
     def gained(name: str) -> dict[str, float]:
         found = {label: value - then.get((kind, label), 0.0) for (kind, label), value in now.items() if kind == name}
@@ -111,93 +125,93 @@ def _lag(buckets: Mapping[str, int], total_seconds: float) -> Lag:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What is known of a source at one moment."""
+class Observations:
+    """What is known about a source at one moment."""
 
     last_delivery_at: datetime | None
-    recent: Counts  # of the last day, or since there is something
+    recent: Counts  # of the last day, or of its lifetime if that is shorter
     open_alerts: int = 0
-    unrefreshed: int = 0  # open, and not told of for UNREFRESHED_AFTER
-    waiting: Mapping[str, int] = field(default_factory=dict)  # in quarantine, by reason
-    missing: Sequence[Heartbeat] = ()
+    unrefreshed: int = 0  # open, and not resent for UNREFRESHED_AFTER
+    quarantined: Mapping[str, int] = field(default_factory=dict)  # items that wait to be replayed, by reason
+    missing: Sequence[Beats] = ()
     peers: int = 0
-    peers_silent: Mapping[str, str] = field(default_factory=dict)  # why, by address
+    silent_peers: Mapping[str, str] = field(default_factory=dict)  # their errors by address
 
 
-def judge(seen: Seen) -> tuple[SourceStatus, list[Reason]]:
-    """The worst of its reasons, which come worst first; `healthy` if there is none."""
-    if seen.last_delivery_at is None:
-        return SourceStatus.UNHEARD, [
+def judge(observed: Observations) -> tuple[SourceStatus, list[Reason]]:
+    """The status, which is that of the worst reason, and the reasons, worst first."""
+    if observed.last_delivery_at is None:
+        return SourceStatus.NEVER_SEEN, [
             Reason(
                 "never_delivered",
-                SourceStatus.UNHEARD,
-                "Nothing has ever come from this source.",
-                "Point a receiver at its door with a token of this source. In the sender's log 401 means a wrong "
-                "token, a refused connection a wrong address.",
+                SourceStatus.NEVER_SEEN,
+                "Nothing was ever received from this source.",
+                "Point the sender at the webhook endpoint, with a token of this source. In the sender's log, 401 means "
+                "a wrong token, and a refused connection a wrong address.",
             )
         ]
-    found = sorted(_reasons(seen), key=lambda reason: _ORDER.index(reason.status), reverse=True)
+    found = sorted(_reasons(observed), key=lambda reason: _ORDER.index(reason.status), reverse=True)
     return found[0].status if found else SourceStatus.HEALTHY, found
 
 
 _ORDER = list(SourceStatus)
 
 
-def _reasons(seen: Seen) -> Iterator[Reason]:
-    recent = seen.recent
-    for beat in seen.missing:
+def _reasons(observed: Observations) -> Iterator[Reason]:
+    recent = observed.recent
+    for beats in observed.missing:
         yield Reason(
             "heartbeat_missing",
             SourceStatus.FAILING,
-            f"The heartbeat {beat.labels.get('alertname', beat.fingerprint)!r} came last at "
-            f"{beat.last_at:%Y-%m-%d %H:%M:%S} UTC.",
+            f"The heartbeat {beats.labels.get('alertname', beats.fingerprint)!r} was last received at "
+            f"{beats.last_at:%Y-%m-%d %H:%M:%S} UTC.",
             "Does it fire in Prometheus, does Prometheus reach Alertmanager, does Alertmanager reach Aftermath "
             "(alertmanager_notifications_failed_total)? If it is gone for good, DELETE it here.",
         )
-    if seen.peers_silent:
-        all_of_them = len(seen.peers_silent) == seen.peers
-        said = "; ".join(f"{url} {error}" for url, error in sorted(seen.peers_silent.items()))
+    if observed.silent_peers:
+        errors = "; ".join(f"{url} {error}" for url, error in sorted(observed.silent_peers.items()))
         yield Reason(
             "peers_silent",
-            SourceStatus.FAILING if all_of_them else SourceStatus.DEGRADED,
-            f"{len(seen.peers_silent)} of {seen.peers} peers did not give their list when asked last: {said}.",
+            SourceStatus.FAILING if len(observed.silent_peers) == observed.peers else SourceStatus.DEGRADED,
+            f"{len(observed.silent_peers)} of {observed.peers} peers did not answer the last poll: {errors}.",
             "Is the address that of the API (http://host:9093, with its path prefix), and are the credentials right? "
             "The peers that answer decide; while none does, nothing is reconciled.",
         )
-    if waiting := sum(seen.waiting.values()):
-        why = ", ".join(f"{reason} {number}" for reason, number in sorted(seen.waiting.items()))
+    if waiting := sum(observed.quarantined.values()):
+        by_reason = ", ".join(f"{reason} {number}" for reason, number in sorted(observed.quarantined.items()))
         yield Reason(
             "quarantine_waiting",
             SourceStatus.DEGRADED,
-            f"{waiting} could not be read or applied and are in no incident: {why}.",
-            "GET /api/v1/quarantine shows them as they came. Mend the sender or update Aftermath, then replay them.",
+            f"{waiting} items could not be read or applied and are in no incident: {by_reason}.",
+            "GET /api/v1/quarantine shows them as they were received. Fix the sender or update Aftermath, then replay "
+            "them.",
         )
     if recent.truncated_alerts:
         yield Reason(
             "truncated",
             SourceStatus.DEGRADED,
             f"The sender left {recent.truncated_alerts} alerts out of {recent.truncated_deliveries} deliveries.",
-            "Set the sender's limit to none (Alertmanager: max_alerts: 0): resolves that are cut off never come again.",
+            "Set the sender's limit to none (Alertmanager: max_alerts: 0): a resolve that is cut off is never resent.",
         )
-    if seen.unrefreshed:
+    if observed.unrefreshed:
         yield Reason(
             "unrefreshed",
             SourceStatus.DEGRADED,
-            f"{seen.unrefreshed} of {seen.open_alerts} open alerts have not been told of for a day.",
-            "Their resolves were probably lost: a silence swallows them. Look whether they still fire.",
+            f"{observed.unrefreshed} of {observed.open_alerts} open alerts were not resent for a day.",
+            "Their resolves were probably lost; a silence, for example, swallows them. Check whether they still fire.",
         )
-    if recent.began >= ENOUGH and not recent.verdicts.get(Verdict.RESOLVED) and not recent.resolved_without_firing:
+    if recent.started >= ENOUGH and not recent.verdicts.get(Verdict.RESOLVED) and not recent.resolved_without_firing:
         yield Reason(
             "resolves_missing",
             SourceStatus.DEGRADED,
-            f"{recent.began} alerts began and none has ended.",
-            "Let the sender tell of ends too (Alertmanager: send_resolved: true), through the same receiver.",
+            f"{recent.started} alerts started and none has ended.",
+            "Configure the sender to send resolves (Alertmanager: send_resolved: true) through the same receiver.",
         )
-    if recent.resolved_without_firing >= ENOUGH and 2 * recent.resolved_without_firing > recent.began:
+    if recent.resolved_without_firing >= ENOUGH and 2 * recent.resolved_without_firing > recent.started:
         yield Reason(
             "firings_missing",
             SourceStatus.DEGRADED,
-            f"{recent.resolved_without_firing} of {recent.began} alerts were first told of when they had ended.",
+            f"The first report of {recent.resolved_without_firing} of {recent.started} alerts was their resolve.",
             "The first notifications do not arrive: look for failures in the sender's log, and for a long group_wait.",
         )
     median = recent.lag.median_at_most_seconds
@@ -205,6 +219,6 @@ def _reasons(seen: Seen) -> Iterator[Reason]:
         yield Reason(
             "late",
             SourceStatus.DEGRADED,
-            f"Half of what is told has happened more than {LATE.total_seconds() / 60:.0f} minutes before it arrives.",
+            f"Half of the signals arrive more than {LATE.total_seconds() / 60:.0f} minutes after the event.",
             "Compare the clocks of sender and receiver, and lower the sender's group_interval.",
         )

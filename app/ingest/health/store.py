@@ -1,53 +1,54 @@
-"""What is known of each source, in SQL: readings of its tallies, its open alerts, what waits in quarantine."""
+"""What is stored about the health of each source: samples of its tallies, heartbeats, open alerts, quarantine."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
-import msgspec
-from sqlalchemy import delete, select, text, update
-from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import case, delete, func, text, update
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.base.errors import NotFound
-from app.base.schema import peer, reconciler, source
+from app.base.errors import Conflict, NotFound
+from app.base.schema import FeedSample, Heartbeat, Peer, Quarantine, Rule, Source, Tally
 from app.base.tokens import SourceRow
 from app.incidents.grouping.decide import series_of
 from app.incidents.grouping.signal import AlertClass
-from app.ingest.health.heartbeat import FINGERPRINT_PREFIX, Change, Found, Heartbeat
-from app.ingest.health.judgment import UNREFRESHED_AFTER, Seen, Tallies, counts
-from app.ingest.health.reconcile import Answer, OpenAlert, Place, Settings, to_the_millisecond
+from app.ingest.health.heartbeat import FINGERPRINT_PREFIX, Beats, Conclusion, HeartbeatEvent
+from app.ingest.health.judgment import UNREFRESHED_AFTER, Counts, Observations, Tallies, counts
+from app.ingest.health.reconcile.compare import Episode, OpenAlert, to_the_millisecond
+from app.ingest.health.reconcile.store import peers_of
 
-SAMPLED_EVERY = timedelta(minutes=5)
-_SAMPLES_KEPT = timedelta(hours=26)  # more than the longest stretch that is asked for
+SAMPLE_EVERY = timedelta(minutes=5)
+_SAMPLES_KEPT = timedelta(hours=26)  # longer than the longest span that is shown
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
-async def only_one(tx: AsyncConnection, what: str) -> bool:
-    """Whether this transaction alone does `what` now; the others try again later."""
-    return bool((await tx.execute(_TRY_LOCK, {"what": f"aftermath.{what}"})).scalar_one())
+async def only_one(session: AsyncSession, work: str) -> bool:
+    """Whether this transaction alone does `work` now. Otherwise try again later."""
+    tx = await session.connection()
+    return bool((await tx.execute(_TRY_LOCK, {"work": f"aftermath.{work}"})).scalar_one())
 
 
-_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtext(:what))")
+_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtext(:work))")
 
 
 # — samples —
 
 
-async def sample(tx: AsyncConnection, *, now: datetime) -> bool:
-    """Writes down the tallies and the open alerts of all sources, if the last time is long enough ago."""
-    latest = (await tx.execute(text("SELECT max(at) FROM feed_sample"))).scalar_one()
-    if latest is not None and latest > now - SAMPLED_EVERY:
+async def sample(session: AsyncSession, *, now: datetime) -> bool:
+    """Stores the tallies and the open alerts of all sources, unless the last sample is recent enough."""
+    latest = (await session.exec(select(func.max(FeedSample.at)))).one()
+    if latest is not None and latest > now - SAMPLE_EVERY:
         return False
+    tx = await session.connection()
     await tx.execute(_SAMPLE, {"now": now, "seen_before": now - UNREFRESHED_AFTER})
-    await tx.execute(text("DELETE FROM feed_sample WHERE at < :before"), {"before": now - _SAMPLES_KEPT})
+    await session.exec(delete(FeedSample).where(col(FeedSample.at) < now - _SAMPLES_KEPT))
     return True
 
 
-# By way of open incidents, which are few and have an index: an index on the alerts themselves would cost every alert.
-_OPEN_ALERTS = """
+# Reads open incidents first, which are few and indexed. An index on open alerts would slow down every alert.
+_OPEN_COUNTS = """
     SELECT alert.source_id, count(*) AS open_alerts, min(alert.started_at) AS oldest_open_at,
            count(*) FILTER (WHERE alert.last_seen_at < :seen_before) AS unrefreshed
       FROM incident
@@ -62,7 +63,7 @@ _OPEN_ALERTS = """
 """
 
 _SAMPLE = text(f"""
-    WITH open AS ({_OPEN_ALERTS})
+    WITH open AS ({_OPEN_COUNTS})
     INSERT INTO feed_sample (source_id, at, tallies, open_alerts, oldest_open_at, unrefreshed)
     SELECT source.id, :now,
            coalesce((SELECT jsonb_agg(jsonb_build_array(name, label, value))
@@ -80,64 +81,19 @@ _SAMPLE = text(f"""
 # — heartbeats —
 
 
-class Changed(Exception):
-    """A heartbeat is no longer as it was read. Roll back, and look again later."""
+class HeartbeatChanged(Conflict):
+    title = "The heartbeat has changed meanwhile"
 
 
 class HeartbeatNotFound(NotFound):
     title = "No such heartbeat"
 
 
-async def listening_since(tx: AsyncConnection, *, now: datetime, away: timedelta) -> datetime:
-    """Since when somebody has been there for deliveries to reach; from now on, if the last round was too long ago."""
+async def listening_since(session: AsyncSession, *, now: datetime, away: timedelta) -> datetime:
+    """Since when the service has been up to receive deliveries; `now` if the last round was longer ago than `away`."""
+    tx = await session.connection()
     since: datetime = (await tx.execute(_LISTEN, {"now": now, "away_before": now - away})).scalar_one()
     return since
-
-
-async def heartbeats(tx: AsyncConnection, source_id: int | None = None) -> list[Heartbeat]:
-    """All, or those of one source; the silent ones first."""
-    return [
-        Heartbeat(
-            source_id=row.source_id,
-            source=row.source,
-            fingerprint=row.fingerprint,
-            rule=row.rule,
-            labels=row.labels,
-            first_at=row.first_at,
-            last_at=row.last_at,
-            timeout=None if row.heartbeat_seconds is None else timedelta(seconds=row.heartbeat_seconds),
-            missing_since=row.missing_since,
-            returned_at=row.returned_at,
-        )
-        for row in await tx.execute(_HEARTBEATS, {"source_id": source_id})
-    ]
-
-
-async def heartbeat_of(tx: AsyncConnection, source: SourceRow, fingerprint: str) -> Heartbeat:
-    """Raises HeartbeatNotFound."""
-    for beat in await heartbeats(tx, source.id):
-        if beat.fingerprint == fingerprint:
-            return beat
-    message = f"the source {source.name!r} has no heartbeat {fingerprint!r}; its health lists them"
-    raise HeartbeatNotFound(message)
-
-
-async def note(tx: AsyncConnection, beat: Heartbeat, found: Found) -> None:
-    """Writes down what has become of a heartbeat. Raises Changed if it is not as it was read."""
-    statement = _FORGET if found.change is Change.FORGOTTEN else _NOTE
-    since = found.signal.started_at if found.change is Change.MISSING and found.signal else None
-    values = {
-        "source_id": beat.source_id,
-        "fingerprint": beat.fingerprint,
-        "rule": beat.rule,
-        "last_at": beat.last_at,
-        "was_missing_since": beat.missing_since,
-        "was_returned_at": beat.returned_at,
-        "missing_since": since,
-    }
-    changed = await tx.execute(statement, values)
-    if changed.rowcount != 1:
-        raise Changed
 
 
 _LISTEN = text("""
@@ -150,62 +106,90 @@ _LISTEN = text("""
     RETURNING listening_since
 """)
 
-_HEARTBEATS = text("""
-    SELECT heartbeat.*, source.name AS source, rule.heartbeat_seconds
-      FROM heartbeat
-      JOIN source ON source.id = heartbeat.source_id
-      LEFT JOIN rule ON rule.name = heartbeat.rule
-     WHERE CAST(:source_id AS integer) IS NULL
-        OR heartbeat.source_id = :source_id
-     ORDER BY heartbeat.last_at, heartbeat.fingerprint
-""")
 
-_AS_READ = """
-     WHERE source_id = :source_id
-       AND fingerprint = :fingerprint
-       AND rule = :rule
-       AND last_at = :last_at
-       AND missing_since IS NOT DISTINCT FROM :was_missing_since
-       AND returned_at IS NOT DISTINCT FROM :was_returned_at
-"""
-
-_NOTE = text(f"""
-    UPDATE heartbeat
-       SET missing_since = :missing_since,
-           returned_at = NULL
-    {_AS_READ}
-""")  # noqa: S608  a constant of this file
-
-_FORGET = text(f"""
-    DELETE FROM heartbeat
-    {_AS_READ}
-""")  # noqa: S608  a constant of this file
+async def heartbeats(session: AsyncSession, source_id: int | None = None) -> list[Beats]:
+    """Those of all sources or of one, the longest silent first."""
+    query = (
+        select(Heartbeat, Source.name, Rule.heartbeat_seconds)
+        .join(Source, col(Source.id) == Heartbeat.source_id)
+        .outerjoin(Rule, col(Rule.name) == Heartbeat.rule)
+        .order_by(col(Heartbeat.last_at), col(Heartbeat.fingerprint))
+        .execution_options(populate_existing=True)
+    )
+    if source_id is not None:
+        query = query.where(Heartbeat.source_id == source_id)
+    return [
+        Beats(**row.model_dump(), source=source, timeout=None if seconds is None else timedelta(seconds=seconds))
+        for row, source, seconds in await session.exec(query)
+    ]
 
 
-# — what is no longer told of —
+async def heartbeat_of(session: AsyncSession, source: SourceRow, fingerprint: str) -> Beats:
+    """Raises HeartbeatNotFound."""
+    for beats in await heartbeats(session, source.id):
+        if beats.fingerprint == fingerprint:
+            return beats
+    message = f"the source {source.name!r} has no heartbeat {fingerprint!r}; its health lists them"
+    raise HeartbeatNotFound(message)
+
+
+async def record(session: AsyncSession, beats: Beats, conclusion: Conclusion) -> None:
+    """Records the new state of a heartbeat. Raises HeartbeatChanged if it is no longer as it was read."""
+    as_read = (
+        col(Heartbeat.source_id) == beats.source_id,
+        col(Heartbeat.fingerprint) == beats.fingerprint,
+        col(Heartbeat.rule) == beats.rule,
+        col(Heartbeat.last_at) == beats.last_at,
+        col(Heartbeat.missing_since).is_not_distinct_from(beats.missing_since),
+        col(Heartbeat.returned_at).is_not_distinct_from(beats.returned_at),
+    )
+    if conclusion.event is HeartbeatEvent.FORGOTTEN:
+        changed = await session.exec(delete(Heartbeat).where(*as_read), execution_options=_ROWS_AS_THEY_ARE)
+    else:
+        changed = await session.exec(
+            update(Heartbeat).where(*as_read).values(missing_since=conclusion.missing_since, returned_at=None),
+            execution_options=_ROWS_AS_THEY_ARE,
+        )
+    if changed.rowcount != 1:
+        raise HeartbeatChanged("the heartbeat changed meanwhile; reload and retry")
+
+
+_ROWS_AS_THEY_ARE = {"synchronize_session": False}  # no row that is loaded is read again
+
+
+# — open alerts —
 
 STALE_AT_ONCE = 500  # alerts that one round ends at most
 
 
-async def stale(tx: AsyncConnection, *, listening_since: datetime, now: datetime) -> list[OpenAlert]:
-    """Open alerts that their source has not told of for longer than it may, while somebody was there to be told."""
-    found = await tx.execute(_STALE, {"listening_since": listening_since, "now": now, "at_most": STALE_AT_ONCE})
-    return [_open_alert(row) for row in found]
+async def stale(session: AsyncSession, *, listening_since: datetime, now: datetime) -> list[OpenAlert]:
+    """Open alerts that their source has not resent for longer than its `stale_seconds`, during which the service was
+    up.
+    """
+    tx = await session.connection()
+    values = {"listening_since": listening_since, "now": now, "at_most": STALE_AT_ONCE}
+    return [_Open(*row).as_fact() for row in await tx.execute(_STALE, values)]
 
 
-def _open_alert(row: Any) -> OpenAlert:
-    return OpenAlert(
-        source_id=row.source_id,
-        source=row.source,
-        fingerprint=row.fingerprint,
-        started_at=row.started_at,
-        last_seen_at=row.last_seen_at,
-        labels=row.labels,
-        alert_class=AlertClass(row.alert_class),
-    )
+async def open_alerts_of(session: AsyncSession, source_id: int) -> list[OpenAlert]:
+    tx = await session.connection()
+    return [_Open(*row).as_fact() for row in await tx.execute(_OPEN_OF, {"source_id": source_id})]
 
 
-# What the service itself tells of a source, its sender never does.
+class _Open(NamedTuple):
+    source_id: int
+    source: str
+    fingerprint: str
+    started_at: datetime
+    last_seen_at: datetime
+    labels: Mapping[str, str]
+    alert_class: str
+
+    def as_fact(self) -> OpenAlert:
+        return OpenAlert(*self[:-1], AlertClass(self.alert_class))
+
+
+# Alerts that the service itself opened are left out: no sender resends them.
 _OPEN = f"""
     SELECT alert.source_id, source.name AS source, alert.fingerprint, alert.started_at, alert.last_seen_at,
            alert.labels, alert.alert_class
@@ -232,176 +216,30 @@ _STALE = text(f"""
      LIMIT :at_most
 """)
 
-
-# — reconciling —
-
-
-@dataclass(frozen=True, slots=True)
-class Reconciler:
-    source_id: int
-    source: str
-    peers: Sequence[str]
-    poll: timedelta
-    settings: Settings
-    username: str | None
-    secret: str | None = field(repr=False)
-    began_at: datetime | None = None  # of the latest poll: whoever set it polls
-    counted_at: Sequence[datetime] = ()  # of the latest polls that count, as many as it takes
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """What it said last; `error` if it did not the last time."""
-
-    url: str
-    polled_at: datetime
-    answered_at: datetime | None
-    error: str | None
-    version: str | None
-    cluster: str | None
-    up_since: datetime | None
-    alerts: int | None
-    suppressed: int | None
-    silences: int | None
-
-
-class NotReconciled(NotFound):
-    title = "The source is not reconciled"
-
-
-async def put_reconciler(tx: AsyncConnection, stated: Reconciler) -> None:
-    """A poll that is under way comes to nothing, and those before it no longer count: others may have been asked."""
-    values = {
-        "peers": list(stated.peers),
-        "poll_seconds": int(stated.poll.total_seconds()),
-        "absences": stated.settings.absences,
-        "grace_seconds": int(stated.settings.grace.total_seconds()),
-        "receiver": stated.settings.receiver,
-        "username": stated.username,
-        "secret": stated.secret,
-        "began_at": None,
-        "counted_at": [],
-    }
-    query = upsert(reconciler).values(source_id=stated.source_id, **values)
-    await tx.execute(query.on_conflict_do_update(index_elements=["source_id"], set_=values))
-    await tx.execute(delete(peer).where(peer.c.source_id == stated.source_id, peer.c.url.not_in(list(stated.peers))))
-
-
-async def reconciler_of(tx: AsyncConnection, source: SourceRow) -> Reconciler:
-    """Raises NotReconciled."""
-    for found in await _reconcilers(tx, [source.id]):
-        return found
-    message = f"the source {source.name!r} is not reconciled; PUT /api/v1/sources/{{name}}/reconciler says where to ask"
-    raise NotReconciled(message)
-
-
-async def delete_reconciler(tx: AsyncConnection, source: SourceRow) -> None:
-    """Raises NotReconciled."""
-    await reconciler_of(tx, source)
-    await tx.execute(delete(reconciler).where(reconciler.c.source_id == source.id))
-
-
-async def claim_polls(tx: AsyncConnection, *, now: datetime) -> list[Reconciler]:
-    """Those that are due: who gets one polls it, and nobody else until it is due again."""
-    claimed = await tx.execute(_CLAIM, {"now": now})
-    return await _reconcilers(tx, [row.source_id for row in claimed])
-
-
-async def is_claimed(tx: AsyncConnection, one: Reconciler) -> bool:
-    """Whether it still is as it was claimed; if so, nobody else changes it until the end of the transaction."""
-    query = select(reconciler.c.source_id).where(
-        reconciler.c.source_id == one.source_id, reconciler.c.began_at == one.began_at
-    )
-    return (await tx.execute(query.with_for_update())).one_or_none() is not None
-
-
-async def open_alerts_of(tx: AsyncConnection, source_id: int) -> list[OpenAlert]:
-    return [_open_alert(row) for row in await tx.execute(_OPEN_OF, {"source_id": source_id})]
-
-
-async def starts(tx: AsyncConnection, source_id: int, places: Iterable[Place]) -> dict[Place, datetime]:
-    """Of these places those that alerts are known of, and their whole starts."""
-    wanted = sorted(set(places))
-    found = await tx.execute(
-        _STARTS,
-        {
-            "series": [series_of(source_id, fingerprint) for fingerprint, _ in wanted],
-            "since": [started_at for _, started_at in wanted],
-        },
-    )
-    return {(row.fingerprint, to_the_millisecond(row.started_at)): row.started_at for row in found}
-
-
-async def note_poll(
-    tx: AsyncConnection,
-    one: Reconciler,
-    answers: Sequence[Answer],
-    errors: Mapping[str, str],
-    counted: Sequence[datetime],
-) -> None:
-    """What the peers said, and which polls count. It is claimed."""
-    latest = list(counted)[-one.settings.absences :]
-    await tx.execute(update(reconciler).where(reconciler.c.source_id == one.source_id).values(counted_at=latest))
-    said: list[dict[str, Any]] = [
-        {
-            "url": answer.url,
-            "answered_at": one.began_at,
-            "error": None,
-            "version": answer.version,
-            "cluster": answer.cluster,
-            "up_since": answer.up_since,
-            "alerts": len(answer.listed),
-            "suppressed": sum(not listed.active for listed in answer.listed),
-            "silences": answer.silences,
-        }
-        for answer in answers
-    ]
-    for values in [*said, *({"url": url, "error": error} for url, error in errors.items())]:
-        told = values | {"polled_at": one.began_at}
-        query = upsert(peer).values(source_id=one.source_id, **told)
-        await tx.execute(query.on_conflict_do_update(index_elements=["source_id", "url"], set_=told))
-
-
-async def peers_of(tx: AsyncConnection, source_id: int) -> list[Peer]:
-    rows = await tx.execute(select(peer).where(peer.c.source_id == source_id).order_by(peer.c.url))
-    return [Peer(**{name: value for name, value in row._mapping.items() if name != "source_id"}) for row in rows]
-
-
-async def _reconcilers(tx: AsyncConnection, source_ids: Sequence[int]) -> list[Reconciler]:
-    query = (
-        select(reconciler, source.c.name)
-        .join_from(reconciler, source, source.c.id == reconciler.c.source_id)
-        .where(reconciler.c.source_id.in_(source_ids))
-        .order_by(reconciler.c.source_id)
-    )
-    return [
-        Reconciler(
-            source_id=row.source_id,
-            source=row.name,
-            peers=row.peers,
-            poll=timedelta(seconds=row.poll_seconds),
-            settings=Settings(row.absences, timedelta(seconds=row.grace_seconds), row.receiver),
-            username=row.username,
-            secret=row.secret,
-            began_at=row.began_at,
-            counted_at=row.counted_at,
-        )
-        for row in await tx.execute(query)
-    ]
-
-
-_CLAIM = text("""
-    UPDATE reconciler
-       SET began_at = :now
-     WHERE began_at IS NULL
-        OR began_at <= CAST(:now AS timestamptz) - make_interval(secs => poll_seconds)
-    RETURNING source_id
-""")
-
 _OPEN_OF = text(f"""
     {_OPEN}
        AND source.id = :source_id
 """)
+
+
+async def starts(session: AsyncSession, source_id: int, episodes: Sequence[Episode]) -> dict[Episode, datetime]:
+    """The exact starts of those of these episodes that are stored as alerts."""
+    tx = await session.connection()
+    found = await tx.execute(
+        _STARTS,
+        {
+            "series": [series_of(source_id, fingerprint) for fingerprint, _ in episodes],
+            "since": [started_at for _, started_at in episodes],
+        },
+    )
+    stored = (_Start(*row) for row in found)
+    return {(one.fingerprint, to_the_millisecond(one.started_at)): one.started_at for one in stored}
+
+
+class _Start(NamedTuple):
+    fingerprint: str
+    started_at: datetime
+
 
 _STARTS = text("""
     SELECT alert.fingerprint, alert.started_at
@@ -417,86 +255,92 @@ _STARTS = text("""
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """A source as it is now, and its tallies then and now."""
+class SourceReading:
+    """A source at one moment. `last_hour` and `last_day` are None while there is no sample that old."""
 
-    now: Tallies
-    samples: Mapping[timedelta, tuple[float, Tallies]]  # for the last hour and day: how many seconds ago, and what
-    seen: Seen
+    observed: Observations
+    last_hour: Counts | None
+    last_day: Counts | None
+    since_created: Counts
     oldest_open_at: datetime | None
-    heartbeats: Sequence[Heartbeat]
+    heartbeats: Sequence[Beats]
     peers: Sequence[Peer]
 
 
-async def known(tx: AsyncConnection, source: SourceRow, *, now: datetime) -> Known:
-    tallies = {
-        (row.name, row.label): float(row.value) for row in await tx.execute(_TALLIES_OF, {"source": source.name})
-    }
-    samples = {}
-    for length in (HOUR, DAY):
-        found = (await tx.execute(_SAMPLE_BEFORE, {"source_id": source.id, "at": now - length})).one_or_none()
-        if found is not None:
-            samples[length] = ((now - found.at).total_seconds(), _tallies(found.tallies))
-    opened = (
-        await tx.execute(_OPEN_ALERTS_OF, {"source_id": source.id, "seen_before": now - UNREFRESHED_AFTER})
-    ).one_or_none()
-    beats = await heartbeats(tx, source.id)
-    peers = await peers_of(tx, source.id)
-    waiting: dict[str, int] = defaultdict(int)
-    for row in await tx.execute(_WAITING_OF, {"source_id": source.id}):
-        waiting[row.reason] = row.waiting
-    last = next((value for (name, _), value in tallies.items() if name == "last_delivery"), None)
-    # Without a sample a day old there is less than a day to speak of.
-    seconds, then = samples.get(DAY, ((now - source.created_at).total_seconds(), {}))
-    return Known(
-        now=tallies,
-        samples=samples,
-        seen=Seen(
-            last_delivery_at=None if last is None else datetime.fromtimestamp(last, tz=now.tzinfo),
-            recent=counts(tallies, then, seconds=seconds),
-            open_alerts=opened.open_alerts if opened else 0,
-            unrefreshed=opened.unrefreshed if opened else 0,
-            waiting=waiting,
+async def read(session: AsyncSession, source: SourceRow, *, now: datetime) -> SourceReading:
+    tallies = await _tallies_of(session, source.name)
+    last_hour, last_day = [await _counts_since(session, source, tallies, now - span, now) for span in (HOUR, DAY)]
+    since_created = counts(tallies, {}, seconds=(now - source.created_at).total_seconds())
+    tx = await session.connection()
+    row = (await tx.execute(_OPEN_COUNTS_OF, {"source_id": source.id, "seen_before": now - UNREFRESHED_AFTER})).first()
+    opened = _OpenCounts(*row) if row else _OpenCounts(0, None, 0)
+    beats, peers = await heartbeats(session, source.id), await peers_of(session, source.id)
+    return SourceReading(
+        observed=Observations(
+            last_delivery_at=_last_delivery_at(tallies),
+            recent=last_day or since_created,
+            open_alerts=opened.open_alerts,
+            unrefreshed=opened.unrefreshed,
+            quarantined=await _quarantined(session, source.id),
+            missing=[one for one in beats if one.missing_since is not None and one.returned_at is None],
             peers=len(peers),
-            peers_silent={peer.url: peer.error for peer in peers if peer.error},
-            missing=[beat for beat in beats if beat.missing_since is not None and beat.returned_at is None],
+            silent_peers={peer.url: peer.error for peer in peers if peer.error},
         ),
-        oldest_open_at=opened.oldest_open_at if opened else None,
+        last_hour=last_hour,
+        last_day=last_day,
+        since_created=since_created,
+        oldest_open_at=opened.oldest_open_at,
         heartbeats=beats,
         peers=peers,
     )
 
 
-def _tallies(stored: Any) -> Tallies:
-    return {(name, label): value for name, label, value in msgspec.convert(stored, list[tuple[str, str, float]])}
+def _last_delivery_at(tallies: Tallies) -> datetime | None:
+    latest = next((value for (name, _), value in tallies.items() if name == "last_delivery"), None)
+    return None if latest is None else datetime.fromtimestamp(latest, UTC)
 
 
-_TALLIES_OF = text("""
-    SELECT name, label, CASE WHEN name = 'last_delivery' THEN max(value) ELSE sum(value) END AS value
-      FROM tally
-     WHERE source = :source
-     GROUP BY name, label
-""")
+async def _tallies_of(session: AsyncSession, source: str) -> Tallies:
+    value = case((col(Tally.name) == "last_delivery", func.max(Tally.value)), else_=func.sum(Tally.value))
+    query = select(Tally.name, Tally.label, value).where(Tally.source == source).group_by(Tally.name, Tally.label)
+    return {(name, label): value for name, label, value in await session.exec(query)}
 
-_SAMPLE_BEFORE = text("""
-    SELECT at, tallies
-      FROM feed_sample
-     WHERE source_id = :source_id
-       AND at <= :at
-     ORDER BY at DESC
-     LIMIT 1
-""")
 
-_OPEN_ALERTS_OF = text(f"""
-    SELECT *
-      FROM ({_OPEN_ALERTS}) AS open
+async def _counts_since(
+    session: AsyncSession, source: SourceRow, tallies: Tallies, since: datetime, now: datetime
+) -> Counts | None:
+    """Since the latest sample before `since`."""
+    query = (
+        select(FeedSample)
+        .where(FeedSample.source_id == source.id, FeedSample.at <= since)
+        .order_by(col(FeedSample.at).desc())
+        .limit(1)
+    )
+    found = (await session.exec(query)).first()
+    if found is None:
+        return None
+    then = {(name, label): value for name, label, value in found.tallies}
+    return counts(tallies, then, seconds=(now - found.at).total_seconds())
+
+
+async def _quarantined(session: AsyncSession, source_id: int) -> dict[str, int]:
+    """How many items wait to be replayed, by reason."""
+    query = (
+        select(Quarantine.reason, func.count())
+        .where(Quarantine.source_id == source_id, col(Quarantine.replayed_at).is_(None))
+        .group_by(Quarantine.reason)
+    )
+    return dict((await session.exec(query)).all())
+
+
+class _OpenCounts(NamedTuple):
+    open_alerts: int
+    oldest_open_at: datetime | None
+    unrefreshed: int
+
+
+_OPEN_COUNTS_OF = text(f"""
+    SELECT open_alerts, oldest_open_at, unrefreshed
+      FROM ({_OPEN_COUNTS}) AS open
      WHERE source_id = :source_id
 """)  # noqa: S608  a constant of this file
-
-_WAITING_OF = text("""
-    SELECT reason, count(*) AS waiting
-      FROM quarantine
-     WHERE source_id = :source_id
-       AND replayed_at IS NULL
-     GROUP BY reason
-""")

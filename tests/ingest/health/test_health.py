@@ -1,4 +1,4 @@
-"""The watch over the feed: how each source is doing, and that one process at a time looks after it."""
+"""Source health: its judgment, and the watch, which one process at a time does."""
 
 import asyncio
 import json
@@ -26,8 +26,8 @@ from app.incidents.grouping.series import apply_signals
 from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status
 from app.ingest.flush import Delivery, Flusher
 from app.ingest.health import heartbeat, store
-from app.ingest.health.judgment import Counts, Lag, Reason, Seen, SourceStatus, counts, judge
-from app.ingest.health.watch import tell, watch
+from app.ingest.health.judgment import Counts, Lag, Observations, Reason, SourceStatus, counts, judge
+from app.ingest.health.watch import apply, watch
 from app.ingest.senders import alertmanager
 from tests.ingest.test_webhook import DOOR, a_delivery, an_alert, count
 from tests.metrics.prometheus.test_exposition import of, scrape
@@ -64,12 +64,12 @@ def reasons(told: Mapping[str, Any]) -> list[str]:
 # — what is told of a source —
 
 
-async def test_a_source_that_has_delivered_nothing_is_unheard(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+async def test_a_source_without_deliveries_was_never_seen(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     assert (await client.get(HEALTH)).status_code == 404
     async with db.transaction(engine) as tx:
         await ensure_source(tx, "alertmanager", "alertmanager", now=datetime.now(UTC))
     told = await health(client)
-    assert (told["status"], reasons(told), told["last_delivery_at"]) == ("unheard", ["never_delivered"], None)
+    assert (told["status"], reasons(told), told["last_delivery_at"]) == ("never_seen", ["never_delivered"], None)
 
 
 async def test_a_source_that_delivers_is_healthy_and_counted(client: httpx.AsyncClient) -> None:
@@ -169,7 +169,7 @@ YESTERDAY = datetime(2026, 8, 20, tzinfo=UTC)
 
 
 def judged(**counted: Any) -> tuple[SourceStatus, list[str]]:
-    status, found = judge(Seen(YESTERDAY, Counts(seconds=86400, **counted)))
+    status, found = judge(Observations(YESTERDAY, Counts(seconds=86400, **counted)))
     assert all(isinstance(one, Reason) for one in found)
     return status, [one.reason for one in found]
 
@@ -207,7 +207,7 @@ def test_lag_is_told_by_the_buckets_that_hold_it() -> None:
 
 async def test_one_process_at_a_time_watches_and_another_takes_over(engine: AsyncEngine, flusher: Flusher) -> None:
     now = datetime.now(UTC)
-    async with db.transaction(engine) as elsewhere:
+    async with db.session(engine) as elsewhere:
         assert await store.only_one(elsewhere, "watch")
         assert not await watch(engine, flusher, now=now)
     assert await watch(engine, flusher, now=now)
@@ -397,18 +397,18 @@ async def test_a_beat_that_was_on_its_way_leaves_nothing_missing(
     assert await alerts(engine) == [(at("10:05"), at("10:05"), "recovered"), (at("10:09"), None, None)]
 
 
-async def test_a_beat_between_the_look_and_the_word_wins(
+async def test_a_beat_between_the_decision_and_its_effect_wins(
     client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, five_minutes: None
 ) -> None:
     await deliver(engine, flusher, at("10:00"), a_watchdog())
-    async with db.transaction(engine) as tx:
-        [beat] = await store.heartbeats(tx)
-    found = heartbeat.judge(beat, listening_since=at("10:00"), now=at("10:06"))
-    assert found is not None
+    async with db.session(engine) as session:
+        [beats] = await store.heartbeats(session)
+    conclusion = heartbeat.judge(beats, listening_since=at("10:00"), now=at("10:06"))
+    assert conclusion is not None
     await deliver(engine, flusher, at("10:05"), a_watchdog())
-    with pytest.raises(store.Changed):
-        async with db.transaction(engine) as tx:
-            await tell(tx, flusher, beat, found, now=at("10:06"))
+    with pytest.raises(store.HeartbeatChanged):
+        async with db.session(engine) as session:
+            await apply(session, flusher, beats, conclusion, now=at("10:06"))
     assert await alerts(engine) == []
 
 

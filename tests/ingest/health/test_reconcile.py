@@ -29,10 +29,10 @@ from app.base.tokens import Scope
 from app.incidents.grouping.batch import Outcome
 from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status
 from app.ingest.flush import Delivery, Flusher
-from app.ingest.health import peers as asking
-from app.ingest.health import watch as watching
-from app.ingest.health.reconcile import Answer, Listed, OpenAlert, Settings, compare, counts
-from app.ingest.health.watch import reconcile_all
+from app.ingest.health.reconcile import peers as client_of_peers
+from app.ingest.health.reconcile.compare import Listed, OpenAlert, PeerState, Settings, compare, is_conclusive
+from app.ingest.health.reconcile.poll import AT_ONCE, reconcile_all
+from app.ingest.health.watch import watch
 from tests.conftest import ClientAs
 from tests.ingest.health.test_health import a_flusher, alerts, at, deliver, health, incidents, reasons, shown
 from tests.ingest.test_webhook import DOOR, a_delivery, an_alert, count
@@ -348,7 +348,7 @@ async def test_labels_that_a_rule_ignores_are_ignored_here_too(
 async def test_many_that_have_gone_or_were_missed_are_dealt_with_at_once(
     client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer
 ) -> None:
-    number = watching.AT_ONCE + 1
+    number = AT_ONCE + 1
     await deliver(engine, flusher, at("10:01"), *(an_alert(instance=str(one)) for one in range(number)))
     await set_up(client, peer.url)
     peer.listed = [listed(an_alert(instance=f"new-{one}")) for one in range(number)]
@@ -422,7 +422,7 @@ async def test_what_is_listed_does_not_time_out(
     peer.listed = [listed(FIRING, "suppressed")]
     for clock in ("10:50", "11:40", "12:30"):
         await polls(engine, flusher, clock, peers=(peer,))
-        await watching.watch(engine, flusher, now=at(clock), away=timedelta(hours=1))
+        await watch(engine, flusher, now=at(clock), away=timedelta(hours=1))
     assert await alerts(engine) == OPEN
     assert await concluded(engine) == 0
 
@@ -685,15 +685,15 @@ async def test_an_answer_may_not_be_too_large_too_slow_or_packed(
     peer.headers = {"Content-Encoding": "gzip"}
     assert await error("10:10") == "does not answer as an Alertmanager does"
     peer.headers = {}
-    monkeypatch.setattr(asking, "LARGEST_ANSWER", 1000)
+    monkeypatch.setattr(client_of_peers, "ANSWER_AT_MOST_BYTES", 1000)
     peer.listed = [listed(FIRING)] * 10
-    assert await error("10:20") == "says more than can be read"
+    assert await error("10:20") == "answers with more than can be read"
     peer.listed = []
     assert await error("10:30") == "None"
     peer.headers = {"Date": "Fri, 31 Dec 9999 23:59:59 GMT"}
     assert await error("10:35") == "does not answer as an Alertmanager does"
     peer.headers = {}
-    monkeypatch.setattr(asking, "LONGEST_ANSWER", timedelta(milliseconds=200))
+    monkeypatch.setattr(client_of_peers, "ANSWER_AT_MOST", timedelta(milliseconds=200))
     peer.happens = lambda: time.sleep(1)
     assert await error("10:40") == "does not answer in time"
 
@@ -972,19 +972,19 @@ TOLD = Signal(fingerprint="f", status=Status.FIRING, started_at=at("10:00"))
 PATIENT = Settings(absences=3, grace=timedelta(minutes=10), receiver=None)
 
 
-def an_answer(*listed: Listed, young: bool = False, cluster: str = "ready") -> Answer:
-    return Answer("http://a", "0.25.0", cluster, at("23:00") if young else at("00:00"), listed, 0)
+def a_state(*listed: Listed, young: bool = False, cluster: str = "ready") -> PeerState:
+    return PeerState("http://a", "0.25.0", cluster, at("23:00") if young else at("00:00"), listed, 0)
 
 
 THERE = Listed(TOLD, active=True, receivers=frozenset({"aftermath"}))
 STEPS = {
-    "listed": [an_answer(THERE)],
-    "missing": [an_answer()],
-    "listed by one": [an_answer(), an_answer(THERE)],
-    "missing at both": [an_answer(), an_answer()],
-    "young": [an_answer(young=True)],
-    "one young": [an_answer(), an_answer(young=True)],
-    "settling": [an_answer(cluster="settling")],
+    "listed": [a_state(THERE)],
+    "missing": [a_state()],
+    "listed by one": [a_state(), a_state(THERE)],
+    "missing at both": [a_state(), a_state()],
+    "young": [a_state(young=True)],
+    "one young": [a_state(), a_state(young=True)],
+    "settling": [a_state(cluster="settling")],
     "silent": [],
 }
 
@@ -1004,9 +1004,9 @@ def test_an_alert_ends_after_three_polls_that_count_have_missed_it_and_never_bef
         if step == "delivered":
             alert, missed = dataclasses.replace(alert, last_seen_at=now), 0
             continue
-        answers = STEPS[step]
-        counted = [*counted, now][-3:] if counts(answers, PATIENT, now) else counted
-        found = compare([alert], {}, [one for answer in answers for one in answer.listed], counted, PATIENT, now)
+        states = STEPS[step]
+        counted = [*counted, now][-3:] if is_conclusive(states, PATIENT, now) else counted
+        found = compare([alert], {}, [one for state in states for one in state.listed], counted, PATIENT, now)
         missed = 0 if "listed" in step else missed + step.startswith("missing")
         assert found.missed == []
         assert found.present == ([TOLD] if "listed" in step else [])

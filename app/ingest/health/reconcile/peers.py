@@ -1,7 +1,7 @@
-"""Asking the peers of an Alertmanager for its list, over its API v2.
+"""Client of Alertmanager's API v2: lists the alerts of one peer.
 
-Their addresses are set by an admin, are http or https, and no redirect is followed: the credentials go where they were
-meant for. What a peer says is as hostile as any body.
+An admin sets the addresses, which are http or https. Redirects are not followed, because the credentials are meant for
+that address only. An answer is as hostile as any request body.
 """
 
 import asyncio
@@ -13,67 +13,67 @@ from functools import cache
 import httpx
 import msgspec
 
-from app.ingest.health.reconcile import Answer, Listed
+from app.ingest.health.reconcile.compare import Listed, PeerState
 from app.ingest.sender import BadAlert, parse_time
 from app.ingest.senders import alertmanager
 
-LONGEST_ANSWER = timedelta(seconds=20)
-LARGEST_ANSWER = 32 * 2**20
+ANSWER_AT_MOST = timedelta(seconds=20)
+ANSWER_AT_MOST_BYTES = 32 * 2**20
 
 
 class Unanswered(Exception):
-    """A peer did not answer, or not as an Alertmanager does. In words without secrets."""
+    """A peer did not answer, or not as an Alertmanager does. The message holds no secrets."""
 
 
-async def ask(url: str, *, username: str | None, secret: str | None, at: datetime, within: timedelta) -> Answer:
-    """What the peer at `url` says now. Raises Unanswered."""
+async def fetch(url: str, *, username: str | None, secret: str | None, at: datetime, within: timedelta) -> PeerState:
+    """The state of the peer at `url`. Raises Unanswered."""
     auth = httpx.BasicAuth(username, secret or "") if username else None
-    headers = {"Accept-Encoding": "identity"}  # so that nothing is larger than it looks
+    headers = {"Accept-Encoding": "identity"}  # a compressed answer could be far larger than it looks
     if secret and not username:
         headers["Authorization"] = f"Bearer {secret}"
     try:
         async with (
-            asyncio.timeout(min(within, LONGEST_ANSWER).total_seconds()),
-            # No proxy and no .netrc of the environment: the credentials are those that were stated.
+            asyncio.timeout(min(within, ANSWER_AT_MOST).total_seconds()),
+            # Proxies and .netrc of the environment are ignored: only the configured credentials are sent.
             httpx.AsyncClient(
                 base_url=url, auth=auth, headers=headers, verify=_trusted(), trust_env=False, follow_redirects=False
             ) as client,
         ):
             alerts, _ = await _get(client, "/api/v2/alerts")
             silences, _ = await _get(client, "/api/v2/silences")
-            # Last, so that a peer which has restarted meanwhile says so.
-            status, said_at = await _get(client, "/api/v2/status")
+            # Last, so that it shows if the peer has restarted meanwhile.
+            status, sent_at = await _get(client, "/api/v2/status")
     except TimeoutError:
         raise Unanswered("does not answer in time") from None
     except (httpx.HTTPError, OSError) as error:
         raise Unanswered(f"cannot be reached ({type(error).__name__})") from None
     try:
-        # Thousands of alerts take a while to read, in which the doors would stand still.
-        return await asyncio.to_thread(_answer, url, alerts, silences, status, said_at, at)
+        # Reading thousands of alerts takes a while; the event loop must go on.
+        return await asyncio.to_thread(_state, url, alerts, silences, status, sent_at, at)
     except (msgspec.DecodeError, RecursionError, OverflowError, BadAlert):
         raise Unanswered("does not answer as an Alertmanager does") from None
 
 
 @cache
 def _trusted() -> ssl.SSLContext:
-    """The authorities of the system, or those that SSL_CERT_FILE names."""
+    """The system's certificate authorities, or those that SSL_CERT_FILE names."""
     return ssl.create_default_context()
 
 
 async def _get(client: httpx.AsyncClient, path: str) -> tuple[bytes, datetime]:
-    """The body, and when it was said by the clock of the peer."""
+    """The body, and when it was sent by the clock of the peer."""
     async with client.stream("GET", path) as response:
         if response.status_code != 200:
             raise Unanswered(f"answers {response.status_code}")
         body = bytearray()
         async for chunk in response.aiter_raw():
             body += chunk
-            if len(body) > LARGEST_ANSWER:
-                raise Unanswered("says more than can be read")
-        return bytes(body), _said_at(response)
+            if len(body) > ANSWER_AT_MOST_BYTES:
+                raise Unanswered("answers with more than can be read")
+        return bytes(body), _sent_at(response)
 
 
-def _said_at(response: httpx.Response) -> datetime:
+def _sent_at(response: httpx.Response) -> datetime:
     try:
         return parsedate_to_datetime(response.headers["Date"]).astimezone(UTC)
     except (KeyError, ValueError, OverflowError):
@@ -94,7 +94,7 @@ class _Status(msgspec.Struct):
     version: _Version = msgspec.field(default_factory=_Version, name="versionInfo")
 
 
-class _State(msgspec.Struct):
+class _AlertState(msgspec.Struct):
     state: str
 
 
@@ -103,12 +103,12 @@ class _Receiver(msgspec.Struct):
 
 
 class _Alert(msgspec.Struct):
-    status: _State
+    status: _AlertState
     receivers: list[_Receiver] = []
 
 
 class _Silence(msgspec.Struct):
-    status: _State
+    status: _AlertState
 
 
 _STATUS = msgspec.json.Decoder(_Status)
@@ -117,33 +117,33 @@ _ALERT = msgspec.json.Decoder(_Alert)
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _SILENCES = msgspec.json.Decoder(list[_Silence])
 _FIRING = msgspec.Raw(b'"firing"')
-_WORDS = 100  # characters of what a peer says of itself that are kept
+_TEXT_AT_MOST = 100  # characters of a peer's version and cluster state that are kept
 
 
-def _answer(url: str, alerts: bytes, silences: bytes, status: bytes, said_at: datetime, at: datetime) -> Answer:
-    """One alert that cannot be read makes the whole list unreadable: what is left out of it would seem to have gone."""
-    told = _STATUS.decode(status)
-    up_since, _ = parse_time(told.uptime)
+def _state(url: str, alerts: bytes, silences: bytes, status: bytes, sent_at: datetime, at: datetime) -> PeerState:
+    """One unreadable alert makes the whole list unreadable: left out, it would seem to have ended."""
+    peer = _STATUS.decode(status)
+    up_since, _ = parse_time(peer.uptime)
     if up_since is None:
         raise BadAlert("bad_time", "no time of its start")
-    return Answer(
+    return PeerState(
         url=url,
-        version=_shown(told.version.version),
-        cluster=_shown(told.cluster.status),
-        up_since=at - max(said_at - up_since, timedelta(0)),
+        version=_shortened(peer.version.version),
+        cluster=_shortened(peer.cluster.status),
+        up_since=at - max(sent_at - up_since, timedelta(0)),
         listed=[_listed(bytes(raw), at) for raw in _ALERTS.decode(alerts)],
         silences=sum(silence.status.state == "active" for silence in _SILENCES.decode(silences)),
     )
 
 
-def _shown(words: str) -> str:
-    return words[:_WORDS].replace("\0", "")
+def _shortened(text: str) -> str:
+    return text[:_TEXT_AT_MOST].replace("\0", "")
 
 
 def _listed(raw: bytes, at: datetime) -> Listed:
-    """As the webhook would have told it, so that both have one fingerprint."""
+    """Read as the webhook would have sent it, so that both have the same fingerprint."""
     listed = _ALERT.decode(raw)
-    # Its `endsAt`, when it expires unless it is sent again, is no end of what fires.
+    # Its `endsAt`, when it expires unless it is sent again, is not the end of an alert that fires.
     fields = _FIELDS.decode(raw) | {"status": _FIRING}
     return Listed(
         signal=alertmanager.signal_in(msgspec.json.encode(fields), at),

@@ -1,0 +1,1 @@
+"""Reconciling a source with the Alertmanagers behind it: polling them, comparing, and applying the differences."""
