@@ -1,7 +1,7 @@
 """Numbers over many incidents over HTTP, and the exposition for Prometheus.
 
-Every number says by which formula and filters it came about, and where the incidents behind it are listed. A file for
-each kind of question; what they share of questions and answers is in `question` and `answer`.
+Every number comes with its formula, its filters and links to the incidents behind it. A file for each kind of question;
+`query` and `answer` have what they share.
 """
 
 from fastapi import APIRouter

@@ -88,11 +88,11 @@ class Compared(NamedTuple):
 
 
 def sample(measured: MeasuredMany, *, in_hours: Booleans | None = None) -> Sample:
-    """What can be compared of them; pending values take part if they say for how long they have been.
+    """What can be compared of them; pending values take part if it is known for how long.
 
     By the second clock only what began `in_hours`. Of what began before them this clock sees but the end: 0 of what was
     over by then, of the rest what was left in the morning. On a log scale the zeros would be nearly all of the
-    difference, and how many there are says when trouble came, not how long people at work took.
+    difference, and their number depends on when incidents began, not on how long people at work took.
     """
     recorded, waited = np.isfinite(measured.seconds), np.isfinite(measured.waited)
     outside = np.zeros(len(recorded), np.bool_) if in_hours is None else (recorded | waited) & ~in_hours
@@ -209,7 +209,7 @@ def _reach(a: Sample, b: Sample, watched: float, seen: float) -> Reach:
 
 
 def _p_value(a: Sample, b: Sample) -> float:
-    with np.errstate(invalid="ignore"):  # 0 / 0 where no moment tells the sides apart
+    with np.errstate(invalid="ignore"):  # 0 / 0 where the sides do not differ at any moment
         tested = stats.logrank(
             stats.CensoredData(uncensored=a.recorded, right=a.censored),
             stats.CensoredData(uncensored=b.recorded, right=b.censored),

@@ -143,7 +143,7 @@ _INCIDENT = text(f"{_SELECT_INCIDENT} WHERE incident.id = :id")
 _NUMBERED = text(f"{_SELECT_INCIDENT} WHERE incident.number = ANY(CAST(:numbers AS bigint[]))")
 
 # Those of the period and of the week after it, whose cause may lie in it; and all that a person has spoken of. Of other
-# services only those that name a deployment of the service in question. `told` are those of which
+# services only those that name a deployment of the service in question. `detailed` marks those of which
 # more has to be read. Alerts that name one are few, and have an index by their text: what is not in it need not be
 # looked for in its JSON. None began before the first incident in question did.
 _NAMED = ", ".join(f"nullif(incident.labels->>'{name}', '')" for name in ENVIRONMENT_LABELS)
@@ -180,7 +180,7 @@ def _incidents_of(services: str) -> TextClause:
            string_agg(boolsend(
                incident.labels ?| CAST(:versions AS text[])
                OR incident.id IN (SELECT incident_id FROM naming)
-               OR incident.id IN (SELECT incident_id FROM stated)), '') AS told
+               OR incident.id IN (SELECT incident_id FROM stated)), '') AS detailed
       FROM incident
      CROSS JOIN LATERAL (SELECT coalesce({_NAMED}, '') AS environment OFFSET 0) AS named
      WHERE incident.merged_into IS NULL
@@ -212,7 +212,7 @@ async def read_dora(
     of_one = {} if service is None else {"service": service}
     row = (await tx.execute(_INCIDENTS_OF_SERVICE if of_one else _INCIDENTS, asked | of_one)).one()
     columns = await off_loop(columns_of, row)
-    rows = np.flatnonzero(np.frombuffer(row.told or b"", np.bool_)).tolist()
+    rows = np.flatnonzero(np.frombuffer(row.detailed or b"", np.bool_)).tolist()
     detailed = await _detailed(tx, dict(zip(columns.number[rows].tolist(), rows, strict=True)))
     around = np.delete(columns.began(), [place for place, incident in detailed.items() if incident.stated])
     earliest = moment(int(around.min())) if len(around) else period.begins

@@ -102,29 +102,29 @@ def from_columns(values: Iterable[Any]) -> Deployment:
 
 
 def digest_of(report: Report) -> str:
-    """Equal for reports that say the same."""
+    """Equal for reports of the same content."""
     return sha256(json.dumps(as_json(report), sort_keys=True).encode()).hexdigest()
 
 
 def deployment_of(reports: Iterable[tuple[Report, datetime]]) -> Deployment:
     """What these reports of one deployment, each with its arrival, amount to; at least one.
 
-    The last final outcome counts, by when it was true. Of a field told differently the last word counts, of a start
-    the earliest; commits add up.
+    The last final outcome counts, by when it was true. Where reports contradict each other the last one counts, for a
+    start the earliest; commits add up.
     """
-    told = sorted(
+    dated = sorted(
         (
             (report.told_at or report.finished_at or received_at, digest_of(report), report)
             for report, received_at in reports
         ),
         key=lambda each: each[:2],
     )
-    ordered = [report for _, _, report in told]
-    outcome, finished_at = _outcome([(at, report) for at, _, report in told])
+    ordered = [report for _, _, report in dated]
+    outcome, finished_at = _outcome([(at, report) for at, _, report in dated])
     starts = [report.started_at for report in ordered if report.started_at is not None] or [
-        at for at, _, report in told if report.outcome is Outcome.IN_PROGRESS
+        at for at, _, report in dated if report.outcome is Outcome.IN_PROGRESS
     ]
-    # Clocks that contradict each other tell no start.
+    # Clocks that contradict each other give no start.
     started_at = min(starts, default=None)
     if started_at is not None and finished_at is not None and started_at > finished_at:
         started_at = None
@@ -142,7 +142,7 @@ def deployment_of(reports: Iterable[tuple[Report, datetime]]) -> Deployment:
         outcome=outcome,
         started_at=started_at,
         finished_at=finished_at,
-        happened_at=finished_at or started_at or told[0][0],
+        happened_at=finished_at or started_at or dated[0][0],
         commits=_commits(ordered),
         unplanned=bool(_last(report.unplanned for report in ordered)),
         made_for=_last(report.made_for for report in ordered),
@@ -150,10 +150,10 @@ def deployment_of(reports: Iterable[tuple[Report, datetime]]) -> Deployment:
     )
 
 
-def environment_of(told: str | None) -> str:
+def environment_of(name: str | None) -> str:
     """One word for production, whatever it is called; what names no environment is production."""
-    name = (told or "").strip().lower()
-    return PRODUCTION if name in {"", "prod", "prd", "live", PRODUCTION} else name
+    word = (name or "").strip().lower()
+    return PRODUCTION if word in {"", "prod", "prd", "live", PRODUCTION} else word
 
 
 def id_of(text: str) -> str:
@@ -165,24 +165,24 @@ def id_of(text: str) -> str:
 
 
 def as_json(report: Report) -> dict[str, object]:
-    """What the report says, as it is stored; what it does not say is left out."""
-    said: dict[str, object] = {}
+    """The report as it is stored, without the fields that it leaves out."""
+    stored: dict[str, object] = {}
     for name in _FIELDS:
         value = getattr(report, name)
         if value is None or value == ():
             continue
         if isinstance(value, datetime):
-            said[name] = value.isoformat()
+            stored[name] = value.isoformat()
         elif name == "commits":
-            said[name] = _commits_as_json(report.commits)
+            stored[name] = _commits_as_json(report.commits)
         else:
-            said[name] = value
-    return said
+            stored[name] = value
+    return stored
 
 
-def from_json(said: dict[str, object]) -> Report:
+def from_json(stored: dict[str, object]) -> Report:
     """The report that `as_json` was made of."""
-    values: dict[str, object] = dict(said)
+    values: dict[str, object] = dict(stored)
     for name in ("told_at", "started_at", "finished_at"):
         if name in values:
             values[name] = datetime.fromisoformat(str(values[name]))
@@ -204,15 +204,15 @@ def _commits_from_json(commits: Iterable[tuple[str, str | None]]) -> tuple[Commi
 
 DEPLOYMENT_FIELDS = tuple(Deployment.__dataclass_fields__)
 _FIELDS = tuple(Report.__dataclass_fields__)
-# Where two outcomes are told for the same moment: what harms is believed first.
+# If two outcomes are reported for the same moment, the worse one is believed.
 _BELIEF = {Outcome.CANCELLED: 0, Outcome.SUCCEEDED: 1, Outcome.FAILED: 2}
 
 
-def _outcome(told: Sequence[tuple[datetime, Report]]) -> tuple[Outcome, datetime | None]:
-    """`told` in order. The end is the earliest stated since the outcome has been this one, else when it was told."""
-    finals = [(at, report) for at, report in told if report.outcome is not None and report.outcome.final]
+def _outcome(reports: Sequence[tuple[datetime, Report]]) -> tuple[Outcome, datetime | None]:
+    """`reports` are in order. The end is the earliest stated since the outcome is this one, else the report's time."""
+    finals = [(at, report) for at, report in reports if report.outcome is not None and report.outcome.final]
     if not finals:
-        running = any(report.outcome is Outcome.IN_PROGRESS or report.started_at for _, report in told)
+        running = any(report.outcome is Outcome.IN_PROGRESS or report.started_at for _, report in reports)
         return (Outcome.IN_PROGRESS if running else Outcome.PENDING), None
     finals.sort(key=lambda each: (each[0], _BELIEF[each[1].outcome or Outcome.CANCELLED]))
     outcome = finals[-1][1].outcome

@@ -77,7 +77,7 @@ class Durations:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A deployment that failed its users. `rows` are the incidents in `incidents` that tell so."""
+    """A deployment that failed its users. `rows` are those of `incidents` that show it."""
 
     deployment: Deployment
     marked: bool
@@ -93,7 +93,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Dora:
-    """`unlinked` are incidents without a known cause; if a person says that no deployment caused it, that is known."""
+    """`unlinked` are incidents without a known cause; a stated "no deployment" is a known cause."""
 
     finished: int
     frequency: Frequency
@@ -159,7 +159,7 @@ def dora(
 
 
 def is_failure(deployment: Deployment, linked: Iterable[Link]) -> bool:
-    """Whether a finished deployment needed immediate intervention, as somebody says or an incident shows."""
+    """Whether a finished deployment needed immediate intervention, as a person marked or an incident shows."""
     finished = deployment.outcome in {Outcome.SUCCEEDED, Outcome.FAILED}
     return finished and (deployment.needed_intervention or any(True for _ in linked))
 

@@ -61,7 +61,7 @@ class Confidence(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """The deployment that caused an incident; None: a person says that none did."""
+    """The deployment that caused an incident; None: a person stated that none did."""
 
     deployment: Deployment | None
     basis: Basis
@@ -70,7 +70,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """A person's last word on the cause."""
+    """What a person last stated as the cause."""
 
     deployment_id: str | None
 
@@ -107,7 +107,7 @@ class LinkedIncident:
 def links(incidents: Iterable[LinkedIncident], deployments: Iterable[Deployment]) -> dict[UUID, Link]:
     """The cause of each incident, as far as one is known.
 
-    A person's word; else a deployment that the alerts name; else the last deployment of the service and environment
+    A person's statement; else a deployment that the alerts name; else the last one of the service and environment
     before the incident, within a week, whose version or sha the labels name; else the last one at all, within a day: a
     deployment at d answers for what begins in [d, the next one) and before d + 24 h.
     """
@@ -205,17 +205,17 @@ _LOOK_BACK = LOOK_BACK // timedelta(microseconds=1)
 
 
 def caused(
-    columns: Columns, environments: Coded, told: Mapping[int, LinkedIncident], deployments: Sequence[Deployment]
+    columns: Columns, environments: Coded, detailed: Mapping[int, LinkedIncident], deployments: Sequence[Deployment]
 ) -> LinkedIncidents:
-    """As `links` of each. `told` are, by row, those of which more is known than the environment: a person has spoken,
-    alerts name a deployment, labels name a version.
+    """As `links` for each. `detailed` are, by row, the incidents of which more is known than the environment: a person
+    stated the cause, alerts name a deployment, labels name a version.
     """
     found = LinkedIncidents(columns, deployments, *(np.full(len(columns), UNKNOWN) for _ in range(3)))
     if len(columns):
         _last_before(found, environments)
     place = {id(each): place for place, each in enumerate(deployments)}
-    sure = links(told.values(), deployments)
-    for row, incident in told.items():
+    sure = links(detailed.values(), deployments)
+    for row, incident in detailed.items():
         link = sure.get(incident.id)
         found.cause[row] = UNKNOWN
         if link is not None:

@@ -33,24 +33,22 @@ class DeploymentNotFound(NotFound):
 # — reports —
 
 
-async def report(session: AsyncSession, said: Report, *, source_id: int, now: datetime) -> tuple[Deployment, bool]:
+async def report(session: AsyncSession, new: Report, *, source_id: int, now: datetime) -> tuple[Deployment, bool]:
     """The deployment with this report among its others, and whether the report adds anything."""
-    known = upsert(Service).values(name=said.service, first_seen_at=now, updated_at=now)
+    known = upsert(Service).values(name=new.service, first_seen_at=now, updated_at=now)
     await session.exec(known.on_conflict_do_nothing())
-    first = as_columns(deployment_of([(said, now)]))
+    first = as_columns(deployment_of([(new, now)]))
     await session.exec(upsert(Deployment).values(first_seen_at=now, updated_at=now, **first).on_conflict_do_nothing())
     # Locked, so that of two reports at once one comes after the other.
-    row = (await session.exec(select(Deployment).where(Deployment.id == said.id).with_for_update())).one()
+    row = (await session.exec(select(Deployment).where(Deployment.id == new.id).with_for_update())).one()
     added = await session.exec(
         upsert(DeploymentReport)
-        .values(
-            deployment_id=said.id, digest=digest_of(said), source_id=source_id, received_at=now, report=as_json(said)
-        )
+        .values(deployment_id=new.id, digest=digest_of(new), source_id=source_id, received_at=now, report=as_json(new))
         .on_conflict_do_nothing()
     )
     if added.rowcount == 0:
         return row, False
-    reports = await session.exec(select(DeploymentReport).where(DeploymentReport.deployment_id == said.id))
+    reports = await session.exec(select(DeploymentReport).where(DeploymentReport.deployment_id == new.id))
     whole = deployment_of((from_json(each.report), each.received_at) for each in reports)
     was_counted, was_outcome = row.counted, row.outcome
     row.sqlmodel_update(as_columns(whole) | {"updated_at": now, "counted": whole.outcome.final})

@@ -42,7 +42,7 @@ _SETTLED = "Over all time, of incidents that have settled: resolved for longer t
 
 
 def _shows(defined: str, name: str, type_: FamilyType, labels: tuple[str, ...], sample: str) -> Family:
-    """`sample`: in what it differs from the number as REST tells it of a period."""
+    """`sample`: how it differs from the number that REST gives for a period."""
     known = DEFINED[defined]
     return Family(name, type_, labels, f"{known.label}: {known.formula}. {sample}", defined, known.version)
 

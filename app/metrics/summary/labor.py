@@ -37,7 +37,7 @@ class Work(NamedTuple):
     severity: int
     n: int
     not_acknowledged: int
-    seconds: Decimal | None  # None: nobody worked
+    seconds: Decimal | None  # None: there was no work
 
 
 def labor_by_group(work: Iterable[Work], buckets: int, pay: Pay) -> dict[GroupKey, list[Labor]]:

@@ -101,7 +101,7 @@ class Numbers:
     services_without_rate: Sequence[str]
     carried_in: Sequence[int]
     services: Sequence[str]  # of the incidents that were detected in the period or harm in it
-    labor: Labor | None = None  # None: nobody knows what an hour costs
+    labor: Labor | None = None  # None: the setting has no hourly pay
 
 
 def summarize(

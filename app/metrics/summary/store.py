@@ -182,7 +182,7 @@ async def _with_labor(
 
 
 # Detected in the period, or harming in it. The third condition follows from the last and is there for the indexes;
-# why it has upper bounds is said beside `harms_during`.
+# `app/incidents/impact/store.py` explains its upper bounds.
 _IN_PERIOD = """
       FROM incident
      WHERE merged_into IS NULL

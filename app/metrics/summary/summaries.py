@@ -1,4 +1,4 @@
-"""One measure over many incidents."""
+"""One measure over many incidents. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from app.metrics.summary.survival import Estimates, Typical
 class Summary:
     """`n + pending + censored + invalid + sum(excluded)` is the number of incidents. Durations in seconds.
 
-    Of fewer than `SUMMARY_FROM` recorded values there are only these `values`, rising, and no `typical`.
+    With fewer than `SUMMARY_FROM` recorded values there are only these `values`, rising, and no `typical`.
     """
 
     n: int
@@ -38,10 +38,10 @@ class Summary:
 def summaries(
     measured: MeasuredMany, incidents: Ints, cells: Ints, size: int, horizon: float | None = None
 ) -> list[Summary]:
-    """Of each of `size` cells, of the incidents that are in it.
+    """For each of `size` cells, of the incidents in it.
 
-    `typical` is of recorded values only; `estimates` count the time that others have waited, up to `horizon`. Those who
-    have waited for 0 s take no part: that it takes 0 s or longer is known beforehand.
+    `typical` is of recorded values only; `estimates` include the waits of the others, up to `horizon`. Waits of 0 s
+    take no part: that it takes 0 s or longer is known beforehand.
     """
     outcome = measured.outcome[incidents]
     counts = np.bincount(cells * len(OUTCOMES) + outcome, minlength=size * len(OUTCOMES)).reshape(size, -1)

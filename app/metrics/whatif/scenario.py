@@ -1,8 +1,7 @@
 """What a period would have cost, had its incidents been noticed, acknowledged or recovered from earlier or later.
 
 Pure: no clock, no I/O, no settings. The stored intervals are moved and priced anew, as exactly as the others: amounts
-are fractions, changes are decimals as they were written. Nobody knows what would have been; `ASSUMPTIONS` says what is
-supposed here.
+are fractions, changes are decimals as they were written. `ASSUMPTIONS` states what is assumed.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Deployments over HTTP: the doors that tell of them, which incident each caused, and DORA's numbers."""
+"""Deployments over HTTP: their webhooks, the deployments with their causes, and DORA's numbers."""
 
 from fastapi import APIRouter
 

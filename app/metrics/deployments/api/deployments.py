@@ -1,4 +1,4 @@
-"""Deployments as people and pipelines tell of them and see them, and which incident each caused."""
+"""Deployments as people and pipelines report and read them, and the causes of incidents."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -13,6 +13,7 @@ from app.base.http.fields import At, Contract, IncidentInPath, Name, Words, rfc3
 from app.base.http.paging import Page, Pages, page_of
 from app.base.http.problems import problem_responses
 from app.incidents.actions import Said
+from app.incidents.grouping.batch import PEOPLE
 from app.metrics.deployments import causes, store
 from app.metrics.deployments.causes import Cause
 from app.metrics.deployments.deployment import CLOCK_SKEW, COMMITS_AT_MOST, ID, Commit, Outcome, Report
@@ -21,8 +22,6 @@ from app.metrics.deployments.sources import SOURCES
 from app.metrics.deployments.store import Filters
 
 router = APIRouter()
-
-PEOPLE = 0  # the source of what is told with a token of scope `write`
 
 
 class CommitContract(Contract):
@@ -103,7 +102,7 @@ async def report_deployment(
     _: Writer,
     session: Session,
     now: Now,
-    told: Annotated[
+    report: Annotated[
         DeploymentContract,
         Body(examples=[dict(SOURCES["deployments"].example)]),
     ],
@@ -112,12 +111,13 @@ async def report_deployment(
     """Idempotent: the same report again changes nothing. Reports of one id may come in any order, from here and from
     the doors: the last final outcome counts, and a stale `in_progress` undoes none. 201 if the report is new.
     """
-    latest = max((at for at in (told.started_at, told.finished_at) if at is not None), default=now)
+    latest = max((at for at in (report.started_at, report.finished_at) if at is not None), default=now)
     if latest > now + CLOCK_SKEW:
         message = f"{rfc3339(latest)} is still to come; deployments have happened"
         raise Invalid(message)
-    report = Report(**(told.model_dump() | {"commits": tuple(Commit(each.sha, each.at) for each in told.commits)}))
-    whole, is_new = await store.report(session, report, source_id=PEOPLE, now=now)
+    commits = tuple(Commit(each.sha, each.at) for each in report.commits)
+    new = Report(**(report.model_dump() | {"commits": commits}))
+    whole, is_new = await store.report(session, new, source_id=PEOPLE, now=now)
     response.status_code = 201 if is_new else 200
     return DeploymentShown.model_validate(whole)
 
