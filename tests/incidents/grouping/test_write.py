@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import pytest
 
+from app.base.ids import new_id
 from app.incidents.grouping.batch import Batch
 from app.incidents.grouping.write import Change, write
 
@@ -17,4 +18,4 @@ async def test_changes_with_a_parameter_of_the_same_name_are_refused() -> None:
         Change(name, "SELECT :rows, :now", {"rows": name, "now": NOW}) for name in ("of one slice", "of another")
     ]
     with pytest.raises(ValueError, match="rows"):
-        await write(cast("Any", None), Batch(NOW), changes)
+        await write(cast("Any", None), Batch(NOW, new_id), changes)
