@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ARRAY, Row, Text, any_, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.base.schema import objective
+from app.base import schema
 from app.base.threads import off_loop
 from app.base.times import Span
 from app.incidents.impact.availability import Availability, Objective, availabilities, left_ratio
@@ -30,8 +30,9 @@ class Ratios:
 
 async def read_ratios(tx: AsyncConnection, services: Sequence[str], *, now: datetime, weights: Weights) -> Ratios:
     """For these services. It reads the incidents that harm in the windows, by an index; older ones cost nothing."""
-    rows = await tx.execute(select(objective).where(objective.c.service == any_(literal(list(services), ARRAY(Text)))))
-    objectives = [Objective.of(row._mapping) for row in rows]
+    table = schema.Objective.__table__
+    rows = await tx.execute(select(table).where(table.c.service == any_(literal(list(services), ARRAY(Text)))))
+    objectives = [Objective.of(row) for row in rows.mappings()]
     periods = [each.period(now) for each in objectives]
     lately = Span(now - max(RATIO_WINDOWS.values()), now)
     since = Span(min((each.begins for each in periods), default=now), now)

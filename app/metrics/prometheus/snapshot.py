@@ -7,8 +7,9 @@ from decimal import Decimal
 
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col
 
-from app.base.schema import source
+from app.base.schema import Source
 
 OTHER = "other"
 
@@ -85,7 +86,7 @@ async def read_snapshot(tx: AsyncConnection, *, services_at_most: int) -> Snapsh
     own = (await tx.execute(_OWN_SERVICES, {"at_most": services_at_most})).all()
     services: list[str] = [name for name, _ in own]
     bound = {"own": services}
-    sources = await tx.execute(select(source.c.name).where(source.c.kind != "person").order_by(source.c.name))
+    sources = await tx.execute(select(col(Source.name)).where(col(Source.kind) != "person").order_by(col(Source.name)))
     return Snapshot(
         services=services,
         folded=own[0].known - len(own) if own else 0,

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col
 
-from app.base.schema import service, source
+from app.base.schema import Service, Source
 from app.base.threads import off_loop
 from app.base.times import Span
 from app.incidents.grouping.batch import PEOPLE
@@ -108,20 +109,20 @@ async def _read(tx: AsyncConnection, query: MetricsQuery, now: datetime) -> _Rea
         columns, sources = await read_columns(tx, query, now=now), None
     services = columns.service.values
     within = await off_loop(_affected, columns, query.period, now)
-    owned = await tx.execute(select(service.c.name, service.c.owner).where(service.c.owner.is_not(None)))
+    owned = await tx.execute(select(col(Service.name), col(Service.owner)).where(col(Service.owner).is_not(None)))
     return _Read(
         columns,
         sources,
         await rates_of(tx, services),
         await planned_within(tx, services, within),
-        {each.name: each.owner for each in owned},
+        {name: owner for name, owner in owned if owner is not None},
     )
 
 
 async def _columns_with_sources(tx: AsyncConnection, query: MetricsQuery, now: datetime) -> tuple[Columns, Coded]:
     row = (await tx.execute(_OF_PERIOD_WITH_SOURCES, bound(query) | {"now": now})).one()
     columns = await off_loop(columns_of, row)
-    named = await tx.execute(select(source.c.id, source.c.name).where(source.c.id != PEOPLE))
+    named = await tx.execute(select(col(Source.id), col(Source.name)).where(col(Source.id) != PEOPLE))
     names = {str(id_): name for id_, name in named}
     ids: str | None = row.source_ids
 

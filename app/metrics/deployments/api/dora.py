@@ -1,6 +1,7 @@
 """DORA's numbers of a period, each with n, an interval and its formula."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from decimal import Decimal
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -172,11 +173,7 @@ async def dora(
     return DoraAnswer(
         filters=DoraFilters(begins=period.begins, ends=period.ends, service=service, environment=environment),
         deployment_frequency=FrequencyModel(
-            n=numbers.frequency.n,
-            days=numbers.frequency.days,
-            per_day=numbers.frequency.per_day,
-            low=numbers.frequency.low,
-            high=numbers.frequency.high,
+            **asdict(numbers.frequency),
             formula=FORMULAS["deployment_frequency"],
             links=[f"{link}&outcome=succeeded" for link in deployments],
         ),
@@ -220,15 +217,7 @@ def _durations(each: Durations, name: str, links: list[str]) -> dict[str, Any]:
 
 
 def _ratio(each: Ratio, name: str, links: list[str]) -> dict[str, Any]:
-    return {
-        "k": each.k,
-        "n": each.n,
-        "value": each.value,
-        "low": each.low,
-        "high": each.high,
-        "formula": FORMULAS[name],
-        "links": links,
-    }
+    return asdict(each) | {"formula": FORMULAS[name], "links": links}
 
 
 def _failure(failure: Failure) -> FailureModel:
