@@ -15,7 +15,7 @@ import uvloop
 from pydantic import SecretStr, ValidationError
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import select, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
@@ -24,7 +24,6 @@ from app.base import postgres as embedded
 from app.base import tokens as access
 from app.base.errors import Problem
 from app.base.http.problems import openapi_document as openapi_document_of
-from app.base.schema import token as token_table
 from app.base.tokens import Scope
 from app.ingest.senders import SOURCES
 from app.main import create_api
@@ -115,14 +114,14 @@ async def _prepare(settings: Settings, url: str) -> None:
 
 async def _first_tokens(engine: AsyncEngine, settings: Settings) -> None:
     now = datetime.now(UTC)
-    async with db.transaction(engine) as tx:
-        scopes = {row.scope for row in await tx.execute(select(token_table.c.scope))}
+    async with db.session(engine) as session:
+        scopes = {known.bearer.scope for known in await access.list_tokens(session)}
         if settings.admin_token is None and Scope.ADMIN not in scopes:
-            admin = await access.create_token(tx, "first admin", Scope.ADMIN, now=now)
+            admin = await access.create_token(session, "first admin", Scope.ADMIN, now=now)
             out.print(f"\n[bold]Your admin token, shown this once:[/] {admin}\n", highlight=False, soft_wrap=True)
         if Scope.INGEST not in scopes:
             door = await access.create_token(
-                tx, "first alertmanager", Scope.INGEST, now=now, source_name="alertmanager", kind="alertmanager"
+                session, "first alertmanager", Scope.INGEST, now=now, source_name="alertmanager", kind="alertmanager"
             )
             out.print("[bold]Paste into alertmanager.yml[/] (shown this once):\n", highlight=False)
             out.print(receiver_snippet(settings, door), highlight=False, markup=False, soft_wrap=True)
@@ -170,9 +169,9 @@ def create_token(
         raise typer.Exit(2)
 
     async def create(engine: AsyncEngine) -> str:
-        async with db.transaction(engine) as tx:
+        async with db.session(engine) as session:
             return await access.create_token(
-                tx, name, scope, now=datetime.now(UTC), source_name=source, kind=kind or ""
+                session, name, scope, now=datetime.now(UTC), source_name=source, kind=kind or ""
             )
 
     made = _with_database(create)
@@ -184,18 +183,18 @@ def list_tokens() -> None:
     """Show tokens without their secrets."""
 
     async def known(engine: AsyncEngine) -> list[access.KnownToken]:
-        async with db.transaction(engine) as tx:
-            return await access.list_tokens(tx)
+        async with db.session(engine) as session:
+            return await access.list_tokens(session)
 
     table = Table("id", "name", "scope", "source", "created", "revoked")
     for one in _with_database(known):
         table.add_row(
-            one.id,
-            one.name,
+            one.row.id,
+            one.row.name,
             one.bearer.scope,
             one.bearer.source or "",
-            f"{one.created_at:%Y-%m-%d %H:%M}",
-            f"{one.revoked_at:%Y-%m-%d %H:%M}" if one.revoked_at else "",
+            f"{one.row.created_at:%Y-%m-%d %H:%M}",
+            f"{one.row.revoked_at:%Y-%m-%d %H:%M}" if one.row.revoked_at else "",
         )
     out.print(table)
 
@@ -205,8 +204,8 @@ def revoke_token(id: Annotated[str, typer.Argument(help="As `token list` shows i
     """Revoke a token; processes that have just seen it take it for a few seconds more."""
 
     async def revoke(engine: AsyncEngine) -> None:
-        async with db.transaction(engine) as tx:
-            await access.revoke_token(tx, id, now=datetime.now(UTC))
+        async with db.session(engine) as session:
+            await access.revoke_token(session, id, now=datetime.now(UTC))
 
     _with_database(revoke)
     out.print(f"Revoked {id}.", highlight=False, markup=False)

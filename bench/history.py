@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.base import db, schema
+from app.base.tokens import ensure_source
 from app.catalog.services import store as services
 from app.incidents import actions as people
 from app.incidents.actions import Said
@@ -26,7 +27,6 @@ from app.incidents.grouping.batch import PEOPLE, Incoming
 from app.incidents.grouping.rule import DEFAULT_RULE, decide
 from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status
 from app.incidents.impact.rates import THE_BEGINNING
-from app.ingest.store import put_source
 from app.metrics.deployments import store as deployments
 from app.metrics.deployments.deployment import Commit, Outcome, Report
 from app.metrics.prometheus.settle import settle
@@ -46,7 +46,6 @@ MEDIAN_SECONDS, SIGMA = 30 * 60, 1.5
 LONGEST = timedelta(days=14)
 # Two alerts on the same cell of a service are the same trouble: with many cells few incidents run into one another.
 CELLS = 400
-_UNSIGNED = dict.fromkeys(("hmac_secret", "hmac_header", "hmac_timestamp_header"))
 _RULE = replace(DEFAULT_RULE, key_labels=("service", "cell"))
 
 
@@ -87,8 +86,7 @@ class History:
                 await services.put_service(session, service)
                 if number % 5:
                     await services.put_rates(session, name, _rates(name, number), now=FIRST)
-        async with db.transaction(self.engine) as tx:
-            return [(await put_source(tx, name, "alertmanager", settings=_UNSIGNED, now=FIRST)).id for name in SOURCES]
+            return [(await ensure_source(session, name, "alertmanager", now=FIRST)).id for name in SOURCES]
 
     async def _add(self, tx: AsyncConnection, size: int) -> None:
         troubles = [self._trouble(self.incidents + place) for place in range(size)]

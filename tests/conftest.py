@@ -120,9 +120,9 @@ async def client_as(client: httpx.AsyncClient, engine: AsyncEngine) -> AsyncIter
         async def with_scope(scope: Scope | None) -> httpx.AsyncClient:
             headers = {}
             if scope is not None:
-                async with db.transaction(engine) as tx:
+                async with db.session(engine) as session:
                     token = await create_token(
-                        tx,
+                        session,
                         f"test {scope}",
                         scope,
                         now=datetime.now(UTC),

@@ -8,16 +8,17 @@ includes the ones before it: read, write, admin.
 import hashlib
 import hmac
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import func, insert, select, update
-from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.dialects.postgresql import insert
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.errors import Conflict, NotFound
-from app.base.schema import source, token
+from app.base.schema import Source, Token
 
 # The kinds of doors that tell of deployments. Those that tell of alerts stand in webhooks/sources.
 CHANGE_KINDS = ("deployments", "github", "gitlab", "pagerduty-change")
@@ -45,7 +46,7 @@ class TokenNotFound(NotFound):
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """Whoever presented a valid token. `source` and `source_id` are set for `ingest` only."""
+    """The holder of a valid token. `source`, its id and its kind are set for scope `ingest` only."""
 
     name: str
     scope: Scope
@@ -56,12 +57,8 @@ class Bearer:
 
 @dataclass(frozen=True, slots=True)
 class KnownToken:
-    id: str
-    name: str
-    digest: bytes
+    row: Token
     bearer: Bearer
-    created_at: datetime
-    revoked_at: datetime | None
 
 
 def digest_of(presented: str) -> bytes:
@@ -76,100 +73,82 @@ def id_of(presented: str) -> str | None:
 
 
 def matches(known: KnownToken, presented: str) -> bool:
-    return hmac.compare_digest(known.digest, digest_of(presented))
+    return hmac.compare_digest(known.row.digest, digest_of(presented))
 
 
 async def create_token(
-    tx: AsyncConnection, name: str, scope: Scope, *, now: datetime, source_name: str | None = None, kind: str = ""
+    session: AsyncSession, name: str, scope: Scope, *, now: datetime, source_name: str | None = None, kind: str = ""
 ) -> str:
-    """The token itself, which is shown once and never stored. An `ingest` token makes its source if there is none."""
+    """The token itself, which is shown once and never stored. An `ingest` token creates its source if there is none."""
     public, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
     presented = f"aft_{public}_{secret}"
-    source_id = await ensure_source(tx, source_name, kind, now=now) if scope is Scope.INGEST and source_name else None
-    await tx.execute(
-        insert(token).values(
-            id=public, name=name, digest=digest_of(presented), scope=scope, source_id=source_id, created_at=now
+    source = None
+    if scope is Scope.INGEST and source_name:
+        source = await ensure_source(session, source_name, kind, now=now)
+    session.add(
+        Token(
+            id=public,
+            name=name,
+            digest=digest_of(presented),
+            scope=scope,
+            source_id=source.id if source else None,
+            created_at=now,
         )
     )
+    await session.flush()
     return presented
 
 
-async def ensure_source(tx: AsyncConnection, name: str, kind: str, *, now: datetime) -> int:
-    """The id of the source with this name, made if it is new. Raises SourceOfOtherKind."""
-    await tx.execute(upsert(source).values(name=name, kind=kind, created_at=now).on_conflict_do_nothing())
-    found = (await tx.execute(select(source.c.id, source.c.kind).where(source.c.name == name))).one()
+async def ensure_source(session: AsyncSession, name: str, kind: str, *, now: datetime) -> Source:
+    """The source with this name, created if it is new. Raises SourceOfOtherKind."""
+    await session.exec(insert(Source).values(name=name, kind=kind, created_at=now).on_conflict_do_nothing())
+    found = (await session.exec(select(Source).where(Source.name == name))).one()
     if found.kind != kind:
         message = f"the source {name!r} is of kind {found.kind!r}; name another one for {kind!r}"
         raise SourceOfOtherKind(message)
-    return int(found.id)
-
-
-@dataclass(frozen=True, slots=True)
-class SourceRow:
-    id: int
-    name: str
-    kind: str
-    hmac_secret: str | None
-    hmac_header: str | None
-    hmac_timestamp_header: str | None
-    stale_seconds: int | None
-    created_at: datetime
+    return found
 
 
 class SourceNotFound(NotFound):
     title = "No such source"
 
 
-async def source_by_name(tx: AsyncConnection, name: str) -> SourceRow:
+async def source_by_name(session: AsyncSession, name: str) -> Source:
     """Raises SourceNotFound."""
-    found = (await tx.execute(select(source).where(source.c.name == name, source.c.kind != "person"))).one_or_none()
+    found = (await session.exec(select(Source).where(Source.name == name, Source.kind != "person"))).one_or_none()
     if found is None:
-        message = "there is no source of this name; a token of scope `ingest` makes one"
+        message = "there is no source of this name; a token of scope `ingest` creates one"
         raise SourceNotFound(message)
-    return SourceRow(**found._mapping)
+    return found
 
 
-async def list_sources(tx: AsyncConnection) -> list[SourceRow]:
-    """Those that send."""
-    return [SourceRow(**row._mapping) for row in await tx.execute(select(source).where(source.c.kind != "person"))]
+async def list_sources(session: AsyncSession, *, after: str = "", limit: int | None = None) -> Sequence[Source]:
+    """Those that send, by name, behind `after`."""
+    query = select(Source).where(Source.kind != "person", col(Source.name) > after)
+    return (await session.exec(query.order_by(col(Source.name)).limit(limit))).all()
 
 
-async def find_token(tx: AsyncConnection, public: str) -> KnownToken | None:
-    for found in await _tokens(tx, public):
-        return found
-    return None
+async def find_token(session: AsyncSession, public: str) -> KnownToken | None:
+    found = (await session.exec(_TOKENS.where(Token.id == public))).one_or_none()
+    return found and _known_token(*found)
 
 
-async def list_tokens(tx: AsyncConnection) -> list[KnownToken]:
-    return await _tokens(tx, None)
+async def list_tokens(session: AsyncSession) -> list[KnownToken]:
+    return [_known_token(*found) for found in await session.exec(_TOKENS)]
 
 
-async def revoke_token(tx: AsyncConnection, public: str, *, now: datetime) -> None:
-    """Raises TokenNotFound."""
-    changed = await tx.execute(
-        update(token).where(token.c.id == public).values(revoked_at=func.coalesce(token.c.revoked_at, now))
-    )
-    if changed.rowcount == 0:
+async def revoke_token(session: AsyncSession, public: str, *, now: datetime) -> None:
+    """A token that is revoked already keeps its time. Raises TokenNotFound."""
+    found = await session.get(Token, public, with_for_update=True)
+    if found is None:
         message = f"there is no token with the id {public!r}; `aftermath token list` shows them"
         raise TokenNotFound(message)
+    found.revoked_at = found.revoked_at or now
 
 
-async def _tokens(tx: AsyncConnection, public: str | None) -> list[KnownToken]:
-    query = (
-        select(token, source.c.name.label("source"), source.c.kind)
-        .select_from(token.outerjoin(source))
-        .order_by(token.c.created_at, token.c.id)
-    )
-    if public is not None:
-        query = query.where(token.c.id == public)
-    return [
-        KnownToken(
-            row.id,
-            row.name,
-            row.digest,
-            Bearer(row.name, Scope(row.scope), row.source_id, row.source, row.kind),
-            row.created_at,
-            row.revoked_at,
-        )
-        for row in await tx.execute(query)
-    ]
+_TOKENS = select(Token, Source).join(Source, isouter=True).order_by(col(Token.created_at), col(Token.id))
+
+
+def _known_token(token: Token, source: Source | None) -> KnownToken:
+    name, kind = (source.name, source.kind) if source else (None, None)
+    return KnownToken(token, Bearer(token.name, Scope(token.scope), token.source_id, name, kind))

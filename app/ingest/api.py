@@ -10,13 +10,15 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, Field, SecretStr, StringConstraints
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.base import tokens
 from app.base.errors import Conflict, Invalid
 from app.base.http.auth import Admin, Reader, Writer
-from app.base.http.context import Now, Tx, context_of
+from app.base.http.context import Now, Session, Tx, context_of
 from app.base.http.fields import At, Contract, Name
 from app.base.http.paging import Page, Pages, page_of
 from app.base.http.problems import problem_responses
-from app.base.tokens import CHANGE_KINDS, SIGNED_CHANGE_KINDS, SourceRow, source_by_name
+from app.base.schema import Source
+from app.base.tokens import CHANGE_KINDS, SIGNED_CHANGE_KINDS
 from app.ingest import store
 from app.ingest.flush import Delivery
 from app.ingest.senders import SOURCES
@@ -204,16 +206,8 @@ class SourceModel(BaseModel):
     created_at: At
 
 
-def _source_model(row: SourceRow) -> SourceModel:
-    return SourceModel(
-        name=row.name,
-        kind=row.kind,
-        signed=row.hmac_secret is not None,
-        hmac_header=row.hmac_header,
-        hmac_timestamp_header=row.hmac_timestamp_header,
-        stale_seconds=row.stale_seconds,
-        created_at=row.created_at,
-    )
+def _source_model(row: Source) -> SourceModel:
+    return SourceModel.model_validate(row.model_dump() | {"signed": row.hmac_secret is not None})
 
 
 @router.get(
@@ -223,10 +217,10 @@ def _source_model(row: SourceRow) -> SourceModel:
     tags=["sources"],
     summary="List sources",
 )
-async def list_sources(_: Reader, tx: Tx, paging: Pages) -> Page[SourceModel]:
+async def list_sources(_: Reader, session: Session, paging: Pages) -> Page[SourceModel]:
     """The monitoring systems that may send, by name."""
     key = paging.after(str)
-    rows = await store.sources(tx, after=key[0] if key else None, limit=paging.limit + 1)
+    rows = await tokens.list_sources(session, after=key[0] if key else "", limit=paging.limit + 1)
     items, cursor = page_of(rows, paging, lambda row: (row.name,))
     return Page(items=[_source_model(row) for row in items], next_cursor=cursor)
 
@@ -238,9 +232,9 @@ async def list_sources(_: Reader, tx: Tx, paging: Pages) -> Page[SourceModel]:
     tags=["sources"],
     summary="Get a source",
 )
-async def get_source(_: Reader, tx: Tx, name: Name) -> SourceModel:
+async def get_source(_: Reader, session: Session, name: Name) -> SourceModel:
     """One monitoring system that may send."""
-    return _source_model(await source_by_name(tx, name))
+    return _source_model(await tokens.source_by_name(session, name))
 
 
 @router.put(
@@ -250,7 +244,9 @@ async def get_source(_: Reader, tx: Tx, name: Name) -> SourceModel:
     tags=["sources"],
     summary="Create or change a source",
 )
-async def put_source(request: Request, _: Admin, tx: Tx, now: Now, name: Name, settings: SourceSettings) -> SourceModel:
+async def put_source(
+    request: Request, _: Admin, session: Session, now: Now, name: Name, settings: SourceSettings
+) -> SourceModel:
     """Sets how deliveries of this source must be signed, and when an alert that it no longer resends is closed. Fields
     that are left out take their defaults, whatever the source had before. Create its tokens with
     `aftermath token create`.
@@ -258,12 +254,15 @@ async def put_source(request: Request, _: Admin, tx: Tx, now: Now, name: Name, s
     if settings.hmac_secret is not None and settings.kind not in _SIGNED:
         message = f"senders of kind {settings.kind.value!r} do not sign; leave hmac_secret out"
         raise Invalid(message)
-    stated = {
-        "hmac_secret": settings.hmac_secret.get_secret_value() if settings.hmac_secret else None,
-        "hmac_header": settings.hmac_header,
-        "hmac_timestamp_header": settings.hmac_timestamp_header,
-        "stale_seconds": settings.stale_seconds,
-    }
-    changed = await store.put_source(tx, name, settings.kind.value, settings=stated, now=now)
+    source = Source(
+        name=name,
+        kind=settings.kind.value,
+        hmac_secret=settings.hmac_secret.get_secret_value() if settings.hmac_secret else None,
+        hmac_header=settings.hmac_header,
+        hmac_timestamp_header=settings.hmac_timestamp_header,
+        stale_seconds=settings.stale_seconds,
+        created_at=now,
+    )
+    changed = await store.put_source(session, source)
     context_of(request).credentials.forget_source(name)
     return _source_model(changed)

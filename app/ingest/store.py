@@ -12,11 +12,13 @@ import msgspec
 from sqlalchemy import Select, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.base import db
 from app.base.db import Executor
 from app.base.errors import Conflict, NotFound
-from app.base.schema import quarantine, source
-from app.base.tokens import SourceOfOtherKind, SourceRow
+from app.base.schema import Source, quarantine, source
+from app.base.tokens import SourceOfOtherKind
 from app.incidents.grouping.batch import Incoming
 from app.incidents.grouping.signal import Verdict
 from app.incidents.grouping.write import Change, Count
@@ -243,13 +245,6 @@ def _quarantine_query() -> Select[Any]:
 # — sources —
 
 
-async def sources(tx: AsyncConnection, *, after: str | None, limit: int) -> list[SourceRow]:
-    query = select(source).where(source.c.kind != "person").order_by(source.c.name).limit(limit)
-    if after is not None:
-        query = query.where(source.c.name > after)
-    return [SourceRow(**row._mapping) for row in await tx.execute(query)]
-
-
 async def ensure_sources(
     tx: AsyncConnection, wanted: Collection[tuple[str, str]], *, now: datetime
 ) -> Mapping[tuple[str, str], int]:
@@ -261,17 +256,10 @@ async def ensure_sources(
     return {(name, kind): ids[name] for name, kind in wanted}
 
 
-async def put_source(
-    tx: AsyncConnection, name: str, kind: str, *, settings: Mapping[str, object], now: datetime
-) -> SourceRow:
+async def put_source(session: AsyncSession, source: Source) -> Source:
     """Creates or changes a source. Raises SourceOfOtherKind: the kind of a source never changes."""
-    await tx.execute(
-        upsert(source)
-        .values(name=name, kind=kind, created_at=now, **settings)
-        .on_conflict_do_update(index_elements=["name"], set_=dict(settings), where=source.c.kind == kind)
-    )
-    found = (await tx.execute(select(source).where(source.c.name == name))).one()
-    if found.kind != kind:
-        message = f"this source is of kind {found.kind!r}; name another one for {kind!r}"
+    stored, _is_new = await db.upsert(session, source, key=("name",), keep=("kind", "created_at"))
+    if stored.kind != source.kind:
+        message = f"this source is of kind {stored.kind!r}; name another one for {source.kind!r}"
         raise SourceOfOtherKind(message)
-    return SourceRow(**found._mapping)
+    return stored

@@ -14,12 +14,12 @@ import msgspec
 from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, Field
 
+from app.base import schema
 from app.base.http.auth import presented_token
 from app.base.http.context import Context
 from app.base.http.deliveries import admit
 from app.base.http.problems import answer_to, problem_responses
 from app.base.logs import LOG_FIELDS, Application, Receive, Scope, Send
-from app.base.tokens import SourceRow
 from app.incidents.grouping.signal import Verdict
 from app.ingest.flush import Delivery, Receipt
 from app.ingest.queue import Spooled
@@ -87,7 +87,7 @@ async def _take(context: Context, request: Request, sender: Source, token: str |
     return receipt
 
 
-def _log_fields(source: SourceRow, receipt: Receipt | Spooled) -> dict[str, object]:
+def _log_fields(source: schema.Source, receipt: Receipt | Spooled) -> dict[str, object]:
     did = {"spooled": receipt.signals} if isinstance(receipt, Spooled) else receipt.verdicts
     return {"source": source.id, "delivery": receipt.delivery_id, **did}
 

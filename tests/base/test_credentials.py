@@ -174,8 +174,10 @@ def credentials(engine: AsyncEngine, monitor: db.DatabaseMonitor, clock: Clock) 
 
 
 async def an_ingest_token(engine: AsyncEngine) -> str:
-    async with db.transaction(engine) as tx:
-        return await tokens.create_token(tx, "grafana", Scope.INGEST, now=NOW, source_name="grafana", kind="grafana")
+    async with db.session(engine) as session:
+        return await tokens.create_token(
+            session, "grafana", Scope.INGEST, now=NOW, source_name="grafana", kind="grafana"
+        )
 
 
 async def test_a_revoked_token_is_accepted_for_a_few_seconds_only(
@@ -183,8 +185,8 @@ async def test_a_revoked_token_is_accepted_for_a_few_seconds_only(
 ) -> None:
     token = await an_ingest_token(engine)
     assert (await credentials.identify(token)).source == "grafana"
-    async with db.transaction(engine) as tx:
-        await tokens.revoke_token(tx, tokens.id_of(token) or "", now=NOW)
+    async with db.session(engine) as session:
+        await tokens.revoke_token(session, tokens.id_of(token) or "", now=NOW)
     assert (await credentials.identify(token)).source == "grafana"
     clock.seconds += FRESH_SECONDS
     for _ in range(2):  # looked up, and known

@@ -93,9 +93,9 @@ class Place:
 
     async def token(self, scope: Scope, source: str | None = None, kind: str = "alertmanager") -> dict[str, str]:
         """As a header."""
-        async with db.transaction(self.engine) as tx:
+        async with db.session(self.engine) as session:
             made = await access.create_token(
-                tx, str(scope), scope, now=datetime.now(UTC), source_name=source, kind=kind
+                session, str(scope), scope, now=datetime.now(UTC), source_name=source, kind=kind
             )
         return {"Authorization": f"Bearer {made}"}
 
@@ -408,8 +408,8 @@ async def test_who_was_known_gets_in_and_nobody_else_is_turned_away_for_good(awa
     unused = await away.token(Scope.INGEST, "eu")
     reader = await away.token(Scope.READ)
     revoked = await away.token(Scope.INGEST, "us")
-    async with db.transaction(away.engine) as tx:
-        await access.revoke_token(tx, revoked["Authorization"].split("_")[1], now=datetime.now(UTC))
+    async with db.session(away.engine) as session:
+        await access.revoke_token(session, revoked["Authorization"].split("_")[1], now=datetime.now(UTC))
     async with away.app() as client:
         await away.context.credentials.refresh()
         await away.go_away()

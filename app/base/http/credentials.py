@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db, tokens
 from app.base.errors import Unauthorised
-from app.base.tokens import Bearer, KnownToken, Scope, SourceRow
+from app.base.schema import Source
+from app.base.tokens import Bearer, KnownToken, Scope
 
 FRESH_SECONDS = 5.0  # how long a process may still accept a revoked token, or use former settings of a source
 SHARED_LOOKUP_SECONDS = 1.0  # how long other requests use the expired value while one request looks it up again
@@ -118,7 +119,7 @@ class Credentials:
         self._tokens = Cache[KnownToken | None](
             monitor, trust_seconds=trust_seconds, fresh_seconds=fresh_seconds, clock=clock
         )
-        self._sources = Cache[SourceRow](monitor, trust_seconds=trust_seconds, fresh_seconds=fresh_seconds, clock=clock)
+        self._sources = Cache[Source](monitor, trust_seconds=trust_seconds, fresh_seconds=fresh_seconds, clock=clock)
 
     async def identify(self, presented: str | None) -> Bearer:
         """Raises Unauthorised, and db.DatabaseDown for an unknown token while the database is down."""
@@ -131,19 +132,19 @@ class Credentials:
             return ADMIN_BEARER
         public = tokens.id_of(presented)
         known = await self._token(public) if public else None
-        if known is None or known.revoked_at or not tokens.matches(known, presented):
+        if known is None or known.row.revoked_at or not tokens.matches(known, presented):
             raise Unauthorised("this token is unknown or revoked", headers={"WWW-Authenticate": "Bearer"})
         return known.bearer
 
-    async def source_of(self, bearer: Bearer, kind: str, *, now: datetime) -> SourceRow:
+    async def source_of(self, bearer: Bearer, kind: str, *, now: datetime) -> Source:
         """The source of an `ingest` token. The admin token stands for the source named as its kind."""
         name = bearer.source or kind
 
-        async def look_up() -> SourceRow:
-            async with db.transaction(self._engine) as tx:
+        async def look_up() -> Source:
+            async with db.session(self._engine) as session:
                 if bearer.source is None:
-                    await tokens.ensure_source(tx, kind, kind, now=now)
-                return await tokens.source_by_name(tx, name)
+                    return await tokens.ensure_source(session, kind, kind, now=now)
+                return await tokens.source_by_name(session, name)
 
         return await self._sources.get(name, look_up)
 
@@ -153,15 +154,15 @@ class Credentials:
 
     async def refresh(self) -> None:
         """Learns all tokens and sources, so that also those seldom used are known when the database goes down."""
-        async with self._engine.connect() as connection:
-            found, sources = await tokens.list_tokens(connection), await tokens.list_sources(connection)
-        self._tokens.store({token.id: token for token in found})
+        async with db.session(self._engine) as session:
+            found, sources = await tokens.list_tokens(session), await tokens.list_sources(session)
+        self._tokens.store({known.row.id: known for known in found})
         self._sources.store({source.name: source for source in sources})
 
     async def _token(self, public: str) -> KnownToken | None:
         async def look_up() -> KnownToken | None:
-            async with self._engine.connect() as connection:
-                return await tokens.find_token(connection, public)
+            async with db.session(self._engine) as session:
+                return await tokens.find_token(session, public)
 
         if len(self._tokens) > GUESSES_AT_MOST:  # guessed ids must not fill the memory
             self._tokens.forget_missing()

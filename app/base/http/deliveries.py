@@ -8,8 +8,9 @@ from starlette.requests import ClientDisconnect
 
 from app.base.errors import Forbidden, Overloaded, TooLarge, Unauthorised, Unsupported
 from app.base.http.context import Context
+from app.base.schema import Source
 from app.base.spool import CannotKeep, Kept, Spool
-from app.base.tokens import Bearer, Scope, SourceRow
+from app.base.tokens import Bearer, Scope
 
 
 async def admit(
@@ -20,7 +21,7 @@ async def admit(
     *,
     now: datetime,
     token: str | None,
-) -> tuple[SourceRow, bytes]:
+) -> tuple[Source, bytes]:
     """The source that delivers, and the body as it was sent.
 
     `verify` is the Verifier of the kind, None if it has no signatures. Raises Unauthorised, Forbidden, TooLarge or

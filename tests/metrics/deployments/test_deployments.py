@@ -326,9 +326,9 @@ async def test_github_signs_what_it_sends(client: httpx.AsyncClient) -> None:
 async def test_a_door_takes_the_tokens_of_its_kind(client_as: ClientAs, engine: AsyncEngine) -> None:
     anybody, wrong = await client_as(None), await client_as(Scope.INGEST)
     body = fixture("gitlab/success")["body"]
-    async with db.transaction(engine) as tx:
+    async with db.session(engine) as session:
         token = await access.create_token(
-            tx, "gitlab", Scope.INGEST, now=RECEIVED_AT, source_name="forge", kind="gitlab"
+            session, "gitlab", Scope.INGEST, now=RECEIVED_AT, source_name="forge", kind="gitlab"
         )
     door = "/webhooks/gitlab"
     for answer in (
