@@ -25,6 +25,7 @@ from app.base import tokens as access
 from app.base.errors import Problem
 from app.base.http.problems import openapi_document as openapi_document_of
 from app.base.tokens import Scope
+from app.incidents import timeline
 from app.ingest.senders import SOURCES
 from app.main import create_api
 from app.serve import STOP_SIGNALS, CannotServe, listen
@@ -102,11 +103,14 @@ async def _built_in(settings: Settings) -> AsyncIterator[str]:
 
 
 async def _prepare(settings: Settings, url: str) -> None:
-    """Migrates, and on the first start makes the tokens and shows them once."""
+    """Migrates, puts a restored timeline in order, and on the first start makes the tokens and shows them once."""
     engine = db.connect(url, pool_size=1, statement_seconds=None)
     try:
         await db.require_supported(engine)
         await db.migrate(engine)
+        async with db.transaction(engine) as tx:
+            if renumbered := await timeline.renumber_after_restore(tx):
+                log.info("the database was restored into another cluster: %d timeline entries renumbered", renumbered)
         await _first_tokens(engine, settings)
     finally:
         await engine.dispose()

@@ -15,18 +15,20 @@ from random import Random
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db, schema
 from app.base.tokens import ensure_source
 from app.catalog.services import store as services
-from app.incidents import actions as people
-from app.incidents.actions import Said
+from app.incidents import actions
 from app.incidents.grouping import decide as store
 from app.incidents.grouping.batch import PEOPLE, Incoming
 from app.incidents.grouping.rule import DEFAULT_RULE, decide
 from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status
+from app.incidents.grouping.timeline import TimelineKind
 from app.incidents.impact.rates import THE_BEGINNING
+from app.incidents.timeline import Attribution
 from app.metrics.deployments import store as deployments
 from app.metrics.deployments.deployment import Commit, Outcome, Report
 from app.metrics.prometheus.settle import settle
@@ -68,8 +70,8 @@ class History:
             task = progress.add_task("incidents", total=total, completed=self.incidents)
             while self.incidents < total:
                 size = min(BATCH, total - self.incidents)
-                async with db.transaction(self.engine) as tx:
-                    await self._add(tx, size)
+                async with db.session(self.engine) as session:
+                    await self._add(session, size)
                 self.incidents += size
                 progress.update(task, completed=self.incidents)
         await self._settle()
@@ -88,17 +90,17 @@ class History:
                     await services.put_rates(session, name, _rates(name, number), now=FIRST)
             return [(await ensure_source(session, name, "alertmanager", now=FIRST)).id for name in SOURCES]
 
-    async def _add(self, tx: AsyncConnection, size: int) -> None:
+    async def _add(self, session: AsyncSession, size: int) -> None:
+        tx = await session.connection()
         troubles = [self._trouble(self.incidents + place) for place in range(size)]
         for trouble in troubles:
             if trouble.deployment is not None:
-                async with db.session_within(tx) as session:
-                    await deployments.report(session, trouble.deployment, source_id=PEOPLE, now=AFTER)
+                await deployments.report(session, trouble.deployment, source_id=PEOPLE, now=AFTER)
         outcomes = iter(await store.apply(tx, [each for trouble in troubles for each in trouble.incoming], now=AFTER))
         for trouble in troubles:
             [number, *_] = [next(outcomes).incident for _ in trouble.incoming]
             if number is not None:
-                await _say(tx, number, trouble)
+                await _act(session, number, trouble)
 
     def _trouble(self, number: int) -> "_Trouble":
         chance = self.random
@@ -184,14 +186,14 @@ class _Trouble:
     mitigated: datetime | None
 
 
-async def _say(tx: AsyncConnection, number: int, trouble: _Trouble) -> None:
+async def _act(session: AsyncSession, number: int, trouble: _Trouble) -> None:
     if trouble.acknowledged is not None:
-        with suppress(people.AlreadyResolved):  # it ran into an incident that was over
-            await people.acknowledge(tx, number, Said(trouble.acknowledged, "sam"), by=None, now=AFTER)
-    for name in ("identified", "mitigated"):
-        at = getattr(trouble, name)
+        with suppress(actions.AlreadyResolved):  # it ran into an incident that was over
+            attribution = Attribution(trouble.acknowledged, "sam")
+            await actions.acknowledge(session, number, attribution, by=None, now=AFTER)
+    for kind, at in ((TimelineKind.IDENTIFIED, trouble.identified), (TimelineKind.MITIGATED, trouble.mitigated)):
         if at is not None:
-            await people.milestone(tx, number, name, Said(at, "sam"), now=AFTER)
+            await actions.milestone(session, number, kind, Attribution(at, "sam"), now=AFTER)
 
 
 def _service(number: int) -> str:

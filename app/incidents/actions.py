@@ -1,27 +1,29 @@
-"""What people say of an incident: declare, acknowledge, milestones, resolve, reopen, correct, note.
+"""What people do about incidents: declare, acknowledge, set milestones, resolve, reopen, correct, comment.
 
-Each is a fact with a time of its own, kept in the timeline. What changes alerts (resolve, reopen, declare) goes the way
-of the law afterwards, as signals do.
+Each action is a fact with a time of its own, kept in the timeline. An action that changes alerts (resolve, reopen,
+declare) is placed by the law afterwards, as signals are. Every action returns the incident as it is then.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import insert, select, text, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import text
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.errors import Conflict, Invalid, NotFound, Stale
 from app.base.ids import new_id
-from app.base.schema import incident, timeline
+from app.base.schema import Incident
+from app.incidents import timeline
 from app.incidents.grouping.batch import PEOPLE, AlertRow, Batch, Incoming
 from app.incidents.grouping.decide import derive_without_manual_ends, lock_keys, place, read_open_alerts, series_of
 from app.incidents.grouping.rule import Decision
 from app.incidents.grouping.signal import End, EndReason, Signal, Status
 from app.incidents.grouping.timeline import TimelineKind
 from app.incidents.grouping.write import count, write
+from app.incidents.timeline import Attribution
 
 CLOCK_SKEW = timedelta(minutes=5)
 DECLARED_WINDOW, DECLARED_MAX_SPAN = timedelta(minutes=5), timedelta(hours=24)
@@ -44,47 +46,40 @@ class AlertBeganLater(Conflict):
 
 
 class BeganAnew(Conflict):
-    title = "A later incident of the same trouble has begun"
+    title = "A newer incident has the same key"
 
 
 class InTheFuture(Invalid):
     title = "The time lies in the future"
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
-    """Who says when it happened, and what they add."""
-
-    at: datetime
-    by: str | None = None
-    note: str | None = None
-
-
 Ref = UUID | int  # id, or the number behind `INC-`
 
 
-async def find(tx: AsyncConnection, ref: Ref) -> Any:
-    """The row of `incident`. Raises IncidentNotFound."""
-    column = incident.c.id if isinstance(ref, UUID) else incident.c.number
-    found = (await tx.execute(select(incident).where(column == ref))).one_or_none()
+async def find(session: AsyncSession, ref: Ref) -> Incident:
+    """Raises IncidentNotFound."""
+    column = col(Incident.id) if isinstance(ref, UUID) else col(Incident.number)
+    # Also where the session has the row already: statements that bypass it may have changed it since.
+    query = select(Incident).where(column == ref).execution_options(populate_existing=True)
+    found = (await session.exec(query)).one_or_none()
     if found is None:
         message = "there is no incident of this id; GET /api/v1/incidents lists them"
         raise IncidentNotFound(message)
     return found
 
 
-async def _hold(tx: AsyncConnection, ref: Ref, if_match: str | None = None) -> Any:
+async def _hold(session: AsyncSession, ref: Ref, if_match: str | None = None) -> Incident:
     """The row, with its key locked. Raises IncidentNotFound, MergedAway or Stale."""
-    found = await find(tx, ref)
-    await lock_keys(tx, [found.key_id])
-    row = (await tx.execute(select(incident).where(incident.c.id == found.id).with_for_update())).one()
+    row = await find(session, ref)
+    await lock_keys(await session.connection(), [row.key_id])
+    await session.refresh(row, with_for_update=True)
     if row.merged_into is not None:
-        winner = await find(tx, row.merged_into)
-        message = f"it was merged into INC-{winner.number}: say it there"
+        winner = await find(session, row.merged_into)
+        message = f"this incident was merged into INC-{winner.number}; use INC-{winner.number} instead"
         raise MergedAway(message)
     wanted = {one.strip() for one in if_match.split(",")} if if_match is not None else {"*"}
     if wanted.isdisjoint({"*", etag(row.version)}):
-        message = f"the incident is at version {etag(row.version)}; get it again and decide anew"
+        message = f"the incident is at version {etag(row.version)}; fetch it again and retry"
         raise Stale(message)
     return row
 
@@ -94,19 +89,19 @@ def etag(version: int) -> str:
 
 
 async def declare(
-    tx: AsyncConnection,
+    session: AsyncSession,
     *,
     title: str,
     service: str,
     severity: int,
     impact_started_at: datetime | None,
-    said: Said,
+    attribution: Attribution,
     now: datetime,
-) -> UUID:
-    """An incident without alerts: open from `said.at` until a person resolves it."""
-    _not_in_the_future(said.at, now)
+) -> Incident:
+    """An incident without alerts: open from `attribution.at` until a person resolves it. Raises InTheFuture."""
+    _not_in_the_future(attribution.at, now, field="detected_at")
     if impact_started_at is not None:
-        _not_in_the_future(impact_started_at, now)
+        _not_in_the_future(impact_started_at, now, field="impact_started_at")
     declared_id = uuid4()
     decision = Decision(
         rule="declared",
@@ -117,58 +112,63 @@ async def declare(
         window=DECLARED_WINDOW,
         max_span=DECLARED_MAX_SPAN,
     )
-    signal = Signal(f"declared:{declared_id}", Status.FIRING, said.at)
+    signal = Signal(f"declared:{declared_id}", Status.FIRING, attribution.at)
     batch = Batch(now, new_id)
-    row = _held_open(batch, declared_id, Incoming(signal, PEOPLE, decision, now))
-    await place(tx, batch, [row])
+    tx = await session.connection()
+    await place(tx, batch, [_held_open(batch, declared_id, Incoming(signal, PEOPLE, decision, now))])
     [opened] = batch.incidents.values()
     opened.title, opened.declared = title, True
     await write(tx, batch)
+    row = await find(session, opened.id)
     if impact_started_at is not None:
-        await tx.execute(
-            update(incident).where(incident.c.id == opened.id).values(impact_started_at_stated=impact_started_at)
-        )
-    if said.by or said.note:
-        await _tell(tx, opened.id, "declared", said, now)
-    return opened.id
+        row.impact_started_at_stated = impact_started_at
+        await session.flush()
+        await session.refresh(row)
+    if attribution.by or attribution.note:
+        await timeline.append(session, row.id, TimelineKind.DECLARED, attribution, now=now)
+    return row
 
 
-async def acknowledge(tx: AsyncConnection, ref: Ref, said: Said | None, *, by: str | None, now: datetime) -> UUID:
-    """The first acknowledgement counts. Telling it again changes nothing, an earlier time does.
+async def acknowledge(
+    session: AsyncSession, ref: Ref, attribution: Attribution | None, *, by: str | None, now: datetime
+) -> Incident:
+    """The first acknowledgement counts. Repeating it changes nothing, an earlier time does.
 
     Raises IncidentNotFound, MergedAway, InTheFuture or AlreadyResolved.
     """
-    row = await _hold(tx, ref)
-    said = said or Said(now, by)
-    _not_in_the_future(said.at, now)
-    if row.acknowledged_at is not None and said.at >= row.acknowledged_at:
-        return row.id  # type: ignore[no-any-return]
-    if row.ended_at is not None and said.at > row.ended_at:
+    row = await _hold(session, ref)
+    attribution = attribution or Attribution(now, by)
+    _not_in_the_future(attribution.at, now)
+    if row.acknowledged_at is not None and attribution.at >= row.acknowledged_at:
+        return row
+    if row.ended_at is not None and attribution.at > row.ended_at:
         message = (
             f"it was resolved at {row.ended_at.isoformat()}; acknowledge with an `at` before that, or reopen it first"
         )
         raise AlreadyResolved(message)
-    await _state(tx, row, {"acknowledged_at": said.at, "acknowledged_by": said.by}, now)
-    await _tell(tx, row.id, "acknowledged", said, now)
-    return row.id  # type: ignore[no-any-return]
+    await _change(session, row, {"acknowledged_at": attribution.at, "acknowledged_by": attribution.by}, now)
+    await timeline.append(session, row.id, TimelineKind.ACKNOWLEDGED, attribution, now=now)
+    return row
 
 
-async def milestone(tx: AsyncConnection, ref: Ref, name: str, said: Said, *, now: datetime) -> UUID:
-    """`identified` or `mitigated`; the last word on its time counts.
+async def milestone(
+    session: AsyncSession, ref: Ref, kind: TimelineKind, attribution: Attribution, *, now: datetime
+) -> Incident:
+    """IDENTIFIED or MITIGATED; the latest entry decides its time.
 
     Raises IncidentNotFound, MergedAway or InTheFuture.
     """
-    row = await _hold(tx, ref)
-    _not_in_the_future(said.at, now)
-    column = f"{name}_at"
-    if row._mapping[column] != said.at:
-        await _state(tx, row, {column: said.at}, now)
-        await tx.execute(_MARK_CORRECTED, {"id": row.id, "kind": name})
-        await _tell(tx, row.id, name, said, now)
-    return row.id  # type: ignore[no-any-return]
+    row = await _hold(session, ref)
+    _not_in_the_future(attribution.at, now)
+    column = f"{kind}_at"
+    if getattr(row, column) != attribution.at:
+        await _change(session, row, {column: attribution.at}, now)
+        await (await session.connection()).execute(_MARK_CORRECTED, {"id": row.id, "kind": kind})
+        await timeline.append(session, row.id, kind, attribution, now=now)
+    return row
 
 
-# What was said before stays to be read, but must not come back where a split parts it from its correction.
+# A corrected entry stays readable, but must not come back where a split parts it from its correction.
 _MARK_CORRECTED = text("""
     UPDATE timeline
        SET detail = '{"corrected": true}'
@@ -177,114 +177,106 @@ _MARK_CORRECTED = text("""
 """)
 
 
-async def note(tx: AsyncConnection, ref: Ref, said: Said, *, now: datetime) -> UUID:
-    """Raises IncidentNotFound, MergedAway or InTheFuture."""
-    row = await _hold(tx, ref)
-    _not_in_the_future(said.at, now)
-    await _tell(tx, row.id, "note", said, now)
-    return row.id  # type: ignore[no-any-return]
-
-
-async def tell(
-    tx: AsyncConnection, ref: Ref, kind: str, said: Said, *, detail: dict[str, object], now: datetime
-) -> UUID:
-    """Keeps in the timeline what a person says of the incident to another slice, which reads it there.
+async def record(
+    session: AsyncSession,
+    ref: Ref,
+    kind: TimelineKind,
+    attribution: Attribution,
+    *,
+    detail: Mapping[str, Any] | None = None,
+    now: datetime,
+) -> Incident:
+    """Adds an entry to the timeline that changes nothing in the incident itself: a note, or another slice's fact.
 
     Raises IncidentNotFound, MergedAway or InTheFuture.
     """
-    row = await _hold(tx, ref)
-    _not_in_the_future(said.at, now)
-    await _tell(tx, row.id, kind, said, now, detail)
-    return row.id  # type: ignore[no-any-return]
+    row = await _hold(session, ref)
+    _not_in_the_future(attribution.at, now)
+    await timeline.append(session, row.id, kind, attribution, detail=detail, now=now)
+    return row
 
 
-async def resolve(tx: AsyncConnection, ref: Ref, said: Said, *, at_stated: bool, now: datetime) -> UUID:
+async def resolve(
+    session: AsyncSession, ref: Ref, attribution: Attribution, *, at_stated: bool, now: datetime
+) -> Incident:
     """Ends the open alerts there and then. Repeats of those alerts do not reopen it; a new one within the window does.
 
     Raises IncidentNotFound, MergedAway, InTheFuture, AlreadyResolved (at another time) or AlertBeganLater.
     """
-    row = await _hold(tx, ref)
-    _not_in_the_future(said.at, now)
+    row = await _hold(session, ref)
+    _not_in_the_future(attribution.at, now)
     if row.ended_at is not None:
-        if at_stated and said.at != row.ended_at:
+        if at_stated and attribution.at != row.ended_at:
             message = f"it was resolved at {row.ended_at.isoformat()}; reopen it first to resolve it at another time"
             raise AlreadyResolved(message)
-        return row.id  # type: ignore[no-any-return]
-    if said.at < row.last_start_at:
+        return row
+    if attribution.at < row.last_start_at:
         message = f"its newest alert began at {row.last_start_at.isoformat()}; resolve it at or after that"
         raise AlertBeganLater(message)
     batch = Batch(now, new_id)
-    open_alerts = await read_open_alerts(tx, batch, row.id)
+    open_alerts = await read_open_alerts(await session.connection(), batch, row.id)
     for alert in open_alerts:
         alert.before = (alert.end,)
-        alert.manual_end_at = said.at
-        alert.end = End(said.at, EndReason.MANUAL)
-    await place(tx, batch, open_alerts, whole_chains=True)
-    batch.timeline = [
-        entry for entry in batch.timeline if (entry.incident_id, entry.kind) != (row.id, TimelineKind.RESOLVED)
-    ]
-    await write(tx, batch)
-    await _tell(tx, row.id, "resolved", said, now)
-    return row.id  # type: ignore[no-any-return]
+        alert.manual_end_at = attribution.at
+        alert.end = End(attribution.at, EndReason.MANUAL)
+    return await _place(session, row, batch, open_alerts, TimelineKind.RESOLVED, attribution)
 
 
-async def reopen(tx: AsyncConnection, ref: Ref, said: Said, *, now: datetime) -> UUID:
-    """It is not over: takes a person's resolve back, or holds the incident open where its alerts have really ended.
+async def reopen(session: AsyncSession, ref: Ref, attribution: Attribution, *, now: datetime) -> Incident:
+    """Takes a person's resolve back, or holds the incident open where its alerts have really ended.
 
-    The outage then lasts from before, without a gap: it must be the newest of its trouble, or it would swallow those
+    The outage then lasts from before, without a gap: it must be the newest of its key, or it would swallow those
     after it. Raises IncidentNotFound, MergedAway, InTheFuture or BeganAnew.
     """
-    row = await _hold(tx, ref)
-    _not_in_the_future(said.at, now)
+    row = await _hold(session, ref)
+    _not_in_the_future(attribution.at, now)
     if row.ended_at is None:
-        return row.id  # type: ignore[no-any-return]
-    later = (await tx.execute(_LATER, {"key_id": row.key_id, "began_at": row.began_at})).scalar()
-    if later is not None:
-        message = f"the same trouble began anew as INC-{later}; speak of that one"
+        return row
+    newer = (
+        select(Incident.number)
+        .where(col(Incident.key_id) == row.key_id)
+        .where(col(Incident.merged_into).is_(None))
+        .where(col(Incident.began_at) > row.began_at)
+        .order_by(col(Incident.began_at).desc())
+        .limit(1)
+    )
+    number = (await session.exec(newer)).first()
+    if number is not None:
+        message = f"a newer incident, INC-{number}, has the same key; reopen that one"
         raise BeganAnew(message)
     batch = Batch(now, new_id)
-    changed = await derive_without_manual_ends(tx, batch, row.id)
+    changed = await derive_without_manual_ends(await session.connection(), batch, row.id)
     if not any(alert.end is None for alert in changed):
         changed.append(_held_open(batch, row.key_id, _hold_of(row, now)))
-    await place(tx, batch, changed, whole_chains=True)
-    batch.timeline = [
-        entry for entry in batch.timeline if (entry.incident_id, entry.kind) != (row.id, TimelineKind.REOPENED)
-    ]
-    await write(tx, batch)
-    await _tell(tx, row.id, "reopened", said, now)
-    return row.id  # type: ignore[no-any-return]
-
-
-_LATER = text("""
-    SELECT number
-      FROM incident
-     WHERE key_id = :key_id
-       AND merged_into IS NULL
-       AND began_at > :began_at
-     ORDER BY began_at DESC
-     LIMIT 1
-""")
+    return await _place(session, row, batch, changed, TimelineKind.REOPENED, attribution)
 
 
 async def amend(
-    tx: AsyncConnection, ref: Ref, changes: Mapping[str, Any], *, by: str | None, if_match: str | None, now: datetime
-) -> UUID:
-    """Corrects what a person may state; `changes` maps columns of `incident` to values, None takes a word back.
+    session: AsyncSession,
+    ref: Ref,
+    changes: Mapping[str, Any],
+    *,
+    by: str | None,
+    if_match: str | None,
+    now: datetime,
+) -> Incident:
+    """Corrects what a person may state, by the names of the `…_stated` columns without that ending; None takes a
+    correction back.
 
     Raises IncidentNotFound, MergedAway, Stale or InTheFuture.
     """
-    row = await _hold(tx, ref, if_match)
-    for value in changes.values():
+    row = await _hold(session, ref, if_match)
+    for name, value in changes.items():
         if isinstance(value, datetime):
-            _not_in_the_future(value, now)
-    different = {name: value for name, value in changes.items() if row._mapping[name] != value}
+            _not_in_the_future(value, now, field=name)
+    different = {name: value for name, value in changes.items() if getattr(row, f"{name}_stated") != value}
     if different:
-        if different.get("service_stated"):
-            await tx.execute(_ADD_SERVICE, {"name": different["service_stated"], "now": now})
-        await _state(tx, row, different, now)
-        shown = {name.removesuffix("_stated"): _plain(value) for name, value in different.items()}
-        await _tell(tx, row.id, "changed", Said(now, by), now, detail=shown)
-    return row.id  # type: ignore[no-any-return]
+        if different.get("service"):
+            await (await session.connection()).execute(_ADD_SERVICE, {"name": different["service"], "now": now})
+        await _change(session, row, {f"{name}_stated": value for name, value in different.items()}, now)
+        detail = {name: _plain(value) for name, value in different.items()}
+        await timeline.append(session, row.id, TimelineKind.CHANGED, Attribution(now, by), detail=detail, now=now)
+    return row
 
 
 _ADD_SERVICE = text("""
@@ -298,14 +290,14 @@ def _plain(value: object) -> object:
     return value if value is None or isinstance(value, int | str) else str(value)
 
 
-def _not_in_the_future(at: datetime, now: datetime) -> None:
+def _not_in_the_future(at: datetime, now: datetime, *, field: str = "at") -> None:
     if at > now + CLOCK_SKEW:
-        message = f"{at.isoformat()} is still to come; facts have happened"
+        message = f"`{field}` must not be in the future"
         raise InTheFuture(message)
 
 
-def _hold_of(row: Any, now: datetime) -> Incoming:
-    """What a person's word to hold an incident open amounts to: an alert of `people` from where the others ended."""
+def _hold_of(row: Incident, now: datetime) -> Incoming:
+    """What holding an incident open amounts to: an alert of `people` from where the others ended."""
     decision = Decision(
         rule=row.rule,
         service=row.service,
@@ -338,30 +330,30 @@ def _held_open(batch: Batch, key_id: UUID, incoming: Incoming) -> AlertRow:
     return row
 
 
-async def _state(tx: AsyncConnection, row: Any, values: Mapping[str, Any], now: datetime) -> None:
-    await tx.execute(
-        update(incident).where(incident.c.id == row.id).values(**values, version=incident.c.version + 1, updated_at=now)
-    )
+async def _place(
+    session: AsyncSession,
+    row: Incident,
+    batch: Batch,
+    changed: list[AlertRow],
+    kind: TimelineKind,
+    attribution: Attribution,
+) -> Incident:
+    """Places and writes the alerts that a person has ended or held open; the entry is the person's, not the law's."""
+    tx = await session.connection()
+    await place(tx, batch, changed, whole_chains=True)
+    batch.timeline = [entry for entry in batch.timeline if (entry.incident_id, entry.kind) != (row.id, kind)]
+    await write(tx, batch)
+    await timeline.append(session, row.id, kind, attribution, now=batch.now)
+    await session.refresh(row)
+    return row
+
+
+async def _change(session: AsyncSession, row: Incident, values: Mapping[str, Any], now: datetime) -> None:
+    for name, value in values.items():
+        setattr(row, name, value)
+    row.version += 1
+    row.updated_at = now
+    await session.flush()
+    await session.refresh(row)  # the database computes a column
     if row.settled_at is not None:
-        await count(tx, [("history_corrections", "", "", 1)])
-
-
-async def _tell(
-    tx: AsyncConnection,
-    incident_id: UUID,
-    kind: str,
-    said: Said,
-    now: datetime,
-    detail: dict[str, object] | None = None,
-) -> None:
-    await tx.execute(
-        insert(timeline).values(
-            incident_id=incident_id,
-            at=said.at,
-            recorded_at=now,
-            kind=kind,
-            by=said.by,
-            note=said.note,
-            detail=detail,
-        )
-    )
+        await count(await session.connection(), [("history_corrections", "", "", 1)])

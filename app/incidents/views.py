@@ -1,17 +1,19 @@
-"""Incidents as they are asked for: lists, evidence, timelines. Reads only."""
+"""Lists of incidents and their evidence. Reads only."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, func, literal, tuple_
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.base.schema import alert, incident, service_rate, source, timeline
+from app.base.schema import Alert, Incident, ServiceRate, Source
 from app.incidents.grouping.batch import PEOPLE
+
+incident, alert = Incident.__table__.c, Alert.__table__.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,39 +30,39 @@ class Filters:
 
 
 async def incidents(
-    tx: AsyncConnection, filters: Filters, *, before: tuple[datetime, int] | None, limit: int
-) -> Sequence[Any]:
-    """Rows of `incident`, newest first; merged ones have left."""
+    session: AsyncSession, filters: Filters, *, before: tuple[datetime, int] | None, limit: int
+) -> Sequence[Incident]:
+    """Newest first, without those that were merged into others."""
     query = (
-        select(incident)
-        .where(incident.c.merged_into.is_(None), *_conditions(filters))
-        .order_by(incident.c.began_at.desc(), incident.c.number.desc())
+        select(Incident)
+        .where(incident.merged_into.is_(None), *_conditions(filters))
+        .order_by(incident.began_at.desc(), incident.number.desc())
         .limit(limit)
     )
     if before is not None:
-        query = query.where(tuple_(incident.c.began_at, incident.c.number) < tuple_(*map(literal, before)))
-    return (await tx.execute(query)).all()
+        query = query.where(tuple_(incident.began_at, incident.number) < tuple_(*map(literal, before)))
+    return (await session.exec(query)).all()
 
 
 def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
-    detected_at = func.coalesce(incident.c.detected_at_stated, incident.c.began_at)
+    detected_at = func.coalesce(incident.detected_at_stated, incident.began_at)
     match filters.status:
         case "open":
-            conditions += [incident.c.ended_at.is_(None), incident.c.acknowledged_at.is_(None)]
+            conditions += [incident.ended_at.is_(None), incident.acknowledged_at.is_(None)]
         case "acknowledged":
-            conditions += [incident.c.ended_at.is_(None), incident.c.acknowledged_at.is_not(None)]
+            conditions += [incident.ended_at.is_(None), incident.acknowledged_at.is_not(None)]
         case "resolved":
-            conditions += [incident.c.ended_at.is_not(None)]
+            conditions += [incident.ended_at.is_not(None)]
     if filters.service is not None:
-        conditions.append(func.coalesce(incident.c.service_stated, incident.c.service) == filters.service)
+        conditions.append(func.coalesce(incident.service_stated, incident.service) == filters.service)
     if filters.severity is not None:
-        conditions.append(func.coalesce(incident.c.severity_stated, incident.c.severity) == filters.severity)
+        conditions.append(func.coalesce(incident.severity_stated, incident.severity) == filters.severity)
     if filters.source is not None:
-        # What persons declare has no source, here as in every number.
-        named = (source.c.name == filters.source) & (source.c.id != PEOPLE)
-        of_source = select(source.c.id).where(named).scalar_subquery()
-        conditions.append(of_source == incident.c.source_ids.any_())
+        # Declared incidents have no source, as in every number.
+        named = (col(Source.name) == filters.source) & (col(Source.id) != PEOPLE)
+        of_source = select(Source.id).where(named).scalar_subquery()
+        conditions.append(of_source == incident.source_ids.any_())
     if filters.detected_from is not None:
         conditions.append(detected_at >= filters.detected_from)
     if filters.detected_to is not None:
@@ -68,8 +70,8 @@ def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
     for name, value in filters.labels:
         evidence = (
             select(1)
-            .where(_is_evidence(), alert.c.labels.cast(JSONB).contains({name: value}))
-            .correlate(incident)
+            .where(_is_evidence(), alert.labels.cast(JSONB).contains({name: value}))
+            .correlate(Incident)
             .exists()
         )
         conditions.append(evidence)
@@ -79,57 +81,40 @@ def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
 def _is_evidence() -> ColumnElement[bool]:
     """Joins `alert` to its incident by the index on key and start."""
     return (
-        (alert.c.key_id == incident.c.key_id)
-        & alert.c.started_at.between(incident.c.began_at, incident.c.last_start_at)
-        & (alert.c.incident_id == incident.c.id)
-        & (alert.c.source_id != PEOPLE)
+        (alert.key_id == incident.key_id)
+        & alert.started_at.between(incident.began_at, incident.last_start_at)
+        & (alert.incident_id == incident.id)
+        & (alert.source_id != PEOPLE)
     )
 
 
 async def alerts(
-    tx: AsyncConnection, incident_id: UUID, *, after: tuple[datetime, UUID] | None, limit: int
-) -> Sequence[Any]:
-    """The evidence, earliest first."""
+    session: AsyncSession, incident_id: UUID, *, after: tuple[datetime, UUID] | None, limit: int
+) -> Sequence[tuple[Alert, str]]:
+    """The evidence, earliest first: each alert with the name of its source."""
     query = (
-        select(alert, source.c.name.label("source"))
-        .join_from(incident, alert, _is_evidence())
-        .join(source, source.c.id == alert.c.source_id)
-        .where(incident.c.id == incident_id)
-        .order_by(alert.c.started_at, alert.c.series)
+        select(Alert, Source.name)
+        .join_from(Incident, Alert, _is_evidence())
+        .join(Source, col(Source.id) == alert.source_id)
+        .where(incident.id == incident_id)
+        .order_by(alert.started_at, alert.series)
         .limit(limit)
     )
     if after is not None:
-        query = query.where(tuple_(alert.c.started_at, alert.c.series) > tuple_(*map(literal, after)))
-    return (await tx.execute(query)).all()
+        query = query.where(tuple_(alert.started_at, alert.series) > tuple_(*map(literal, after)))
+    return (await session.exec(query)).all()
 
 
-async def entries(
-    tx: AsyncConnection, incident_id: UUID, *, after: tuple[datetime, int] | None, limit: int
-) -> Sequence[Any]:
-    """The timeline, earliest first."""
-    query = (
-        select(timeline)
-        .where(timeline.c.incident_id == incident_id)
-        .order_by(timeline.c.at, timeline.c.id)
-        .limit(limit)
-    )
-    if after is not None:
-        query = query.where(tuple_(timeline.c.at, timeline.c.id) > tuple_(*map(literal, after)))
-    return (await tx.execute(query)).all()
+async def source_names(session: AsyncSession) -> Mapping[int, str]:
+    return dict((await session.exec(select(Source.id, Source.name))).all())
 
 
-async def source_names(tx: AsyncConnection) -> Mapping[int, str]:
-    return {row.id: row.name for row in await tx.execute(select(source.c.id, source.c.name))}
-
-
-async def currencies(tx: AsyncConnection) -> Sequence[str]:
+async def currencies(session: AsyncSession) -> Sequence[str]:
     """In which any service has a rate, in order."""
-    columns = select(service_rate.c.currency).distinct().order_by(service_rate.c.currency)
-    return (await tx.execute(columns)).scalars().all()
+    return (await session.exec(select(ServiceRate.currency).distinct().order_by(ServiceRate.currency))).all()
 
 
-async def numbers(tx: AsyncConnection, ids: Sequence[UUID]) -> Mapping[UUID, int]:
+async def numbers(session: AsyncSession, ids: Sequence[UUID]) -> Mapping[UUID, int]:
     if not ids:
         return {}
-    rows = await tx.execute(select(incident.c.id, incident.c.number).where(incident.c.id.in_(ids)))
-    return {row.id: row.number for row in rows}
+    return dict((await session.exec(select(Incident.id, Incident.number).where(incident.id.in_(ids)))).all())

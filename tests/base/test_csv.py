@@ -21,7 +21,7 @@ from app.base.http.csv import spreadsheet_text
 from app.base.schema import service
 from app.base.tokens import Scope
 from app.cli import openapi_document
-from app.incidents import api
+from app.incidents.api import incidents as api
 from tests.conftest import ClientAs
 from tests.metrics.prometheus.test_exposition import an_incident, at, price, store
 

@@ -1,4 +1,4 @@
-"""People's facts among signals, in any order: the rows equal the law, and no word is lost."""
+"""People's facts among signals, in any order: the rows equal the law, and no fact is lost."""
 
 import asyncio
 from collections import Counter, defaultdict
@@ -13,15 +13,18 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db
 from app.base.errors import Problem
-from app.incidents import actions as people
-from app.incidents.actions import Said
+from app.base.schema import Incident
+from app.incidents import actions
 from app.incidents.grouping import lifecycle
 from app.incidents.grouping.batch import Incoming
 from app.incidents.grouping.signal import End, EndReason, Episode, ends_of
+from app.incidents.grouping.timeline import TimelineKind
+from app.incidents.timeline import Attribution
 from tests.incidents.grouping.test_store import KEYS, Told, at, firing, forget, resolved, signals, tell
 from tests.oracle import assert_consistent, courses_in
 
@@ -29,10 +32,10 @@ NOW = at(500)
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
-    """What a person says: of the incident in this place of all that ever were, at this minute."""
+class Action:
+    """What a person does to the incident in this place of all that ever were, at this minute."""
 
-    what: str
+    verb: str
     place: int
     minute: int
 
@@ -42,35 +45,35 @@ class Settle:
     """All that have ended are counted into the histograms."""
 
 
-Step = tuple[Told, ...] | Word | Settle
-words = st.builds(
-    Word,
+Step = tuple[Told, ...] | Action | Settle
+people = st.builds(
+    Action,
     st.sampled_from(["acknowledge", "identified", "note", "resolve", "resolve", "reopen", "title", "declare"]),
     st.integers(0, 5),
     st.integers(0, 80),
 )
 steps = st.lists(
-    st.one_of(st.lists(signals, min_size=1, max_size=3).map(tuple), words, st.just(Settle())), min_size=2, max_size=12
+    st.one_of(st.lists(signals, min_size=1, max_size=3).map(tuple), people, st.just(Settle())), min_size=2, max_size=12
 )
 SPAN = timedelta(minutes=40)
 # The older of two is the later one in time, and is what the younger, held open, becomes part of.
 REOPENED_INTO_ANOTHER: list[Step] = [
     (resolved(1, 50, 55),),
     (resolved(0, 0, 10),),
-    Word("reopen", 1, 20),
+    Action("reopen", 1, 20),
 ]
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(script=steps)
 @example(script=REOPENED_INTO_ANOTHER)
-async def test_rows_equal_the_law_and_no_word_is_lost(engine: AsyncEngine, script: list[Step]) -> None:
+async def test_rows_equal_the_law_and_no_fact_is_lost(engine: AsyncEngine, script: list[Step]) -> None:
     await forget(engine)
-    said: Counter[str] = Counter()
+    expected: Counter[str] = Counter()
     before: dict[UUID, Any] = {}
     for step in script:
-        if isinstance(step, Word):
-            await _say(engine, step, list(before.values()), said)
+        if isinstance(step, Action):
+            await _act(engine, step, list(before.values()), expected)
         elif isinstance(step, Settle):
             await _run(engine, "UPDATE incident SET settled_at = now() WHERE ended_at IS NOT NULL")
         else:
@@ -78,54 +81,68 @@ async def test_rows_equal_the_law_and_no_word_is_lost(engine: AsyncEngine, scrip
             courses = await courses_in(engine)
             await tell(engine, [one.incoming(max_span=SPAN) for one in step])
             assert await courses_in(engine) == courses, "redelivery changes nothing"
-        before = await _assert_lawful(engine, before, said)
+        before = await _assert_lawful(engine, before, expected)
 
 
-async def _say(engine: AsyncEngine, word: Word, known: Sequence[Any], said: Counter[str], *, seen: bool = True) -> None:
-    """`seen`: nobody else acts meanwhile, so that what was said can be seen afterwards."""
-    now, when = NOW, Said(at(word.minute), "ada")
-    act: Callable[[AsyncConnection], Awaitable[UUID]]
-    if word.what == "declare" or not known:
-        what, service = "declared", "key-0"
-        act = lambda tx: people.declare(  # noqa: E731
-            tx, title="t", service=service, severity=2, impact_started_at=None, said=when, now=now
+async def _act(
+    engine: AsyncEngine, action: Action, known: Sequence[Any], expected: Counter[str], *, seen: bool = True
+) -> None:
+    """`seen`: nobody else acts meanwhile, so that its effect can be checked afterwards."""
+    now, when = NOW, Attribution(at(action.minute), "ada")
+    act: Callable[[AsyncSession], Awaitable[Incident]]
+    if action.verb == "declare" or not known:
+        what, service = TimelineKind.DECLARED, "key-0"
+        act = lambda session: actions.declare(  # noqa: E731
+            session, title="t", service=service, severity=2, impact_started_at=None, attribution=when, now=now
         )
     else:
-        ref = known[word.place % len(known)].id
+        ref = known[action.place % len(known)].id
+        title = {"title": f"t{action.minute}"}
+        identified = TimelineKind.IDENTIFIED
         what, act = {
-            "acknowledge": ("acknowledged", lambda tx: people.acknowledge(tx, ref, when, by=None, now=now)),
-            "identified": ("identified", lambda tx: people.milestone(tx, ref, "identified", when, now=now)),
-            "note": ("note", lambda tx: people.note(tx, ref, when, now=now)),
-            "resolve": ("resolved", lambda tx: people.resolve(tx, ref, when, at_stated=True, now=now)),
-            "reopen": ("reopened", lambda tx: people.reopen(tx, ref, when, now=now)),
-            "title": (
-                "changed",
-                lambda tx: people.amend(tx, ref, {"title_stated": f"t{word.minute}"}, by="ada", if_match=None, now=now),
+            "acknowledge": (
+                TimelineKind.ACKNOWLEDGED,
+                lambda session: actions.acknowledge(session, ref, when, by=None, now=now),
             ),
-        }[word.what]
-    told = text("SELECT count(*) FROM timeline WHERE by = 'ada' AND kind = :kind")
+            "identified": (identified, lambda session: actions.milestone(session, ref, identified, when, now=now)),
+            "note": (TimelineKind.NOTE, lambda session: actions.record(session, ref, TimelineKind.NOTE, when, now=now)),
+            "resolve": (
+                TimelineKind.RESOLVED,
+                lambda session: actions.resolve(session, ref, when, at_stated=True, now=now),
+            ),
+            "reopen": (TimelineKind.REOPENED, lambda session: actions.reopen(session, ref, when, now=now)),
+            "title": (
+                TimelineKind.CHANGED,
+                lambda session: actions.amend(session, ref, title, by="ada", if_match=None, now=now),
+            ),
+        }[action.verb]
+    recorded = text("SELECT count(*) FROM timeline WHERE by = 'ada' AND kind = :kind")
     try:
-        async with db.transaction(engine) as tx:
-            count = (await tx.execute(told, {"kind": what})).scalar_one()
-            about = await act(tx)
-            said[what] += (await tx.execute(told, {"kind": what})).scalar_one() - count
+        async with db.session(engine) as session:
+            tx = await session.connection()
+            count = (await tx.execute(recorded, {"kind": what})).scalar_one()
+            row = await act(session)
+            expected[what] += (await tx.execute(recorded, {"kind": what})).scalar_one() - count
     except Problem as problem:
         assert problem.status in {409, 422}, problem  # noqa: PT017
         return
     if not seen:
         return
-    async with engine.connect() as connection:
-        row = await people.find(connection, about)
+    async with db.session(engine) as session:
+        assert row == await actions.find(session, row.id), "an action returns the row as it is stored"
         if row.merged_into is not None:
-            row = await people.find(connection, row.merged_into)
+            row = await actions.find(session, row.merged_into)
         assert (row.ended_at is None) if what == "reopened" else True
         assert (row.ended_at is not None) if what == "resolved" else True
-        assert (row.title_stated == f"t{word.minute}") if what == "changed" else True
+        assert (row.title_stated == f"t{action.minute}") if what == "changed" else True
         if what == "acknowledged":
+            assert row.acknowledged_at is not None
             assert row.acknowledged_at <= when.at
 
 
-async def _assert_lawful(engine: AsyncEngine, before: dict[UUID, Any], said: Counter[str] | None) -> dict[UUID, Any]:
+async def _assert_lawful(
+    engine: AsyncEngine, before: dict[UUID, Any], expected: Counter[str] | None
+) -> dict[UUID, Any]:
     async with engine.connect() as connection:
         alerts = (await connection.execute(text("SELECT * FROM alert ORDER BY series, started_at"))).all()
         loose = (await connection.execute(text("SELECT * FROM loose_end"))).all()
@@ -145,8 +162,8 @@ async def _assert_lawful(engine: AsyncEngine, before: dict[UUID, Any], said: Cou
         assert rows[id_].settled_at is not None or row.settled_at is None
         if id_ in living and row.title_stated is not None:
             assert rows[id_].title_stated is not None
-    assert said is None or Counter(entry.kind for entry in entries) == said, "no word is lost, none doubled"
-    assert {entry.incident_id for entry in entries} <= living.keys(), "no word stays with an incident that is no more"
+    assert expected is None or Counter(entry.kind for entry in entries) == expected, "no fact is lost, none doubled"
+    assert {entry.incident_id for entry in entries} <= living.keys(), "no fact stays with a merged incident"
     for id_, row in living.items():
         acknowledged = [entry.at for entry in entries if entry.incident_id == id_ and entry.kind == "acknowledged"]
         assert row.acknowledged_at == min(acknowledged, default=None)
@@ -179,15 +196,15 @@ def _assert_series(alerts: Sequence[Any], loose: Sequence[Any]) -> None:
         assert ends_of(episodes, unnamed) == [_as_law(row).end for row in rows]
 
 
-async def test_what_is_torn_off_an_incident_that_is_merged_away_takes_its_words_along(engine: AsyncEngine) -> None:
-    said: Counter[str] = Counter()
+async def test_what_is_split_off_an_incident_that_is_merged_away_keeps_its_facts(engine: AsyncEngine) -> None:
+    expected: Counter[str] = Counter()
     await tell(engine, [resolved(1, 0, 5).incoming(max_span=SPAN)])
     await tell(engine, [firing(0, 20).incoming(max_span=SPAN), resolved(1, 60, 70).incoming(max_span=SPAN)])
-    known = await _assert_lawful(engine, {}, said)
-    await _say(engine, Word("acknowledge", 1, 61), list(known.values()), said)
+    known = await _assert_lawful(engine, {}, expected)
+    await _act(engine, Action("acknowledge", 1, 61), list(known.values()), expected)
     # An earlier start of the series that is still open: it reaches back to the older incident and ends before the rest.
     await tell(engine, [resolved(0, 8, 30).incoming(max_span=SPAN)])
-    rows = (await _assert_lawful(engine, known, said)).values()
+    rows = (await _assert_lawful(engine, known, expected)).values()
     assert [(row.began_at, row.acknowledged_at) for row in rows if row.merged_into is None] == [
         (at(0), None),
         (at(60), at(61)),
@@ -197,7 +214,7 @@ async def test_what_is_torn_off_an_incident_that_is_merged_away_takes_its_words_
 async def test_people_and_senders_at_once_leave_lawful_rows(engine: AsyncEngine, database_url: str) -> None:
     """Two processes; in the middle a rule changes, so that the same series comes with another key."""
     engines = [engine, db.connect(database_url, pool_size=10)]
-    said: Counter[str] = Counter()
+    expected: Counter[str] = Counter()
     random = Random(2)
     await tell(engine, [firing(series, 0).incoming(max_span=SPAN) for series in range(4)])
 
@@ -215,8 +232,12 @@ async def test_people_and_senders_at_once_leave_lawful_rows(engine: AsyncEngine,
             async with engines[number % 2].connect() as connection:
                 known = (await connection.execute(text("SELECT id FROM incident ORDER BY number"))).all()
             what = random.choice(["acknowledge", "note", "resolve", "reopen", "title", "identified"])
-            await _say(
-                engines[number % 2], Word(what, random.randrange(6), random.randrange(80)), known, said, seen=False
+            await _act(
+                engines[number % 2],
+                Action(what, random.randrange(6), random.randrange(80)),
+                known,
+                expected,
+                seen=False,
             )
 
     await asyncio.gather(*map(sender, range(4)), *map(person, range(4)))
@@ -232,8 +253,8 @@ def _of_new_rule(one: Incoming) -> Incoming:
 async def test_a_repeat_under_a_new_rule_does_not_undo_a_resolve_at_the_same_time(engine: AsyncEngine) -> None:
     told = firing(0, 0).incoming(max_span=SPAN)
     await tell(engine, [told])
-    async with db.transaction(engine) as tx:
-        await people.resolve(tx, 1, Said(at(30), "ada"), at_stated=True, now=NOW)
+    async with db.session(engine) as session:
+        await actions.resolve(session, 1, Attribution(at(30), "ada"), at_stated=True, now=NOW)
         repeat = asyncio.create_task(tell(engine, [_of_new_rule(told)]))
         await asyncio.sleep(0.2)
     await repeat

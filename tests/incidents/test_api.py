@@ -1,4 +1,4 @@
-"""Incidents over HTTP: what people say, what is shown, what is refused. Times are event times on one day."""
+"""Incidents over HTTP: people's actions, answers and errors. Times are event times on one day."""
 
 from typing import Any
 
@@ -35,26 +35,28 @@ async def incident(client: httpx.AsyncClient, number: int = 1) -> dict[str, Any]
     return answer.json()  # type: ignore[no-any-return]
 
 
-async def say(client: httpx.AsyncClient, word: str, number: int = 1, status: int = 200, **body: Any) -> dict[str, Any]:
-    answer = await client.post(f"/api/v1/incidents/INC-{number}/{word}", json=body)
+async def act(
+    client: httpx.AsyncClient, action: str, number: int = 1, status: int = 200, **body: Any
+) -> dict[str, Any]:
+    answer = await client.post(f"/api/v1/incidents/INC-{number}/{action}", json=body)
     assert answer.status_code == status, answer.text
     return answer.json()  # type: ignore[no-any-return]
 
 
 async def test_the_first_acknowledgement_counts(client: httpx.AsyncClient) -> None:
     await deliver(client, firing("10:00"))
-    shown = await say(client, "acknowledge", at=clock("10:04"), by="ada")
+    shown = await act(client, "acknowledge", at=clock("10:04"), by="ada")
     assert (shown["status"], shown["acknowledged_by"]) == ("acknowledged", "ada")
     assert shown["measures"]["time_to_acknowledge"] == {"seconds": 240, "status": "recorded", "reason": None}
-    again = await say(client, "acknowledge", at=clock("10:09"), by="bob")
+    again = await act(client, "acknowledge", at=clock("10:09"), by="bob")
     assert (again["acknowledged_at"], again["acknowledged_by"]) == (clock("10:04"), "ada")
-    earlier = await say(client, "acknowledge", at=clock("10:02"), by="eve")
+    earlier = await act(client, "acknowledge", at=clock("10:02"), by="eve")
     assert (earlier["acknowledged_at"], earlier["acknowledged_by"]) == (clock("10:02"), "eve")
 
 
 async def test_an_acknowledgement_survives_repeats_reopening_and_relabelling(client: httpx.AsyncClient) -> None:
     await deliver(client, firing("10:00"))
-    await say(client, "acknowledge", at=clock("10:04"), by="ada")
+    await act(client, "acknowledge", at=clock("10:04"), by="ada")
     await deliver(client, firing("10:00"))
     await deliver(client, resolved("10:00", "10:20"))
     await deliver(client, firing("10:22", pod="other"))
@@ -66,20 +68,20 @@ async def test_an_acknowledgement_survives_repeats_reopening_and_relabelling(cli
 async def test_a_resolved_incident_is_acknowledged_only_in_retrospect(client: httpx.AsyncClient) -> None:
     await deliver(client, resolved("10:00", "10:20"))
     assert (await incident(client))["measures"]["time_to_acknowledge"]["status"] == "not_applicable"
-    problem = await say(client, "acknowledge", status=409)
+    problem = await act(client, "acknowledge", status=409)
     assert problem["type"] == "urn:aftermath:problem:already-resolved"
-    shown = await say(client, "acknowledge", at=clock("10:10"))
+    shown = await act(client, "acknowledge", at=clock("10:10"))
     assert shown["measures"]["time_to_acknowledge"]["seconds"] == 600
 
 
 async def test_a_manual_resolve_is_not_undone_by_repeats_but_by_a_new_alert(client: httpx.AsyncClient) -> None:
     await deliver(client, firing("10:00"), firing("10:01", instance="b"))
-    shown = await say(client, "resolve", at=clock("10:30"), by="ada")
+    shown = await act(client, "resolve", at=clock("10:30"), by="ada")
     assert (shown["status"], shown["resolved_at"], shown["end_reason"]) == ("resolved", clock("10:30"), "manual")
     assert (await deliver(client, firing("10:00")))["verdicts"] == {"repeated": 1}
     shown = await incident(client)
     assert (shown["status"], shown["still_firing"]) == ("resolved", True)
-    # The sender's own resolve comes later: the person's word on when stands, nothing is firing any more.
+    # The sender resolves later: the person's time stands, and nothing is firing any more.
     await deliver(client, resolved("10:00", "11:00"), resolved("10:01", "11:00", instance="b"))
     shown = await incident(client)
     assert (shown["resolved_at"], shown["still_firing"]) == (clock("10:30"), False)
@@ -89,29 +91,29 @@ async def test_a_manual_resolve_is_not_undone_by_repeats_but_by_a_new_alert(clie
 
 async def test_an_alert_that_really_ended_before_a_manual_resolve_ended_then(client: httpx.AsyncClient) -> None:
     await deliver(client, firing("10:00"))
-    await say(client, "resolve", at=clock("10:30"))
+    await act(client, "resolve", at=clock("10:30"))
     await deliver(client, resolved("10:00", "10:20"))
     assert (await incident(client))["resolved_at"] == clock("10:20")
 
 
-async def test_resolving_is_idempotent_and_illegal_moves_say_what_is_allowed(client: httpx.AsyncClient) -> None:
+async def test_resolving_is_idempotent_and_errors_name_what_is_allowed(client: httpx.AsyncClient) -> None:
     await deliver(client, firing("10:00"))
-    problem = await say(client, "resolve", status=409, at=clock("09:00"))
+    problem = await act(client, "resolve", status=409, at=clock("09:00"))
     assert "2026-08-20T10:00:00" in problem["detail"]
-    await say(client, "resolve", at=clock("10:30"))
-    await say(client, "resolve", at=clock("10:30"))
-    await say(client, "resolve")
-    problem = await say(client, "resolve", status=409, at=clock("10:40"))
+    await act(client, "resolve", at=clock("10:30"))
+    await act(client, "resolve", at=clock("10:30"))
+    await act(client, "resolve")
+    problem = await act(client, "resolve", status=409, at=clock("10:40"))
     assert "reopen" in problem["detail"]
-    assert (await say(client, "resolve", status=422, at="2199-01-01T00:00:00Z"))[
+    assert (await act(client, "resolve", status=422, at="2199-01-01T00:00:00Z"))[
         "title"
     ] == "The time lies in the future"
 
 
 async def test_reopening_takes_a_manual_resolve_back(client: httpx.AsyncClient) -> None:
     await deliver(client, firing("10:00"))
-    await say(client, "resolve", at=clock("10:30"))
-    shown = await say(client, "reopen", by="ada", note="not over")
+    await act(client, "resolve", at=clock("10:30"))
+    shown = await act(client, "reopen", by="ada", note="not over")
     assert (shown["status"], shown["resolved_at"], shown["reopened"]) == ("open", None, 0)
     await deliver(client, resolved("10:00", "11:00"))
     assert (await incident(client))["resolved_at"] == clock("11:00")
@@ -119,16 +121,16 @@ async def test_reopening_takes_a_manual_resolve_back(client: httpx.AsyncClient) 
 
 async def test_reopening_holds_open_what_the_sender_has_ended(client: httpx.AsyncClient) -> None:
     await deliver(client, resolved("10:00", "10:30"))
-    shown = await say(client, "reopen", by="ada")
+    shown = await act(client, "reopen", by="ada")
     assert (shown["status"], shown["alerts"]) == ("open", 1)
     assert len((await client.get("/api/v1/incidents/INC-1/alerts")).json()["items"]) == 1
-    shown = await say(client, "resolve", at=clock("11:15"), by="ada")
+    shown = await act(client, "resolve", at=clock("11:15"), by="ada")
     assert (shown["resolved_at"], shown["measures"]["time_to_recover"]["seconds"]) == (clock("11:15"), 75 * 60)
-    shown = await say(client, "reopen")
+    shown = await act(client, "reopen")
     assert shown["status"] == "open"
 
 
-async def test_a_declared_incident_lives_by_what_people_say(client: httpx.AsyncClient) -> None:
+async def test_a_declared_incident_follows_people_alone(client: httpx.AsyncClient) -> None:
     body = {
         "title": "Payments fail for some",
         "service": "payments",
@@ -143,10 +145,10 @@ async def test_a_declared_incident_lives_by_what_people_say(client: httpx.AsyncC
     assert (shown["status"], shown["alerts"], shown["sources"]) == ("open", 0, [])
     assert shown["measures"]["time_to_detect"]["seconds"] == 600
     assert answer.headers["Location"] == "/api/v1/incidents/INC-1"
-    await say(client, "milestones", milestone="mitigated", at=clock("10:20"))
-    shown = await say(client, "milestones", milestone="identified", at=clock("10:10"))
+    await act(client, "milestones", milestone="mitigated", at=clock("10:20"))
+    shown = await act(client, "milestones", milestone="identified", at=clock("10:10"))
     assert shown["measures"]["time_to_mitigate"]["seconds"] == 30 * 60
-    shown = await say(client, "resolve", at=clock("10:30"))
+    shown = await act(client, "resolve", at=clock("10:30"))
     assert {name: shown["measures"][name]["seconds"] for name in ("detection", "response", "remediation")} == {
         "detection": 600,
         "response": 600,
@@ -160,25 +162,25 @@ async def test_after_a_merge_the_earliest_acknowledgement_counts_and_the_older_n
 ) -> None:
     await deliver(client, resolved("10:30", "10:40"))
     await deliver(client, resolved("10:00", "10:10", instance="b"))
-    await say(client, "acknowledge", 1, at=clock("10:35"), by="ada")
-    await say(client, "acknowledge", 2, at=clock("10:05"), by="bob")
-    told = await deliver(client, resolved("10:12", "10:27", instance="c"))
-    assert (told["verdicts"], told["incidents"]) == ({"merged": 1}, ["INC-1"])
+    await act(client, "acknowledge", 1, at=clock("10:35"), by="ada")
+    await act(client, "acknowledge", 2, at=clock("10:05"), by="bob")
+    receipt = await deliver(client, resolved("10:12", "10:27", instance="c"))
+    assert (receipt["verdicts"], receipt["incidents"]) == ({"merged": 1}, ["INC-1"])
     winner, loser = await incident(client, 1), await incident(client, 2)
     assert (winner["detected_at"], winner["resolved_at"]) == (clock("10:00"), clock("10:40"))
     assert (winner["acknowledged_at"], winner["acknowledged_by"]) == (clock("10:05"), "bob")
     assert loser["merged_into"] == "INC-1"
     listed = (await client.get("/api/v1/incidents")).json()["items"]
     assert [one["number"] for one in listed] == ["INC-1"]
-    assert "INC-1" in (await say(client, "acknowledge", 2, status=409))["detail"]
+    assert "INC-1" in (await act(client, "acknowledge", 2, status=409))["detail"]
 
 
 async def test_after_a_split_each_fact_stays_with_the_part_whose_time_holds_it(client: httpx.AsyncClient) -> None:
     await deliver(client, firing("10:00"), firing("11:00", instance="b"))
-    await say(client, "acknowledge", at=clock("11:05"), by="ada")
-    await say(client, "milestones", milestone="identified", at=clock("10:07"))
-    told = await deliver(client, resolved("10:00", "10:20"))
-    assert told["verdicts"] == {"split": 1}
+    await act(client, "acknowledge", at=clock("11:05"), by="ada")
+    await act(client, "milestones", milestone="identified", at=clock("10:07"))
+    receipt = await deliver(client, resolved("10:00", "10:20"))
+    assert receipt["verdicts"] == {"split": 1}
     first, second = await incident(client, 1), await incident(client, 2)
     assert (first["detected_at"], first["resolved_at"]) == (clock("10:00"), clock("10:20"))
     assert (first["acknowledged_at"], first["identified_at"]) == (None, clock("10:07"))
@@ -187,24 +189,24 @@ async def test_after_a_split_each_fact_stays_with_the_part_whose_time_holds_it(c
 
 
 @pytest.mark.parametrize(
-    ("said", "kept"),
+    ("times", "kept"),
     [
         (["10:07", "11:10"], (None, "11:10")),
         (["10:07", "11:10", "10:09"], ("10:09", None)),
     ],
 )
 async def test_a_corrected_milestone_does_not_come_back_with_a_split(
-    client: httpx.AsyncClient, said: list[str], kept: tuple[str | None, ...]
+    client: httpx.AsyncClient, times: list[str], kept: tuple[str | None, ...]
 ) -> None:
     await deliver(client, firing("10:00"), firing("11:00", instance="b"))
-    for each in said:
-        await say(client, "milestones", milestone="mitigated", at=clock(each))
+    for each in times:
+        await act(client, "milestones", milestone="mitigated", at=clock(each))
     await deliver(client, resolved("10:00", "10:20"))
     parts = await incident(client, 1), await incident(client, 2)
     assert tuple(part["mitigated_at"] for part in parts) == tuple(each and clock(each) for each in kept)
     timelines = [(await client.get(f"/api/v1/incidents/INC-{number}/timeline")).json()["items"] for number in (1, 2)]
-    told = [entry["at"] for entries in timelines for entry in entries if entry["kind"] == "mitigated"]
-    assert sorted(told) == sorted(map(clock, said)), "what was said stays to be read"
+    recorded = [entry["at"] for entries in timelines for entry in entries if entry["kind"] == "mitigated"]
+    assert sorted(recorded) == sorted(map(clock, times)), "a corrected entry stays readable"
 
 
 async def test_after_a_split_stated_times_move_and_the_rest_holds_for_both(client: httpx.AsyncClient) -> None:
@@ -217,10 +219,10 @@ async def test_after_a_split_stated_times_move_and_the_rest_holds_for_both(clien
     assert (first["impact_started_at"], second["impact_started_at"]) == (None, clock("10:58"))
 
 
-async def test_only_the_newest_of_a_trouble_is_reopened(client: httpx.AsyncClient) -> None:
+async def test_only_the_newest_incident_of_a_key_is_reopened(client: httpx.AsyncClient) -> None:
     await deliver(client, resolved("10:00", "10:20"), resolved("12:00", "12:20"))
-    assert "INC-2" in (await say(client, "reopen", 1, status=409))["detail"]
-    assert (await say(client, "reopen", 2))["status"] == "open"
+    assert "INC-2" in (await act(client, "reopen", 1, status=409))["detail"]
+    assert (await act(client, "reopen", 2))["status"] == "open"
 
 
 async def test_an_alert_without_an_end_time_may_get_its_real_one_later(client: httpx.AsyncClient) -> None:
@@ -256,7 +258,7 @@ async def test_a_persons_corrections_stand_over_the_alerts_and_can_be_taken_back
     assert kinds == ["opened", "changed", "changed"]
 
 
-async def test_an_annotation_that_repeats_the_rules_for_tells_when_harm_began(client: httpx.AsyncClient) -> None:
+async def test_an_annotation_that_repeats_the_rules_for_gives_the_start_of_impact(client: httpx.AsyncClient) -> None:
     alert = resolved("10:00", "10:30")
     alert["annotations"] = {"for": "5m"}
     await deliver(client, alert)
@@ -272,7 +274,7 @@ async def test_an_annotation_that_repeats_the_rules_for_tells_when_harm_began(cl
 
 async def test_notes_and_moves_stand_in_the_timeline_in_order(client: httpx.AsyncClient) -> None:
     await deliver(client, firing("10:00"))
-    await say(client, "acknowledge", at=clock("10:02"), by="ada", note="on it")
+    await act(client, "acknowledge", at=clock("10:02"), by="ada", note="on it")
     answer = await client.post(
         "/api/v1/incidents/INC-1/timeline", json={"note": "<b>restarting</b>", "at": clock("10:05"), "by": "ada"}
     )
@@ -361,8 +363,8 @@ async def test_late_signals_on_settled_history_are_corrections(client: httpx.Asy
     await deliver(client, resolved("10:00", "10:20"))
     async with engine.begin() as connection:
         await connection.execute(text("UPDATE incident SET settled_at = now()"))
-    told = await deliver(client, resolved("10:00", "10:40"))
-    assert told["verdicts"] == {"late": 1}
+    receipt = await deliver(client, resolved("10:00", "10:40"))
+    assert receipt["verdicts"] == {"late": 1}
     shown = await incident(client)
     assert (shown["resolved_at"], shown["settled"]) == (clock("10:40"), True)
     async with engine.connect() as connection:

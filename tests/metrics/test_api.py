@@ -191,8 +191,9 @@ async def test_a_page_of_incidents_is_priced_in_three_statements(
 
     await store(engine, *(an_incident("10:00", "11:00", service=f"service-{n % 7}") for n in range(40)))
     await price(engine, "60", "service-1")
-    async with db.transaction(engine) as tx:
-        rows = await views.incidents(tx, views.Filters(), before=None, limit=50)
+    async with db.session(engine) as session:
+        rows = await views.incidents(session, views.Filters(), before=None, limit=50)
+        tx = await session.connection()
         statements: list[str] = []
         event.listen(engine.sync_engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
         priced = await costs.costs_of(tx, rows, now=at("23:00"), weights=WEIGHTS)

@@ -183,6 +183,7 @@ class TimelineEntry(Row, table=True):
         Index("timeline_by_incident", "incident_id", "at", "id"),
         # Which deployment a person named as the cause: few, and queried over many incidents.
         Index("timeline_of_causes", "incident_id", "id", postgresql_where=text("kind = 'cause'")),
+        Index("timeline_in_order", "transaction_id", "id"),
     )
 
     id: int = Field(sa_type=sa.BigInteger, default=None, primary_key=True, sa_column_args=(Identity(),))
@@ -193,3 +194,9 @@ class TimelineEntry(Row, table=True):
     by: Text[str | None] = None
     note: Text[str | None] = None
     detail: Jsonb[dict[str, Any] | None] = None
+    # Which transaction wrote it: what `incidents.timeline.read_after` orders by.
+    transaction_id: int = Field(
+        sa_type=sa.BigInteger,
+        default=None,
+        sa_column_kwargs={"server_default": text("pg_current_xact_id()::text::bigint")},
+    )

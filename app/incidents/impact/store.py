@@ -28,14 +28,13 @@ from app.incidents.measures.vectorized import END_REASONS, NEVER, TIMES, Columns
 
 
 async def costs_of(
-    tx: AsyncConnection, rows: Iterable[Any], *, now: datetime, weights: Weights
+    tx: AsyncConnection, incidents: Iterable[Incident], *, now: datetime, weights: Weights
 ) -> Mapping[UUID, Mapping[str, Shown]]:
     """The cost of each incident by currency, as shown; not of merged ones, nor of services without a rate.
 
-    `rows` are of `incident`. Incidents that overlap them share the cost, so these are read too: three statements in
-    all.
+    Incidents that overlap these share the cost, so they are read too: three statements in all.
     """
-    facts = {row.id: Facts.of(row) for row in rows}
+    facts = {incident.id: Facts.of(incident) for incident in incidents}
     harms = [harm(id_, each, now=now, weights=weights) for id_, each in facts.items() if not each.merged]
     rates = await rates_of(tx, {each.service for each in harms})
     priced = {rate.service for rate in rates}
@@ -45,8 +44,8 @@ async def costs_of(
     around = await harms_during(tx, harms, now=now, weights=weights)
     known = {each.incident for each in harms}
     together = [*harms, *(each for each in around if each.incident not in known)]
-    incidents = costs(unplanned(together, await planned_during(tx, together)), rates).incidents
-    return {id_: shown(cost) for id_, cost in incidents.items() if id_ in known}
+    found = costs(unplanned(together, await planned_during(tx, together)), rates).incidents
+    return {id_: shown(cost) for id_, cost in found.items() if id_ in known}
 
 
 async def rates_of(tx: AsyncConnection, services: Collection[str]) -> Sequence[Rate]:

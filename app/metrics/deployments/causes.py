@@ -8,22 +8,21 @@ from datetime import datetime, timedelta
 import numpy as np
 from sqlalchemy import ARRAY, RowMapping, Text, TextClause, any_, literal, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlmodel import col
-from sqlmodel import select as select_rows
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import schema
 from app.base.schema import TimelineEntry
 from app.base.threads import off_loop
 from app.base.times import Span
-from app.incidents import actions
-from app.incidents.actions import Ref, Said
+from app.incidents import actions, timeline
+from app.incidents.actions import Ref
 from app.incidents.grouping.timeline import TimelineKind
 from app.incidents.grouping.write import count
 from app.incidents.impact.rates import Rate, rate_at
 from app.incidents.impact.store import COLUMNS, columns_of, rates_of, texts
 from app.incidents.measures.measures import FACTS, Facts
 from app.incidents.measures.vectorized import coded, moment
+from app.incidents.timeline import Attribution
 from app.metrics.deployments.deployment import DEPLOYMENT_FIELDS, Deployment, Outcome, from_columns
 from app.metrics.deployments.dora import Dora, dora, is_failure
 from app.metrics.deployments.links import (
@@ -53,26 +52,23 @@ class Cause:
 
 async def cause(session: AsyncSession, ref: Ref) -> Cause:
     """What caused the incident, as far as it is known. Raises actions.IncidentNotFound."""
+    found = await actions.find(session, ref)
     tx = await session.connection()
-    found = await actions.find(tx, ref)
     [incident] = await _incidents(tx, _INCIDENT, {"id": found.id})
-    entries = await session.exec(
-        select_rows(TimelineEntry)
-        .where(TimelineEntry.incident_id == found.id, TimelineEntry.kind == TimelineKind.CAUSE)
-        .order_by(col(TimelineEntry.id).desc())
-        .limit(1)
-    )
+    statement = await timeline.latest(session, found.id, TimelineKind.CAUSE)
     at = Span(incident.began_at, incident.began_at)
     known = await _candidates(tx, [incident], at, service=incident.service)
-    return Cause(links([incident], known).get(incident.id), entries.first())
+    return Cause(links([incident], known).get(incident.id), statement)
 
 
-async def state_cause(session: AsyncSession, ref: Ref, deployment_id: str | None, said: Said, *, now: datetime) -> None:
-    """The latest statement counts. Raises DeploymentNotFound, and what actions.tell raises."""
+async def state_cause(
+    session: AsyncSession, ref: Ref, deployment_id: str | None, attribution: Attribution, *, now: datetime
+) -> None:
+    """The latest statement counts. Raises DeploymentNotFound, and what actions.record raises."""
     if deployment_id is not None:
         await find(session, deployment_id)
-    detail: dict[str, object] = {"deployment_id": deployment_id}
-    await actions.tell(await session.connection(), ref, TimelineKind.CAUSE, said, detail=detail, now=now)
+    detail = {"deployment_id": deployment_id}
+    await actions.record(session, ref, TimelineKind.CAUSE, attribution, detail=detail, now=now)
 
 
 async def _incidents(tx: AsyncConnection, query: TextClause, bound: Mapping[str, object]) -> list[LinkedIncident]:

@@ -12,8 +12,8 @@ from app.base.http.context import Now, Session
 from app.base.http.fields import At, Contract, IncidentInPath, Name, Words, rfc3339
 from app.base.http.paging import Page, Pages, page_of
 from app.base.http.problems import problem_responses
-from app.incidents.actions import Said
 from app.incidents.grouping.batch import PEOPLE
+from app.incidents.timeline import Attribution
 from app.metrics.deployments import causes, store
 from app.metrics.deployments.causes import Cause
 from app.metrics.deployments.deployment import CLOCK_SKEW, COMMITS_AT_MOST, ID, Commit, Outcome, Report
@@ -214,14 +214,11 @@ async def show_cause(_: Reader, session: Session, incident: IncidentInPath) -> C
     summary="State which deployment caused an incident",
 )
 async def state_cause(
-    _: Writer,
-    session: Session,
-    now: Now,
-    incident: IncidentInPath,
-    word: CauseContract,
+    _: Writer, session: Session, now: Now, incident: IncidentInPath, statement: CauseContract
 ) -> CauseShown:
-    """The last word counts, null as well; each is kept in the timeline."""
-    await causes.state_cause(session, incident, word.deployment_id, Said(now, word.by, word.note), now=now)
+    """The latest statement counts, null as well; each is kept in the timeline."""
+    attribution = Attribution(now, statement.by, statement.note)
+    await causes.state_cause(session, incident, statement.deployment_id, attribution, now=now)
     return _cause_shown(await causes.cause(session, incident))
 
 

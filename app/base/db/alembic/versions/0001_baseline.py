@@ -412,6 +412,12 @@ def _create_incidents() -> None:
         sa.Column("by", sa.Text()),
         sa.Column("note", sa.Text()),
         sa.Column("detail", postgresql.JSONB()),
+        sa.Column(
+            "transaction_id",
+            sa.BigInteger(),
+            server_default=sa.text("pg_current_xact_id()::text::bigint"),
+            nullable=False,
+        ),
         sa.ForeignKeyConstraint(
             ["incident_id"],
             ["incident.id"],
@@ -422,6 +428,7 @@ def _create_incidents() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("timeline_pkey")),
     )
     op.create_index("timeline_by_incident", "timeline", ["incident_id", "at", "id"])
+    op.create_index("timeline_in_order", "timeline", ["transaction_id", "id"])
     op.create_index("timeline_of_causes", "timeline", ["incident_id", "id"], postgresql_where=sa.text("kind = 'cause'"))
 
 
