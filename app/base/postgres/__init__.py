@@ -169,6 +169,14 @@ async def start(
         raise CannotStart(f"PostgreSQL cannot start in {data_dir}: {error}") from error
 
 
+def has_cluster(data_dir: Path) -> bool:
+    """Whether an earlier start has made a cluster in `data_dir`. Raises CannotStart."""
+    try:
+        return (data_dir / "postgres" / "PG_VERSION").exists()
+    except OSError as error:
+        raise CannotStart(f"{data_dir} cannot be read: {error}") from error
+
+
 def running(data_dir: Path) -> Address | None:
     """The server that a service has running in `data_dir`, for a second command beside it; None if there is none.
 
