@@ -1,4 +1,4 @@
-"""`aftermath serve | migrate | token … | openapi | numbers | demo`."""
+"""The command line: `aftermath serve | migrate | token … | demo | openapi | numbers`."""
 
 import asyncio
 import json
@@ -12,12 +12,14 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 import uvloop
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app import __version__
 from app.base import db
 from app.base import logs as telemetry
 from app.base import postgres as embedded
@@ -30,31 +32,54 @@ from app.ingest.senders import SOURCES
 from app.main import create_api
 from app.serve import STOP_SIGNALS, CannotServe, listen
 from app.serve import serve as serve_on
-from app.settings import Settings
+from app.settings import Settings, WrongSettings, read_settings
 
 KINDS = (*SOURCES, *access.CHANGE_KINDS)
 
 log = logging.getLogger("aftermath")
-cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-tokens = typer.Typer(no_args_is_help=True, help="Who may send, read, write and administer.")
+cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+tokens = typer.Typer(no_args_is_help=True, help="Create, list and revoke the tokens of senders and users.")
 cli.add_typer(tokens, name="token")
 out, err = Console(), Console(stderr=True)
 T = TypeVar("T")
 
 
+def _show_version(wanted: bool) -> None:  # noqa: FBT001  as typer calls it
+    if wanted:
+        out.print(f"aftermath {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@cli.callback()
+def aftermath(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Turn alerts into incidents and measure them. Settings are AFTERMATH_… environment variables."""
+
+
 def _settings() -> Settings:
     try:
-        return Settings()
-    except ValidationError as error:
-        for one in error.errors(include_input=False):
-            name = "_".join(str(part) for part in one["loc"]).upper()
-            err.print(f"[red]AFTERMATH_{name}[/]: {one['msg']}", highlight=False)
-        raise typer.Exit(2) from None
+        return read_settings()
+    except WrongSettings as error:
+        raise _failed(*error.problems, status=2) from None
+
+
+def _failed(*problems: str, status: int = 1) -> typer.Exit:
+    """Prints each problem on a line of its own; raise what it returns."""
+    for problem in problems:
+        err.print(Text.assemble(("aftermath: ", "red"), problem), soft_wrap=True)
+    return typer.Exit(status)
 
 
 @cli.command()
 def serve() -> None:
-    """Serve, with the built-in PostgreSQL unless AFTERMATH_DATABASE_URL names another."""
+    """Run the service, with the built-in PostgreSQL unless AFTERMATH_DATABASE_URL names another.
+
+    The first start creates the data and prints an admin token.
+    """
     settings = _settings()
     telemetry.configure(settings.log_level)
     with suppress(asyncio.CancelledError):
@@ -106,12 +131,15 @@ async def _prepare(settings: Settings, url: str) -> None:
     """Migrates, puts a restored timeline in order, and on the first start makes the tokens and shows them once."""
     engine = db.connect(url, pool_size=1, statement_seconds=None)
     try:
-        await db.require_supported(engine)
-        await db.migrate(engine)
-        async with db.transaction(engine) as tx:
-            if renumbered := await timeline.renumber_after_restore(tx):
-                log.info("the database was restored into another cluster: %d timeline entries renumbered", renumbered)
-        await _first_tokens(engine, settings)
+        with db.explained(url):
+            await db.require_supported(engine)
+            await db.migrate(engine)
+            async with db.transaction(engine) as tx:
+                if renumbered := await timeline.renumber_after_restore(tx):
+                    log.info(
+                        "the database was restored into another cluster: %d timeline entries renumbered", renumbered
+                    )
+            await _first_tokens(engine, settings)
     finally:
         await engine.dispose()
 
@@ -152,25 +180,25 @@ receivers:
 
 @cli.command()
 def migrate() -> None:
-    """Bring the schema of the database up to date, and nothing else."""
+    """Bring the schema of an existing database up to date. `serve` does that too when it starts."""
     _with_database(db.migrate)
     out.print("The schema is up to date.")
 
 
 @tokens.command("create")
 def create_token(
-    name: Annotated[str, typer.Argument(help="What it is for, as `prometheus` or `ada`")],
-    scope: Annotated[Scope, typer.Option(help="ingest: one door; read; write; admin")] = Scope.READ,
-    source: Annotated[str | None, typer.Option(help="With ingest: the monitoring system that sends")] = None,
-    kind: Annotated[str | None, typer.Option(help=f"With ingest: one of {', '.join(KINDS)}")] = None,
+    name: Annotated[str, typer.Argument(help="What the token is for, for example prometheus")],
+    scope: Annotated[
+        Scope, typer.Option(help="ingest: post to the webhook of one source; read, write, admin: use the API")
+    ] = Scope.READ,
+    source: Annotated[str | None, typer.Option(help="With ingest: the name of the monitoring system")] = None,
+    kind: Annotated[str | None, typer.Option(help=f"With ingest: {', '.join(KINDS)}")] = None,
 ) -> None:
-    """Make a token and print it, this once."""
+    """Create a token and print it. It cannot be shown again."""
     if scope is Scope.INGEST and (not source or kind not in KINDS):
-        err.print(f"an ingest token needs --source NAME and --kind, one of: {', '.join(KINDS)}")
-        raise typer.Exit(2)
+        raise _failed(f"an ingest token needs --source NAME and --kind, one of: {', '.join(KINDS)}", status=2)
     if scope is not Scope.INGEST and (source or kind):
-        err.print("--source and --kind go with --scope ingest only")
-        raise typer.Exit(2)
+        raise _failed("--source and --kind are for --scope ingest only", status=2)
 
     async def create(engine: AsyncEngine) -> str:
         async with db.session(engine) as session:
@@ -184,7 +212,7 @@ def create_token(
 
 @tokens.command("list")
 def list_tokens() -> None:
-    """Show tokens without their secrets."""
+    """List tokens, without their secrets."""
 
     async def known(engine: AsyncEngine) -> list[access.KnownToken]:
         async with db.session(engine) as session:
@@ -204,8 +232,8 @@ def list_tokens() -> None:
 
 
 @tokens.command("revoke")
-def revoke_token(id: Annotated[str, typer.Argument(help="As `token list` shows it")]) -> None:  # noqa: A002
-    """Revoke a token; processes that have just seen it take it for a few seconds more."""
+def revoke_token(id: Annotated[str, typer.Argument(help="The id that `aftermath token list` shows")]) -> None:  # noqa: A002
+    """Revoke a token. Running processes may accept it for a few more seconds."""
 
     async def revoke(engine: AsyncEngine) -> None:
         async with db.session(engine) as session:
@@ -217,7 +245,7 @@ def revoke_token(id: Annotated[str, typer.Argument(help="As `token list` shows i
 
 @cli.command()
 def openapi(
-    file: Annotated[Path | None, typer.Argument(help="Where to write it; left out: standard output")] = None,
+    file: Annotated[Path | None, typer.Argument(help="File to write; standard output if left out")] = None,
 ) -> None:
     """Write the OpenAPI document as YAML."""
     import yaml
@@ -231,11 +259,13 @@ def openapi(
 
 @cli.command()
 def numbers(
-    file: Annotated[Path, typer.Argument(help="The page, whose last part is replaced")] = Path("docs/numbers.md"),
+    file: Annotated[Path, typer.Argument(help="The page whose reference is replaced")] = Path("docs/numbers.md"),
 ) -> None:
-    """Write the reference of all numbers, from the registry, into their page."""
+    """Write the reference of all numbers into their page, in a checkout of the source."""
     from app.metrics.reference import REFERENCE_BEGINS, reference
 
+    if not file.exists():
+        raise _failed(f"there is no {file}: run this in a checkout of the source, or name the page", status=2)
     prose, _, _ = file.read_text().partition(REFERENCE_BEGINS)
     file.write_text(prose + reference())
 
@@ -247,16 +277,19 @@ def openapi_document() -> dict[str, Any]:
 
 @cli.command()
 def demo(
-    url: Annotated[str, typer.Option(help="Where the service is")] = "http://127.0.0.1:8080",
+    url: Annotated[str, typer.Option(help="Address of the service")] = "http://127.0.0.1:8080",
     token: Annotated[str, typer.Option(envvar="AFTERMATH_ADMIN_TOKEN", help="An admin token")] = "",
-    seconds: Annotated[float, typer.Option(help="How long the day takes")] = 60,
+    seconds: Annotated[float, typer.Option(help="How long the demo takes")] = 60,
 ) -> None:
-    """Play a believable day of alerts through the real door, so that there are numbers to look at."""
+    """Post a realistic day of alerts to a running service, so that there are numbers to look at."""
     from app.demo import play
 
     if not token:
-        err.print("pass --token, or set AFTERMATH_ADMIN_TOKEN: the first start of the service printed one")
-        raise typer.Exit(2)
+        raise _failed(
+            "the demo needs an admin token: pass --token or set AFTERMATH_ADMIN_TOKEN; the first start of the service "
+            "printed one, and `aftermath token create demo --scope admin` creates another",
+            status=2,
+        )
     _run(play(url, token, seconds, out))
 
 
@@ -265,22 +298,35 @@ def demo(
 
 @asynccontextmanager
 async def _database() -> AsyncIterator[AsyncEngine]:
-    """The configured database; the built-in one is joined if it runs, else started for as long as the block lasts."""
+    """The database of the service. The built-in one is started for the block if it does not run, but never created."""
     settings = _settings()
     async with AsyncExitStack() as at_stop:
-        is_ours = False
+        started = False
         if settings.database_url is not None:
             url = settings.database_url.get_secret_value()
         elif running := embedded.running(settings.data_dir):
             url = running.url(DATABASE)
+        elif embedded.has_cluster(settings.data_dir):
+            url, started = await at_stop.enter_async_context(_built_in(settings)), True
         else:
-            url, is_ours = await at_stop.enter_async_context(_built_in(settings)), True
+            raise NoData(settings.data_dir)
         engine = db.connect(url, pool_size=1)
         at_stop.push_async_callback(engine.dispose)
-        await db.require_supported(engine)
-        if is_ours:
-            await db.migrate(engine)
-        yield engine
+        with db.explained(url):
+            await db.require_supported(engine)
+            if started:
+                await db.migrate(engine)
+            yield engine
+
+
+class NoData(Exception):
+    """There is no database yet; the message says how to name it or make one."""
+
+    def __init__(self, data_dir: Path) -> None:
+        super().__init__(
+            f"there is no data in {data_dir.absolute()}: set AFTERMATH_DATA_DIR or AFTERMATH_DATABASE_URL as for the "
+            "service, or start it once (`aftermath serve` creates the data)"
+        )
 
 
 def _with_database(action: Callable[[AsyncEngine], Awaitable[T]]) -> T:
@@ -292,18 +338,15 @@ def _with_database(action: Callable[[AsyncEngine], Awaitable[T]]) -> T:
 
 
 def _run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Errors of ours become one line that says what to do, not a traceback."""
+    """Expected errors become one line that says what to do, not a traceback."""
     try:
         return uvloop.run(coroutine)
-    except (embedded.CannotStart, db.UnsupportedServer, CannotServe, Problem) as error:
-        err.print(f"[red]aftermath:[/] {error}", highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from None
-    except Exception as error:
-        if not db.is_unreachable(error):
-            raise
-        err.print("[red]aftermath:[/] the database does not answer; is AFTERMATH_DATABASE_URL right?", highlight=False)
-        raise typer.Exit(1) from None
-
-
-if __name__ == "__main__":
-    cli()
+    except (
+        embedded.CannotStart,
+        db.UnsupportedServer,
+        db.CannotUseDatabase,
+        CannotServe,
+        NoData,
+        Problem,
+    ) as error:
+        raise _failed(str(error)) from None

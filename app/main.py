@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app import __version__
 from app.base import db, logs
 from app.base.db import partitions
 from app.base.http import health, problems
@@ -71,7 +72,7 @@ def create_api(settings: Settings) -> FastAPI:
         redoc_url=None,
         static_url="/docs/assets",
         title="Aftermath",
-        version="0.1.0",
+        version=__version__,
         summary="The math after the outage: alerts become incidents, incidents become honest numbers.",
         lifespan=lifespan,
         redirect_slashes=False,

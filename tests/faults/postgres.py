@@ -16,7 +16,8 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
-from app.base import postgres as embedded
+from app.base.postgres.account import Account, account_for
+from app.base.postgres.cluster import copy_binaries, find_binaries
 from tests.processes import Running, a_process, free_port, until
 
 
@@ -26,7 +27,7 @@ class Server:
 
     directory: Path
     binaries: Path
-    account: embedded._Account
+    account: Account
     password: str
     at_end: ExitStack
     port: int = field(default_factory=free_port)
@@ -154,11 +155,11 @@ def servers(*names: str) -> Iterator[list[Server]]:
     with ExitStack() as at_end:
         made = Path(tempfile.mkdtemp(prefix="servers-"))
         at_end.callback(shutil.rmtree, made, ignore_errors=True)
-        account = embedded._account_for(made / "as-if-new")
+        account = account_for(made / "as-if-new")
         made.chmod(0o755)
-        binaries = embedded._binaries()
+        binaries = find_binaries()
         if account.is_shut_out_of(binaries):
-            binaries = embedded._copy_binaries(binaries, made)
+            binaries = copy_binaries(binaries, made)
         found = []
         for name in names:
             directory = made / name

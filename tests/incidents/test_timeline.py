@@ -18,8 +18,8 @@ from app import cli
 from app.base import db
 from app.base.schema import TimelineEntry
 from app.incidents import timeline
+from app.incidents.grouping.timeline import TimelineKind
 from app.incidents.timeline import Attribution, UnknownEntry
-from app.incidents.timeline_kind import TimelineKind
 from app.settings import Settings
 from tests.base.test_schema import an_incident
 

@@ -11,6 +11,7 @@ from app.base.db.engine import (
     state_of,
     transaction,
 )
+from app.base.db.failures import CannotUseDatabase, explained
 from app.base.db.migrations import MIGRATIONS, alembic_config, migrate
 from app.base.db.monitor import HANGS_SECONDS, PROBE_AT_MOST_SECONDS, PROBE_SECONDS, DatabaseDown, DatabaseMonitor
 from app.base.db.raw import Executor, RawConnection, Rows, copy
@@ -22,6 +23,7 @@ __all__ = [
     "OLDEST_SERVER",
     "PROBE_AT_MOST_SECONDS",
     "PROBE_SECONDS",
+    "CannotUseDatabase",
     "DatabaseDown",
     "DatabaseMonitor",
     "Executor",
@@ -31,6 +33,7 @@ __all__ = [
     "alembic_config",
     "connect",
     "copy",
+    "explained",
     "is_unreachable",
     "migrate",
     "require_supported",

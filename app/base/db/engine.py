@@ -1,6 +1,9 @@
 """Connections to PostgreSQL: the engine, transactions, and what its errors mean."""
 
+import errno
 import logging
+import re
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,6 +19,7 @@ from app.settings import database_address
 log = logging.getLogger("aftermath.db")
 
 OLDEST_SERVER = 15
+CONNECT_SECONDS = 5
 
 
 class UnsupportedServer(Exception):
@@ -43,7 +47,7 @@ def connect(
         # Errors are logged, payloads and secrets are not.
         hide_parameters=True,
         connect_args={
-            "timeout": 5,
+            "timeout": CONNECT_SECONDS,
             "command_timeout": statement_seconds,
             "server_settings": {
                 "application_name": "aftermath",
@@ -81,11 +85,11 @@ class _Hosts:
             try:
                 connection = dialect.loaded_dbapi.connect(**chosen)
             except Exception as error:  # noqa: BLE001  whatever it is, the next may be well
-                failed.append(f"{host}:{port} ({type(error).__name__})")
+                failed.append(f"{host}:{port} ({why_not_connected(error)})")
             else:
                 self._served = (host, port)
                 return connection
-        raise ConnectionError("no host of the database takes connections for writing: " + ", ".join(failed))
+        raise ConnectionError("no host accepts connections for writing: " + ", ".join(failed))
 
 
 _BY_INDEX = {
@@ -149,3 +153,21 @@ def state_of(error: BaseException) -> str:
     """The SQLSTATE of an error of PostgreSQL, empty for any other."""
     known = error.orig if isinstance(error, DBAPIError) else error
     return str(getattr(known, "sqlstate", None) or "")
+
+
+def why_not_connected(error: BaseException) -> str:
+    """The cause of a failed connection, in words."""
+    if isinstance(error, socket.gaierror):
+        return f"the host name cannot be resolved ({error.strerror})"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {CONNECT_SECONDS} seconds"
+    numbers = {error.errno} if isinstance(error, OSError) and error.errno else set()
+    # Of a name with several addresses asyncio gives the errors as text.
+    numbers |= {int(number) for number in re.findall(r"\[Errno (\d+)\]", str(error))}
+    if numbers and numbers <= {errno.ECONNREFUSED}:
+        return "the connection was refused"
+    if numbers and numbers <= {errno.ENOENT, errno.ECONNREFUSED}:
+        return "there is no socket"
+    if type(error) is ConnectionError:
+        return str(error)
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from sqlalchemy import text
 
+from app import __version__
 from app.base import db
 from app.base.errors import Overloaded, Stopped
 from app.base.http.context import context_of
@@ -24,6 +25,7 @@ class Health(BaseModel):
         description="What is degraded",
         examples=["settle has failed 3 times in a row (InternalError); the log has the error"],
     )
+    version: str = Field(__version__, description="Version of the process that answers")
 
 
 @health_router.get("/healthz", summary="Check liveness", responses={503: problem_responses()[503]})

@@ -119,7 +119,7 @@ async def source_health(_: Reader, session: Session, now: Now, name: Name) -> He
     """Whether the source is delivering everything it should, and if not, what to do. Silence does not count as health:
     without a heartbeat a quiet source looks the same as a dead one.
     """
-    source = await source_by_name(await session.connection(), name)
+    source = await source_by_name(session, name)
     reading = await store.read(session, source, now=now)
     observed = reading.observed
     status, reasons = judgment.judge(observed)
@@ -155,7 +155,7 @@ async def forget_heartbeat(
     """For a heartbeat that is gone for good, such as that of a Prometheus that was shut down. If it is missing, its
     alert ends now, which is no recovery. If it arrives again, it is expected again.
     """
-    source = await source_by_name(await session.connection(), name)
+    source = await source_by_name(session, name)
     beats = await store.heartbeat_of(session, source, fingerprint)
     await apply(session, ingest_of(request).flusher, beats, heartbeat.forget(beats, now=now), now=now)
 
@@ -262,7 +262,7 @@ async def put_reconciler(_: Admin, session: Session, name: Name, stated: Reconci
     those that were resolved while silenced; alerts that were never delivered are opened. A field that is left out takes
     its default, whatever its value was before.
     """
-    source = await source_by_name(await session.connection(), name)
+    source = await source_by_name(session, name)
     if source.kind != "alertmanager":
         message = f"only sources of kind 'alertmanager' can be reconciled; this one is of kind {source.kind!r}"
         raise Invalid(message)
@@ -280,7 +280,7 @@ async def put_reconciler(_: Admin, session: Session, name: Name, stated: Reconci
 @router.get("/{name}/reconciler", responses=problem_responses(404), summary="Get the reconciler of a source")
 async def get_reconciler(_: Reader, session: Session, name: Name) -> ReconcilerModel:
     """Its settings. What the peers answered is in the health of the source."""
-    source = await source_by_name(await session.connection(), name)
+    source = await source_by_name(session, name)
     return _reconciler(await reconcilers.get(session, source))
 
 
@@ -289,7 +289,7 @@ async def get_reconciler(_: Reader, session: Session, name: Name) -> ReconcilerM
 )
 async def delete_reconciler(_: Admin, session: Session, name: Name) -> None:
     """Its Alertmanagers are polled no longer. Alerts that were ended or opened by polls stay as they are."""
-    await reconcilers.remove(session, await source_by_name(await session.connection(), name))
+    await reconcilers.remove(session, await source_by_name(session, name))
 
 
 def _reconciler(row: Reconciler) -> ReconcilerModel:

@@ -11,7 +11,6 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.errors import Conflict, NotFound
 from app.base.schema import FeedSample, Heartbeat, Peer, Quarantine, Rule, Source, Tally
-from app.base.tokens import SourceRow
 from app.incidents.grouping.decide import series_of
 from app.incidents.grouping.signal import AlertClass
 from app.ingest.health.heartbeat import FINGERPRINT_PREFIX, Beats, Conclusion, HeartbeatEvent
@@ -124,7 +123,7 @@ async def heartbeats(session: AsyncSession, source_id: int | None = None) -> lis
     ]
 
 
-async def heartbeat_of(session: AsyncSession, source: SourceRow, fingerprint: str) -> Beats:
+async def heartbeat_of(session: AsyncSession, source: Source, fingerprint: str) -> Beats:
     """Raises HeartbeatNotFound."""
     for beats in await heartbeats(session, source.id):
         if beats.fingerprint == fingerprint:
@@ -267,7 +266,7 @@ class SourceReading:
     peers: Sequence[Peer]
 
 
-async def read(session: AsyncSession, source: SourceRow, *, now: datetime) -> SourceReading:
+async def read(session: AsyncSession, source: Source, *, now: datetime) -> SourceReading:
     tallies = await _tallies_of(session, source.name)
     last_hour, last_day = [await _counts_since(session, source, tallies, now - span, now) for span in (HOUR, DAY)]
     since_created = counts(tallies, {}, seconds=(now - source.created_at).total_seconds())
@@ -307,7 +306,7 @@ async def _tallies_of(session: AsyncSession, source: str) -> Tallies:
 
 
 async def _counts_since(
-    session: AsyncSession, source: SourceRow, tallies: Tallies, since: datetime, now: datetime
+    session: AsyncSession, source: Source, tallies: Tallies, since: datetime, now: datetime
 ) -> Counts | None:
     """Since the latest sample before `since`."""
     query = (

@@ -6,7 +6,6 @@ Pure but for the metrics of this process, which come along as `python_…` and `
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate
 from typing import TypeVar
 
@@ -22,6 +21,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from app import __version__
 from app.base.severity import severity_name
 from app.base.spool import Depth
 from app.incidents.grouping.signal import Verdict
@@ -111,14 +111,7 @@ class _Local(Collector):
         yield _gauge("spool_bytes", {(): float(depth.bytes)})
         yield _gauge("spool_max_bytes", {(): float(self.local.spool_max_bytes)})
         yield _gauge("spool_oldest_timestamp_seconds", {(): depth.oldest_at.timestamp() if depth.oldest_at else None})
-        yield InfoMetricFamily("aftermath_build", FAMILIES["aftermath_build_info"].formula, {"version": _version()})
-
-
-def _version() -> str:
-    try:
-        return version("aftermath")
-    except PackageNotFoundError:  # run from a checkout
-        return "unknown"
+        yield InfoMetricFamily("aftermath_build", FAMILIES["aftermath_build_info"].formula, {"version": __version__})
 
 
 # — sources: what was received —

@@ -66,8 +66,8 @@ def reasons(told: Mapping[str, Any]) -> list[str]:
 
 async def test_a_source_without_deliveries_was_never_seen(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     assert (await client.get(HEALTH)).status_code == 404
-    async with db.transaction(engine) as tx:
-        await ensure_source(tx, "alertmanager", "alertmanager", now=datetime.now(UTC))
+    async with db.session(engine) as session:
+        await ensure_source(session, "alertmanager", "alertmanager", now=datetime.now(UTC))
     told = await health(client)
     assert (told["status"], reasons(told), told["last_delivery_at"]) == ("never_seen", ["never_delivered"], None)
 
@@ -245,11 +245,12 @@ def a_watchdog(**labels: str) -> dict[str, Any]:
 
 async def deliver(engine: AsyncEngine, flusher: Flusher, moment: datetime, *alerts: dict[str, Any]) -> dict[str, int]:
     """What came at that time; its verdicts."""
-    async with db.transaction(engine) as tx:
-        source_id = await ensure_source(tx, "alertmanager", "alertmanager", now=moment)
+    async with db.session(engine) as session:
+        source = await ensure_source(session, "alertmanager", "alertmanager", now=moment)
         body = json.dumps(a_delivery(*alerts)).encode()
         reading = alertmanager.read(body, received_at=moment)
-        return (await flusher.replay(tx, Delivery(source_id, "alertmanager", moment, reading, body))).verdicts
+        delivery = Delivery(source.id, "alertmanager", moment, reading, body)
+        return (await flusher.replay(await session.connection(), delivery)).verdicts
 
 
 async def rounds(engine: AsyncEngine, flusher: Flusher, since: datetime, until: datetime) -> None:

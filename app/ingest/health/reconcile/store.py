@@ -11,7 +11,6 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.errors import NotFound
 from app.base.schema import Peer, Reconciler, Source
-from app.base.tokens import SourceRow
 from app.ingest.health.reconcile.compare import PeerState, Settings
 
 
@@ -27,7 +26,7 @@ async def put(session: AsyncSession, stated: Reconciler) -> None:
     await session.exec(delete(Peer).where(col(Peer.source_id) == stated.source_id, col(Peer.url).not_in(stated.peers)))
 
 
-async def get(session: AsyncSession, source: SourceRow) -> Reconciler:
+async def get(session: AsyncSession, source: Source) -> Reconciler:
     """Raises NotReconciled."""
     row = await session.get(Reconciler, source.id)
     if row is None:
@@ -35,14 +34,14 @@ async def get(session: AsyncSession, source: SourceRow) -> Reconciler:
     return row
 
 
-async def remove(session: AsyncSession, source: SourceRow) -> None:
+async def remove(session: AsyncSession, source: Source) -> None:
     """Raises NotReconciled."""
     removed = await session.exec(delete(Reconciler).where(col(Reconciler.source_id) == source.id))
     if not removed.rowcount:
         raise _not_reconciled(source)
 
 
-def _not_reconciled(source: SourceRow) -> NotReconciled:
+def _not_reconciled(source: Source) -> NotReconciled:
     return NotReconciled(
         f"the source {source.name!r} is not reconciled; PUT /api/v1/sources/{source.name}/reconciler sets it up"
     )

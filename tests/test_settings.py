@@ -1,0 +1,123 @@
+"""Settings from the environment: what is wrong with one is said in one sentence, without secrets."""
+
+import os
+from decimal import Decimal
+
+import pytest
+
+from app.settings import WrongSettings, read_settings
+
+
+@pytest.fixture(autouse=True)
+def _empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("AFTERMATH_")]:
+        monkeypatch.delenv(name)
+
+
+def problems(monkeypatch: pytest.MonkeyPatch, **variables: str) -> list[str]:
+    for name, value in variables.items():
+        monkeypatch.setenv(f"AFTERMATH_{name}", value)
+    with pytest.raises(WrongSettings) as wrong:
+        read_settings()
+    return wrong.value.problems
+
+
+IMPACT = """; example: AFTERMATH_IMPACT='{"sev1": 1, "sev2": 0.5}'"""
+LABOUR = """; example: AFTERMATH_LABOUR='{"currency": "EUR", "low": 60, "expected": 80, "high": 120}'"""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("PORT", "eighty", "AFTERMATH_PORT must be a whole number, not 'eighty'; example: AFTERMATH_PORT=8080"),
+        ("PORT", "", "AFTERMATH_PORT must be a whole number, but is empty; example: AFTERMATH_PORT=8080"),
+        ("PORT", "70000", "AFTERMATH_PORT must be at most 65535, not '70000'; example: AFTERMATH_PORT=8080"),
+        ("WORKERS", "0", "AFTERMATH_WORKERS must be at least 1, not '0'; example: AFTERMATH_WORKERS=1"),
+        (
+            "LOG_LEVEL",
+            "warn",
+            (
+                "AFTERMATH_LOG_LEVEL must be 'debug', 'info', 'warning' or 'error', not 'warn'; "
+                "example: AFTERMATH_LOG_LEVEL=info"
+            ),
+        ),
+        (
+            "QUEUE_SECONDS",
+            "inf",
+            "AFTERMATH_QUEUE_SECONDS must be a finite number, not 'inf'; example: AFTERMATH_QUEUE_SECONDS=10",
+        ),
+        (
+            "DATABASE_URL",
+            "mysql://root:hunter2@db/x",
+            (
+                "AFTERMATH_DATABASE_URL must be the address of a PostgreSQL database; "
+                "example: AFTERMATH_DATABASE_URL=postgresql://user:password@db.example.com:5432/aftermath"
+            ),
+        ),
+        (
+            "ADMIN_TOKEN",
+            "hunter2",
+            (
+                "AFTERMATH_ADMIN_TOKEN must have at least 16 characters; "
+                "example: AFTERMATH_ADMIN_TOKEN=$(openssl rand -hex 24)"
+            ),
+        ),
+        ("IMPACT", "sev1=1", f"AFTERMATH_IMPACT must be JSON, not 'sev1=1'{IMPACT}"),
+        ("IMPACT", "1", f"AFTERMATH_IMPACT must be a JSON object, not '1'{IMPACT}"),
+        ("IMPACT", '{"sev1": 2}', f"In AFTERMATH_IMPACT, sev1 must be at most 1, not '2'{IMPACT}"),
+        ("LABOUR", '{"low": 1, "high": 2}', f"In AFTERMATH_LABOUR, currency is missing; expected is missing{LABOUR}"),
+        (
+            "LABOUR",
+            '{"currency": "EUR", "low": 3, "expected": 2, "high": 1}',
+            f"AFTERMATH_LABOUR must have low <= expected <= high{LABOUR}",
+        ),
+        ("PRT", "80", "AFTERMATH_PRT is not a setting; did you mean AFTERMATH_PORT?"),
+        ("DB_URL", "secret", "AFTERMATH_DB_URL is not a setting; did you mean AFTERMATH_DATABASE_URL?"),
+        ("XYZZY", "1", "AFTERMATH_XYZZY is not a setting: unset it (README.md lists the settings)"),
+        (
+            "PORT",
+            "tcp://10.0.0.1:8080",
+            (
+                "AFTERMATH_PORT must be a whole number, not 'tcp://10.0.0.1:8080': Kubernetes sets it for a Service "
+                "named aftermath; set enableServiceLinks: false in the pod"
+            ),
+        ),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence(monkeypatch: pytest.MonkeyPatch, name: str, value: str, sentence: str) -> None:
+    assert problems(monkeypatch, **{name: value}) == [sentence]
+
+
+def test_several_wrong_settings_are_a_sentence_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = problems(monkeypatch, PORT="x", WORKERS="x", PRT="1", IMPACT="x")
+    assert [sentence.split()[0] for sentence in found] == [
+        f"AFTERMATH_{name}" for name in ("PRT", "PORT", "WORKERS", "IMPACT")
+    ]
+
+
+def test_a_long_value_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    [sentence] = problems(monkeypatch, PORT="9" * 5000)
+    assert len(sentence) < 200
+
+
+def test_the_variables_that_kubernetes_sets_for_a_service_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "AFTERMATH_SERVICE_HOST": "10.0.0.1",
+        "AFTERMATH_SERVICE_PORT_HTTP": "8080",
+        "AFTERMATH_PORT_8080_TCP": "tcp://10.0.0.1:8080",
+        "AFTERMATH_PORT_8080_TCP_ADDR": "10.0.0.1",
+        "AFTERMATH_DB_PORT": "tcp://10.0.0.2:5432",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert read_settings().port == 8080
+
+
+def test_a_severity_that_impact_leaves_out_keeps_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFTERMATH_IMPACT", '{"sev2": 0.7}')
+    assert read_settings().impact == {
+        "sev1": Decimal(1),
+        "sev2": Decimal("0.7"),
+        "sev3": Decimal("0.1"),
+        "sev4": Decimal(0),
+        "sev5": Decimal(0),
+    }
