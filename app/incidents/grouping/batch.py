@@ -16,7 +16,7 @@ from app.incidents.grouping import lifecycle
 from app.incidents.grouping.lifecycle import Course
 from app.incidents.grouping.rule import Decision
 from app.incidents.grouping.signal import End, Signal, Verdict
-from app.incidents.grouping.timeline import Entry, TimelineKind
+from app.incidents.grouping.timeline import TimelineKind
 
 PEOPLE = 0  # the source of what persons declare or hold open
 
@@ -131,6 +131,15 @@ class IncidentRow(IncidentColumns, eq=False, kw_only=True):
     new: bool = False
     dirty: bool = False
     common_changed: bool = False  # `labels` or `source_ids`
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """An entry of the timeline that follows from alerts. The fields are columns."""
+
+    incident_id: UUID
+    at: datetime
+    kind: TimelineKind
+    detail: Mapping[str, object] | None = None
 
 
 @dataclass(slots=True)

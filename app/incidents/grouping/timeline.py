@@ -1,11 +1,6 @@
-"""What an incident's timeline is made of."""
+"""The kinds of entries in an incident's timeline."""
 
-from collections.abc import Mapping
-from datetime import datetime
 from enum import StrEnum
-from uuid import UUID
-
-import msgspec
 
 
 class TimelineKind(StrEnum):
@@ -25,12 +20,3 @@ class TimelineKind(StrEnum):
     CHANGED = "changed"
     NOTE = "note"
     CAUSE = "cause"  # the deployment that caused the incident, in `detail`
-
-
-class Entry(msgspec.Struct, frozen=True, gc=False):
-    """An entry that follows from alerts."""
-
-    incident_id: UUID
-    at: datetime
-    kind: TimelineKind
-    detail: Mapping[str, object] | None = None

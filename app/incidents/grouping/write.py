@@ -18,10 +18,9 @@ from app.base import db
 from app.base.db import Executor
 from app.base.db.recordset import Columns, as_json
 from app.base.schema import Alert, Incident, LooseEnd, TimelineEntry
-from app.incidents.grouping.batch import AlertRow, Batch, IncidentRow
+from app.incidents.grouping.batch import AlertRow, Batch, Entry, IncidentRow
 from app.incidents.grouping.facts import move_facts
 from app.incidents.grouping.lifecycle import Course
-from app.incidents.grouping.timeline import Entry
 
 
 class Raced(Exception):
