@@ -13,11 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.base import tokens
 from app.base.errors import Conflict, Invalid
 from app.base.http.auth import Admin, Reader, Writer
-from app.base.http.context import Now, Session, Tx, context_of
+from app.base.http.context import Now, Session, context_of
 from app.base.http.fields import At, Contract, Name
 from app.base.http.paging import Page, Pages, page_of
 from app.base.http.problems import problem_responses
-from app.base.schema import Source
+from app.base.schema import Quarantine, Source
 from app.base.tokens import CHANGE_KINDS, SIGNED_CHANGE_KINDS
 from app.ingest import store
 from app.ingest.flush import Delivery
@@ -44,7 +44,7 @@ class QuarantineItem(BaseModel):
     replayed_at: At | None
 
 
-def _shown(item: store.Quarantined) -> QuarantineItem:
+def _shown(item: Quarantine, source: Source) -> QuarantineItem:
     try:
         raw, encoding = item.raw.decode(), "utf-8"
     except UnicodeDecodeError:
@@ -52,7 +52,7 @@ def _shown(item: store.Quarantined) -> QuarantineItem:
     return QuarantineItem.model_validate(
         {
             "id": item.id,
-            "source": item.source,
+            "source": source.name,
             "delivery_id": item.delivery_id,
             "received_at": item.received_at,
             "reason": item.reason,
@@ -73,7 +73,7 @@ def _shown(item: store.Quarantined) -> QuarantineItem:
 )
 async def list_quarantine(
     _: Reader,
-    tx: Tx,
+    session: Session,
     paging: Pages,
     source: Annotated[Name | None, Query(description="Of this source only")] = None,
     replayed: Annotated[bool, Query(description="Also what has been replayed")] = False,  # noqa: FBT002  a query
@@ -81,10 +81,10 @@ async def list_quarantine(
     """Alerts kept raw because they could not be read, newest first."""
     key = paging.after(int)
     rows = await store.quarantined(
-        tx, waiting=not replayed, source_name=source, before=key[0] if key else None, limit=paging.limit + 1
+        session, waiting=not replayed, source_name=source, before=key[0] if key else None, limit=paging.limit + 1
     )
-    items, cursor = page_of(rows, paging, lambda item: (item.id,))
-    return Page(items=[_shown(item) for item in items], next_cursor=cursor)
+    items, cursor = page_of(rows, paging, lambda row: (row[0].id,))
+    return Page(items=[_shown(*row) for row in items], next_cursor=cursor)
 
 
 class ReplayModel(BaseModel):
@@ -113,25 +113,26 @@ class Damaged(Conflict):
 async def replay(
     request: Request,
     _: Writer,
-    tx: Tx,
+    session: Session,
     now: Now,
     id: Annotated[int, Path(ge=1, lt=2**63)],  # noqa: A002
 ) -> ReplayModel:
     """Reads the item as if it came now, for instance after an update that understands it. What is still unreadable
     goes to quarantine again, under a new id. Times that the sender left out are those of the first arrival.
     """
-    item = await store.begin_replay(tx, id)
+    item, source = await store.begin_replay(session, id)
     if item.reason == "damaged_in_spool":
         message = "this item was corrupted on disk; repair `raw` (it may hold several deliveries) and post it again"
         raise Damaged(message)
-    receipt = await (_replay_alerts if item.kind in SOURCES else _replay_change)(request, tx, item)
-    await store.end_replay(tx, id, now=now)
+    replay_of = _replay_alerts if source.kind in SOURCES else _replay_change
+    receipt = await replay_of(request, await session.connection(), item, source)
+    item.replayed_at = now
     return receipt
 
 
-async def _replay_alerts(request: Request, tx: AsyncConnection, item: store.Quarantined) -> ReplayModel:
-    reading = SOURCES[item.kind].read(_as_delivery(item), received_at=item.received_at)
-    delivery = Delivery(item.source_id, item.source, item.received_at, reading, item.raw, item.kind)
+async def _replay_alerts(request: Request, tx: AsyncConnection, item: Quarantine, source: Source) -> ReplayModel:
+    reading = SOURCES[source.kind].read(_as_delivery(item), received_at=item.received_at)
+    delivery = Delivery(source.id, source.name, item.received_at, reading, item.raw, source.kind)
     receipt = await ingest_of(request).flusher.replay(tx, delivery)
     return ReplayModel(
         delivery_id=receipt.delivery_id,
@@ -141,15 +142,15 @@ async def _replay_alerts(request: Request, tx: AsyncConnection, item: store.Quar
     )
 
 
-async def _replay_change(request: Request, tx: AsyncConnection, item: store.Quarantined) -> ReplayModel:
+async def _replay_change(request: Request, tx: AsyncConnection, item: Quarantine, source: Source) -> ReplayModel:
     """By the slice that takes deployments."""
     delivery_id, verdict, deployment = await ingest_of(request).take_deployment(
-        tx, item.kind, item.raw, source_id=item.source_id, source=item.source, received_at=item.received_at
+        tx, source.kind, item.raw, source_id=source.id, source=source.name, received_at=item.received_at
     )
     return ReplayModel(delivery_id=delivery_id, signals=0, verdicts={verdict: 1}, incidents=[], deployment=deployment)
 
 
-def _as_delivery(item: store.Quarantined) -> bytes:
+def _as_delivery(item: Quarantine) -> bytes:
     """One alert wrapped as a delivery of its own, those beyond the limit as another; a whole body as it is."""
     if item.reason == "too_many_alerts":
         return b'{"version":"4","alerts":' + item.raw + b"}"

@@ -5,19 +5,20 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Select, select, text, update
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import text
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import Select
 
 from app.base import db
 from app.base.db import Executor
 from app.base.errors import Conflict, NotFound
-from app.base.schema import Source, quarantine, source
+from app.base.schema import Quarantine, Source
 from app.base.tokens import SourceOfOtherKind
 from app.incidents.grouping.batch import Incoming
 from app.incidents.grouping.signal import Verdict
@@ -173,20 +174,6 @@ _json = msgspec.json.Encoder()
 # — quarantine —
 
 
-@dataclass(frozen=True, slots=True)
-class Quarantined:
-    id: int
-    source: str
-    kind: str
-    source_id: int
-    delivery_id: UUID
-    received_at: datetime
-    reason: str
-    detail: str
-    raw: bytes
-    replayed_at: datetime | None
-
-
 class QuarantinedNotFound(NotFound):
     title = "Nothing in quarantine under this id"
 
@@ -196,50 +183,35 @@ class AlreadyReplayed(Conflict):
 
 
 async def quarantined(
-    tx: AsyncConnection, *, waiting: bool, source_name: str | None, before: int | None, limit: int
-) -> list[Quarantined]:
-    """Newest first. `waiting`: only what has not been replayed."""
-    query = _quarantine_query().order_by(quarantine.c.id.desc()).limit(limit)
+    session: AsyncSession, *, waiting: bool, source_name: str | None, before: int | None, limit: int
+) -> Sequence[tuple[Quarantine, Source]]:
+    """Newest first, each with its source. `waiting`: only what has not been replayed."""
+    query = _quarantined().order_by(col(Quarantine.id).desc()).limit(limit)
     if waiting:
-        query = query.where(quarantine.c.replayed_at.is_(None))
+        query = query.where(col(Quarantine.replayed_at).is_(None))
     if source_name is not None:
-        query = query.where(source.c.name == source_name)
+        query = query.where(Source.name == source_name)
     if before is not None:
-        query = query.where(quarantine.c.id < before)
-    return [Quarantined(**row._mapping) for row in await tx.execute(query)]
+        query = query.where(Quarantine.id < before)
+    return (await session.exec(query)).all()
 
 
-async def begin_replay(tx: AsyncConnection, quarantine_id: int) -> Quarantined:
+async def begin_replay(session: AsyncSession, quarantine_id: int) -> tuple[Quarantine, Source]:
     """The item, locked against a second replay. Raises QuarantinedNotFound or AlreadyReplayed."""
-    found = (
-        await tx.execute(_quarantine_query().where(quarantine.c.id == quarantine_id).with_for_update(of=quarantine))
-    ).one_or_none()
+    query = _quarantined().where(Quarantine.id == quarantine_id).with_for_update(of=Quarantine)
+    found = (await session.exec(query)).one_or_none()
     if found is None:
         message = f"there is no item {quarantine_id} in quarantine; GET /api/v1/quarantine lists them"
         raise QuarantinedNotFound(message)
-    if found.replayed_at is not None:
-        message = f"item {quarantine_id} was replayed at {found.replayed_at.isoformat()}; nothing is left to do"
+    item, source = found
+    if item.replayed_at is not None:
+        message = f"item {quarantine_id} was replayed at {item.replayed_at.isoformat()}; nothing is left to do"
         raise AlreadyReplayed(message)
-    return Quarantined(**found._mapping)
+    return item, source
 
 
-async def end_replay(tx: AsyncConnection, quarantine_id: int, *, now: datetime) -> None:
-    await tx.execute(update(quarantine).where(quarantine.c.id == quarantine_id).values(replayed_at=now))
-
-
-def _quarantine_query() -> Select[Any]:
-    return select(
-        quarantine.c.id,
-        source.c.name.label("source"),
-        source.c.kind,
-        quarantine.c.source_id,
-        quarantine.c.delivery_id,
-        quarantine.c.received_at,
-        quarantine.c.reason,
-        quarantine.c.detail,
-        quarantine.c.raw,
-        quarantine.c.replayed_at,
-    ).join_from(quarantine, source, source.c.id == quarantine.c.source_id)
+def _quarantined() -> Select[Quarantine, Source]:
+    return select(Quarantine, Source).join(Source, col(Source.id) == Quarantine.source_id)
 
 
 # — sources —
@@ -250,9 +222,9 @@ async def ensure_sources(
 ) -> Mapping[tuple[str, str], int]:
     """The ids of sources by name and kind, made if they are new. A name that has another kind by now keeps it."""
     rows = [{"name": name, "kind": kind, "created_at": now} for name, kind in sorted(wanted)]
-    await tx.execute(upsert(source).values(rows).on_conflict_do_nothing())
-    found = await tx.execute(select(source.c.name, source.c.id).where(source.c.name.in_([row["name"] for row in rows])))
-    ids = {row.name: int(row.id) for row in found}
+    await tx.execute(insert(Source).values(rows).on_conflict_do_nothing())
+    query = select(Source.name, Source.id).where(col(Source.name).in_([row["name"] for row in rows]))
+    ids = dict((await tx.execute(query)).tuples().all())
     return {(name, kind): ids[name] for name, kind in wanted}
 
 

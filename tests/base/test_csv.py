@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import app.base.http.csv
 from app.base import db
 from app.base.http.csv import spreadsheet_text
-from app.base.schema import service
+from app.base.schema import Service
 from app.base.tokens import Scope
 from app.cli import openapi_document
 from app.incidents.api import incidents as api
@@ -312,7 +312,7 @@ HOSTILE = ['=HYPERLINK("http://evil","x")', "+1", "-1", "@SUM(1)", "\t=1", "\r=1
 async def test_no_name_becomes_a_formula_in_any_sheet(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     await store(engine, *(an_incident("10:00", "11:00", service=name, title=name, key=name) for name in HOSTILE))
     async with db.transaction(engine) as tx:
-        await tx.execute(update(service).values(owner=service.c.name))
+        await tx.execute(update(Service.__table__).values(owner=Service.__table__.c.name))
     await price(engine, "60", HOSTILE[0])
     for route in (*QUESTIONS, "summary/values"):
         groups = [{"group_by": each} for each in ("service", "owner")] if route in GROUPED else [{}]

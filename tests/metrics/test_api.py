@@ -17,7 +17,7 @@ from sqlalchemy import event, insert, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.base.schema import service, source
+from app.base.schema import Service, Source
 from app.base.times import Span
 from app.base.tokens import Scope
 from app.incidents.measures.measures import MEASURES, Facts
@@ -383,8 +383,8 @@ async def twelve(engine: AsyncEngine) -> None:
     ]
     await store(engine, *known, an_incident("20:00"))
     async with db.transaction(engine) as tx:
-        await tx.execute(insert(source), [{"id": id_, "name": f"prod-{id_}", **A_SOURCE} for id_ in (1, 2)])
-        await tx.execute(update(service).values(owner="Payments"))
+        await tx.execute(insert(Source.__table__), [{"id": id_, "name": f"prod-{id_}", **A_SOURCE} for id_ in (1, 2)])
+        await tx.execute(update(Service.__table__).values(owner="Payments"))
 
 
 A_SOURCE = {"kind": "alertmanager", "created_at": DAY}

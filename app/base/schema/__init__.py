@@ -44,26 +44,6 @@ from app.base.schema.metrics import SettledCost, SettledDowntime, SettledMeasure
 
 metadata = Row.metadata
 
-# TEMPORARY: the Core tables by their former names, until every importer uses the classes.
-alert = Alert.__table__
-calendar = Calendar.__table__
-calendar_hours = CalendarHours.__table__
-delivery = Delivery.__table__
-deployment = Deployment.__table__
-deployment_report = DeploymentReport.__table__
-incident = Incident.__table__
-maintenance = Maintenance.__table__
-objective = Objective.__table__
-peer = Peer.__table__
-quarantine = Quarantine.__table__
-reconciler = Reconciler.__table__
-rule = Rule.__table__
-service = Service.__table__
-service_rate = ServiceRate.__table__
-source = Source.__table__
-timeline = TimelineEntry.__table__
-token = Token.__table__
-
 __all__ = [
     "Alert",
     "Calendar",

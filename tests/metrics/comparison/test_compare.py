@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from sqlalchemy import update
+from sqlalchemy import insert, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.base.schema import service, source
+from app.base.schema import Service, Source
 from app.base.tokens import Scope
 from app.incidents.measures.measures import Measured, MeasureStatus
 from app.incidents.measures.vectorized import OUTCOMES, MeasuredMany
@@ -379,7 +379,9 @@ async def test_an_hour_of_the_week_is_linked_to_its_last_twelve_weeks(client: ht
 async def test_each_filter_is_that_of_the_summary(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     async with db.transaction(engine) as tx:
         for id_, name in ((71, "prod"), (72, "grafana")):
-            await tx.execute(source.insert().values(id=id_, name=name, kind="alertmanager", created_at=at("00:00")))
+            await tx.execute(
+                insert(Source.__table__).values(id=id_, name=name, kind="alertmanager", created_at=at("00:00"))
+            )
     hours = ("01:00", "02:00", "25:00", "26:00")
     await store(
         engine,
@@ -395,7 +397,7 @@ async def test_each_filter_is_that_of_the_summary(client: httpx.AsyncClient, eng
         ),
     )
     async with db.transaction(engine) as tx:
-        await tx.execute(update(service).where(service.c.name == "search").values(owner="Finders"))
+        await tx.execute(update(Service.__table__).where(Service.__table__.c.name == "search").values(owner="Finders"))
     filters: list[dict[str, str]] = [
         {"source": "prod"},
         {"source": "grafana"},

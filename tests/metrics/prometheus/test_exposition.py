@@ -16,7 +16,7 @@ from sqlalchemy import event, insert, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.base.schema import incident, quarantine, service, service_rate, source
+from app.base.schema import Incident, Quarantine, Service, ServiceRate, Source
 from app.incidents.grouping.decide import lock_keys
 from app.incidents.grouping.write import count
 from app.incidents.measures.measures import Weights
@@ -96,9 +96,9 @@ async def store(engine: AsyncEngine, *incidents: dict[str, object]) -> list[UUID
             for place, name in enumerate(name for name in names if name not in known)
         ]
         if new:
-            await tx.execute(insert(service), new)
+            await tx.execute(insert(Service.__table__), new)
         if incidents:
-            await tx.execute(insert(incident), list(incidents))
+            await tx.execute(insert(Incident.__table__), list(incidents))
     return [UUID(str(row["id"])) for row in incidents]
 
 
@@ -106,7 +106,7 @@ async def price(engine: AsyncEngine, expected: str, name: str = "checkout", curr
     amount = Decimal(expected)
     row = {"low": amount / 2, "expected": amount, "high": amount * 2}
     async with db.transaction(engine) as tx:
-        await tx.execute(insert(service_rate).values(service=name, currency=currency, valid_from=DAY, **row))
+        await tx.execute(insert(ServiceRate.__table__).values(service=name, currency=currency, valid_from=DAY, **row))
 
 
 async def settled(engine: AsyncEngine, now: datetime, **options: Any) -> int:
@@ -219,7 +219,7 @@ async def test_settling_one_by_one_or_at_once_gives_the_same(engine: AsyncEngine
     async with db.transaction(engine) as tx:
         for table in ("settled_measure", "settled_downtime", "settled_cost"):
             await tx.execute(text(f"DELETE FROM {table}"))
-        await tx.execute(update(incident).values(settled_at=None))
+        await tx.execute(update(Incident.__table__).values(settled_at=None))
     assert await settled(engine, at("23:00")) == 8
     assert await scrape(engine) == pytest.approx(one_by_one)
 
@@ -265,7 +265,7 @@ async def test_a_counter_that_is_still_0_does_not_go_away(engine: AsyncEngine, c
     before = await scrape(engine)
     values = change if "merged_into" not in change else {"merged_into": winner}
     async with db.transaction(engine) as tx:
-        await tx.execute(update(incident).where(incident.c.id == id_).values(**values))
+        await tx.execute(update(Incident.__table__).where(Incident.__table__.c.id == id_).values(**values))
     assert of(before, "incidents_total", **CHECKOUT) == 0
     names = {"aftermath_incidents_total", *(f"aftermath_time_to_{end}_seconds_count" for end in ("detect", "recover"))}
     counters = {series: value for series, value in before.items() if series[0] in names}
@@ -287,7 +287,7 @@ async def test_what_happens_to_settled_incidents_lowers_no_counter(engine: Async
         {"ended_at": at("10:30"), "open_alerts": 0, "reach_at": at("10:35")},
     ):
         async with db.transaction(engine) as tx:
-            await tx.execute(update(incident).where(incident.c.id == id_).values(**change))
+            await tx.execute(update(Incident.__table__).where(Incident.__table__.c.id == id_).values(**change))
         await store(engine, an_incident("10:10", "10:50"))
         await settled(engine, at("23:00"))
         after = await scrape(engine)
@@ -314,7 +314,7 @@ async def test_a_new_database_has_no_complaints(client: httpx.AsyncClient) -> No
 
 async def a_feed(engine: AsyncEngine) -> None:
     async with db.transaction(engine) as tx:
-        await tx.execute(insert(source).values(name="prod", kind="alertmanager", created_at=DAY))
+        await tx.execute(insert(Source.__table__).values(name="prod", kind="alertmanager", created_at=DAY))
         await count(
             tx,
             [
@@ -330,7 +330,7 @@ async def a_feed(engine: AsyncEngine) -> None:
         )
         source_id = (await tx.execute(text("SELECT id FROM source WHERE name = 'prod'"))).scalar_one()
         waiting = {"delivery_id": uuid4(), "received_at": DAY, "reason": "r", "detail": "d", "raw": b"{}"}
-        await tx.execute(insert(quarantine).values(source_id=source_id, **waiting))
+        await tx.execute(insert(Quarantine.__table__).values(source_id=source_id, **waiting))
 
 
 async def test_the_feed_is_exported_and_known_sources_begin_at_0(engine: AsyncEngine) -> None:
@@ -370,7 +370,7 @@ async def test_the_feed_is_exported_and_known_sources_begin_at_0(engine: AsyncEn
 
 async def test_a_source_that_never_delivered_has_no_time_of_it(engine: AsyncEngine) -> None:
     async with db.transaction(engine) as tx:
-        await tx.execute(insert(source).values(name="new", kind="grafana", created_at=DAY))
+        await tx.execute(insert(Source.__table__).values(name="new", kind="grafana", created_at=DAY))
     assert of(await scrape(engine), "source_last_delivery_timestamp_seconds", source="new") is None
 
 

@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.base.schema import service, source
+from app.base.schema import Service, Source
 from app.base.severity import SEVERITIES, SeverityName
 from app.base.times import Span
 from app.incidents.definitions import FORMULAS
@@ -162,8 +162,8 @@ async def stored(engine: AsyncEngine) -> list[Facts]:
     async with db.transaction(engine) as tx:
         for id_, name in ((71, "prod"), (72, "grafana")):
             values = {"id": id_, "name": name, "kind": "alertmanager", "created_at": DAY.begins}
-            await tx.execute(source.insert().values(**values))
-        await tx.execute(update(service).where(service.c.name == "search").values(owner="Finders"))
+            await tx.execute(insert(Source.__table__).values(**values))
+        await tx.execute(update(Service.__table__).where(Service.__table__.c.name == "search").values(owner="Finders"))
     return [
         Facts.of(SimpleNamespace(**row, impact_started_at=None, identified_at=None, mitigated_at=None))
         for row in incidents
@@ -289,7 +289,7 @@ async def test_a_merged_incident_has_left_this_number_too(engine: AsyncEngine) -
 
 async def test_what_people_declared_is_of_no_source(engine: AsyncEngine, stored: list[Facts]) -> None:
     async with db.transaction(engine) as tx:
-        name = (await tx.execute(select(source.c.name).where(source.c.id == PEOPLE))).scalar_one()
+        name = (await tx.execute(select(Source.__table__.c.name).where(Source.__table__.c.id == PEOPLE))).scalar_one()
     assert (await asked(engine, DAY, source=name))[0] == NO_LABOR
 
 

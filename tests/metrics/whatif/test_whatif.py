@@ -16,7 +16,7 @@ from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.base.schema import maintenance
+from app.base.schema import Maintenance
 from app.base.times import Span
 from app.base.tokens import Scope
 from app.incidents.grouping.signal import AlertClass
@@ -330,7 +330,7 @@ async def test_planned_maintenance_costs_nothing_either_way(client: httpx.AsyncC
     await a_day(engine)
     window = {"name": "upgrade", "services": ["checkout"], "begins_at": at("11:30"), "ends_at": at("13:00")}
     async with db.transaction(engine) as tx:
-        await tx.execute(insert(maintenance).values(**window, reason="", created_at=DAY, updated_at=DAY))
+        await tx.execute(insert(Maintenance.__table__).values(**window, reason="", created_at=DAY, updated_at=DAY))
     answer = await asked(client, service="checkout", time_to_recover="+100%")
     # 10-11:30 and 23-24; then 10-14 without 11:30-13 too
     assert answer["total"]["before"]["EUR"]["expected"] == "150.00"
