@@ -1,9 +1,9 @@
-"""The law of incidents, and the short cuts it allows.
+"""The law of incidents, and the shortcuts it allows.
 
 Pure: no clock, no I/O, no settings. `incidents_of` is the law; everything else here is bookkeeping on what it gives.
 `Course` sums up one incident, so that a signal that joins the one open incident of its key, or ends one of its alerts,
 can be applied without looking at the other alerts: `joined` and `ended` give the new course, or None where only
-the law itself can decide. `tests/incidents/grouping/test_law.py` proves that the short cut never differs from the law.
+the law itself can decide. `tests/incidents/grouping/test_law.py` proves that the shortcut never differs from the law.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +28,7 @@ class Alert(msgspec.Struct, frozen=True, gc=False):
     max_span: timedelta
     severity: int = 3
     by_people: bool = False
-    impact_told_at: datetime | None = None  # when users were first harmed, as far as the alert says so
+    impact_told_at: datetime | None = None  # when users were first harmed, if the alert states it
 
     @property
     def ended_at(self) -> datetime | None:
@@ -36,7 +36,7 @@ class Alert(msgspec.Struct, frozen=True, gc=False):
 
 
 def incidents_of(alerts: Iterable[Alert]) -> list[list[Alert]]:
-    """The incidents that the alerts of one key amount to, in order of beginning.
+    """The incidents that the alerts of one key form, in order of beginning.
 
     Connected components of `[started_at, ended_at + window]`, an open alert reaching to infinity. `max_span` caps a
     chain of separate alerts: one that begins after everything before it has ended, and more than `max_span` after the
@@ -66,7 +66,7 @@ def incidents_of(alerts: Iterable[Alert]) -> list[list[Alert]]:
 
 
 class Course(msgspec.Struct, frozen=True, gc=False):
-    """How one incident went, as far as its alerts tell.
+    """How one incident went, according to its alerts.
 
     `last_end` and `reach_at` (latest end plus window) are those of the alerts that have ended. The last stretch without
     recovery began at `island_at`; `reopened` recoveries came before it, the first at `first_ended_at`.
@@ -157,11 +157,11 @@ def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
 
 
 class Place(StrEnum):
-    """Where a new alert belongs, judged by the newest incident of its key alone."""
+    """Where a new alert belongs, according to the newest incident of its key alone."""
 
     OPENS = "opens"  # an incident of its own, after the newest
     JOINS = "joins"  # the newest incident, and changes no other
-    UNCLEAR = "unclear"  # ask the law
+    UNCLEAR = "unclear"  # only the law can decide
 
 
 def place(newest: Course | None, alert: Alert) -> Place:
@@ -187,7 +187,7 @@ def joined(newest: Course, alert: Alert) -> Course:
 
 
 def ended(newest: Course, before: Alert, end: End) -> Course | None:
-    """The course once `before` has got this end, or a later one than it had; None: ask the law.
+    """The course once `before` has this end, or a later one than it had; None: only the law can decide.
 
     An alert that began after `end` might now stand apart, an end that moved back might uncover a gap, and an alert
     before the last stretch might bridge one.
@@ -211,7 +211,7 @@ def ended(newest: Course, before: Alert, end: End) -> Course | None:
 @dataclass(frozen=True, slots=True)
 class Succession:
     """Which incident each group continues. `heirs[i]` is the known incident that group i keeps, None for a new one;
-    `merged` maps known incidents that are no more to the group that took them in.
+    `merged` maps known incidents that no longer exist to the group that took in their alerts.
     """
 
     heirs: tuple[UUID | None, ...]
@@ -223,11 +223,11 @@ def succession(
     known: Mapping[tuple[UUID, datetime], UUID],
     age: Mapping[UUID, int],
 ) -> Succession:
-    """Who keeps its id when incidents are joined or torn apart.
+    """Which incidents keep their id when incidents are merged or split.
 
     `groups` are the alerts of each group by (series, start), in order of beginning; `known` says in which incident an
-    alert was, `age` gives each incident's number. Of a torn incident the earliest part keeps the id, of joined ones the
-    oldest (lowest number) stays.
+    alert was, `age` gives each incident's number. When an incident is split, its earliest part keeps the id; when
+    several are merged, the oldest (lowest number) stays.
     """
     home: dict[UUID, int] = {}
     for index, group in enumerate(groups):

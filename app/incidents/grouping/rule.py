@@ -1,7 +1,8 @@
 """Rules: from an alert's labels to its service, its severity, its key and its window.
 
-Pure: no clock, no I/O. Same key = same trouble, whichever source tells of it; the law of incidents (`lifecycle.py`)
-works on the alerts of one key. `decide` is the whole decision, `Rules` the same for many alerts in a row.
+Pure: no clock, no I/O. Alerts with the same key are about the same problem, whichever source reports them; the law of
+incidents (`lifecycle.py`) works on the alerts of one key. `decide` is the whole decision, `Rules` the same for many
+alerts in a row.
 """
 
 import re
@@ -74,7 +75,7 @@ class Matcher:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Lower positions are asked first, ties by name. `severities` maps label values (any case) to 1…5."""
+    """Lower positions are tried first, ties by name. `severities` maps label values (any case) to 1…5."""
 
     name: str
     position: int
@@ -94,7 +95,7 @@ class Rule:
         return self.name == DEFAULT_NAME or all(matcher.matches(labels) for matcher in self.matchers)
 
 
-HEARTBEAT_MISSING = "HeartbeatMissing"  # the alertname of what the service tells when a heartbeat stays away
+HEARTBEAT_MISSING = "HeartbeatMissing"  # the alertname of the alert for a missing heartbeat
 DEFAULT_NAME = "default"
 DEFAULT_RULE = Rule(DEFAULT_NAME, position=2**31 - 1)
 
@@ -102,8 +103,8 @@ DEFAULT_RULE = Rule(DEFAULT_NAME, position=2**31 - 1)
 class Decision(msgspec.Struct, frozen=True, gc=False):
     """What a rule makes of an alert. `service` is never empty; `severity` is 1 (worst) to 5.
 
-    `key` is for people, `key_id` for comparing: same id = same trouble. Of the labels that the rule ignores an alert
-    shows what it is without them (`identity`).
+    `key` is for people, `key_id` for comparing. An alert is identified by its labels without those that the rule
+    ignores (`identity`).
     """
 
     rule: str
@@ -143,7 +144,7 @@ def parse_matcher(text: str) -> Matcher:
 
 
 def ordered(rules: Iterable[Rule]) -> tuple[Rule, ...]:
-    """In the order in which they are asked. The default rule is last, whatever its position, and is never missing."""
+    """In the order in which they are tried. The default rule is last, whatever its position, and is never missing."""
     known = {rule.name: rule for rule in rules}
     default = known.pop(DEFAULT_NAME, DEFAULT_RULE)
     return *sorted(known.values(), key=lambda rule: (rule.position, rule.name)), default
@@ -179,7 +180,7 @@ def decide(
 
 
 class Rules:
-    """`first_match` and `decide` for many alerts: what the same label values led to before is remembered.
+    """`first_match` and `decide` for many alerts, with a cache by label values.
 
     A decision depends on few labels (those the rules name), and most alerts of a batch have the same values there.
     `uuid_of` makes ids of 16 bytes: every alert is looked up by its key, and Python's own UUID takes long to hash.
@@ -218,7 +219,7 @@ _SEVERITIES = {
 
 
 def _present(labels: Mapping[str, str], name: str) -> str:
-    """The value of the label, empty if it says nothing."""
+    """The value of the label, empty if it is blank or a placeholder."""
     value = labels.get(name, "")
     return "" if not value or value.isspace() or _PLACEHOLDER.search(value) else value
 

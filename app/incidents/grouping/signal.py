@@ -26,7 +26,7 @@ class Status(StrEnum):
 
 
 class AlertClass(StrEnum):
-    """`monitoring`: the monitoring itself is in trouble (no data, query error); never downtime of a service."""
+    """`monitoring`: the monitoring itself fails (no data, query error); never downtime of a service."""
 
     SERVICE = "service"
     MONITORING = "monitoring"
@@ -38,13 +38,13 @@ class EndReason(StrEnum):
     RECOVERED = "recovered"
     SUPERSEDED = "superseded"  # still open when a later alert of its series began
     MANUAL = "manual"  # a person resolved the incident
-    RECONCILED = "reconciled"  # gone from its sender, which did not say so
+    RECONCILED = "reconciled"  # no longer listed by its sender, which reported no end
     RULE_PAUSED = "rule_paused"
     RULE_UPDATED = "rule_updated"
     RULE_DELETED = "rule_deleted"
     MISSING_SERIES = "missing_series"
     NO_DATA = "no_data"
-    TIMEOUT = "timeout"  # not told of for longer than its source allows
+    TIMEOUT = "timeout"  # not resent for longer than its source allows
 
 
 class Verdict(StrEnum):
@@ -90,13 +90,13 @@ _LONGEST_PENDING = timedelta(days=2)
 
 
 def pending(annotations: Mapping[str, str]) -> timedelta | None:
-    """How long the trouble had lasted before it fired: the annotation `for`, as Prometheus writes durations (`1h30m`).
+    """How long the condition had held before it fired: the annotation `for`, a Prometheus duration (`1h30m`).
 
-    Senders tell a start after the rule's `for:` has elapsed; where an annotation repeats it, the impact began earlier.
-    None where there is none, or none that makes sense.
+    Senders report a start after the rule's `for:` has elapsed; if an annotation repeats it, the impact began earlier.
+    None if there is none, or it makes no sense.
     """
-    told = annotations.get(PENDING_ANNOTATION)
-    found = _DURATION.fullmatch(told.strip()) if told and len(told) < 40 else None
+    value = annotations.get(PENDING_ANNOTATION)
+    found = _DURATION.fullmatch(value.strip()) if value and len(value) < 40 else None
     if found is None or not any(found.groups()):
         return None
     weeks, days, hours, minutes, seconds, milliseconds = (min(int(part or 0), 10**9) for part in found.groups())
@@ -117,8 +117,8 @@ def fingerprint_of(labels: Mapping[str, str]) -> str:
 
 
 class End(msgspec.Struct, frozen=True, gc=False):
-    """An end and why. `guessed`: the sender gave none that can be true, so the time of arrival stands in; or gave none
-    at all, so that the time at which the alert was last told of does (`INFERRED`).
+    """An end and why. `guessed`: the sender reported none that can be true, so the time of arrival stands in; or none
+    at all, so that the time at which the alert was last reported does (`INFERRED`).
     """
 
     at: datetime
@@ -130,12 +130,12 @@ _BELIEF = {reason: -place for place, reason in enumerate(EndReason)}
 RECOVERIES = frozenset({EndReason.RECOVERED, EndReason.SUPERSEDED, EndReason.MANUAL, EndReason.RECONCILED})
 
 
-# Ends that no sender told and no person: nobody has told of the alert after them. One who does proves them wrong.
+# Ends that neither a sender nor a person reported: the alert was not reported after them. A later report voids them.
 INFERRED = frozenset({EndReason.RECONCILED, EndReason.TIMEOUT})
 
 
 class Episode(msgspec.Struct, frozen=True, gc=False):
-    """What is known of one start of a series: the latest end that a sender gave it, and a person's."""
+    """What is known of one start of a series: the end of it that senders reported, and a person's."""
 
     started_at: datetime
     named_end: End | None = None
@@ -144,8 +144,8 @@ class Episode(msgspec.Struct, frozen=True, gc=False):
 
 def latest(one: End | None, other: End | None) -> End | None:
     """The end to believe: a real one before a guess, a sender's guess before what was inferred; the latest real one,
-    but the earliest guess, because a retry must not move it; of what was inferred the latest, which knows most. At the
-    same moment a recovery is believed before anything else.
+    but the earliest guess, because a retry must not move it; the latest inferred one, which rests on most reports. At
+    the same moment a recovery is believed before anything else.
     """
     if one is None or other is None:
         return one or other
@@ -153,18 +153,17 @@ def latest(one: End | None, other: End | None) -> End | None:
 
 
 def _belief(end: End) -> tuple[int, timedelta, int]:
-    at = end.at - EPOCH  # a time has no opposite, the time since then has
+    at = end.at - EPOCH  # a time cannot be negated, a duration can
     if end.reason in INFERRED:
         return 0, at, _BELIEF[end.reason]
     return (1, -at, _BELIEF[end.reason]) if end.guessed else (2, at, _BELIEF[end.reason])
 
 
 def carried(episodes: Sequence[Episode]) -> list[End | None]:
-    """The end that senders gave each episode, themselves or by covering it. `episodes` in order of start.
+    """The end that senders reported for each episode, or for one that covers it. `episodes` in order of start.
 
-    A start told inside an episode that a sender says ran from before it until after it is the same trouble (a peer
-    whose clock differs by milliseconds, a stale retry): it ends with that episode, so that it cannot stay open for
-    ever. A guess covers nothing.
+    A start inside an episode that ran from before it until after it is the same episode (a peer whose clock differs by
+    milliseconds, a stale retry): it ends with that one, so that it cannot stay open for ever. A guess covers nothing.
     """
     ends: list[End | None] = []
     running: End | None = None
@@ -180,9 +179,9 @@ def ends_of(episodes: Sequence[Episode], loose_ends: Sequence[End] = ()) -> list
     """When and why each episode of a series has ended, None while it is open. `episodes` in order of start.
 
     The latest end that names it or covers it wins. Without one, a loose end (a resolve that names no start) ends the
-    newest episode that began at or before it; the earliest such, because it says that the series was well then, not
-    that it was ill until then. Without either, a later episode of the series ends it by beginning, or an inferred end
-    before that. A person's word ends it there and then unless it had ended before.
+    newest episode that began at or before it; the earliest such, because an unmatched resolve closes an alert, it does
+    not extend it. Without either, it ends when a later episode of the series begins, or with an inferred end before
+    that. A person's resolve ends it at that time unless it had ended before.
     """
     ends: list[End | None] = []
     starts = [episode.started_at for episode in episodes]
@@ -202,7 +201,7 @@ def ends_of(episodes: Sequence[Episode], loose_ends: Sequence[End] = ()) -> list
 
 
 def lone_end(named_end: End | None, manual_end_at: datetime | None = None) -> End | None:
-    """`ends_of` an episode with no other beside it and no loose end: most of them."""
+    """`ends_of` an episode with no other beside it and no loose end: the most common case."""
     if manual_end_at is not None and (named_end is None or manual_end_at < named_end.at):
         return End(manual_end_at, EndReason.MANUAL)
     if named_end is not None and named_end.guessed:
