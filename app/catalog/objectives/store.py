@@ -1,6 +1,5 @@
 """The SQL of objectives, and what availability and error budgets are computed from."""
 
-import asyncio
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -9,6 +8,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db, schema
 from app.base.errors import NotFound, ServiceNotFound
+from app.base.threads import off_loop
 from app.base.times import Span
 from app.incidents.impact import availability
 from app.incidents.impact.availability import Availability, Budget, Objective
@@ -68,7 +68,7 @@ async def budget(session: AsyncSession, stated: schema.Objective, *, now: dateti
             objective, failing.get(objective.service, ()), planned.get(objective.service, ()), now=now
         )
 
-    return await asyncio.to_thread(work)
+    return await off_loop(work)
 
 
 async def availabilities(
@@ -88,4 +88,4 @@ async def availabilities(
         found = availability.availabilities(columns, harmed, services, planned, period, now=now)
         return sorted(found, key=lambda each: (each.downtime_weighted, each.downtime), reverse=True)
 
-    return await asyncio.to_thread(work)  # a year of a large installation takes too long for the event loop
+    return await off_loop(work)

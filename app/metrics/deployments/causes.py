@@ -21,8 +21,8 @@ from app.incidents.actions import Ref
 from app.incidents.grouping.timeline import TimelineKind
 from app.incidents.grouping.write import count
 from app.incidents.impact.rates import Rate, rate_at
-from app.incidents.impact.store import COLUMNS, columns_of, rates_of, texts
-from app.incidents.measures.measures import FACTS, Facts
+from app.incidents.impact.store import COLUMNS, FACTS_OF_INCIDENT, columns_of, rates_of, texts
+from app.incidents.measures.measures import Facts
 from app.incidents.measures.vectorized import coded, moment
 from app.incidents.timeline import Attribution
 from app.metrics.deployments.deployment import DEPLOYMENT_FIELDS, Deployment, Outcome, from_columns
@@ -131,11 +131,9 @@ async def _candidates(
 _DEPLOYMENT = schema.Deployment.__table__.c
 _DEPLOYMENTS = select(*(_DEPLOYMENT[name] for name in DEPLOYMENT_FIELDS))
 
-_FACTS = ", ".join(f"incident.{name}" for name in FACTS)
-
 # `named` are the deployments that the alerts name; `stated` is a person's latest statement.
 _SELECT_INCIDENT = f"""
-    SELECT incident.id, incident.number, incident.labels, {_FACTS},
+    SELECT incident.number, incident.labels, {FACTS_OF_INCIDENT},
            (SELECT array_agg(coalesce(alert.labels->>'{DEPLOYMENT_LABEL}', alert.annotations->>'{DEPLOYMENT_LABEL}'))
               FROM alert
              WHERE alert.key_id = incident.key_id
