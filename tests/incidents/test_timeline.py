@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
+from app.incidents.timeline_kind import TimelineKind
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -19,7 +20,6 @@ from app.base import db
 from app.base.schema import TimelineEntry
 from app.incidents import timeline
 from app.incidents.timeline import Attribution, UnknownEntry
-from app.incidents.timeline_kind import TimelineKind
 from app.settings import Settings
 from tests.base.test_schema import an_incident
 

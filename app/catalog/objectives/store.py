@@ -12,7 +12,7 @@ from app.base.threads import off_loop
 from app.base.times import Span
 from app.incidents.impact import availability
 from app.incidents.impact.availability import Availability, Budget, Objective
-from app.incidents.impact.store import columns_of, failing_within, harming_within, planned_within
+from app.incidents.impact.store import failing_within, harming_within, planned_within
 from app.incidents.measures.measures import Weights
 from app.incidents.measures.vectorized import harms
 
@@ -79,11 +79,10 @@ async def availabilities(
     if name is not None:
         query = query.where(schema.Service.name == name)
     services = list((await tx.execute(query)).scalars())
-    row = await harming_within(tx, period, None if name is None else [name])
+    columns = await harming_within(tx, period, None if name is None else [name])
     planned = await planned_within(tx, services, Span(period.begins, min(period.ends, now)))
 
     def work() -> list[Availability]:
-        columns = columns_of(row)
         harmed = harms(columns, now=now, weights=weights)
         found = availability.availabilities(columns, harmed, services, planned, period, now=now)
         return sorted(found, key=lambda each: (each.downtime_weighted, each.downtime), reverse=True)
