@@ -1,6 +1,5 @@
 """Objectives with their error budgets, and availability, over HTTP."""
 
-import asyncio
 import re
 from collections.abc import Iterator
 from datetime import timedelta
@@ -17,6 +16,7 @@ from app.base.http.context import Knobs, Now, Session, Tx
 from app.base.http.csv import Line, also_as_csv, cells
 from app.base.http.fields import AskedPeriod, At, Contract, Name, NamedInOneSegment, ServiceName, rfc3339
 from app.base.http.problems import problem_responses
+from app.base.threads import off_loop
 from app.base.times import Span
 from app.catalog.objectives import store
 from app.incidents.definitions import FORMULAS
@@ -227,7 +227,7 @@ async def availability_of_services(
             services_left_out=max(0, len(found) - SERVICES_AT_MOST),
         )
 
-    return await asyncio.to_thread(answer)  # hundreds of services must not hold up the event loop
+    return await off_loop(answer)
 
 
 _OF_AVAILABILITY = (

@@ -1,6 +1,5 @@
 """The SQL of objectives, and what availability and error budgets are computed from."""
 
-import asyncio
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -9,10 +8,11 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db, schema
 from app.base.errors import NotFound, ServiceNotFound
+from app.base.threads import off_loop
 from app.base.times import Span
 from app.incidents.impact import availability
 from app.incidents.impact.availability import Availability, Budget, Objective
-from app.incidents.impact.store import columns_of, failing_within, harming_within, planned_within
+from app.incidents.impact.store import failing_within, harming_within, planned_within
 from app.incidents.measures.measures import Weights
 from app.incidents.measures.vectorized import harms
 
@@ -68,7 +68,7 @@ async def budget(session: AsyncSession, stated: schema.Objective, *, now: dateti
             objective, failing.get(objective.service, ()), planned.get(objective.service, ()), now=now
         )
 
-    return await asyncio.to_thread(work)
+    return await off_loop(work)
 
 
 async def availabilities(
@@ -79,13 +79,12 @@ async def availabilities(
     if name is not None:
         query = query.where(schema.Service.name == name)
     services = list((await tx.execute(query)).scalars())
-    row = await harming_within(tx, period, None if name is None else [name])
+    columns = await harming_within(tx, period, None if name is None else [name])
     planned = await planned_within(tx, services, Span(period.begins, min(period.ends, now)))
 
     def work() -> list[Availability]:
-        columns = columns_of(row)
         harmed = harms(columns, now=now, weights=weights)
         found = availability.availabilities(columns, harmed, services, planned, period, now=now)
         return sorted(found, key=lambda each: (each.downtime_weighted, each.downtime), reverse=True)
 
-    return await asyncio.to_thread(work)  # a year of a large installation takes too long for the event loop
+    return await off_loop(work)

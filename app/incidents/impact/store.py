@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
+from decimal import Decimal
 from itertools import pairwise
-from typing import Any
+from typing import Protocol
 from uuid import UUID
 
 import numpy as np
@@ -17,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.db.recordset import Columns as TableColumns
 from app.base.schema import Incident, ServiceRate
+from app.base.threads import off_loop
 from app.base.times import Span
 from app.incidents.grouping.signal import AlertClass
 from app.incidents.impact.availability import Failing
@@ -122,11 +124,11 @@ async def failing_within(
     return found
 
 
-async def harming_within(tx: AsyncConnection, within: Span, services: Collection[str] | None) -> Any:
-    """The row of COLUMNS of the incidents (None: of all services) that harm in the period."""
+async def harming_within(tx: AsyncConnection, within: Span, services: Collection[str] | None) -> Columns:
+    """The incidents (None: of all services) that harm in the period."""
     named = None if services is None else sorted(services)
     asked = {"services": named, "begins": within.begins, "ends": within.ends}
-    return (await tx.execute(_HARMING_WITHIN, asked)).one()
+    return await off_loop(columns_of, (await tx.execute(_HARMING_WITHIN, asked)).one())
 
 
 _WINDOWS_WITHIN = text("""
@@ -192,8 +194,28 @@ COLUMNS = f"""
 _EPOCH_OF_POSTGRESQL = microseconds(datetime(2000, 1, 1, tzinfo=UTC))
 
 
-def columns_of(row: Any) -> Columns:
-    """From the one row of a query for COLUMNS."""
+class ColumnsRow(Protocol):
+    """The one row of a query for COLUMNS, with the times besides; None where there are no incidents."""
+
+    @property
+    def number(self) -> bytes | None: ...
+    @property
+    def services(self) -> str | None: ...
+    @property
+    def service_lengths(self) -> bytes | None: ...
+    @property
+    def severity(self) -> bytes | None: ...
+    @property
+    def monitoring(self) -> bytes | None: ...
+    @property
+    def end_reason(self) -> bytes | None: ...
+    @property
+    def has_impact_stated(self) -> bytes | None: ...
+    @property
+    def impact_stated(self) -> Sequence[Decimal] | None: ...
+
+
+def columns_of(row: ColumnsRow) -> Columns:
 
     def times(sent: bytes | None) -> Ints:
         since = _numbers(sent, ">i8")
@@ -207,7 +229,7 @@ def columns_of(row: Any) -> Columns:
         monitoring=_numbers(row.monitoring, "?").astype(np.bool_),
         end_reason=_numbers(row.end_reason, ">i4") - 1,
         impact_stated=coded([next(stated) if has else None for has in row.has_impact_stated or b""]),
-        **{name: times(row._mapping[name]) for name in TIMES},
+        **{name: times(getattr(row, name)) for name in TIMES},
     )
 
 

@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
+from uuid import UUID
 
 import numpy as np
-from sqlalchemy import ARRAY, RowMapping, Text, TextClause, any_, literal, select, text, update
+from sqlalchemy import ARRAY, Text, TextClause, any_, literal, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -19,8 +21,8 @@ from app.incidents.actions import Ref
 from app.incidents.grouping.timeline import TimelineKind
 from app.incidents.grouping.write import count
 from app.incidents.impact.rates import Rate, rate_at
-from app.incidents.impact.store import COLUMNS, columns_of, rates_of, texts
-from app.incidents.measures.measures import FACTS, Facts
+from app.incidents.impact.store import COLUMNS, FACTS_OF_INCIDENT, columns_of, rates_of, texts
+from app.incidents.measures.measures import Facts
 from app.incidents.measures.vectorized import coded, moment
 from app.incidents.timeline import Attribution
 from app.metrics.deployments.deployment import DEPLOYMENT_FIELDS, Deployment, Outcome, from_columns
@@ -72,18 +74,33 @@ async def state_cause(
 
 
 async def _incidents(tx: AsyncConnection, query: TextClause, bound: Mapping[str, object]) -> list[LinkedIncident]:
-    rows = (await tx.execute(query, bound)).mappings().all()
+    rows = (await tx.execute(query, bound)).all()
     return await off_loop(lambda: [_incident(row) for row in rows])
 
 
-def _incident(row: RowMapping) -> LinkedIncident:
+class _Row(Protocol):
+    """Of `_SELECT_INCIDENT`, with the columns of `Facts` besides."""
+
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def number(self) -> int: ...
+    @property
+    def labels(self) -> Mapping[str, str]: ...
+    @property
+    def named(self) -> Sequence[str] | None: ...
+    @property
+    def stated(self) -> Mapping[str, str | None] | None: ...
+
+
+def _incident(row: _Row) -> LinkedIncident:
     return LinkedIncident(
-        id=row["id"],
-        number=row["number"],
+        id=row.id,
+        number=row.number,
         facts=Facts.of(row),
-        labels=row["labels"],
-        deployment_ids=tuple(row["named"] or ()),
-        stated=Stated(row["stated"]["deployment_id"]) if row["stated"] else None,
+        labels=row.labels,
+        deployment_ids=tuple(row.named or ()),
+        stated=Stated(row.stated["deployment_id"]) if row.stated else None,
     )
 
 
@@ -114,11 +131,9 @@ async def _candidates(
 _DEPLOYMENT = schema.Deployment.__table__.c
 _DEPLOYMENTS = select(*(_DEPLOYMENT[name] for name in DEPLOYMENT_FIELDS))
 
-_FACTS = ", ".join(f"incident.{name}" for name in FACTS)
-
 # `named` are the deployments that the alerts name; `stated` is a person's latest statement.
 _SELECT_INCIDENT = f"""
-    SELECT incident.id, incident.number, incident.labels, {_FACTS},
+    SELECT incident.number, incident.labels, {FACTS_OF_INCIDENT},
            (SELECT array_agg(coalesce(alert.labels->>'{DEPLOYMENT_LABEL}', alert.annotations->>'{DEPLOYMENT_LABEL}'))
               FROM alert
              WHERE alert.key_id = incident.key_id

@@ -3,9 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-from sqlalchemy import ARRAY, Row, Text, any_, literal, select
+from sqlalchemy import ARRAY, Text, any_, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base import schema
@@ -13,12 +12,11 @@ from app.base.threads import off_loop
 from app.base.times import Span
 from app.incidents.impact.availability import Availability, Objective, availabilities, left_ratio
 from app.incidents.impact.store import (
-    columns_of,
     harming_within,
     planned_within,
 )
 from app.incidents.measures.measures import Weights
-from app.incidents.measures.vectorized import harms
+from app.incidents.measures.vectorized import Columns, harms
 from app.metrics.prometheus.families import RATIO_WINDOWS, RATIOS_REMEMBERED
 
 
@@ -41,8 +39,7 @@ async def read_ratios(tx: AsyncConnection, services: Sequence[str], *, now: date
     reached = Span(min(lately.begins, since.begins), max((each.ends for each in periods), default=now))
     planned = await planned_within(tx, services, reached)
 
-    def found(row: Row[Any], asked: Iterable[tuple[Sequence[str], Span]]) -> Iterator[Sequence[Availability]]:
-        columns = columns_of(row)
+    def found(columns: Columns, asked: Iterable[tuple[Sequence[str], Span]]) -> Iterator[Sequence[Availability]]:
         harmed = harms(columns, now=now, weights=weights)
         for names, period in asked:
             yield availabilities(columns, harmed, names, planned, period, now=now)

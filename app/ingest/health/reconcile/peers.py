@@ -13,6 +13,7 @@ from functools import cache
 import httpx
 import msgspec
 
+from app.base.threads import off_loop
 from app.ingest.health.reconcile.compare import Listed, PeerState
 from app.ingest.sender import BadAlert, parse_time
 from app.ingest.senders import alertmanager
@@ -48,8 +49,7 @@ async def fetch(url: str, *, username: str | None, secret: str | None, at: datet
     except (httpx.HTTPError, OSError) as error:
         raise Unanswered(f"cannot be reached ({type(error).__name__})") from None
     try:
-        # Reading thousands of alerts takes a while; the event loop must go on.
-        return await asyncio.to_thread(_state, url, alerts, silences, status, sent_at, at)
+        return await off_loop(_state, url, alerts, silences, status, sent_at, at)
     except (msgspec.DecodeError, RecursionError, OverflowError, BadAlert):
         raise Unanswered("does not answer as an Alertmanager does") from None
 

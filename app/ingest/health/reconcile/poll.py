@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db
+from app.base.threads import off_loop
 from app.incidents.grouping.signal import Signal
 from app.ingest.flush import Delivery, Flusher
 from app.ingest.health import store as alerts
@@ -84,10 +85,10 @@ async def _apply(
                 return
             listed = await _as_rules_decide(session, flusher, poll, states)
             starts: dict[Episode, datetime] = {}
-            for some in _slices(await asyncio.to_thread(episodes, listed)):
+            for some in _slices(await off_loop(episodes, listed)):
                 starts |= await alerts.starts(session, poll.source_id, some)
             open_alerts = await alerts.open_alerts_of(session, poll.source_id)
-        found = await asyncio.to_thread(compare, open_alerts, starts, listed, conclusive, settings, poll.at)
+        found = await off_loop(compare, open_alerts, starts, listed, conclusive, settings, poll.at)
         for why, signals in (("present", found.present), ("missed", found.missed), ("reconciled", found.gone)):
             for batch in _slices(signals):
                 await _apply_signals(engine, flusher, poll, batch, why)

@@ -113,7 +113,7 @@ async def report_deployment(
     """
     latest = max((at for at in (report.started_at, report.finished_at) if at is not None), default=now)
     if latest > now + CLOCK_SKEW:
-        message = f"{rfc3339(latest)} is still to come; deployments have happened"
+        message = f"{rfc3339(latest)} is in the future; deployment times must not be"
         raise Invalid(message)
     commits = tuple(Commit(each.sha, each.at) for each in report.commits)
     new = Report(**(report.model_dump() | {"commits": commits}))
