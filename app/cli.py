@@ -250,6 +250,7 @@ def openapi(
     """Write the OpenAPI document as YAML."""
     import yaml
 
+    _settings()  # a wrong setting is a sentence here too
     document = yaml.safe_dump(openapi_document(), sort_keys=False, allow_unicode=True, width=120)
     if file:
         file.write_text(document)

@@ -39,7 +39,7 @@ def listen(settings: Settings) -> socket.socket:
     except OSError as error:
         raise CannotServe(
             f"cannot listen on {settings.host}:{settings.port} ({error.strerror}): "
-            "AFTERMATH_HOST and AFTERMATH_PORT name another address"
+            "choose another address with AFTERMATH_HOST and AFTERMATH_PORT"
         ) from None
 
 

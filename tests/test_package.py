@@ -110,7 +110,7 @@ async def test_the_running_service_shows_it(client: httpx.AsyncClient) -> None:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy, because a build leaves files beside its sources."""
     sources = tmp_path_factory.mktemp("sources")
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, sources)
     shutil.copytree(REPOSITORY / "app", sources / "app", ignore=shutil.ignore_patterns("__pycache__"))
     made = tmp_path_factory.mktemp("wheel")

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from alembic import command
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -83,3 +84,15 @@ async def test_processes_that_start_at_once_migrate_once(engine: AsyncEngine) ->
     await asyncio.gather(*(db.migrate(engine) for _ in range(5)))
     async with engine.connect() as connection:
         assert (await connection.execute(text("SELECT count(*) FROM rule"))).scalar_one() == 3
+
+
+async def test_the_schema_of_a_newer_version_stays_as_it_is(
+    engine: AsyncEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    await db.migrate(engine)
+    assert "the schema is that of a newer version (9999)" in caplog.text
+    async with engine.connect() as connection:
+        versions = await connection.execute(text("SELECT version_num FROM alembic_version"))
+        assert versions.scalars().all() == ["9999"]
