@@ -30,6 +30,18 @@ async def test_an_upsert_inserts_then_replaces_all_but_what_is_kept(engine: Asyn
     assert stored.model_dump() == a_service(owner=None, updated_at=later).model_dump()
 
 
+async def test_an_upsert_by_a_unique_name_leaves_the_identity_to_the_database(engine: AsyncEngine) -> None:
+    def a_source(kind: str, stale_seconds: int | None = None) -> schema.Source:
+        return schema.Source(name="prod", kind=kind, stale_seconds=stale_seconds, created_at=NOON)
+
+    async with db.session(engine) as session:
+        first, first_is_new = await db.upsert(session, a_source("grafana", 600), key=("name",), keep=("kind",))
+        id_ = first.id
+        second, second_is_new = await db.upsert(session, a_source("generic"), key=("name",), keep=("kind",))
+    assert (id_ > 0, first_is_new, second_is_new) == (True, True, False)
+    assert (second.id, second.kind, second.stale_seconds) == (id_, "grafana", None)
+
+
 async def test_numbers_keep_their_scale_and_times_are_utc(engine: AsyncEngine) -> None:
     berlin = datetime.fromisoformat("2026-07-01T14:00:00+02:00")
     async with db.session(engine) as session:
