@@ -1,4 +1,4 @@
-"""Downtime and cost of many incidents at once, cut into periods and summed by group: exactly as `intervals.py` defines them.
+"""Downtime and cost of many incidents at once, cut into periods and summed by group, exactly as in `intervals.py`.
 
 Pure. Time is an axis of whole microseconds. All services lie on one line of moments, one service after the other, so
 that intervals become ranges of places on it, and sums over ranges become differences of running sums. Everything is a
