@@ -220,8 +220,7 @@ def _source_model(row: Source) -> SourceModel:
 )
 async def list_sources(_: Reader, session: Session, paging: Pages) -> Page[SourceModel]:
     """The monitoring systems that may send, by name."""
-    key = paging.after(str)
-    rows = await tokens.list_sources(session, after=key[0] if key else "", limit=paging.limit + 1)
+    rows = await tokens.list_sources(session, after=paging.after_name(), limit=paging.limit + 1)
     items, cursor = page_of(rows, paging, lambda row: (row.name,))
     return Page(items=[_source_model(row) for row in items], next_cursor=cursor)
 

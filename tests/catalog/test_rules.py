@@ -89,6 +89,16 @@ async def test_rules_are_listed_page_by_page_in_the_order_they_are_asked(client:
     assert names == [USUAL, ["z", "a"], ["b", "y"], ["default"]]
 
 
+async def test_a_rule_that_is_put_as_it_is_shown_stays_the_same(client: httpx.AsyncClient) -> None:
+    await client.put("/api/v1/rules/batch", json={"matchers": [' job = "batch" '], "heartbeat_seconds": 60})
+    shown = (await client.get("/api/v1/rules")).json()["items"]
+    assert [rule["name"] for rule in shown] == [*USUAL, "batch", "default"]
+    for rule in shown:
+        body = {name: value for name, value in rule.items() if name not in {"name", "created_at", "updated_at"}}
+        again = await client.put(f"/api/v1/rules/{rule['name']}", json=body)
+        assert (again.status_code, again.json()) == (200, rule | {"updated_at": again.json()["updated_at"]})
+
+
 async def test_a_deleted_rule_is_gone(client: httpx.AsyncClient) -> None:
     await client.put("/api/v1/rules/batch", json={})
     answers = [

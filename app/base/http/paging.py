@@ -37,6 +37,12 @@ class Paging(BaseModel):
             message = "this cursor was not made by this route; leave it out to begin at the first page"
             raise Invalid(message) from None
 
+    def after_name(self) -> str:
+        """Of a list by name: the last name of the page before, empty on the first page; raises Invalid."""
+        key = self.after(str)
+        name: str = key[0] if key else ""
+        return name
+
 
 def _part(kind: type, part: Any) -> Any:
     if kind is datetime:

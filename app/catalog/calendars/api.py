@@ -85,8 +85,7 @@ class CalendarShown(BaseModel):
 @router.get("", summary="List calendars", responses=problem_responses())
 async def list_calendars(session: Session, paging: Pages, _: Reader) -> Page[CalendarShown]:
     """By name."""
-    after = paging.after(str)
-    found = await store.list_calendars(session, after=after[0] if after else "", limit=paging.limit + 1)
+    found = await store.list_calendars(session, after=paging.after_name(), limit=paging.limit + 1)
     page, next_cursor = page_of(found, paging, lambda each: (each[0].name,))
     return Page(items=[_shown(*each) for each in page], next_cursor=next_cursor)
 

@@ -105,8 +105,7 @@ class MaintenanceShown(BaseModel):
 @router.get("", summary="List planned maintenance", responses=problem_responses())
 async def list_maintenance(session: Session, now: Now, paging: Pages, _: Reader) -> Page[MaintenanceShown]:
     """By name."""
-    after = paging.after(str)
-    found = await store.list_maintenance(session, after=after[0] if after else "", limit=paging.limit + 1)
+    found = await store.list_maintenance(session, after=paging.after_name(), limit=paging.limit + 1)
     page, next_cursor = page_of(found, paging, lambda row: (row.name,))
     return Page(items=[_shown(row, now) for row in page], next_cursor=next_cursor)
 

@@ -128,8 +128,7 @@ class ServiceShown(BaseModel):
 @router.get("", summary="List services", responses=problem_responses())
 async def list_services(session: Session, paging: Pages, _: Reader) -> Page[ServiceShown]:
     """By name. Services first seen in alerts are listed too."""
-    after = paging.after(str)
-    found = await store.list_services(session, after=after[0] if after else "", limit=paging.limit + 1)
+    found = await store.list_services(session, after=paging.after_name(), limit=paging.limit + 1)
     services, next_cursor = page_of(found, paging, lambda priced: (priced[0].name,))
     return Page(items=[ServiceShown.of(priced) for priced in services], next_cursor=next_cursor)
 
