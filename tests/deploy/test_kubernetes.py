@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from app import __version__
+from app.serve import GRACEFUL_SHUTDOWN_SECONDS
 from app.settings import Settings
 from tests.processes import REPOSITORY
 
@@ -155,10 +156,8 @@ def test_nobody_is_root_and_nothing_but_volumes_can_be_written() -> None:
 def test_it_may_end_in_its_own_time() -> None:
     [replica] = read("deployment.yaml")["spec"]["template"]["spec"]["containers"]
     [_, seconds] = replica["lifecycle"]["preStop"]["exec"]["command"]
-    graceful = int(re.findall(r"timeout_graceful_shutdown=(\d+)", (REPOSITORY / "app/cli.py").read_text())[0])
-    assert (
-        read("deployment.yaml")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > int(seconds) + graceful
-    )
+    granted = read("deployment.yaml")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert granted > int(seconds) + GRACEFUL_SHUTDOWN_SECONDS
 
 
 def pods() -> list[Any]:
