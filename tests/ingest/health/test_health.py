@@ -61,7 +61,7 @@ def reasons(told: Mapping[str, Any]) -> list[str]:
     return [one["reason"] for one in told["reasons"]]
 
 
-# — what is told of a source —
+# — the health of a source —
 
 
 async def test_a_source_without_deliveries_was_never_seen(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
@@ -140,7 +140,7 @@ async def test_what_a_sender_gets_wrong_is_a_reason(client: httpx.AsyncClient, e
         assert one["remedy"]
 
 
-async def test_an_alert_first_told_of_by_its_resolve_is_counted(client: httpx.AsyncClient) -> None:
+async def test_an_alert_first_reported_by_its_resolve_is_counted(client: httpx.AsyncClient) -> None:
     both = [an_alert(), an_alert(ended="2026-08-20T10:05:00Z")]
     await client.post(DOOR, json=a_delivery(*both))
     assert (await health(client))["since_created"]["resolved_without_firing"] == 0
@@ -194,7 +194,7 @@ def test_a_pattern_is_a_reason_once_there_is_enough_of_it(counted: dict[str, Any
     assert judged(**counted) == (SourceStatus.DEGRADED if expected else SourceStatus.HEALTHY, expected)
 
 
-def test_lag_is_told_by_the_buckets_that_hold_it() -> None:
+def test_quantiles_of_the_lag_are_bounds_of_buckets() -> None:
     now = {("ingest_lag_bucket", "0.5"): 6.0, ("ingest_lag_bucket", "60"): 14.0, ("ingest_lag_bucket", "+Inf"): 1.0}
     then = {("ingest_lag_bucket", "0.5"): 1.0}
     found = counts(now | {("ingest_lag_sum", ""): 2000.0}, then, seconds=60)
@@ -352,7 +352,7 @@ async def test_each_heartbeat_of_a_source_is_waited_for(
     assert incident["labels"]["prometheus"] == "b"
 
 
-async def test_processes_at_once_and_again_tell_of_one_absence(
+async def test_concurrent_processes_report_one_absence_once(
     client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, five_minutes: None
 ) -> None:
     await rounds(engine, flusher, at("10:00"), at("10:00"))
@@ -369,7 +369,7 @@ async def test_processes_at_once_and_again_tell_of_one_absence(
     assert await count(engine, "SELECT sum(value) FROM tally WHERE name = 'concluded'") == 2
 
 
-async def test_what_did_not_come_while_nobody_listened_was_not_missing(
+async def test_a_beat_that_was_due_while_the_service_was_down_is_not_missing(
     client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, five_minutes: None
 ) -> None:
     await rounds(engine, flusher, at("10:00"), at("10:00"))
@@ -391,7 +391,7 @@ async def test_a_beat_that_was_on_its_way_leaves_nothing_missing(
     await deliver(engine, flusher, at("10:04"), a_watchdog())
     await rounds(engine, flusher, at("10:07"), at("10:07"))
     assert await alerts(engine) == [(at("10:05"), at("10:05"), "recovered")]
-    # An old one, told again, brings nothing back.
+    # An old beat that is resent brings nothing back.
     await rounds(engine, flusher, at("10:08"), at("10:10"))
     await deliver(engine, flusher, at("10:03"), a_watchdog())
     await rounds(engine, flusher, at("10:11"), at("10:11"))
@@ -499,12 +499,12 @@ async def test_the_usual_heartbeats_are_known_from_the_start(client: httpx.Async
     ]
 
 
-# — what is no longer told of —
+# — stale alerts —
 
 
 @pytest.fixture
 async def an_hour(client: httpx.AsyncClient) -> None:
-    """What the source has not told of for an hour has ended."""
+    """Alerts that the source has not resent for an hour have ended."""
     body = {"kind": "alertmanager", "stale_seconds": 3600}
     answer = await client.put("/api/v1/sources/alertmanager", json=body)
     assert (answer.status_code, answer.json()["stale_seconds"]) == (200, 3600)
@@ -513,7 +513,7 @@ async def an_hour(client: httpx.AsyncClient) -> None:
 FIRING = an_alert(started="2026-08-20T10:00:00Z")
 
 
-async def test_an_alert_that_nobody_tells_of_times_out_where_it_was_last_told_of(
+async def test_an_alert_that_is_not_resent_times_out_when_it_was_last_seen(
     client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, an_hour: None
 ) -> None:
     await rounds(engine, flusher, at("10:00"), at("10:00"))
@@ -533,7 +533,7 @@ async def test_an_alert_that_nobody_tells_of_times_out_where_it_was_last_told_of
     assert await count(engine, "SELECT sum(value) FROM tally WHERE name = 'concluded'") == 1
 
 
-async def test_a_timed_out_alert_that_is_told_of_again_has_not_ended(
+async def test_a_timed_out_alert_that_is_resent_has_not_ended(
     client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, an_hour: None
 ) -> None:
     await rounds(engine, flusher, at("10:00"), at("10:00"))
@@ -571,11 +571,11 @@ async def test_only_sources_that_say_so_time_out_and_heartbeats_never(
     body = {"kind": "alertmanager", "stale_seconds": 3600}
     assert (await client.put("/api/v1/sources/alertmanager", json=body)).status_code == 200
     await rounds(engine, flusher, at("12:01"), at("12:03"))
-    # The missing heartbeat is what the service itself tells.
+    # The service itself reports the missing heartbeat.
     assert await alerts(engine) == [(at("10:00"), at("10:01"), "timeout"), (at("10:06"), None, None)]
 
 
-async def test_nothing_times_out_while_nobody_was_there_to_be_told(
+async def test_nothing_times_out_while_the_service_was_down(
     client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, an_hour: None
 ) -> None:
     await rounds(engine, flusher, at("10:00"), at("10:00"))
@@ -615,7 +615,7 @@ async def test_a_firing_without_a_start_goes_on_after_a_timeout(
     assert await alerts(engine) == [(at("10:01"), None, None)]
 
 
-# What is told of one alert, in minutes: seen firing at, last seen at as somebody infers an end, really ended at.
+# Reports of one alert, in minutes: seen firing at, last seen at when an end is inferred, really ended at.
 SEEN = st.tuples(st.just("seen"), st.integers(1, 12))
 INFERRED_AT = st.tuples(st.sampled_from(["timeout", "reconciled"]), st.integers(0, 12))
 ENDED = st.tuples(st.just("ended"), st.integers(0, 12))
@@ -623,7 +623,7 @@ TOLD = st.lists(st.one_of(SEEN, SEEN, INFERRED_AT, INFERRED_AT, ENDED), max_size
 
 
 def expected_end(told: list[tuple[str, int]]) -> tuple[int, str] | None:
-    """The law on the set: a real end, else the last inferred one that nobody has told of the alert after."""
+    """The law on the set: a real end, else the last inferred one after which the alert was not seen."""
     if ended := [minute for kind, minute in told if kind == "ended"]:
         return max(ended), "recovered"
     last_seen = max([0, *(minute for kind, minute in told if kind == "seen")])
@@ -632,7 +632,7 @@ def expected_end(told: list[tuple[str, int]]) -> tuple[int, str] | None:
 
 
 def as_signal(kind: str, minute: int) -> tuple[Signal, datetime]:
-    """And when it arrives: what ended is told of at once, so that it is no later sight."""
+    """And when it arrives: an end arrives at once, so that it does not count as seen later."""
     firing = Signal("f", Status.FIRING, DAY, labels={"service": "x"})
     if kind == "seen":
         return firing, DAY + timedelta(minutes=minute)
@@ -645,7 +645,7 @@ def as_signal(kind: str, minute: int) -> tuple[Signal, datetime]:
 @example([("seen", 5), ("timeout", 3)], random.Random(1))
 @example([("timeout", 3), ("seen", 5)], random.Random(1))
 @example([("seen", 5), ("timeout", 5), ("reconciled", 3)], random.Random(1))
-def test_inferred_ends_depend_on_what_was_told_and_not_on_its_order(
+def test_inferred_ends_depend_on_the_reports_and_not_on_their_order(
     told: list[tuple[str, int]], random: random.Random
 ) -> None:
     order = list(told)

@@ -68,7 +68,7 @@ class Peer:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
     asked: list[str | None] = field(default_factory=list)  # with which credentials
-    happens: Callable[[], object] | None = None  # once, after the list has been told
+    happens: Callable[[], object] | None = None  # once, after the list was sent
 
     def meanwhile(self, work: Coroutine[Any, Any, object]) -> None:
         """Done in the loop of the test while it waits for this peer."""
@@ -129,7 +129,7 @@ def other() -> Iterator[Peer]:
 
 
 def listed(alert: dict[str, Any], state: str = "active", receiver: str = "aftermath") -> dict[str, Any]:
-    """As the API lists what the webhook tells: to the millisecond, with the end it will have if nobody refreshes it."""
+    """As the API lists an alert of the webhook: to the millisecond, and with the end it has unless it is resent."""
     told = {name: value for name, value in alert.items() if name != "status"}
     started_at = datetime.fromisoformat(told["startsAt"]).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return told | {
@@ -156,7 +156,7 @@ async def polls(engine: AsyncEngine, flusher: Flusher, *clocks: str, peers: tupl
 
 
 async def concluded(engine: AsyncEngine) -> int:
-    """How often a poll has told news: also what has ended for a while only."""
+    """How many signals of polls were news, ends that were voided later included."""
     return await count(engine, "SELECT coalesce(sum(value), 0) FROM tally WHERE name = 'concluded'")
 
 
@@ -176,7 +176,7 @@ async def test_what_has_gone_ends_when_it_was_last_there(
     await polls(engine, flusher, "10:40", peers=(peer,))
     assert await alerts(engine) == [(at("10:00"), at("10:20"), "reconciled")]
     [incident] = await incidents(client)
-    # It did recover, only nobody said so.
+    # It did recover, but no resolve was sent.
     assert incident["measures"]["time_to_recover"] == {"seconds": 1200, "status": "recorded", "reason": None}
     found = await scrape(engine)
     assert of(found, "concluded_signals_total", source="alertmanager", reason="reconciled") == 1
@@ -285,7 +285,7 @@ UNREADABLE = [
 ]
 
 
-async def test_nothing_ends_while_nobody_answers(
+async def test_nothing_ends_while_no_peer_answers(
     client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer
 ) -> None:
     await deliver(engine, flusher, at("10:01"), FIRING)
@@ -310,7 +310,7 @@ async def test_what_is_delivered_between_two_polls_has_not_gone(
     await set_up(client, peer.url)
     await polls(engine, flusher, "10:10", peers=(peer,))
     await deliver(engine, flusher, at("10:12"), FIRING)
-    # The second poll comes within the minute to which it is known when an alert was told of last.
+    # The second poll comes within a minute of the last report, which is the precision of `last_seen_at`.
     await polls(engine, flusher, "10:11", "10:12", "10:13", peers=(peer,))
     assert await alerts(engine) == OPEN
     await polls(engine, flusher, "10:14", peers=(peer,))
@@ -389,7 +389,7 @@ async def test_what_is_listed_still_undoes_an_inferred_end(
 async def test_what_its_sender_ended_is_not_opened_by_a_list_that_is_behind(
     client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer
 ) -> None:
-    """Also where its start is told to the microsecond and listed to the millisecond."""
+    """Also where its start is sent in microseconds and listed in milliseconds."""
     exact = "2026-08-20T10:00:00.123456Z"
     await deliver(engine, flusher, at("10:06"), an_alert(exact, ended="2026-08-20T10:05:00Z"))
     await set_up(client, peer.url, receiver=None)
@@ -399,7 +399,7 @@ async def test_what_its_sender_ended_is_not_opened_by_a_list_that_is_behind(
     assert (ended_at, reason) == (at("10:05"), "recovered")
 
 
-async def test_what_a_person_ended_and_is_listed_stays_ended_and_is_said_to_fire(
+async def test_an_alert_that_a_person_ended_stays_ended_and_is_shown_as_still_firing(
     client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer
 ) -> None:
     await deliver(engine, flusher, at("10:01"), FIRING)
@@ -427,7 +427,7 @@ async def test_what_is_listed_does_not_time_out(
     assert await concluded(engine) == 0
 
 
-async def test_a_peer_that_tells_another_start_tells_of_the_same_alert(
+async def test_a_peer_that_lists_another_start_lists_the_same_alert(
     client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer
 ) -> None:
     """It was restarted, and so was Prometheus."""
@@ -455,7 +455,7 @@ async def test_what_a_rule_takes_for_a_heartbeat_from_now_on_is_no_alert_any_mor
 # — what was missed —
 
 
-async def test_what_was_missed_is_opened_once_its_sender_had_time_to_tell(
+async def test_a_missed_alert_is_opened_after_the_grace_period(
     client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, peer: Peer
 ) -> None:
     await deliver(engine, flusher, at("10:01"), an_alert(instance="delivered"))
@@ -489,7 +489,7 @@ async def test_peers_that_list_the_same_alert_open_one(
     assert await alerts(engine) == OPEN
 
 
-# — never racing the doors —
+# — concurrent deliveries —
 
 
 async def test_a_delivery_while_the_list_is_read_makes_the_end_void(
@@ -539,7 +539,7 @@ async def test_what_is_delivered_between_the_decision_and_its_effect_wins(
     assert await alerts(engine) == (OPEN if news is FIRING else [(at("10:00"), at("10:05"), "recovered")])
 
 
-async def test_doors_and_reconcilers_at_once_agree_on_what_was_told(
+async def test_concurrent_deliveries_and_reconcilers_agree(
     client: httpx.AsyncClient, engine: AsyncEngine, peer: Peer
 ) -> None:
     """Real ends stay, what is listed stays open, nothing waits for another in a circle; whatever the interleaving."""
@@ -785,7 +785,7 @@ receivers: [{{name: aftermath, webhook_configs: [{{url: "http://127.0.0.1:{port}
 
 
 def fires(alertmanager: httpx.Client, since: datetime, service: str, *, ended: bool = False) -> None:
-    """As Prometheus tells it, and tells it again; `ended`: that it is over."""
+    """As Prometheus sends and resends it; `ended`: as it sends the end."""
     told: dict[str, Any] = {
         "labels": {"alertname": "HighLatency", "service": service, "severity": "critical"},
         "annotations": {"summary": "slow"},
@@ -816,7 +816,7 @@ def listing(alertmanager: httpx.Client) -> dict[str, str]:
 
 @contextmanager
 def a_receiver() -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """Its port, and what webhooks have told it."""
+    """Its port, and the bodies of the webhooks it received."""
     told: list[dict[str, Any]] = []
 
     class Take(Quiet):
@@ -836,7 +836,7 @@ async def ends(engine: AsyncEngine) -> dict[str, str | None]:
 
 
 @pytest.mark.debian
-async def test_a_real_alertmanager_is_silenced_is_silent_about_the_end_lies_down_and_restarts(
+async def test_a_real_alertmanager_is_silenced_stops_and_restarts(
     client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, tmp_path: Path
 ) -> None:
     """The clock of the reconciler is moved by hand; Alertmanager's own is the real one."""
@@ -891,7 +891,7 @@ async def test_a_real_alertmanager_is_silenced_is_silent_about_the_end_lies_down
             assert await found(15, 16, 17) == still
             fires(alertmanager, since, "search", ended=True)
             until(lambda: listing(alertmanager) == {}, "it is over too")
-            # Not told of, as if the webhook had been lost; and it has now run for long enough.
+            # Not delivered, as if the webhook had been lost; and it has now run for long enough.
             await set_up(client, url, grace_seconds=0)
             assert await found(18, 19) == {"checkout": "reconciled", "search": "reconciled"}
     # And nothing had ended on the way.
@@ -961,7 +961,7 @@ async def test_both_of_two_real_alertmanagers_are_asked_and_the_one_that_is_left
 
 
 def test_an_absence_in_a_poll_that_does_not_count_ends_nothing() -> None:
-    """Of an alert that came by way of the spool: it was told of long ago, and all these polls did not know of it."""
+    """An alert from the spool was last seen long ago, and none of these polls knew of it."""
     counted = [at("10:10"), at("10:20"), at("10:30")]
     assert compare([ALERT], {}, [], counted, PATIENT, at("10:40")).gone == []
     assert len(compare([ALERT], {}, [], counted, PATIENT, at("10:30")).gone) == 1
@@ -998,7 +998,7 @@ def test_an_alert_ends_after_three_polls_that_count_have_missed_it_and_never_bef
 ) -> None:
     alert, now = ALERT, at("10:00")
     counted: list[datetime] = []
-    missed = 0  # polls that counted, since it was told of last
+    missed = 0  # conclusive polls since it was last seen
     for step, minutes in steps:
         now += timedelta(minutes=minutes)
         if step == "delivered":
