@@ -53,12 +53,12 @@ def just_now(*, minutes: float = 0) -> str:
 async def health(client: httpx.AsyncClient) -> dict[str, Any]:
     answer = await client.get(HEALTH)
     assert answer.status_code == 200, answer.text
-    told: dict[str, Any] = answer.json()
-    return told
+    reported: dict[str, Any] = answer.json()
+    return reported
 
 
-def reasons(told: Mapping[str, Any]) -> list[str]:
-    return [one["reason"] for one in told["reasons"]]
+def reasons(reported: Mapping[str, Any]) -> list[str]:
+    return [one["reason"] for one in reported["reasons"]]
 
 
 # — the health of a source —
@@ -68,8 +68,12 @@ async def test_a_source_without_deliveries_was_never_seen(client: httpx.AsyncCli
     assert (await client.get(HEALTH)).status_code == 404
     async with db.session(engine) as session:
         await ensure_source(session, "alertmanager", "alertmanager", now=datetime.now(UTC))
-    told = await health(client)
-    assert (told["status"], reasons(told), told["last_delivery_at"]) == ("never_seen", ["never_delivered"], None)
+    reported = await health(client)
+    assert (reported["status"], reasons(reported), reported["last_delivery_at"]) == (
+        "never_seen",
+        ["never_delivered"],
+        None,
+    )
 
 
 async def test_a_source_that_delivers_is_healthy_and_counted(client: httpx.AsyncClient) -> None:
@@ -77,11 +81,11 @@ async def test_a_source_that_delivers_is_healthy_and_counted(client: httpx.Async
     for _ in range(3):
         assert (await client.post(DOOR, json=a_delivery(firing))).status_code == 200
     await client.post(DOOR, json=a_delivery(firing | {"status": "resolved", "endsAt": just_now()}))
-    told = await health(client)
-    assert (told["status"], told["reasons"]) == ("healthy", [])
-    assert datetime.now(UTC) - datetime.fromisoformat(told["last_delivery_at"]) < timedelta(minutes=5)
-    assert told["open_alerts"] == {"count": 0, "oldest_started_at": None, "unrefreshed": 0}
-    counted = told["since_created"]
+    reported = await health(client)
+    assert (reported["status"], reported["reasons"]) == ("healthy", [])
+    assert datetime.now(UTC) - datetime.fromisoformat(reported["last_delivery_at"]) < timedelta(minutes=5)
+    assert reported["open_alerts"] == {"count": 0, "oldest_started_at": None, "unrefreshed": 0}
+    counted = reported["since_created"]
     assert (counted["deliveries"], counted["signals"], counted["repeated"]) == (4, 4, 2)
     assert counted["verdicts"] == {"opened": 1, "repeated": 2, "resolved": 1}
     assert counted["resolved_without_firing"] == 0
@@ -89,7 +93,7 @@ async def test_a_source_that_delivers_is_healthy_and_counted(client: httpx.Async
     assert lag["signals"] == 2
     assert lag["mean_seconds"] == pytest.approx(30, abs=20)
     assert (lag["median_at_most_seconds"] < 60, lag["p95_at_most_seconds"] > 59) == (True, True)
-    assert (told["last_hour"], told["last_day"]) == (None, None)  # there is no sample yet: no data is not 0
+    assert (reported["last_hour"], reported["last_day"]) == (None, None)  # there is no sample yet: no data is not 0
 
 
 async def test_rates_are_what_came_since_the_sample(
@@ -102,11 +106,11 @@ async def test_rates_are_what_came_since_the_sample(
     assert await watch(engine, flusher, now=now - timedelta(hours=2))
     for _ in range(6):
         await client.post(DOOR, json=a_delivery(an_alert()))
-    told = await health(client)
-    assert [told[span]["deliveries"] for span in ("last_hour", "last_day", "since_created")] == [6, 7, 8]
-    assert told["last_hour"]["verdicts"] == {"repeated": 6}
-    assert told["last_hour"]["seconds"] == pytest.approx(7200, abs=60)
-    assert told["last_hour"]["deliveries_per_minute"] == pytest.approx(6 / 120, rel=0.02)
+    reported = await health(client)
+    assert [reported[span]["deliveries"] for span in ("last_hour", "last_day", "since_created")] == [6, 7, 8]
+    assert reported["last_hour"]["verdicts"] == {"repeated": 6}
+    assert reported["last_hour"]["seconds"] == pytest.approx(7200, abs=60)
+    assert reported["last_hour"]["deliveries_per_minute"] == pytest.approx(6 / 120, rel=0.02)
 
 
 async def test_samples_are_taken_every_five_minutes_and_kept_for_a_day(
@@ -128,14 +132,14 @@ async def test_what_a_sender_gets_wrong_is_a_reason(client: httpx.AsyncClient, e
         await tx.execute(
             text("UPDATE alert SET last_seen_at = now() - interval '25 hours' WHERE labels->>'instance' = 'b'")
         )
-    told = await health(client)
-    assert (told["status"], reasons(told)) == ("degraded", ["quarantine_waiting", "truncated", "unrefreshed"])
-    assert told["quarantine_waiting"] == {"bad_time": 1}
-    assert told["since_created"]["quarantined"] == {"bad_time": 1}
+    reported = await health(client)
+    assert (reported["status"], reasons(reported)) == ("degraded", ["quarantine_waiting", "truncated", "unrefreshed"])
+    assert reported["quarantine_waiting"] == {"bad_time": 1}
+    assert reported["since_created"]["quarantined"] == {"bad_time": 1}
     truncated = {"truncated_deliveries": 1, "truncated_alerts": 3}
-    assert truncated.items() <= told["since_created"].items()
-    assert told["open_alerts"] == {"count": 2, "oldest_started_at": "2026-08-20T10:00:00Z", "unrefreshed": 1}
-    for one in told["reasons"]:
+    assert truncated.items() <= reported["since_created"].items()
+    assert reported["open_alerts"] == {"count": 2, "oldest_started_at": "2026-08-20T10:00:00Z", "unrefreshed": 1}
+    for one in reported["reasons"]:
         assert one["detail"]
         assert one["remedy"]
 
@@ -238,9 +242,9 @@ def shown(moment: datetime) -> str:
 
 
 def a_watchdog(**labels: str) -> dict[str, Any]:
-    told = an_alert(started="2026-08-01T00:00:00Z")
-    told["labels"] = {"alertname": "Watchdog", "severity": "none", **labels}
-    return told
+    reported = an_alert(started="2026-08-01T00:00:00Z")
+    reported["labels"] = {"alertname": "Watchdog", "severity": "none", **labels}
+    return reported
 
 
 async def deliver(engine: AsyncEngine, flusher: Flusher, moment: datetime, *alerts: dict[str, Any]) -> dict[str, int]:
@@ -286,13 +290,13 @@ async def test_a_heartbeat_opens_no_incident(client: httpx.AsyncClient, engine: 
     answer = await client.post(DOOR, json=a_delivery(a_watchdog(), a_watchdog(prometheus="b"), an_alert()))
     assert answer.json()["verdicts"] == {"ignored": 2, "opened": 1}
     assert (await incidents(client))[0]["alerts"] == 1
-    told = await health(client)
-    assert told["status"] == "healthy"
-    beats = told["heartbeats"]
+    reported = await health(client)
+    assert reported["status"] == "healthy"
+    beats = reported["heartbeats"]
     assert [(beat["rule"], beat["heartbeat_seconds"], beat["missing_since"]) for beat in beats] == [
         ("watchdog", 5 * 3600, None)
     ] * 2
-    assert beats[0]["first_at"] == beats[0]["last_at"] == told["last_delivery_at"]
+    assert beats[0]["first_at"] == beats[0]["last_at"] == reported["last_delivery_at"]
     await client.post(DOOR, json=a_delivery(a_watchdog() | {"status": "resolved", "endsAt": just_now()}))
     again = await health(client)
     assert sorted(beat["last_at"] for beat in again["heartbeats"]) == sorted(beat["last_at"] for beat in beats)
@@ -315,9 +319,9 @@ async def test_a_heartbeat_that_stays_away_opens_an_incident_of_the_monitoring_u
     assert incident["title"] == "HeartbeatMissing: nothing from alertmanager since 2026-08-20 10:00:00 UTC"
     assert (incident["service"], incident["sources"]) == ("monitoring", ["alertmanager"])
     assert incident["labels"]["cluster"] == "eu"
-    told = await health(client)
-    assert (told["status"], reasons(told)[0]) == ("failing", "heartbeat_missing")
-    assert told["heartbeats"][0]["missing_since"] == "2026-08-20T10:05:00Z"
+    reported = await health(client)
+    assert (reported["status"], reasons(reported)[0]) == ("failing", "heartbeat_missing")
+    assert reported["heartbeats"][0]["missing_since"] == "2026-08-20T10:05:00Z"
 
     await deliver(engine, flusher, at("10:20"), a_watchdog(cluster="eu"))
     await deliver(engine, flusher, at("10:21"), a_watchdog(cluster="eu"))
@@ -619,15 +623,17 @@ async def test_a_firing_without_a_start_goes_on_after_a_timeout(
 SEEN = st.tuples(st.just("seen"), st.integers(1, 12))
 INFERRED_AT = st.tuples(st.sampled_from(["timeout", "reconciled"]), st.integers(0, 12))
 ENDED = st.tuples(st.just("ended"), st.integers(0, 12))
-TOLD = st.lists(st.one_of(SEEN, SEEN, INFERRED_AT, INFERRED_AT, ENDED), max_size=8)
+REPORTED = st.lists(st.one_of(SEEN, SEEN, INFERRED_AT, INFERRED_AT, ENDED), max_size=8)
 
 
-def expected_end(told: list[tuple[str, int]]) -> tuple[int, str] | None:
+def expected_end(reported: list[tuple[str, int]]) -> tuple[int, str] | None:
     """The law on the set: a real end, else the last inferred one after which the alert was not seen."""
-    if ended := [minute for kind, minute in told if kind == "ended"]:
+    if ended := [minute for kind, minute in reported if kind == "ended"]:
         return max(ended), "recovered"
-    last_seen = max([0, *(minute for kind, minute in told if kind == "seen")])
-    inferred = [(minute, kind) for kind, minute in told if kind in {"timeout", "reconciled"} and minute >= last_seen]
+    last_seen = max([0, *(minute for kind, minute in reported if kind == "seen")])
+    inferred = [
+        (minute, kind) for kind, minute in reported if kind in {"timeout", "reconciled"} and minute >= last_seen
+    ]
     return max(inferred, key=lambda one: (one[0], one[1] == "reconciled"), default=None)
 
 
@@ -641,14 +647,14 @@ def as_signal(kind: str, minute: int) -> tuple[Signal, datetime]:
     return replace(firing, status=Status.RESOLVED, ended_at=ended_at, end_reason=reason), DAY
 
 
-@given(TOLD, st.randoms(use_true_random=False))
+@given(REPORTED, st.randoms(use_true_random=False))
 @example([("seen", 5), ("timeout", 3)], random.Random(1))
 @example([("timeout", 3), ("seen", 5)], random.Random(1))
 @example([("seen", 5), ("timeout", 5), ("reconciled", 3)], random.Random(1))
 def test_inferred_ends_depend_on_the_reports_and_not_on_their_order(
-    told: list[tuple[str, int]], random: random.Random
+    reported: list[tuple[str, int]], random: random.Random
 ) -> None:
-    order = list(told)
+    order = list(reported)
     random.shuffle(order)
     decision = decide(DEFAULT_RULE, {"service": "x"}, AlertClass.SERVICE)
     series, known = (
@@ -664,4 +670,4 @@ def test_inferred_ends_depend_on_the_reports_and_not_on_their_order(
         into = Batch(DAY, new_id, rows=[known])
         apply_signals(into, series, KnownSeries([known]), incoming, range(len(incoming)))
     found = known.end and ((known.end.at - DAY) // timedelta(minutes=1), str(known.end.reason))
-    assert found == expected_end(told)
+    assert found == expected_end(reported)

@@ -81,7 +81,7 @@ class Peer:
             happens()
         if self.body is not None:
             return self.body
-        told: Any = {
+        reported: Any = {
             "/api/v2/status": {
                 "uptime": shown(self.up_since),
                 "cluster": {"status": self.cluster},
@@ -90,7 +90,7 @@ class Peer:
             "/api/v2/alerts": self.listed,
             "/api/v2/silences": self.silences,
         }[path]
-        body = json.dumps(told).encode()
+        body = json.dumps(reported).encode()
         return gzip.compress(body) if "Content-Encoding" in self.headers else body
 
 
@@ -130,9 +130,9 @@ def other() -> Iterator[Peer]:
 
 def listed(alert: dict[str, Any], state: str = "active", receiver: str = "aftermath") -> dict[str, Any]:
     """As the API lists an alert of the webhook: to the millisecond, and with the end it has unless it is resent."""
-    told = {name: value for name, value in alert.items() if name != "status"}
-    started_at = datetime.fromisoformat(told["startsAt"]).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return told | {
+    reported = {name: value for name, value in alert.items() if name != "status"}
+    started_at = datetime.fromisoformat(reported["startsAt"]).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return reported | {
         "startsAt": started_at,
         "endsAt": "2026-08-20T23:00:00.000Z",
         "updatedAt": "2026-08-20T10:00:00.000Z",
@@ -203,8 +203,8 @@ async def test_what_is_listed_has_not_gone_whatever_its_state(
     await polls(engine, flusher, "10:10", "10:20", "10:30", "10:40", peers=(peer,))
     assert await alerts(engine) == OPEN
     assert await concluded(engine) == 0  # nor has it ever ended
-    [told] = (await health(client))["peers"]
-    assert told == {
+    [reported] = (await health(client))["peers"]
+    assert reported == {
         "url": peer.url,
         "polled_at": "2026-08-20T10:40:00Z",
         "answered_at": "2026-08-20T10:40:00Z",
@@ -267,9 +267,9 @@ async def test_every_peer_that_answers_must_miss_it(
     other.status = 503
     await polls(engine, flusher, "10:50", "11:00", peers=(peer, other))
     assert await alerts(engine) == [(at("10:00"), at("10:30"), "reconciled")]
-    told = await health(client)
-    assert (told["status"], reasons(told)[0]) == ("degraded", "peers_silent")
-    assert sorted(one["error"] or "" for one in told["peers"]) == ["", "answers 503"]
+    reported = await health(client)
+    assert (reported["status"], reasons(reported)[0]) == ("degraded", "peers_silent")
+    assert sorted(one["error"] or "" for one in reported["peers"]) == ["", "answers 503"]
     found = await scrape(engine)
     assert [of(found, "peers", source="alertmanager", state=state) for state in ("answering", "silent")] == [1, 1]
 
@@ -295,8 +295,8 @@ async def test_nothing_ends_while_no_peer_answers(
         peer.status, peer.body = status, body
         await polls(engine, flusher, f"10:{20 + minute}", peers=(peer,))
     assert await alerts(engine) == OPEN
-    told = await health(client)
-    assert (told["status"], reasons(told)[0]) == ("failing", "peers_silent")
+    reported = await health(client)
+    assert (reported["status"], reasons(reported)[0]) == ("failing", "peers_silent")
     # The absence before the silence still counts; one more is enough.
     peer.status, peer.body = 200, None
     await polls(engine, flusher, "10:40", peers=(peer,))
@@ -525,17 +525,17 @@ async def test_what_is_delivered_between_the_decision_and_its_effect_wins(
     await set_up(client, peer.url)
     await polls(engine, flusher, "10:10", peers=(peer,))
     before = flusher.apply_internal
-    told = []
+    reported = []
 
     async def late(tx: AsyncConnection, delivery: Delivery, *, why: str) -> list[Outcome]:
-        told.append(why)
+        reported.append(why)
         await deliver(engine, a_flusher(engine), at("10:21"), news)
         return await before(tx, delivery, why=why)
 
     flusher.apply_internal = late  # type: ignore[method-assign]
     peer.listed = [listed(FIRING)] if there else []
     await polls(engine, flusher, "10:20", peers=(peer,))
-    assert told == ["present" if there else "reconciled"]
+    assert reported == ["present" if there else "reconciled"]
     assert await alerts(engine) == (OPEN if news is FIRING else [(at("10:00"), at("10:05"), "recovered")])
 
 
@@ -555,12 +555,12 @@ async def test_concurrent_deliveries_and_reconcilers_agree(
         mine = a_flusher(engine)
         for _ in range(8):
             some = chance.sample(firing, 8)
-            told = [an_alert(instance=one, service=one) for one in some]
-            told += [
+            reported = [an_alert(instance=one, service=one) for one in some]
+            reported += [
                 an_alert(ended="2026-08-20T10:05:00Z", instance=one, service=one) for one in chance.sample(ended, 8)
             ]
-            chance.shuffle(told)
-            await deliver(engine, mine, at("12:05"), *told)
+            chance.shuffle(reported)
+            await deliver(engine, mine, at("12:05"), *reported)
 
     async def reconciler(offset: int) -> None:
         mine = a_flusher(engine)
@@ -662,10 +662,10 @@ async def test_credentials_are_sent_where_they_were_meant_for_and_never_shown(
         peer.status, peer.headers = 302, {"Location": f"{other.url}/api/v2/alerts"}
         await polls(engine, flusher, "10:10", peers=(peer,))
         assert set(peer.asked) == {sent}
-        shown_, told = await client.get(RECONCILER), await client.get("/api/v1/sources/alertmanager/health")
+        shown_, reported = await client.get(RECONCILER), await client.get("/api/v1/sources/alertmanager/health")
         assert shown_.json()["authenticated"] is ("secret" in settings)
-        assert "answers 302" in told.text
-        assert secret not in shown_.text + told.text
+        assert "answers 302" in reported.text
+        assert secret not in shown_.text + reported.text
     assert other.asked == []
     assert secret not in caplog.text
     assert basic not in caplog.text
@@ -679,8 +679,8 @@ async def test_an_answer_may_not_be_too_large_too_slow_or_packed(
 
     async def error(clock: str) -> str:
         await polls(engine, flusher, clock, peers=(peer,))
-        [told] = (await health(client))["peers"]
-        return str(told["error"])
+        [reported] = (await health(client))["peers"]
+        return str(reported["error"])
 
     peer.headers = {"Content-Encoding": "gzip"}
     assert await error("10:10") == "does not answer as an Alertmanager does"
@@ -786,14 +786,14 @@ receivers: [{{name: aftermath, webhook_configs: [{{url: "http://127.0.0.1:{port}
 
 def fires(alertmanager: httpx.Client, since: datetime, service: str, *, ended: bool = False) -> None:
     """As Prometheus sends and resends it; `ended`: as it sends the end."""
-    told: dict[str, Any] = {
+    reported: dict[str, Any] = {
         "labels": {"alertname": "HighLatency", "service": service, "severity": "critical"},
         "annotations": {"summary": "slow"},
         "startsAt": shown(since),
     }
     if ended:
-        told["endsAt"] = shown(datetime.now(UTC) - timedelta(seconds=1))
-    assert alertmanager.post("/api/v2/alerts", json=[told]).status_code == 200
+        reported["endsAt"] = shown(datetime.now(UTC) - timedelta(seconds=1))
+    assert alertmanager.post("/api/v2/alerts", json=[reported]).status_code == 200
 
 
 def silence(alertmanager: httpx.Client, service: str) -> None:
@@ -817,15 +817,15 @@ def listing(alertmanager: httpx.Client) -> dict[str, str]:
 @contextmanager
 def a_receiver() -> Iterator[tuple[int, list[dict[str, Any]]]]:
     """Its port, and the bodies of the webhooks it received."""
-    told: list[dict[str, Any]] = []
+    reported: list[dict[str, Any]] = []
 
     class Take(Quiet):
         def do_POST(self) -> None:  # noqa: N802  its name in http.server
-            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            reported.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.answer(200, "text/plain", b"")
 
     with serving(Take) as port:
-        yield port, told
+        yield port, reported
 
 
 async def ends(engine: AsyncEngine) -> dict[str, str | None]:
@@ -849,12 +849,12 @@ async def test_a_real_alertmanager_is_silenced_stops_and_restarts(
             assert await reconcile_all(engine, flusher, now=began + timedelta(minutes=minute)) == 1
         return await ends(engine)
 
-    with a_receiver() as (receiver, told):
+    with a_receiver() as (receiver, reported):
         config = CONFIG.format(port=receiver)
         with an_alertmanager(tmp_path, config, port) as alertmanager:
             fires(alertmanager, since, "checkout")
-            until(lambda: len(told) == 1, "the webhook tells that it fires")
-            assert (await client.post(DOOR, json=told[0])).json()["verdicts"] == {"opened": 1}
+            until(lambda: len(reported) == 1, "the webhook reports that it fires")
+            assert (await client.post(DOOR, json=reported[0])).json()["verdicts"] == {"opened": 1}
             await set_up(client, url, grace_seconds=0)
             assert await found(2) == {"checkout": None}
 
@@ -868,15 +868,15 @@ async def test_a_real_alertmanager_is_silenced_stops_and_restarts(
             fires(alertmanager, since, "checkout", ended=True)
             until(lambda: listing(alertmanager) == {}, "it is over")
             await asyncio.sleep(3)  # three times the interval of its group
-            assert len(told) == 1, "this version tells of the end: the rest proves nothing"
+            assert len(reported) == 1, "this version reports the end: the rest proves nothing"
             assert await found(6) == {"checkout": None}
             assert await found(7) == {"checkout": "reconciled"}
             [incident] = await incidents(client)
             assert datetime.fromisoformat(incident["resolved_at"]) == began + timedelta(minutes=5)
 
             fires(alertmanager, since, "search")
-            until(lambda: len(told) == 2, "the webhook tells of another")
-            assert (await client.post(DOOR, json=told[1])).status_code == 200
+            until(lambda: len(reported) == 2, "the webhook reports another")
+            assert (await client.post(DOOR, json=reported[1])).status_code == 200
             still = {"checkout": "reconciled", "search": None}
             assert await found(8) == still
         # It lies down, comes back without any memory, and says so by its uptime.
@@ -924,8 +924,8 @@ async def test_both_of_two_real_alertmanagers_are_asked_and_the_one_that_is_left
         return stack.enter_context(an_alertmanager(directory, nowhere, ports[place], cluster=cluster))
 
     def is_ready(alertmanager: httpx.Client) -> bool:
-        told = alertmanager.get("/api/v2/status").json()["cluster"]
-        return told["status"] == "ready" and len(told["peers"]) == 2
+        reported = alertmanager.get("/api/v2/status").json()["cluster"]
+        return reported["status"] == "ready" and len(reported["peers"]) == 2
 
     with ExitStack() as stays, ExitStack() as lies_down:
         one, other = a_member(stays, 0), a_member(lies_down, 1)
@@ -951,8 +951,8 @@ async def test_both_of_two_real_alertmanagers_are_asked_and_the_one_that_is_left
         assert (await found(10, 11, 12))["both"] is None
         lies_down.close()
         assert await found(13, 14) == {"both": "reconciled", "one": None, "missed": None, "other": "reconciled"}
-        told = await health(client)
-        assert (told["status"], reasons(told)) == ("degraded", ["peers_silent"])
+        reported = await health(client)
+        assert (reported["status"], reasons(reported)) == ("degraded", ["peers_silent"])
     # One was missed, two have gone, and nothing else had ended on the way.
     assert await concluded(engine) == 3
 
@@ -968,7 +968,7 @@ def test_an_absence_in_a_poll_that_does_not_count_ends_nothing() -> None:
 
 
 ALERT = OpenAlert(1, "alertmanager", "f", at("10:00"), at("10:00"), {"alertname": "A"}, AlertClass.SERVICE)
-TOLD = Signal(fingerprint="f", status=Status.FIRING, started_at=at("10:00"))
+REPORTED = Signal(fingerprint="f", status=Status.FIRING, started_at=at("10:00"))
 PATIENT = Settings(absences=3, grace=timedelta(minutes=10), receiver=None)
 
 
@@ -976,7 +976,7 @@ def a_state(*listed: Listed, young: bool = False, cluster: str = "ready") -> Pee
     return PeerState("http://a", "0.25.0", cluster, at("23:00") if young else at("00:00"), listed, 0)
 
 
-THERE = Listed(TOLD, active=True, receivers=frozenset({"aftermath"}))
+THERE = Listed(REPORTED, active=True, receivers=frozenset({"aftermath"}))
 STEPS = {
     "listed": [a_state(THERE)],
     "missing": [a_state()],
@@ -1009,7 +1009,7 @@ def test_an_alert_ends_after_three_polls_that_count_have_missed_it_and_never_bef
         found = compare([alert], {}, [one for state in states for one in state.listed], counted, PATIENT, now)
         missed = 0 if "listed" in step else missed + step.startswith("missing")
         assert found.missed == []
-        assert found.present == ([TOLD] if "listed" in step else [])
+        assert found.present == ([REPORTED] if "listed" in step else [])
         if found.present:
             alert = dataclasses.replace(alert, last_seen_at=now)
         ends = [(one.started_at, one.ended_at, one.end_reason) for one in found.gone]
