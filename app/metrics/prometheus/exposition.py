@@ -175,7 +175,7 @@ _LAG_LABELS = (*(f"{bound:g}" for bound in INGEST_LAG_BOUNDS), "+Inf")  # as the
 def _incidents(snapshot: Snapshot) -> Iterator[Metric]:
     seen = _seen(snapshot)
     settled: dict[tuple[str, str], float] = {
-        (row.service, severity_name(row.severity)): float(row.count)
+        (row.service, severity_name(row.severity)): float(row.n)
         for row in snapshot.measures
         if row.measure == "incidents"
     }
@@ -216,7 +216,7 @@ def _durations(snapshot: Snapshot) -> Iterator[Metric]:
     seconds: dict[tuple[str, str, str], float] = defaultdict(float)
     for row in snapshot.measures:
         place: tuple[str, str, str] = (row.measure, row.service, severity_name(row.severity))
-        counts[place][row.bucket] += float(row.count)
+        counts[place][row.bucket] += float(row.n)
         seconds[place] += float(row.seconds)
     for measure in MEASURES:
         if not measure.histogram:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Protocol
 
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,34 +15,51 @@ from app.base.schema import Source
 OTHER = "other"
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
-    name: str
-    source: str  # of deployments: the service
-    label: str
-    value: float | Decimal
+class Tally(Protocol):
+    """A row: there are thousands, and as objects of our own they would hold up the event loop."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def source(self) -> str: ...  # of deployments: the service
+    @property
+    def label(self) -> str: ...
+    @property
+    def value(self) -> float | Decimal: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Unsettled:
-    """Incidents that are open or not settled yet, of one service and severity."""
+class Unsettled(Protocol):
+    """A row: incidents that are open or not settled yet, of one service and severity."""
 
-    service: str
-    severity: int
-    open: int
-    unacknowledged: int
-    oldest_at: datetime | None  # open ones
-    oldest_unacknowledged_at: datetime | None
+    @property
+    def service(self) -> str: ...
+    @property
+    def severity(self) -> int: ...
+    @property
+    def open(self) -> int: ...
+    @property
+    def unacknowledged(self) -> int: ...
+    @property
+    def oldest_at(self) -> datetime | None: ...  # open ones
+    @property
+    def oldest_unacknowledged_at(self) -> datetime | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class SettledMeasure:
-    measure: str
-    service: str
-    severity: int
-    bucket: int
-    count: int
-    seconds: Decimal
+class SettledMeasure(Protocol):
+    """A row: `n` values of one measure in one bucket."""
+
+    @property
+    def measure(self) -> str: ...
+    @property
+    def service(self) -> str: ...
+    @property
+    def severity(self) -> int: ...
+    @property
+    def bucket(self) -> int: ...
+    @property
+    def n(self) -> int: ...
+    @property
+    def seconds(self) -> Decimal: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +109,9 @@ async def read_snapshot(tx: AsyncConnection, *, services_at_most: int) -> Snapsh
         services=services,
         folded=own[0].known - len(own) if own else 0,
         sources=list(sources.scalars()),
-        tallies=[Tally(*row) for row in await tx.execute(_TALLIES)],
-        unsettled=[Unsettled(*row) for row in await tx.execute(_UNSETTLED, bound)],
-        measures=[SettledMeasure(*row) for row in await tx.execute(_SETTLED_MEASURES, bound)],
+        tallies=(await tx.execute(_TALLIES)).all(),
+        unsettled=(await tx.execute(_UNSETTLED, bound)).all(),
+        measures=(await tx.execute(_SETTLED_MEASURES, bound)).all(),
         downtime={row.service: row.seconds for row in await tx.execute(_SETTLED_DOWNTIME, bound)},
         cost={(row.service, row.currency): row.amount for row in await tx.execute(_SETTLED_COST, bound)},
         quarantine={row.source: row.waiting for row in await tx.execute(_QUARANTINE)},
@@ -147,7 +165,7 @@ _UNSETTLED = text(f"""
 
 _SETTLED_MEASURES = text(f"""
     SELECT measure, {_shown("service")}, severity, bucket,
-           sum(count)::bigint AS count,
+           sum(count)::bigint AS n,
            sum(seconds::numeric) AS seconds
       FROM settled_measure
      GROUP BY 1, 2, 3, 4
