@@ -224,7 +224,7 @@ async def ensure_sources(
     rows = [{"name": name, "kind": kind, "created_at": now} for name, kind in sorted(wanted)]
     await tx.execute(insert(Source).values(rows).on_conflict_do_nothing())
     query = select(Source.name, Source.id).where(col(Source.name).in_([row["name"] for row in rows]))
-    ids = dict((await tx.execute(query)).tuples().all())
+    ids = dict((await tx.execute(query)).all())
     return {(name, kind): ids[name] for name, kind in wanted}
 
 
