@@ -1,4 +1,4 @@
-"""How long each service was down and what it cost."""
+"""Downtime and cost of each service."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -40,7 +40,7 @@ class DowntimeAnswer(BaseModel):
     filters: FiltersModel
     downtime: DowntimeModel
     cost: CostOfPeriodModel
-    services: list[ServiceDowntimeModel] = Field(description="Most downtime first; the first 500 of them")
+    services: list[ServiceDowntimeModel] = Field(description="The 500 services with the most downtime, longest first")
     services_left_out: int
 
 
@@ -50,10 +50,10 @@ def _rows(answer: DowntimeAnswer) -> Iterator[Line]:
         yield cells(answer.filters) | cells(each)
 
 
-@router.get("/api/v1/metrics/downtime", summary="Downtime of services", responses=problem_responses())
-@also_as_csv(router, "/api/v1/metrics/downtime", _rows, lines="A line for the whole, then one for each service")
+@router.get("/api/v1/metrics/downtime", summary="Show downtime by service", responses=problem_responses())
+@also_as_csv(router, "/api/v1/metrics/downtime", _rows, lines="One line for the total, then one per service")
 async def downtime_of_services(_: Reader, tx: Tx, now: Now, settings: Knobs, query: Asked) -> DowntimeAnswer:
-    """How long each service was harmed and what it cost. Incidents that overlap count once."""
+    """Downtime and cost of each service. Overlapping incidents count once."""
     total, groups = await read_summary(tx, replace(query, group_by=GroupBy.SERVICE), now=now, weights=settings.impact)
     harmed = sorted((group for group in groups if group.downtime), key=lambda group: group.downtime, reverse=True)
 

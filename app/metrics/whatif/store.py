@@ -1,4 +1,4 @@
-"""The SQL of a what-if question: the incidents of the period, with rates and maintenance as far as they would move."""
+"""SQL for what-if scenarios: the period's incidents, with rates and maintenance up to their moved ends."""
 
 from datetime import datetime
 
@@ -17,7 +17,7 @@ from app.metrics.whatif.scenario import Changes, Moved, WhatIf, move, reach, wha
 async def read_what_if(
     tx: AsyncConnection, query: MetricsQuery, changes: Changes, *, now: datetime, weights: Weights
 ) -> WhatIf:
-    """What the period would have cost, with incidents of all severities."""
+    """What the period would have cost, including incidents of all severities."""
     columns = await read_columns(tx, query, now=now)
 
     def move_all() -> tuple[Moved, Span]:
