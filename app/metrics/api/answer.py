@@ -46,7 +46,7 @@ class FiltersModel(PeriodModel):
     include_non_recoveries: bool
 
 
-class CountOfIncidentsModel(BaseModel):
+class IncidentCountModel(BaseModel):
     value: int
     formula: str
     links: Links
@@ -164,14 +164,14 @@ WithoutRate = Annotated[
 ]
 
 
-class CostOfPeriodModel(BaseModel):
+class PeriodCostModel(BaseModel):
     amounts: Amounts
     services_without_rate: WithoutRate
     formula: str
     links: Links
 
 
-class LaborOfBucketModel(BaseModel):
+class BucketLaborModel(BaseModel):
     """Cost of responders' time; never part of `cost`."""
 
     amounts: dict[str, MoneyRange] | None = Field(
@@ -181,19 +181,19 @@ class LaborOfBucketModel(BaseModel):
     left_out: dict[str, int] = Field(description="Incidents detected in the period without known work, by reason")
 
 
-class LaborModel(LaborOfBucketModel):
+class LaborModel(BucketLaborModel):
     formula: str
     links: Links
 
 
 class NumbersModel(BaseModel):
     filters: FiltersModel
-    incidents: CountOfIncidentsModel
-    open: CountOfIncidentsModel
+    incidents: IncidentCountModel
+    open: IncidentCountModel
     measures: dict[str, MeasureSummaryModel]
     business_hours: BusinessHoursModel | None = Field(description="Null if no calendar was requested")
     downtime: DowntimeModel
-    cost: CostOfPeriodModel
+    cost: PeriodCostModel
     labor: LaborModel | None = Field(description="Null if `AFTERMATH_LABOR` is not set")
 
 
@@ -210,7 +210,7 @@ class PointModel(PeriodModel):
     planned_seconds: float
     cost: Amounts
     services_without_rate: WithoutRate
-    labor: LaborOfBucketModel | None = Field(description="Null if `AFTERMATH_LABOR` is not set")
+    labor: BucketLaborModel | None = Field(description="Null if `AFTERMATH_LABOR` is not set")
     links: Links
 
 
@@ -220,11 +220,11 @@ class PointModel(PeriodModel):
 def numbers_model(numbers: Numbers) -> NumbersModel:
     links = links_of(numbers.query, numbers.services)
     of_open = [f"{link}&status={status}" for status in ("open", "acknowledged") for link in links]
-    of_harm = links_of_harm(numbers, links)
+    with_impact = links_with_impact(numbers, links)
     return NumbersModel(
         filters=filters_model(numbers.query),
-        incidents=CountOfIncidentsModel(value=numbers.incidents, formula=FORMULAS["incidents"], links=links),
-        open=CountOfIncidentsModel(value=numbers.open, formula=FORMULAS["open"], links=of_open),
+        incidents=IncidentCountModel(value=numbers.incidents, formula=FORMULAS["incidents"], links=links),
+        open=IncidentCountModel(value=numbers.open, formula=FORMULAS["open"], links=of_open),
         measures={
             measure.name: _measure_summary(measure, numbers.measures[measure.name], links)
             for measure in MEASURES
@@ -235,8 +235,8 @@ def numbers_model(numbers: Numbers) -> NumbersModel:
             formula=FORMULAS["business_hours"],
             measures={name: _estimated(each) for name, each in numbers.business_hours.items()},
         ),
-        downtime=downtime_model(numbers, of_harm),
-        cost=cost_model(numbers, of_harm),
+        downtime=downtime_model(numbers, with_impact),
+        cost=cost_model(numbers, with_impact),
         labor=numbers.labor and _labor_model(numbers.labor, links),
     )
 
@@ -283,7 +283,7 @@ def point_model(numbers: Numbers) -> PointModel:
         cost=amounts(numbers.cost),
         services_without_rate=list(numbers.services_without_rate),
         labor=numbers.labor and _labor_of_bucket(numbers.labor),
-        links=links_of_harm(numbers, links_of(numbers.query, numbers.services)),
+        links=links_with_impact(numbers, links_of(numbers.query, numbers.services)),
     )
 
 
@@ -314,8 +314,8 @@ def downtime_model(numbers: Numbers, links: list[str]) -> DowntimeModel:
     )
 
 
-def cost_model(numbers: Numbers, links: list[str]) -> CostOfPeriodModel:
-    return CostOfPeriodModel(
+def cost_model(numbers: Numbers, links: list[str]) -> PeriodCostModel:
+    return PeriodCostModel(
         amounts=amounts(numbers.cost),
         services_without_rate=list(numbers.services_without_rate),
         formula=FORMULAS["cost"],
@@ -327,8 +327,8 @@ def _labor_model(labor: Labor, links: Sequence[str]) -> LaborModel:
     return LaborModel(**dict(_labor_of_bucket(labor)), formula=FORMULAS["labor"], links=list(links))
 
 
-def _labor_of_bucket(labor: Labor) -> LaborOfBucketModel:
-    return LaborOfBucketModel(amounts=amounts(labor.cost or None), n=labor.n, left_out=dict(labor.left_out))
+def _labor_of_bucket(labor: Labor) -> BucketLaborModel:
+    return BucketLaborModel(amounts=amounts(labor.cost or None), n=labor.n, left_out=dict(labor.left_out))
 
 
 def amounts(cost: Cost | None) -> dict[str, MoneyRange] | None:
@@ -381,7 +381,7 @@ def _window(period: Span) -> dict[str, str]:
     return {"from": rfc3339(period.begins), "to": rfc3339(period.ends)}
 
 
-def links_of_harm(numbers: Numbers, links: Sequence[str]) -> list[str]:
+def links_with_impact(numbers: Numbers, links: Sequence[str]) -> list[str]:
     """The links of the period, and one for each incident detected at another time with impact in it, at most 100."""
     carried_in: Sequence[int] = numbers.carried_in[:LINKS_AT_MOST]
     return [*links, *(f"/api/v1/incidents/INC-{number}" for number in carried_in)]

@@ -18,7 +18,7 @@ from app.base.times import Span
 from app.incidents.definitions import FORMULAS
 from app.incidents.measures.measures import MEASURES
 from app.metrics.api.answer import CalendarModel, Links, Seconds, calendar_model, links_of
-from app.metrics.api.query import AskedCalendar, AskedFilters, NonRecoveries
+from app.metrics.api.query import CalendarDep, FiltersDep, NonRecoveries
 from app.metrics.comparison.compare import TEST, Compared, Side, Trend
 from app.metrics.comparison.store import compare_periods
 from app.metrics.query import MetricsQuery
@@ -127,8 +127,8 @@ async def compare(
     b_from: Annotated[
         At, Query(description="Start of the period to compare with it", examples=["2026-07-01T00:00:00Z"])
     ],
-    filters: AskedFilters,
-    calendar: AskedCalendar,
+    filters: FiltersDep,
+    calendar: CalendarDep,
     b_to: Annotated[At | None, Query(description="End of the second period, exclusive; defaults to now")] = None,
     include_non_recoveries: NonRecoveries = False,  # noqa: FBT002  a query parameter has a name
 ) -> CompareAnswer:
@@ -184,7 +184,8 @@ def _comparison(compared: Compared, a: MetricsQuery, b: MetricsQuery) -> Compari
         effect=found.effect and EffectModel.model_validate(found.effect, from_attributes=True),
         test=TEST,
         p_value=found.p_value,
-        smallest_change=found.reach and SmallestChangeModel.model_validate(found.reach, from_attributes=True),
+        smallest_change=found.smallest_change
+        and SmallestChangeModel.model_validate(found.smallest_change, from_attributes=True),
         horizon_seconds=found.horizon,
         a=_side(a, compared.a, found.typical_a),
         b=_side(b, compared.b, found.typical_b),

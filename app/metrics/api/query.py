@@ -45,18 +45,18 @@ def _filters(
     return Filters(service, severity_number(severity) if severity else None, source, owner, hour_of_week)
 
 
-AskedFilters = Annotated[Filters, Depends(_filters)]
+FiltersDep = Annotated[Filters, Depends(_filters)]
 
 
 def _query(
     period: AskedPeriod,
-    filters: AskedFilters,
+    filters: FiltersDep,
     include_non_recoveries: NonRecoveries = False,  # noqa: FBT002  a query parameter has a name
 ) -> MetricsQuery:
     return MetricsQuery(period, filters, include_non_recoveries=include_non_recoveries)
 
 
-Asked = Annotated[MetricsQuery, Depends(_query)]
+QueryDep = Annotated[MetricsQuery, Depends(_query)]
 
 _NAMES = tuple(sorted(each.name for each in MEASURES))
 
@@ -88,12 +88,12 @@ async def _calendar(
     return None if calendar is None else await find_calendar(tx, calendar)
 
 
-AskedCalendar = Annotated[BusinessHours | None, Depends(_calendar, scope="function")]
+CalendarDep = Annotated[BusinessHours | None, Depends(_calendar, scope="function")]
 
 
 def _grouped(
-    query: Asked,
-    calendar: AskedCalendar,
+    query: QueryDep,
+    calendar: CalendarDep,
     measures: Annotated[frozenset[str] | None, Depends(_measures)],
     group_by: Annotated[
         GroupBy | None,
@@ -106,4 +106,4 @@ def _grouped(
     return replace(query, group_by=group_by, calendar=calendar, measures=measures)
 
 
-AskedByGroup = Annotated[MetricsQuery, Depends(_grouped, scope="function")]
+GroupedQueryDep = Annotated[MetricsQuery, Depends(_grouped, scope="function")]

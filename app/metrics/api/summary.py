@@ -20,7 +20,7 @@ from app.metrics.api.answer import (
     calendar_model,
     numbers_model,
 )
-from app.metrics.api.query import GROUPS_AT_MOST, HORIZON, HORIZON_AT_MOST, AskedByGroup
+from app.metrics.api.query import GROUPS_AT_MOST, HORIZON, HORIZON_AT_MOST, GroupedQueryDep
 from app.metrics.query import GroupBy
 from app.metrics.summary.store import read_summary
 
@@ -84,7 +84,7 @@ async def summary(
     tx: Tx,
     now: Now,
     settings: Knobs,
-    query: AskedByGroup,
+    query: GroupedQueryDep,
     horizon: Annotated[
         float,
         Query(

@@ -22,7 +22,7 @@ from app.metrics.api.answer import (
     filters_model,
     point_model,
 )
-from app.metrics.api.query import BUCKETS_AT_MOST, POINTS_AT_MOST, AskedByGroup
+from app.metrics.api.query import BUCKETS_AT_MOST, POINTS_AT_MOST, GroupedQueryDep
 from app.metrics.query import GroupBy, MetricsQuery
 from app.metrics.summary.numbers import Numbers
 from app.metrics.summary.periods import Interval, buckets
@@ -58,7 +58,7 @@ async def timeseries(
     tx: Tx,
     now: Now,
     settings: Knobs,
-    query: AskedByGroup,
+    query: GroupedQueryDep,
     interval: Annotated[Interval, Query(description="Size of a bucket, in UTC; weeks start on Monday")] = Interval.DAY,
 ) -> TimeseriesAnswer:
     """The summary of each day, week or month in the period. The first and last bucket are cut at the ends of the

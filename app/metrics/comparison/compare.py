@@ -26,7 +26,7 @@ TEST = "log-rank test, two-sided"
 OUT_OF_HOURS = "began outside business hours"
 # Allows for the rank test, which must agree too. Found by simulation with lognormal durations, σ 1.5; the slow tests
 # verify it.
-_RANK_TEST_TOO = 1.12
+_RANK_TEST_FACTOR = 1.12
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Effect(NamedTuple):
     high: float
 
 
-class Reach(NamedTuple):
+class DetectableChange(NamedTuple):
     """The smallest changes, as ratios of B to A, that would have been detected in most cases.
 
     `longer` is None if no increase would have been: too little happened in the range observed on both sides.
@@ -70,7 +70,7 @@ class Comparison:
     reason: str
     effect: Effect | None = None
     p_value: float | None = None
-    reach: Reach | None = None
+    smallest_change: DetectableChange | None = None
     typical_a: float | None = None
     typical_b: float | None = None
     horizon: float | None = None  # seconds; None: the longest recorded value exceeds every censored one
@@ -131,7 +131,7 @@ def compare(a: Sample, b: Sample) -> Comparison:
         reason=reason,
         effect=effect,
         p_value=p_value,
-        reach=_reach(a, b, watched, seen),
+        smallest_change=_detectable_change(a, b, watched, seen),
         typical_a=math.exp(of_a.mean),
         typical_b=math.exp(of_b.mean),
         horizon=math.exp(watched) if math.isfinite(watched) else None,
@@ -189,18 +189,18 @@ def _effect(a: _MeanLog, b: _MeanLog) -> tuple[Effect, float]:
     sure, likely = (float(stats.t.ppf(share, freedom)) for share in ((1 + CONFIDENCE) / 2, POWER))
     return (
         Effect(math.exp(difference), math.exp(difference - sure * error), math.exp(difference + sure * error)),
-        _RANK_TEST_TOO * (sure + likely) * error,
+        _RANK_TEST_FACTOR * (sure + likely) * error,
     )
 
 
-def _reach(a: Sample, b: Sample, watched: float, seen: float) -> Reach:
+def _detectable_change(a: Sample, b: Sample, watched: float, seen: float) -> DetectableChange:
     """The changes of all durations that shift the mean, restricted to the range observed on both sides, by `seen`.
 
     Durations beyond that range shift nothing. So lengthening all by d shifts the mean by the area under the cumulative
     distribution from watched - d to watched, and shortening them by at least d times its last value.
     """
     if math.isinf(watched) or seen == 0:
-        return Reach(math.exp(-seen), math.exp(seen))
+        return DetectableChange(math.exp(-seen), math.exp(seen))
     happened, unseen = _logs([*a.recorded, *b.recorded]), _logs([*a.censored, *b.censored])
     curve = stats.ecdf(stats.CensoredData(uncensored=happened, right=unseen)).cdf
     before = curve.quantiles < watched
@@ -208,7 +208,7 @@ def _reach(a: Sample, b: Sample, watched: float, seen: float) -> Reach:
     distances = watched - curve.quantiles[before][::-1]
     areas = np.cumsum(shares * np.diff(distances, prepend=0.0))
     longer = float(np.interp(seen, [0.0, *areas], [0.0, *distances])) if seen <= areas[-1] else None
-    return Reach(math.exp(-seen / float(shares[0])), None if longer is None else math.exp(longer))
+    return DetectableChange(math.exp(-seen / float(shares[0])), None if longer is None else math.exp(longer))
 
 
 def _p_value(a: Sample, b: Sample) -> float:

@@ -46,7 +46,7 @@ async def metrics(_: Reader, now: Now, request: Request) -> Response:
     snapshot = ratios = None
     if not context.monitor.is_down:
         try:
-            async with asyncio.timeout(ANSWERS_SECONDS):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 snapshot, ratios = await _of_database(request, now)
         except Exception as error:
             if not db.is_unreachable(error):
@@ -58,7 +58,7 @@ async def metrics(_: Reader, now: Now, request: Request) -> Response:
     return Response(body, media_type=content_type)
 
 
-ANSWERS_SECONDS = 8.0  # Prometheus times out after ten; the spool metrics matter most while the database hangs
+TIMEOUT_SECONDS = 8.0  # Prometheus times out after ten; the spool metrics matter most while the database hangs
 
 
 async def _of_database(request: Request, now: datetime) -> tuple[Snapshot, Ratios]:

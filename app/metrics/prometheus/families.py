@@ -36,8 +36,8 @@ _COUNTER, _GAUGE, _HISTOGRAM = FamilyType.COUNTER, FamilyType.GAUGE, FamilyType.
 _PLACE = ("service", "severity")
 
 RATIO_WINDOWS: Mapping[str, timedelta] = {"7d": timedelta(days=7), "30d": timedelta(days=30)}
-RATIOS_REMEMBERED = timedelta(seconds=30)
-_HOW_OLD = f"At most {RATIOS_REMEMBERED.total_seconds():.0f} s old; not exported for services folded into 'other'"
+RATIOS_CACHED_FOR = timedelta(seconds=30)
+_HOW_OLD = f"At most {RATIOS_CACHED_FOR.total_seconds():.0f} s old; not exported for services folded into 'other'"
 _SETTLED = "All time, for settled incidents: resolved for longer than their window plus the allowed lateness"
 
 

@@ -17,7 +17,7 @@ from app.incidents.impact.store import (
 )
 from app.incidents.measures.measures import Weights
 from app.incidents.measures.vectorized import Columns, harms
-from app.metrics.prometheus.families import RATIO_WINDOWS, RATIOS_REMEMBERED
+from app.metrics.prometheus.families import RATIO_WINDOWS, RATIOS_CACHED_FOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +66,9 @@ async def read_ratios(tx: AsyncConnection, services: Sequence[str], *, now: date
 
 @dataclass(slots=True)
 class RecentRatios:
-    """The ratios this process last computed, cached for `RATIOS_REMEMBERED`.
+    """The ratios this process last computed, cached for `RATIOS_CACHED_FOR`.
 
-    Windows end at a multiple of `RATIOS_REMEMBERED`, so that all processes export the same values.
+    Windows end at a multiple of `RATIOS_CACHED_FOR`, so that all processes export the same values.
     """
 
     found: Ratios | None = None
@@ -76,7 +76,7 @@ class RecentRatios:
     at: datetime | None = None
 
     async def of(self, tx: AsyncConnection, services: Sequence[str], *, now: datetime, weights: Weights) -> Ratios:
-        as_of = now - (now - datetime.min.replace(tzinfo=UTC)) % RATIOS_REMEMBERED
+        as_of = now - (now - datetime.min.replace(tzinfo=UTC)) % RATIOS_CACHED_FOR
         if self.found is None or self.at != as_of or self.services != services:
             self.found = await read_ratios(tx, services, now=as_of, weights=weights)
             self.services, self.at = services, as_of

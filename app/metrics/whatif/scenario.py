@@ -37,7 +37,7 @@ impact and planned maintenance stay the same. Incidents that would end after the
 _LONGEST = timedelta(days=366_000)  # a thousand years, so that combined changes cannot overflow datetime
 
 
-class UnreadableChange(Invalid):
+class InvalidChange(Invalid):
     title = "Invalid change"
 
 
@@ -60,21 +60,21 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def change(text: str, *, absolute: bool = True) -> Change:
-    """Parses `-20%` and, if `absolute`, also `-5m`, `+30s` or `-0.5h`. Raises UnreadableChange."""
+    """Parses `-20%` and, if `absolute`, also `-5m`, `+30s` or `-0.5h`. Raises InvalidChange."""
     found = _CHANGE.fullmatch(text)
     if found is None or (found[3] != "%" and not absolute):
         message = f"expected a change such as -20% {'or -5m (units: s, m, h)' if absolute else 'or +10%'}"
-        raise UnreadableChange(message)
+        raise InvalidChange(message)
     by = Fraction(Decimal(f"{found[1]}{found[2]}"))
     if found[3] == "%":
         if not -100 <= by <= 1000:
             message = "a change must be between -100% and +1000%"
-            raise UnreadableChange(message)
+            raise InvalidChange(message)
         return Change(factor=1 + by / 100)
     seconds = by * _UNITS[found[3]]
     if abs(seconds) > 366 * 86_400:
         message = "a change must not exceed one year"
-        raise UnreadableChange(message)
+        raise InvalidChange(message)
     return Change(more=timedelta(microseconds=int(seconds * 10**6)))
 
 
@@ -177,7 +177,7 @@ def what_if(moved: Moved, changes: Changes, rates: Iterable[Rate], planned: Plan
     return WhatIf(int(harming.sum()), _applied(columns, harming, changes), _sum(services.values()), services)
 
 
-def reach(moved: Moved, within: Span) -> Span:
+def affected_span(moved: Moved, within: Span) -> Span:
     """The part of the period with any impact, before or after the change."""
     if not moved.harming.any():
         return Span(within.begins, within.begins)

@@ -11,7 +11,7 @@ from app.incidents.measures.measures import Weights
 from app.incidents.measures.vectorized import harms
 from app.metrics.query import MetricsQuery
 from app.metrics.summary.store import read_columns
-from app.metrics.whatif.scenario import Changes, Moved, WhatIf, move, reach, what_if
+from app.metrics.whatif.scenario import Changes, Moved, WhatIf, affected_span, move, what_if
 
 
 async def read_what_if(
@@ -22,7 +22,7 @@ async def read_what_if(
 
     def move_all() -> tuple[Moved, Span]:
         moved = move(columns, harms(columns, now=now, weights=weights), changes, query.period)
-        return moved, reach(moved, query.period)
+        return moved, affected_span(moved, query.period)
 
     moved, reached = await off_loop(move_all)
     services = columns.service.values
