@@ -1,4 +1,4 @@
-"""Whether what was answered 2xx is in the database: nothing missing, nothing twice, incidents as the law has them."""
+"""Checks that everything answered with 2xx is stored: nothing missing or duplicated, incidents as the law requires."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,25 +14,25 @@ from bench.load import Answered
 
 
 class Wrong(Exception):
-    """The service holds something else than what it answered."""
+    """The stored data does not match the responses."""
 
 
 def check_counters(answered: Answered, before: Mapping[str, int], after: Mapping[str, int]) -> None:
-    """Prometheus was told of as many deliveries and signals as were answered, none twice. Raises Wrong."""
+    """Checks that the counters increased by the number of answered deliveries and signals. Raises Wrong."""
     unanswered = len(answered.refused)
     for name, each in (("deliveries", 1), ("signals", answered.load.alerts)):
         counted = after[name] - before[name]
         if not answered.webhooks * each <= counted <= (answered.webhooks + unanswered) * each:
-            raise Wrong(f"{answered.webhooks} bodies of {each} {name} were answered, but {counted} counted")
+            raise Wrong(f"{answered.webhooks} bodies of {each} {name} were acknowledged, but {counted} were counted")
 
 
-async def check_stored(connection: asyncpg.Connection, told: Sequence[Answered]) -> None:
-    """The alerts and incidents of one run against all that it was told. Raises Wrong."""
-    load = told[0].load
+async def check_stored(connection: asyncpg.Connection, answers: Sequence[Answered]) -> None:
+    """Compares the stored alerts and incidents of one run with everything it sent. Raises Wrong."""
+    load = answers[0].load
     since = load.at(0)
     alerts = list(map(dict, await connection.fetch(_ALERTS, load.service, f"{load.run:04x}", since)))
     incidents = list(map(dict, await connection.fetch(_INCIDENTS, load.service, since)))
-    differences = [*stored_differs(told, alerts), *law_differs(alerts, incidents)]
+    differences = [*stored_differs(answers, alerts), *law_differs(alerts, incidents)]
     if differences:
         raise Wrong("; ".join(differences))
 
@@ -54,32 +54,32 @@ _INCIDENTS = """
 """
 
 
-def stored_differs(told: Sequence[Answered], alerts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    load = told[0].load
-    sure, unsure = _told_of(told)
+def stored_differs(answers: Sequence[Answered], alerts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    load = answers[0].load
+    sure, unsure = _sent_alerts(answers)
     stored = [int(alert["fingerprint"][4:]) for alert in alerts]
     once = set(stored)
     if missing := sure.keys() - once:
-        yield f"{len(missing)} of {len(sure)} alerts that were answered 2xx are missing, such as {min(missing)}"
+        yield f"{len(missing)} of {len(sure)} alerts that were answered with 2xx are missing, such as {min(missing)}"
     if len(once) != len(stored):
-        yield f"{len(stored) - len(once)} alerts are there twice"
+        yield f"{len(stored) - len(once)} alerts are stored twice"
     if strangers := once - sure.keys() - unsure:
-        yield f"{len(strangers)} alerts are there that nobody sent, such as {min(strangers)}"
+        yield f"{len(strangers)} stored alerts were never sent, such as {min(strangers)}"
     if moved := [id_ for id_, alert in zip(stored, alerts, strict=True) if alert["started_at"] != load.at(id_)]:
-        yield f"{len(moved)} alerts have another start than was told, such as {min(moved)}"
+        yield f"{len(moved)} alerts have a different start than sent, such as {min(moved)}"
     ends = {id_: alert["ended_at"] for id_, alert in zip(stored, alerts, strict=True)}
     if differ := [id_ for id_ in sure.keys() & once - unsure if ends[id_] != sure[id_]]:
-        yield f"{len(differ)} alerts have another end than was told, such as {min(differ)}"
+        yield f"{len(differ)} alerts have a different end than sent, such as {min(differ)}"
 
 
-def _told_of(told: Sequence[Answered]) -> tuple[dict[int, datetime | None], set[int]]:
-    """The alerts that were acknowledged, with their ends; and those of bodies that were not."""
+def _sent_alerts(answers: Sequence[Answered]) -> tuple[dict[int, datetime | None], set[int]]:
+    """The alerts in bodies answered with 2xx, with their ends, and the alerts in all other bodies."""
     sure: dict[int, datetime | None] = {}
     unsure = set[int]()
-    for answered in told:
+    for answered in answers:
         for turn in answered.turns():
-            body = answered.load.told(turn)
-            assert body is not None, "only what there is to tell is sent"
+            body = answered.load.contents(turn)
+            assert body is not None, "every body that was sent has contents"
             ids, ends = body
             if turn in answered.refused:
                 unsure.update(ids)
@@ -91,7 +91,7 @@ def _told_of(told: Sequence[Answered]) -> tuple[dict[int, datetime | None], set[
 
 
 def law_differs(alerts: Iterable[Mapping[str, Any]], incidents: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """Stored incidents against the law, applied afresh to the stored alerts."""
+    """Compares stored incidents with those that the law derives from the stored alerts."""
     by_key: dict[UUID, list[lifecycle.Alert]] = defaultdict(list)
     for alert in alerts:
         by_key[alert["key_id"]].append(
@@ -113,7 +113,7 @@ def law_differs(alerts: Iterable[Mapping[str, Any]], incidents: Iterable[Mapping
     stored = {(row["key_id"], row["began_at"]): _course(row) for row in incidents}
     if stored != lawful:
         other = sum(lawful.get(place) != course for place, course in stored.items())
-        yield f"{len(lawful)} incidents by the law, {len(stored)} stored, of which {other} differ"
+        yield f"{len(lawful)} incidents expected by the law, {len(stored)} stored, of which {other} differ"
 
 
 def _course(row: Mapping[str, Any]) -> lifecycle.Course:

@@ -1,8 +1,8 @@
-"""A year of incidents, as many as one likes: made through the stores, as deliveries and people would make them.
+"""Generates a year of incidents, any number of them, through the stores, as deliveries and people would.
 
-The same `SEED` gives the same history, whatever its length is cut into. Fifty services of different noise, durations
-that are lognormal as real ones are (σ 1.5), a part acknowledged and given milestones by people, some reopened, some
-open, some ended without a recovery, some trouble of the monitoring; deployments, of which alerts name some.
+The same `SEED` gives the same history, however it is split into steps. Fifty services of different noise; durations are
+lognormal, like real ones (σ 1.5); some incidents are acknowledged and given milestones by people, some reopened, some
+open, some ended without a recovery, some are failures of the monitoring; some deployments are named by alerts.
 """
 
 import math
@@ -46,25 +46,25 @@ BATCH = 500
 BUSIEST = "service-00"
 MEDIAN_SECONDS, SIGMA = 30 * 60, 1.5
 LONGEST = timedelta(days=14)
-# Two alerts on the same cell of a service are the same trouble: with many cells few incidents run into one another.
+# Alerts on the same cell of a service share a grouping key; with many cells, few incidents merge.
 CELLS = 400
 _RULE = replace(DEFAULT_RULE, key_labels=("service", "cell"))
 
 
 @dataclass(slots=True)
 class History:
-    """What has been made so far; `make` goes on from there."""
+    """The history generated so far; `make` continues from there."""
 
     engine: AsyncEngine
     settings: Settings
     incidents: int = 0
-    random: Random = field(default_factory=lambda: Random(SEED))  # noqa: S311  no secret, but the same every time
+    random: Random = field(default_factory=lambda: Random(SEED))  # noqa: S311  not a secret; must be reproducible
     sources: Sequence[int] = ()
 
     async def make(self, total: int, out: Console) -> None:
-        """Incidents until there are about `total` (a few run into one another), settled, and the tables analysed."""
+        """Adds incidents until there are about `total` (a few merge), settles them and analyzes the tables."""
         if not self.sources:
-            self.sources = await self._catalogue()
+            self.sources = await self._catalog()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=out, transient=True) as progress:
             task = progress.add_task("incidents", total=total, completed=self.incidents)
@@ -79,8 +79,8 @@ class History:
             autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
             await autocommit.exec_driver_sql("VACUUM ANALYZE")
 
-    async def _catalogue(self) -> list[int]:
-        """Owners and rates: some services have neither, one in five rates changes in the year."""
+    async def _catalog(self) -> list[int]:
+        """Adds owners and rates: some services have neither, and one in five rates changes during the year."""
         async with db.session(self.engine) as session:
             for number in range(SERVICES):
                 name, owner = _service(number), OWNERS[number % len(OWNERS)]
@@ -121,7 +121,7 @@ class History:
                 labels["deployment_id"] = deployment.id
         chosen = chance.randrange(len(self.sources))
         spans = [(began, None if is_open else began + lasted)]
-        if not is_open and chance.random() < 0.05:  # it comes back before the window has passed
+        if not is_open and chance.random() < 0.05:  # it fires again within the window
             again = began + lasted + timedelta(minutes=2)
             spans.append((again, min(again + timedelta(minutes=10), AFTER)))
         kind = AlertClass.MONITORING if chance.random() < 0.01 else AlertClass.SERVICE
@@ -151,7 +151,7 @@ class History:
         )
 
     def _deployment(self, number: int, name: str, before: datetime) -> Report:
-        """Now and then shortly before the incident, so that it may have caused it."""
+        """Sometimes a deployment shortly before the incident, so that it may have caused it."""
         chance = self.random
         finished = before - timedelta(hours=chance.choice((0.5, 5, 50)) * chance.random())
         commits = tuple(
@@ -188,7 +188,7 @@ class _Trouble:
 
 async def _act(session: AsyncSession, number: int, trouble: _Trouble) -> None:
     if trouble.acknowledged is not None:
-        with suppress(actions.AlreadyResolved):  # it ran into an incident that was over
+        with suppress(actions.AlreadyResolved):  # it merged into an incident that had ended
             attribution = Attribution(trouble.acknowledged, "sam")
             await actions.acknowledge(session, number, attribution, by=None, now=AFTER)
     for kind, at in ((TimelineKind.IDENTIFIED, trouble.identified), (TimelineKind.MITIGATED, trouble.mitigated)):

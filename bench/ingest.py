@@ -1,17 +1,17 @@
-"""How fast alerts are taken, beside what else would take them, and whether what was answered is there.
+"""Measures how fast alerts are ingested, compared with alternatives, and checks that acknowledged alerts are stored.
 
-    python -m bench.ingest --quick              the ratios, one round; about a minute
-    python -m bench.ingest                      three rounds, then one thing varied at a time; several minutes
+    python -m bench.ingest --quick              ratios only, one round; about a minute
+    python -m bench.ingest                      three rounds, then one parameter varied at a time; several minutes
     python -m bench.ingest --history 5000000    with that many alerts stored, and without; much longer
 
-The service runs as a user starts it: `aftermath serve`, a data directory of its own, the built-in PostgreSQL, durable.
-Debian's `wrk` posts what Alertmanager posts (`load.py`), one alert a body or twenty, on the same machine. In the
-same round, so that noise hits all, the same bodies go to an ASGI app that only reads them, the same alerts to Debian's
-Alertmanager, the same rows into the same table by COPY and by a bare upsert. Machines differ and are noisy: ratios
-within a round are what counts.
+The service runs as a user starts it: `aftermath serve` with its own data directory and the built-in, durable
+PostgreSQL. Debian's `wrk` posts Alertmanager bodies (`load.py`) with one or twenty alerts from the same machine. In the
+same round, so that noise affects all alike, the same bodies go to an ASGI app that only reads them, the same alerts to
+Debian's Alertmanager, and the same rows into the same table by COPY and by a bare upsert. Machines differ and are
+noisy, so only ratios within a round are meaningful.
 
-After each load the database is compared with what was answered: every alert of a body that was answered 2xx is there
-once, with its times; beyond those only alerts of bodies that were not answered; the incidents are those of the law.
+After each load the database is compared with the responses: every alert in a body answered with 2xx is stored once,
+with its times; other stored alerts come only from bodies without a 2xx response; incidents match the law.
 """
 
 import argparse
@@ -54,7 +54,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one load showed. Shares are of one core."""
+    """Results of one load. CPU figures are shares of one core."""
 
     name: str
     answered: Answered
@@ -72,7 +72,7 @@ class Figures:
 
     @property
     def cpu_us_per_alert(self) -> float:
-        """Of the service and its PostgreSQL together."""
+        """CPU time of the service and its PostgreSQL together."""
         return 1e6 * (self.cpu["service"] + self.cpu.get("postgres", 0.0)) / self.per_second
 
 
@@ -84,7 +84,7 @@ def _cpu(processes: Sequence[psutil.Process]) -> float:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             used = process.cpu_times()
-            # Of children that have ended: PostgreSQL's autovacuum comes and goes.
+            # Include children that have ended, such as PostgreSQL's autovacuum workers.
             total += used.user + used.system + used.children_user + used.children_system
     return total
 
@@ -93,7 +93,7 @@ def _memory_mb(processes: Sequence[psutil.Process]) -> float:
     total = 0.0
     for process in processes:
         with suppress(psutil.NoSuchProcess):
-            total += process.memory_full_info().pss / 2**20  # of what is shared, a share
+            total += process.memory_full_info().pss / 2**20  # shared memory counts proportionally
     return total
 
 
@@ -114,7 +114,7 @@ def measured(name: str, load: Load, target: Target, processes: Processes, direct
 
 
 def _busy() -> float:
-    """Seconds that all processors of this machine have worked."""
+    """Seconds that all processors of this machine have been busy."""
     times = psutil.cpu_times()
     return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
 
@@ -124,16 +124,16 @@ def _busy() -> float:
 
 @dataclass
 class Loaded:
-    """A running service, what it has been told, and whether it holds that."""
+    """A running service, with the loads sent to it, checked after each load."""
 
     running: RunningService
     directory: Path
     runs: Iterator[int]
-    told: dict[tuple[int, int], list[Answered]] = field(default_factory=lambda: defaultdict(list))
+    answers: dict[tuple[int, int], list[Answered]] = field(default_factory=lambda: defaultdict(list))
 
     @property
     def target(self) -> Target:
-        assert self.running.snippet, "the first start prints a receiver"
+        assert self.running.snippet, "the first start prints a receiver configuration"
         token = self.running.snippet.partition("credentials: ")[2].strip()
         return Target(self.running.service.port, "/webhooks/alertmanager", token)
 
@@ -145,7 +145,7 @@ class Loaded:
         return {"service": ours, "postgres": postgres}
 
     def ask(self, question: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
-        """Of its database."""
+        """Runs a query on its database."""
         address = embedded.running(self.running.service.data_dir)
         assert address is not None, "it runs"
 
@@ -161,24 +161,24 @@ class Loaded:
         return asyncio.run(asked())
 
     def put(self, name: str, load: Load) -> Figures:
-        """The load, and the check after it. Raises Wrong."""
+        """Runs the load and checks the result. Raises Wrong."""
         counted, wal = self._counted(), self.ask(_wal)
         figures = measured(name, load, self.target, self.processes, self.directory)
         wal = self.ask(_wal) - wal
         answered = figures.answered
         check_counters(answered, counted, self._counted())
-        told = self.told[load.run, load.first_ms]
-        told.append(answered)
-        self.ask(lambda connection: check_stored(connection, told))
+        answers = self.answers[load.run, load.first_ms]
+        answers.append(answered)
+        self.ask(lambda connection: check_stored(connection, answers))
         return replace(figures, wal_per_alert=wal / answered.alerts)
 
     def put_new(self, name: str, load: Load) -> Figures:
-        """New alerts of keys that have an incident open."""
+        """New alerts for keys that have an open incident."""
         self.put("opening", load.opening)
         return self.put(name, load.joining)
 
     def _counted(self) -> dict[str, int]:
-        """Webhooks and alerts, as Prometheus is told."""
+        """Deliveries and signals according to `GET /metrics`."""
         with self.running.client() as client:
             text = client.get("/metrics").raise_for_status().text
         counted = {"deliveries": 0, "signals": 0}
@@ -189,7 +189,7 @@ class Loaded:
 
 @contextmanager
 def a_service(directory: Path, *, workers: int = 1) -> Iterator[Loaded]:
-    """New and warm."""
+    """A new service, warmed up."""
     directory.mkdir()
     service = Service(directory, {"AFTERMATH_LOG_LEVEL": "warning", "AFTERMATH_WORKERS": str(workers)})
     with service.serve() as running:
@@ -210,7 +210,7 @@ async def _wal(connection: asyncpg.Connection) -> int:
 async def bare(
     scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[..., Awaitable[None]]
 ) -> None:
-    """An ASGI app that reads a body and answers 200: what HTTP alone costs, and the generator with it."""
+    """An ASGI app that only reads the body and answers 200: the cost of HTTP and the load generator alone."""
     if scope["type"] != "http":
         return
     while (await receive()).get("more_body"):
@@ -242,7 +242,7 @@ receivers:
 
 
 def alertmanager(load: Load, directory: Path) -> Figures:
-    """Debian's, without a cluster, new and warm. Raises Wrong if it counts other alerts than it answered."""
+    """Debian's Alertmanager without a cluster, warmed up. Raises Wrong if its counter does not match its responses."""
     with (
         tempfile.TemporaryDirectory(dir=directory) as own,
         an_alertmanager(Path(own), _ALERTMANAGER, port := free_port()) as client,
@@ -251,8 +251,8 @@ def alertmanager(load: Load, directory: Path) -> Figures:
         target = Target(port, "/api/v2/alerts", body=posted_alerts)
 
         def received() -> int:
-            told = client.get("/metrics", timeout=60).text
-            values = re.findall(r"^alertmanager_alerts_received_total\{.*\} (\S+)$", told, re.MULTILINE)
+            exposition = client.get("/metrics", timeout=60).text
+            values = re.findall(r"^alertmanager_alerts_received_total\{.*\} (\S+)$", exposition, re.MULTILINE)
             return int(sum(map(float, values)))
 
         drive(load.opening, target, directory)
@@ -260,13 +260,13 @@ def alertmanager(load: Load, directory: Path) -> Figures:
         figures = measured("Alertmanager", load.joining, target, lambda: {"service": [process]}, directory)
         taken, answered = received() - before, figures.answered
         if not answered.alerts <= taken <= answered.alerts + len(answered.refused) * load.alerts:
-            raise Wrong(f"Alertmanager answered {answered.alerts} alerts and received {taken}")
+            raise Wrong(f"Alertmanager acknowledged {answered.alerts} alerts but counted {taken}")
         return figures
 
 
 async def limits(connection: asyncpg.Connection, load: Load, rows: int = 50_000) -> dict[str, float]:
-    """Rows per second into the table of alerts, on one connection, a transaction a batch: rows that the load left
-    there, each made another by its series. What is sent is made ready before.
+    """Rows per second written to the alert table, on one connection, one transaction per batch. The rows are those that
+    the load stored, each with a new series; they are encoded beforehand.
     """
     columns = [name for name, _ in await connection.fetch(_COLUMNS, "alert")]
     others = ", ".join("gen_random_uuid() AS series" if name == "series" else f'"{name}"' for name in columns)
@@ -338,7 +338,7 @@ async def _timed(statements: Iterable[Awaitable[object]]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """All that is compared with one another, one after another; keys name what was measured and the alerts a body."""
+    """Everything that is compared, in turn; keys are the name of the measurement and the alerts per body."""
 
     loads: Mapping[tuple[str, int], Figures]
     limits: Mapping[str, float]
@@ -404,17 +404,17 @@ def variations(directory: Path, seconds: float, step: Callable[[str], None]) -> 
 
 # — with history —
 
-FIRST_SEEDED = 1000  # of runs; 03e8 in fingerprints and keys
-SEEDS = 10_000  # alerts of a run that the service makes itself; the history is copies of them, each further back
-APART = timedelta(minutes=10)  # so that the incidents of a key lie more than a window apart
+FIRST_SEEDED = 1000  # number of the first seeded run; 03e8 in fingerprints and keys
+SEEDS = 10_000  # alerts per run sent through the service; the history consists of copies of them, each further back
+APART = timedelta(minutes=10)  # keeps the incidents of a key more than a window apart
 
 
 def with_history(
     directory: Path, seconds: float, stored: int, rounds: int, step: Callable[[str], None]
 ) -> Iterator[tuple[Figures, Figures]]:
-    """The same load on a service that holds next to nothing and on one that holds `stored` alerts, in turn.
+    """The same load on an almost empty service and on one that holds `stored` alerts, in turn.
 
-    The loads are about the series and keys of the history: the same things have been wrong before.
+    The loads use the series and keys of the history, as recurring alerts do.
     """
     sizes = (1, 20)
     runs = range(FIRST_SEEDED, FIRST_SEEDED + rounds * len(sizes))
@@ -426,7 +426,7 @@ def with_history(
             for service in (empty, full):
                 service.put("seed", replace(seed, run=run))
         full.ask(lambda connection: multiply(connection, stored // (bodies * 10 * len(runs)), step))
-        # A page that changes first after a checkpoint is logged whole: that is over in what is measured.
+        # After a checkpoint, the first change of each page logs the whole page; get past that before measuring.
         step("pages in use")
         for service in (empty, full):
             service.put_new("pages in use", Load(next(service.runs), 20, 3 * seconds))
@@ -443,7 +443,7 @@ def with_history(
 
 
 async def multiply(connection: asyncpg.Connection, copies: int, step: Callable[[str], None]) -> None:
-    """Copies the seeded runs, their incidents, and all deliveries, each copy further back. Raises Wrong."""
+    """Copies the seeded runs, their incidents and all deliveries, each copy further back in time. Raises Wrong."""
     inserts = [await _copier(connection, *one) for one in _COPIED]
     for first in range(1, copies + 1, 5):
         last = min(first + 4, copies)
@@ -454,10 +454,10 @@ async def multiply(connection: asyncpg.Connection, copies: int, step: Callable[[
     await connection.execute("VACUUM (ANALYZE)")
     await connection.execute("CHECKPOINT")
     if differing := await connection.fetchval(_UNLAWFUL):
-        raise Wrong(f"the history has {differing} incidents that differ from the law")
+        raise Wrong(f"{differing} incidents of the history violate the law")
 
 
-# Tables, which rows to copy, and what becomes of columns that are neither a time nor stay as they are.
+# Tables, the rows to copy, and new values for columns that are neither times nor copied unchanged.
 _COPIED: Sequence[tuple[str, str, Mapping[str, str]]] = (
     ("alert", "fingerprint >= '03e8'", {"incident_id": "md5(incident_id::text || copy)::uuid"}),
     (
@@ -474,7 +474,7 @@ _COPIED: Sequence[tuple[str, str, Mapping[str, str]]] = (
 
 
 async def _copier(connection: asyncpg.Connection, table: str, which: str, changed: Mapping[str, str]) -> str:
-    """A statement that inserts the copies $1 to $2, each $3 further back, of what is there now."""
+    """A statement that inserts copies $1 to $2 of the current rows, each $3 further back."""
     await connection.execute(f"CREATE TEMP TABLE seed_{table} AS SELECT * FROM {table} WHERE {which}")  # noqa: S608
     columns = {row["attname"]: str(row["type"]) for row in await connection.fetch(_COLUMNS, table)}
     earlier = {name: f'"{name}" - copy * $3::interval' for name, type_ in columns.items() if type_ == _TIME}
@@ -506,7 +506,7 @@ _UNLAWFUL = """
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What is to be reached: at least `wanted`, or at most. The median of the rounds counts."""
+    """A goal: at least `wanted`, or at most if `at_most`. The median of the rounds counts."""
 
     name: str
     values: Sequence[float]  # of each round
@@ -519,7 +519,7 @@ class Goal:
 
     @property
     def missed_by(self) -> float:
-        """A share of what is wanted; 0 where it is reached."""
+        """As a share of `wanted`; 0 if the goal is reached."""
         over = self.value / self.wanted - 1
         return max(0.0, over if self.at_most else -over)
 
@@ -531,7 +531,7 @@ _WAL: Value = attrgetter("wal_per_alert")
 
 
 def goals_of(rounds: Sequence[Round]) -> list[Goal]:
-    """Ratios, which other machines should show too."""
+    """Ratios, which should hold on other machines too."""
 
     def ratios(value: Value, what: str, other: str, alerts: int) -> list[float]:
         return [value(one.loads[what, alerts]) / value(one.loads[other, alerts]) for one in rounds]
@@ -555,7 +555,7 @@ def goals_of(rounds: Sequence[Round]) -> list[Goal]:
 
 
 def absolute_goals_of(rounds: Sequence[Round]) -> list[Goal]:
-    """What two cores should show that have nothing else to do."""
+    """Goals for two otherwise idle cores."""
     return [
         Goal(f"{what}, {new}, {alerts} a body", [value(one.loads[new, alerts]) for one in rounds], wanted, at_most)
         for new in ("new", f"new{TWO}")
@@ -590,8 +590,8 @@ def shown_goals(title: str, goals: Sequence[Goal]) -> Table:
 
 
 def shown_figures(title: str, rows: Sequence[Figures]) -> Table:
-    """Shares of CPU in percent of one core; `others` is what else the machine did, so how far to trust the row.
-    µs/alert is the CPU of service and PostgreSQL.
+    """CPU is in percent of one core; `others` is unrelated work on the machine, which makes a row less reliable.
+    µs/alert is the CPU time of service and PostgreSQL.
     """
     columns = ("load", "a body", "alerts/s", "webhooks/s", "p50 ms", "p99 ms", "not 2xx")
     table = Table(
@@ -628,7 +628,9 @@ def shown_figures(title: str, rows: Sequence[Figures]) -> Table:
 
 
 def shown_limits(rounds: Sequence[Round]) -> Table:
-    table = Table("one connection, a transaction a batch", "rows/s, each round", title="The table of alerts alone")
+    table = Table(
+        "one connection, one transaction per batch", "rows/s, each round", title="Writing to the alert table only"
+    )
     for name in rounds[0].limits:
         table.add_row(name, " ".join(f"{one.limits[name]:,.0f}" for one in rounds))
     return table
@@ -636,10 +638,10 @@ def shown_limits(rounds: Sequence[Round]) -> Table:
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("bench.ingest", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one round and nothing varied")
-    parser.add_argument("--history", type=int, metavar="N", help="only this: with N alerts stored, and without")
+    parser.add_argument("--quick", action="store_true", help="one round, no variations")
+    parser.add_argument("--history", type=int, metavar="N", help="measure only with N alerts stored and without")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each load")
+    parser.add_argument("--seconds", type=float, default=4.0, help="duration of each load")
     asked = parser.parse_args(arguments)
     out = Console(width=None if sys.stdout.isatty() else 180)
     try:
@@ -651,7 +653,7 @@ def main(arguments: Sequence[str]) -> int:
     except (FileNotFoundError, LoadFailed, Wrong) as error:
         out.print(f"[red]{error}", highlight=False)
         return 1
-    out.print("After each load the database held exactly what was answered, and its incidents were those of the law.")
+    out.print("After each load the database matched the responses exactly, and its incidents matched the law.")
     return 0
 
 
@@ -670,7 +672,7 @@ def _measure(asked: argparse.Namespace, directory: Path, step: Callable[[str], N
         yield shown_figures("One thing varied", list(variations(directory / "varied", asked.seconds, step)))
     yield shown_limits(rounds)
     yield shown_goals("Goals", goals_of(rounds))
-    yield shown_goals("On two cores that do nothing else, about", absolute_goals_of(rounds))
+    yield shown_goals("Goals for two otherwise idle cores", absolute_goals_of(rounds))
 
 
 @contextmanager

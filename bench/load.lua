@@ -1,8 +1,8 @@
--- The load of bench/load.py, for wrk. One thread a connection, so that what is answered is known to be the answer to
--- what was sent: exact latencies, and exactly the bodies that were acknowledged.
+-- wrk script for the load of bench/load.py. One thread per connection, so that every response can be matched to its
+-- request: latencies are exact, and it is known which bodies were acknowledged.
 --
--- Bodies come from a template, a whole request, in which only digits change: alert ids, keys, times. Body `number` is
--- made of nothing but its number, so that bench/load.py knows what was in it.
+-- Bodies come from a template, a whole request, in which only digits change: alert ids, keys, times. The contents of a
+-- body depend only on its number, so that bench/load.py can reconstruct them.
 
 local ffi = require("ffi")
 ffi.cdef [[
@@ -18,7 +18,7 @@ local function now()
     return tonumber(clock.seconds) + tonumber(clock.nanoseconds) * 1e-9
 end
 
--- In wrk's own Lua state: who the threads are.
+-- In wrk's main Lua state: the list of threads.
 local threads = {}
 
 function setup(thread)
@@ -61,9 +61,9 @@ local function put_time(bytes, at, milliseconds)
     put(bytes, at + 9, 3, milliseconds % 1000)
 end
 
--- What body `turn` tells: its template, the number its alert ids come from, and when it is told. As `told_in` in
--- bench/load.py. Nothing when there is nothing left to tell.
-local function told(turn)
+-- The contents of body `turn`: its template, the number its alert ids are derived from, and its time. Mirrors
+-- `Load.contents` in bench/load.py. Nothing when the load is complete.
+local function contents(turn)
     if load.mode == "new" then
         local body = load.first + turn
         if load.known == 0 or body < load.known then return load.firing, body, body end
@@ -99,7 +99,7 @@ local function render(template, body, at)
 end
 
 function request()
-    local template, body, at = told(connection + load.connections * sent)
+    local template, body, at = contents(connection + load.connections * sent)
     if not verified and connection == 0 then
         -- wrk asks the first thread once for a request only to look at it.
         verified = true

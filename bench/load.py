@@ -1,8 +1,8 @@
-"""A load of alerts on a server, by Debian's `wrk`: what is sent, and what of it was answered.
+"""Sends a load of alerts to a server with Debian's `wrk` and records which requests were answered.
 
-Bodies are those of Alertmanager, about 1.4 KB with one alert and 21 KB with twenty. What is in a body follows from its
-number, so that its alerts are known afterwards; `load.lua` puts the digits in. A body that was not answered 2xx is not
-counted.
+Bodies are those of Alertmanager, about 1.4 KB with one alert and 21 KB with twenty. The contents of a body follow from
+its number, so that its alerts are known afterwards; `load.lua` fills in the digits. Bodies not answered with 2xx are
+not counted.
 """
 
 import json
@@ -22,10 +22,10 @@ import psutil  # type: ignore[import-untyped]
 from tests.processes import a_process, program
 
 LUA = Path(__file__).with_suffix(".lua")
-# Alert 0 of a load that begins at 0 ms starts here, each further one a millisecond later: long ago, so that no time is
-# in the future, and on one day, so that only the time of day changes.
+# Alert 0 of a load with `first_ms` 0 starts here, each further one a millisecond later: yesterday, so that no time is
+# in the future, and within one day, so that only the time of day changes.
 DAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
-PATIENCE_SECONDS = 30  # for the last answers
+PATIENCE_SECONDS = 30  # time to wait for the last responses
 
 Mode = Literal["new", "repeats", "half", "resolved"]
 
@@ -35,11 +35,11 @@ Mode = Literal["new", "repeats", "half", "resolved"]
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Loads of the same `run` tell of the same alerts; those of another have other fingerprints and other keys.
+    """Loads of the same `run` send the same alerts; other runs have other fingerprints and other keys.
 
-    `new`: every alert is new and fires, from body `first` on, up to body `known` if that is given. `repeats`: the first
-    `known` bodies of the run, again and again. `half`: half of the alerts are new, half are resolves of the first
-    `known` bodies. `resolved`: `known` bodies of new alerts that are over.
+    `new`: every alert is new and firing, from body `first` up to body `known` if given. `repeats`: the first `known`
+    bodies of the run, over and over. `half`: half of the alerts are new, half are resolves of the first `known` bodies.
+    `resolved`: `known` bodies of new alerts that have already ended.
     """
 
     run: int
@@ -53,8 +53,8 @@ class Load:
     first_ms: int = 0
     spread: bool = False  # the alerts of a body have different keys, as if Alertmanager did not group by them
 
-    def told(self, turn: int) -> tuple[range, range | None] | None:
-        """The ids in body `turn`, and, of a resolve, the milliseconds at which they ended. As `told` in load.lua."""
+    def contents(self, turn: int) -> tuple[range, range | None] | None:
+        """The ids in body `turn` and, for a resolve, their ends in milliseconds. Mirrors `contents` in load.lua."""
         match self.mode:
             case "new":
                 return (
@@ -73,7 +73,7 @@ class Load:
 
     @property
     def opening(self) -> "Load":
-        """Fires once for every key: what is new after that joins an open incident, as nearly all does in a storm."""
+        """One firing alert per key, so that later new alerts join an open incident, as most do in an alert storm."""
         return replace(
             self, mode="new", connections=min(64, self.keys), first=0, known=self.keys, seconds=PATIENCE_SECONDS
         )
@@ -94,7 +94,7 @@ class Load:
         return f"shop-{self.run:04x}-"
 
 
-# Places for digits, in characters that occur nowhere else: id of the alert, key, start and end as times of day.
+# Placeholders for digits, in characters that occur nowhere else: alert id, key, start and end as times of day.
 ID, KEY, START, END = "~" * 12, "^" * 6, "||:||:||.|||", "@@:@@:@@.@@@"
 
 
@@ -129,7 +129,7 @@ _GENERATOR = (
 
 
 def _webhook(load: Load, *, resolved: bool) -> object:
-    """As Alertmanager posts it: the alerts of one group."""
+    """A body as Alertmanager posts it: the alerts of one group."""
     labels = _labels(load)
     shared = {name: value for name, value in labels.items() if ID not in value and not (load.spread and KEY in value)}
     group = {name: shared[name] for name in ("alertname", "service") if name in shared}
@@ -158,7 +158,7 @@ def _webhook(load: Load, *, resolved: bool) -> object:
 
 
 def posted_alerts(load: Load, *, resolved: bool) -> object:
-    """The same alerts as Prometheus posts them to Alertmanager: a firing one says until when to believe it."""
+    """The same alerts as Prometheus posts them to Alertmanager: `endsAt` of a firing alert is when it expires."""
     assert not resolved
     alert = {
         "labels": _labels(load),
@@ -172,7 +172,7 @@ def posted_alerts(load: Load, *, resolved: bool) -> object:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a load goes, and as what."""
+    """Where a load is sent, and in which format."""
 
     port: int
     path: str = "/"
@@ -189,7 +189,7 @@ class Target:
 
 
 def _lua_of(load: Load, target: Target) -> str:
-    """What load.lua loads: the parameters, and templates with the places of their digits."""
+    """The file that load.lua reads: parameters, and templates with the positions of their digits."""
     firing = target.request(load, resolved=False)
     resolved = firing if load.mode in {"new", "repeats"} else target.request(load, resolved=True)
     parameters = {
@@ -209,11 +209,11 @@ def _lua_of(load: Load, target: Target) -> str:
 
 
 def _lua_template(request: str, alerts: int) -> str:
-    assert request.isascii(), "JSON's escapes are Lua's, but for those of other characters"
+    assert request.isascii(), "JSON and Lua escape only ASCII characters alike"
     slots = {"ids": ID, "keys": KEY, "starts": START, "ends": END}
     places = {name: [found.start() for found in re.finditer(re.escape(slot), request)] for name, slot in slots.items()}
     lists = (
-        # The alert that a place belongs to; the envelope has places for the key of all only.
+        # Each position with the index of its alert; in the envelope, only the key has positions.
         f"{name} = {{{', '.join(f'{{{at}, {order * alerts // len(found)}}}' for order, at in enumerate(found))}}}"
         for name, found in places.items()
     )
@@ -225,7 +225,7 @@ def _lua_template(request: str, alerts: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """All that a load sent. `refused` are the turns that were not answered 2xx, with the status; 0: not at all."""
+    """Everything a load sent. `refused` maps turns not answered with 2xx to the status; 0 means no response."""
 
     load: Load
     sent: Sequence[int]  # bodies, by connection
@@ -234,12 +234,12 @@ class Answered:
     latencies_us: Sequence[int]
 
     def again(self, mode: Mode) -> Load:
-        """A load about what this one of new alerts told, and those before it."""
+        """A load about the alerts that this load of new alerts, and those before it, sent."""
         return replace(self.load, mode=mode, first=0, known=self.load.first + min(self.sent) * self.load.connections)
 
     @property
     def webhooks(self) -> int:
-        """Answered 2xx."""
+        """Number of webhook requests answered with 2xx."""
         return sum(self.sent) - len(self.refused)
 
     @property
@@ -248,7 +248,7 @@ class Answered:
 
     @property
     def per_second(self) -> float:
-        """Alerts."""
+        """Alerts per second."""
         return self.alerts / self.seconds
 
     def latency_ms(self, percent: float) -> float:
@@ -261,11 +261,11 @@ class Answered:
 
 
 class LoadFailed(Exception):
-    """wrk could not do its work."""
+    """wrk failed to produce a load."""
 
 
 def drive(load: Load, target: Target, directory: Path) -> tuple[Answered, float]:
-    """Puts the load on the target; also the seconds of CPU that wrk took. Raises LoadFailed."""
+    """Runs the load; returns the responses and the CPU seconds that wrk used. Raises LoadFailed."""
     parameters = directory / "load.lua"
     parameters.write_text(_lua_of(load, target))
     command = [
@@ -281,9 +281,9 @@ def drive(load: Load, target: Target, directory: Path) -> tuple[Answered, float]
 
 
 def _end_when_done(pid: int) -> None:
-    """Wakes wrk when its threads have ended: it sleeps for as long as it was told, whatever they do.
+    """Stops wrk when its threads have ended; otherwise its main thread sleeps for the whole duration.
 
-    Only when it has slept alone for a while: it also is alone when the first threads have ended before the last began.
+    Only after it has been the only thread for a while, because early threads may end before the last ones start.
     """
     alone = 0
     with suppress(psutil.NoSuchProcess):
@@ -301,10 +301,10 @@ def _cpu_of_children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _answered(load: Load, said: str) -> Answered:
+def _answered(load: Load, output: str) -> Answered:
     sent, latencies, refused = [0] * load.connections, list[int](), dict[int, int]()
     began, ended = list[float](), list[float]()
-    for line in re.findall(r"^CONNECTION (.*)$", said, re.MULTILINE):
+    for line in re.findall(r"^CONNECTION (.*)$", output, re.MULTILINE):
         counts, refusals, micros = line.split(";")
         connection, number, acknowledged, began_at, ended_at = counts.split()
         sent[int(connection)] = int(number)
@@ -316,7 +316,7 @@ def _answered(load: Load, said: str) -> Answered:
             began.append(float(began_at))
             ended.append(float(ended_at))
     if not latencies:
-        raise LoadFailed(f"nothing was answered; wrk said:\n{said[:2000]}")
+        raise LoadFailed(f"no request was answered; output of wrk:\n{output[:2000]}")
     if not began:
-        raise LoadFailed(f"nothing was answered 2xx, but {sorted(set(refused.values()))}")
+        raise LoadFailed(f"no request was answered with 2xx; statuses: {sorted(set(refused.values()))}")
     return Answered(load, sent, refused, max(ended) - min(began), latencies)

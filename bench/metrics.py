@@ -1,12 +1,12 @@
-"""How long does each question about numbers take, how does that grow with history, and what does it take of others?
+"""Measures how long each metrics query takes, how that grows with history, and its effect on memory and other requests.
 
-A year of incidents (`bench.history`) on the built-in PostgreSQL, and the service in a process of its own, asked over
-HTTP. Every metrics route that the service describes is asked, about one service (the one with most incidents) and about
-all; the tables show medians, and how many times as long the same takes with more history. Of the largest history also:
-how much memory the process takes more while it works a question out, how long another request waits meanwhile (it is
-sent again and again; the longest counts), and whether the process grows when asked again and again.
+A year of incidents (`bench.history`) on the built-in PostgreSQL, with the service in its own process, queried over
+HTTP. Every metrics route in the OpenAPI description is queried for one service (the one with the most incidents) and
+for all. The tables show medians and how they grow with history. For the largest history they also show the additional
+memory used while a query is computed, how long another request waits meanwhile (sent repeatedly; the longest counts),
+and whether the process grows when queries are repeated.
 
-    python -m bench.metrics            1,000, 10,000 and 100,000 incidents: some ten minutes, half of them to make it
+    python -m bench.metrics            1,000, 10,000 and 100,000 incidents: ten minutes, half of it to generate them
     python -m bench.metrics 1000 5000  shorter
 """
 
@@ -37,9 +37,9 @@ from bench.history import AFTER, BUSIEST, FIRST, History
 
 SIZES = (1_000, 10_000, 100_000)
 ROUNDS = 5
-AGAIN = 5  # times all questions, when memory is looked at
-THE_SAME = 50  # times one question, likewise
-UNNOTICED = 0.4  # seconds, for which nobody who asks looks up
+AGAIN = 5  # repetitions of all queries in the memory test
+THE_SAME = 50  # repetitions of one query in the memory test
+UNNOTICED = 0.4  # seconds that a response may take without being noticed
 WIDTH = 120
 
 YEAR = {"from": FIRST.isoformat(), "to": AFTER.isoformat()}
@@ -67,7 +67,7 @@ class Question:
 
 
 def questions_of(routes: Sequence[str]) -> list[Question]:
-    """Each route that is described, and those with much to choose from in several ways."""
+    """Every described route; routes with many parameters in several variants."""
     whatif = {"time_to_recover": "-20%", "time_to_acknowledge": "-5m"}
     known: dict[str, list[dict[str, str]]] = {
         "summary": [
@@ -97,11 +97,11 @@ def questions_of(routes: Sequence[str]) -> list[Question]:
 
 @dataclass(slots=True)
 class Found:
-    """About one question and scope. `memory` is in MiB, above what a process takes that has just started."""
+    """Results of one query and scope. `memory` is in MiB above that of a freshly started process."""
 
     medians: list[float] = field(default_factory=list)  # seconds, by size
     memory: float = 0.0
-    waited: float = 0.0  # seconds, the longest of other requests
+    waited: float = 0.0  # seconds, the longest wait of another request
 
     @property
     def growth(self) -> float:
@@ -126,11 +126,11 @@ async def main(sizes: Sequence[int]) -> None:
                 async with _service(url, Path(directory)) as service:
                     questions = questions_of(await described_routes(service.client))
                     await _measure(service, questions, size, results, out)
-                    remarks.append(f"{service.resident():,.0f} MiB after the questions about {size:,} incidents")
+                    remarks.append(f"{service.resident():,.0f} MiB after the queries over {size:,} incidents")
                     if size == sizes[-1]:
                         await _look_at_others(service, questions, results, out)
                         remarks += await _ask_again(service, questions, out)
-            for question in track(questions, "what each takes of memory", console=out, transient=True):
+            for question in track(questions, "memory per query", console=out, transient=True):
                 async with _service(url, Path(directory)) as service:
                     results[str(question), "all"].memory = await _memory(service, question)
             await engine.dispose()
@@ -152,12 +152,12 @@ class Service:
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
     def peak(self) -> float:
-        """MiB, since it was forgotten."""
+        """Peak memory in MiB since it was last reset."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) / 2**10
 
     async def ask(self, question: Question, scope: str) -> float:
-        """The seconds it took."""
+        """Seconds the query took."""
         began = time.perf_counter()
         parameters = question.parameters | ({} if scope == "all" else {"service": scope})
         answer = await self.client.get(question.path, params=parameters)
@@ -169,13 +169,13 @@ class Service:
 
 async def _measure(service: Service, questions: Sequence[Question], size: int, results: Results, out: Console) -> None:
     asked = [(question, scope) for scope in (BUSIEST, "all") for question in questions]
-    for question, scope in track(asked, f"questions about {size:,} incidents", console=out, transient=True):
+    for question, scope in track(asked, f"queries over {size:,} incidents", console=out, transient=True):
         seconds = [await service.ask(question, scope) for _ in range(ROUNDS)]
         results.setdefault((str(question), scope), Found()).medians.append(statistics.median(seconds))
 
 
 async def _memory(service: Service, question: Question) -> float:
-    """Of a process that has just started, for it keeps what it once had; MiB."""
+    """MiB. Uses a freshly started process, because a process does not give memory back."""
     await service.ask(OTHER, "all")
     service.forget_peak()
     before = service.resident()
@@ -184,8 +184,8 @@ async def _memory(service: Service, question: Question) -> float:
 
 
 async def _look_at_others(service: Service, questions: Sequence[Question], results: Results, out: Console) -> None:
-    """How long they wait for a question about all."""
-    for question in track(questions, "what each takes of others", console=out, transient=True):
+    """How long other requests wait during a query for all services."""
+    for question in track(questions, "wait of other requests", console=out, transient=True):
         found = results[str(question), "all"]
         waits: list[float] = []
         asking = asyncio.create_task(service.ask(question, "all"))
@@ -200,17 +200,17 @@ OTHER = Question("/healthz", {})
 
 
 async def _ask_again(service: Service, questions: Sequence[Question], out: Console) -> list[str]:
-    """Whether the process grows."""
+    """Whether the process grows when queries are repeated."""
     before = service.resident()
-    for question in track(list(questions) * AGAIN, "all again and again", console=out, transient=True):
+    for question in track(list(questions) * AGAIN, "all queries repeatedly", console=out, transient=True):
         await service.ask(question, "all")
     between = service.resident()
     [one] = [question for question in questions if str(question) == "summary by service"]
-    for question in track([one] * THE_SAME, "one again and again", console=out, transient=True):
+    for question in track([one] * THE_SAME, "one query repeatedly", console=out, transient=True):
         await service.ask(question, "all")
     return [
-        f"{before:,.0f} MiB, after {AGAIN * len(questions)} questions more {between:,.0f} MiB",
-        f"after `{one}` {THE_SAME} times more {service.resident():,.0f} MiB",
+        f"{before:,.0f} MiB, after {AGAIN * len(questions)} more queries {between:,.0f} MiB",
+        f"after `{one}` another {THE_SAME} times {service.resident():,.0f} MiB",
     ]
 
 
@@ -221,7 +221,7 @@ async def described_routes(client: httpx.AsyncClient) -> list[str]:
 
 @asynccontextmanager
 async def _service(url: str, directory: Path) -> AsyncIterator[Service]:
-    """`aftermath serve` on a free port of the loopback."""
+    """`aftermath serve` on a free loopback port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -266,10 +266,10 @@ async def _until_ready(client: httpx.AsyncClient, served: asyncio.subprocess.Pro
 
 def _table(scope: str, sizes: Sequence[int], results: Results) -> Table:
     of = "all services" if scope == "all" else f"one service, {scope}"
-    table = Table("one year", title=f"Milliseconds, of {of}", title_justify="left")
+    table = Table("one year", title=f"Milliseconds for {of}", title_justify="left")
     for size in sizes:
         table.add_column(f"{size:,}", justify="right")
-    table.add_column(f"{sizes[-1] // sizes[0]:,} times as much", justify="right")
+    table.add_column(f"growth with {sizes[-1] // sizes[0]:,} times the history", justify="right")
     if scope == "all":
         table.add_column("others wait", justify="right")
         table.add_column("memory", justify="right")
@@ -278,17 +278,17 @@ def _table(scope: str, sizes: Sequence[int], results: Results) -> Table:
             continue
         shown = [f"[{'yellow' if median > UNNOTICED else 'green'}]{median * 1e3:,.0f}" for median in found.medians]
         more = [f"{found.waited * 1e3:,.0f}", f"{found.memory:,.0f} MiB"] if scope == "all" else []
-        table.add_row(question, *shown, f"takes {found.growth:.1f} times", *more)
+        table.add_row(question, *shown, f"{found.growth:.1f} times as long", *more)
     return table
 
 
 def _conclude(sizes: Sequence[int], results: Results, remarks: Sequence[str], out: Console) -> None:
     slow = [f"{question} of {scope}" for (question, scope), found in results.items() if found.medians[-1] > UNNOTICED]
-    within = f"{len(results) - len(slow)} of {len(results)} questions about {sizes[-1]:,} incidents"
-    out.print(f"{within} are answered within {UNNOTICED * 1e3:.0f} ms; not: {', '.join(slow) or 'none'}.")
-    out.print(f"The service takes {'; '.join(remarks)}.")
+    within = f"{len(results) - len(slow)} of {len(results)} queries over {sizes[-1]:,} incidents"
+    out.print(f"{within} are answered within {UNNOTICED * 1e3:.0f} ms; slower: {', '.join(slow) or 'none'}.")
+    out.print(f"Memory of the service: {'; '.join(remarks)}.")
     busy = ", ".join(f"{load:.1f}" for load in os.getloadavg())
-    out.print(f"{os.cpu_count()} cores, load of the last 1, 5 and 15 minutes {busy}, this bench included.")
+    out.print(f"{os.cpu_count()} cores, load average {busy} over 1, 5 and 15 minutes, including this bench.")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Numbers over many incidents: summaries, comparisons, what-if, DORA, and the scrape. A folder for each question.
+"""Numbers over many incidents: summaries, comparisons, what-if, DORA and the Prometheus scrape, one folder each.
 
-The way of a summary: `api/summary.py` has the route, and `api/query.py` makes a `MetricsQuery` (`query.py`) of its
-parameters. `summary/store.py` reads the incidents of the period in columns, their rates and planned maintenance (SQL of
-`app/incidents/impact/store.py`), and has them computed in a thread by `summary/numbers.py`: measures by
-`app/incidents/measures/vectorized.py`, downtime and cost by `app/incidents/impact/sweep.py`, statistics of each measure
-by `summary/summaries.py` and `summary/survival.py`. Then it adds the labor (`summary/labor.py`). `api/answer.py` gives
-each number its formula (`app/incidents/definitions/`) and its links, and the route returns that.
+How a summary is computed: `api/query.py` turns the parameters of the route in `api/summary.py` into a `MetricsQuery`
+(`query.py`). `summary/store.py` reads the period's incidents as columns, with their rates and planned maintenance (SQL
+from `app/incidents/impact/store.py`). In a thread, `summary/numbers.py` computes measures with
+`app/incidents/measures/vectorized.py`, downtime and cost with `app/incidents/impact/sweep.py`, and the statistics of
+each measure with `summary/summaries.py` and `summary/survival.py`. `summary/labor.py` adds the cost of labor.
+`api/answer.py` adds formulas (`app/incidents/definitions/`) and links to each number.
 """

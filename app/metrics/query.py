@@ -1,6 +1,6 @@
-"""The one question type of the metrics: which incidents, in which period, and how they are grouped and measured.
+"""The query type shared by all metrics: which incidents, in which period, and how they are grouped and measured.
 
-Pure. `api/query.py` makes it from a request.
+Pure. `api/query.py` builds it from a request.
 """
 
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ GroupKey = str | int | None
 
 
 class GroupBy(StrEnum):
-    """What each group has in common."""
+    """The property that the incidents of a group share."""
 
     # Each value is the name of a field of `Filters`.
     SERVICE = "service"
@@ -35,24 +35,24 @@ class Filters:
 
     @property
     def may_split_a_service(self) -> bool:
-        """Whether they may match some incidents of a service, but not others that share its cost."""
+        """Whether the filters may match some incidents of a service but not others that share its cost."""
         return self.severity is not None or self.source is not None or self.hour_of_week is not None
 
 
 @dataclass(frozen=True, slots=True)
 class MetricsQuery:
-    """The incidents that were detected in the period or harm in it, and match the filters."""
+    """Selects the incidents that were detected in the period or had impact in it, and match the filters."""
 
     period: Span
     filters: Filters = Filters()
     group_by: GroupBy | None = None
     include_non_recoveries: bool = False
-    measures: frozenset[str] | None = None  # their names; None: all
-    calendar: BusinessHours | None = None  # measure durations in its hours too
+    measures: frozenset[str] | None = None  # names; None: all
+    calendar: BusinessHours | None = None  # if given, durations are measured in its hours too
 
     @property
     def key(self) -> GroupKey:
-        """The group that the query is narrowed to; None without `group_by`."""
+        """The group this query is narrowed to; None without `group_by`."""
         key: GroupKey = getattr(self.filters, self.group_by.value) if self.group_by else None
         return key
 

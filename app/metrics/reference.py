@@ -1,4 +1,4 @@
-"""The registry in prose: the last part of docs/numbers.md."""
+"""Writes the generated part of docs/numbers.md: the registry as prose."""
 
 from collections.abc import Mapping
 
@@ -6,15 +6,15 @@ from app.incidents.definitions import DEFINITIONS
 from app.incidents.definitions.model import Definition, Kind
 from app.metrics.prometheus.families import FAMILIES
 
-REFERENCE_BEGINS = "<!-- From here on written by `make numbers`, from the registry. -->\n"
+REFERENCE_BEGINS = "<!-- Everything below is generated from the registry by `make numbers`. -->\n"
 
 
 def reference() -> str:
-    """Every definition and family, as the last part of docs/numbers.md."""
+    """Every definition and metric family, as Markdown."""
     parts = [REFERENCE_BEGINS]
     for kind, title in _TITLES.items():
         parts += [f"## {title}\n", *(_entry(each) for each in DEFINITIONS if each.kind is kind)]
-    parts += ["## What Prometheus reads\n", "| family | type | labels | what it is |\n|---|---|---|---|"]
+    parts += ["## Prometheus metrics\n", "| family | type | labels | meaning |\n|---|---|---|---|"]
     rows = (
         f"| `{each.name}` | {each.type} | {', '.join(each.labels)} | {each.formula} (version {each.version}) |"
         for each in FAMILIES.values()
@@ -23,9 +23,9 @@ def reference() -> str:
 
 
 _TITLES: Mapping[Kind, str] = {
-    Kind.MEASURE: "Measures: of one incident",
-    Kind.STATISTIC: "Statistics: of one measure over many incidents",
-    Kind.METRIC: "Metrics: of a period",
+    Kind.MEASURE: "Measures of one incident",
+    Kind.STATISTIC: "Statistics of one measure over many incidents",
+    Kind.METRIC: "Metrics of a period",
 }
 
 
@@ -37,7 +37,7 @@ def _entry(each: Definition) -> str:
         f"- **Statistic:** {each.statistic}.",
         f"- **Formula:** {each.formula}.",
         f"- **Clock:** {each.clock}.",
-        *([f"- **Second clock, if a calendar is asked for:** {each.second_clock}."] if each.second_clock else []),
+        *([f"- **Second clock, with a calendar:** {each.second_clock}."] if each.second_clock else []),
         f"- **Counted:** {each.counted}.",
         f"- **Left out:** {each.left_out}.",
         f"- **It cannot tell** {each.cannot_tell}.\n",

@@ -1,4 +1,4 @@
-"""SQL that several questions share: the values of a query's period and filters, and the hour of the week."""
+"""SQL shared by several queries: bind parameters for the period and filters, and the hour of the week."""
 
 from dataclasses import asdict
 
@@ -7,7 +7,7 @@ from app.metrics.query import MetricsQuery
 
 
 def bound(query: MetricsQuery) -> dict[str, object]:
-    """The bind parameters `begins`, `ends`, one for each filter, and `people`, which is no source in any number."""
+    """The bind parameters `begins`, `ends`, `people` (never counted as a source) and one per filter."""
     return {
         "begins": query.period.begins,
         "ends": query.period.ends,
@@ -17,6 +17,6 @@ def bound(query: MetricsQuery) -> dict[str, object]:
 
 
 def hour_of_week(at: str) -> str:
-    """The SQL for `Filters.hour_of_week` of the SQL expression `at`."""
+    """An SQL expression for the hour of the week (`Filters.hour_of_week`) of the SQL expression `at`."""
     utc = f"{at} AT TIME ZONE 'UTC'"
     return f"(extract(isodow FROM {utc})::int - 1) * 24 + extract(hour FROM {utc})::int"

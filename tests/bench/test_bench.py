@@ -48,11 +48,11 @@ def test_bodies_are_counted_by_connection() -> None:
 @pytest.mark.parametrize(
     ("rows", "difference"),
     [
-        (stored(0, 1, 2, 4, 5), "1 of 6 alerts that were answered 2xx are missing, such as 3"),
-        (stored(0, 1, 2, 3, 4, 5, 5), "1 alerts are there twice"),
-        (stored(0, 1, 2, 3, 4, 5, 6), "1 alerts are there that nobody sent, such as 6"),
-        (stored(*range(5)) + stored(5, started_at=LOAD.at(9)), "1 alerts have another start than was told, such as 5"),
-        (stored(*range(5)) + stored(5, ended_at=LOAD.at(9)), "1 alerts have another end than was told, such as 5"),
+        (stored(0, 1, 2, 4, 5), "1 of 6 alerts that were answered with 2xx are missing, such as 3"),
+        (stored(0, 1, 2, 3, 4, 5, 5), "1 alerts are stored twice"),
+        (stored(0, 1, 2, 3, 4, 5, 6), "1 stored alerts were never sent, such as 6"),
+        (stored(*range(5)) + stored(5, started_at=LOAD.at(9)), "1 alerts have a different start than sent, such as 5"),
+        (stored(*range(5)) + stored(5, ended_at=LOAD.at(9)), "1 alerts have a different end than sent, such as 5"),
     ],
 )
 def test_what_differs_is_named(rows: list[dict[str, Any]], difference: str) -> None:
@@ -78,23 +78,23 @@ def test_what_is_counted_is_what_was_answered(counted: dict[str, int]) -> None:
 
 
 def test_new_ones_join_what_has_been_opened() -> None:
-    assert [LOAD.opening.told(turn) for turn in range(3)] == [(range(2), None), (range(2, 4), None), None]
-    assert LOAD.joining.told(0) == (range(4, 6), None)
+    assert [LOAD.opening.contents(turn) for turn in range(3)] == [(range(2), None), (range(2, 4), None), None]
+    assert LOAD.joining.contents(0) == (range(4, 6), None)
     again = answered(LOAD.joining).again("repeats")
-    assert [again.told(turn) for turn in (0, 3, 4)] == [(range(2), None), (range(6, 8), None), (range(2), None)]
+    assert [again.contents(turn) for turn in (0, 3, 4)] == [(range(2), None), (range(6, 8), None), (range(2), None)]
 
 
 def test_half_are_resolves_of_what_was_fired_before() -> None:
     half = answered(sent=(2, 2)).again("half")
     assert (half.mode, half.known) == ("half", 4)
-    assert [half.told(turn) for turn in range(5)] == [
+    assert [half.contents(turn) for turn in range(5)] == [
         (range(8, 10), None),
         (range(10, 12), None),
         (range(2), range(12, 14)),
         (range(2, 4), range(14, 16)),
         (range(16, 18), None),
     ]
-    assert half.told(10) is None  # everything has been resolved
+    assert half.contents(10) is None  # everything has been resolved
 
 
 # — goals —
@@ -134,10 +134,10 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
 @pytest.mark.parametrize(
     ("breaks", "difference"),
     [
-        ("DELETE FROM alert WHERE started_at = $1", "alerts that were answered 2xx are missing"),
-        ("UPDATE alert SET ended_at = started_at, end_reason = 'recovered' WHERE started_at = $1", "another end"),
+        ("DELETE FROM alert WHERE started_at = $1", "alerts that were answered with 2xx are missing"),
+        ("UPDATE alert SET ended_at = started_at, end_reason = 'recovered' WHERE started_at = $1", "different end"),
         ("UPDATE incident SET alerts = alerts + 1 WHERE began_at = $1", "of which 1 differ"),
-        ("UPDATE incident SET merged_into = gen_random_uuid() WHERE began_at = $1", "incidents by the law"),
+        ("UPDATE incident SET merged_into = gen_random_uuid() WHERE began_at = $1", "incidents expected by the law"),
     ],
 )
 def test_the_check_sees_what_is_wrong_in_the_database(loaded: Loaded, breaks: str, difference: str) -> None:
@@ -145,12 +145,12 @@ def test_the_check_sees_what_is_wrong_in_the_database(loaded: Loaded, breaks: st
     load = figures.answered.load
 
     async def check_broken(connection: asyncpg.Connection) -> None:
-        await check_stored(connection, loaded.told[load.run, 0])
+        await check_stored(connection, loaded.answers[load.run, 0])
         transaction = connection.transaction()
         await transaction.start()
         await connection.execute(breaks, load.at(0))
         with pytest.raises(Wrong, match=difference):
-            await check_stored(connection, loaded.told[load.run, 0])
+            await check_stored(connection, loaded.answers[load.run, 0])
         await transaction.rollback()
 
     loaded.ask(check_broken)

@@ -1,7 +1,6 @@
-"""Numbers over many incidents over HTTP, and the exposition for Prometheus.
+"""HTTP routes for metrics, one file per kind of question; `query` and `answer` hold the shared parts.
 
-Every number comes with its formula, its filters and links to the incidents behind it. A file for each kind of question;
-`query` and `answer` have what they share.
+Every number comes with its formula, its filters and links to the incidents behind it.
 """
 
 from fastapi import APIRouter

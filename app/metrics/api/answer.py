@@ -1,4 +1,4 @@
-"""The response models that the metrics routes share, each number with its formula and links to its incidents."""
+"""Response models shared by the metrics routes: each number with its formula and links to its incidents."""
 
 from collections.abc import Mapping, Sequence
 from itertools import islice, product
@@ -21,80 +21,91 @@ from app.metrics.summary.periods import hours_of_week
 from app.metrics.summary.summaries import Summary
 
 LINKS_AT_MOST = 100
-WEEKS_LINKED_AT_MOST = 12  # every number of 168 groups has them
+WEEKS_LINKED_AT_MOST = 12  # an answer can have 168 groups, and each of their numbers repeats these links
 
 # — the contract —
 
 Links = Annotated[
     list[str],
     Field(
-        description="Addresses, below this service, of the incidents behind the number",
+        description="Links, relative to this service, to the incidents behind the number",
         examples=[["/api/v1/incidents?from=2026-08-01T00%3A00%3A00Z&to=2026-09-01T00%3A00%3A00Z"]],
     ),
 ]
-Seconds = Annotated[float | None, Field(description="Seconds; null: nothing was recorded, which is not 0")]
+Seconds = Annotated[float | None, Field(description="Seconds; null if nothing was recorded (not the same as 0)")]
 
 
 class FiltersModel(PeriodModel):
-    """What the numbers were asked for; a group narrows it to itself."""
+    """The filters that apply to these numbers; for a group they include the group itself."""
 
-    service: str | None = Field(description="Null: all")
-    severity: SeverityName | None = Field(description="Null: all")
-    source: str | None = Field(description="Null: all")
-    owner: str | None = Field(description="Of the service; null: all, empty: services without one")
-    hour_of_week: int | None = Field(description="Null: all")
+    service: str | None = Field(description="Null means all")
+    severity: SeverityName | None = Field(description="Null means all")
+    source: str | None = Field(description="Null means all")
+    owner: str | None = Field(description="Owner of the service; null means all, empty means services without an owner")
+    hour_of_week: int | None = Field(description="Null means all")
     include_non_recoveries: bool
 
 
-class CountOfIncidentsModel(BaseModel):
+class IncidentCountModel(BaseModel):
     value: int
     formula: str
     links: Links
 
 
 class SummaryModel(BaseModel):
-    """Of one measure: `n + pending + censored + invalid` and all of `excluded` together are the incidents."""
+    """Statistics of one measure. `n + pending + censored + invalid` plus the sum of `excluded` is the number of
+    incidents.
+    """
 
-    n: int = Field(description="Recorded values; of fewer than 10 there are the values and no statistic")
-    zeros: int = Field(description="Of these, how many are 0; in business hours: all of it lay out of them")
-    values: list[float] | None = Field(description="The single values, rising; null: there are 10 or more")
+    n: int = Field(
+        description="Number of recorded values; with fewer than 10, the values are listed instead of statistics"
+    )
+    zeros: int = Field(
+        description="Number of recorded values that are 0; in business hours: durations entirely outside those hours"
+    )
+    values: list[float] | None = Field(
+        description="The individual values in ascending order; null if there are 10 or more"
+    )
     median: Seconds
     p90: Seconds
-    p95: Annotated[float | None, Field(description="Seconds; of 60 values or more")]
-    geometric_mean: Annotated[float | None, Field(description="Seconds; null too where a value is 0")]
+    p95: Annotated[float | None, Field(description="Seconds; null with fewer than 60 values")]
+    geometric_mean: Annotated[float | None, Field(description="Seconds; also null if any value is 0")]
     mean: Seconds
-    pending: int = Field(description="May still happen")
-    censored: int = Field(description="Had not happened when the incident ended, and no longer could")
-    invalid: int = Field(description="The facts contradict each other; negative durations are never clamped")
-    excluded: dict[str, int] = Field(description="Not applicable, by reason")
+    pending: int = Field(description="Incidents for which it may still happen")
+    censored: int = Field(description="Incidents that ended before it happened, so that it no longer can")
+    invalid: int = Field(
+        description="Incidents whose facts contradict each other; negative durations are never clamped"
+    )
+    excluded: dict[str, int] = Field(description="Incidents the measure does not apply to, by reason")
 
 
 class EstimateModel(BaseModel):
-    seconds: Annotated[float | None, Field(description="Null: fewer than half have happened")]
-    low: Annotated[float | None, Field(description="Of the 95 % interval; null: unknown")]
-    high: Annotated[float | None, Field(description="Of the 95 % interval; null: unknown")]
+    seconds: Annotated[float | None, Field(description="Null if it has happened for fewer than half")]
+    low: Annotated[float | None, Field(description="Lower bound of the 95 % interval; null if unknown")]
+    high: Annotated[float | None, Field(description="Upper bound of the 95 % interval; null if unknown")]
 
 
 class RestrictedMeanModel(BaseModel):
     seconds: float
-    low: float = Field(description="Of the 95 % interval")
-    high: float = Field(description="Of the 95 % interval")
+    low: float = Field(description="Lower bound of the 95 % interval")
+    high: float = Field(description="Upper bound of the 95 % interval")
     horizon_seconds: float = Field(
-        description="As asked for, or the longest wait if that is shorter and was cut short; compare equal ones only"
+        description="The requested horizon, or the longest duration if that is shorter and censored. Compare "
+        "restricted means only if their horizons are equal"
     )
 
 
 class StepModel(BaseModel):
-    """`share` had happened within `seconds`."""
+    """The share of incidents for which it had happened within `seconds`."""
 
     seconds: float
     share: float
-    low: float = Field(description="Of the 95 % band")
-    high: float = Field(description="Of the 95 % band")
+    low: float = Field(description="Lower bound of the 95 % band")
+    high: float = Field(description="Upper bound of the 95 % band")
 
 
 class BinModel(BaseModel):
-    """How many incidents took at least `from` and less than `to` seconds."""
+    """The number of incidents that took at least `from` and less than `to` seconds."""
 
     begins: float = Field(serialization_alias="from")
     ends: float = Field(serialization_alias="to")
@@ -102,10 +113,18 @@ class BinModel(BaseModel):
 
 
 class EstimatedSummaryModel(SummaryModel):
-    kaplan_meier_median: EstimateModel | None = Field(description="Waits take part; null: n is below 10")
-    restricted_mean: RestrictedMeanModel | None = Field(description="Waits take part; null: n is below 10")
-    ecdf: list[StepModel] = Field(description="Waits take part; 50 steps at most, none if n is below 10")
-    histogram: list[BinModel] = Field(description="Recorded values in bins that double; none if n is below 10")
+    kaplan_meier_median: EstimateModel | None = Field(
+        description="Median that includes pending and censored durations; null if n is below 10"
+    )
+    restricted_mean: RestrictedMeanModel | None = Field(
+        description="Mean up to the horizon that includes pending and censored durations; null if n is below 10"
+    )
+    ecdf: list[StepModel] = Field(
+        description="Distribution with pending and censored durations, in at most 50 steps; empty if n is below 10"
+    )
+    histogram: list[BinModel] = Field(
+        description="Recorded values, in bins that double in width; empty if n is below 10"
+    )
 
 
 class MeasureSummaryModel(EstimatedSummaryModel):
@@ -122,75 +141,76 @@ class CalendarModel(BaseModel):
 
 
 class BusinessHoursModel(BaseModel):
-    """The measures by the second clock: of the same incidents, in seconds of the calendar's hours."""
+    """The same incidents measured in business hours: only seconds within the calendar's hours count."""
 
     formula: str
-    measures: dict[str, EstimatedSummaryModel] = Field(description="A horizon is in seconds of these hours too")
+    measures: dict[str, EstimatedSummaryModel] = Field(description="The horizon, too, is in seconds of business hours")
 
 
 class DowntimeModel(BaseModel):
     seconds: float
-    planned_seconds: float = Field(description="That fell into planned maintenance, and is not in `seconds`")
+    planned_seconds: float = Field(description="Downtime during planned maintenance; not included in `seconds`")
     formula: str
     links: Links
 
 
 Amounts = Annotated[
     dict[str, MoneyRange] | None,
-    Field(description="By currency, nothing is converted; null: no rate was known, which is not 0"),
+    Field(description="By currency, never converted; null if no rate was known (not the same as 0)"),
 ]
 WithoutRate = Annotated[
-    list[str], Field(description="Services that were harmed and have no rate for that time: their cost is not in here")
+    list[str],
+    Field(description="Services that were impacted but had no rate at that time; their cost is not included"),
 ]
 
 
-class CostOfPeriodModel(BaseModel):
+class PeriodCostModel(BaseModel):
     amounts: Amounts
     services_without_rate: WithoutRate
     formula: str
     links: Links
 
 
-class LabourOfBucketModel(BaseModel):
-    """What the time of responders cost; never part of `cost`."""
+class BucketLaborModel(BaseModel):
+    """Cost of responders' time; never part of `cost`."""
 
     amounts: dict[str, MoneyRange] | None = Field(
-        description="By currency; null: nobody is known to have worked, which is not 0"
+        description="By currency; null if no work is known (not the same as 0)"
     )
-    n: int = Field(description="Incidents that were worked on in the period")
-    left_out: dict[str, int] = Field(description="Incidents detected in it of which no work is known, by reason")
+    n: int = Field(description="Number of incidents that were worked on in the period")
+    left_out: dict[str, int] = Field(description="Incidents detected in the period without known work, by reason")
 
 
-class LabourModel(LabourOfBucketModel):
+class LaborModel(BucketLaborModel):
     formula: str
     links: Links
 
 
 class NumbersModel(BaseModel):
     filters: FiltersModel
-    incidents: CountOfIncidentsModel
-    open: CountOfIncidentsModel
+    incidents: IncidentCountModel
+    open: IncidentCountModel
     measures: dict[str, MeasureSummaryModel]
-    business_hours: BusinessHoursModel | None = Field(description="Null: no calendar was asked for")
+    business_hours: BusinessHoursModel | None = Field(description="Null if no calendar was requested")
     downtime: DowntimeModel
-    cost: CostOfPeriodModel
-    labour: LabourModel | None = Field(description="Null: `AFTERMATH_LABOUR` says not what an hour costs")
+    cost: PeriodCostModel
+    labor: LaborModel | None = Field(description="Null if `AFTERMATH_LABOR` is not set")
 
 
 class PointModel(PeriodModel):
-    """One bucket; its formulas stand at the top of the answer."""
+    """The numbers of one bucket; the formulas are at the top level of the response."""
 
     incidents: int
     open: int
     measures: dict[str, SummaryModel]
     business_hours: dict[str, SummaryModel] | None = Field(
-        description="The measures in seconds of the calendar's hours; null: none was asked for"
+        description="The measures in business hours of the calendar; null if no calendar was requested"
     )
     downtime_seconds: float
     planned_seconds: float
     cost: Amounts
     services_without_rate: WithoutRate
-    labour: LabourOfBucketModel | None = Field(description="Null: `AFTERMATH_LABOUR` says not what an hour costs")
+    labor: BucketLaborModel | None = Field(description="Null if `AFTERMATH_LABOR` is not set")
     links: Links
 
 
@@ -200,11 +220,11 @@ class PointModel(PeriodModel):
 def numbers_model(numbers: Numbers) -> NumbersModel:
     links = links_of(numbers.query, numbers.services)
     of_open = [f"{link}&status={status}" for status in ("open", "acknowledged") for link in links]
-    of_harm = links_of_harm(numbers, links)
+    with_impact = links_with_impact(numbers, links)
     return NumbersModel(
         filters=filters_model(numbers.query),
-        incidents=CountOfIncidentsModel(value=numbers.incidents, formula=FORMULAS["incidents"], links=links),
-        open=CountOfIncidentsModel(value=numbers.open, formula=FORMULAS["open"], links=of_open),
+        incidents=IncidentCountModel(value=numbers.incidents, formula=FORMULAS["incidents"], links=links),
+        open=IncidentCountModel(value=numbers.open, formula=FORMULAS["open"], links=of_open),
         measures={
             measure.name: _measure_summary(measure, numbers.measures[measure.name], links)
             for measure in MEASURES
@@ -215,9 +235,9 @@ def numbers_model(numbers: Numbers) -> NumbersModel:
             formula=FORMULAS["business_hours"],
             measures={name: _estimated(each) for name, each in numbers.business_hours.items()},
         ),
-        downtime=downtime_model(numbers, of_harm),
-        cost=cost_model(numbers, of_harm),
-        labour=numbers.labor and _labour_model(numbers.labor, links),
+        downtime=downtime_model(numbers, with_impact),
+        cost=cost_model(numbers, with_impact),
+        labor=numbers.labor and _labor_model(numbers.labor, links),
     )
 
 
@@ -262,8 +282,8 @@ def point_model(numbers: Numbers) -> PointModel:
         planned_seconds=numbers.planned.total_seconds(),
         cost=amounts(numbers.cost),
         services_without_rate=list(numbers.services_without_rate),
-        labour=numbers.labor and _labour_of_bucket(numbers.labor),
-        links=links_of_harm(numbers, links_of(numbers.query, numbers.services)),
+        labor=numbers.labor and _labor_of_bucket(numbers.labor),
+        links=links_with_impact(numbers, links_of(numbers.query, numbers.services)),
     )
 
 
@@ -294,8 +314,8 @@ def downtime_model(numbers: Numbers, links: list[str]) -> DowntimeModel:
     )
 
 
-def cost_model(numbers: Numbers, links: list[str]) -> CostOfPeriodModel:
-    return CostOfPeriodModel(
+def cost_model(numbers: Numbers, links: list[str]) -> PeriodCostModel:
+    return PeriodCostModel(
         amounts=amounts(numbers.cost),
         services_without_rate=list(numbers.services_without_rate),
         formula=FORMULAS["cost"],
@@ -303,12 +323,12 @@ def cost_model(numbers: Numbers, links: list[str]) -> CostOfPeriodModel:
     )
 
 
-def _labour_model(labor: Labor, links: Sequence[str]) -> LabourModel:
-    return LabourModel(**dict(_labour_of_bucket(labor)), formula=FORMULAS["labour"], links=list(links))
+def _labor_model(labor: Labor, links: Sequence[str]) -> LaborModel:
+    return LaborModel(**dict(_labor_of_bucket(labor)), formula=FORMULAS["labor"], links=list(links))
 
 
-def _labour_of_bucket(labor: Labor) -> LabourOfBucketModel:
-    return LabourOfBucketModel(amounts=amounts(labor.cost or None), n=labor.n, left_out=dict(labor.left_out))
+def _labor_of_bucket(labor: Labor) -> BucketLaborModel:
+    return BucketLaborModel(amounts=amounts(labor.cost or None), n=labor.n, left_out=dict(labor.left_out))
 
 
 def amounts(cost: Cost | None) -> dict[str, MoneyRange] | None:
@@ -338,7 +358,9 @@ def filters_model(query: MetricsQuery) -> FiltersModel:
 
 
 def links_of(query: MetricsQuery, services: Sequence[str] = ()) -> list[str]:
-    """One; for an owner one per service, 100 at most, for an hour of the week one for each of the last 12 weeks."""
+    """Usually one link. For an owner one per service, for an hour of the week one for each of the last 12 weeks; at
+    most 100.
+    """
     filters = query.filters
     asked: dict[str, str] = {}
     if filters.severity is not None:
@@ -359,9 +381,7 @@ def _window(period: Span) -> dict[str, str]:
     return {"from": rfc3339(period.begins), "to": rfc3339(period.ends)}
 
 
-def links_of_harm(numbers: Numbers, links: Sequence[str]) -> list[str]:
-    """Those of the period (`links`), and one by one, 100 at most, those that were detected at another time but harm in
-    it.
-    """
+def links_with_impact(numbers: Numbers, links: Sequence[str]) -> list[str]:
+    """The links of the period, and one for each incident detected at another time with impact in it, at most 100."""
     carried_in: Sequence[int] = numbers.carried_in[:LINKS_AT_MOST]
     return [*links, *(f"/api/v1/incidents/INC-{number}" for number in carried_in)]

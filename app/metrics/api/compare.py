@@ -1,4 +1,4 @@
-"""One measure in two periods: are we getting better?"""
+"""Compare one measure between two periods: are we getting better?"""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +18,7 @@ from app.base.times import Span
 from app.incidents.definitions import FORMULAS
 from app.incidents.measures.measures import MEASURES
 from app.metrics.api.answer import CalendarModel, Links, Seconds, calendar_model, links_of
-from app.metrics.api.query import AskedCalendar, AskedFilters, NonRecoveries
+from app.metrics.api.query import CalendarDep, FiltersDep, NonRecoveries
 from app.metrics.comparison.compare import TEST, Compared, Side, Trend
 from app.metrics.comparison.store import compare_periods
 from app.metrics.query import MetricsQuery
@@ -27,17 +27,22 @@ router = APIRouter()
 
 
 class SideModel(PeriodModel):
-    """One of the two periods: `n + censored` and all of `left_out` together are its incidents."""
+    """One of the two periods. `n + censored` plus the sum of `left_out` is the number of its incidents."""
 
-    n: int = Field(description="Recorded values")
-    censored: int = Field(description="Still pending, or ended without it; they count as lasting longer than that")
-    left_out: dict[str, int] = Field(description="Not applicable or contradicting facts, by reason")
+    n: int = Field(description="Number of recorded values")
+    censored: int = Field(
+        description="Incidents for which it is still pending, or that ended before it happened; they count as lasting "
+        "longer than the time observed"
+    )
+    left_out: dict[str, int] = Field(
+        description="Incidents the measure does not apply to, or whose facts contradict each other, by reason"
+    )
     typical_seconds: Seconds
     links: Links
 
 
 class EffectModel(BaseModel):
-    """How many times as long B takes as A, with its 95 % interval; below 1 is shorter."""
+    """How many times as long B takes as A, with a 95 % interval; below 1 means B is shorter."""
 
     ratio: float = Field(examples=[0.62])
     low: float = Field(examples=[0.45])
@@ -45,30 +50,32 @@ class EffectModel(BaseModel):
 
 
 class SmallestChangeModel(BaseModel):
-    """The smallest true ratios that these numbers would have shown in at least 80 % of cases."""
+    """The smallest true changes, as ratios, that this much data would have detected in at least 80 % of cases."""
 
     shorter: float = Field(examples=[0.58])
     longer: float | None = Field(
-        description="Null: none would have, for too little had happened while both sides were watched", examples=[1.72]
+        description="Null if no increase would have been detectable: too little had happened in the range of durations "
+        "observed on both sides",
+        examples=[1.72],
     )
 
 
 class ComparisonModel(BaseModel):
     verdict: Trend
     reason: str = Field(examples=["B takes 0.62 times as long as A, 95 % interval 0.45 to 0.86"])
-    effect: EffectModel | None = Field(description="Null: too few values")
+    effect: EffectModel | None = Field(description="Null with too few values")
     test: str = Field(examples=[TEST])
-    p_value: float | None = Field(description="Null: too few values", examples=[0.004])
-    smallest_change: SmallestChangeModel | None = Field(description="Null: too few values")
+    p_value: float | None = Field(description="Null with too few values", examples=[0.004])
+    smallest_change: SmallestChangeModel | None = Field(description="Null with too few values")
     horizon_seconds: float | None = Field(
-        description="Longer durations are compared up to here; null: as long as they are"
+        description="Longer durations are cut to this length before comparing; null if they are compared in full"
     )
     a: SideModel
     b: SideModel
 
 
 class ComparisonInHoursModel(ComparisonModel):
-    """By the second clock, of what began in business hours; the others are in `left_out`."""
+    """The comparison in business hours, of durations that began within them; the others are in `left_out`."""
 
     formula: str
 
@@ -78,24 +85,24 @@ class _QuestionModel(BaseModel):
     label: str
     starts: str
     ends: str
-    service: str | None = Field(description="Null: all")
-    severity: SeverityName | None = Field(description="Null: all")
-    source: str | None = Field(description="Null: all")
-    owner: str | None = Field(description="Of the service; null: all, empty: services without one")
-    hour_of_week: int | None = Field(description="Null: all")
+    service: str | None = Field(description="Null means all")
+    severity: SeverityName | None = Field(description="Null means all")
+    source: str | None = Field(description="Null means all")
+    owner: str | None = Field(description="Owner of the service; null means all, empty means services without an owner")
+    hour_of_week: int | None = Field(description="Null means all")
     include_non_recoveries: bool
-    calendar: CalendarModel | None = Field(description="Of `business_hours`; null: none was asked for")
+    calendar: CalendarModel | None = Field(description="Calendar for `business_hours`; null if none was requested")
 
 
-class CompareAnswer(ComparisonModel, _QuestionModel):  # the fields of the question come first
-    business_hours: ComparisonInHoursModel | None = Field(description="Null: no calendar was asked for")
+class CompareAnswer(ComparisonModel, _QuestionModel):  # pydantic puts the fields of the last base first
+    business_hours: ComparisonInHoursModel | None = Field(description="Null if no calendar was requested")
     formulas: dict[str, str]
 
 
 def _measure(value: str) -> str:
     names = sorted(measure.name for measure in MEASURES)
     if value not in names:
-        message = f"there are the measures {', '.join(names)}"
+        message = f"unknown measure; expected one of {', '.join(names)}"
         raise ValueError(message)
     return value
 
@@ -104,7 +111,7 @@ def _rows(answer: CompareAnswer) -> Iterator[Line]:
     yield cells(answer)
 
 
-@router.get("/api/v1/metrics/compare", summary="Are we getting better?", responses=problem_responses(404))
+@router.get("/api/v1/metrics/compare", summary="Compare two periods", responses=problem_responses(404))
 @also_as_csv(router, "/api/v1/metrics/compare", _rows, lines="One line", problems=[404])
 async def compare(
     _: Reader,
@@ -115,17 +122,20 @@ async def compare(
         AfterValidator(_measure),
         Query(json_schema_extra={"enum": [measure.name for measure in MEASURES]}, examples=["time_to_recover"]),
     ],
-    a_from: Annotated[At, Query(description="Begin of the one period, that before", examples=["2026-05-01T00:00:00Z"])],
-    a_to: Annotated[At, Query(description="Its end, not included", examples=["2026-07-01T00:00:00Z"])],
-    b_from: Annotated[At, Query(description="Begin of the other, that after", examples=["2026-07-01T00:00:00Z"])],
-    filters: AskedFilters,
-    calendar: AskedCalendar,
-    b_to: Annotated[At | None, Query(description="Its end, not included; left out: now")] = None,
+    a_from: Annotated[At, Query(description="Start of the baseline period", examples=["2026-05-01T00:00:00Z"])],
+    a_to: Annotated[At, Query(description="End of the baseline period, exclusive", examples=["2026-07-01T00:00:00Z"])],
+    b_from: Annotated[
+        At, Query(description="Start of the period to compare with it", examples=["2026-07-01T00:00:00Z"])
+    ],
+    filters: FiltersDep,
+    calendar: CalendarDep,
+    b_to: Annotated[At | None, Query(description="End of the second period, exclusive; defaults to now")] = None,
     include_non_recoveries: NonRecoveries = False,  # noqa: FBT002  a query parameter has a name
 ) -> CompareAnswer:
-    """One measure in two periods: `better`, `worse`, or `cannot_tell` where the difference may as well be chance. What
-    is still pending takes part with the time it has lasted. An incident belongs to the period of its detection. With a
-    calendar, what began in its hours is compared by their clock as well: choose which verdict counts before you look.
+    """Compares one measure between two periods. The verdict is `better`, `worse`, or `cannot_tell` if the difference
+    may be due to chance. Pending durations count with the time elapsed so far. An incident belongs to the period in
+    which it was detected. With a calendar, durations that began in business hours are also compared in business hours:
+    decide which of the two verdicts counts before you look at them.
     """
     a = MetricsQuery(Span(a_from, a_to), filters, include_non_recoveries=include_non_recoveries, calendar=calendar)
     b = replace(a, period=Span(b_from, b_to or max(now, b_from)))
@@ -156,10 +166,10 @@ async def compare(
 
 def _check(a: Span, b: Span) -> None:
     if any(period.begins > period.ends for period in (a, b)):
-        message = "a period ends before it begins"
+        message = "a period must not end before it starts"
         raise Invalid(message)
     if max(a.begins, b.begins) < min(a.ends, b.ends):
-        message = "the periods overlap; an incident can stand on one side only"
+        message = "the periods must not overlap; an incident can belong to only one of them"
         raise Invalid(message)
 
 
@@ -174,7 +184,8 @@ def _comparison(compared: Compared, a: MetricsQuery, b: MetricsQuery) -> Compari
         effect=found.effect and EffectModel.model_validate(found.effect, from_attributes=True),
         test=TEST,
         p_value=found.p_value,
-        smallest_change=found.reach and SmallestChangeModel.model_validate(found.reach, from_attributes=True),
+        smallest_change=found.smallest_change
+        and SmallestChangeModel.model_validate(found.smallest_change, from_attributes=True),
         horizon_seconds=found.horizon,
         a=_side(a, compared.a, found.typical_a),
         b=_side(b, compared.b, found.typical_b),

@@ -1,4 +1,4 @@
-"""What each number means: the registry."""
+"""The registry of definitions over HTTP."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -18,29 +18,33 @@ router = APIRouter()
 
 class DefinitionModel(BaseModel):
     name: str = Field(examples=["time_to_recover"])
-    kind: Kind = Field(description="Of one incident, of one measure over many, or of a period")
+    kind: Kind = Field(
+        description="A measure of one incident, a statistic of one measure over many incidents, or a metric of a period"
+    )
     label: str
     unit: str
-    statistic: str = Field(description="What is made of the many: a sum, a count, a ratio, …")
-    starts: str | None = Field(description="Null: it is no duration between two events")
-    ends: str | None = Field(description="Null: it is no duration between two events")
+    statistic: str = Field(description="How many values become one: sum, count, ratio, …")
+    starts: str | None = Field(description="The event a duration starts with; null if it is not a duration")
+    ends: str | None = Field(description="The event a duration ends with; null if it is not a duration")
     clock: str
-    second_clock: str | None = Field(description="Beside it, with `calendar=`; null: it has one clock only")
-    counted: str = Field(description="Who is in")
-    left_out: str = Field(description="Who is not, and why")
+    second_clock: str | None = Field(description="Second clock, with `calendar=`; null if there is only one")
+    counted: str = Field(description="What is included")
+    left_out: str = Field(description="What is excluded, and why")
     formula: str
     cannot_tell: str
-    version: int = Field(description="Rises when the same incidents would give another number")
+    version: int = Field(description="Increases whenever the same incidents would yield a different number")
 
 
 class FamilyModel(BaseModel):
-    """What Prometheus reads; the formula is its help text."""
+    """A metric family exported to Prometheus; the formula is its help text."""
 
     name: str = Field(examples=["aftermath_time_to_recover_seconds"])
     type: FamilyType
     labels: list[str]
     formula: str
-    shows: str | None = Field(description="The definition that it is a sample of; null: it is of the feed only")
+    shows: str | None = Field(
+        description="Name of the definition it exports; null if it describes only Aftermath or its sources"
+    )
     version: int
 
 
@@ -56,7 +60,7 @@ def _rows(answer: DefinitionsAnswer) -> Iterator[Line]:
 
 
 def _line(each: BaseModel) -> dict[str, str]:
-    """All of it: here words are what is asked for, so none is in the JSON only."""
+    """Every field: unlike elsewhere, the CSV includes all texts of the JSON."""
     words = {
         name: ", ".join(value) if isinstance(value, list) else str(value or "")
         for name, value in each.model_dump().items()
@@ -64,16 +68,16 @@ def _line(each: BaseModel) -> dict[str, str]:
     return {name: spreadsheet_text(text) for name, text in words.items()}
 
 
-@router.get("/api/v1/metrics/definitions", summary="What each number means", responses=problem_responses())
+@router.get("/api/v1/metrics/definitions", summary="List definitions", responses=problem_responses())
 @also_as_csv(
     router,
     "/api/v1/metrics/definitions",
     _rows,
-    lines="A line for each definition, then one for each family of Prometheus, whose `kind` is `family`",
+    lines="One line per definition, then one per Prometheus metric family, with `family` as its `kind`",
 )
 async def definitions(_: Reader) -> DefinitionsAnswer:
-    """Each measure, statistic and metric, and each family that Prometheus reads: from what to what, by which clock, who
-    is counted and who is not, by which formula, and what the number cannot tell.
+    """Every measure, statistic and metric, and every metric family exported to Prometheus: start and end, clock, what
+    is included and excluded, formula, and what the number cannot show.
     """
     return DefinitionsAnswer(
         definitions=[DefinitionModel(**asdict(each)) for each in DEFINITIONS],

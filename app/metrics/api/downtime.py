@@ -1,4 +1,4 @@
-"""How long each service was down and what it cost."""
+"""Downtime and cost of each service."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,16 +13,16 @@ from app.base.http.csv import Line, also_as_csv, cells
 from app.base.http.problems import problem_responses
 from app.base.threads import off_loop
 from app.metrics.api.answer import (
-    CostOfPeriodModel,
     DowntimeModel,
     FiltersModel,
+    PeriodCostModel,
     cost_model,
     downtime_model,
     filters_model,
     links_of,
-    links_of_harm,
+    links_with_impact,
 )
-from app.metrics.api.query import GROUPS_AT_MOST, Asked
+from app.metrics.api.query import GROUPS_AT_MOST, QueryDep
 from app.metrics.query import GroupBy
 from app.metrics.summary.numbers import Numbers
 from app.metrics.summary.store import read_summary
@@ -33,14 +33,14 @@ router = APIRouter()
 class ServiceDowntimeModel(BaseModel):
     service: str
     downtime: DowntimeModel
-    cost: CostOfPeriodModel
+    cost: PeriodCostModel
 
 
 class DowntimeAnswer(BaseModel):
     filters: FiltersModel
     downtime: DowntimeModel
-    cost: CostOfPeriodModel
-    services: list[ServiceDowntimeModel] = Field(description="Most downtime first; the first 500 of them")
+    cost: PeriodCostModel
+    services: list[ServiceDowntimeModel] = Field(description="The 500 services with the most downtime, longest first")
     services_left_out: int
 
 
@@ -50,10 +50,10 @@ def _rows(answer: DowntimeAnswer) -> Iterator[Line]:
         yield cells(answer.filters) | cells(each)
 
 
-@router.get("/api/v1/metrics/downtime", summary="Downtime of services", responses=problem_responses())
-@also_as_csv(router, "/api/v1/metrics/downtime", _rows, lines="A line for the whole, then one for each service")
-async def downtime_of_services(_: Reader, tx: Tx, now: Now, settings: Knobs, query: Asked) -> DowntimeAnswer:
-    """How long each service was harmed and what it cost. Incidents that overlap count once."""
+@router.get("/api/v1/metrics/downtime", summary="Show downtime by service", responses=problem_responses())
+@also_as_csv(router, "/api/v1/metrics/downtime", _rows, lines="One line for the total, then one per service")
+async def downtime_of_services(_: Reader, tx: Tx, now: Now, settings: Knobs, query: QueryDep) -> DowntimeAnswer:
+    """Downtime and cost of each service. Overlapping incidents count once."""
     total, groups = await read_summary(tx, replace(query, group_by=GroupBy.SERVICE), now=now, weights=settings.impact)
     harmed = sorted((group for group in groups if group.downtime), key=lambda group: group.downtime, reverse=True)
 
@@ -73,9 +73,9 @@ async def downtime_of_services(_: Reader, tx: Tx, now: Now, settings: Knobs, que
 
 class _Harm(TypedDict):
     downtime: DowntimeModel
-    cost: CostOfPeriodModel
+    cost: PeriodCostModel
 
 
 def _harm(numbers: Numbers) -> _Harm:
-    links = links_of_harm(numbers, links_of(numbers.query, numbers.services))
+    links = links_with_impact(numbers, links_of(numbers.query, numbers.services))
     return {"downtime": downtime_model(numbers, links), "cost": cost_model(numbers, links)}

@@ -1,4 +1,4 @@
-"""What the routes of the metrics take: a request becomes a `MetricsQuery`. And how much may be asked for."""
+"""Query parameters of the metrics routes and their limits; turns a request into a `MetricsQuery`."""
 
 from dataclasses import replace
 from typing import Annotated
@@ -25,36 +25,38 @@ Owner = Annotated[Words, Field(max_length=200)]
 OfService = Annotated[Name | None, Query(examples=["checkout"])]
 NonRecoveries = Annotated[
     bool,
-    Query(description="Count ends that are not recoveries (rule paused, …) and trouble of the monitoring too"),
+    Query(description="Also count ends that are not recoveries (rule paused, …) and failures of the monitoring itself"),
 ]
 
 
 def _filters(
     service: OfService = None,
     severity: Annotated[SeverityName | None, Query()] = None,
-    source: Annotated[Name | None, Query(description="One that told of it", examples=["prod"])] = None,
+    source: Annotated[Name | None, Query(description="A source that reported the incident", examples=["prod"])] = None,
     owner: Annotated[
-        Owner | None, Query(description="Of the service; empty: services without one", examples=["Payments"])
+        Owner | None,
+        Query(description="Owner of the service; empty selects services without an owner", examples=["Payments"]),
     ] = None,
     hour_of_week: Annotated[
-        int | None, Query(ge=0, le=167, description="Of detection, in UTC: 0 is Monday from 00:00 to 01:00")
+        int | None,
+        Query(ge=0, le=167, description="Hour of detection within the week, in UTC: 0 is Monday from 00:00 to 01:00"),
     ] = None,
 ) -> Filters:
     return Filters(service, severity_number(severity) if severity else None, source, owner, hour_of_week)
 
 
-AskedFilters = Annotated[Filters, Depends(_filters)]
+FiltersDep = Annotated[Filters, Depends(_filters)]
 
 
 def _query(
     period: AskedPeriod,
-    filters: AskedFilters,
+    filters: FiltersDep,
     include_non_recoveries: NonRecoveries = False,  # noqa: FBT002  a query parameter has a name
 ) -> MetricsQuery:
     return MetricsQuery(period, filters, include_non_recoveries=include_non_recoveries)
 
 
-Asked = Annotated[MetricsQuery, Depends(_query)]
+QueryDep = Annotated[MetricsQuery, Depends(_query)]
 
 _NAMES = tuple(sorted(each.name for each in MEASURES))
 
@@ -62,13 +64,13 @@ _NAMES = tuple(sorted(each.name for each in MEASURES))
 def _measures(
     measure: Annotated[
         list[Annotated[str, Field(json_schema_extra={"enum": list(_NAMES)})]] | None,
-        Query(description="Only this one; may be given several times. Left out: all", examples=[["time_to_recover"]]),
+        Query(description="Return only this measure; repeatable. Defaults to all", examples=[["time_to_recover"]]),
     ] = None,
 ) -> frozenset[str] | None:
     if measure is None:
         return None
     if unknown := set(measure) - {*_NAMES}:
-        message = f"there is no measure {min(unknown)!r}, but there are {', '.join(_NAMES)}"
+        message = f"unknown measure {min(unknown)!r}; expected one of {', '.join(_NAMES)}"
         raise Invalid(message)
     return frozenset(measure)
 
@@ -78,7 +80,7 @@ async def _calendar(
     calendar: Annotated[
         Name | None,
         Query(
-            description="Measure durations in the hours of this calendar too, beside the time that passes",
+            description="Also measure durations in the business hours of this calendar, beside elapsed time",
             examples=["berlin-office"],
         ),
     ] = None,
@@ -86,21 +88,22 @@ async def _calendar(
     return None if calendar is None else await find_calendar(tx, calendar)
 
 
-AskedCalendar = Annotated[BusinessHours | None, Depends(_calendar, scope="function")]
+CalendarDep = Annotated[BusinessHours | None, Depends(_calendar, scope="function")]
 
 
 def _grouped(
-    query: Asked,
-    calendar: AskedCalendar,
+    query: QueryDep,
+    calendar: CalendarDep,
     measures: Annotated[frozenset[str] | None, Depends(_measures)],
     group_by: Annotated[
         GroupBy | None,
         Query(
-            description="Give the numbers of each service, severity, … too; what two sources told of is in both groups"
+            description="Also return the numbers of each service, severity, …; an incident reported by two sources "
+            "counts in both groups"
         ),
     ] = None,
 ) -> MetricsQuery:
     return replace(query, group_by=group_by, calendar=calendar, measures=measures)
 
 
-AskedByGroup = Annotated[MetricsQuery, Depends(_grouped, scope="function")]
+GroupedQueryDep = Annotated[MetricsQuery, Depends(_grouped, scope="function")]

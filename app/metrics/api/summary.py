@@ -1,4 +1,4 @@
-"""The summary of a period."""
+"""Summary of a period."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated
@@ -20,7 +20,7 @@ from app.metrics.api.answer import (
     calendar_model,
     numbers_model,
 )
-from app.metrics.api.query import GROUPS_AT_MOST, HORIZON, HORIZON_AT_MOST, AskedByGroup
+from app.metrics.api.query import GROUPS_AT_MOST, HORIZON, HORIZON_AT_MOST, GroupedQueryDep
 from app.metrics.query import GroupBy
 from app.metrics.summary.store import read_summary
 
@@ -29,9 +29,9 @@ router = APIRouter()
 
 class SummaryAnswer(BaseModel):
     group_by: GroupBy | None
-    calendar: CalendarModel | None = Field(description="Of `business_hours`; null: none was asked for")
+    calendar: CalendarModel | None = Field(description="Calendar for `business_hours`; null if none was requested")
     total: NumbersModel
-    groups: list[NumbersModel] = Field(description="Those that had incidents; the largest if there are too many")
+    groups: list[NumbersModel] = Field(description="Groups with incidents; only the largest if there are too many")
     groups_left_out: int
 
 
@@ -40,7 +40,7 @@ def _rows(answer: SummaryAnswer) -> Iterator[Line]:
 
 
 def _table(part: str) -> Callable[[SummaryAnswer], Iterator[Line]]:
-    """Of a list that each measure has, by either clock; `calendar` is empty where time simply passes."""
+    """Lines for one list field of every measure, by either clock; `calendar` is empty for elapsed time."""
 
     def rows(answer: SummaryAnswer) -> Iterator[Line]:
         for numbers in (answer.total, *answer.groups):
@@ -62,20 +62,20 @@ def _clocks(
         yield answer.calendar.name, numbers.business_hours.measures
 
 
-_OF_EACH = "of each measure, of the whole and then of each group; with a calendar by either clock"
+_OF_EACH = "of each measure, for the total and then for each group; with a calendar, also in business hours"
 _TABLES = {
-    "ecdf": Table(_table("ecdf"), f"A line for each step of the distribution {_OF_EACH}"),
-    "histogram": Table(_table("histogram"), f"A line for each bin {_OF_EACH}"),
-    "values": Table(_table("values"), f"A line for each value, where there are fewer than {SUMMARY_FROM}, {_OF_EACH}"),
+    "ecdf": Table(_table("ecdf"), f"One line per step of the distribution {_OF_EACH}"),
+    "histogram": Table(_table("histogram"), f"One line per histogram bin {_OF_EACH}"),
+    "values": Table(_table("values"), f"One line per value, if there are fewer than {SUMMARY_FROM}, {_OF_EACH}"),
 }
 
 
-@router.get("/api/v1/metrics/summary", summary="Numbers of a period", responses=problem_responses(404))
+@router.get("/api/v1/metrics/summary", summary="Summarize a period", responses=problem_responses(404))
 @also_as_csv(
     router,
     "/api/v1/metrics/summary",
     _rows,
-    lines="A line for the whole, then one for each group",
+    lines="One line for the total, then one per group",
     tables=_TABLES,
     problems=[404],
 )
@@ -84,24 +84,23 @@ async def summary(
     tx: Tx,
     now: Now,
     settings: Knobs,
-    query: AskedByGroup,
+    query: GroupedQueryDep,
     horizon: Annotated[
         float,
         Query(
             gt=0,
             le=HORIZON_AT_MOST,
-            description="Seconds, of the restricted mean: what takes longer counts as this long",
+            description="Horizon of the restricted mean, in seconds: longer durations count as this long",
             examples=[172_800],
         ),
     ] = HORIZON,
 ) -> SummaryAnswer:
-    """How many incidents, how long they took, how long services were down and what it cost. An incident belongs to the
-    period of its detection; downtime and cost are cut at the ends of the period. What each number means and what it
-    cannot tell say the definitions. With a calendar, durations stand in its hours as well; downtime and cost do not.
+    """Number of incidents, durations, downtime and cost. An incident belongs to the period in which it was detected;
+    downtime and cost are cut at both ends of the period. `GET /api/v1/metrics/definitions` explains what each number
+    means and what it cannot show. With a calendar, durations are also given in business hours; downtime and cost are
+    not.
     """
-    total, groups = await read_summary(
-        tx, query, now=now, weights=settings.impact, pay=settings.labour, horizon=horizon
-    )
+    total, groups = await read_summary(tx, query, now=now, weights=settings.impact, pay=settings.labor, horizon=horizon)
 
     def answer() -> SummaryAnswer:
         places = sorted(range(len(groups)), key=lambda place: groups[place].incidents, reverse=True)[:GROUPS_AT_MOST]

@@ -1,4 +1,4 @@
-"""The summary of each day, week or month."""
+"""Summaries by day, week or month."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -22,7 +22,7 @@ from app.metrics.api.answer import (
     filters_model,
     point_model,
 )
-from app.metrics.api.query import BUCKETS_AT_MOST, POINTS_AT_MOST, AskedByGroup
+from app.metrics.api.query import BUCKETS_AT_MOST, POINTS_AT_MOST, GroupedQueryDep
 from app.metrics.query import GroupBy, MetricsQuery
 from app.metrics.summary.numbers import Numbers
 from app.metrics.summary.periods import Interval, buckets
@@ -39,9 +39,9 @@ class SeriesModel(BaseModel):
 class TimeseriesAnswer(BaseModel):
     interval: Interval
     group_by: GroupBy | None
-    calendar: CalendarModel | None = Field(description="Of `business_hours`; null: none was asked for")
+    calendar: CalendarModel | None = Field(description="Calendar for `business_hours`; null if none was requested")
     formulas: dict[str, str]
-    series: list[SeriesModel] = Field(description="One; with `group_by` one for each group that had incidents")
+    series: list[SeriesModel] = Field(description="One series; with `group_by`, one per group that had incidents")
 
 
 def _rows(answer: TimeseriesAnswer) -> Iterator[Line]:
@@ -51,17 +51,19 @@ def _rows(answer: TimeseriesAnswer) -> Iterator[Line]:
             yield place | cells(point)
 
 
-@router.get("/api/v1/metrics/timeseries", summary="Numbers of periods in a row", responses=problem_responses(404))
-@also_as_csv(router, "/api/v1/metrics/timeseries", _rows, lines="A line for each bucket, of each group", problems=[404])
+@router.get("/api/v1/metrics/timeseries", summary="Summarize each day, week or month", responses=problem_responses(404))
+@also_as_csv(router, "/api/v1/metrics/timeseries", _rows, lines="One line per group and bucket", problems=[404])
 async def timeseries(
     _: Reader,
     tx: Tx,
     now: Now,
     settings: Knobs,
-    query: AskedByGroup,
-    interval: Annotated[Interval, Query(description="In UTC; weeks begin on Monday")] = Interval.DAY,
+    query: GroupedQueryDep,
+    interval: Annotated[Interval, Query(description="Size of a bucket, in UTC; weeks start on Monday")] = Interval.DAY,
 ) -> TimeseriesAnswer:
-    """The summary of each day, week or month of the period. The first and the last are cut at its ends."""
+    """The summary of each day, week or month in the period. The first and last bucket are cut at the ends of the
+    period.
+    """
     rows = await read_timeseries(
         tx,
         query,
@@ -69,10 +71,10 @@ async def timeseries(
         now=now,
         weights=settings.impact,
         points_at_most=POINTS_AT_MOST,
-        pay=settings.labour,
+        pay=settings.labor,
     )
     names = [*FORMULAS_OF_NUMBERS]
-    names += [name for name, wanted in (("business_hours", query.calendar), ("labour", settings.labour)) if wanted]
+    names += [name for name, wanted in (("business_hours", query.calendar), ("labor", settings.labor)) if wanted]
 
     def answer() -> TimeseriesAnswer:
         return TimeseriesAnswer(

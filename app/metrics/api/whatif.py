@@ -1,4 +1,4 @@
-"""What a period would have cost."""
+"""What-if scenarios: what a period would have cost with faster or slower response, or fewer incidents."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,7 +29,7 @@ class OutcomeModel(BaseModel):
     after: Amounts
     difference: Annotated[
         dict[str, MoneyRange] | None,
-        Field(description="after - before, so that what is saved is negative; null: no rate was known"),
+        Field(description="`after` minus `before`, so savings are negative; null if no rate was known"),
     ]
     downtime_before_seconds: float
     downtime_after_seconds: float
@@ -40,20 +40,22 @@ class ServiceOutcomeModel(OutcomeModel):
 
 
 class WhatIfAnswer(PeriodModel):
-    service: str | None = Field(description="Null: all")
-    severity: SeverityName | None = Field(description="Of the incidents that are changed; null: all are")
-    changes: dict[str, str] = Field(description="As asked", examples=[{"time_to_recover": "-20%"}])
-    incidents: int = Field(description="That harm in the period, of the severity in question")
-    applied: dict[str, int] = Field(description="To how many of them each change applies")
+    service: str | None = Field(description="Null means all")
+    severity: SeverityName | None = Field(description="Severity of the incidents that are changed; null means all")
+    changes: dict[str, str] = Field(description="The changes as requested", examples=[{"time_to_recover": "-20%"}])
+    incidents: int = Field(description="Incidents of that severity with impact in the period")
+    applied: dict[str, int] = Field(description="Number of those incidents each change applies to")
     total: OutcomeModel
-    services: list[ServiceOutcomeModel] = Field(description="By name; the first 500 of them")
+    services: list[ServiceOutcomeModel] = Field(description="The first 500 services by name")
     services_left_out: int
     formula: str
     assumptions: list[str]
     links: Links
 
 
-ChangeText = Annotated[str | None, Query(max_length=30, examples=["-20%"], description="As `-20%`, `+10%` or `-5m`")]
+ChangeText = Annotated[
+    str | None, Query(max_length=30, examples=["-20%"], description="Change such as `-20%`, `+10%` or `-5m`")
+]
 
 
 def _rows(answer: WhatIfAnswer) -> Iterator[Line]:
@@ -62,8 +64,8 @@ def _rows(answer: WhatIfAnswer) -> Iterator[Line]:
         yield cells(answer, only=("begins", "ends", "severity", "changes")) | cells(each)
 
 
-@router.get("/api/v1/metrics/whatif", summary="What a period would have cost", responses=problem_responses())
-@also_as_csv(router, "/api/v1/metrics/whatif", _rows, lines="A line for the whole, then one for each service")
+@router.get("/api/v1/metrics/whatif", summary="Show what a period would have cost", responses=problem_responses())
+@also_as_csv(router, "/api/v1/metrics/whatif", _rows, lines="One line for the total, then one per service")
 async def what_if(
     _: Reader,
     tx: Tx,
@@ -74,13 +76,16 @@ async def what_if(
     time_to_detect: ChangeText = None,
     time_to_acknowledge: ChangeText = None,
     time_to_recover: ChangeText = None,
-    incidents: Annotated[str | None, Query(max_length=30, examples=["-10%"], description="As `-10%`")] = None,
+    incidents: Annotated[
+        str | None, Query(max_length=30, examples=["-10%"], description="Change such as `-10%`")
+    ] = None,
     severity: Annotated[
-        SeverityName | None, Query(description="Change incidents of this one; cost and downtime stay those of all")
+        SeverityName | None,
+        Query(description="Change only incidents of this severity; cost and downtime still include all incidents"),
     ] = None,
 ) -> WhatIfAnswer:
-    """Moves the ends of the stored intervals and prices them anew: what faster or slower detection, acknowledgement or
-    recovery, or fewer incidents, would have meant. `assumptions` says what is supposed.
+    """Estimates cost and downtime with faster or slower detection, acknowledgement or recovery, or with fewer
+    incidents, by moving the ends of the recorded incidents and pricing them again. `assumptions` lists the assumptions.
     """
     asked = {
         name: text

@@ -1,9 +1,9 @@
-"""Are we getting better? One measure in two periods, and whether the difference is more than chance.
+"""Compares one measure between two periods and decides whether the difference is more than chance.
 
-Pure: no clock, no I/O, no settings, no random: the same question has the same answer. Durations of incidents are
-roughly lognormal, so that means and medians of two periods differ by chance far more than people expect (Davidovič,
-Incident Metrics in SRE, 2021). Here the logarithms are compared, what has not happened yet takes part as long as it
-was watched, and a verdict is given only where a rank test and the interval of the effect agree.
+Pure: no clock, no I/O, no settings, no randomness: the same input gives the same answer. Incident durations are roughly
+lognormal, so means and medians of two periods differ by chance far more than people expect (Davidovič, Incident Metrics
+in SRE, 2021). Therefore logarithms are compared, pending durations count for as long as they were observed (censored),
+and a verdict is given only if a rank test and the interval of the effect agree.
 """
 
 import math
@@ -23,16 +23,18 @@ POWER = 0.8
 SHORTEST_SECONDS = 1.0
 
 TEST = "log-rank test, two-sided"
-OUT_OF_HOURS = "began out of business hours"
-_RANK_TEST_TOO = 1.12  # found by simulation with lognormal durations, σ 1.5; the slow tests hold it
+OUT_OF_HOURS = "began outside business hours"
+# Allows for the rank test, which must agree too. Found by simulation with lognormal durations, σ 1.5; the slow tests
+# verify it.
+_RANK_TEST_FACTOR = 1.12
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One measure of the incidents of a period, in seconds: `n + censored + sum(left_out)` are the incidents."""
+    """One measure of a period's incidents, in seconds. All three fields together cover every incident."""
 
     recorded: Sequence[float]
-    censored: Sequence[float] = ()  # how long it had not happened, when last seen
+    censored: Sequence[float] = ()  # how long each was observed without it happening
     left_out: Mapping[str, int] = field(default_factory=dict)  # by reason
 
 
@@ -43,17 +45,17 @@ class Trend(StrEnum):
 
 
 class Effect(NamedTuple):
-    """Ratios of B to A: below 1 is shorter, hence better."""
+    """Ratios of B to A: below 1 means shorter, hence better."""
 
     ratio: float
     low: float
     high: float
 
 
-class Reach(NamedTuple):
-    """The smallest changes, as ratios of B to A, that would have been seen in most cases.
+class DetectableChange(NamedTuple):
+    """The smallest changes, as ratios of B to A, that would have been detected in most cases.
 
-    `longer` is None where none would have been: too little had happened while both sides were watched.
+    `longer` is None if no increase would have been: too little happened in the range observed on both sides.
     """
 
     shorter: float
@@ -62,16 +64,16 @@ class Reach(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Without enough values there is a reason, and nothing else. Typical durations in seconds."""
+    """Only verdict and reason are set if there are too few values. Typical durations are in seconds."""
 
     verdict: Trend
     reason: str
     effect: Effect | None = None
     p_value: float | None = None
-    reach: Reach | None = None
+    smallest_change: DetectableChange | None = None
     typical_a: float | None = None
     typical_b: float | None = None
-    horizon: float | None = None  # seconds; None: what was recorded outlasts all that is censored
+    horizon: float | None = None  # seconds; None: the longest recorded value exceeds every censored one
 
 
 class Side(NamedTuple):
@@ -80,7 +82,7 @@ class Side(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """What was found, and of what."""
+    """A comparison with the two sides it compared."""
 
     found: Comparison
     a: Side
@@ -88,11 +90,12 @@ class Compared(NamedTuple):
 
 
 def sample(measured: MeasuredMany, *, in_hours: Booleans | None = None) -> Sample:
-    """What can be compared of them; pending values take part if it is known for how long.
+    """The comparable values; pending ones are included if it is known how long they have lasted.
 
-    By the second clock only what began `in_hours`. Of what began before them this clock sees but the end: 0 of what was
-    over by then, of the rest what was left in the morning. On a log scale the zeros would be nearly all of the
-    difference, and their number depends on when incidents began, not on how long people at work took.
+    In business hours, only durations that began within them (`in_hours`) are included. For a duration that began
+    outside, the business clock measures only the rest: 0 if it was over before hours began, else what was left by then.
+    On a log scale those zeros would make up nearly all of the difference, and their number depends on when incidents
+    began, not on how long people at work took.
     """
     recorded, waited = np.isfinite(measured.seconds), np.isfinite(measured.waited)
     outside = np.zeros(len(recorded), np.bool_) if in_hours is None else (recorded | waited) & ~in_hours
@@ -128,7 +131,7 @@ def compare(a: Sample, b: Sample) -> Comparison:
         reason=reason,
         effect=effect,
         p_value=p_value,
-        reach=_reach(a, b, watched, seen),
+        smallest_change=_detectable_change(a, b, watched, seen),
         typical_a=math.exp(of_a.mean),
         typical_b=math.exp(of_b.mean),
         horizon=math.exp(watched) if math.isfinite(watched) else None,
@@ -146,18 +149,18 @@ def _logs(seconds: Sequence[float]) -> "np.ndarray[tuple[int], np.dtype[np.float
 
 
 def _watched(side: Sample) -> float:
-    """The log up to which the curve of durations is known; infinite if it comes down to zero.
+    """The log duration up to which the survival curve is known; infinite if the curve reaches zero.
 
-    A wait that is as long as the longest of all values will be longer, so that the curve ends above zero.
+    A censored value at least as long as the longest recorded one will end later, so the curve stops above zero.
     """
     longest = max(side.censored, default=-math.inf)
     return math.inf if longest < max(side.recorded) else math.log(max(longest, SHORTEST_SECONDS))
 
 
 def _mean_log(side: Sample, watched: float) -> _MeanLog:
-    """The mean of min(log duration, watched) by Kaplan and Meier's curve, with Greenwood's variance.
+    """The mean of min(log duration, watched) from the Kaplan-Meier curve, with Greenwood's variance.
 
-    The factor m / (m - 1) makes it the variance that Student's t asks for: exact where nothing is censored.
+    The factor m / (m - 1) gives the variance that Student's t requires; it is exact without censoring.
     """
     happened, unseen = np.sort(_logs(side.recorded)), _logs(side.censored)
     curve = stats.ecdf(stats.CensoredData(uncensored=happened, right=unseen)).sf
@@ -177,27 +180,27 @@ def _mean_log(side: Sample, watched: float) -> _MeanLog:
 
 
 def _effect(a: _MeanLog, b: _MeanLog) -> tuple[Effect, float]:
-    """And the difference of the means for which a verdict comes in most cases."""
+    """The effect, and the difference of the means at which a verdict is reached in most cases."""
     difference, variance = b.mean - a.mean, a.variance + b.variance
     error = math.sqrt(variance)
-    if error == 0:  # all alike on either side
+    if error == 0:  # all values on a side are equal, on both sides
         return Effect(math.exp(difference), math.exp(difference), math.exp(difference)), 0.0
     freedom = variance**2 / (a.variance**2 / (a.events - 1) + b.variance**2 / (b.events - 1))
     sure, likely = (float(stats.t.ppf(share, freedom)) for share in ((1 + CONFIDENCE) / 2, POWER))
     return (
         Effect(math.exp(difference), math.exp(difference - sure * error), math.exp(difference + sure * error)),
-        _RANK_TEST_TOO * (sure + likely) * error,
+        _RANK_TEST_FACTOR * (sure + likely) * error,
     )
 
 
-def _reach(a: Sample, b: Sample, watched: float, seen: float) -> Reach:
-    """The changes of all durations that move the mean, up to where both sides were watched, by `seen`.
+def _detectable_change(a: Sample, b: Sample, watched: float, seen: float) -> DetectableChange:
+    """The changes of all durations that shift the mean, restricted to the range observed on both sides, by `seen`.
 
-    A duration beyond that moves nothing, so that a change by d moves the mean by the area under the share that had
-    happened, from watched - d to watched; by d times the last share at least, if they become shorter.
+    Durations beyond that range shift nothing. So lengthening all by d shifts the mean by the area under the cumulative
+    distribution from watched - d to watched, and shortening them by at least d times its last value.
     """
     if math.isinf(watched) or seen == 0:
-        return Reach(math.exp(-seen), math.exp(seen))
+        return DetectableChange(math.exp(-seen), math.exp(seen))
     happened, unseen = _logs([*a.recorded, *b.recorded]), _logs([*a.censored, *b.censored])
     curve = stats.ecdf(stats.CensoredData(uncensored=happened, right=unseen)).cdf
     before = curve.quantiles < watched
@@ -205,11 +208,11 @@ def _reach(a: Sample, b: Sample, watched: float, seen: float) -> Reach:
     distances = watched - curve.quantiles[before][::-1]
     areas = np.cumsum(shares * np.diff(distances, prepend=0.0))
     longer = float(np.interp(seen, [0.0, *areas], [0.0, *distances])) if seen <= areas[-1] else None
-    return Reach(math.exp(-seen / float(shares[0])), None if longer is None else math.exp(longer))
+    return DetectableChange(math.exp(-seen / float(shares[0])), None if longer is None else math.exp(longer))
 
 
 def _p_value(a: Sample, b: Sample) -> float:
-    with np.errstate(invalid="ignore"):  # 0 / 0 where the sides do not differ at any moment
+    with np.errstate(invalid="ignore"):  # 0 / 0 if the sides never differ
         tested = stats.logrank(
             stats.CensoredData(uncensored=a.recorded, right=a.censored),
             stats.CensoredData(uncensored=b.recorded, right=b.censored),

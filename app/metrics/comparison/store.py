@@ -1,4 +1,4 @@
-"""The SQL of a comparison: the incidents detected in each of two periods."""
+"""SQL for a comparison: the incidents detected in each of the two periods."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -18,9 +18,9 @@ from app.metrics.sql import bound, hour_of_week
 async def compare_periods(
     tx: AsyncConnection, measure: str, a: MetricsQuery, b: MetricsQuery, *, now: datetime
 ) -> tuple[Compared, Compared | None]:
-    """Whether the incidents of B did better than those of A; with a calendar by the clock of its hours too.
+    """Compares B with A by elapsed time and, if the queries have a calendar, in business hours too.
 
-    The queries differ in their periods only.
+    The queries may differ only in their periods.
     """
     rows = [(await tx.execute(_DETECTED_IN_PERIOD, bound(query))).one() for query in (a, b)]
 
@@ -46,7 +46,7 @@ def _compared(samples: Sequence[Sample], services: Sequence[Sequence[str]]) -> C
     return Compared(compare(a.sample, b.sample), a, b)
 
 
-# The first condition on times follows from the others and is there for the indexes.
+# The first condition on times is implied by the others; it lets PostgreSQL use the indexes.
 _DETECTED_IN_PERIOD = text(f"""
     SELECT {COLUMNS}
       FROM incident

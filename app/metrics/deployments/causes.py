@@ -1,4 +1,4 @@
-"""The SQL of causes: of one incident, of the incidents of a period for DORA's numbers, and for the failure counter."""
+"""SQL for causes: of one incident, of a period's incidents for DORA metrics, and for the failure counter."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -46,14 +46,14 @@ from app.metrics.deployments.store import find
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """`link` is None where no cause is known. `statement` is a person's latest, if there is one."""
+    """`link` is None if no cause is known. `statement` is the latest by a person, if any."""
 
     link: Link | None
     statement: TimelineEntry | None
 
 
 async def cause(session: AsyncSession, ref: Ref) -> Cause:
-    """What caused the incident, as far as it is known. Raises actions.IncidentNotFound."""
+    """The cause of the incident, if known. Raises actions.IncidentNotFound."""
     found = await actions.find(session, ref)
     tx = await session.connection()
     [incident] = await _incidents(tx, _INCIDENT, {"id": found.id})
@@ -66,7 +66,7 @@ async def cause(session: AsyncSession, ref: Ref) -> Cause:
 async def state_cause(
     session: AsyncSession, ref: Ref, deployment_id: str | None, attribution: Attribution, *, now: datetime
 ) -> None:
-    """The latest statement counts. Raises DeploymentNotFound, and what actions.record raises."""
+    """Records the statement; the latest counts. Raises DeploymentNotFound and the errors of actions.record."""
     if deployment_id is not None:
         await find(session, deployment_id)
     detail = {"deployment_id": deployment_id}
@@ -107,15 +107,15 @@ def _incident(row: _Row) -> LinkedIncident:
 async def _candidates(
     tx: AsyncConnection, incidents: Collection[LinkedIncident], period: Span, *, service: str | None = None
 ) -> list[Deployment]:
-    """The deployments (None: of all services) that may have caused one of these, and those of the period."""
+    """The deployments (None: of all services) that may have caused one of these incidents, and those of the period."""
     explicit = {id_ for incident in incidents for id_ in incident.deployment_ids}
     explicit |= {
         incident.stated.deployment_id for incident in incidents if incident.stated and incident.stated.deployment_id
     }
-    # Deployments that a person named may lie anywhere, and are not looked for around the incidents.
+    # Deployments named by a person may be of any time, so they do not widen the range around the incidents.
     began = [incident.began_at for incident in incidents if not incident.stated]
     earliest = min([period.begins, *began]) - VERSION_LOOK_BACK
-    # One that finished long after it began is found by its end, so the time in question is a little longer.
+    # A deployment is found by when it finished, which may be long after it started, so the range is a little longer.
     around = (_DEPLOYMENT.happened_at >= earliest) & (
         _DEPLOYMENT.happened_at < period.ends + VERSION_LOOK_BACK + LOOK_BACK
     )
@@ -124,10 +124,10 @@ async def _candidates(
         | (_DEPLOYMENT.id == any_(literal(sorted(explicit), ARRAY(Text))))
     )
     rows = (await tx.execute(query)).all()
-    return await off_loop(lambda: [from_columns(row) for row in rows])  # of a year and all services: many
+    return await off_loop(lambda: [from_columns(row) for row in rows])  # a year of all services can be many rows
 
 
-# Facts, not rows of the table: numbers read tens of thousands, which are made off the loop.
+# Facts, not rows of the table: metrics read tens of thousands, which are converted off the event loop.
 _DEPLOYMENT = schema.Deployment.__table__.c
 _DEPLOYMENTS = select(*(_DEPLOYMENT[name] for name in DEPLOYMENT_FIELDS))
 
@@ -153,12 +153,12 @@ _INCIDENT = text(f"{_SELECT_INCIDENT} WHERE incident.id = :id")
 
 _NUMBERED = text(f"{_SELECT_INCIDENT} WHERE incident.number = ANY(CAST(:numbers AS bigint[]))")
 
-# Those of the period and of the week after it, whose cause may lie in it; and all that a person has spoken of. Of other
-# services only those that name a deployment of the service in question. `detailed` marks those of which
-# more has to be read. Alerts that name one are few, and have an index by their text: what is not in it need not be
-# looked for in its JSON. None began before the first incident in question did.
+# Incidents of the period and of the week after it (their cause may be in the period), and all with a stated cause. Of
+# other services only incidents that name a deployment of the selected service. `detailed` marks incidents of which more
+# has to be read. Alerts that name a deployment are few and found by an index on their text, before their JSON is
+# searched. None of them began before the first of these incidents.
 _NAMED = ", ".join(f"nullif(incident.labels->>'{name}', '')" for name in ENVIRONMENT_LABELS)
-# The first condition follows from the others and is there for the indexes.
+# The first condition is implied by the others; it lets PostgreSQL use the indexes.
 _DETECTED = """
                (   incident.began_at >= :begins AND incident.began_at < :ends
                 OR incident.detected_at_stated >= :begins AND incident.detected_at_stated < :ends)
@@ -218,7 +218,7 @@ _INCIDENTS_OF_SERVICE = _incidents_of(
 async def read_dora(
     tx: AsyncConnection, period: Span, *, service: str | None, environment: str | None
 ) -> tuple[Dora, Sequence[Rate]]:
-    """The numbers, and the hourly costs of the service at the end of the period; four statements."""
+    """The DORA metrics, and the hourly rates of the service at the end of the period. Four statements."""
     asked = {"begins": period.begins, "ends": period.ends + VERSION_LOOK_BACK, "versions": list(VERSION_LABELS)}
     of_one = {} if service is None else {"service": service}
     row = (await tx.execute(_INCIDENTS_OF_SERVICE if of_one else _INCIDENTS, asked | of_one)).one()
@@ -243,7 +243,7 @@ async def read_dora(
 
 
 async def _detailed(tx: AsyncConnection, rows: Mapping[int, int]) -> dict[int, LinkedIncident]:
-    """The incidents of these numbers, by their row, with all that is known of their causes."""
+    """The incidents with all evidence of their causes, by row."""
     incidents = await _incidents(tx, _NUMBERED, {"numbers": list(rows)}) if rows else []
     return {rows[incident.number]: incident for incident in incidents}
 
@@ -254,9 +254,9 @@ COUNTED_WITHIN = timedelta(days=7)
 
 
 async def count_failures(tx: AsyncConnection, *, now: datetime) -> int:
-    """Counts deployments that failed their users into what Prometheus reads, each once; returns how many.
+    """Counts failed deployments into the Prometheus counters, each once; returns how many.
 
-    Those that happened in the last 7 days: by then their incidents have settled, or a person has stated the cause.
+    Only deployments of the last 7 days: by then their incidents have settled, or a person has stated the cause.
     """
     period = Span(now - COUNTED_WITHIN, now)
     is_candidate = (
@@ -277,7 +277,7 @@ async def count_failures(tx: AsyncConnection, *, now: datetime) -> int:
     failed = sorted(each.id for each in candidates if is_failure(each, caused.get(each.id, ())))
     if not failed:
         return 0
-    # Another process may have counted some meanwhile; those are not returned here.
+    # Another process may have counted some in the meantime; those are not returned here.
     counted = await tx.execute(
         update(schema.Deployment.__table__)
         .where(_DEPLOYMENT.id == any_(literal(failed, ARRAY(Text))), ~_DEPLOYMENT.failure_counted)
@@ -289,7 +289,7 @@ async def count_failures(tx: AsyncConnection, *, now: datetime) -> int:
     return by_service.total()
 
 
-# Open incidents may yet turn out to be a false alarm; settled ones hardly will.
+# An open incident may still turn out to be a false alarm; a settled one hardly ever does.
 _SETTLED_INCIDENTS = text(f"""
     {_SELECT_INCIDENT}
      WHERE incident.merged_into IS NULL

@@ -1,7 +1,7 @@
-"""What a deployment is: its reports, by whichever way they came, and what they amount to together.
+"""Deployments, combined from all reports about them.
 
-Pure: no clock, no I/O. `deployment_of` depends on what the reports say and when it was true, never on the order in
-which they came: a stale `in_progress` cannot undo an outcome, and a later report may complete an earlier one.
+Pure: no clock, no I/O. `deployment_of` depends on the content of the reports and the times they refer to, never on the
+order of arrival: a stale `in_progress` cannot undo an outcome, and a later report may complete an earlier one.
 """
 
 import json
@@ -83,12 +83,12 @@ class Deployment:
 
     @property
     def began_at(self) -> datetime:
-        """From when on it can have harmed."""
+        """The earliest time at which it can have had impact."""
         return self.started_at or self.happened_at
 
 
 def as_columns(deployment: Deployment) -> dict[str, Any]:
-    """The values of its row, by column."""
+    """The values of its row by column name."""
     values = {name: getattr(deployment, name) for name in DEPLOYMENT_FIELDS}
     return values | {"outcome": deployment.outcome.value, "commits": _commits_as_json(deployment.commits)}
 
@@ -102,15 +102,15 @@ def from_columns(values: Iterable[Any]) -> Deployment:
 
 
 def digest_of(report: Report) -> str:
-    """Equal for reports of the same content."""
+    """Equal for reports with the same content."""
     return sha256(json.dumps(as_json(report), sort_keys=True).encode()).hexdigest()
 
 
 def deployment_of(reports: Iterable[tuple[Report, datetime]]) -> Deployment:
-    """What these reports of one deployment, each with its arrival, amount to; at least one.
+    """Combines the reports of one deployment (at least one), each with its time of arrival.
 
-    The last final outcome counts, by when it was true. Where reports contradict each other the last one counts, for a
-    start the earliest; commits add up.
+    The last final outcome counts, by the time it refers to. If other fields contradict each other, the last report
+    counts; of several starts, the earliest. Commits are merged.
     """
     dated = sorted(
         (
@@ -124,7 +124,7 @@ def deployment_of(reports: Iterable[tuple[Report, datetime]]) -> Deployment:
     starts = [report.started_at for report in ordered if report.started_at is not None] or [
         at for at, _, report in dated if report.outcome is Outcome.IN_PROGRESS
     ]
-    # Clocks that contradict each other give no start.
+    # If clocks contradict each other, the start is unknown.
     started_at = min(starts, default=None)
     if started_at is not None and finished_at is not None and started_at > finished_at:
         started_at = None
@@ -151,7 +151,7 @@ def deployment_of(reports: Iterable[tuple[Report, datetime]]) -> Deployment:
 
 
 def environment_of(name: str | None) -> str:
-    """One word for production, whatever it is called; what names no environment is production."""
+    """Normalizes all names for production; no name means production."""
     word = (name or "").strip().lower()
     return PRODUCTION if word in {"", "prod", "prd", "live", PRODUCTION} else word
 
@@ -204,12 +204,16 @@ def _commits_from_json(commits: Iterable[tuple[str, str | None]]) -> tuple[Commi
 
 DEPLOYMENT_FIELDS = tuple(Deployment.__dataclass_fields__)
 _FIELDS = tuple(Report.__dataclass_fields__)
-# If two outcomes are reported for the same moment, the worse one is believed.
+# If two outcomes are reported for the same time, the worse one counts.
 _BELIEF = {Outcome.CANCELLED: 0, Outcome.SUCCEEDED: 1, Outcome.FAILED: 2}
 
 
 def _outcome(reports: Sequence[tuple[datetime, Report]]) -> tuple[Outcome, datetime | None]:
-    """`reports` are in order. The end is the earliest stated since the outcome is this one, else the report's time."""
+    """The outcome and its end; `reports` are in order.
+
+    The end is the earliest one stated by the final reports since the last change of outcome, else the earliest time of
+    those reports.
+    """
     finals = [(at, report) for at, report in reports if report.outcome is not None and report.outcome.final]
     if not finals:
         running = any(report.outcome is Outcome.IN_PROGRESS or report.started_at for _, report in reports)

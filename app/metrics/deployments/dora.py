@@ -1,6 +1,6 @@
-"""The numbers of DORA.
+"""DORA metrics.
 
-Pure: no clock, no I/O. Estimates and intervals are scipy's. No data is None, never 0.
+Pure: no clock, no I/O. Estimates and intervals are scipy's. Missing data is None, never 0.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -46,7 +46,7 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Frequency:
-    """`n` in so many days, with the exact Poisson interval; per day."""
+    """`n` deployments in `days`; the daily rate has the exact Poisson interval."""
 
     n: int
     days: float
@@ -57,11 +57,10 @@ class Frequency:
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """Seconds. Of fewer than `SUMMARY_FROM` there are only these `values`, rising, and `mean`, which DORA's formula of
-    the cost needs and which is shown nowhere else. The median's interval comes from the order statistics (scipy's
-    quantile test).
+    """Durations in seconds. With fewer than `SUMMARY_FROM`, only `values` (ascending) and `mean` are set; that mean is
+    used only for DORA's cost formula. The median's interval is based on order statistics (scipy's quantile test).
 
-    `pending` may still end, `left_out` never had a duration that counts.
+    `pending` durations may still end; `left_out` counts cases without a duration that counts.
     """
 
     n: int
@@ -77,7 +76,7 @@ class Durations:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A deployment that failed its users. `rows` are those of `incidents` that show it."""
+    """A failed deployment. `rows` are the rows of `incidents` that it caused."""
 
     deployment: Deployment
     marked: bool
@@ -86,14 +85,14 @@ class Failure:
 
     @property
     def links(self) -> list[tuple[int, Link]]:
-        """By the number of the incident, why. Made when asked for: few of many thousands are ever shown."""
+        """Incident numbers with their links. Computed lazily: of many thousands only few are ever shown."""
         numbers = self.incidents.columns.number
         return [(int(numbers[row]), self.incidents.link(row)) for row in self.rows]
 
 
 @dataclass(frozen=True, slots=True)
 class Dora:
-    """`unlinked` are incidents without a known cause; a stated "no deployment" is a known cause."""
+    """`unlinked` counts incidents without a known cause; a stated "no deployment" is a known cause."""
 
     finished: int
     frequency: Frequency
@@ -117,7 +116,10 @@ def dora(
     service: str | None = None,
     environment: str | None = None,
 ) -> Dora:
-    """Of deployments that finished, and incidents detected, in `[begins, ends)`; None: all services, production."""
+    """DORA metrics of deployments finished and incidents detected in `[begins, ends)`.
+
+    None means all services, and all production environments.
+    """
     mine = [
         each
         for each in incidents.deployments
@@ -148,7 +150,7 @@ def dora(
         without_commit_times=sum(1 for each in succeeded if not any(commit.at for commit in each.commits)),
         change_fail_rate=ratio(len(failures), len(finished)),
         failures=failures,
-        # The last two places are those of UNKNOWN and NO_DEPLOYMENT.
+        # The last two entries stand for UNKNOWN and NO_DEPLOYMENT.
         failed_deployment_recovery_time=_recovery(recovery, counted & has_failed[incidents.cause]),
         time_to_recover=_recovery(recovery, detected),
         rework_rate=ratio(sum(1 for each in unplanned if each.made_for), len(finished)),
@@ -159,7 +161,7 @@ def dora(
 
 
 def is_failure(deployment: Deployment, linked: Iterable[Link]) -> bool:
-    """Whether a finished deployment needed immediate intervention, as a person marked or an incident shows."""
+    """Whether a finished deployment failed: it is marked as needing intervention, or it caused an incident."""
     finished = deployment.outcome in {Outcome.SUCCEEDED, Outcome.FAILED}
     return finished and (deployment.needed_intervention or any(True for _ in linked))
 
@@ -179,7 +181,7 @@ def _failures(finished: Iterable[Deployment], incidents: LinkedIncidents, counte
 
 
 def _lead_time(succeeded: Iterable[Deployment]) -> Durations:
-    """A commit counts once, with the first deployment of its service that brought it."""
+    """A commit counts once, with the first deployment of its service that contains it."""
     seconds: dict[tuple[str, str], float] = {}
     impossible = 0
     for deployment in sorted(succeeded, key=lambda each: (each.finished_at or each.happened_at, each.id)):
@@ -221,7 +223,7 @@ def frequency(n: int, period: timedelta) -> Frequency:
 
 def durations(seconds: Iterable[float], *, pending: int = 0, left_out: int = 0) -> Durations:
     values = sorted(seconds)
-    # Exact: microseconds are the finest there is.
+    # Exact, because times have a resolution of one microsecond.
     microseconds_each = np.rint(np.asarray(values) * 10**6).astype(np.int64)
     mean = Decimal(int(microseconds_each.sum())).scaleb(-6) / len(values) if values else None
     if len(values) < SUMMARY_FROM:
@@ -237,6 +239,6 @@ def cost_of_downtime(
 ) -> Decimal:
     """Deployments × change fail rate × mean time to recover × hourly cost of outage, exactly.
 
-    A cross-check, not what incidents cost: it takes every failure for a full outage and none to overlap.
+    A cross-check, not the actual cost: it treats every failure as a full outage and assumes that none overlap.
     """
     return deployments * change_fail_rate * hours_to_recover * cost_per_hour

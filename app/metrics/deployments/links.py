@@ -1,7 +1,7 @@
-"""Which deployment caused which incident: of one incident, and of a hundred thousand at once.
+"""Links incidents to the deployments that caused them, for one incident or a hundred thousand at once.
 
-Pure: no clock, no I/O. Links are derived anew for each answer, so that late alerts, merges and deployments reported
-late count as if they had come in time; only what a person states is stored.
+Pure: no clock, no I/O. Links are derived anew for each response, so late alerts, merges and late deployment reports
+count as if they had arrived in time. Only people's statements are stored.
 """
 
 import re
@@ -44,7 +44,7 @@ ENVIRONMENT_LABELS = ("environment", "env")
 
 
 class Basis(StrEnum):
-    """Why we think so, the surest first."""
+    """The evidence for a link, strongest first."""
 
     STATED = "stated"
     LABEL = "label"
@@ -61,7 +61,7 @@ class Confidence(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """The deployment that caused an incident; None: a person stated that none did."""
+    """The deployment that caused an incident; None if a person stated that none did."""
 
     deployment: Deployment | None
     basis: Basis
@@ -70,16 +70,16 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """What a person last stated as the cause."""
+    """The cause that a person last stated."""
 
     deployment_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class LinkedIncident:
-    """An incident as linking sees it. `deployment_ids` are those that its alerts name.
+    """The facts of an incident that linking uses. `deployment_ids` are named by its alerts.
 
-    A label that all its alerts share may name a deployment of any service, anything else one of its own.
+    A label shared by all its alerts may name a deployment of any service; otherwise only one of its own service.
     """
 
     id: UUID
@@ -99,17 +99,18 @@ class LinkedIncident:
 
     @property
     def counts(self) -> bool:
-        """Whether users may have been harmed: no false alarm, not merged away, no trouble of the monitoring itself."""
+        """Whether users may have been impacted: no false alarm, not merged, not a failure of the monitoring itself."""
         facts = self.facts
         return not facts.merged and measures.severity(facts) != 5 and facts.alert_class is not AlertClass.MONITORING
 
 
 def links(incidents: Iterable[LinkedIncident], deployments: Iterable[Deployment]) -> dict[UUID, Link]:
-    """The cause of each incident, as far as one is known.
+    """The cause of each incident, if known.
 
-    A person's statement; else a deployment that the alerts name; else the last one of the service and environment
-    before the incident, within a week, whose version or sha the labels name; else the last one at all, within a day: a
-    deployment at d answers for what begins in [d, the next one) and before d + 24 h.
+    A person's statement takes precedence; then a deployment that the alerts name; then the last deployment of the same
+    service and environment in the week before whose version or sha the labels name; then the last deployment of any
+    version in the 24 hours before. So a deployment at d is linked to incidents that begin in [d, next deployment) and
+    before d + 24 h.
     """
     known = list(deployments)
     by_id = {deployment.id: deployment for deployment in known}
@@ -150,7 +151,7 @@ def _explicit(incident: LinkedIncident, by_id: Mapping[str, Deployment]) -> Link
 
 
 def _derived(incident: LinkedIncident, candidates: Sequence[Deployment], starts: Sequence[datetime]) -> Link | None:
-    """`candidates` are of the service, in order; `starts` is when each began."""
+    """`candidates` are the deployments of the service, in order; `starts` holds the start of each."""
     at = incident.began_at
     environment = next((incident.labels[name] for name in ENVIRONMENT_LABELS if incident.labels.get(name)), None)
     versions = [incident.labels[name] for name in VERSION_LABELS if incident.labels.get(name)]
@@ -173,7 +174,7 @@ def _derived(incident: LinkedIncident, candidates: Sequence[Deployment], starts:
 
 
 def is_in_environment(deployment: Deployment, environment: str | None) -> bool:
-    """An incident that names no environment, or production, is of production."""
+    """Whether the incident is in production: it names production or no environment."""
     wanted = environment_of(environment)
     return deployment.environment == wanted or (deployment.production and wanted == environment_of(None))
 
@@ -187,7 +188,7 @@ def _is_version(deployment: Deployment, label: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class LinkedIncidents:
-    """Many incidents, and of each the cause: a place in `deployments`, or that it is not known, or that it was none."""
+    """The cause of each of many incidents: an index into `deployments`, UNKNOWN or NO_DEPLOYMENT."""
 
     columns: Columns
     deployments: Sequence[Deployment]
@@ -207,8 +208,8 @@ _LOOK_BACK = LOOK_BACK // timedelta(microseconds=1)
 def caused(
     columns: Columns, environments: Coded, detailed: Mapping[int, LinkedIncident], deployments: Sequence[Deployment]
 ) -> LinkedIncidents:
-    """As `links` for each. `detailed` are, by row, the incidents of which more is known than the environment: a person
-    stated the cause, alerts name a deployment, labels name a version.
+    """Like `links`, for many incidents. `detailed` holds, by row, incidents with more evidence than the environment: a
+    stated cause, a deployment named by alerts, or a version named by labels.
     """
     found = LinkedIncidents(columns, deployments, *(np.full(len(columns), UNKNOWN) for _ in range(3)))
     if len(columns):
@@ -226,7 +227,7 @@ def caused(
 
 
 def _last_before(found: LinkedIncidents, environments: Coded) -> None:
-    """The last deployment of the service and environment, if it began less than LOOK_BACK before."""
+    """The last deployment of the service and environment, if it started less than LOOK_BACK before."""
     began = found.columns.began()
     of_service = defaultdict[str, list[int]](list)
     for place, each in enumerate(found.deployments):

@@ -1,4 +1,4 @@
-"""The SQL of deployments: reports, and what they amount to."""
+"""SQL for deployments and their reports."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,12 +34,12 @@ class DeploymentNotFound(NotFound):
 
 
 async def report(session: AsyncSession, new: Report, *, source_id: int, now: datetime) -> tuple[Deployment, bool]:
-    """The deployment with this report among its others, and whether the report adds anything."""
+    """Stores the report; returns the deployment combined from all its reports, and whether the report was new."""
     known = upsert(Service).values(name=new.service, first_seen_at=now, updated_at=now)
     await session.exec(known.on_conflict_do_nothing())
     first = as_columns(deployment_of([(new, now)]))
     await session.exec(upsert(Deployment).values(first_seen_at=now, updated_at=now, **first).on_conflict_do_nothing())
-    # Locked, so that of two reports at once one comes after the other.
+    # Locked, so that concurrent reports are applied one after the other.
     row = (await session.exec(select(Deployment).where(Deployment.id == new.id).with_for_update())).one()
     added = await session.exec(
         upsert(DeploymentReport)
@@ -98,7 +98,7 @@ async def record_delivery(
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """None means all. Times are those at which they happened, half-open."""
+    """None means all. Times refer to `happened_at`, half-open."""
 
     service: str | None = None
     environment: str | None = None
@@ -133,6 +133,6 @@ async def find(session: AsyncSession, id_: str) -> Deployment:
     """Raises DeploymentNotFound."""
     row = await session.get(Deployment, id_)
     if row is None:
-        message = "there is no deployment of this id; GET /api/v1/deployments lists them"
+        message = "no deployment has this id; GET /api/v1/deployments lists all deployments"
         raise DeploymentNotFound(message)
     return row

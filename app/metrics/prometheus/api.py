@@ -1,4 +1,4 @@
-"""The scrape: `GET /metrics`."""
+"""The Prometheus endpoint, `GET /metrics`."""
 
 import asyncio
 from datetime import datetime
@@ -20,12 +20,12 @@ router = APIRouter()
 
 @router.get(
     "/metrics",
-    summary="Metrics for Prometheus",
+    summary="Scrape metrics for Prometheus",
     response_class=PlainTextResponse,
     responses=problem_responses()
     | {
         200: {
-            "description": "In the text format, or OpenMetrics if the Accept header prefers it",
+            "description": "Prometheus text format, or OpenMetrics if the `Accept` header prefers it",
             "content": {
                 "text/plain": {
                     "schema": {"type": "string"},
@@ -37,15 +37,16 @@ router = APIRouter()
     },
 )
 async def metrics(_: Reader, now: Now, request: Request) -> Response:
-    """Counters and histograms count incidents once they have settled, and never fall. `aftermath_…` is equal on every
-    process and replica, but for `aftermath_database_up` and `aftermath_spool_…`, which are of the machine that answers;
-    `process_…` and `python_…` are of the process. While the database is away only these are served.
+    """Counters and histograms include incidents once they have settled, and never decrease. All processes and replicas
+    export the same `aftermath_…` values, except `aftermath_database_up` and `aftermath_spool_…`, which describe the
+    machine that responds. `process_…` and `python_…` describe the process. While the database is unavailable, only
+    these exceptions are exported.
     """
     context = context_of(request)
     snapshot = ratios = None
     if not context.monitor.is_down:
         try:
-            async with asyncio.timeout(ANSWERS_SECONDS):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 snapshot, ratios = await _of_database(request, now)
         except Exception as error:
             if not db.is_unreachable(error):
@@ -57,7 +58,7 @@ async def metrics(_: Reader, now: Now, request: Request) -> Response:
     return Response(body, media_type=content_type)
 
 
-ANSWERS_SECONDS = 8.0  # Prometheus waits ten, and needs the spool metrics most when the database hangs
+TIMEOUT_SECONDS = 8.0  # Prometheus times out after ten; the spool metrics matter most while the database hangs
 
 
 async def _of_database(request: Request, now: datetime) -> tuple[Snapshot, Ratios]:

@@ -1,6 +1,6 @@
-"""The numbers as Prometheus reads them: const metrics from one snapshot, in text or OpenMetrics.
+"""Renders one snapshot in the Prometheus text format or OpenMetrics.
 
-Pure but for the metrics of this process, which come along as `python_…` and `process_…`. No sample has a timestamp.
+Pure, except for the metrics of this process (`python_…` and `process_…`). No sample has a timestamp.
 """
 
 from collections import defaultdict
@@ -31,7 +31,7 @@ from app.metrics.prometheus.ratios import Ratios
 from app.metrics.prometheus.snapshot import OTHER, Snapshot
 
 OUTCOMES = ("accepted", "partly_quarantined", "quarantined")
-CONCLUSIONS = (  # of the watch over sources
+CONCLUSIONS = (  # reasons of the signals that source health checks generate
     "heartbeat_missing",
     "heartbeat_returned",
     "heartbeat_forgotten",
@@ -45,7 +45,7 @@ DEPLOYMENT_OUTCOMES = ("succeeded", "failed", "cancelled")
 
 @dataclass(frozen=True, slots=True)
 class LocalMetrics:
-    """What this machine knows without the database."""
+    """Values that this machine knows without the database."""
 
     spool: Depth = field(default_factory=Depth)
     spool_max_bytes: int = 0
@@ -54,9 +54,10 @@ class LocalMetrics:
 def text(
     snapshot: Snapshot | None, accept: str = "", ratios: Ratios | None = None, local: LocalMetrics | None = None
 ) -> tuple[bytes, str]:
-    """The body, and its content type: OpenMetrics where `accept` prefers it, else the classic text.
+    """The body and its content type: OpenMetrics if `accept` prefers it, else the classic text format.
 
-    Without a snapshot the database is away: its families are left out, for stale numbers would pass for true ones.
+    No snapshot means that the database is unavailable: its families are left out, because stale values would look
+    current.
     """
     registry = CollectorRegistry()
     if snapshot:
@@ -73,7 +74,7 @@ _OF_THE_PROCESS = (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR)
 
 
 def _weight(accept: str, kind: str) -> float:
-    """How much the Accept header wants it, 0 to 1. The client library's own reading raises on odd versions."""
+    """The quality (0 to 1) the Accept header gives OpenMetrics. The client library's parser raises on odd versions."""
     weights = [0.0]
     for part in accept.split(","):
         name, *parameters = (piece.strip().lower() for piece in part.split(";"))
@@ -84,7 +85,7 @@ def _weight(accept: str, kind: str) -> float:
 
 
 class Business(Collector):
-    """What the database knows. Equal on every process and replica that serves it."""
+    """Families read from the database, equal on all processes and replicas."""
 
     def __init__(self, snapshot: Snapshot, ratios: Ratios | None = None) -> None:
         self.snapshot = snapshot
@@ -166,7 +167,7 @@ def _feed(snapshot: Snapshot) -> Iterator[Metric]:
     )
 
 
-_LAG_LABELS = (*(f"{bound:g}" for bound in INGEST_LAG_BOUNDS), "+Inf")  # as the tally names its buckets
+_LAG_LABELS = (*(f"{bound:g}" for bound in INGEST_LAG_BOUNDS), "+Inf")  # bucket names in the `tally` table
 
 
 # — incidents —
@@ -205,7 +206,7 @@ def _incidents(snapshot: Snapshot) -> Iterator[Metric]:
 
 
 def _seen(snapshot: Snapshot) -> Sequence[tuple[str, str]]:
-    """Services and severities that have had incidents: their series begin at 0, before the first one settles."""
+    """Services and severities that have had incidents. Their series start at 0, before the first incident settles."""
     places = {(row.service, row.severity) for row in snapshot.unsettled}
     places |= {(row.service, row.severity) for row in snapshot.measures}
     return sorted((service, severity_name(severity)) for service, severity in places)
@@ -246,7 +247,7 @@ def _ratios(ratios: Ratios) -> Iterator[Metric]:
 
 
 def _changes(snapshot: Snapshot) -> Iterator[Metric]:
-    """Of deployments. Their tallies have the service in place of the source."""
+    """Families about deployments. Their tallies hold the service in place of the source."""
     own = set(snapshot.services)
     deployments: dict[tuple[str, str], float] = {}
     failures: dict[tuple[str], float] = defaultdict(float)
@@ -278,7 +279,7 @@ def _counter(name: str, samples: Mapping[Labels, float]) -> Metric:
 
 
 def _gauge(name: str, samples: Mapping[Labels, float | None]) -> Metric:
-    """What has no value has no sample: 0 would be read as one."""
+    """A missing value gets no sample: 0 would be taken for a value."""
     known = FAMILIES[f"aftermath_{name}"]
     family = GaugeMetricFamily(known.name, known.formula, labels=known.labels)
     for values, value in sorted(samples.items()):
@@ -293,6 +294,6 @@ def _histogram(name: str) -> HistogramMetricFamily:
 
 
 def _buckets(bounds: Iterable[float], counts: Iterable[float]) -> list[tuple[str, float]]:
-    """Cumulative, as Prometheus has them; `counts` has one more for +Inf."""
+    """Cumulative buckets, as Prometheus expects; `counts` has one extra entry for +Inf."""
     labels = [*map(floatToGoString, bounds), "+Inf"]
     return list(zip(labels, accumulate(counts), strict=True))

@@ -1,4 +1,4 @@
-"""How available services have been lately, and what is left of their error budgets, for a scrape."""
+"""Recent availability of services and their remaining error budgets, for the Prometheus endpoint."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ from app.incidents.impact.store import (
 )
 from app.incidents.measures.measures import Weights
 from app.incidents.measures.vectorized import Columns, harms
-from app.metrics.prometheus.families import RATIO_WINDOWS, RATIOS_REMEMBERED
+from app.metrics.prometheus.families import RATIO_WINDOWS, RATIOS_CACHED_FOR
 
 
 @dataclass(frozen=True, slots=True)
 class Ratios:
-    availability: Mapping[tuple[str, str], float]  # by service and window; 1 is all of it
-    budget_left: Mapping[str, float]  # of services with an objective; below 0 it is missed
+    availability: Mapping[tuple[str, str], float]  # by service and window; 1 is always available
+    budget_left: Mapping[str, float]  # of services with an objective; below 0 the objective is missed
 
 
 async def read_ratios(tx: AsyncConnection, services: Sequence[str], *, now: datetime, weights: Weights) -> Ratios:
-    """For these services. It reads the incidents that harm in the windows, by an index; older ones cost nothing."""
+    """The ratios of these services. Reads only incidents with impact in the windows, by an index."""
     table = schema.Objective.__table__
     rows = await tx.execute(select(table).where(table.c.service == any_(literal(list(services), ARRAY(Text)))))
     objectives = [Objective.of(row) for row in rows.mappings()]
@@ -66,9 +66,9 @@ async def read_ratios(tx: AsyncConnection, services: Sequence[str], *, now: date
 
 @dataclass(slots=True)
 class RecentRatios:
-    """The ratios that a process computed last, at most `RATIOS_REMEMBERED` ago.
+    """The ratios this process last computed, cached for `RATIOS_CACHED_FOR`.
 
-    Their windows end at a multiple of `RATIOS_REMEMBERED`, so that all processes serve the same numbers.
+    Windows end at a multiple of `RATIOS_CACHED_FOR`, so that all processes export the same values.
     """
 
     found: Ratios | None = None
@@ -76,7 +76,7 @@ class RecentRatios:
     at: datetime | None = None
 
     async def of(self, tx: AsyncConnection, services: Sequence[str], *, now: datetime, weights: Weights) -> Ratios:
-        as_of = now - (now - datetime.min.replace(tzinfo=UTC)) % RATIOS_REMEMBERED
+        as_of = now - (now - datetime.min.replace(tzinfo=UTC)) % RATIOS_CACHED_FOR
         if self.found is None or self.at != as_of or self.services != services:
             self.found = await read_ratios(tx, services, now=as_of, weights=weights)
             self.services, self.at = services, as_of

@@ -1,4 +1,4 @@
-"""Settling: resolved incidents are counted into the counters and histograms that Prometheus reads, once."""
+"""Settling: counts each resolved incident once into the Prometheus counters and histograms."""
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
@@ -27,7 +27,7 @@ from app.incidents.measures.measures import DURATION_BOUNDS, MEASURES, Facts, Me
 
 SETTLED_AT_ONCE = 500
 _INCIDENTS = "incidents"  # the measure under which settled incidents are counted
-_PLACES = 12  # of a currency's unit, in the sums that only grow
+_PLACES = 12  # decimal places of the cumulative sums, in units of the currency
 
 
 async def settle(
@@ -38,11 +38,11 @@ async def settle(
     weights: Weights,
     at_most: int = SETTLED_AT_ONCE,
 ) -> int:
-    """Counts incidents that have been resolved for long enough into what Prometheus reads, each once.
+    """Counts incidents that have been resolved for long enough, each once; returns how many.
 
-    Returns how many; the oldest first, `at_most` at a time. Downtime and cost grow by what the incidents settled before
-    had not covered, less planned maintenance as it is known now. Ten statements, whatever the number. 0 while
-    another process settles.
+    Oldest first, `at_most` at a time; 0 while another process is settling. Downtime and cost increase by the time not
+    covered by incidents settled earlier, minus planned maintenance as known now. Ten statements for any number of
+    incidents.
     """
     if not (await tx.execute(_SETTLE_ALONE)).scalar_one():
         return 0
@@ -103,7 +103,7 @@ def _more_downtime(before: Sequence[Harm], harms: Sequence[Harm]) -> list[dict[s
 
 
 def _more_cost(before: Sequence[Harm], harms: Sequence[Harm], rates: Sequence[Rate]) -> list[dict[str, object]]:
-    """The expected one, at the rates as they are known now."""
+    """The expected cost, at the rates known now."""
     without = costs(before, rates, shares=False).services
     with_ = costs([*before, *harms], rates, shares=False).services
     more = {
@@ -125,8 +125,8 @@ def _json(rows: Sequence[object]) -> str:
 
 _SETTLE_ALONE = text("SELECT pg_try_advisory_xact_lock(hashtext('aftermath.settle'))")
 
-# With their keys locked: a batch that has read an incident as not settled must not find it settled when it writes. Keys
-# in use wait for the next round; the conditions are checked again under the lock.
+# Their keys are locked, because a batch that has read an incident as not settled must not find it settled when it
+# writes. Keys in use are left to the next round. The conditions are checked again under the lock.
 _RIPE = text(f"""
     WITH ripe AS MATERIALIZED (
         SELECT id
@@ -154,7 +154,7 @@ _RIPE = text(f"""
        FOR UPDATE OF incident SKIP LOCKED
 """)  # noqa: S608
 
-# A series that was there at 0 stays, even if the incident that brought it is merged or gets another severity.
+# A series exported at 0 stays, even if the incident that introduced it is merged or changes its severity.
 _REMEMBER_PLACES = text(f"""
     INSERT INTO settled_measure (measure, service, severity, bucket, count, seconds)
     SELECT DISTINCT '{_INCIDENTS}', coalesce(service_stated, service), coalesce(severity_stated, severity), 0, 0, 0

@@ -1,4 +1,4 @@
-"""The rows that a scrape reads from the database, but for the ratios."""
+"""The rows that a scrape reads from the database, except for the ratios."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ OTHER = "other"
 
 
 class Tally(Protocol):
-    """A row: there are thousands, and as objects of our own they would hold up the event loop."""
+    """A database row, used as it is: converting thousands of them would block the event loop."""
 
     @property
     def name(self) -> str: ...
     @property
-    def source(self) -> str: ...  # of deployments: the service
+    def source(self) -> str: ...  # for deployments: the service
     @property
     def label(self) -> str: ...
     @property
@@ -29,7 +29,7 @@ class Tally(Protocol):
 
 
 class Unsettled(Protocol):
-    """A row: incidents that are open or not settled yet, of one service and severity."""
+    """A row: the incidents of one service and severity that are open or not yet settled."""
 
     @property
     def service(self) -> str: ...
@@ -66,7 +66,7 @@ class SettledMeasure(Protocol):
 class Heartbeats:
     """The heartbeats of one source."""
 
-    last_at: datetime  # of the one not heard of for the longest
+    last_at: datetime  # of the heartbeat that has been silent for the longest
     missing: int
 
 
@@ -80,13 +80,13 @@ class OpenAlerts:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Services beyond the bound are summed up as `other`; which ones never changes.
+    """Services beyond the limit are folded into `other`; which ones never changes.
 
-    Reading it takes no longer the more incidents have settled.
+    The cost of reading it does not depend on the number of settled incidents.
     """
 
-    services: Sequence[str]  # with series of their own
-    folded: int  # services within `other`
+    services: Sequence[str]  # exported separately
+    folded: int  # number of services folded into `other`
     sources: Sequence[str]
     tallies: Sequence[Tally]
     unsettled: Sequence[Unsettled]
@@ -125,7 +125,7 @@ async def read_snapshot(tx: AsyncConnection, *, services_at_most: int) -> Snapsh
     )
 
 
-# By age, so that a new service never takes the place of one that has counted already.
+# By age, so that a new service never displaces one that is already exported.
 _OWN_SERVICES = text("""
     SELECT name, (SELECT count(*) FROM service) AS known
       FROM service
@@ -133,7 +133,7 @@ _OWN_SERVICES = text("""
      LIMIT :at_most
 """)
 
-# Summed as numeric: exact, so that the order of rows cannot make a counter fall in its last digit.
+# Summed as numeric, which is exact: otherwise the order of rows could make a counter decrease in its last digit.
 _TALLIES = text("""
     SELECT name, source, label,
            CASE WHEN name = 'last_delivery' THEN max(value) ELSE sum(value::numeric) END AS value
@@ -147,7 +147,7 @@ def _shown(column: str) -> str:
     return f"CASE WHEN {column} = ANY(CAST(:own AS text[])) THEN {column} ELSE '{OTHER}' END AS service"
 
 
-# Open ones may have settled before (a late alert reopened them); each half of the OR has its index.
+# Open incidents may have settled before (a late alert reopened them). Each half of the OR has its own index.
 _UNSETTLED = text(f"""
     SELECT {_shown("coalesce(service_stated, service)")},
            coalesce(severity_stated, severity) AS severity,
@@ -178,7 +178,7 @@ _SETTLED_DOWNTIME = text(f"""
      GROUP BY 1
 """)  # noqa: S608
 
-# Every service with a rate, at 0 before its first outage.
+# Every service with a rate, at 0 until its first outage.
 _SETTLED_COST = text(f"""
     SELECT {_shown("service")}, currency, sum(amount) AS amount
       FROM (SELECT service, currency, amount
@@ -215,7 +215,7 @@ _HEARTBEATS = text("""
      GROUP BY source.name
 """)
 
-# As last sampled: to count them costs as much as there are.
+# From the latest sample, because counting takes time proportional to the number of alerts.
 _ALERTS = text("""
     SELECT source.name AS source, latest.open_alerts AS alerts_open, latest.unrefreshed AS alerts_unrefreshed
       FROM source

@@ -1,1 +1,1 @@
-"""The numbers of a period: as a whole, by group, and in buckets."""
+"""The numbers of a period: in total, by group, and in buckets."""

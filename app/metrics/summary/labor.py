@@ -1,6 +1,6 @@
-"""What the time of responders cost in a period: a line of its own beside the other numbers.
+"""Cost of responders' time in a period, separate from all other costs.
 
-Pure. PostgreSQL sums the time, exactly and whatever the number of incidents; `app.incidents.impact.labor` prices it.
+Pure. PostgreSQL sums the time exactly, for any number of incidents; `app.incidents.impact.labor` prices it.
 """
 
 from collections import Counter, defaultdict
@@ -19,7 +19,7 @@ NOT_ACKNOWLEDGED = "not acknowledged while it ran"
 
 @dataclass(frozen=True, slots=True)
 class Labor:
-    """`n` incidents were worked on in the period; those in `left_out` were detected in it, but no work is known."""
+    """`n` incidents were worked on in the period; `left_out` counts those detected in it without known work."""
 
     cost: Cost
     n: int
@@ -37,11 +37,11 @@ class Work(NamedTuple):
     severity: int
     n: int
     not_acknowledged: int
-    seconds: Decimal | None  # None: there was no work
+    seconds: Decimal | None  # None: no work
 
 
 def labor_by_group(work: Iterable[Work], buckets: int, pay: Pay) -> dict[GroupKey, list[Labor]]:
-    """The labor of each bucket, for the groups that have any."""
+    """The labor in each bucket, for groups that have any."""
     groups: dict[GroupKey, dict[int, list[Work]]] = defaultdict(lambda: defaultdict(list))
     for each in work:
         groups[each.key][each.bucket].append(each)

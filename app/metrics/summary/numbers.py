@@ -1,6 +1,6 @@
-"""The numbers of a period, a service, a severity, …
+"""Computes the numbers of a period, in total and by service, severity, …
 
-Pure: no clock, no I/O, no settings. No data is None, never 0.
+Pure: no clock, no I/O, no settings. Missing data is None, never 0.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,12 +40,12 @@ from app.metrics.summary.summaries import Summary, summaries
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Incidents, and what is computed from them once for all groups and periods."""
+    """Incidents, with the values that are computed once for all groups and periods."""
 
     columns: Columns
     detected_at: Ints
     harms: Harms
-    unplanned: tuple[Ints, Ints, Ints]  # harm outside of planned maintenance: incident, begins, ends
+    unplanned: tuple[Ints, Ints, Ints]  # impact outside planned maintenance: incident, begins, ends
     is_cut: bool  # whether there was any maintenance
     measured: Mapping[str, MeasuredMany]
     in_business_hours: Mapping[str, MeasuredMany] | None  # the same in the hours of the query's calendar
@@ -63,7 +63,7 @@ def prepare(
     sources: Coded | None = None,
     owners: Mapping[str, str] | None = None,
 ) -> Prepared:
-    """`sources` are tuples of names, one for each incident; `owners` has the services that have one."""
+    """`sources` holds a tuple of names for each incident; `owners` maps services to their owners."""
     measured = measured_many(columns, include_non_recoveries=query.include_non_recoveries, now=now)
     if query.measures is not None:
         measured = {name: each for name, each in measured.items() if name in query.measures}
@@ -85,9 +85,9 @@ def prepare(
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """`query` is the one asked, narrowed to the group and bucket.
+    """The numbers of one group in one period or bucket; `query` is narrowed to both.
 
-    `carried_in` are the numbers of incidents that were detected before the period, or after it, but harm in it.
+    `carried_in` lists the numbers of incidents detected before or after the period but with impact in it.
     """
 
     query: MetricsQuery
@@ -96,23 +96,23 @@ class Numbers:
     measures: Mapping[str, Summary]
     business_hours: Mapping[str, Summary] | None  # the same in the hours of the query's calendar
     downtime: timedelta
-    planned: timedelta  # downtime that fell into planned maintenance; it is in neither downtime nor cost
+    planned: timedelta  # downtime during planned maintenance; included in neither downtime nor cost
     cost: Cost | None
     services_without_rate: Sequence[str]
     carried_in: Sequence[int]
-    services: Sequence[str]  # of the incidents that were detected in the period or harm in it
-    labor: Labor | None = None  # None: the setting has no hourly pay
+    services: Sequence[str]  # of the incidents that were detected or had impact in the period
+    labor: Labor | None = None  # None: AFTERMATH_LABOR is not set
 
 
 def summarize(
     prepared: Prepared, rates: Iterable[Rate], query: MetricsQuery, *, horizon: float | None = None
 ) -> tuple[Numbers, list[Numbers]]:
-    """The numbers of the whole, and of each group; with a horizon, in seconds, with estimates.
+    """The numbers in total and of each group. With a horizon (in seconds), estimates are included.
 
-    `prepared` must hold every incident of the services in question that was detected in the period or harms in it, of
-    whatever severity: they share the cost. An incident is counted in the period of its detection; downtime and cost
-    are cut at the ends of the period. Downtime is the union per service, summed over services. An incident that several
-    sources reported is in the group of each; one that a person declared has no source.
+    `prepared` must hold every incident of the selected services that was detected or had impact in the period, of any
+    severity, because they share the cost. An incident is counted in the period in which it was detected; downtime and
+    cost are cut at the ends of the period. Downtime is the union per service, summed over services. An incident
+    reported by several sources is in the group of each; a declared incident has no source.
     """
     within = _Within(prepared, rates, query, [query.period])
     [[whole]] = within.rows(None, horizon)
@@ -127,9 +127,9 @@ class TooManyPoints(Invalid):
 def summarize_buckets(
     prepared: Prepared, rates: Iterable[Rate], query: MetricsQuery, buckets: Sequence[Span], *, points_at_most: int
 ) -> list[list[Numbers]]:
-    """One row per group (one in all without `group_by`), in each the numbers of every bucket. Raises TooManyPoints.
+    """One row per group (a single row without `group_by`), with the numbers of every bucket. Raises TooManyPoints.
 
-    `buckets` follow one another without gaps. `prepared` as for `summarize`, over all of them.
+    `buckets` must be in order and without gaps. `prepared` is as for `summarize`, covering all of them.
     """
     if not buckets:
         return [] if query.group_by else [[]]
@@ -144,23 +144,23 @@ _HOURS_OF_WEEK = 7 * 24
 
 
 class _Members(NamedTuple):
-    """Which incidents are in which group: pairs, by incident and then by place in `keys`."""
+    """Pairs of an incident and its group (an index into `keys`), sorted by incident, then group."""
 
     incident: Ints
     group: Ints
     keys: Sequence[GroupKey]
 
     def of(self, incidents: Ints, size: int) -> tuple[Ints, Ints]:
-        """For each of these incidents its groups: the place among them, and the group."""
+        """The groups of these incidents, as pairs of an index into `incidents` and a group."""
         count = np.bincount(self.incident, minlength=size)
         rows, pairs = ranges((np.cumsum(count) - count)[incidents], count[incidents])
         return rows, self.group[pairs]
 
 
 class _Within:
-    """The incidents and harm in each of the periods, which follow one another without gaps; the basis of any grouping.
+    """Incidents and impact in each of the periods (in order, without gaps), before any grouping.
 
-    A cell is a group in a period: `group x periods + period`.
+    A cell is one group in one period: `group x periods + period`.
     """
 
     def __init__(self, prepared: Prepared, rates: Iterable[Rate], query: MetricsQuery, periods: Sequence[Span]) -> None:
@@ -200,7 +200,7 @@ class _Within:
         return holds
 
     def members(self, group_by: GroupBy | None) -> _Members:
-        """The groups, in order, that have incidents in any of the periods; one of all without `group_by`."""
+        """The groups with incidents in any of the periods, in order; a single group without `group_by`."""
         there = self.matching & (self.detected != _NOWHERE)
         there[self.harm.incident] |= self.matching[self.harm.incident]
         incident = np.flatnonzero(there)
@@ -219,7 +219,7 @@ class _Within:
             case GroupBy.HOUR_OF_WEEK:
                 codes, values = _hour_of_week(prepared.detected_at), range(_HOURS_OF_WEEK)
         codes = codes[incident]
-        if group_by is GroupBy.SOURCE:  # several at once
+        if group_by is GroupBy.SOURCE:  # an incident can have several sources
             count = np.array([len(names) for names in values], np.int64)
             rows, places = ranges((np.cumsum(count) - count)[codes], count[codes])
             incident, (codes, values) = incident[rows], coded(name for names in values for name in names)
@@ -232,12 +232,12 @@ class _Within:
     def rows(
         self, group_by: GroupBy | None, horizon: float | None = None, *, points_at_most: int | None = None
     ) -> list[list[Numbers]]:
-        """One row per group, in each the numbers of every period. Raises TooManyPoints."""
+        """One row per group, with the numbers of every period. Raises TooManyPoints."""
         members = self.members(group_by)
         if points_at_most is not None and group_by and len(members.keys) * len(self.periods) > points_at_most:
             message = (
-                f"{len(members.keys)} groups in {len(self.periods)} buckets are too many; "
-                "narrow the filters or the period"
+                f"{len(members.keys)} groups in {len(self.periods)} buckets are too many points (at most "
+                f"{points_at_most}); narrow the filters, shorten the period or use a longer interval"
             )
             raise TooManyPoints(message)
         query = replace(self.query, group_by=group_by)
@@ -302,8 +302,8 @@ class _Within:
         ]
 
     def _in_cells(self, members: _Members, each: Pieces) -> tuple[Ints, Ints]:
-        """The places of the pieces of members, once for each of their groups, and the cell of each."""
-        # An empty piece belongs to the period only if its incident does: it was detected or harms there.
+        """Indexes of the members' pieces, repeated for each of their groups, and the cell of each."""
+        # An empty piece belongs to a period only if its incident was detected or has impact there.
         there = (each.begins < each.ends) | (self.detected[each.incident] == each.period)
         there |= self.prepared.harms.begins[each.incident] < self.prepared.harms.ends[each.incident]
         places = np.flatnonzero(there)
@@ -321,8 +321,8 @@ class _Within:
     def _costs(
         self, queries: Sequence[MetricsQuery], services: Sequence[Sequence[int]], parts: Ints, cells: Ints
     ) -> list[Cost]:
-        """For each cell the shares of its incidents, or all that its services cost, which is faster."""
-        if queries[0].filters.may_split_a_service:  # they filter by the same fields
+        """The cost of each cell: the shares of its incidents, or the total of its services where equal (faster)."""
+        if queries[0].filters.may_split_a_service:  # all queries filter by the same fields
             shared = self.sweep.shared(parts, cells)
             return [shared.total([cell]) for cell in range(len(queries))]
         sums, periods = self.of_services
@@ -332,7 +332,7 @@ class _Within:
         ]
 
     def _alphabetical(self, incidents: Ints) -> Ints:
-        """The place of each one's service among the names in order."""
+        """The rank of each incident's service in alphabetical order."""
         return self._ranks()[self.prepared.harms.service[incidents]]
 
     def _ranks(self) -> Ints:
@@ -340,7 +340,7 @@ class _Within:
         return np.array([place[name] for name in self.services], np.int64)
 
     def _first_rate(self) -> Ints:
-        """From when on each service has a rate, of whatever currency."""
+        """When the first rate of each service, in any currency, takes effect."""
         first = dict.fromkeys(self.services, NO_RATE)
         for rate in self.rates:
             if rate.service in first:
@@ -363,7 +363,7 @@ NO_RATE = int(np.iinfo(np.int64).max)
 
 
 def _by_cell(cells: Ints, values: Ints, size: int) -> list[list[int]]:
-    """The distinct values of each cell, rising."""
+    """The distinct values of each cell, ascending."""
     order = np.lexsort((values, cells))
     cells, values = cells[order], values[order]
     is_new = np.append(True, (cells[1:] != cells[:-1]) | (values[1:] != values[:-1]))[: len(cells)]

@@ -10,7 +10,7 @@ from app.incidents.impact.intervals import clipped
 
 
 def hours_of_week(period: Span, hour: int, *, last: int) -> list[Span]:
-    """The last times, at most so many, that this hour of the week comes in the period, cut at its ends."""
+    """At most the `last` latest occurrences of this hour of the week in the period, cut at its ends."""
     monday = period.begins.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=period.begins.weekday())
     weeks = range((period.ends - monday) // timedelta(days=7), -1, -1)
     begins = (monday + timedelta(days=7 * week, hours=hour) for week in weeks)
@@ -29,11 +29,11 @@ class TooManyBuckets(Invalid):
 
 
 def buckets(period: Span, interval: Interval, *, at_most: int) -> list[Span]:
-    """The days, weeks (from Monday) or calendar months of UTC in the period, cut at its ends. Raises TooManyBuckets."""
+    """The UTC days, weeks (from Monday) or calendar months in the period, cut at its ends. Raises TooManyBuckets."""
     borders = [period.begins]
     while borders[-1] < period.ends:
         if len(borders) > at_most:
-            message = f"that is more than {at_most} buckets; ask for a shorter period or a longer interval"
+            message = f"the period has more than {at_most} buckets; use a shorter period or a longer interval"
             raise TooManyBuckets(message)
         borders.append(min(_next_border(borders[-1], interval), period.ends))
     return [Span(*pair) for pair in pairwise(borders)]

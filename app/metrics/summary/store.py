@@ -1,4 +1,4 @@
-"""The SQL of the numbers of a period: the incidents with their rates and maintenance, and the work on them."""
+"""SQL for the numbers of a period: its incidents with their rates and maintenance, and the work on them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -35,7 +35,7 @@ async def read_summary(
     pay: Pay | None = None,
     horizon: float | None = None,
 ) -> tuple[Numbers, list[Numbers]]:
-    """The numbers of the whole, and of each group; with `pay` the labor, with a horizon, in seconds, estimates too."""
+    """The numbers in total and of each group; with `pay` including labor, with a horizon (seconds) estimates too."""
     read = await _read(tx, query, now)
 
     def work() -> tuple[Numbers, list[Numbers]]:
@@ -59,7 +59,7 @@ async def read_timeseries(
     points_at_most: int,
     pay: Pay | None = None,
 ) -> list[list[Numbers]]:
-    """One row per group (one in all without `group_by`), in each the numbers of every bucket.
+    """One row per group (a single row without `group_by`), with the numbers of every bucket.
 
     Raises TooManyPoints.
     """
@@ -76,9 +76,9 @@ async def read_timeseries(
 async def read_labor(
     tx: AsyncConnection, query: MetricsQuery, buckets: Sequence[Span], *, now: datetime, pay: Pay
 ) -> Mapping[GroupKey, Sequence[Labor]]:
-    """The labor in each bucket, for the groups that have any; without `group_by` for the whole, under None.
+    """The labor in each bucket, for groups that have any; without `group_by` the total, under None.
 
-    The buckets make up the period of the query, in order and without gaps. One statement.
+    The buckets must cover the period of the query, in order and without gaps. One statement.
     """
     if not buckets:
         return {}
@@ -88,7 +88,7 @@ async def read_labor(
 
 
 async def read_columns(tx: AsyncConnection, query: MetricsQuery, *, now: datetime) -> Columns:
-    """The incidents of the service (None: of all) that were detected in the period or harm in it, of any severity."""
+    """Incidents of any severity detected or with impact in the period, of the query's service (None: of all)."""
     row = (await tx.execute(_OF_PERIOD, bound(query) | {"now": now})).one()
     return await off_loop(columns_of, row)
 
@@ -98,7 +98,7 @@ class _Read(NamedTuple):
     sources: Coded | None  # tuples of names; None: not asked for
     rates: Sequence[Rate]
     planned: Planned
-    owners: Mapping[str, str]  # of services that have one
+    owners: Mapping[str, str]  # owner by service
 
 
 async def _read(tx: AsyncConnection, query: MetricsQuery, now: datetime) -> _Read:
@@ -136,7 +136,7 @@ async def _columns_with_sources(tx: AsyncConnection, query: MetricsQuery, now: d
 
 
 def _affected(columns: Columns, period: Span, now: datetime) -> Span:
-    """The part of the period in which there were incidents: it may be centuries longer."""
+    """The part of the period that contains incidents; the period itself may be centuries longer."""
     began, ended = columns.began(), columns.ended_at
     if not len(columns):
         return Span(period.begins, period.begins)
@@ -164,7 +164,7 @@ async def _with_labor(
     now: datetime,
     pay: Pay,
 ) -> list[list[Numbers]]:
-    """The same rows, one for each group and in each the numbers of every bucket, with the labor."""
+    """The same rows (one per group, with the numbers of every bucket), with labor added."""
     if not rows or not buckets:
         return rows
     labor = await read_labor(tx, query, buckets, now=now, pay=pay)
@@ -182,7 +182,7 @@ async def _with_labor(
     return await off_loop(work)
 
 
-# Detected in the period, or harming in it. The third condition follows from the last and is there for the indexes;
+# Detected or with impact in the period. The third condition is implied by the last and lets PostgreSQL use the indexes;
 # `app/incidents/impact/store.py` explains its upper bounds.
 _IN_PERIOD = """
       FROM incident
@@ -201,8 +201,8 @@ _OF_PERIOD_WITH_SOURCES = text(
     f"SELECT {COLUMNS}, string_agg(array_to_string(source_ids, ' '), ';') AS source_ids {_IN_PERIOD}"
 )
 
-# As `worked` in `app/incidents/impact/labor.py`, cut to the buckets. `app/incidents/impact/store.py` explains the upper
-# bound of `ended_at`.
+# Like `worked` in `app/incidents/impact/labor.py`, cut to the buckets. `app/incidents/impact/store.py` explains the
+# upper bound of `ended_at`.
 _PARTS = f"""
     WITH known AS (
         SELECT coalesce(service_stated, incident.service) AS service,

@@ -1,4 +1,4 @@
-"""One measure over many incidents. Pure."""
+"""Statistics of one measure over many incidents. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from app.metrics.summary.survival import Estimates, Typical
 class Summary:
     """`n + pending + censored + invalid + sum(excluded)` is the number of incidents. Durations in seconds.
 
-    With fewer than `SUMMARY_FROM` recorded values there are only these `values`, rising, and no `typical`.
+    With fewer than `SUMMARY_FROM` recorded values, `values` lists them in ascending order and `typical` is None.
     """
 
     n: int
@@ -38,10 +38,10 @@ class Summary:
 def summaries(
     measured: MeasuredMany, incidents: Ints, cells: Ints, size: int, horizon: float | None = None
 ) -> list[Summary]:
-    """For each of `size` cells, of the incidents in it.
+    """The summary of the incidents in each of `size` cells.
 
-    `typical` is of recorded values only; `estimates` include the waits of the others, up to `horizon`. Waits of 0 s
-    take no part: that it takes 0 s or longer is known beforehand.
+    `typical` covers recorded values only; `estimates` include censored durations, up to `horizon`. Censored durations
+    of 0 s are ignored, because they carry no information: every duration is at least 0 s.
     """
     outcome = measured.outcome[incidents]
     counts = np.bincount(cells * len(OUTCOMES) + outcome, minlength=size * len(OUTCOMES)).reshape(size, -1)
@@ -71,7 +71,7 @@ def summaries(
 
 
 def _in_order(values: Floats, cells: Ints, size: int) -> tuple[Floats, Ints]:
-    """Those that are numbers, rising within each cell, and where each cell begins and the last one ends."""
+    """The values that are numbers, ascending within each cell, and the borders of the cells."""
     known = np.isfinite(values)
     values, cells = values[known], cells[known]
     return values[np.lexsort((values, cells))], np.append(0, np.cumsum(np.bincount(cells, minlength=size)))

@@ -1,7 +1,7 @@
-"""How long until it happens, over many incidents: known values, and waits that were cut short (censored).
+"""Survival analysis: time until an event over many incidents, with recorded and censored durations.
 
-Pure: no clock, no I/O, no settings. All durations in seconds. The estimators are scipy's. Leaving the waits out would
-favor what was quick: after a week most of what is still open is the slow part.
+Pure: no clock, no I/O, no settings. All durations are in seconds. The estimators are scipy's. Ignoring censored
+durations would bias the result towards fast incidents: after a week, most incidents still open are slow ones.
 """
 
 import warnings
@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Typical:
-    """Of known values. P95 only of `P95_FROM` values; no geometric mean where a value is 0, which would make it 0."""
+    """Statistics of recorded values. P95 needs `P95_FROM` values; no geometric mean if any value is 0."""
 
     median: float
     p90: float
@@ -34,14 +34,14 @@ class Typical:
 
 
 def typical(recorded: ArrayLike) -> Typical | None:
-    """None of fewer than `SUMMARY_FROM` values."""
+    """None with fewer than `SUMMARY_FROM` values."""
     seconds = np.sort(np.asarray(recorded, np.float64))
     [found] = typicals(seconds, np.array([0, seconds.size]))
     return found
 
 
 def typicals(recorded: Floats, borders: NDArray[np.int64]) -> list[Typical | None]:
-    """As `typical`, of many at once: the values between two borders, rising."""
+    """`typical` for many cells at once: each holds the ascending values between two borders."""
     size = np.diff(borders)
     found: list[Typical | None] = [None] * len(size)
     places = np.flatnonzero(size >= SUMMARY_FROM)
@@ -51,7 +51,7 @@ def typicals(recorded: Floats, borders: NDArray[np.int64]) -> list[Typical | Non
     within, which = _between(first, size)
     seconds = recorded[within]
     sums = np.bincount(which, seconds)
-    logs = np.bincount(which, np.log(np.where(seconds > 0, seconds, 1.0)))  # of a 0 there is none, nor is it asked for
+    logs = np.bincount(which, np.log(np.where(seconds > 0, seconds, 1.0)))  # the log of 0 is undefined, and unused
     columns = (
         places,
         *(_quantile(recorded, first, size, share) for share in (0.5, 0.9, 0.95)),
@@ -71,7 +71,7 @@ def _between(first: NDArray[np.int64], size: NDArray[np.int64]) -> tuple[NDArray
 
 
 def _quantile(rising: Floats, first: NDArray[np.int64], size: NDArray[np.int64], share: float) -> Floats:
-    """As numpy's, which takes one array at a time and a tenth of a millisecond for it: between the nearest two."""
+    """Like numpy's percentile with linear interpolation, which needs a call of 0.1 ms for each array."""
     place = (size - 1) * share
     below = np.floor(place).astype(np.int64)
     part = place - below
@@ -81,7 +81,7 @@ def _quantile(rising: Floats, first: NDArray[np.int64], size: NDArray[np.int64],
 
 
 class Bin(NamedTuple):
-    """How many lie in `[begins, ends)`."""
+    """The number of values in `[begins, ends)`."""
 
     begins: float
     ends: float
@@ -89,9 +89,9 @@ class Bin(NamedTuple):
 
 
 def histogram(recorded: ArrayLike) -> list[Bin]:
-    """Bins that double, the same for all data: 0 to 1.875 s, to 3.75 s, …, 30 s to 1 min, to 2 min, to 4 min, …
+    """Bins that double in width, the same for all data: 0 to 1.875 s, to 3.75 s, …, 30 s to 1 min, to 2 min, …
 
-    From the first that holds something to the last one, the empty ones between them included.
+    From the first to the last nonempty bin, including empty ones between them.
     """
     seconds = np.asarray(recorded, np.float64)
     if not seconds.size:
@@ -114,9 +114,10 @@ _FIRST_BIN = -5
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Kaplan-Meier: `waiting` is the share for which it takes longer than `seconds`, with its 95 % band.
+    """Kaplan-Meier curve: `waiting` is the share that takes longer than `seconds`, with its 95 % band.
 
-    One entry per distinct duration, rising, known or censored; `at_risk` had waited that long, `happened` of them then.
+    One entry per distinct duration (recorded or censored), ascending; `at_risk` lasted at least that long, and for
+    `happened` of them the event occurred then.
     """
 
     seconds: Floats
@@ -128,15 +129,15 @@ class Curve:
 
 
 def curve(recorded: ArrayLike, censored: ArrayLike = ()) -> Curve:
-    """Scipy's estimate, and its band by the exponential Greenwood formula, which stays within 0 and 1.
+    """Scipy's estimate, with a band from the exponential Greenwood formula, which stays within 0 and 1.
 
-    `censored` are waits that ended without it, or have not ended yet. Needs one duration at least.
+    `censored` durations ended without the event or are still running. Needs at least one duration.
     """
     known, cut_short = np.sort(np.asarray(recorded, np.float64)), np.sort(np.asarray(censored, np.float64))
     waiting = stats.ecdf(stats.CensoredData(uncensored=known, right=cut_short)).sf
     seconds = waiting.quantiles
-    # Scipy warns wherever the share is 0 or 1, which every curve has at one end; `_filled` fills these in. Filters of
-    # warnings belong to the process, and curves are computed in several threads.
+    # Scipy warns wherever the share is 0 or 1, as it is at one end of every curve; `_filled` fills these gaps. Warning
+    # filters belong to the process, and curves are computed in several threads.
     with _WARNING_FILTERS, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=_UNDEFINED, category=RuntimeWarning)
         band = waiting.confidence_interval(CONFIDENCE, method="log-log")
@@ -159,7 +160,7 @@ _UNDEFINED = "The confidence interval is undefined at some observations"
 
 
 def _filled(share: Floats, low: Floats, high: Floats) -> tuple[Floats, Floats]:
-    """The band where its formula divides by 0: before the first, and after the last of all."""
+    """Fills in the band where its formula divides by 0: before the first event and after the last."""
     low, high = low.copy(), high.copy()
     low[share >= 1] = high[share >= 1] = 1.0
     none_left = share <= _ROUNDING
@@ -168,11 +169,11 @@ def _filled(share: Floats, low: Floats, high: Floats) -> tuple[Floats, Floats]:
     return low, high
 
 
-_ROUNDING = 1e-9  # a product of many shares misses 0.5, and 0, by a little
+_ROUNDING = 1e-9  # a product of many shares may miss 0.5 or 0 slightly
 
 
 class Estimate(NamedTuple):
-    """None: the curve, or this side of its band, does not come down to one half."""
+    """None: the curve, or this side of its band, never falls to one half."""
 
     seconds: float | None
     low: float | None
@@ -180,7 +181,7 @@ class Estimate(NamedTuple):
 
 
 def median(curve: Curve) -> Estimate:
-    """The shortest time in which at least half have happened; its interval is where the band crosses one half."""
+    """The shortest time within which at least half have happened; its interval is where the band crosses one half."""
     return Estimate(
         _first_below_half(curve, curve.waiting),
         _first_below_half(curve, curve.low),
@@ -194,7 +195,7 @@ def _first_below_half(curve: Curve, share: Floats) -> float | None:
 
 
 class RestrictedMean(NamedTuple):
-    """`horizon` is the one that holds: the one asked for, or the longest wait if that is shorter and was cut short."""
+    """`horizon` is the effective one: as requested, or the longest duration if that is shorter and censored."""
 
     seconds: float
     low: float
@@ -203,12 +204,12 @@ class RestrictedMean(NamedTuple):
 
 
 def restricted_mean(curve: Curve, horizon: float) -> RestrictedMean:
-    """The area under the curve from 0 to the horizon: the mean, if what takes longer is counted with the horizon.
+    """The area under the curve from 0 to the horizon: the mean, with longer durations counted as the horizon.
 
-    Its variance is the sum, over the durations t at which d of n at risk happened, of
-    (area from t to the horizon)^2 x d / (n x (n - d)), times m / (m - 1) for m that happened: Greenwood's, and without
-    censoring the sample variance of the mean. The interval is Student's, with m - 1 degrees of freedom, on the log
-    scale, because durations are skewed. A bootstrap comes no closer to 95 % and is a thousand times slower.
+    Its variance is Greenwood's: the sum, over the durations t at which d of n at risk happened, of
+    (area from t to the horizon)^2 x d / (n x (n - d)), times m / (m - 1) for m events. Without censoring this is the
+    sample variance of the mean. The interval is Student's, with m - 1 degrees of freedom, on the log scale, because
+    durations are skewed. A bootstrap gets no closer to 95 % and is a thousand times slower.
     """
     if curve.waiting[-1] > _ROUNDING:
         horizon = min(horizon, float(curve.seconds[-1]))
@@ -218,7 +219,7 @@ def restricted_mean(curve: Curve, horizon: float) -> RestrictedMean:
     mean = float(areas.sum())
     ahead = mean - np.cumsum(areas)[:-1]  # from each duration to the horizon
     happened, at_risk = curve.happened[within], curve.at_risk[within]
-    counts = (happened > 0) & (happened < at_risk)  # after the last of all there is no area
+    counts = (happened > 0) & (happened < at_risk)  # no area is left after the last one
     spread = np.square(ahead[counts]) * happened[counts] / (at_risk[counts] * (at_risk[counts] - happened[counts]))
     several = float(curve.happened.sum())
     variance = float(spread.sum()) * (several / (several - 1) if several > 1 else 1.0)
@@ -230,7 +231,7 @@ def restricted_mean(curve: Curve, horizon: float) -> RestrictedMean:
 
 
 class Step(NamedTuple):
-    """`share` have happened within `seconds`."""
+    """The event happened within `seconds` for `share` of the incidents."""
 
     seconds: float
     share: float
@@ -239,7 +240,7 @@ class Step(NamedTuple):
 
 
 def steps(curve: Curve, at_most: int) -> list[Step]:
-    """The distribution that the curve leaves, rising. Of many steps those that are nearest to equal shares."""
+    """The cumulative distribution, ascending. If there are many steps, those nearest to evenly spaced shares."""
     places = np.flatnonzero(curve.happened)
     share = 1 - curve.waiting
     if places.size > at_most:
@@ -267,11 +268,11 @@ class Estimates:
     median: Estimate
     restricted_mean: RestrictedMean
     ecdf: Sequence[Step]
-    histogram: Sequence[Bin]  # of known values
+    histogram: Sequence[Bin]  # of recorded values
 
 
 def estimates(recorded: ArrayLike, censored: ArrayLike, horizon: float) -> Estimates | None:
-    """None of fewer than `SUMMARY_FROM` known values."""
+    """None with fewer than `SUMMARY_FROM` recorded values."""
     known = np.asarray(recorded, np.float64)
     if known.size < SUMMARY_FROM:
         return None

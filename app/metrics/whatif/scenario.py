@@ -1,7 +1,7 @@
-"""What a period would have cost, had its incidents been noticed, acknowledged or recovered from earlier or later.
+"""What a period would have cost if its incidents had been detected, acknowledged or resolved earlier or later.
 
-Pure: no clock, no I/O, no settings. The stored intervals are moved and priced anew, as exactly as the others: amounts
-are fractions, changes are decimals as they were written. `ASSUMPTIONS` states what is assumed.
+Pure: no clock, no I/O, no settings. The stored intervals are moved and priced again, exactly: amounts are fractions,
+changes are decimals as written in the request. `ASSUMPTIONS` lists the assumptions.
 """
 
 import re
@@ -22,28 +22,28 @@ from app.incidents.impact.sweep import Pieces, Sweep, outside, pieces, union
 from app.incidents.measures.vectorized import NEVER, Booleans, Columns, Harms, Ints, microseconds, moment
 
 ASSUMPTIONS = (
-    """time_to_detect: impact begins when it began; what follows detection, the recovery too, moves by as much as \
-detection does. Applies to incidents with a stated impact start that were detected before they were over.""",
-    """time_to_acknowledge: work begins with it, so the recovery moves by as much. Applies to incidents that were \
-acknowledged before they were over.""",
-    "time_to_recover: the recovery moves, after the two above. Applies to all incidents that are over.",
-    """incidents: multiplies what the incidents in question add to cost and downtime, as if those of every kind and \
-length became rarer alike.""",
-    """severity: changes incidents of that severity only; cost and downtime are of all, for where incidents overlap, \
-the others stay.""",
-    """Open incidents last as long as they have, and what was over before the period stays out of it; rates, impact \
-and planned maintenance stay; what would end after the period is cut at its end.""",
+    """time_to_detect: the start of impact stays the same; everything after detection, including recovery, moves by \
+the same amount as detection. Applies to incidents with a stated impact start that were detected before they ended.""",
+    """time_to_acknowledge: work starts with the acknowledgement, so recovery moves by the same amount. Applies to \
+incidents that were acknowledged before they ended.""",
+    "time_to_recover: recovery moves, after the two changes above. Applies to all incidents that have ended.",
+    """incidents: multiplies what the selected incidents add to cost and downtime, as if incidents of every kind and \
+length became equally rarer.""",
+    """severity: changes only incidents of that severity. Cost and downtime include all incidents, because where \
+incidents overlap, the others stay.""",
+    """Open incidents keep their current duration, and incidents that ended before the period stay out of it. Rates, \
+impact and planned maintenance stay the same. Incidents that would end after the period are cut at its end.""",
 )
-_LONGEST = timedelta(days=366_000)  # a thousand years: changes of changes must not leave the calendar
+_LONGEST = timedelta(days=366_000)  # a thousand years, so that combined changes cannot overflow datetime
 
 
-class UnreadableChange(Invalid):
-    title = "Unreadable change"
+class InvalidChange(Invalid):
+    title = "Invalid change"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Of a duration or a number: times `factor`, and for durations plus `more`; never below 0."""
+    """A change to a duration or a number: times `factor`, plus `more` for durations; never below 0."""
 
     factor: Fraction = Fraction(1)
     more: timedelta = timedelta()
@@ -53,32 +53,34 @@ class Change:
         return max(timedelta(), min(_LONGEST, timedelta(microseconds=int(microseconds)) + self.more))
 
 
-_CHANGE = re.compile(r" ?([+-]?)([0-9]{1,7}(?:\.[0-9]{1,6})?)(%|s|m|h)", re.ASCII)  # a plus may arrive as a blank
+_CHANGE = re.compile(
+    r" ?([+-]?)([0-9]{1,7}(?:\.[0-9]{1,6})?)(%|s|m|h)", re.ASCII
+)  # in a URL, a plus may arrive as a space
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def change(text: str, *, absolute: bool = True) -> Change:
-    """From `-20%`, or `-5m`, `+30s`, `-0.5h` where `absolute` ones make sense. Raises UnreadableChange."""
+    """Parses `-20%` and, if `absolute`, also `-5m`, `+30s` or `-0.5h`. Raises InvalidChange."""
     found = _CHANGE.fullmatch(text)
     if found is None or (found[3] != "%" and not absolute):
-        message = f"a change reads like -20% {'or -5m (s, m, h)' if absolute else 'or +10%'}"
-        raise UnreadableChange(message)
+        message = f"expected a change such as -20% {'or -5m (units: s, m, h)' if absolute else 'or +10%'}"
+        raise InvalidChange(message)
     by = Fraction(Decimal(f"{found[1]}{found[2]}"))
     if found[3] == "%":
         if not -100 <= by <= 1000:
-            message = "a change lies between -100% and +1000%"
-            raise UnreadableChange(message)
+            message = "a change must be between -100% and +1000%"
+            raise InvalidChange(message)
         return Change(factor=1 + by / 100)
     seconds = by * _UNITS[found[3]]
     if abs(seconds) > 366 * 86_400:
-        message = "a change is at most a year"
-        raise UnreadableChange(message)
+        message = "a change must not exceed one year"
+        raise InvalidChange(message)
     return Change(more=timedelta(microseconds=int(seconds * 10**6)))
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """To the incidents of `severity`, or to all."""
+    """Changes to incidents of `severity`, or to all."""
 
     time_to_detect: Change | None = None
     time_to_acknowledge: Change | None = None
@@ -93,7 +95,7 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class BeforeAndAfter:
-    """As it was and as it would have been: the same currencies in both, none where there is no rate."""
+    """Cost and downtime before and after the change: both costs have the same currencies, none without a rate."""
 
     before: Cost
     after: Cost
@@ -107,7 +109,7 @@ class BeforeAndAfter:
 
 @dataclass(frozen=True, slots=True)
 class WhatIf:
-    """`applied`: to how many of the `incidents` that harm in the period a change applies, by its name."""
+    """`incidents` had impact in the period; `applied` counts those that each change applies to, by its name."""
 
     incidents: int
     applied: Mapping[str, int]
@@ -117,7 +119,7 @@ class WhatIf:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """Many incidents as they were, and when the harm of each would have ended; `harming`: which harm in the period."""
+    """Incidents as they were, and when the impact of each would have ended; `harming`: it has impact in the period."""
 
     columns: Columns
     harms: Harms
@@ -126,10 +128,10 @@ class Moved:
 
 
 def move(columns: Columns, harms: Harms, changes: Changes, within: Span) -> Moved:
-    """Earlier or later, each that harms in the period; the others stay."""
+    """Moves the ends of incidents with impact in the period; the others stay the same."""
     begins, ends = harms.begins, harms.ends
     lasted = ends - begins
-    would_last = lasted  # the two parts are never longer together, so that it does not fall below 0
+    would_last = lasted  # never falls below 0, because both parts together are never longer
     for measure, known in _PARTS.items():
         asked: Change | None = getattr(changes, measure)
         if asked is not None:
@@ -144,17 +146,17 @@ def move(columns: Columns, harms: Harms, changes: Changes, within: Span) -> Move
 
 
 def _changed(lasted: Ints, change: Change) -> Ints:
-    """As `Change.of` each, in whole numbers of any size: a factor may have six decimals, a century has 16 digits."""
+    """`Change.of` for each, in integers of any size: a factor may have six decimals, a century has 16 digits."""
     changed = lasted.astype(object) * change.factor.numerator // change.factor.denominator + change.more // MICROSECOND
     return np.array(changed.clip(0, _LONGEST // MICROSECOND), np.int64)
 
 
 def what_if(moved: Moved, changes: Changes, rates: Iterable[Rate], planned: Planned, within: Span) -> WhatIf:
-    """`moved` is what harms in the period, of whatever severity; `planned` reaches as far as the moved harms do."""
+    """`moved` holds all incidents with impact in the period, of any severity; `planned` must cover the moved ends."""
     dated, often, columns = list(rates), changes.incidents or Change(), moved.columns
     was = _priced(columns, moved.harms, dated, planned, within)
     would_be = _priced(columns, replace(moved.harms, ends=moved.would_end), dated, planned, within)
-    # Their number changes what they add to the others.
+    # A change in their number scales only what they add on top of the others.
     others = _priced(columns, moved.harms, dated, planned, within, only=~changes.concern(columns))
     services = {}
     for service, (before, down) in sorted(was.items()):
@@ -175,8 +177,8 @@ def what_if(moved: Moved, changes: Changes, rates: Iterable[Rate], planned: Plan
     return WhatIf(int(harming.sum()), _applied(columns, harming, changes), _sum(services.values()), services)
 
 
-def reach(moved: Moved, within: Span) -> Span:
-    """The part of the period in which anything harms, as it was or would have been."""
+def affected_span(moved: Moved, within: Span) -> Span:
+    """The part of the period with any impact, before or after the change."""
     if not moved.harming.any():
         return Span(within.begins, within.begins)
     ends = np.maximum(moved.harms.ends, moved.would_end)[moved.harming].max()
@@ -215,7 +217,7 @@ def _applied(columns: Columns, harming: Booleans, changes: Changes) -> dict[str,
 
 
 def _time_to_detect(columns: Columns) -> tuple[Ints, Booleans]:
-    """Where an earlier detection would have changed anything."""
+    """Time to detect, and the incidents for which an earlier detection would have made a difference."""
     return _between(columns.impact_started_at, columns.detected_at(), columns.ended_at)
 
 
@@ -224,7 +226,7 @@ def _time_to_acknowledge(columns: Columns) -> tuple[Ints, Booleans]:
 
 
 def _between(begins: Ints, ends: Ints, over: Ints) -> tuple[Ints, Booleans]:
-    """The time between, and whether all are known and do not contradict each other. NEVER is before everything."""
+    """The time between, and whether all three are known and consistent. NEVER sorts before every time."""
     return ends - begins, (begins != NEVER) & (begins <= ends) & (ends <= over)
 
 
@@ -245,7 +247,7 @@ def _sum(outcomes: Iterable[BeforeAndAfter]) -> BeforeAndAfter:
 
 
 def _more(amount: Amount, stays: Amount, factor: Fraction) -> Amount:
-    """`stays`, and `factor` times what the amount is above it."""
+    """`stays` plus `factor` times the part of the amount above it."""
     return Amount(*(least + (each - least) * factor for each, least in zip(amount, stays, strict=True)))
 
 
@@ -254,7 +256,7 @@ def _less(amount: Amount, by: Amount) -> Amount:
 
 
 def shown(cost: Cost) -> dict[str, Shown]:
-    """As downtime.shown, of amounts that may be negative."""
+    """Like `intervals.shown`, for amounts that may be negative."""
     return {currency: Shown(*map(_rounded, amount)) for currency, amount in sorted(cost.items())}
 
 

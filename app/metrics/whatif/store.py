@@ -1,4 +1,4 @@
-"""The SQL of a what-if question: the incidents of the period, with rates and maintenance as far as they would move."""
+"""SQL for what-if scenarios: the period's incidents, with rates and maintenance up to their moved ends."""
 
 from datetime import datetime
 
@@ -11,18 +11,18 @@ from app.incidents.measures.measures import Weights
 from app.incidents.measures.vectorized import harms
 from app.metrics.query import MetricsQuery
 from app.metrics.summary.store import read_columns
-from app.metrics.whatif.scenario import Changes, Moved, WhatIf, move, reach, what_if
+from app.metrics.whatif.scenario import Changes, Moved, WhatIf, affected_span, move, what_if
 
 
 async def read_what_if(
     tx: AsyncConnection, query: MetricsQuery, changes: Changes, *, now: datetime, weights: Weights
 ) -> WhatIf:
-    """What the period would have cost, with incidents of all severities."""
+    """What the period would have cost, including incidents of all severities."""
     columns = await read_columns(tx, query, now=now)
 
     def move_all() -> tuple[Moved, Span]:
         moved = move(columns, harms(columns, now=now, weights=weights), changes, query.period)
-        return moved, reach(moved, query.period)
+        return moved, affected_span(moved, query.period)
 
     moved, reached = await off_loop(move_all)
     services = columns.service.values

@@ -90,9 +90,9 @@ def cut(random: Random, n: int, times: float, watched: str) -> Sample:
 )
 def test_the_smallest_change_that_would_have_been_seen_is_seen_in_four_of_five(n: int, watched: str) -> None:
     random = np.random.default_rng([n, len(watched)])
-    reaches = [compare(cut(random, n, 1, watched), cut(random, n, 1, watched)).reach for _ in range(100)]
-    shorter = float(np.median([reach.shorter for reach in reaches if reach]))
-    longer = float(np.median([reach.longer or math.inf for reach in reaches if reach]))
+    detectable = [compare(cut(random, n, 1, watched), cut(random, n, 1, watched)).smallest_change for _ in range(100)]
+    shorter = float(np.median([smallest.shorter for smallest in detectable if smallest]))
+    longer = float(np.median([smallest.longer or math.inf for smallest in detectable if smallest]))
     changes = {Trend.BETTER: shorter}
     if n == 300 or watched == "all of it":  # else too few of the longer ones would be recorded for any verdict
         changes[Trend.WORSE] = longer
@@ -104,9 +104,9 @@ def test_the_smallest_change_that_would_have_been_seen_is_seen_in_four_of_five(n
 def test_where_little_was_watched_no_lengthening_would_show() -> None:
     """Eleven of forty were over within the minute after which nobody looked any more."""
     side = Sample([30.0 + n for n in range(11)], [60.0] * 29)
-    reach = compare(side, side).reach
-    assert reach
-    assert (reach.shorter < 1, reach.longer) == (True, None)
+    smallest = compare(side, side).smallest_change
+    assert smallest
+    assert (smallest.shorter < 1, smallest.longer) == (True, None)
 
 
 @pytest.mark.slow
@@ -194,12 +194,12 @@ def test_any_answer_is_a_number_and_agrees_with_itself(a: Sample, b: Sample) -> 
     found = compare(a, b)
     assert found == compare(a, b)
     assert found.effect
-    assert found.reach
+    assert found.smallest_change
     assert found.p_value is not None
     numbers = (
         *found.effect,
-        found.reach.shorter,
-        found.reach.longer or 1,
+        found.smallest_change.shorter,
+        found.smallest_change.longer or 1,
         found.p_value,
         found.typical_a,
         found.typical_b,
@@ -207,8 +207,8 @@ def test_any_answer_is_a_number_and_agrees_with_itself(a: Sample, b: Sample) -> 
     )
     assert all(number is not None and math.isfinite(number) for number in numbers)
     assert 0 <= found.p_value <= 1
-    assert found.reach.shorter <= 1
-    assert found.reach.longer is None or found.reach.longer >= 1
+    assert found.smallest_change.shorter <= 1
+    assert found.smallest_change.longer is None or found.smallest_change.longer >= 1
     assert found.effect.low <= found.effect.ratio <= found.effect.high
     if found.verdict is not Trend.CANNOT_TELL:
         assert found.p_value < 0.05

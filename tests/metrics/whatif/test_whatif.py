@@ -25,7 +25,7 @@ from app.incidents.impact.rates import THE_BEGINNING, Rate
 from app.incidents.measures.measures import Facts
 from app.incidents.measures.vectorized import Columns, Harms, harms, moment
 from app.metrics.whatif import scenario as whatif
-from app.metrics.whatif.scenario import BeforeAndAfter, Change, Changes, UnreadableChange, WhatIf, change, move, shown
+from app.metrics.whatif.scenario import BeforeAndAfter, Change, Changes, InvalidChange, WhatIf, change, move, shown
 from tests.conftest import ClientAs
 from tests.metrics.prometheus.test_exposition import DAY, WEIGHTS, an_incident, at, price, store
 
@@ -65,8 +65,8 @@ def what_if(
     return whatif.what_if(move(*of(every), asked, within), asked, RATES, planned, within)
 
 
-def reach(every: Iterable[Facts], asked: Changes, within: Span = PERIOD) -> Span:
-    return whatif.reach(move(*of(every), asked, within), within)
+def affected_span(every: Iterable[Facts], asked: Changes, within: Span = PERIOD) -> Span:
+    return whatif.affected_span(move(*of(every), asked, within), within)
 
 
 # — what moves —
@@ -136,13 +136,13 @@ def test_changes_are_read_exactly(text: str, expected: Change) -> None:
     ["", "20", "-101%", "1001%", "--5%", "-5d", "9999h", "1e3%", "nan%", "-5 %", "-20%%", "٣%", "1" * 400 + "%", "%"],
 )
 def test_other_changes_are_told(text: str) -> None:
-    with pytest.raises(UnreadableChange):
+    with pytest.raises(InvalidChange):
         change(text)
 
 
 def test_a_number_of_incidents_changes_in_percent_only() -> None:
     assert change("-10%", absolute=False) == Change(Fraction(9, 10))
-    with pytest.raises(UnreadableChange):
+    with pytest.raises(InvalidChange):
         change("-5m", absolute=False)
 
 
@@ -232,7 +232,7 @@ def test_services_add_up(known: list[Facts], planned: dict[str, list[Span]], ask
 
 @given(incidents, changes)
 def test_all_harm_lies_within_reach(known: list[Facts], asked: Changes) -> None:
-    whole = reach(known, asked)
+    whole = affected_span(known, asked)
     in_period, in_reach = (what_if(known, asked, {}, within).whole for within in (PERIOD, whole))
     assert in_period.downtime_before == in_reach.downtime_before
     assert in_period.downtime_after == in_reach.downtime_after
@@ -255,14 +255,14 @@ def test_what_was_over_before_the_period_stays_out_of_it() -> None:
     facts = facts_of(ended_at=at("10:40"))
     late = Span(at("10:50"), at("12:00"))
     assert what_if([facts], Changes(time_to_recover=change("+100%")), {}, late).whole.downtime_after == timedelta()
-    assert reach([facts], Changes(time_to_recover=change("+100%")), late) == Span(at("10:50"), at("10:50"))
+    assert affected_span([facts], Changes(time_to_recover=change("+100%")), late) == Span(at("10:50"), at("10:50"))
 
 
 def test_what_would_last_longer_reaches_further() -> None:
     facts = facts_of()
-    assert reach([facts], Changes()) == Span(at("10:00"), at("11:00"))
-    assert reach([facts], Changes(time_to_recover=change("+100%"))) == Span(at("10:00"), at("12:00"))
-    assert reach([facts], Changes(time_to_recover=change("-50%"))) == Span(at("10:00"), at("11:00"))
+    assert affected_span([facts], Changes()) == Span(at("10:00"), at("11:00"))
+    assert affected_span([facts], Changes(time_to_recover=change("+100%"))) == Span(at("10:00"), at("12:00"))
+    assert affected_span([facts], Changes(time_to_recover=change("-50%"))) == Span(at("10:00"), at("11:00"))
 
 
 def test_differences_are_rounded_by_their_size() -> None:

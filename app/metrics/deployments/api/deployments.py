@@ -1,4 +1,4 @@
-"""Deployments as people and pipelines report and read them, and the causes of incidents."""
+"""Routes to report and read deployments, and to state the causes of incidents."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -26,37 +26,37 @@ router = APIRouter()
 
 class CommitContract(Contract):
     sha: Name
-    at: At | None = Field(None, description="When it was written; lead time counts from here")
+    at: At | None = Field(None, description="When the commit was authored; lead time starts here")
 
 
 class DeploymentContract(Contract):
-    """A report of a deployment. What it leaves out stays as other reports of the same id have it."""
+    """A report of a deployment. Omitted fields keep the values from other reports with the same id."""
 
     id: Annotated[str, StringConstraints(pattern=ID)] = Field(
-        description="Given by you; several reports with one id are one deployment"
+        description="Chosen by the sender; all reports with the same id describe one deployment"
     )
     service: Name
-    outcome: Outcome | None = Field(None, description="Null: says nothing of it")
-    environment: Name | None = Field(None, description="Told nowhere: production")
+    outcome: Outcome | None = Field(None, description="Null if this report does not change it")
+    environment: Name | None = Field(None, description="Defaults to production")
     production: bool | None = Field(
-        None, description="Whether users are served from it; null: by the name of the environment"
+        None, description="Whether the environment serves users; null: derived from its name"
     )
     version: Name | None = None
     sha: Name | None = None
     link: Annotated[Words, StringConstraints(max_length=2_000)] | None = None
     started_at: At | None = None
-    finished_at: At | None = Field(None, description="Null though finished: when the outcome was told")
+    finished_at: At | None = Field(None, description="Defaults to when a final outcome was reported")
     commits: list[CommitContract] = Field([], max_length=COMMITS_AT_MOST)
-    unplanned: bool | None = Field(None, description="Made because something was broken: a hotfix, a rollback")
-    made_for: Name | None = Field(None, description="The incident it was made for", examples=["INC-1"])
+    unplanned: bool | None = Field(None, description="Made because something was broken: hotfix or rollback")
+    made_for: Name | None = Field(None, description="The incident it was meant to fix", examples=["INC-1"])
     needed_intervention: bool | None = Field(
-        None, description="It failed its users, and somebody had to roll back or mend it at once"
+        None, description="It failed in production and had to be rolled back or fixed immediately"
     )
 
     @model_validator(mode="after")
     def _ordered(self) -> "DeploymentContract":
         if self.started_at and self.finished_at and self.started_at > self.finished_at:
-            message = "finished_at lies before started_at"
+            message = "finished_at must not be before started_at"
             raise ValueError(message)
         return self
 
@@ -84,7 +84,7 @@ class DeploymentShown(BaseModel):
     outcome: Outcome
     started_at: At | None
     finished_at: At | None
-    happened_at: At = Field(description="When it finished, else when it began, else when it was first told of")
+    happened_at: At = Field(description="When it finished, else when it started, else when it was first reported")
     commits: list[CommitShown]
     unplanned: bool
     made_for: str | None
@@ -108,8 +108,9 @@ async def report_deployment(
     ],
     response: Response,
 ) -> DeploymentShown:
-    """Idempotent: the same report again changes nothing. Reports of one id may come in any order, from here and from
-    the doors: the last final outcome counts, and a stale `in_progress` undoes none. 201 if the report is new.
+    """Idempotent: repeating a report changes nothing. Reports with the same id may arrive in any order, here and
+    through webhooks: the last final outcome counts, and a stale `in_progress` never undoes it. The status is 201 if the
+    report is new.
     """
     latest = max((at for at in (report.started_at, report.finished_at) if at is not None), default=now)
     if latest > now + CLOCK_SKEW:
@@ -136,8 +137,8 @@ async def list_deployments(
     service: Annotated[Name | None, Query(examples=["checkout"])] = None,
     environment: Annotated[Name | None, Query(examples=["production"])] = None,
     outcome: Annotated[Outcome | None, Query()] = None,
-    begins: Annotated[At | None, Query(alias="from", description="Happened at or after")] = None,
-    ends: Annotated[At | None, Query(alias="to", description="Happened before")] = None,
+    begins: Annotated[At | None, Query(alias="from", description="Only deployments at or after this time")] = None,
+    ends: Annotated[At | None, Query(alias="to", description="Only deployments before this time")] = None,
 ) -> Page[DeploymentShown]:
     """Newest first."""
     filters = Filters(service, environment, outcome, begins, ends)
@@ -158,7 +159,7 @@ async def show_deployment(
     session: Session,
     deployment_id: Annotated[str, Path(alias="id", examples=["checkout-1742"]), StringConstraints(pattern=ID)],
 ) -> DeploymentShown:
-    """What all its reports amount to."""
+    """The deployment as combined from all its reports."""
     return DeploymentShown.model_validate(await store.find(session, deployment_id))
 
 
@@ -171,22 +172,22 @@ def _key(after: tuple[Any, ...] | None) -> tuple[datetime, str] | None:
 
 class CauseContract(Contract):
     deployment_id: Annotated[str, StringConstraints(pattern=ID)] | None = Field(
-        description="Null: no deployment caused it", examples=["checkout-1742"]
+        description="Null states that no deployment caused it", examples=["checkout-1742"]
     )
     by: Name | None = None
     note: Words | None = None
 
 
 class CauseShown(BaseModel):
-    """Without a basis no cause is known; `stated` without a deployment means that no deployment caused it."""
+    """No `basis` means that the cause is unknown; `stated` without a deployment means that no deployment caused it."""
 
     deployment: DeploymentShown | None
     basis: Basis | None = Field(
-        description="stated by a person; a `deployment_id` among labels or annotations of an alert; a version that the "
-        "labels name, deployed in the week before; or the last deployment of the service and environment in the 24 "
+        description="Stated by a person; a `deployment_id` in the labels or annotations of an alert; a version in the "
+        "labels that was deployed in the week before; or the last deployment of the service and environment in the 24 "
         "hours before"
     )
-    confidence: Confidence | None = Field(description="certain, high (version), medium (within an hour) or low")
+    confidence: Confidence | None = Field(description="`certain`, `high` (version), `medium` (within an hour) or `low`")
     stated_at: At | None
     by: str | None
     note: str | None
@@ -200,8 +201,8 @@ class CauseShown(BaseModel):
     summary="Show which deployment caused an incident",
 )
 async def show_cause(_: Reader, session: Session, incident: IncidentInPath) -> CauseShown:
-    """As far as it is known, and how. Worked out anew each time, so that what is told late counts; a person's word
-    stands above all else.
+    """The cause, if known, and the evidence for it. It is derived anew for each request, so late reports count; a
+    person's statement takes precedence.
     """
     return _cause_shown(await causes.cause(session, incident))
 
@@ -216,7 +217,7 @@ async def show_cause(_: Reader, session: Session, incident: IncidentInPath) -> C
 async def state_cause(
     _: Writer, session: Session, now: Now, incident: IncidentInPath, statement: CauseContract
 ) -> CauseShown:
-    """The latest statement counts, null as well; each is kept in the timeline."""
+    """The latest statement counts, including null; all statements are kept in the timeline."""
     attribution = Attribution(now, statement.by, statement.note)
     await causes.state_cause(session, incident, statement.deployment_id, attribution, now=now)
     return _cause_shown(await causes.cause(session, incident))

@@ -1,4 +1,4 @@
-"""DORA's numbers of a period, each with n, an interval and its formula."""
+"""DORA metrics of a period, each with n, an interval and its formula."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -24,13 +24,16 @@ router = APIRouter()
 
 FAILURES_AT_MOST = 500
 
-Seconds = Annotated[float | None, Field(description="Null: nothing was recorded, which is not 0")]
-Links = Annotated[list[str], Field(description="Addresses, below this service, of what is behind the number")]
+Seconds = Annotated[float | None, Field(description="Null if nothing was recorded (not the same as 0)")]
+Links = Annotated[
+    list[str],
+    Field(description="Links, relative to this service, to the deployments or incidents behind the number"),
+]
 
 
 class DoraFilters(PeriodModel):
-    service: str | None = Field(description="Null: all")
-    environment: str | None = Field(description="Null: all that count as production")
+    service: str | None = Field(description="Null means all")
+    environment: str | None = Field(description="Null means all production environments")
 
 
 class FrequencyModel(BaseModel):
@@ -44,29 +47,33 @@ class FrequencyModel(BaseModel):
 
 
 class DurationsModel(BaseModel):
-    """`low` and `high` bound the median. Of fewer than 10 values there are the values and no statistic."""
+    """`low_seconds` and `high_seconds` bound the median. With fewer than 10 values, `values` lists them and there are
+    no statistics.
+    """
 
     n: int
-    values: list[float] | None = Field(description="The single values, rising; null: there are 10 or more")
+    values: list[float] | None = Field(
+        description="The individual values in ascending order; null if there are 10 or more"
+    )
     median_seconds: Seconds
     low_seconds: Seconds
     high_seconds: Seconds
     p90_seconds: Seconds
     mean_seconds: Seconds
-    pending: int = Field(description="May still end")
-    left_out: int = Field(description="Without a duration that counts")
+    pending: int = Field(description="Durations that may still end")
+    left_out: int = Field(description="Deployments, commits or incidents without a duration that counts")
     formula: str
     links: Links
 
 
 class LeadTimeModel(DurationsModel):
-    without_commit_times: int = Field(description="Deployments that tell no time of a commit, and so are not in here")
+    without_commit_times: int = Field(description="Deployments without commit times, which are not included here")
 
 
 class RatioModel(BaseModel):
     k: int
     n: int
-    value: float | None = Field(description="k / n; null: nothing happened, which is not 0")
+    value: float | None = Field(description="k / n; null if n is 0 (not the same as a ratio of 0)")
     low: float | None
     high: float | None
     formula: str
@@ -74,7 +81,9 @@ class RatioModel(BaseModel):
 
 
 class ReworkModel(RatioModel):
-    unplanned_without_incident: int = Field(description="Unplanned, but they name no incident: not in `k`")
+    unplanned_without_incident: int = Field(
+        description="Unplanned deployments that name no incident; not counted in `k`"
+    )
 
 
 class CausedModel(BaseModel):
@@ -85,12 +94,12 @@ class CausedModel(BaseModel):
 
 class FailureModel(BaseModel):
     deployment: str
-    marked: bool = Field(description="Somebody says so: `needed_intervention`")
+    marked: bool = Field(description="A report marks it with `needed_intervention`")
     incidents: list[CausedModel]
 
 
 class UnlinkedModel(RatioModel):
-    bases: dict[Basis, int] = Field(description="By what the others are linked")
+    bases: dict[Basis, int] = Field(description="Number of linked incidents, by the basis of the link")
 
 
 class FormulaCostModel(BaseModel):
@@ -102,13 +111,13 @@ class FormulaCostModel(BaseModel):
 
 
 class CostFormulaModel(BaseModel):
-    """The inputs as they are, and the product."""
+    """The inputs of DORA's cost formula and the product."""
 
     deployments: int
     change_fail_rate: float | None
     mean_hours_to_recover: float | None
     amounts: list[FormulaCostModel]
-    why_none: str | None = Field(description="Why there is no amount")
+    why_none: str | None = Field(description="Reason why there is no amount")
     formula: str
 
 
@@ -117,7 +126,7 @@ class DoraAnswer(BaseModel):
     deployment_frequency: FrequencyModel
     lead_time_for_changes: LeadTimeModel
     change_fail_rate: RatioModel
-    failures: list[FailureModel] = Field(description="The deployments that failed, the first 500 of them")
+    failures: list[FailureModel] = Field(description="The first 500 failed deployments")
     failed_deployment_recovery_time: DurationsModel
     time_to_recover: DurationsModel
     rework_rate: ReworkModel
@@ -140,7 +149,7 @@ def _values(answer: DoraAnswer) -> Iterator[Line]:
             yield place | {"number": name, "values": str(seconds)}
 
 
-_VALUES = Table(_values, "A line for each value of what has fewer than 10; `number` says of which")
+_VALUES = Table(_values, "One line per value of the durations with fewer than 10 values; `number` names the duration")
 
 
 @router.get(
@@ -148,7 +157,7 @@ _VALUES = Table(_values, "A line for each value of what has fewer than 10; `numb
     response_model=DoraAnswer,
     responses=problem_responses(),
     tags=["metrics"],
-    summary="DORA's numbers of a period",
+    summary="Show DORA metrics of a period",
 )
 @also_as_csv(router, "/api/v1/metrics/dora", _rows, lines="One line", tables={"values": _VALUES}, tags=["metrics"])
 async def dora(
@@ -156,15 +165,15 @@ async def dora(
     tx: Tx,
     period: AskedPeriod,
     service: Annotated[Name | None, Query(examples=["checkout"])] = None,
-    environment: Annotated[Name | None, Query(description="Left out: what counts as production")] = None,
+    environment: Annotated[Name | None, Query(description="Defaults to all production environments")] = None,
 ) -> DoraAnswer:
-    """How often is deployed, how long a change takes, how many deployments fail their users, how long recovery takes:
-    each with n, a 95 % interval and its formula. Compare a service with its own past, not with other services.
+    """Deployment frequency, lead time for changes, change fail rate, recovery time and rework rate, each with n, a 95 %
+    interval and its formula. Compare a service with its own past, not with other services.
     """
     numbers, rates = await read_dora(tx, period, service=service, environment=environment)
     asked = {"from": rfc3339(period.begins), "to": rfc3339(period.ends)} | ({"service": service} if service else {})
     incidents = [f"/api/v1/incidents?{urlencode(asked)}"]
-    # Without an environment the numbers are those of production, which may have several.
+    # Without an environment the numbers cover production, which may consist of several environments.
     of = {"environment": environment} if environment else {}
     deployments = [f"/api/v1/deployments?{urlencode(asked | of)}"]
     failures = numbers.failures[:FAILURES_AT_MOST]
@@ -236,7 +245,7 @@ def _cost(numbers: Dora, rates: Sequence[Rate], service: str | None) -> CostForm
     hours = None if recovery.mean is None else recovery.mean / 3600
     why_none = None
     if service is None:
-        why_none = "ask for one service: an hour of outage costs each one differently"
+        why_none = "select one service: the hourly cost of an outage differs between services"
     elif not rates:
         why_none = "the service has no rate"
     elif rate.n == 0:
