@@ -327,7 +327,7 @@ def test_a_wrong_command_says_what_is_right(
 def test_revoking_an_unknown_token_says_where_the_known_ones_are(service: Service) -> None:
     with service.serve():
         refused = service.try_command("token", "revoke", "nobody")
-    assert (refused.returncode, "`aftermath token list` shows them" in refused.stderr) == (1, True)
+    assert (refused.returncode, "`aftermath token list` lists all tokens" in refused.stderr) == (1, True)
     assert "Traceback" not in refused.stderr
 
 
