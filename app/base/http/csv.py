@@ -91,8 +91,8 @@ def _sheet(endpoint: Callable[Asked, Any], name: str, rows: Callable[[Any], Iter
     return sheet
 
 
-_COLUMNS = """Columns are the field names of the JSON, joined by `_`. An empty cell means no value, which is not 0. Text that
-a spreadsheet would interpret as a formula is prefixed with an apostrophe."""
+_COLUMNS = """Columns are the field names of the JSON, joined by `_`. An empty cell means no value, which is not 0. Text
+that a spreadsheet would interpret as a formula is prefixed with an apostrophe."""
 
 CSV: dict[int | str, dict[str, Any]] = {
     200: {
