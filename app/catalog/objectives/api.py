@@ -80,7 +80,7 @@ class BudgetModel(BaseModel):
     left_seconds: float = Field(description="Negative: the objective is missed")
     left_ratio: float | None = Field(description="Share of the budget; null: in maintenance throughout, so no budget")
     incidents: list[BurnedModel] = Field(
-        description="Incidents that burned it, largest share first; with `left_out_seconds` they add up to `burned_seconds`"
+        description="What burned it, largest share first; adds up to `burned_seconds` with `left_out_seconds`"
     )
     incidents_left_out: int
     left_out_seconds: float

@@ -37,7 +37,7 @@ class RuleContract(Contract):
         None,
         ge=0,
         le=DEFAULT_RULE.position,
-        description=f"Lower positions are tried first, ties by name. Default: {USUAL_POSITION}; the default rule is last",
+        description=f"Tried in ascending order, ties by name. Default: {USUAL_POSITION}. The default rule is last",
     )
     matchers: list[MatcherText] = Field(
         [],
@@ -53,7 +53,7 @@ class RuleContract(Contract):
         int(DEFAULT_RULE.window.total_seconds()),
         ge=60,
         le=172_800,
-        description="An alert joins the last incident with its grouping key if it starts within this time after its end",
+        description="An alert joins the incident of its grouping key if it starts within this time after its end",
     )
     max_span_seconds: int | None = Field(
         None,
@@ -80,8 +80,8 @@ class RuleContract(Contract):
         ge=60,
         le=7 * 24 * 3600,
         description="Matching alerts are a heartbeat, such as Prometheus' Watchdog. They open no incident, but if none "
-        "is delivered for longer than this, an incident about the monitoring is opened. Must be longer than the sender's "
-        "repeat_interval and group_interval combined. Null: ordinary alerts",
+        "is delivered for longer than this, an incident about the monitoring is opened. Must be longer than the "
+        "sender's repeat_interval and group_interval combined. Null: ordinary alerts",
     )
 
     @model_validator(mode="after")
