@@ -311,8 +311,8 @@ def test_an_ingest_token_opens_the_door_of_its_source_only(service: Service) -> 
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
-        (("token", "create", "x", "--scope", "ingest"), 2, "an ingest token needs --source NAME and --kind"),
-        (("token", "create", "x", "--source", "y"), 2, "--source and --kind are for --scope ingest only"),
+        (("token", "create", "x", "--scope", "ingest"), 2, "an ingest token requires --source NAME and --kind"),
+        (("token", "create", "x", "--source", "y"), 2, "--source and --kind are only valid with --scope ingest"),
         (("demo",), 2, "`aftermath token create demo --scope admin` creates another"),
         (("numbers", "nowhere.md"), 2, "there is no nowhere.md"),
     ],
@@ -336,7 +336,7 @@ def test_a_command_where_there_is_no_data_says_so_and_creates_nothing(service: S
     refused = service.try_command(*arguments.split())
     assert (refused.returncode, refused.stdout) == (1, "")
     [line] = refused.stderr.splitlines()
-    assert f"there is no data in {service.data_dir}" in line
+    assert f"there is no database in {service.data_dir}" in line
     assert "AFTERMATH_DATA_DIR" in line
     assert list(service.directory.iterdir()) == []
 
@@ -407,7 +407,7 @@ def test_commands_explain_what_is_wrong_with_the_database(tmp_path: Path) -> Non
             url.replace("aftermath:", "aftermath:x"): f"{of}the password of aftermath is wrong",
             url.replace("/postgres?", "/missing?"): f"database missing {of}there is no database of that name",
             url.replace(directory, "/nowhere"): "at /nowhere: there is no socket",
-            url.replace("?", "?colour=red&"): f"{of}AFTERMATH_DATABASE_URL has the parameter colour",
+            url.replace("?", "?color=red&"): f"{of}AFTERMATH_DATABASE_URL has the parameter color",
         }.items():
             refused = Service(tmp_path, {"AFTERMATH_DATABASE_URL": wrong}).try_command("token", "list")
             [line] = refused.stderr.splitlines()

@@ -687,7 +687,7 @@ async def test_an_answer_may_not_be_too_large_too_slow_or_packed(
     peer.headers = {}
     monkeypatch.setattr(client_of_peers, "ANSWER_AT_MOST_BYTES", 1000)
     peer.listed = [listed(FIRING)] * 10
-    assert await error("10:20") == "sent more than 33554432 bytes"
+    assert await error("10:20") == "sent more than 1000 bytes"
     peer.listed = []
     assert await error("10:30") == "None"
     peer.headers = {"Date": "Fri, 31 Dec 9999 23:59:59 GMT"}
