@@ -403,11 +403,11 @@ def test_commands_explain_what_is_wrong_with_the_database(tmp_path: Path) -> Non
         directory = url.partition("host=")[2]
         of = f"at {directory}: "
         for wrong, explanation in {
-            url: f"{of}it has no tables of Aftermath; run `aftermath migrate`",
+            url: f"{of}it does not contain Aftermath's tables; run `aftermath migrate`",
             url.replace("aftermath:", "aftermath:x"): f"{of}the password of aftermath is wrong",
-            url.replace("/postgres?", "/missing?"): f"database missing {of}there is no database of that name",
-            url.replace(directory, "/nowhere"): "at /nowhere: there is no socket",
-            url.replace("?", "?color=red&"): f"{of}AFTERMATH_DATABASE_URL has the parameter color",
+            url.replace("/postgres?", "/missing?"): f"database missing {of}the database does not exist",
+            url.replace(directory, "/nowhere"): "at /nowhere: the socket does not exist",
+            url.replace("?", "?color=red&"): f"{of}AFTERMATH_DATABASE_URL has the unsupported parameter color",
         }.items():
             refused = Service(tmp_path, {"AFTERMATH_DATABASE_URL": wrong}).try_command("token", "list")
             [line] = refused.stderr.splitlines()
