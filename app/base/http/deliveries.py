@@ -89,5 +89,5 @@ async def keep(spool: Spool, kept: Kept) -> None:
     try:
         await spool.keep(kept)
     except CannotKeep as error:
-        message = f"the database does not answer, and {error}; send again"
+        message = f"the database does not answer, and {error}; send it again later"
         raise Overloaded(message) from None
