@@ -38,7 +38,7 @@ KINDS = (*SOURCES, *access.CHANGE_KINDS)
 
 log = logging.getLogger("aftermath")
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-tokens = typer.Typer(no_args_is_help=True, help="Create, list and revoke the tokens of senders and users.")
+tokens = typer.Typer(no_args_is_help=True, help="Create, list and revoke tokens for senders and users.")
 cli.add_typer(tokens, name="token")
 out, err = Console(), Console(stderr=True)
 T = TypeVar("T")
@@ -57,7 +57,7 @@ def aftermath(
         bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Turn alerts into incidents and measure them. Settings are AFTERMATH_… environment variables."""
+    """Turn alerts into incidents and measure them. Configure with AFTERMATH_… environment variables."""
 
 
 def _settings() -> Settings:
@@ -68,7 +68,7 @@ def _settings() -> Settings:
 
 
 def _failed(*problems: str, status: int = 1) -> typer.Exit:
-    """Prints each problem on a line of its own; raise what it returns."""
+    """Prints each problem on its own line. Raise the returned exception."""
     for problem in problems:
         err.print(Text.assemble(("aftermath: ", "red"), problem), soft_wrap=True)
     return typer.Exit(status)
@@ -76,9 +76,9 @@ def _failed(*problems: str, status: int = 1) -> typer.Exit:
 
 @cli.command()
 def serve() -> None:
-    """Run the service, with the built-in PostgreSQL unless AFTERMATH_DATABASE_URL names another.
+    """Run the service, with the built-in PostgreSQL unless AFTERMATH_DATABASE_URL is set.
 
-    The first start creates the data and prints an admin token.
+    The first start creates the database and prints an admin token.
     """
     settings = _settings()
     telemetry.configure(settings.log_level)
@@ -87,14 +87,14 @@ def serve() -> None:
 
 
 async def _serve(settings: Settings) -> None:
-    """Until a signal; also one that comes while we still start ends PostgreSQL before us."""
+    """Serves until a signal arrives. A signal during startup also stops PostgreSQL before this process exits."""
     this = asyncio.current_task()
     assert this is not None
     for number in STOP_SIGNALS:
-        # Once: a second signal must not cancel what stops PostgreSQL.
+        # Cancel only once: a second signal must not interrupt stopping PostgreSQL.
         asyncio.get_running_loop().add_signal_handler(number, lambda: this.cancelling() or this.cancel())
     async with AsyncExitStack() as at_stop:
-        # First of all, so that a port that is taken costs nothing, and senders wait in its queue while we start.
+        # Listen first: a port in use is detected at once, and senders can already connect and wait during startup.
         listening = at_stop.enter_context(listen(settings))
         settings = settings.model_copy(update={"port": listening.getsockname()[1]})
         if settings.database_url is None:
@@ -111,7 +111,7 @@ DATABASE = "aftermath"
 
 @asynccontextmanager
 async def _built_in(settings: Settings) -> AsyncIterator[str]:
-    """The URL of our database in the built-in PostgreSQL, which runs for as long as the block does."""
+    """Runs the built-in PostgreSQL during the block and yields the URL of the service's database."""
     async with await embedded.start(settings.data_dir) as built_in:
         engine = db.connect(built_in.url("postgres"), pool_size=1)
         try:
@@ -128,7 +128,7 @@ async def _built_in(settings: Settings) -> AsyncIterator[str]:
 
 
 async def _prepare(settings: Settings, url: str) -> None:
-    """Migrates, puts a restored timeline in order, and on the first start makes the tokens and shows them once."""
+    """Migrates, renumbers a restored timeline and, on the first start, creates the tokens and prints them once."""
     engine = db.connect(url, pool_size=1, statement_seconds=None)
     try:
         with db.explained(url):
@@ -137,7 +137,7 @@ async def _prepare(settings: Settings, url: str) -> None:
             async with db.transaction(engine) as tx:
                 if renumbered := await timeline.renumber_after_restore(tx):
                     log.info(
-                        "the database was restored into another cluster: %d timeline entries renumbered", renumbered
+                        "the database was restored into another cluster; renumbered %d timeline entries", renumbered
                     )
             await _first_tokens(engine, settings)
     finally:
@@ -150,17 +150,17 @@ async def _first_tokens(engine: AsyncEngine, settings: Settings) -> None:
         scopes = {known.bearer.scope for known in await access.list_tokens(session)}
         if settings.admin_token is None and Scope.ADMIN not in scopes:
             admin = await access.create_token(session, "first admin", Scope.ADMIN, now=now)
-            out.print(f"\n[bold]Your admin token, shown this once:[/] {admin}\n", highlight=False, soft_wrap=True)
+            out.print(f"\n[bold]Your admin token, shown only once:[/] {admin}\n", highlight=False, soft_wrap=True)
         if Scope.INGEST not in scopes:
-            door = await access.create_token(
+            ingest_token = await access.create_token(
                 session, "first alertmanager", Scope.INGEST, now=now, source_name="alertmanager", kind="alertmanager"
             )
-            out.print("[bold]Paste into alertmanager.yml[/] (shown this once):\n", highlight=False)
-            out.print(receiver_snippet(settings, door), highlight=False, markup=False, soft_wrap=True)
+            out.print("[bold]Paste this into alertmanager.yml[/] (shown only once):\n", highlight=False)
+            out.print(receiver_snippet(settings, ingest_token), highlight=False, markup=False, soft_wrap=True)
 
 
-def receiver_snippet(settings: Settings, door: str) -> str:
-    """A whole, valid alertmanager.yml: route and receivers may be pasted over those of an empty one."""
+def receiver_snippet(settings: Settings, token: str) -> str:
+    """A complete, valid alertmanager.yml. Its route and receivers can also be pasted into an existing file."""
     base = settings.public_url or f"http://{settings.host}:{settings.port}"
     return f"""\
 route:
@@ -174,31 +174,31 @@ receivers:
         max_alerts: 0
         http_config:
           authorization:
-            credentials: {door}
+            credentials: {token}
 """
 
 
 @cli.command()
 def migrate() -> None:
-    """Bring the schema of an existing database up to date. `serve` does that too when it starts."""
+    """Migrate the schema of an existing database. `serve` also does this when it starts."""
     _with_database(db.migrate)
     out.print("The schema is up to date.")
 
 
 @tokens.command("create")
 def create_token(
-    name: Annotated[str, typer.Argument(help="What the token is for, for example prometheus")],
+    name: Annotated[str, typer.Argument(help="Purpose of the token, for example prometheus")],
     scope: Annotated[
         Scope, typer.Option(help="ingest: post to the webhook of one source; read, write, admin: use the API")
     ] = Scope.READ,
-    source: Annotated[str | None, typer.Option(help="With ingest: the name of the monitoring system")] = None,
+    source: Annotated[str | None, typer.Option(help="With ingest: name of the source")] = None,
     kind: Annotated[str | None, typer.Option(help=f"With ingest: {', '.join(KINDS)}")] = None,
 ) -> None:
     """Create a token and print it. It cannot be shown again."""
     if scope is Scope.INGEST and (not source or kind not in KINDS):
-        raise _failed(f"an ingest token needs --source NAME and --kind, one of: {', '.join(KINDS)}", status=2)
+        raise _failed(f"an ingest token requires --source NAME and --kind, one of: {', '.join(KINDS)}", status=2)
     if scope is not Scope.INGEST and (source or kind):
-        raise _failed("--source and --kind are for --scope ingest only", status=2)
+        raise _failed("--source and --kind are only valid with --scope ingest", status=2)
 
     async def create(engine: AsyncEngine) -> str:
         async with db.session(engine) as session:
@@ -232,7 +232,7 @@ def list_tokens() -> None:
 
 
 @tokens.command("revoke")
-def revoke_token(id: Annotated[str, typer.Argument(help="The id that `aftermath token list` shows")]) -> None:  # noqa: A002
+def revoke_token(id: Annotated[str, typer.Argument(help="Token id from `aftermath token list`")]) -> None:  # noqa: A002
     """Revoke a token. Running processes may accept it for a few more seconds."""
 
     async def revoke(engine: AsyncEngine) -> None:
@@ -245,12 +245,12 @@ def revoke_token(id: Annotated[str, typer.Argument(help="The id that `aftermath 
 
 @cli.command()
 def openapi(
-    file: Annotated[Path | None, typer.Argument(help="File to write; standard output if left out")] = None,
+    file: Annotated[Path | None, typer.Argument(help="File to write; default: standard output")] = None,
 ) -> None:
     """Write the OpenAPI document as YAML."""
     import yaml
 
-    _settings()  # a wrong setting is a sentence here too
+    _settings()  # reports invalid settings as usual
     document = yaml.safe_dump(openapi_document(), sort_keys=False, allow_unicode=True, width=120)
     if file:
         file.write_text(document)
@@ -260,19 +260,19 @@ def openapi(
 
 @cli.command()
 def numbers(
-    file: Annotated[Path, typer.Argument(help="The page whose reference is replaced")] = Path("docs/numbers.md"),
+    file: Annotated[Path, typer.Argument(help="Page in which the reference is replaced")] = Path("docs/numbers.md"),
 ) -> None:
-    """Write the reference of all numbers into their page, in a checkout of the source."""
+    """Update the reference of all numbers in the documentation, in a checkout of the source."""
     from app.metrics.reference import REFERENCE_BEGINS, reference
 
     if not file.exists():
-        raise _failed(f"there is no {file}: run this in a checkout of the source, or name the page", status=2)
+        raise _failed(f"{file} does not exist: run this in a source checkout, or pass the path of the page", status=2)
     prose, _, _ = file.read_text().partition(REFERENCE_BEGINS)
     file.write_text(prose + reference())
 
 
 def openapi_document() -> dict[str, Any]:
-    """As the app serves it, but for what depends on how it is run."""
+    """The document as the app serves it, independent of settings."""
     return json.loads(json.dumps(openapi_document_of(create_api(Settings()))))  # type: ignore[no-any-return]
 
 
@@ -280,15 +280,15 @@ def openapi_document() -> dict[str, Any]:
 def demo(
     url: Annotated[str, typer.Option(help="Address of the service")] = "http://127.0.0.1:8080",
     token: Annotated[str, typer.Option(envvar="AFTERMATH_ADMIN_TOKEN", help="An admin token")] = "",
-    seconds: Annotated[float, typer.Option(help="How long the demo takes")] = 60,
+    seconds: Annotated[float, typer.Option(help="Duration of the demo")] = 60,
 ) -> None:
-    """Post a realistic day of alerts to a running service, so that there are numbers to look at."""
+    """Post a realistic day of alerts to a running service, to show its numbers."""
     from app.demo import play
 
     if not token:
         raise _failed(
-            "the demo needs an admin token: pass --token or set AFTERMATH_ADMIN_TOKEN; the first start of the service "
-            "printed one, and `aftermath token create demo --scope admin` creates another",
+            "the demo requires an admin token: pass --token or set AFTERMATH_ADMIN_TOKEN. The first start of the "
+            "service printed one; `aftermath token create demo --scope admin` creates another",
             status=2,
         )
     _run(play(url, token, seconds, out))
@@ -299,7 +299,7 @@ def demo(
 
 @asynccontextmanager
 async def _database() -> AsyncIterator[AsyncEngine]:
-    """The database of the service. The built-in one is started for the block if it does not run, but never created."""
+    """The database of the service. The built-in one is started for the block if necessary, but never created."""
     settings = _settings()
     async with AsyncExitStack() as at_stop:
         started = False
@@ -321,12 +321,12 @@ async def _database() -> AsyncIterator[AsyncEngine]:
 
 
 class NoData(Exception):
-    """There is no database yet; the message says how to name it or make one."""
+    """There is no database yet. The message explains how to configure or create one."""
 
     def __init__(self, data_dir: Path) -> None:
         super().__init__(
-            f"there is no data in {data_dir.absolute()}: set AFTERMATH_DATA_DIR or AFTERMATH_DATABASE_URL as for the "
-            "service, or start it once (`aftermath serve` creates the data)"
+            f"there is no database in {data_dir.absolute()}: set AFTERMATH_DATA_DIR or AFTERMATH_DATABASE_URL as for "
+            "the service, or start the service once (`aftermath serve` creates the database)"
         )
 
 
@@ -339,7 +339,7 @@ def _with_database(action: Callable[[AsyncEngine], Awaitable[T]]) -> T:
 
 
 def _run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Expected errors become one line that says what to do, not a traceback."""
+    """Prints expected errors as one line with the remedy instead of a traceback."""
     try:
         return uvloop.run(coroutine)
     except (

@@ -42,8 +42,8 @@ from app.settings import Settings
 
 log = logging.getLogger("aftermath")
 
-PARTITIONS_SECONDS = 3600.0  # between two looks at the partitions
-REFRESH_SECONDS = 60.0  # between two loads of all tokens and sources
+PARTITIONS_SECONDS = 3600.0  # interval between maintenance runs of the partitions
+REFRESH_SECONDS = 60.0  # interval between loads of all tokens and sources
 LOCK_NOT_AVAILABLE = "55P03"
 
 
@@ -51,23 +51,21 @@ REST_BODY_BYTES = 2**20
 
 
 def create_app(settings: Settings) -> logs.Application:
-    """The whole service as one ASGI application. Its lifespan starts `serving`, and puts the context into the state of
-    every request.
-    """
+    """The whole service as one ASGI application. Its lifespan runs `serving` and adds the context to each request."""
     api = BodyLimit(create_api(settings), at_most=REST_BODY_BYTES, except_below="/webhooks/")
     return logs.OneLinePerRequest(WebhookApp(api))
 
 
 def create_api(settings: Settings) -> FastAPI:
-    """Everything but the webhooks for alerts, which it only describes."""
+    """The application without the alert webhooks, which it only documents."""
 
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[dict[str, Context]]:
-        problems.openapi_document(api)  # from now on /openapi.json serves the complete one
+        problems.openapi_document(api)  # completes the document served at /openapi.json
         async with serving(settings) as context:
             yield {"context": context}
 
-    api = FastAPIOffline(  # serves the scripts of /docs itself
+    api = FastAPIOffline(  # serves the scripts of /docs locally
         docs_url="/docs",
         redoc_url=None,
         static_url="/docs/assets",
@@ -76,7 +74,7 @@ def create_api(settings: Settings) -> FastAPI:
         summary="The math after the outage: alerts become incidents, incidents become honest numbers.",
         lifespan=lifespan,
         redirect_slashes=False,
-        # It would look for its configuration at every request, and report exceptions with their messages.
+        # It would look up its configuration on every request and export exceptions with their messages.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     for router in (
@@ -100,8 +98,8 @@ def create_api(settings: Settings) -> FastAPI:
 
 @asynccontextmanager
 async def serving(settings: Settings, *, clock: Clock = time.monotonic) -> AsyncIterator[Context]:
-    """Connections, the ingest and the background work, for as long as the block runs. `clock` decides when known tokens
-    and sources are looked up again.
+    """Runs connections, ingest and background jobs during the block. `clock` controls the refresh of cached tokens and
+    sources.
     """
     assert settings.database_url is not None, "the command line starts the built-in PostgreSQL and passes its address"
     url = settings.database_url.get_secret_value()
@@ -138,7 +136,7 @@ async def serving(settings: Settings, *, clock: Clock = time.monotonic) -> Async
 def _start_jobs(
     jobs: Jobs, settings: Settings, engine: AsyncEngine, flusher: Flusher, credentials: Credentials
 ) -> None:
-    """All that the service does by itself, without a request."""
+    """Starts the work that the service does without a request."""
     settle_seconds, watch_seconds = settings.settle_interval_seconds, settings.watch_interval_seconds
     away = max(AWAY, 3 * timedelta(seconds=watch_seconds))
     keep = {
@@ -177,5 +175,5 @@ def _start_jobs(
         "maintain partitions",
         maintain_partitions,
         at_once=True,
-        expected={LOCK_NOT_AVAILABLE: "the tables are in use; trying again later"},
+        expected={LOCK_NOT_AVAILABLE: "the tables are in use; will retry"},
     )

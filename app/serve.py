@@ -1,6 +1,6 @@
-"""Serving over a listening socket: in this process, or in worker processes that share the socket.
+"""Serves on a listening socket, in this process or in worker processes that share the socket.
 
-A worker is `python -m app.serve FD`: the same code with its settings from the environment.
+A worker is `python -m app.serve FD`: the same code, with settings from the environment.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ GRACEFUL_SHUTDOWN_SECONDS = 20
 
 
 class CannotServe(Exception):
-    """Why the service cannot start, and what to do."""
+    """The service cannot start. The message gives the reason and the remedy."""
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -44,7 +44,7 @@ def listen(settings: Settings) -> socket.socket:
 
 
 async def serve(settings: Settings, listening: socket.socket) -> None:
-    """Serves until a signal arrives or, with workers, until cancelled. Raises CannotServe."""
+    """Serves until a signal arrives or, with workers, until canceled. Raises CannotServe."""
     if settings.workers == 1:
         await serve_here(settings, listening)
     else:
@@ -58,15 +58,15 @@ async def serve_here(settings: Settings, listening: socket.socket) -> None:
             create_app(settings),
             http=protocol_with(receive_seconds=settings.receive_seconds),
             lifespan="on",
-            proxy_headers=False,  # nothing here needs the client's address
+            proxy_headers=False,  # the client's address is not used
             log_config=None,
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
         )
     )
-    # uvicorn raises the signal that stopped it again, for the handler that was there before: it must not end the
-    # process before the built-in PostgreSQL has stopped.
+    # uvicorn re-raises the signal that stopped it for the previous handler, which must not end the process before the
+    # built-in PostgreSQL has stopped.
     for number in STOP_SIGNALS:
         asyncio.get_running_loop().remove_signal_handler(number)
         signal.signal(number, lambda *_: None)
@@ -75,8 +75,8 @@ async def serve_here(settings: Settings, listening: socket.socket) -> None:
 
 
 def _tune_garbage_collection() -> None:
-    """Batches create tens of thousands of objects that die together. With the default thresholds the collector would
-    walk everything that lives many times a second.
+    """Batches create tens of thousands of objects that are freed together. With the default thresholds, the collector
+    would scan all live objects many times a second.
     """
     gc.collect()
     gc.freeze()
@@ -96,9 +96,9 @@ async def _serve_by_workers(settings: Settings, listening: socket.socket) -> Non
 
 
 async def _keep_worker(settings: Settings, listening: socket.socket) -> None:
-    """A worker process, replaced by another when it dies, until cancelled. Raises CannotServe if it cannot start.
+    """Runs a worker process and restarts it when it dies, until canceled. Raises CannotServe if it cannot start.
 
-    Not under uvicorn's own supervisor: its workers outlive it when it is killed, and keep the port.
+    uvicorn's supervisor is not used: if it is killed, its workers survive and keep the port.
     """
     assert settings.database_url is not None
     while True:
@@ -106,7 +106,7 @@ async def _keep_worker(settings: Settings, listening: socket.socket) -> None:
             *(sys.executable, "-m", "app.serve", str(listening.fileno())),
             env=os.environ | {"AFTERMATH_DATABASE_URL": settings.database_url.get_secret_value()},
             pass_fds=(listening.fileno(),),
-            # Ctrl-C goes to the whole process group; workers are to stop when this process stops them.
+            # Ctrl-C signals the whole process group, but workers must only stop when this process stops them.
             start_new_session=True,
             preexec_fn=_end_with_parent,
         )
@@ -117,23 +117,23 @@ async def _keep_worker(settings: Settings, listening: socket.socket) -> None:
             await worker.wait()
             raise
         if status == STARTUP_FAILURE:
-            raise CannotServe("a worker could not start; the log above says why")
-        log.error("a worker ended unexpectedly (%d); starting another", status)
+            raise CannotServe("a worker could not start; see the log above for the reason")
+        log.error("a worker exited unexpectedly with status %d; starting another", status)
         await asyncio.sleep(1)
 
 
 def _end_with_parent() -> None:
-    """In a child of the main thread: the kernel kills it when the parent ends, also when the parent is killed."""
+    """Runs in a child of the main thread: makes the kernel kill it when the parent ends, even if that was killed."""
     if _prctl is not None:
         _prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-# Looked up here: between fork and exec nothing may be loaded.
+# Looked up here, because nothing may be loaded between fork and exec.
 _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 def main() -> None:
-    """A worker process. Its socket was opened by its parent and is named by file descriptor."""
+    """Runs a worker process. The parent opened the socket and passes its file descriptor."""
     settings = Settings()
     logs.configure(settings.log_level)
     uvloop.run(serve_here(settings, socket.socket(fileno=int(sys.argv[1]))))

@@ -1,4 +1,4 @@
-"""Every setting, as environment variables `AFTERMATH_…`. README.md has the same table; a test compares them."""
+"""All settings, read from environment variables `AFTERMATH_…`. A test compares them with the table in README.md."""
 
 import difflib
 import itertools
@@ -34,7 +34,7 @@ PREFIX = "AFTERMATH_"
 
 
 class WrongSettings(Exception):
-    """Settings that cannot be used. `problems` has a sentence for each, without secrets."""
+    """Invalid settings. `problems` has a sentence for each, without secrets."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -42,7 +42,7 @@ class WrongSettings(Exception):
 
 
 def read_settings() -> "Settings":
-    """The settings in the environment. Raises WrongSettings, also for AFTERMATH_… variables that are no settings."""
+    """The settings from the environment. Raises WrongSettings, also for unknown AFTERMATH_… variables."""
     problems = _unknown(os.environ)
     try:
         settings = Settings()
@@ -55,7 +55,7 @@ def read_settings() -> "Settings":
 
 
 def database_address(url: str) -> URL:
-    """The address in `postgresql://…` or `postgres://…`; of several hosts, as libpq writes them, a list in its query.
+    """Parses `postgresql://…` or `postgres://…`. Several hosts in libpq's notation become a list in the query.
 
     Raises ArgumentError or ValueError.
     """
@@ -66,7 +66,7 @@ def database_address(url: str) -> URL:
         address = make_url(f"{scheme}://{who}{at}{slash}{database}").update_query_dict({"host": hosts.split(",")})
     else:
         address = make_url(url)
-    if mode := address.query.get("sslmode"):  # libpq's name for what asyncpg calls `ssl`
+    if mode := address.query.get("sslmode"):  # libpq's name of asyncpg's `ssl`
         address = address.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
     return address.set(drivername=_DRIVER) if address.drivername in _SCHEMES else address
 
@@ -81,11 +81,11 @@ def _postgresql(url: SecretStr) -> SecretStr:
     except (ArgumentError, ValueError):
         driver = ""
     if driver != _DRIVER:
-        raise ValueError("must be the address of a PostgreSQL database")
+        raise ValueError("must be the URL of a PostgreSQL database")
     return url
 
 
-# A secret, because it holds a password. Not pydantic's PostgresDsn, which refuses `?host=/run/postgresql`.
+# A secret, because it contains a password. Not pydantic's PostgresDsn, which rejects `?host=/run/postgresql`.
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_postgresql)]
 Impact = Annotated[Decimal, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -101,7 +101,7 @@ Responders = Annotated[Decimal, Field(ge=0, le=10_000, max_digits=9)]
 
 
 def _each_severity(responders: dict[SeverityName, Decimal]) -> dict[SeverityName, Decimal]:
-    """One responder where none is stated: the person who acknowledged."""
+    """Defaults to one responder: the person who acknowledged."""
     return {severity: responders.get(severity, Decimal(1)) for severity in SEVERITIES}
 
 
@@ -126,7 +126,7 @@ class Labor(BaseModel):
 
 
 def _from_json(value: object) -> object:
-    """What the text of a variable means. The library's own reading would end the start with a traceback."""
+    """Parses a variable as JSON. The library's own parsing would abort startup with a traceback."""
     if not isinstance(value, str):
         return value
     try:
@@ -144,8 +144,8 @@ class Settings(BaseSettings):
 
     database_url: DatabaseUrl | None = Field(
         None,
-        description="Address of a PostgreSQL 15 or later: `postgresql://user:password@host:port/database`, for several "
-        "hosts `host:port,host:port`; unset: the built-in PostgreSQL",
+        description="URL of a PostgreSQL 15 or later: `postgresql://user:password@host:port/database`, with several "
+        "hosts as `host:port,host:port`; unset: the built-in PostgreSQL",
         examples=["postgresql://user:password@db.example.com:5432/aftermath"],
     )
     data_dir: Path = Field(Path(".data"), description="Directory for the data of the built-in PostgreSQL and the spool")
@@ -153,38 +153,42 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on")
     public_url: str | None = Field(
         None,
-        description="Address at which senders reach the service, for the receiver that the first start prints; unset: "
+        description="URL at which senders reach the service, used in the receiver printed by the first start; unset: "
         "`http://HOST:PORT`",
     )
     admin_token: SecretStr | None = Field(
         None,
         min_length=16,
-        description="The admin token, at least 16 characters; unset: the first start creates one and prints it once",
+        description="Admin token of at least 16 characters; unset: the first start creates one and prints it once",
         examples=["$(openssl rand -hex 24)"],
     )
     workers: int = Field(1, ge=1, le=64, description="Number of server processes")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Lowest level to log: `debug`, `info`, `warning` or `error`"
     )
-    max_body_bytes: int = Field(10 * 2**20, ge=1024, description="Largest delivery; a larger one is answered 413")
+    max_body_bytes: int = Field(
+        10 * 2**20, ge=1024, description="Maximum size of a delivery; larger ones are rejected with 413"
+    )
     receive_seconds: Seconds = Field(60, description="Time limit for receiving a complete request")
-    batch_alerts: int = Field(500, ge=1, description="Most alerts in one transaction")
+    batch_alerts: int = Field(500, ge=1, description="Maximum number of alerts per transaction")
     queue_alerts: int = Field(
-        20_000, ge=1, description="Most alerts waiting to be stored; further deliveries are answered 503"
+        20_000,
+        ge=1,
+        description="Maximum number of alerts waiting to be stored; beyond it, deliveries are rejected with 503",
     )
     queue_seconds: Seconds = Field(
-        10, description="Longest wait of an alert in that queue; beyond it deliveries are answered 503"
+        10, description="Maximum wait of an alert in that queue; beyond it, deliveries are rejected with 503"
     )
     spool_max_bytes: int = Field(
         256 * 2**20,
         ge=0,
-        description="Disk space for deliveries while the database is unavailable; once it is full they are answered "
+        description="Disk space for deliveries while the database is unavailable; once full, they are rejected with "
         "503; 0: no spool",
     )
     spool_trust_seconds: int = Field(
         86_400,
         ge=0,
-        description="While the database is unavailable, how long a previously validated token is still accepted",
+        description="How long a previously validated token is still accepted while the database is unavailable",
     )
     allowed_lateness_seconds: int = Field(
         600,
@@ -197,7 +201,7 @@ class Settings(BaseSettings):
         dict[SeverityName, Impact], NoDecode, BeforeValidator(_from_json), AfterValidator(_all_severities)
     ] = Field(
         DEFAULT_IMPACT,
-        description="Share of the hourly cost by severity, as JSON; a severity left out keeps its default",
+        description="Share of the hourly cost by severity, as JSON; omitted severities keep their defaults",
         examples=['{"sev1": 1, "sev2": 0.5}'],
     )
     labor: Annotated[Labor | None, NoDecode, BeforeValidator(_from_json)] = Field(
@@ -216,7 +220,9 @@ class Settings(BaseSettings):
         90, ge=31, description="Age at which a whole month of delivery records is dropped"
     )
     metrics_services: int = Field(
-        200, ge=1, description="Most services exported to Prometheus separately; the rest are combined as `other`"
+        200,
+        ge=1,
+        description="Maximum number of services exported to Prometheus separately; the rest are combined as `other`",
     )
 
     @property
@@ -224,7 +230,7 @@ class Settings(BaseSettings):
         return timedelta(seconds=self.allowed_lateness_seconds)
 
 
-# — what is wrong with a setting —
+# — error messages —
 
 _NAMES = {f"{PREFIX}{name.upper()}": name for name in Settings.model_fields}
 _SECRET = {"database_url", "admin_token"}
@@ -241,13 +247,13 @@ def _unknown(environment: Mapping[str, str]) -> list[str]:
         problems.append(
             f"{name} is not a setting; did you mean {PREFIX}{near[0]}?"
             if near
-            else f"{name} is not a setting: unset it (README.md lists the settings)"
+            else f"{name} is not a setting: unset it (README.md lists all settings)"
         )
     return problems
 
 
 def _is_service_link(name: str, value: str) -> bool:
-    """Whether Kubernetes has set the variable, for a Service whose name begins with `aftermath`."""
+    """Whether Kubernetes has set the variable for a Service whose name starts with `aftermath`."""
     return bool(
         re.fullmatch(rf"{PREFIX}(\w+_)?(SERVICE_(HOST|PORT\w*)|PORT_\d+_\w+)", name)
         or re.match("(tcp|udp|sctp)://", value)
@@ -255,7 +261,7 @@ def _is_service_link(name: str, value: str) -> bool:
 
 
 def _sentence(name: str, errors: list[ErrorDetails]) -> str:
-    """All that is wrong with one setting, and what it may look like."""
+    """All errors of one setting, and an example of a valid value."""
     variable, inputs = PREFIX + name.upper(), [error["input"] for error in errors]
     problems = "; ".join(_problem(error, is_secret=name in _SECRET) for error in errors)
     sentence = f"In {variable}, {problems}" if len(errors[0]["loc"]) > 1 else f"{variable} {problems}"
@@ -268,7 +274,7 @@ def _sentence(name: str, errors: list[ErrorDetails]) -> str:
 
 def _problem(error: ErrorDetails, *, is_secret: bool) -> str:
     inside = ".".join(str(part) for part in error["loc"][1:] if part != "[key]")
-    phrase = _PHRASES.get(error["type"], "is wrong").format(**error.get("ctx", {}))
+    phrase = _PHRASES.get(error["type"], "is invalid").format(**error.get("ctx", {}))
     value = error["input"]
     is_plain = isinstance(value, str | int | float | Decimal)
     if is_secret or not is_plain or error["type"] in {"missing", "extra_forbidden"}:
@@ -282,7 +288,7 @@ def _problem(error: ErrorDetails, *, is_secret: bool) -> str:
 
 
 _SHOWN = 60
-_WHOLE = "must be a whole number"
+_WHOLE = "must be an integer"
 _NUMBER = "must be a number"
 _OBJECT = "must be a JSON object"
 _PHRASES = {
@@ -299,11 +305,11 @@ _PHRASES = {
     "decimal_max_digits": "must have at most {max_digits} digits",
     "literal_error": "must be {expected}",
     "too_short": "must have at least {min_length} characters",
-    "string_type": "must be text",
-    "string_pattern_mismatch": "must be three capital letters",
+    "string_type": "must be a string",
+    "string_pattern_mismatch": "must be three uppercase letters",
     "dict_type": _OBJECT,
     "model_type": _OBJECT,
     "missing": "is missing",
-    "extra_forbidden": "is not known",
+    "extra_forbidden": "is unknown",
     "value_error": "{error}",
 }

@@ -232,7 +232,7 @@ class RunningService(Running):
     @property
     def admin_token(self) -> str | None:
         """As the first start printed it."""
-        found = re.search(r"^Your admin token, shown this once: (aft_\S+)$", self.log(), re.MULTILINE)
+        found = re.search(r"^Your admin token, shown only once: (aft_\S+)$", self.log(), re.MULTILINE)
         return found and found[1]
 
     @property

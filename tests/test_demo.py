@@ -230,7 +230,7 @@ async def test_a_day_takes_as_long_as_asked(client: httpx.AsyncClient) -> None:
 
 
 async def test_nobody_there() -> None:
-    with pytest.raises(CannotPlay, match=r"no answer from http://127.0.0.1:9 .*make run"):
+    with pytest.raises(CannotPlay, match=r"no response from http://127.0.0.1:9 .*make run"):
         await demo.play("http://127.0.0.1:9", "any", 0, Console(file=io.StringIO()))
 
 

@@ -311,8 +311,8 @@ def test_an_ingest_token_opens_the_door_of_its_source_only(service: Service) -> 
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
-        (("token", "create", "x", "--scope", "ingest"), 2, "an ingest token needs --source NAME and --kind"),
-        (("token", "create", "x", "--source", "y"), 2, "--source and --kind are for --scope ingest only"),
+        (("token", "create", "x", "--scope", "ingest"), 2, "an ingest token requires --source NAME and --kind"),
+        (("token", "create", "x", "--source", "y"), 2, "--source and --kind are only valid with --scope ingest"),
         (("demo",), 2, "`aftermath token create demo --scope admin` creates another"),
         (("numbers", "nowhere.md"), 2, "there is no nowhere.md"),
     ],
@@ -327,7 +327,7 @@ def test_a_wrong_command_says_what_is_right(
 def test_revoking_an_unknown_token_says_where_the_known_ones_are(service: Service) -> None:
     with service.serve():
         refused = service.try_command("token", "revoke", "nobody")
-    assert (refused.returncode, "`aftermath token list` shows them" in refused.stderr) == (1, True)
+    assert (refused.returncode, "`aftermath token list` lists all tokens" in refused.stderr) == (1, True)
     assert "Traceback" not in refused.stderr
 
 
@@ -336,7 +336,7 @@ def test_a_command_where_there_is_no_data_says_so_and_creates_nothing(service: S
     refused = service.try_command(*arguments.split())
     assert (refused.returncode, refused.stdout) == (1, "")
     [line] = refused.stderr.splitlines()
-    assert f"there is no data in {service.data_dir}" in line
+    assert f"there is no database in {service.data_dir}" in line
     assert "AFTERMATH_DATA_DIR" in line
     assert list(service.directory.iterdir()) == []
 
@@ -403,11 +403,11 @@ def test_commands_explain_what_is_wrong_with_the_database(tmp_path: Path) -> Non
         directory = url.partition("host=")[2]
         of = f"at {directory}: "
         for wrong, explanation in {
-            url: f"{of}it has no tables of Aftermath; run `aftermath migrate`",
+            url: f"{of}it does not contain Aftermath's tables; run `aftermath migrate`",
             url.replace("aftermath:", "aftermath:x"): f"{of}the password of aftermath is wrong",
-            url.replace("/postgres?", "/missing?"): f"database missing {of}there is no database of that name",
-            url.replace(directory, "/nowhere"): "at /nowhere: there is no socket",
-            url.replace("?", "?colour=red&"): f"{of}AFTERMATH_DATABASE_URL has the parameter colour",
+            url.replace("/postgres?", "/missing?"): f"database missing {of}the database does not exist",
+            url.replace(directory, "/nowhere"): "at /nowhere: the socket does not exist",
+            url.replace("?", "?color=red&"): f"{of}AFTERMATH_DATABASE_URL has the unsupported parameter color",
         }.items():
             refused = Service(tmp_path, {"AFTERMATH_DATABASE_URL": wrong}).try_command("token", "list")
             [line] = refused.stderr.splitlines()

@@ -29,8 +29,8 @@ LABOR = """; example: AFTERMATH_LABOR='{"currency": "EUR", "low": 60, "expected"
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("PORT", "eighty", "AFTERMATH_PORT must be a whole number, not 'eighty'; example: AFTERMATH_PORT=8080"),
-        ("PORT", "", "AFTERMATH_PORT must be a whole number, but is empty; example: AFTERMATH_PORT=8080"),
+        ("PORT", "eighty", "AFTERMATH_PORT must be an integer, not 'eighty'; example: AFTERMATH_PORT=8080"),
+        ("PORT", "", "AFTERMATH_PORT must be an integer, but is empty; example: AFTERMATH_PORT=8080"),
         ("PORT", "70000", "AFTERMATH_PORT must be at most 65535, not '70000'; example: AFTERMATH_PORT=8080"),
         ("WORKERS", "0", "AFTERMATH_WORKERS must be at least 1, not '0'; example: AFTERMATH_WORKERS=1"),
         (
@@ -50,7 +50,7 @@ LABOR = """; example: AFTERMATH_LABOR='{"currency": "EUR", "low": 60, "expected"
             "DATABASE_URL",
             "mysql://root:hunter2@db/x",
             (
-                "AFTERMATH_DATABASE_URL must be the address of a PostgreSQL database; "
+                "AFTERMATH_DATABASE_URL must be the URL of a PostgreSQL database; "
                 "example: AFTERMATH_DATABASE_URL=postgresql://user:password@db.example.com:5432/aftermath"
             ),
         ),
@@ -73,12 +73,12 @@ LABOR = """; example: AFTERMATH_LABOR='{"currency": "EUR", "low": 60, "expected"
         ),
         ("PRT", "80", "AFTERMATH_PRT is not a setting; did you mean AFTERMATH_PORT?"),
         ("DB_URL", "secret", "AFTERMATH_DB_URL is not a setting; did you mean AFTERMATH_DATABASE_URL?"),
-        ("XYZZY", "1", "AFTERMATH_XYZZY is not a setting: unset it (README.md lists the settings)"),
+        ("XYZZY", "1", "AFTERMATH_XYZZY is not a setting: unset it (README.md lists all settings)"),
         (
             "PORT",
             "tcp://10.0.0.1:8080",
             (
-                "AFTERMATH_PORT must be a whole number, not 'tcp://10.0.0.1:8080': Kubernetes sets it for a Service "
+                "AFTERMATH_PORT must be an integer, not 'tcp://10.0.0.1:8080': Kubernetes sets it for a Service "
                 "named aftermath; set enableServiceLinks: false in the pod"
             ),
         ),

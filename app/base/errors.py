@@ -1,19 +1,19 @@
-"""What can go wrong, in the words of the domain.
+"""Errors in the terms of the domain.
 
-    Problem                 anything a client is told about; status, title and a stable `kind`
+    Problem                 any error reported to a client; has a status, a title and a stable `kind`
     ├── NotFound            404
-    ├── Conflict            409  the state forbids it; the message says what is allowed
+    ├── Conflict            409  not allowed in the current state; the message explains what is
     ├── Invalid             422  well-formed, but not acceptable
-    ├── NotThisKind         400  a body that is not JSON of the kind the door takes
+    ├── NotThisKind         400  the body is not JSON of the kind that the endpoint accepts
     ├── TooLarge            413
     ├── Unsupported         415
-    ├── Unauthorised        401
+    ├── Unauthorized        401
     ├── Forbidden           403
     ├── Stale               412  If-Match names another version
     ├── Overloaded          503  try again later; carries Retry-After
-    └── Stopped             503  a part of this process has stopped; only a restart helps
+    └── Stopped             503  a part of this process has stopped; restart it
 
-Raised beside the rule that is broken, turned into `application/problem+json` at one seam (`http/problems.py`).
+They are raised where a rule is broken, and become `application/problem+json` in one place (`http/problems.py`).
 """
 
 from typing import ClassVar
@@ -22,7 +22,7 @@ RETRY_AFTER_SECONDS = 5
 
 
 class Problem(Exception):
-    """An answer other than success. `detail` is shown to the client: no secrets, no payloads."""
+    """An error response. `detail` is shown to the client, so it must not contain secrets or payloads."""
 
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
@@ -43,15 +43,15 @@ class NotFound(Problem):
     status, title = 404, "Not found"
 
 
-class ServiceNotFound(NotFound):  # here, because several slices are asked about services
+class ServiceNotFound(NotFound):  # here, because several slices raise it
     title = "No such service"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"there is no service {name!r}; it appears with its first alert, or with PUT")
+        super().__init__(f"there is no service {name!r}; it is created by its first alert or with PUT")
 
 
 class Conflict(Problem):
-    status, title = 409, "Not possible in this state"
+    status, title = 409, "Not allowed in the current state"
 
 
 class Invalid(Problem):
@@ -59,7 +59,7 @@ class Invalid(Problem):
 
 
 class NotThisKind(Problem):
-    status, title = 400, "Not a body of this kind"
+    status, title = 400, "Unrecognized body"
 
 
 class TooLarge(Problem):
@@ -70,7 +70,7 @@ class Unsupported(Problem):
     status, title = 415, "Unsupported encoding"
 
 
-class Unauthorised(Problem):
+class Unauthorized(Problem):
     status, title = 401, "No valid token"
 
 

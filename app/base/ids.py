@@ -19,8 +19,8 @@ def new_id(at: datetime) -> UUID:
     New ids lie together in an index. With entirely random ids nearly every row would be the first since a checkpoint to
     change its page, and write the whole page to the log.
 
-    The random part does not come from the system's source of randomness each time, which takes longer than reading a
-    small body: ids are no secrets.
+    The random part comes from a seeded generator: ids are not secret, and asking the system for randomness each time
+    would take longer than reading a small body.
     """
     milliseconds = int(at.timestamp() * 1000)
     octets = milliseconds << 80 | _VERSION_7 | _random.getrandbits(80) & _RANDOM

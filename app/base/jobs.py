@@ -1,4 +1,4 @@
-"""Background jobs: work that is repeated while the service runs, and whose state health can ask for."""
+"""Background jobs: work repeated while the service runs, with a state that health checks can read."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ Work = Callable[[], Awaitable[object]]
 
 @dataclass(slots=True)
 class Job:
-    """The state of one job. `error` is the class of the error that ended its latest round, None if that succeeded."""
+    """The state of one job. `error` is the class of the error that ended its latest run, None if that succeeded."""
 
     name: str
     failures_in_a_row: int = 0
@@ -27,8 +27,8 @@ class Job:
 class Jobs:
     """`async with Jobs() as jobs: jobs.every(10, "settle", work)`; leaving the block cancels all jobs.
 
-    A round that fails is logged, and the next one follows after the usual pause. While the database is unreachable a
-    round ends early and quietly, because the database monitor has already logged it.
+    A failed run is logged, and the next one follows after the usual pause. While the database is unreachable, failed
+    runs are not logged, because the database monitor has already logged the outage.
     """
 
     def __init__(self) -> None:
@@ -54,9 +54,9 @@ class Jobs:
         at_once: bool = False,
         expected: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Starts a job: a pause of `seconds`, then `work`, again and again; with `at_once` the work comes first.
+        """Starts a job that runs `work` after every pause of `seconds`. With `at_once` the first run is immediate.
 
-        `expected` maps SQLSTATEs to log messages: such a failure is part of normal operation, logged as information.
+        `expected` maps SQLSTATEs to log messages: these failures are part of normal operation and logged at info level.
         """
         job = Job(name)
         task = asyncio.create_task(_repeat(job, seconds, work, expected, at_once=at_once), name=name)
@@ -64,18 +64,18 @@ class Jobs:
         self._watch(job, task)
 
     def watch(self, *tasks: asyncio.Task[None]) -> None:
-        """Watches tasks of other components. They have ended, like a job, if they end before this block does."""
+        """Watches tasks of other components. A task that ends before this block counts as an ended job."""
         for task in tasks:
             self._watch(Job(task.get_name()), task)
 
     @property
     def ended(self) -> Sequence[str]:
-        """Names of jobs that have stopped although the service runs. Only a restart brings them back."""
+        """Names of jobs that have stopped while the service is running. Only a restart starts them again."""
         return [job.name for job in self._jobs.values() if job.ended]
 
     @property
     def failing(self) -> Sequence[Job]:
-        """Jobs whose latest round failed, for another reason than an unreachable database."""
+        """Jobs whose latest run failed for a reason other than an unreachable database."""
         return [job for job in self._jobs.values() if job.error]
 
     def _watch(self, job: Job, task: asyncio.Task[None]) -> None:
@@ -86,7 +86,7 @@ class Jobs:
             if not self._closing:
                 job.ended = True
                 error = None if task.cancelled() else task.exception()
-                log.critical("%s has stopped; restart this process", job.name, exc_info=error)
+                log.critical("job %s has stopped; restart this process", job.name, exc_info=error)
 
         task.add_done_callback(done)
 
@@ -110,6 +110,6 @@ async def _run_round(job: Job, work: Work, expected: Mapping[str, str]) -> None:
             return
         job.failures_in_a_row += 1
         job.error = type(error).__name__
-        log.exception("%s failed, %d times in a row", job.name, job.failures_in_a_row)
+        log.exception("job %s failed; consecutive failures: %d", job.name, job.failures_in_a_row)
     else:
         job.failures_in_a_row, job.error = 0, None

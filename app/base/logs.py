@@ -1,6 +1,6 @@
-"""Logs: one wide line per request, in the words of the domain.
+"""Logging: one wide line per request, in the terms of the domain.
 
-No payloads, no secrets, and no raw paths: a path may hold a token.
+No payloads, no secrets and no raw paths, because a path may contain a token.
 """
 
 import logging
@@ -11,17 +11,18 @@ from typing import Any
 
 log = logging.getLogger("aftermath.request")
 
-LOG_FIELDS = "aftermath.log_fields"  # in a request's scope: fields a route adds to its line; no text from the client
+# Key in the scope of a request: fields that a route adds to its log line, never text from the client.
+LOG_FIELDS = "aftermath.log_fields"
 
 _QUIET = {"/healthz", "/readyz", "/metrics"}
 
 
 def configure(level: str) -> None:
-    """Everything to standard error as `time level logger message`; called once per process."""
+    """Logs to standard error as `time level logger message`. Call it once per process."""
     logging.basicConfig(
         level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
     )
-    # uvicorn's access log writes raw paths, and with them path tokens.
+    # uvicorn's access log contains raw paths, and tokens in them.
     logging.getLogger("uvicorn.access").disabled = True
     for noisy in ("alembic", "httpx", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
@@ -34,7 +35,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class OneLinePerRequest:
-    """Logs method, route template, status and duration of every request, health checks and scrapes at debug."""
+    """Logs method, route template, status and duration of every request; health checks and scrapes at debug level."""
 
     def __init__(self, app: Application) -> None:
         self.app = app

@@ -1,26 +1,26 @@
-"""The spool: deliveries on disk, for as long as the database is away.
+"""The spool: deliveries stored on disk while the database is unavailable.
 
-    data_dir/spool/               for us alone (0700); locked by the process that drains
-      <time>-<marker>.spool       a segment (0600): records, one behind the other; locked while it is written to
+    data_dir/spool/               private (0700); locked by the process that drains it
+      <time>-<marker>.spool       a segment (0600): a sequence of records; locked while it is being written
 
-`time` is when the segment was begun, in nanoseconds since 1970 as 20 digits, so that names sort by age. `marker` is 16
-random bytes in hex. A record is
+`time` is when the segment was created, in nanoseconds since 1970 as 20 digits, so names sort by age. `marker` is 16
+random bytes in hex. A record consists of
 
-    marker     16 bytes    that of the file's name
-    length      4 bytes    of the payload, big-endian
+    marker     16 bytes    the marker in the file's name
+    length      4 bytes    length of the payload, big-endian
     check       4 bytes    CRC-32 of marker and length
     payload                a `Kept` as MessagePack
-    digest     16 bytes    BLAKE2b of all before
+    digest     16 bytes    BLAKE2b of everything before it
 
-Behind a damaged record reading goes on at the next marker. No sender knows it: a body that holds what looks like a
-record cannot become one. A last record whose beginning is right and whose end is missing was torn: whoever wrote it
-died before the fsync, and so before the answer. It is left out. All else that cannot be read is damage, and is told.
+After a damaged record, reading resumes at the next marker. Senders cannot know the marker, so a body cannot contain a
+forged record. A final record with a valid start and a missing end is torn: its writer died before the fsync, so before
+it answered the sender. Torn records are dropped. Anything else that cannot be read is damage, and is reported.
 
-Each process writes to segments of its own, so that none waits for another; a segment that nobody holds locked belongs
-to whoever drains. It is removed when all of it has been taken. How far a segment has been taken is not written down:
-whoever takes must know a delivery again by its id.
+Each process writes its own segments, so processes never wait for each other. An unlocked segment belongs to the
+draining process, which removes it once all of it has been applied. Progress within a segment is not stored: the
+consumer must recognize a delivery by its id when it sees it again.
 
-Any error of the disk is `CannotKeep`, which costs a sender a 503 and never the service its life.
+Every disk error becomes `CannotKeep`: the sender gets a 503, and the service keeps running.
 """
 
 import asyncio
@@ -47,22 +47,22 @@ import msgspec
 
 log = logging.getLogger("aftermath.spool")
 
-SEGMENT_BYTES = 2**20  # a segment that has grown so large is ended; a batch of writes is no larger
-WAITING_BYTES = 32 * 2**20  # what may wait in memory for a slow disk
-FAILING_SECONDS = 5.0  # how long a failed write speaks against the next one; it is tried all the same
+SEGMENT_BYTES = 2**20  # a segment of this size is closed; also the limit for one write
+WAITING_BYTES = 32 * 2**20  # limit for deliveries held in memory while the disk is slow
+FAILING_SECONDS = 5.0  # how long the spool reports itself as failing after a failed write; writes are still tried
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class CannotKeep(Exception):
-    """Why the spool does not take a delivery. Nothing of it has been promised to anybody."""
+    """The spool cannot accept a delivery; the message gives the reason. The delivery has not been acknowledged."""
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """One delivery: all that is needed to take it as if the database had been there.
+    """One delivery, with everything needed to apply it later as if the database had been available.
 
-    The source goes by its name, and its signature was checked on arrival.
+    The source is identified by name. The signature was verified on arrival.
     """
 
     id: UUID
@@ -74,20 +74,20 @@ class Kept(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Damaged:
-    """A stretch of a segment that cannot be read. The same stretch has the same id whenever it is found."""
+    """A part of a segment that cannot be read. Its id is stable: reading the segment again gives the same id."""
 
     id: UUID
-    received_at: datetime  # when its segment was begun; its own time is lost with it
+    received_at: datetime  # creation time of the segment; the actual time of arrival is lost
     raw: bytes
 
 
-# Whether all of it was taken; what was not comes again.
+# Returns whether everything was applied. If not, the segment is offered again later.
 Take = Callable[[Sequence[Kept | Damaged]], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """What the spools of all processes of this data directory hold."""
+    """Contents of the spool, over all processes that share the data directory."""
 
     records: int = 0
     bytes: int = 0
@@ -102,7 +102,7 @@ OVERHEAD_BYTES = HEADER_BYTES + DIGEST_BYTES
 
 
 class Stretch(NamedTuple):
-    """Bytes of a segment that are no record. `torn`: the beginning of one, at the very end."""
+    """Bytes of a segment that are not a record. `torn`: the start of a record at the very end."""
 
     begins: int
     ends: int
@@ -116,7 +116,7 @@ def record(payload: bytes, marker: bytes) -> bytes:
 
 
 def payloads_in(segment: bytes, marker: bytes) -> Iterator[bytes | Stretch]:
-    """The payload of every record that is as it was written, in order, and what lies between and behind them."""
+    """The payloads of all intact records, in order, and the unreadable stretches between and after them."""
     at = 0
     while at < len(segment):
         ends, payload = _record_at(segment, at, marker)
@@ -130,7 +130,7 @@ def payloads_in(segment: bytes, marker: bytes) -> Iterator[bytes | Stretch]:
 
 
 def _record_at(segment: bytes, at: int, marker: bytes) -> tuple[int, bytes | None]:
-    """Where the record ends, and its payload; None if there is no sound record."""
+    """End and payload of the record at this position; the payload is None if the record is not intact."""
     header = segment[at : at + HEADER_BYTES]
     if not _is_header(header, marker):
         return at, None
@@ -181,20 +181,20 @@ class SegmentName(NamedTuple):
 
 
 def read(segment: bytes, name: SegmentName) -> list[Kept | Damaged]:
-    """What `segment` holds, but for a torn end."""
+    """Contents of `segment`, without a torn record at the end."""
     found: list[Kept | Damaged] = []
     for one in payloads_in(segment, name.marker):
         match one:
             case Stretch(begins, ends, torn=True):
-                log.warning("segment %s ends in a record that was never answered; %d bytes", name, ends - begins)
+                log.warning("segment %s ends with an unacknowledged, torn record of %d bytes", name, ends - begins)
             case Stretch(begins, ends):
                 log.error("segment %s is damaged from byte %d to %d", name, begins, ends)
                 found.append(_damaged(name, len(found), segment[begins:ends]))
             case payload:
                 try:
                     found.append(_KEPT.decode(payload))
-                except msgspec.MsgspecError:  # as another version wrote it
-                    log.exception("segment %s holds a record that this version cannot read", name)
+                except msgspec.MsgspecError:  # written by another version
+                    log.exception("segment %s contains a record that this version cannot read", name)
                     found.append(_damaged(name, len(found), payload))
     return found
 
@@ -207,10 +207,10 @@ _KEPT = msgspec.msgpack.Decoder(Kept)
 
 
 class _Segment:
-    """A segment of this process, open for writing."""
+    """A segment that this process is writing."""
 
     def __init__(self, directory: int) -> None:
-        """Raises OSError; then nothing is left of it."""
+        """Raises OSError, and then leaves no file behind."""
         self._directory = directory
         self.name = SegmentName(_next_time(directory), secrets.token_bytes(MARKER_BYTES))
         self.bytes = 0
@@ -225,11 +225,11 @@ class _Segment:
 
     @property
     def is_there(self) -> bool:
-        """Not if whoever drains came before our lock, and found it empty."""
+        """False if the draining process removed the empty file before it was locked here."""
         return os.fstat(self._file).st_nlink > 0
 
     def append(self, payloads: Sequence[bytes]) -> None:
-        """All of it on disk, or OSError: the segment must not be written to again then."""
+        """Writes all payloads to disk. After an OSError the segment must not be written again."""
         written = memoryview(b"".join(record(payload, self.name.marker) for payload in payloads))
         try:
             ends = self.bytes + len(written)
@@ -237,14 +237,14 @@ class _Segment:
                 written = written[os.write(self._file, written) :]
             os.fsync(self._file)
         except OSError:
-            # What is refused is better not kept; where it cannot be taken back, it is taken for a delivery later on.
+            # Remove the rejected deliveries from the file. If that fails, they are applied later, as if accepted.
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, self.bytes)
             raise
         self.bytes = ends
 
     def end(self) -> None:
-        """From now on it belongs to whoever drains; one without a record is removed."""
+        """Closes the segment, so that it can be drained. An empty segment is removed."""
         with contextlib.suppress(OSError):
             if self.bytes == 0:
                 os.unlink(str(self.name), dir_fd=self._directory)
@@ -253,7 +253,7 @@ class _Segment:
 
 
 def _next_time(directory: int) -> int:
-    """Now, but later than any segment there is: a clock that is set back must not change the order."""
+    """Now, but later than any existing segment: setting the clock back must not change the order."""
     return max(time.time_ns(), *(name.begun_ns + 1 for name in _names(directory)), 0)
 
 
@@ -265,10 +265,10 @@ def _names(directory: int) -> list[SegmentName]:
 
 
 class Spool:
-    """What this process keeps, and what it drains for all. `async with Spool.at(data_dir, …) as spool:`
+    """Stores deliveries of this process, and drains those of all. `async with Spool.at(data_dir, …) as spool:`
 
-    Deliveries that come while one write is under way share the next one, and its fsync. All waiting for the disk is
-    done in one thread of its own, never by the event loop.
+    Deliveries that arrive during a write share the next write and its fsync. All disk access is in a dedicated thread,
+    so the event loop never blocks on the disk.
     """
 
     def __init__(self, directory: int | None, *, max_bytes: int) -> None:
@@ -276,7 +276,7 @@ class Spool:
         self._max_bytes = max_bytes
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._segment: _Segment | None = None
-        self._used_bytes = 0  # as last looked at; other processes write too
+        self._used_bytes = 0  # as of the last check; other processes write too
         self._fails_until = 0.0
         self._waiting: deque[tuple[bytes, asyncio.Future[None]]] = deque()
         self._waiting_bytes = 0
@@ -285,9 +285,9 @@ class Spool:
 
     @classmethod
     def at(cls, data_dir: Path, *, max_bytes: int) -> "Spool":
-        """The spool of `data_dir`, made if there is none. With 0 bytes it keeps nothing, and drains what is there.
+        """The spool of `data_dir`, created if necessary. With `max_bytes` 0 it only drains existing segments.
 
-        Where the disk does not let us there is none: it says so, keeps nothing and has nothing to drain.
+        If the directory cannot be opened, the error is logged, and the spool stores nothing and drains nothing.
         """
         path = data_dir / "spool"
         try:
@@ -295,10 +295,10 @@ class Spool:
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
             elif not path.exists():
                 return cls(None, max_bytes=0)
-            # Not through a link: as root we share the data directory with the account of the built-in PostgreSQL.
+            # Do not follow links: when run as root, the account of the built-in PostgreSQL shares the data directory.
             directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError as error:
-            log.error("no spool in %s: %s", path, error)  # noqa: TRY400  the message says it all
+            log.error("the spool directory %s cannot be used: %s", path, error)  # noqa: TRY400  no traceback needed
             return cls(None, max_bytes=0)
         return cls(directory, max_bytes=max_bytes)
 
@@ -307,7 +307,7 @@ class Spool:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """What waits is still written."""
+        """Pending deliveries are still written."""
         if self._writer:
             await self._writer
         await self._on_disk(self._end_segment)
@@ -317,8 +317,8 @@ class Spool:
             self._directory = None
 
     @property
-    def why_not(self) -> str | None:
-        """Why the next delivery would not be kept; None if it would."""
+    def unavailable_because(self) -> str | None:
+        """The reason why the next delivery would be rejected; None if it would be accepted."""
         if self._directory is None or not self._max_bytes:
             return "there is no spool"
         if self._used_bytes + self._waiting_bytes + OVERHEAD_BYTES >= self._max_bytes:
@@ -328,7 +328,7 @@ class Spool:
         return None
 
     async def keep(self, kept: Kept) -> None:
-        """Returns once it is on disk for good. Raises CannotKeep."""
+        """Returns once the delivery is safely on disk. Raises CannotKeep."""
         payload = msgspec.msgpack.encode(kept)
         size = len(payload) + OVERHEAD_BYTES
         if self._directory is None or not self._max_bytes:
@@ -336,7 +336,7 @@ class Spool:
         if self._used_bytes + self._waiting_bytes + size > self._max_bytes:
             raise CannotKeep("the spool is full")
         if self._waiting_bytes and self._waiting_bytes + size > WAITING_BYTES:
-            raise CannotKeep("too much waits for the disk of the spool")
+            raise CannotKeep("too many deliveries are waiting for the disk of the spool")
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((payload, written))
         self._waiting_bytes += size
@@ -345,10 +345,10 @@ class Spool:
         await written
 
     async def drain(self, take: Take) -> None:
-        """Hands everything to `take`, a segment at a time and the oldest first, and then forgets it.
+        """Passes each segment to `take`, oldest first, and removes it once it has been applied.
 
-        Does nothing while another process drains. A segment that is not taken comes again next time; the others go on.
-        What `take` raises ends it.
+        Does nothing while another process is draining. A segment that was not applied is offered again next time, and
+        does not hold up the others. An exception raised by `take` ends the drain.
         """
         if self._directory is None:
             return
@@ -364,10 +364,10 @@ class Spool:
             fcntl.flock(self._directory, fcntl.LOCK_UN)
 
     async def depth(self) -> Depth:
-        """Of all processes that share the data directory."""
+        """Counts the segments of all processes that share the data directory."""
         return await self._on_disk(self._look) if self._directory is not None else Depth()
 
-    # What follows up to `_drain_segment` runs on the event loop, the rest in the thread of the disk.
+    # The methods up to `_drain_segment` run on the event loop, the rest in the disk thread.
 
     async def _write_all(self) -> None:
         while self._waiting:
@@ -376,7 +376,7 @@ class Spool:
             try:
                 await self._on_disk(self._write, [payload for payload, _ in batch])
             except OSError as error:
-                log.error("the spool cannot write: %s", error)  # noqa: TRY400  the message says it all
+                log.error("the spool cannot write to its disk: %s", error)  # noqa: TRY400  no traceback needed
                 self._fails_until = time.monotonic() + FAILING_SECONDS
                 _answer(batch, CannotKeep("the spool cannot write to its disk"))
             else:
@@ -400,7 +400,7 @@ class Spool:
         try:
             claimed = await self._on_disk(self._claim, name)
         except OSError as error:
-            log.error("segment %s cannot be read: %s", name, error)  # noqa: TRY400  the message says it all
+            log.error("segment %s cannot be read: %s", name, error)  # noqa: TRY400  no traceback needed
             return
         if claimed is None:
             return
@@ -412,7 +412,7 @@ class Spool:
             os.close(file)
 
     def _claim(self, name: SegmentName) -> tuple[int, list[Kept | Damaged]] | None:
-        """The segment, open and locked, and what it holds; None while another process writes to it."""
+        """The open, locked segment and its contents; None while another process writes to it."""
         file = self._opened(name)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -426,13 +426,13 @@ class Spool:
             raise
 
     def _forget(self, name: SegmentName) -> None:
-        with contextlib.suppress(FileNotFoundError):  # an empty one that its writer has removed
+        with contextlib.suppress(FileNotFoundError):  # empty, and already removed by its writer
             size = os.stat(str(name), dir_fd=self._directory).st_size
             os.unlink(str(name), dir_fd=self._directory)
             self._used_bytes -= size
 
     def _write(self, payloads: Sequence[bytes]) -> None:
-        """Raises OSError; then the segment is ended, as its next fsync might lie."""
+        """Raises OSError and then closes the segment: after a failed fsync, the next one may wrongly report success."""
         assert self._directory is not None
         while self._segment is None or not self._segment.is_there:
             self._end_segment()
@@ -456,7 +456,7 @@ class Spool:
         assert self._directory is not None
         counts: dict[SegmentName, tuple[int, int]] = {}
         for name in _names(self._directory):
-            with contextlib.suppress(OSError):  # taken meanwhile, or unreadable, which draining tells
+            with contextlib.suppress(OSError):  # drained meanwhile, or unreadable, which the drain reports
                 size = os.stat(str(name), dir_fd=self._directory).st_size
                 known = self._counts.get(name)
                 counts[name] = known if known and known[0] == size else (size, self._count(name))
@@ -481,5 +481,5 @@ def _answer(batch: Sequence[tuple[bytes, asyncio.Future[None]]], error: Exceptio
             written.set_result(None)
         else:
             written.set_exception(error)
-            # The client may have gone: then nobody asks for the exception, and asyncio would complain.
+            # If the client has disconnected, nothing retrieves the exception, and asyncio would log a warning.
             written.exception()

@@ -9,9 +9,9 @@ Result = TypeVar("Result")
 
 
 async def off_loop(work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-    """The result of `work`, computed in a thread.
+    """Runs `work` in a thread and returns its result.
 
-    Numbers over tens of thousands of incidents, or an answer of megabytes, take a tenth of a second and more. On the
-    event loop every webhook would wait for that long.
+    Computing numbers over tens of thousands of incidents, or serializing megabytes, takes a tenth of a second or more.
+    On the event loop, it would delay every webhook by that time.
     """
     return await asyncio.to_thread(work, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""Time as code computes with it: half-open spans, and whole microseconds, which are exact and fast to compare."""
+"""Time arithmetic: half-open spans, and whole microseconds, which are exact and fast to compare."""
 
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple

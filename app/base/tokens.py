@@ -1,6 +1,6 @@
-"""Who may do what: tokens with scopes, stored hashed, compared in constant time.
+"""Access tokens with scopes, stored as hashes and compared in constant time.
 
-A token reads `aft_<id>_<secret>`; only the SHA-256 of the whole is kept. The secret has 256 random bits, so a fast
+A token has the form `aft_<id>_<secret>`; only the SHA-256 of it is stored. The secret has 256 random bits, so a fast
 hash is as good as a slow one. `ingest` tokens open the doors of one source and nothing else; of the others each scope
 includes the ones before it: read, write, admin.
 """
@@ -37,7 +37,7 @@ class Scope(StrEnum):
 
 
 class SourceOfOtherKind(Conflict):
-    title = "The source is of another kind"
+    title = "Different kind of source"
 
 
 class TokenNotFound(NotFound):
@@ -79,7 +79,7 @@ def matches(known: KnownToken, presented: str) -> bool:
 async def create_token(
     session: AsyncSession, name: str, scope: Scope, *, now: datetime, source_name: str | None = None, kind: str = ""
 ) -> str:
-    """The token itself, which is shown once and never stored. An `ingest` token creates its source if there is none."""
+    """Returns the token, which is shown once and never stored. An `ingest` token creates its source if necessary."""
     public, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
     presented = f"aft_{public}_{secret}"
     source = None
@@ -104,7 +104,7 @@ async def ensure_source(session: AsyncSession, name: str, kind: str, *, now: dat
     await session.exec(insert(Source).values(name=name, kind=kind, created_at=now).on_conflict_do_nothing())
     found = (await session.exec(select(Source).where(Source.name == name))).one()
     if found.kind != kind:
-        message = f"the source {name!r} is of kind {found.kind!r}; name another one for {kind!r}"
+        message = f"the source {name!r} has kind {found.kind!r}; use another name for a source of kind {kind!r}"
         raise SourceOfOtherKind(message)
     return found
 
@@ -117,13 +117,13 @@ async def source_by_name(session: AsyncSession, name: str) -> Source:
     """Raises SourceNotFound."""
     found = (await session.exec(select(Source).where(Source.name == name, Source.kind != "person"))).one_or_none()
     if found is None:
-        message = "there is no source of this name; a token of scope `ingest` creates one"
+        message = "there is no source with this name; creating a token with scope `ingest` creates its source"
         raise SourceNotFound(message)
     return found
 
 
 async def list_sources(session: AsyncSession, *, after: str = "", limit: int | None = None) -> Sequence[Source]:
-    """Those that send, by name, behind `after`."""
+    """Sources of alerts and deployments with names greater than `after`, sorted by name."""
     query = select(Source).where(Source.kind != "person", col(Source.name) > after)
     return (await session.exec(query.order_by(col(Source.name)).limit(limit))).all()
 
@@ -138,10 +138,10 @@ async def list_tokens(session: AsyncSession) -> list[KnownToken]:
 
 
 async def revoke_token(session: AsyncSession, public: str, *, now: datetime) -> None:
-    """A token that is revoked already keeps its time. Raises TokenNotFound."""
+    """An already revoked token keeps its time of revocation. Raises TokenNotFound."""
     found = await session.get(Token, public, with_for_update=True)
     if found is None:
-        message = f"there is no token with the id {public!r}; `aftermath token list` shows them"
+        message = f"there is no token with the id {public!r}; `aftermath token list` lists all tokens"
         raise TokenNotFound(message)
     found.revoked_at = found.revoked_at or now
 

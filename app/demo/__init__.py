@@ -1,7 +1,7 @@
-"""`aftermath demo`: a realistic day of alerts, posted to a running service so that a newcomer sees numbers.
+"""`aftermath demo`: posts a realistic day of alerts to a running service, so that new users see numbers.
 
-Every alert carries `environment="demo"`, so that it never joins an incident of your own, and `demo_day`, the end of its
-day. By that label a second run finds the first and repeats the same day, which changes nothing.
+Every alert has the label `environment="demo"`, so that it never joins a real incident, and `demo_day`, the end of its
+day. A second run finds the first by that label and repeats the same day, which changes nothing.
 """
 
 from app.demo.player import CannotPlay, play

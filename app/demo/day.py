@@ -1,4 +1,4 @@
-"""The script of the demo, pure: what monitoring sends and what people do in the 24 hours up to a moment."""
+"""The script of the demo: deliveries and actions of the 24 hours up to a given time. Pure."""
 
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ DAY = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One episode of an alerting rule. Without `ended_at` it is still firing when the day ends."""
+    """One episode of an alerting rule. Without `ended_at`, it is still firing when the day ends."""
 
     labels: Mapping[str, str]
     summary: str
@@ -79,7 +79,7 @@ Step = Described | Delivery | Declared | Action
 
 
 def the_day(now: datetime) -> list[Step]:
-    """What happens in the 24 hours up to `now`, in order of time. The same `now` gives the same day."""
+    """All steps in the 24 hours up to `now`, in chronological order. The same `now` always gives the same day."""
     script = _Script(now)
     at, alert, flapping = script.at, script.alert, script.flapping
 
@@ -100,7 +100,7 @@ def the_day(now: datetime) -> list[Step]:
     few_orders = alert("checkout", "FewOrders", "high", "orders are 60 % below last week", at(6, 8), at(6, 52))
     gateway = alert("payments", "CardGatewayTimeouts", "high", "12 % of calls time out", at(9, 30), at(10, 50))
     refused = Declared(at(10, 5), "payments", "Some card payments are refused", "sev2", at(9, 48), "grace")
-    # Further apart than the window: two incidents, until a late alert connects them.
+    # Further apart than the window: two incidents, until a late alert merges them.
     index = [
         alert("search", "IndexStale", "high", "the index is 20 minutes old", at(13, 10), at(13, 22)),
         alert("search", "IndexStale", "high", "the index is 20 minutes old", at(13, 40), at(13, 52)),
@@ -122,24 +122,24 @@ def the_day(now: datetime) -> list[Step]:
         *_services(at(0), at(12)),
         *posted,
         *_second_peer(posted, at(8), at(12)),
-        # Late, from a data center that was cut off: the alert is over and connects two incidents.
+        # Late, from a disconnected data center: the alert has already ended and merges two incidents.
         Delivery(at(14, 10), "alertmanager", _body(ALERTMANAGER, [replica], at(14, 10))),
         _from_a_script(script, at(11, 40)),
         refused,
         Action(at(2, 12), logins, "acknowledge", "ada"),
         Action(at(4, 5), slow[0], "acknowledge", "barbara"),
-        Action(at(6, 6), errors[0], "acknowledge", "ada", "Looking at the release of six o'clock"),
+        Action(at(6, 6), errors[0], "acknowledge", "ada", "Checking the 06:00 release"),
         Action(at(6, 15), errors[0], "identified", "ada", "The new release leaks connections"),
         Action(at(6, 39), errors[0], "mitigated", "ada", "Rolled back"),
         Action(at(8, 6), disks[1], "acknowledge", "barbara"),
         Action(at(10, 7), refused, "acknowledge", "grace"),
-        Action(at(10, 22), gateway, "acknowledge", "grace", "The page went to somebody on leave"),
+        Action(at(10, 22), gateway, "acknowledge", "grace", "The on-call engineer was on leave"),
         Action(at(10, 40), refused, "identified", "grace", "The gateway changed its certificate"),
         Action(at(11, 5), refused, "mitigated", "edsger", "New certificate is trusted"),
         Action(at(11, 25), refused, "resolve", "grace", "Support confirms"),
         Action(at(13, 14), index[0], "acknowledge", "barbara"),
         Action(at(15, 6), sessions, "acknowledge", "edsger"),
-        Action(at(15, 35), sessions, "resolve", "edsger", "Failed over; the alert looks back an hour and fires on"),
+        Action(at(15, 35), sessions, "resolve", "edsger", "Failed over; the alert covers an hour and keeps firing"),
         Action(at(18, 7), disks[3], "acknowledge", "edsger"),
         Action(at(17, 21), queue, "acknowledge", "barbara"),
     ]
@@ -147,7 +147,7 @@ def the_day(now: datetime) -> list[Step]:
 
 
 def the_morning_after(ended_at: datetime) -> list[Step]:
-    """The resolved notifications for what was still firing when the day ended."""
+    """Resolved notifications for all alerts still firing at the end of the day."""
     last: dict[str, Delivery] = {}
     for step in the_day(ended_at):
         if isinstance(step, Delivery) and not step.unreadable:
@@ -172,7 +172,7 @@ class _Script:
     def __init__(self, ends_at: datetime) -> None:
         self.begins_at = ends_at - DAY
         self.labels = {"environment": "demo", "demo_day": rfc3339(ends_at)}
-        self.random = random.Random(1906)  # noqa: S311  for looks, not for secrets
+        self.random = random.Random(1906)  # noqa: S311  not used for secrets
 
     def at(self, hour: int, minute: int = 0) -> datetime:
         return self.begins_at + timedelta(hours=hour, minutes=minute)
@@ -195,7 +195,7 @@ class _Script:
 
 
 def _services(at: datetime, sale_at: datetime) -> list[Step]:
-    """All services but `reports`, which appears with its first alert and has no rate: its cost is unknown, not 0."""
+    """All services except `reports`, which its first alert creates. It has no rate: its cost is unknown, not 0."""
 
     def rate(currency: str, low: int, expected: int, high: int, **since: str) -> Mapping[str, str]:
         return {"currency": currency, "low": str(low), "expected": str(expected), "high": str(high), **since}
@@ -252,7 +252,7 @@ def _deliveries(alerts: Iterable[Alert], sender: Sender, until: datetime) -> lis
 
 
 def _notifications(alerts: Sequence[Alert], sender: Sender, until: datetime) -> Iterator[tuple[datetime, list[Alert]]]:
-    """When a sender notifies about one group, with the alerts that fire and those that ended since the last time."""
+    """Times of the notifications for one group, with the alerts firing then or ended since the previous one."""
     fired: set[int] = set()
     at = last = min(alert.started_at for alert in alerts) + sender.group_wait
     while at <= until:
@@ -309,7 +309,7 @@ def _shown(alert: Alert, at: datetime) -> dict[str, Any]:
 
 
 def _second_peer(posted: Iterable[Delivery], since: datetime, until: datetime) -> list[Delivery]:
-    """For some hours the two peers of an Alertmanager pair cannot reach each other, and both send everything."""
+    """For some hours, the two peers of an Alertmanager pair are partitioned and both send everything."""
     return [
         Delivery(step.at + timedelta(seconds=15), step.kind, step.body | {"externalURL": "http://alertmanager-1:9093"})
         for step in posted
@@ -318,7 +318,7 @@ def _second_peer(posted: Iterable[Delivery], since: datetime, until: datetime) -
 
 
 def _from_a_script(script: _Script, at: datetime) -> Delivery:
-    """From a home-made backup script that writes a date as dd/mm. Only the unreadable alert goes to quarantine."""
+    """From a custom backup script that writes dates as dd/mm. Only the unreadable alert goes to quarantine."""
     before = timedelta(minutes=10)
     good = script.alert("reports", "BackupFailed", "warning", "no space left on device", at - before, at)
     unreadable = _shown(script.alert("reports", "BackupLate", "warning", "backup of yesterday", at - before, None), at)

@@ -18,7 +18,7 @@ from app.demo.report import print_report
 
 
 class CannotPlay(Problem):
-    """The demo cannot be played; the message says why and what to do."""
+    """The demo cannot be played. The message gives the reason and the remedy."""
 
 
 async def play(
@@ -30,7 +30,7 @@ async def play(
     transport: httpx.AsyncBaseTransport | None = None,
     now: datetime | None = None,
 ) -> None:
-    """Perform the day that ends now, or again the one that was played less than a day ago, in about that many seconds.
+    """Plays the day that ends now in about `seconds`, or repeats the day played less than a day ago.
 
     Raises CannotPlay.
     """
@@ -48,7 +48,7 @@ async def play(
                 steps = [*the_morning_after(played), *steps]
             out.print(
                 f"Playing the 24 hours up to {ends_at:%Y-%m-%d %H:%M} UTC against {url}"
-                + (", again: it has been played before, and nothing changes." if is_known else "."),
+                + (". This day was played before, so nothing changes." if is_known else "."),
                 highlight=False,
                 markup=False,
                 soft_wrap=True,
@@ -57,8 +57,8 @@ async def play(
             await _report(player, ends_at, url, out)
     except (httpx.TransportError, httpx.InvalidURL) as error:
         raise CannotPlay(
-            f"no answer from {url} ({type(error).__name__}): start the service with `make run`, "
-            "or name its address with --url"
+            f"no response from {url} ({type(error).__name__}): start the service with `make run`, "
+            "or set its address with --url"
         ) from None
 
 
@@ -94,13 +94,13 @@ class Player:
         self.verdicts: Counter[str] = Counter()
 
     async def last_day(self) -> datetime | None:
-        """The end of the day that was played last."""
+        """The end of the last day that was played."""
         page = await self.ask("GET", "/api/v1/incidents", params={"label": "environment=demo", "limit": "500"})
         days = [item["labels"]["demo_day"] for item in page["items"] if "demo_day" in item["labels"]]
         return max(map(datetime.fromisoformat, days), default=None)
 
     async def do(self, step: Step) -> str | None:
-        """One line about the outcome, or None where it is not worth one."""
+        """One line about the outcome, or None if it is not worth reporting."""
         match step:
             case Described():
                 return await self._describe(step)
@@ -115,7 +115,7 @@ class Player:
         path = f"/api/v1/services/{step.service}"
         known = await self._try("GET", path)
         if known.status_code == httpx.codes.OK and known.json()["owner"] is not None:
-            return None  # described before, by the demo or by you: its rates stay
+            return None  # described before, by the demo or by the user: keep its rates
         await self.ask("PUT", path, json={"owner": step.owner})
         await self.ask("PUT", f"{path}/rates", json=step.rates)
         expected = " and ".join(f"{rate['currency']} {rate['expected']}" for rate in step.rates if "from" not in rate)
@@ -175,7 +175,7 @@ class Player:
         return f"{step.about.service}: {step.by} {verb} {incident['number']}{note}"
 
     async def _incident_of(self, about: Alert | Declared, at: datetime | None = None) -> Any:
-        """The newest incident of an alert that had begun by then, or the declared one; None if there is none."""
+        """The newest incident of the alert that had started by then, or the declared one; None if there is none."""
         if isinstance(about, Declared):
             asked: dict[str, Any] = {"from": rfc3339(about.at), "to": rfc3339(about.at + timedelta(seconds=1))}
         else:
@@ -186,7 +186,7 @@ class Player:
         return found[0] if found else None
 
     async def ask(self, method: str, path: str, **parts: Any) -> Any:
-        """The answer as JSON. Raises CannotPlay unless it is a success."""
+        """The response as JSON. Raises CannotPlay if it is an error."""
         return self._read(await self._try(method, path, **parts))
 
     async def _try(self, method: str, path: str, **parts: Any) -> httpx.Response:
@@ -197,17 +197,17 @@ class Player:
             document = answer.json()
         except ValueError:
             raise CannotPlay(
-                f"the server at {self.client.base_url} is not Aftermath: name its address with --url"
+                f"the server at {self.client.base_url} is not Aftermath: set the address of the service with --url"
             ) from None
         if answer.is_success:
             return document
         why = document.get("detail", "") if isinstance(document, dict) else ""
         if answer.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
             raise CannotPlay(
-                f"refused: {why}. The demo needs an admin token: the first start of the service printed one, "
-                "and `aftermath token create demo --scope admin` makes another"
+                f"not authorized: {why}. The demo requires an admin token: the first start of the service printed one, "
+                "and `aftermath token create demo --scope admin` creates another"
             )
-        raise CannotPlay(f"{answer.request.method} {answer.request.url.path} was answered {answer.status_code}: {why}")
+        raise CannotPlay(f"{answer.request.method} {answer.request.url.path} returned {answer.status_code}: {why}")
 
 
 async def _report(player: Player, ends_at: datetime, url: str, out: Console) -> None:

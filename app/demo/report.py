@@ -1,4 +1,4 @@
-"""The report at the end of the demo: the numbers of its day, and where to look next."""
+"""The report at the end of the demo: the numbers of its day, and next steps."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ def print_report(
     period: Mapping[str, str],
     url: str,
 ) -> None:
-    """`summary` is the answer of /api/v1/metrics/summary for `period`; `busiest` is the number of an incident."""
+    """`summary` is the response of /api/v1/metrics/summary for `period`; `busiest` is the number of an incident."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("service")
     for name in ("incidents", "open", "TTA", "TTR", "downtime", "cost"):
@@ -32,12 +32,12 @@ def print_report(
     counted = ", ".join(f"{number} {verdict}" for verdict, number in verdicts.most_common())
     never = summary["total"]["measures"]["time_to_acknowledge"]["censored"]
     for text in (
-        f"\n{deliveries} deliveries. Verdicts on their alerts: {counted}.\n",
+        f"\n{deliveries} deliveries. Verdicts: {counted}.\n",
         table,
-        "TTA: time from detection to the first acknowledgement. TTR: time from the beginning to recovery.",
-        "Below ten values the smallest and the largest are shown, from ten on the median.",
-        f"{never} incidents ended unacknowledged: they have no TTA, which is not 0.\n",
-        "Look at these next, with your token:\n",
+        "TTA: time from detection to the first acknowledgement. TTR: time from start to recovery.",
+        "With ten values or more the median is shown, otherwise the smallest and largest value.",
+        f"{never} incidents ended unacknowledged: they have no TTA, which is not the same as 0.\n",
+        "Try these next, with your token:\n",
     ):
         out.print(text, highlight=False)
     for path in (
@@ -64,7 +64,7 @@ def _cells(numbers: Mapping[str, Any]) -> list[str]:
 
 
 def _typical(measure: Mapping[str, Any]) -> str:
-    """The median where there is one, else the smallest and the largest value."""
+    """The median if there is one, else the smallest and largest value."""
     if measure["median"] is not None:
         return f"median {_duration(measure['median'])}"
     minutes = sorted({round(seconds / 60) for seconds in measure["values"] or ()})

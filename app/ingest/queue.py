@@ -1,7 +1,7 @@
-"""Deliveries wait here for the next batch, and everything that waits is committed together.
+"""Queue of deliveries: everything that is waiting is committed together in the next batch.
 
-While one batch is in the database the next one gathers, and starts beside it once it is worth its own transaction. So
-the number of commits stays small whatever the load. While the database is down deliveries go to the spool instead.
+While one batch is in the database, the next one fills, and starts in parallel once it is worth its own transaction. So
+the number of commits stays small at any load. While the database is down, deliveries go to the spool instead.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ from app.base.spool import Kept, Spool
 from app.ingest.flush import Delivery, Flusher, Receipt
 
 SLOW_SECONDS = 2.0  # if a batch takes longer, the database is probed
-GATHER_SECONDS = 0.005  # how long a batch waits for clients that have just been answered
-CROWD = 8  # a batch of fewer deliveries is not worth that wait
+GATHER_SECONDS = 0.005  # how long a batch waits for the next requests of clients that just got a response
+CROWD = 8  # minimum deliveries in the previous batch for that wait
 LANES = 2  # batches in the database at once
 ENOUGH = 64  # the weight from which a batch is worth a transaction while another is in the database
-SPOOL_SECONDS = 0.5  # pause between two looks at what waits, while the database is down
+SPOOL_SECONDS = 0.5  # interval at which waiting deliveries go to the spool while the database is down
 
 
 class Spooled(msgspec.Struct, frozen=True):
@@ -48,10 +48,10 @@ class _Batch(NamedTuple):
 
 
 class Queue:
-    """`async with Queue(…) as queue:`; leaving the block flushes what waits.
+    """`async with Queue(…) as queue:`; leaving the block flushes all waiting deliveries.
 
-    Once the database is back, deliveries go to it at once although the spool is not empty yet: incidents do not depend
-    on the order of arrival, and under load the spool might never be empty.
+    Once the database is back, deliveries go to it at once even if the spool is not empty yet: incidents do not depend
+    on the order of arrival, and under load the spool might never become empty.
     """
 
     def __init__(
@@ -73,9 +73,9 @@ class Queue:
         self._queue_alerts = queue_alerts
         self._queue_seconds = queue_seconds
         self._waiting: deque[_Waiting] = deque()
-        self._weight = 0  # of what waits
+        self._weight = 0  # of all waiting deliveries
         self._in_flight: dict[db.RawConnection, _Batch] = {}  # the oldest first
-        self._returning = 0  # the weight that clients who have just been answered may send again
+        self._returning = 0  # weight expected from clients that just got a response
         self._gathering: asyncio.TimerHandle | None = None
         self._wanted = 0.0  # the weight at which the next batch starts
         self._due = asyncio.Event()
@@ -102,11 +102,11 @@ class Queue:
 
     @property
     def tasks(self) -> Sequence[asyncio.Task[None]]:
-        """They run as long as the queue takes deliveries; if one ends earlier, only a restart helps."""
+        """They run as long as the queue accepts deliveries. If one ends earlier, the process must be restarted."""
         return self._tasks
 
     async def take(self, delivery: Delivery) -> Receipt | Spooled:
-        """Returns after the commit, or once it is in the spool. Raises Overloaded; then nothing of it has been kept."""
+        """Returns after the commit, or once it is in the spool. If it raises Overloaded, nothing was stored."""
         if self._closing:
             raise _overloaded("the service is shutting down")
         if self._monitor.is_down:
@@ -129,11 +129,11 @@ class Queue:
     # — batches —
 
     async def _start_batches(self) -> None:
-        """Starts a batch whenever one is due, until the queue closes and nothing is left.
+        """Starts a batch whenever one is due, until the queue is closed and empty.
 
-        Two at once, so that this process works on one while PostgreSQL works on the other; but none so small that its
-        BEGIN and COMMIT cost more than its content. Senders under load send again as soon as they are answered: waiting
-        for them a moment makes one full batch out of two half-full ones.
+        Two batches run in parallel, so that this process works on one while PostgreSQL works on the other, but none so
+        small that BEGIN and COMMIT cost more than its content. Under load, senders send again as soon as they get a
+        response: a short wait makes one full batch out of two half-full ones.
         """
         async with asyncio.TaskGroup() as batches:
             while not self._closing or self._waiting or self._in_flight:
@@ -146,12 +146,12 @@ class Queue:
                     batches.create_task(self._flush(connection, batch))
 
     async def _flush(self, connection: db.RawConnection, batch: _Batch) -> None:
-        # A database that hangs is noticed long before its connection breaks.
+        # Detects a hanging database long before its connection breaks.
         suspicion = asyncio.get_running_loop().call_later(SLOW_SECONDS, self._monitor.check_soon)
         try:
             outcomes = await self._flusher.flush(connection, [one.delivery for one in batch.waiting])
         except BaseException:
-            # A bug of ours, and the end of the queue. Nobody waits for ever.
+            # A bug, which ends the queue. No client may wait forever.
             for one in batch.waiting:
                 _answer(one, _overloaded("the service is shutting down"))
             raise
@@ -168,7 +168,7 @@ class Queue:
             else:
                 _answer(one, outcome)
         if to_spool:
-            # It is unknown whether these were committed; the drain recognizes a delivery by its id.
+            # These may have been committed; the drain recognizes a delivery by its id.
             await self._spool_all(to_spool)
 
     def _next_batch(self) -> _Batch:
@@ -182,7 +182,7 @@ class Queue:
         return _Batch(batch, weight)
 
     def _gather(self, weight: int) -> None:
-        """Expects the clients of a batch to send about as much again, for a moment."""
+        """For a short time, expects the clients of a batch to send about the same amount again."""
         if self._gathering:
             self._gathering.cancel()
         self._returning = weight
@@ -193,7 +193,7 @@ class Queue:
         self._reconsider()
 
     def _reconsider(self) -> None:
-        """Works out how much must wait for the next batch to start, now that something has changed."""
+        """Recomputes the weight at which the next batch starts."""
         if len(self._in_flight) == LANES:
             self._wanted = math.inf
         elif self._closing:
@@ -206,12 +206,12 @@ class Queue:
             self._due.set()
 
     def _share(self) -> float:
-        """The weight of a batch if the lanes share everything that waits, is in flight or is expected."""
+        """The weight of a batch if everything waiting, in flight or expected is divided among the lanes."""
         total = self._weight + self._returning + sum(batch.weight for batch in self._in_flight.values())
         return min(max(ENOUGH, total / LANES), self._batch_alerts)
 
     def _refuse_everything(self, _: object) -> None:
-        """However the flushing ends, nobody waits for ever."""
+        """Rejects all waiting deliveries when flushing ends for any reason, so that no client waits forever."""
         self._closing = True
         # A batch whose task was canceled before its first step is still in flight.
         for one in [*self._waiting, *(one for batch in self._in_flight.values() for one in batch.waiting)]:
@@ -221,7 +221,7 @@ class Queue:
     # — to the spool —
 
     async def _spool_while_down(self) -> None:
-        """While the database is down, moves what waits to the spool: a batch may hang, what is behind it need not."""
+        """While the database is down, moves waiting deliveries to the spool, so that no hanging batch delays them."""
         while True:
             await self._monitor.until_down()
             waiting, self._weight = [*self._waiting], 0
@@ -248,7 +248,7 @@ class Queue:
 
 
 def _overloaded(why: str) -> Overloaded:
-    return Overloaded(f"{why}; send again")
+    return Overloaded(f"{why}; send it again later")
 
 
 def _answer(one: _Waiting, outcome: Receipt | Spooled | BaseException) -> None:
@@ -256,7 +256,7 @@ def _answer(one: _Waiting, outcome: Receipt | Spooled | BaseException) -> None:
         return
     if isinstance(outcome, BaseException):
         one.answer.set_exception(outcome)
-        # The client may have gone: then nothing retrieves the exception, and asyncio would complain.
+        # If the client has disconnected, nothing retrieves the exception, and asyncio would log a warning.
         one.answer.exception()
     else:
         one.answer.set_result(outcome)

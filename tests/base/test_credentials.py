@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db, tokens
-from app.base.errors import Unauthorised
+from app.base.errors import Unauthorized
 from app.base.http import credentials as module
 from app.base.http.credentials import FRESH_SECONDS, LOOKUP_SECONDS, Cache, Credentials
 from app.base.tokens import Scope
@@ -190,7 +190,7 @@ async def test_a_revoked_token_is_accepted_for_a_few_seconds_only(
     assert (await credentials.identify(token)).source == "grafana"
     clock.seconds += FRESH_SECONDS
     for _ in range(2):  # looked up, and known
-        with pytest.raises(Unauthorised):
+        with pytest.raises(Unauthorized):
             await credentials.identify(token)
 
 
@@ -199,7 +199,7 @@ async def test_the_secret_must_be_right(credentials: Credentials, engine: AsyncE
     assert (await credentials.identify("the admin's")).scope is Scope.ADMIN
     assert (await credentials.identify(token)).scope is Scope.INGEST
     for wrong in (None, "", "the admin", token + "x", token[:-1], "aft_00000000_x", "aft_", "\udcff"):
-        with pytest.raises(Unauthorised):
+        with pytest.raises(Unauthorized):
             await credentials.identify(wrong)
 
 
@@ -233,7 +233,7 @@ async def test_guessed_tokens_do_not_fill_the_memory(
     token = await an_ingest_token(engine)
     await credentials.identify(token)
     for number in range(40):
-        with pytest.raises(Unauthorised):
+        with pytest.raises(Unauthorized):
             await credentials.identify(f"aft_{number:08x}_guess")
     assert len(credentials._tokens) <= 12
     assert (await credentials.identify(token)).source == "grafana"

@@ -43,7 +43,7 @@ def test_a_directory_of_a_socket_is_a_host_too() -> None:
     ["mysql://me@one/x", "mysql://me@one,two/x", "postgresql+psycopg://me@one/x", "one", "", "postgresql://me@one:x/y"],
 )
 def test_what_is_no_address_of_postgresql_is_refused(wrong: str) -> None:
-    with pytest.raises(ValidationError, match="must be the address of a PostgreSQL database"):
+    with pytest.raises(ValidationError, match="must be the URL of a PostgreSQL database"):
         Settings.model_validate({"database_url": wrong})
 
 

@@ -77,7 +77,7 @@ async def test_a_job_that_fails_is_degraded_until_it_succeeds(client: httpx.Asyn
     shown = await health()
     assert shown["status"] == "degraded"
     assert shown["detail"] in {
-        f"report has failed {times} (LookupError); the log has the error" for times in ("once", "2 times in a row")
+        f"report has failed {times} (LookupError); see the log for the error" for times in ("once", "2 times in a row")
     }
     fails = False
     await eventually(lambda: not context.jobs.failing)

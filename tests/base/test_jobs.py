@@ -57,7 +57,7 @@ async def test_a_failing_round_is_shown_until_one_succeeds(caplog: pytest.LogCap
         assert (job.name, job.error, jobs.ended) == ("settle", "LookupError", [])
         fails = False
         await eventually(lambda: not jobs.failing)
-    assert "settle failed, 2 times in a row" in caplog.text
+    assert "job settle failed; consecutive failures: 2" in caplog.text
 
 
 async def test_an_unreachable_database_is_no_failure_of_the_job(caplog: pytest.LogCaptureFixture) -> None:
@@ -114,7 +114,7 @@ async def test_a_stopped_job_is_logged_and_a_closed_one_is_not(caplog: pytest.Lo
         jobs.every(0.001, "watch", work)
         jobs.every(0.001, "settle", wait)
         await eventually(lambda: caplog.records)
-    assert [record.getMessage() for record in caplog.records] == ["watch has stopped; restart this process"]
+    assert [record.getMessage() for record in caplog.records] == ["job watch has stopped; restart this process"]
     assert jobs.ended == ["watch"]
 
 

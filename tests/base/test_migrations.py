@@ -92,7 +92,7 @@ async def test_the_schema_of_a_newer_version_stays_as_it_is(
     async with engine.begin() as connection:
         await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     await db.migrate(engine)
-    assert "the schema is that of a newer version (9999)" in caplog.text
+    assert "the schema belongs to a newer version (9999)" in caplog.text
     async with engine.connect() as connection:
         versions = await connection.execute(text("SELECT version_num FROM alembic_version"))
         assert versions.scalars().all() == ["9999"]

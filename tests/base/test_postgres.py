@@ -357,7 +357,7 @@ async def test_a_server_that_does_not_start_says_why(data_dir: Path) -> None:
 async def test_a_cluster_of_another_major_version_is_refused(data_dir: Path) -> None:
     await (await embedded.start(data_dir)).stop()
     (data_dir / "postgres" / "PG_VERSION").write_text("17\n")
-    with pytest.raises(OtherMajorVersion, match="was made by PostgreSQL 17 and this is 18: dump the data"):
+    with pytest.raises(OtherMajorVersion, match="was created by PostgreSQL 17, but this is 18: dump the data"):
         await embedded.start(data_dir)
 
 

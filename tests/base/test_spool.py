@@ -260,13 +260,13 @@ async def test_a_full_spool_keeps_nothing_more_until_it_is_drained(tmp_path: Pat
         assert [str(answer) for answer in answers] == ["None"] * 3 + ["the spool is full"] * 2
         assert await refused(one.keep(a_kept(5))) == "the spool is full"
         # There is room for a smaller one.
-        assert one.why_not is None
+        assert one.unavailable_because is None
     async with Spool.at(tmp_path, max_bytes=3 * size) as again:
-        assert again.why_not == "the spool is full"
+        assert again.unavailable_because == "the spool is full"
         taken = Taken()
         await again.drain(taken)
         assert taken.all == [a_kept(number) for number in range(3)]
-        assert again.why_not is None
+        assert again.unavailable_because is None
         await again.keep(a_kept(4))
 
 
@@ -281,7 +281,7 @@ async def test_a_delivery_larger_than_a_segment_is_kept_whole(tmp_path: Path) ->
 
 async def test_with_0_bytes_nothing_is_kept_and_what_is_left_is_drained(tmp_path: Path) -> None:
     async with Spool.at(tmp_path, max_bytes=0) as none:
-        assert await refused(none.keep(a_kept(1))) == none.why_not == "there is no spool"
+        assert await refused(none.keep(a_kept(1))) == none.unavailable_because == "there is no spool"
         assert (await none.depth(), list(tmp_path.iterdir())) == (Depth(), [])
     async with Spool.at(tmp_path, max_bytes=MANY) as one:
         await one.keep(a_kept(1))
@@ -400,9 +400,9 @@ async def test_a_full_disk_costs_a_refusal_and_nothing_that_was_kept(
             await one.drain(Taken())
         with monkeypatch.context() as patched:
             patched.setattr(os, failing, full)
-            assert await refused(one.keep(a_kept(2))) == one.why_not == "the spool cannot write to its disk"
+            assert await refused(one.keep(a_kept(2))) == one.unavailable_because == "the spool cannot write to its disk"
         await one.keep(a_kept(3))
-        assert one.why_not is None
+        assert one.unavailable_because is None
         # What a failed fsync leaves behind is unknown: the next one goes to another file.
         assert len(segments(tmp_path)) == (1 if failing == "open" else 2)
         taken = Taken()
@@ -418,7 +418,7 @@ async def test_a_directory_that_cannot_be_made_is_no_spool(tmp_path: Path) -> No
     (tmp_path / "linked" / "spool").symlink_to(tmp_path / "elsewhere")
     for data_dir in (tmp_path / "file", tmp_path / "linked"):
         async with Spool.at(data_dir, max_bytes=MANY) as none:
-            assert await refused(none.keep(a_kept(1))) == none.why_not == "there is no spool"
+            assert await refused(none.keep(a_kept(1))) == none.unavailable_because == "there is no spool"
             await none.drain(Taken())
             assert await none.depth() == Depth()
 

@@ -133,7 +133,7 @@ async def test_the_default_rule_stays_last_and_takes_everything(
 
 async def test_the_default_rule_cannot_be_deleted(client: httpx.AsyncClient) -> None:
     answer = await client.delete("/api/v1/rules/default")
-    assert (answer.status_code, answer.json()["type"]) == (409, "urn:aftermath:problem:default-rule-stays")
+    assert (answer.status_code, answer.json()["type"]) == (409, "urn:aftermath:problem:default-rule-protected")
     assert "can be changed but not deleted" in answer.json()["detail"]
     assert (await client.get("/api/v1/rules/default")).status_code == 200
 

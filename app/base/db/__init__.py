@@ -1,4 +1,4 @@
-"""PostgreSQL: connections, transactions, migrations, and whether the database answers."""
+"""PostgreSQL: connections, transactions, migrations and monitoring."""
 
 from app.base.db.engine import (
     OLDEST_SERVER,

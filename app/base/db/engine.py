@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: the engine, transactions, and what its errors mean."""
+"""Connections to PostgreSQL: engine, transactions and classification of errors."""
 
 import errno
 import logging
@@ -29,13 +29,13 @@ class UnsupportedServer(Exception):
 def connect(
     url: str, *, pool_size: int = 8, statement_seconds: float | None = 30, few_rows: bool = False
 ) -> AsyncEngine:
-    """An engine for `postgresql://…` (or `postgres://…`); nothing is opened before the first use.
+    """An engine for `postgresql://…` (or `postgres://…`). It connects on first use.
 
-    Of several hosts (`host:port,host:port`) each new connection goes to one that answers and has the
-    `target_session_attrs` of the address, `read-write` if it names none. A statement that takes longer than
-    `statement_seconds` fails: a network that swallows packets must not hold up all deliveries behind one.
-    `few_rows`: every statement looks up what it names by an index, and is planned once. Left to itself PostgreSQL keeps
-    for minutes the plan it made while the tables were empty: to read all of them.
+    With several hosts (`host:port,host:port`), each new connection goes to a host that responds and satisfies the
+    `target_session_attrs` in the URL, by default `read-write`. Statements fail after `statement_seconds`, so that a
+    network that drops packets does not block all later deliveries.
+    `few_rows` makes PostgreSQL plan each statement once and use indexes. Otherwise it would reuse, for minutes, plans
+    made while the tables were empty: full table scans.
     """
     engine = create_async_engine(
         database_address(url),
@@ -44,7 +44,7 @@ def connect(
         pool_timeout=10,
         # A restarted PostgreSQL costs one failed ping, not one failed request.
         pool_pre_ping=True,
-        # Errors are logged, payloads and secrets are not.
+        # Keep payloads and secrets out of logged errors.
         hide_parameters=True,
         connect_args={
             "timeout": CONNECT_SECONDS,
@@ -52,9 +52,9 @@ def connect(
             "server_settings": {
                 "application_name": "aftermath",
                 "timezone": "UTC",
-                # Batches are short statements over few rows: compiling them costs more than running them.
+                # Batches are short statements on few rows: compiling them takes longer than running them.
                 "jit": "off",
-                # A forgotten lock must not stop the ingest for ever.
+                # A forgotten lock must not block the ingest forever.
                 "idle_in_transaction_session_timeout": "60s",
                 **(_BY_INDEX if few_rows else {}),
             },
@@ -65,17 +65,17 @@ def connect(
 
 
 class _Hosts:
-    """The hosts of a database that fails over, tried one by one, the one that served last first.
+    """The hosts of a database with failover, tried one by one, starting with the last successful one.
 
-    asyncpg has one time limit for all of them, and tries no other after one that is starting up: a host that says
-    nothing, or not yet, would keep us from the one that serves.
+    asyncpg applies one time limit to all hosts and stops at one that is starting up, so an unresponsive host would
+    prevent connections to the host that is serving.
     """
 
     def __init__(self) -> None:
         self._served: object = None
 
     def connect(self, dialect: Dialect, _record: object, _arguments: object, parameters: dict[str, Any]) -> Any:
-        """A connection; None with a single host, which is the driver's own affair."""
+        """A connection, or None with a single host, which the driver handles."""
         if not isinstance(parameters.get("host"), list):
             return None
         ports = parameters.get("port") or [5432] * len(parameters["host"])
@@ -84,7 +84,7 @@ class _Hosts:
             chosen = {"target_session_attrs": "read-write", **parameters, "host": host, "port": port}
             try:
                 connection = dialect.loaded_dbapi.connect(**chosen)
-            except Exception as error:  # noqa: BLE001  whatever it is, the next may be well
+            except Exception as error:  # noqa: BLE001  whatever the error, the next host may work
                 failed.append(f"{host}:{port} ({why_not_connected(error)})")
             else:
                 self._served = (host, port)
@@ -111,17 +111,17 @@ async def require_supported(engine: AsyncEngine) -> None:
 
 @asynccontextmanager
 async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A connection in a transaction that commits when the block ends well."""
+    """A connection in a transaction that commits if the block succeeds."""
     async with engine.begin() as connection:
         yield connection
 
 
 @asynccontextmanager
 async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
-    """Rows as objects, in one transaction that commits when the block ends well.
+    """Rows as objects, in one transaction that commits if the block succeeds.
 
-    Changed rows are written before the next query of the session and at the end (`autoflush`), and stay readable after
-    the commit. See app/base/schema for how to use it.
+    Changed rows are written before the next query of the session and at the end (`autoflush`), and remain readable
+    after the commit. See app/base/schema for how to use it.
     """
     async with AsyncSession(engine, expire_on_commit=False) as rows, rows.begin():
         yield rows
@@ -129,8 +129,8 @@ async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
 
 @asynccontextmanager
 async def session_within(tx: AsyncConnection) -> AsyncIterator[AsyncSession]:
-    """Rows as objects in the transaction of the caller, who commits. Changes are written when the block ends well."""
-    if not tx.in_transaction():  # else it would be one of the session, which ends it with a rollback
+    """Rows as objects in the caller's transaction. Changes are written if the block succeeds; the caller commits."""
+    if not tx.in_transaction():  # otherwise the session begins it and rolls it back
         await tx.begin()
     async with AsyncSession(tx, expire_on_commit=False, join_transaction_mode="rollback_only") as rows:
         yield rows
@@ -138,8 +138,8 @@ async def session_within(tx: AsyncConnection) -> AsyncIterator[AsyncSession]:
 
 
 def is_unreachable(error: BaseException) -> bool:
-    """Whether the error says that the database is away or overloaded, so that trying again later may help."""
-    # 08 connection, 53 out of resources, 57P0x shutting down or starting up, 40 serialisation and deadlock,
+    """Whether the error means that the database is unavailable or overloaded, so that a later retry may succeed."""
+    # 08 connection, 53 out of resources, 57P0x shutting down or starting up, 40 serialization and deadlock,
     # 25006 read-only: a standby that has not been promoted yet
     state = state_of(error)
     if state[:2] in {"08", "53", "40"} or state[:4] == "57P0" or state == "25006":
@@ -150,24 +150,24 @@ def is_unreachable(error: BaseException) -> bool:
 
 
 def state_of(error: BaseException) -> str:
-    """The SQLSTATE of an error of PostgreSQL, empty for any other."""
+    """The SQLSTATE of a PostgreSQL error, empty for any other error."""
     known = error.orig if isinstance(error, DBAPIError) else error
     return str(getattr(known, "sqlstate", None) or "")
 
 
 def why_not_connected(error: BaseException) -> str:
-    """The cause of a failed connection, in words."""
+    """Describes the cause of a failed connection."""
     if isinstance(error, socket.gaierror):
         return f"the host name cannot be resolved ({error.strerror})"
     if isinstance(error, TimeoutError):
-        return f"no answer within {CONNECT_SECONDS} seconds"
+        return f"no response within {CONNECT_SECONDS} seconds"
     numbers = {error.errno} if isinstance(error, OSError) and error.errno else set()
-    # Of a name with several addresses asyncio gives the errors as text.
+    # For a name with several addresses, asyncio gives the errors as text.
     numbers |= {int(number) for number in re.findall(r"\[Errno (\d+)\]", str(error))}
     if numbers and numbers <= {errno.ECONNREFUSED}:
         return "the connection was refused"
     if numbers and numbers <= {errno.ENOENT, errno.ECONNREFUSED}:
-        return "there is no socket"
+        return "the socket does not exist"
     if type(error) is ConnectionError:
         return str(error)
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

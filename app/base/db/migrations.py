@@ -1,4 +1,4 @@
-"""Bringing the schema up to date."""
+"""Migration of the schema."""
 
 import asyncio
 import logging
@@ -17,10 +17,10 @@ MIGRATIONS = Path(__file__).parent / "alembic"
 
 
 async def migrate(engine: AsyncEngine, revision: str = "head") -> None:
-    """Bring the schema to `revision`; safe when several processes start at once. A newer schema is left as it is."""
+    """Migrates the schema to `revision`. Safe if several processes start at once. A newer schema is not changed."""
     async with engine.connect() as connection:
-        # One migrator at a time; the others find nothing left to do. They do not wait within a statement: an index that
-        # is made CONCURRENTLY waits for every statement that is under way.
+        # One migrator at a time; the others then find nothing to do. They poll instead of blocking in a statement,
+        # because CREATE INDEX CONCURRENTLY waits for all running statements.
         while not (
             await connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _MIGRATING})
         ).scalar_one():
@@ -36,21 +36,21 @@ async def migrate(engine: AsyncEngine, revision: str = "head") -> None:
             await connection.commit()
 
 
-_MIGRATING = 0x61667465726D6174  # "aftermat", so that it collides with nobody by chance
+_MIGRATING = 0x61667465726D6174  # "aftermat", to avoid accidental collisions
 
 
 def _upgrade(connection: Connection, revision: str) -> None:
     config = alembic_config(connection)
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if newer := set(MigrationContext.configure(connection).get_current_heads()) - known:
-        # After a return to the previous version, which works beside the schema of the next.
-        log.warning("the schema is that of a newer version (%s); it stays as it is", ", ".join(sorted(newer)))
+        # Happens after a rollback to the previous version, which works with the schema of the next one.
+        log.warning("the schema belongs to a newer version (%s) and is not changed", ", ".join(sorted(newer)))
         return
     command.upgrade(config, revision)
 
 
 def alembic_config(connection: Connection) -> Config:
-    """For `alembic.command` functions, which then run on `connection`."""
+    """Configuration for `alembic.command` functions, to run them on `connection`."""
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(MIGRATIONS))
     config.set_main_option("path_separator", "os")

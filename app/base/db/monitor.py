@@ -1,4 +1,4 @@
-"""Whether the database answers, as this process last saw it."""
+"""Monitors whether the database responds."""
 
 import asyncio
 import logging
@@ -11,21 +11,21 @@ from app.base.db.engine import connect, is_unreachable
 
 log = logging.getLogger("aftermath.db")
 
-PROBE_SECONDS = 1.0  # how often a database that is down is probed
-HANGS_SECONDS = 2.0  # a server that takes longer to answer a probe is down too
-PROBE_AT_MOST_SECONDS = 20.0  # of several hosts some may not answer at all
+PROBE_SECONDS = 1.0  # interval between probes while the database is down
+HANGS_SECONDS = 2.0  # a database that takes longer to answer a probe counts as down
+PROBE_AT_MOST_SECONDS = 20.0  # time limit for a probe of all hosts, some of which may not answer
 
 
 class DatabaseDown(ConnectionError):
-    """The database is known to be down; it was not tried again."""
+    """The database is known to be down, so it was not tried again."""
 
 
 class DatabaseMonitor:
-    """Whether the database answers and can be written to, as this process last saw it.
+    """Whether the database responds and is writable, as last seen by this process.
     `async with DatabaseMonitor(url) as monitor:`
 
-    Code that fails to reach the database reports it here, and all others rely on that until a probe succeeds. A probe
-    opens its own connection: a pool that is busy with slow queries does not mean that the database is down.
+    Code that cannot reach the database reports it here; all other code relies on that until a probe succeeds. Probes
+    open their own connection, because a pool that is busy with slow queries does not mean that the database is down.
     """
 
     def __init__(self, url: str) -> None:
@@ -46,7 +46,7 @@ class DatabaseMonitor:
 
     @property
     def task(self) -> asyncio.Task[None]:
-        """Runs until the block ends. Without it nothing notices that the database goes down, or is up again."""
+        """Runs until the block ends. If it stops, outages and recoveries of the database are no longer noticed."""
         assert self._watch is not None, "within the block"
         return self._watch
 
@@ -55,14 +55,14 @@ class DatabaseMonitor:
         return self._down.is_set()
 
     def mark_down(self) -> None:
-        """A connection broke or was refused: the database is down until a probe succeeds."""
+        """Reports a broken or refused connection: the database counts as down until a probe succeeds."""
         if not self.is_down:
             log.warning("the database does not answer")
         self._down.set()
         self._check_wanted.set()
 
     def check_soon(self) -> None:
-        """Something took too long: the database is down only if a probe fails."""
+        """Reports a slow operation: the database counts as down only if a probe fails."""
         self._check_wanted.set()
 
     async def until_down(self) -> None:
@@ -93,12 +93,12 @@ class DatabaseMonitor:
         engine = connect(self._url, pool_size=1)
         try:
             async with asyncio.timeout(PROBE_AT_MOST_SECONDS), engine.connect() as connection:
-                # A standby answers too, but takes nothing.
+                # A standby also responds, but is not writable.
                 read_only = (await connection.execute(text("SHOW transaction_read_only"))).scalar_one()
                 return str(read_only) == "off"
         except Exception as error:
             if not is_unreachable(error):
-                log.exception("the database cannot be probed")
+                log.exception("unexpected error while probing the database")
             return False
         finally:
             await engine.dispose()

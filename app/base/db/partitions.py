@@ -1,7 +1,7 @@
-"""Monthly partitions of the tables that grow for ever: created ahead of time, and dropped once they are old enough.
+"""Monthly partitions of the tables that keep growing: created in advance, and dropped after the retention period.
 
 The table `alert` has one partition per calendar month in UTC (`alert_202611`), and `alert_past` for everything older.
-Only alerts and deliveries are dropped; incidents, their timelines and measures stay. Alerts that the law may still
+Only alerts and deliveries are dropped; incidents, their timelines and measures stay. Alerts that grouping may still
 need, because their incident is open or ended within the retention period, move to `alert_past` instead.
 """
 
@@ -24,7 +24,7 @@ PARTITION_NAME = re.compile(rf"({'|'.join(PARTITIONED)})_(past|\d{{6}})")
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """A month, or everything before; `until` is not included."""
+    """A month, or everything before it; `until` is exclusive."""
 
     name: str
     until: datetime
@@ -37,8 +37,8 @@ class Partition:
 async def maintain(tx: AsyncConnection, *, now: datetime, keep: Mapping[str, timedelta]) -> list[str]:
     """Creates the partitions of the next months and drops those older than the retention `keep` of their table.
 
-    Returns what was done, in words. Processes take turns. Fails with SQLSTATE 55P03 if a table is locked: try again
-    later.
+    Returns a description of each change. Concurrent runs are serialized. Fails with SQLSTATE 55P03 if a table is
+    locked; retry later.
     """
     await tx.execute(text("SET LOCAL lock_timeout = '2s'"))
     await tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
@@ -70,13 +70,13 @@ async def partitions(tx: AsyncConnection, table: str) -> list[Partition]:
 
 
 async def _add(tx: AsyncConnection, table: str, name: str, since: datetime, until: datetime) -> None:
-    # Created apart and then attached: `PARTITION OF` would lock out every reader.
+    # Created separately and then attached, because `PARTITION OF` would lock out all readers.
     await _create(tx, table, name)
     await tx.execute(text(f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{since}') TO ('{until}')"))
 
 
 async def _create(tx: AsyncConnection, table: str, name: str) -> None:
-    # Room for the next version of a row beside it.
+    # Leave room for the next version of a row on the same page.
     storage = "WITH (fillfactor = 85)" if table == "alert" else ""
     await tx.execute(text(f"CREATE TABLE {name} (LIKE {table} INCLUDING ALL) {storage}"))
 

@@ -1,4 +1,4 @@
-"""One kept connection without SQLAlchemy between a statement and the driver, for the ingest path."""
+"""A persistent connection that passes statements directly to the driver, for the ingest path."""
 
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 
 class Rows(Protocol):
-    """The rows a statement returned; columns by position."""
+    """Rows returned by a statement, with columns by position."""
 
     def __iter__(self) -> Iterator[Any]: ...
     def one(self) -> Any: ...
@@ -25,9 +25,9 @@ class Executor(Protocol):
 
 
 class RawConnection:
-    """One connection that is kept open and runs statements without SQLAlchemy between them and the driver.
+    """A persistent connection that bypasses SQLAlchemy when it runs statements.
 
-    For the ingest path, where SQLAlchemy's work around a statement costs more than most statements themselves.
+    Used by the ingest path, where SQLAlchemy's overhead costs more than most statements.
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
@@ -36,9 +36,9 @@ class RawConnection:
 
     @asynccontextmanager
     async def transaction(self, first: str = "SELECT") -> AsyncIterator[Executor]:
-        """Commits when the block ends well. Raises ConnectionError where the connection is lost.
+        """Commits if the block succeeds. Raises ConnectionError if the connection is lost.
 
-        `first` is SQL without parameters, which goes to the server together with the BEGIN.
+        `first` is SQL without parameters that is sent to the server together with the BEGIN.
         """
         driver = await self._begun(f"BEGIN; {first}")
         try:
@@ -77,7 +77,7 @@ class RawConnection:
 
 
 async def copy(tx: Executor, table: str, columns: Sequence[str], records: Collection[Sequence[Any]]) -> None:
-    """Adds whole rows, in half the time of an INSERT. Raises what the driver raises."""
+    """Inserts complete rows in half the time of an INSERT. Raises the exceptions of the driver."""
     if isinstance(tx, AsyncConnection):
         driver = (await tx.get_raw_connection()).driver_connection
         assert driver is not None, "in a transaction"
@@ -102,7 +102,7 @@ async def _commit(driver: Driver) -> None:
 
 
 async def _give_up(driver: Driver, error: BaseException) -> None:
-    """Rolls back. Raises ConnectionError where the connection is lost."""
+    """Rolls back. Raises ConnectionError if the connection is lost."""
     if isinstance(error, TimeoutError):
         # A connection that timed out will not answer ROLLBACK either; drop it.
         driver.terminate()
@@ -134,6 +134,6 @@ _DIALECT = dialect()  # type: ignore[no-untyped-call]
 
 @lru_cache
 def _as_driver_reads(statement: TextClause) -> tuple[str, tuple[str, ...]]:
-    """`:name` as `$1`, and the names in that order."""
+    """The SQL with `:name` replaced by `$1`, and the names in that order."""
     compiled = statement.compile(dialect=_DIALECT)
     return compiled.string, tuple(compiled.positiontup or ())

@@ -1,7 +1,7 @@
 """SQL fragments and structs derived from a table and the names of some of its columns.
 
-A statement over many rows names each column in its SELECT or SET list, in the types of a `json_to_recordset` and in the
-struct that is sent as JSON. All of these come from one tuple of names, so that a new column is added there alone.
+A statement over many rows lists each column in SELECT or SET, in the types of a `json_to_recordset` and in the struct
+that is sent as JSON. All of these derive from one tuple of names, so a new column is added in one place only.
 """
 
 from collections.abc import Callable, Collection
@@ -35,11 +35,11 @@ class Columns:
         return ", ".join(f"{self.table.name}.{name}{'::text' if name in as_text else ''}" for name in self.names)
 
     def padded(self, **values: str) -> str:
-        """For the other half of a UNION: the values given by name, NULL for the other columns."""
+        """The other half of a UNION: the given values by name, NULL for the other columns."""
         return ", ".join(values.get(name, "NULL") for name in self.names)
 
     def place(self, name: str) -> int:
-        """Where in a row of these columns this one is."""
+        """The position of the column in a row."""
         return self.names.index(name)
 
     def types(self) -> str:
@@ -52,7 +52,7 @@ class Columns:
 
     @cached_property
     def record(self) -> Callable[..., object]:
-        """Makes a row for `json_to_recordset` of values in this order; what is None or left out is not sent."""
+        """Creates a row for `json_to_recordset` from values in this order. None and omitted values are not sent."""
         return msgspec.defstruct(
             f"Row_of_{self.table.name}", [(name, Any, None) for name in self.names], omit_defaults=True
         )

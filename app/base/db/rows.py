@@ -1,4 +1,4 @@
-"""What the stores of CRUD slices share."""
+"""Functions shared by the stores of CRUD slices."""
 
 from collections.abc import Collection
 from typing import TypeVar
@@ -18,12 +18,12 @@ async def upsert(
     """Inserts the row, or updates the one with the same `key`; returns the stored row, and whether it is new.
 
     `key` names the columns of a unique constraint; without any it is the primary key. An update sets every column to
-    the value in `row`, null included, except those in `keep`. It locks the stored row, so concurrent changes to what
-    belongs to it are made one after the other.
+    the value in `row`, including null, except those in `keep`. It locks the stored row, which serializes concurrent
+    changes to dependent rows.
     """
     table = type(row).__table__
     primary_key = table.primary_key.columns.keys()
-    # What the database fills in is left to it.
+    # Omit columns that the database fills in.
     values = {name: value for name, value in row if value is not None or table.c[name].server_default is None}
     statement = insert(type(row)).values(values)
     changed = {name: statement.excluded[name] for name in values if name not in {*primary_key, *key, *keep}}

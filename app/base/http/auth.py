@@ -14,7 +14,7 @@ from app.base.errors import Forbidden
 from app.base.http.context import context_of
 from app.base.tokens import Bearer, Scope
 
-_bearer = HTTPBearer(auto_error=False, scheme_name="bearer", description="A token made by `aftermath token create`.")
+_bearer = HTTPBearer(auto_error=False, scheme_name="bearer", description="A token created by `aftermath token create`.")
 _basic = HTTPBasic(auto_error=False, scheme_name="basic", description="Any user name; the token is the password.")
 
 
@@ -34,7 +34,7 @@ def presented_token(request: Request) -> str | None:
 
 
 def allow(wanted: Scope) -> Callable[..., Any]:
-    """A dependency that admits bearers whose scope includes `wanted`, and gives the bearer."""
+    """A dependency that admits tokens whose scope includes `wanted` and returns the bearer."""
 
     async def admitted(
         request: Request,
@@ -43,7 +43,7 @@ def allow(wanted: Scope) -> Callable[..., Any]:
     ) -> Bearer:
         bearer = await context_of(request).credentials.identify(presented_token(request))
         if not bearer.scope.includes(wanted):
-            message = f"this needs a token of scope `{wanted}`; this one has `{bearer.scope}`"
+            message = f"this request requires a token with scope `{wanted}`; this token has scope `{bearer.scope}`"
             raise Forbidden(message)
         return bearer
 
@@ -51,7 +51,7 @@ def allow(wanted: Scope) -> Callable[..., Any]:
 
 
 async def _quiet_basic(request: Request) -> HTTPBasicCredentials | None:
-    """Basic credentials if they are readable; fastapi's own class raises on garbage before we can answer."""
+    """Basic credentials if they are readable. FastAPI's class raises on malformed ones before we can respond."""
     try:
         return await _basic(request)
     except HTTPException:

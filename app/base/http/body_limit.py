@@ -1,5 +1,5 @@
-"""The size of request bodies, limited before anything reads them: no request takes more memory than that, whoever sends
-it. FastAPI reads a whole body before it looks at credentials, and its own limit answers in plain text.
+"""Limits the size of request bodies before anything reads them, so no client can use more memory than that. FastAPI
+reads the whole body before it checks credentials, and its own limit responds in plain text.
 """
 
 from collections.abc import MutableMapping
@@ -13,7 +13,7 @@ from app.base.logs import Application, Receive, Scope, Send
 
 
 class BodyLimit:
-    """Answers 413 to bodies of more than `at_most` bytes, except below a path whose routes limit bodies themselves."""
+    """Responds 413 to bodies of more than `at_most` bytes, except below a path whose routes limit bodies themselves."""
 
     def __init__(self, app: Application, *, at_most: int, except_below: str) -> None:
         self._app = app
@@ -36,7 +36,7 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > limit:
-                # The application stops reading, and whatever it answers to that is replaced.
+                # The application stops reading. Its response is replaced.
                 exceeded = True
                 return {"type": "http.disconnect"}
             return message

@@ -1,4 +1,4 @@
-"""What every route is given: the process's context, one transaction and one `now` per request."""
+"""Dependencies of routes: the context of the process, one transaction and one `now` per request."""
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What one process serves with. The application's lifespan puts it into the state of every request."""
+    """Shared objects of one process. The application's lifespan puts the context into the state of every request."""
 
     settings: Settings
     engine: AsyncEngine
@@ -28,7 +28,7 @@ class Context:
     spool: Spool
     jobs: Jobs
     credentials: Credentials
-    parts: Mapping[type, object]  # what only one slice knows, by class
+    parts: Mapping[type, object]  # objects private to one slice, by class
 
     def part(self, kind: type[T]) -> T:
         found = self.parts[kind]

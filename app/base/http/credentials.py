@@ -1,5 +1,5 @@
-"""Tokens and sources as the database last reported them, so that most requests cost no lookup and known senders are
-still recognized while the database is down.
+"""Cache of tokens and sources, so that most requests need no lookup and known senders are still recognized while the
+database is down.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db, tokens
-from app.base.errors import Unauthorised
+from app.base.errors import Unauthorized
 from app.base.schema import Source
 from app.base.tokens import Bearer, KnownToken, Scope
 
@@ -57,7 +57,7 @@ class Cache(Generic[T]):
             return last.value
         try:
             if self._monitor.is_down:
-                raise db.DatabaseDown  # noqa: TRY301  as if it had been asked
+                raise db.DatabaseDown  # noqa: TRY301  handled like a failed lookup
             if last:
                 last.fresh_until = self._clock() + SHARED_LOOKUP_SECONDS
             async with asyncio.timeout(LOOKUP_SECONDS):
@@ -95,7 +95,7 @@ class Cache(Generic[T]):
             def done(task: asyncio.Task[T]) -> None:
                 del self._lookups[name]
                 if not task.cancelled():
-                    task.exception()  # retrieved, as every request that waited may have been canceled
+                    task.exception()  # retrieved here, because all waiting requests may have been canceled
 
             task.add_done_callback(done)
         return await asyncio.shield(task)
@@ -122,10 +122,10 @@ class Credentials:
         self._sources = Cache[Source](monitor, trust_seconds=trust_seconds, fresh_seconds=fresh_seconds, clock=clock)
 
     async def identify(self, presented: str | None) -> Bearer:
-        """Raises Unauthorised, and db.DatabaseDown for an unknown token while the database is down."""
+        """Raises Unauthorized, and db.DatabaseDown for an unknown token while the database is down."""
         if not presented:
-            raise Unauthorised(
-                "send a token as `Authorization: Bearer …` or as basic-auth password",
+            raise Unauthorized(
+                "send a token as `Authorization: Bearer …` or as the basic-auth password",
                 headers={"WWW-Authenticate": "Bearer"},
             )
         if self._admin_digest is not None and hmac.compare_digest(self._admin_digest, tokens.digest_of(presented)):
@@ -133,11 +133,11 @@ class Credentials:
         public = tokens.id_of(presented)
         known = await self._token(public) if public else None
         if known is None or known.row.revoked_at or not tokens.matches(known, presented):
-            raise Unauthorised("this token is unknown or revoked", headers={"WWW-Authenticate": "Bearer"})
+            raise Unauthorized("this token is unknown or revoked", headers={"WWW-Authenticate": "Bearer"})
         return known.bearer
 
     async def source_of(self, bearer: Bearer, kind: str, *, now: datetime) -> Source:
-        """The source of an `ingest` token. The admin token stands for the source named as its kind."""
+        """The source of an `ingest` token. For the admin token, the source named like the kind."""
         name = bearer.source or kind
 
         async def look_up() -> Source:
@@ -149,11 +149,11 @@ class Credentials:
         return await self._sources.get(name, look_up)
 
     def forget_source(self, name: str) -> None:
-        """The next request looks it up."""
+        """Makes the next request look it up."""
         self._sources.forget(name)
 
     async def refresh(self) -> None:
-        """Learns all tokens and sources, so that also those seldom used are known when the database goes down."""
+        """Loads all tokens and sources, so that rarely used ones are also known when the database goes down."""
         async with db.session(self._engine) as session:
             found, sources = await tokens.list_tokens(session), await tokens.list_sources(session)
         self._tokens.store({known.row.id: known for known in found})

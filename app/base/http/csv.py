@@ -1,8 +1,8 @@
-"""Answers as CSV, for spreadsheets: the fields of the JSON, one line for each of its rows, and nothing that runs.
+"""Responses as CSV, for spreadsheets: the fields of the JSON, one line per row, and no text that runs as a formula.
 
-A sheet is made of an answer, never beside it, so that it cannot tell another number. Its columns are the names of the
-fields joined by `_`; where JSON has an object by name (a measure, a currency, a reason) each name has columns. A list
-of numbers needs a sheet of its own (a `Table`); formulas and links are in the JSON only.
+A sheet is always built from the JSON response, so the two cannot disagree. Columns are field names joined by `_`; an
+object keyed by name (a measure, a currency, a reason) has columns for each name. A list of numbers needs a sheet of its
+own (a `Table`); formulas and links are in the JSON only.
 """
 
 import csv
@@ -22,9 +22,9 @@ from app.base.http.problems import problem_responses
 from app.base.threads import off_loop
 
 CHUNK = 500  # lines
-REMEMBERED = 10_000  # names of columns, the same in every line
+CACHED_NAMES = 10_000  # names of columns, the same in every line
 
-_PASSED_OVER = {"filters", "measures", "total", "amounts", "value"}  # names that would say nothing in a column
+_PASSED_OVER = {"filters", "measures", "total", "amounts", "value"}  # names that add no meaning to a column
 _JSON_ONLY = {"formula", "formulas", "links", "label", "starts", "ends", "assumptions"}
 
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -33,10 +33,10 @@ Line = Mapping[str, str]  # cells by column
 
 
 class Table(NamedTuple):
-    """A part of an answer that needs lines of its own."""
+    """A part of a response that needs lines of its own."""
 
     rows: Callable[[Any], Iterable[Line]]
-    lines: str  # what a line is
+    lines: str  # describes a line
 
 
 def also_as_csv(
@@ -49,8 +49,8 @@ def also_as_csv(
     tags: Sequence[str] = (),
     problems: Sequence[int] = (),
 ) -> Callable[[Callable[Asked, Any]], Callable[Asked, Any]]:
-    """Adds the same question with its answer as a sheet, at `path` and `.csv`, and each of `tables` below it; `lines`
-    says what a line is, `problems` which the question may have.
+    """Adds the same query as a CSV route at `path` plus `.csv`, and a route below it for each of `tables`. `lines`
+    describes a line, `problems` lists the statuses that the query can return.
     """
     sheets = {path: Table(rows, lines)} | {f"{path}/{name}": table for name, table in tables.items()}
 
@@ -61,7 +61,7 @@ def also_as_csv(
                 f"{address}.csv",
                 _sheet(endpoint, name, table.rows),
                 name="_".join([endpoint.__name__, *address.removeprefix(path).split("/")[1:], "csv"]),
-                summary=f"The same as CSV: {name}",
+                summary=f"Export {name} as CSV",
                 description=f"{table.lines}. {_COLUMNS}",
                 tags=[*tags],
                 response_model=None,
@@ -70,12 +70,12 @@ def also_as_csv(
             )
 
         @wraps(endpoint)
-        async def told(*args: Asked.args, **kwargs: Asked.kwargs) -> Response:
+        async def as_json(*args: Asked.args, **kwargs: Asked.kwargs) -> Response:
             answer: Answer = await endpoint(*args, **kwargs)
             body = await off_loop(answer.model_dump_json, by_alias=True)
             return Response(body, media_type="application/json")
 
-        return told
+        return as_json
 
     return add
 
@@ -84,27 +84,27 @@ def _sheet(endpoint: Callable[Asked, Any], name: str, rows: Callable[[Any], Iter
     @wraps(endpoint)
     async def sheet(*args: Asked.args, **kwargs: Asked.kwargs) -> StreamingResponse:
         parts = _parts(rows, await endpoint(*args, **kwargs))
-        # Before the answer begins, so that what fails is told as a problem.
+        # Computed before the response starts, so that an error can still be returned as a problem.
         header = await off_loop(next, parts)
         return attached(name, chain([header], parts))
 
     return sheet
 
 
-_COLUMNS = """The columns are the names of the fields of the JSON, joined by `_`. An empty cell: there is none, which is
-not 0. Text that a spreadsheet would take for a formula has an apostrophe before it."""
+_COLUMNS = """Columns are the field names of the JSON, joined by `_`. An empty cell means no value, which is not 0. Text
+that a spreadsheet would interpret as a formula is prefixed with an apostrophe."""
 
 CSV: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Lines after one with the names of the columns; UTF-8, RFC 4180",
+        "description": "A header line with the column names, then the data; UTF-8, RFC 4180",
         "content": {"text/csv": {"schema": {"type": "string"}, "example": "from,to,service\r\n"}},
     }
 }
 
 
 def _parts(rows: Callable[[Answer], Iterable[Line]], answer: Answer) -> Iterator[str]:
-    """The header, then some lines at a time. Rows are made twice: to know the columns, and to be written."""
-    columns = list(dict.fromkeys(chain.from_iterable(rows(answer)))) or ["from", "to"]  # no rows are no reason to fail
+    """The header, then chunks of lines. Rows are computed twice: for the columns, and for the lines."""
+    columns = list(dict.fromkeys(chain.from_iterable(rows(answer)))) or ["from", "to"]  # also without rows
     yield written([columns])
     left = iter(rows(answer))
     while some := list(islice(left, CHUNK)):
@@ -126,7 +126,7 @@ def written(lines: Iterable[Iterable[str]]) -> str:
 
 
 def cells(model: BaseModel, under: str = "", *, only: Collection[str] | None = None) -> dict[str, str]:
-    """What is in the model by column, each beginning with `under`; of its fields `only` those, if given."""
+    """The cells of the model by column name, each prefixed with `under`; only the fields in `only`, if given."""
     shown = model.model_dump(mode="json", by_alias=True)
     if only is not None:
         fields = type(model).model_fields
@@ -164,9 +164,9 @@ def _of(column: str, value: Any, shown: Any, kind: Any) -> Iterator[tuple[str, s
             yield column, spreadsheet_text(str(shown))
 
 
-@lru_cache(maxsize=REMEMBERED)
+@lru_cache(maxsize=CACHED_NAMES)
 def _none(column: str, kind: Any) -> tuple[tuple[str, str], ...]:
-    """The columns that there would be, so that they do not come and go with the data; what is by name does."""
+    """The columns of an absent value, so that columns do not depend on the data, except for objects keyed by name."""
     return tuple(_of_kind(column, kind))
 
 
@@ -183,7 +183,7 @@ def _of_kind(column: str, kind: Any) -> Iterator[tuple[str, str]]:
         yield column, ""
 
 
-@lru_cache(maxsize=REMEMBERED)
+@lru_cache(maxsize=CACHED_NAMES)
 def _column(under: str, name: str) -> str:
     if name in _PASSED_OVER:
         return under
@@ -192,5 +192,5 @@ def _column(under: str, name: str) -> str:
 
 
 def spreadsheet_text(text: str) -> str:
-    """As a cell: spreadsheets run what begins like a formula, and names come from whoever sends alerts."""
+    """Escapes text that starts like a formula: spreadsheets would run it, and names come from senders of alerts."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text

@@ -1,4 +1,4 @@
-"""Admitting a webhook delivery: its credential, its size, its body and its signature."""
+"""Admission of a webhook delivery: checks its credential, size, body and signature."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -6,7 +6,7 @@ from datetime import datetime
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from app.base.errors import Forbidden, Overloaded, TooLarge, Unauthorised, Unsupported
+from app.base.errors import Forbidden, Overloaded, TooLarge, Unauthorized, Unsupported
 from app.base.http.context import Context
 from app.base.schema import Source
 from app.base.spool import CannotKeep, Kept, Spool
@@ -22,9 +22,9 @@ async def admit(
     now: datetime,
     token: str | None,
 ) -> tuple[Source, bytes]:
-    """The source that delivers, and the body as it was sent.
+    """The source of the delivery and the body as sent.
 
-    `verify` is the Verifier of the kind, None if it has no signatures. Raises Unauthorised, Forbidden, TooLarge or
+    `verify` is the Verifier of the kind, None if it has no signatures. Raises Unauthorized, Forbidden, TooLarge or
     Unsupported.
     """
     bearer = await context.credentials.identify(token)
@@ -42,14 +42,14 @@ async def admit(
             timestamp_header=source.hmac_timestamp_header,
         )
     ):
-        raise Unauthorised("the signature of this delivery is missing or wrong")
+        raise Unauthorized("the signature of this delivery is missing or wrong")
     return source, body
 
 
 def _require_ingest(bearer: Bearer, kind: str) -> None:
     """Raises Forbidden."""
     if bearer.scope not in _INGEST_SCOPES:
-        raise Forbidden(f"a webhook needs a token of scope `ingest`; this one has `{bearer.scope}`")
+        raise Forbidden(f"webhooks require a token with scope `ingest`; this token has scope `{bearer.scope}`")
     if bearer.kind is not None and bearer.kind != kind:
         raise Forbidden(f"this token belongs to a source of kind {bearer.kind!r}: post to /webhooks/{bearer.kind}")
 
@@ -58,9 +58,9 @@ _INGEST_SCOPES = frozenset({Scope.INGEST, Scope.ADMIN})
 
 
 async def _raw_body(request: Request, context: Context) -> bytes:
-    """Raises TooLarge as soon as that is known, and Unsupported for compressed bodies (no sender makes them)."""
+    """Raises TooLarge as soon as the limit is exceeded, and Unsupported for compressed bodies (no sender uses them)."""
     if request.headers.get("content-encoding", "identity").lower() not in {"identity", ""}:
-        raise Unsupported("send the body uncompressed; bodies with a Content-Encoding are not taken")
+        raise Unsupported("send the body uncompressed; bodies with a Content-Encoding are not accepted")
     limit = context.settings.max_body_bytes
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
@@ -80,14 +80,14 @@ async def _raw_body(request: Request, context: Context) -> bytes:
 
 def _too_large(limit: int) -> TooLarge:
     return TooLarge(
-        f"the body is larger than {limit} bytes; raise AFTERMATH_MAX_BODY_BYTES or let the sender group less"
+        f"the body is larger than {limit} bytes; raise AFTERMATH_MAX_BODY_BYTES or reduce the sender's group size"
     )
 
 
 async def keep(spool: Spool, kept: Kept) -> None:
-    """Keeps in the spool what cannot go to the database. Raises Overloaded."""
+    """Stores a delivery in the spool because the database is unavailable. Raises Overloaded."""
     try:
         await spool.keep(kept)
     except CannotKeep as error:
-        message = f"the database does not answer, and {error}; send again"
+        message = f"the database does not answer, and {error}; send it again later"
         raise Overloaded(message) from None

@@ -1,4 +1,4 @@
-"""Types that requests and responses share: clean text, times, names."""
+"""Field types shared by requests and responses: text, times, names."""
 
 import re
 from collections.abc import MutableMapping
@@ -34,15 +34,15 @@ UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 def storable(value: str) -> str:
     if UNSTORABLE.search(value):
-        message = "must not hold NUL or unpaired surrogates"
+        message = "must not contain NUL or unpaired surrogates"
         raise ValueError(message)
     return value
 
 
 def to_utc(value: datetime) -> datetime:
-    # Compared before it is converted: year 1 with an offset overflows.
+    # Compare before converting: year 1 with an offset overflows.
     if not EARLIEST.replace(tzinfo=None) < value.replace(tzinfo=None) < LATEST.replace(tzinfo=None):
-        message = f"must lie between {EARLIEST.year} and {LATEST.year}"
+        message = f"must be between {EARLIEST.year} and {LATEST.year}"
         raise ValueError(message)
     return value.astimezone(UTC)
 
@@ -72,12 +72,12 @@ def _zone(name: str) -> str:
 
 def _date(value: date) -> date:
     if not EARLIEST.date() < value < LATEST.date():
-        message = f"must lie between {EARLIEST.year} and {LATEST.year}"
+        message = f"must be between {EARLIEST.year} and {LATEST.year}"
         raise ValueError(message)
     return value
 
 
-Zone = Annotated[Name, AfterValidator(_zone), Field(description="IANA", examples=["Europe/Berlin"])]
+Zone = Annotated[Name, AfterValidator(_zone), Field(description="IANA time zone name", examples=["Europe/Berlin"])]
 LocalTime = Annotated[str, StringConstraints(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 Date = Annotated[date, AfterValidator(_date)]
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
@@ -85,16 +85,16 @@ WEEKDAYS: tuple[Weekday, ...] = ("monday", "tuesday", "wednesday", "thursday", "
 
 
 class Contract(BaseModel):
-    """What the API takes: unknown fields are an error, so that a typo is not silently nothing."""
+    """Base class of request bodies. Unknown fields are an error, so that a typo is not silently ignored."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class NamedInOneSegment(APIRoute):
-    """A route whose path is matched as it was sent, percent-encoded: `%2F` belongs to a name, `/` ends it.
+    """A route that matches the path as sent, percent-encoded: `%2F` is part of a name, `/` ends it.
 
-    Names of services come from labels and hold anything. Decoded first, as is usual, `payments%2Frates` would be the
-    rates of `payments`.
+    Service names come from labels and can contain anything. If the path were decoded before matching, as usual,
+    `payments%2Frates` would mean the rates of `payments`.
     """
 
     def matches(self, scope: MutableMapping[str, Any]) -> tuple[Match, MutableMapping[str, Any]]:
@@ -107,7 +107,7 @@ class NamedInOneSegment(APIRoute):
 
 ServiceName = Annotated[
     Name,
-    Path(description="Percent-encoded: names come from labels and may hold slashes", examples=["checkout"]),
+    Path(description="Percent-encoded, because names come from labels and may contain slashes", examples=["checkout"]),
 ]
 
 
@@ -130,21 +130,21 @@ DEFAULT_PERIOD = timedelta(days=30)
 
 
 class PeriodModel(BaseModel):
-    """The period that an answer is about."""
+    """The period covered by the response."""
 
     begins: At = Field(serialization_alias="from")
-    ends: At = Field(serialization_alias="to", description="Not included")
+    ends: At = Field(serialization_alias="to", description="Exclusive")
 
 
 def _period(
     now: Now,
-    begins: Annotated[At | None, Query(alias="from", description="Left out: 30 days before `to`")] = None,
-    ends: Annotated[At | None, Query(alias="to", description="Not included; left out: now")] = None,
+    begins: Annotated[At | None, Query(alias="from", description="Defaults to 30 days before `to`")] = None,
+    ends: Annotated[At | None, Query(alias="to", description="Exclusive; defaults to now")] = None,
 ) -> Span:
     ends = ends or max(now, begins or now)
     begins = begins or max(ends - DEFAULT_PERIOD, EARLIEST + timedelta(seconds=1))  # EARLIEST itself is too early
     if begins > ends:
-        message = "`from` lies after `to`"
+        message = "`from` must not be after `to`"
         raise Invalid(message)
     return Span(begins, ends)
 
@@ -158,7 +158,7 @@ AskedPeriod = Annotated[Span, Depends(_period)]
 def _incident_ref(value: object) -> UUID | int:
     text = str(value)
     if not _INCIDENT_REF.fullmatch(text):
-        message = "must be the uuid of an incident, or its number as `INC-1`"
+        message = "must be the UUID of an incident, or its number such as `INC-1`"
         raise ValueError(message)
     return int(text[4:]) if text.startswith("INC-") else UUID(text)
 
@@ -175,5 +175,5 @@ IncidentRef = Annotated[
 ]
 IncidentInPath = Annotated[
     IncidentRef,
-    Path(alias="id", description="The uuid of an incident, or its number as `INC-1`", examples=["INC-1"]),
+    Path(alias="id", description="UUID of an incident, or its number such as `INC-1`", examples=["INC-1"]),
 ]

@@ -23,21 +23,21 @@ class Health(BaseModel):
     detail: str | None = Field(
         None,
         description="What is degraded",
-        examples=["settle has failed 3 times in a row (InternalError); the log has the error"],
+        examples=["settle has failed 3 times in a row (InternalError); see the log for the error"],
     )
-    version: str = Field(__version__, description="Version of the process that answers")
+    version: str = Field(__version__, description="Version of the responding process")
 
 
 @health_router.get("/healthz", summary="Check liveness", responses={503: problem_responses()[503]})
 async def healthz(request: Request) -> Health:
-    """Needs no token and does not use the database. 503 if a part of the process has stopped, which only a restart
-    brings back. 200 and `degraded` while a background job fails: its next round may succeed.
+    """Requires no token and does not use the database. 503 if a part of the process has stopped: restart the process.
+    200 and `degraded` while a background job is failing, because its next run may succeed.
     """
     jobs = context_of(request).jobs
     _require_all_running(jobs)
     if failing := jobs.failing:
         failures = ", ".join(f"{job.name} has failed {_times(job.failures_in_a_row)} ({job.error})" for job in failing)
-        return Health(status="degraded", detail=f"{failures}; the log has the error")
+        return Health(status="degraded", detail=f"{failures}; see the log for the error")
     return Health(status="ok")
 
 
@@ -54,8 +54,8 @@ def _times(number: int) -> str:
 
 @health_router.get("/readyz", summary="Check readiness", responses={503: problem_responses()[503]})
 async def readyz(request: Request) -> Health:
-    """Needs no token. Whether this process accepts deliveries. While the database does not answer: 200 and `degraded`
-    as long as the spool accepts deliveries, so that load balancers keep sending them; then 503.
+    """Requires no token. Reports whether this process accepts deliveries. While the database is unavailable: 200 and
+    `degraded` as long as the spool accepts deliveries, so that load balancers keep sending them; after that 503.
     """
     context = context_of(request)
     _require_all_running(context.jobs)
@@ -68,7 +68,7 @@ async def readyz(request: Request) -> Health:
         if not db.is_unreachable(error):
             raise
         context.monitor.check_soon()
-        if why_not := context.spool.why_not:
-            raise Overloaded(f"the database does not answer, and {why_not}") from error
+        if reason := context.spool.unavailable_because:
+            raise Overloaded(f"the database does not answer, and {reason}") from error
         return Health(status="degraded", detail="the database does not answer; deliveries go to the spool")
     return Health(status="ok")

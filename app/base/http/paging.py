@@ -1,4 +1,4 @@
-"""Pages of a list, walked by keyset cursors."""
+"""Pagination of lists with keyset cursors."""
 
 import base64
 import json
@@ -21,24 +21,24 @@ class Page(BaseModel, Generic[Item]):
 
 
 class Paging(BaseModel):
-    limit: int = Field(50, ge=1, le=500, description="Items on a page")
+    limit: int = Field(50, ge=1, le=500, description="Maximum number of items on a page")
     cursor: Annotated[str, StringConstraints(max_length=1000)] | None = Field(
-        None, description="`next_cursor` of the page before"
+        None, description="`next_cursor` of the previous page"
     )
 
     def after(self, *types: type) -> tuple[Any, ...] | None:
-        """The key of the last item of the page before, as values of `types`; raises Invalid."""
+        """The key of the last item of the previous page, as values of `types`. Raises Invalid."""
         if self.cursor is None:
             return None
         try:
             parts = json.loads(base64.urlsafe_b64decode(self.cursor.encode("ascii")))
             return tuple(_part(kind, part) for kind, part in zip(types, parts, strict=True))
         except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
-            message = "this cursor was not made by this route; leave it out to begin at the first page"
+            message = "this cursor was not issued by this route; omit it to start at the first page"
             raise Invalid(message) from None
 
     def after_name(self) -> str:
-        """Of a list by name: the last name of the page before, empty on the first page; raises Invalid."""
+        """For lists by name: the last name of the previous page, empty on the first page. Raises Invalid."""
         key = self.after(str)
         name: str = key[0] if key else ""
         return name
@@ -55,7 +55,7 @@ def _part(kind: type, part: Any) -> Any:
 
 
 def cursor_of(*key: object) -> str:
-    """The cursor that goes on behind the item with this key."""
+    """The cursor that continues after the item with this key."""
     parts = [part.isoformat() if isinstance(part, datetime) else part for part in key]
     return base64.urlsafe_b64encode(json.dumps(parts, default=str).encode()).decode()
 
@@ -63,7 +63,7 @@ def cursor_of(*key: object) -> str:
 def page_of(
     rows: Sequence[Item], paging: Paging, key: Callable[[Item], tuple[object, ...]]
 ) -> tuple[Sequence[Item], str | None]:
-    """The page and, if there are more items, the cursor of the next; `rows` has up to one item more than `limit`."""
+    """The page and, if there are more items, the cursor of the next page. `rows` has up to `limit` + 1 items."""
     page = rows[: paging.limit]
     return page, cursor_of(*key(page[-1])) if len(rows) > paging.limit else None
 

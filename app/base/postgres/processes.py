@@ -1,4 +1,4 @@
-"""Processes of a server: start one, and end what an earlier one has left behind."""
+"""Processes of a server: starts a server and ends processes left behind by an earlier one."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 HERE = Path("/proc/self/cwd")
 
 
-# An orphan whose postmaster was killed notices at once when idle, but not in the middle of a statement.
+# An idle orphan notices at once that its postmaster was killed, but not in the middle of a statement.
 ORPHAN_SECONDS = 2.0
 
 
@@ -36,7 +36,7 @@ POLL_SECONDS = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What postmaster.pid says, be it true or stale."""
+    """The contents of postmaster.pid, which may be stale."""
 
     pid: int
     socket_directory: Path
@@ -44,7 +44,7 @@ class Status:
 
     @classmethod
     def of(cls, cluster: Path) -> "Status | None":
-        """None if there is no such file, or only a part of it yet."""
+        """None if the file does not exist or is incomplete."""
         try:
             # pid, directory, start time, port, socket directory, address, shared memory, status
             lines = [line.strip() for line in (cluster / "postmaster.pid").read_text(errors="replace").splitlines()]
@@ -54,10 +54,10 @@ class Status:
 
 
 async def lock_for_server(data_dir: Path, cluster: Path, account: Account, stop_within: float) -> IO[bytes]:
-    """The lock that the next server is to inherit. To have it proves that no process of a former server is left.
+    """Takes the lock for the next server to inherit. Holding it proves that no process of an earlier server is left.
 
-    PostgreSQL itself trusts the pid in postmaster.pid: it would not start if that now belongs to somebody else, and it
-    does not see a server in another container. The kernel keeps a lock for exactly as long as one process has it open.
+    PostgreSQL relies on the pid in postmaster.pid: it does not start if another process now has that pid, and does not
+    notice a server in another container. The kernel keeps a lock exactly as long as a process has it open.
     """
     lock = os.fdopen(open_private(data_dir / "postgres.lock", os.O_RDWR), "r+b", buffering=0)
     try:
@@ -70,7 +70,7 @@ async def lock_for_server(data_dir: Path, cluster: Path, account: Account, stop_
 
 
 async def _end_left_over(lock: int, cluster: Path, account: Account, stop_within: float) -> None:
-    """End the processes that an earlier server left. Raises DataDirInUse if one cannot be ended."""
+    """Ends the processes of an earlier server. Raises DataDirInUse if one cannot be ended."""
     status = Status.of(cluster)
 
     def is_over() -> bool:
@@ -84,13 +84,13 @@ async def _end_left_over(lock: int, cluster: Path, account: Account, stop_within
         left = processes_in(cluster, account)
         postmaster = [process for process in left if status is not None and process.pid == status.pid]
         if number is signal.SIGINT and not postmaster:
-            # Orphans leave by themselves; to them SIGINT means something else.
+            # Orphans end on their own; for them SIGINT has a different meaning.
             if await within(ORPHAN_SECONDS, is_over):
                 return
             continue
         if left:
             log.warning(
-                "ending the PostgreSQL that was left running in %s (%s, %s)",
+                "ending a PostgreSQL left running in %s (%s, %s)",
                 cluster,
                 number.name,
                 ", ".join(str(process.pid) for process in left),
@@ -101,13 +101,13 @@ async def _end_left_over(lock: int, cluster: Path, account: Account, stop_within
         if await within(seconds, is_over):
             return
     raise DataDirInUse(
-        f"a PostgreSQL still runs in {cluster}, perhaps in another container, and could not be ended from here: "
-        "stop it there"
+        f"a PostgreSQL is still running in {cluster}, perhaps in another container, and could not be ended: stop it "
+        "there"
     )
 
 
 def processes_in(cluster: Path, account: Account) -> list[psutil.Process]:
-    """The processes of a server on `cluster`: that is where they all work. A pid in a file proves nothing."""
+    """The processes of a server on `cluster`, identified by working directory. A pid in a file proves nothing."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -119,17 +119,17 @@ def processes_in(cluster: Path, account: Account) -> list[psutil.Process]:
 def spawn(
     command: Sequence[str | Path], account: Account, *, output: IO[bytes], directory: Path, inherits: int
 ) -> subprocess.Popen[bytes]:
-    # Not asyncio's, as uvloop's knows no other user; not in a thread, so that a cancelled start knows what it began.
+    # Not asyncio's, because uvloop cannot switch users; not in a thread, so that a canceled start knows its process.
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,
         cwd=directory,
-        # Ours holds secrets, and maybe the PG… variables of somebody who uses PostgreSQL elsewhere.
+        # The service's environment contains secrets, and perhaps PG… variables for another PostgreSQL.
         env={"PATH": os.defpath, "LC_ALL": "C"},
-        # Ctrl-C goes to the whole process group, but the database must outlast the last work of the service.
-        # No PR_SET_PDEATHSIG for the case that we are killed: it fires when a *thread* ends; the next start cleans up.
+        # Ctrl-C signals the whole process group, but the database must outlive the service.
+        # No PR_SET_PDEATHSIG in case the service is killed: it fires when a *thread* ends. The next start cleans up.
         start_new_session=True,
         pass_fds=(inherits,),
         user=None if account.ours else account.uid,

@@ -1,4 +1,4 @@
-"""A running server: how it starts, is watched and stops, and its address."""
+"""A running server: start, supervision, stop and address."""
 
 import asyncio
 import contextlib
@@ -38,10 +38,10 @@ from app.base.postgres.sockets import fits_socket, make_runtime_directory, remov
 log = logging.getLogger(__name__)
 
 
-# Given on the command line: they hold for every cluster, whenever it was made, and nothing stored in it beats them.
+# Passed on the command line, so that they apply to every cluster and override anything stored in it.
 SETTINGS: Mapping[str, str] = MappingProxyType(
     {
-        # A 2xx is a promise: it outlives a power cut.
+        # A delivery answered with 2xx must survive a power failure.
         "fsync": "on",
         "synchronous_commit": "on",
         "full_page_writes": "on",
@@ -52,7 +52,7 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
         # A batch holds many advisory locks in one transaction.
         "max_locks_per_transaction": "256",
         "shared_buffers": "256MB",
-        # Of its log PostgreSQL keeps so many files to write over: to make new ones in a storm holds up every commit.
+        # PostgreSQL recycles this much of its log: creating new files under load would delay every commit.
         "min_wal_size": "1GB",
         "max_wal_size": "2GB",
         "checkpoint_timeout": "15min",
@@ -63,7 +63,7 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
         "jit": "off",
         "timezone": "UTC",
         "log_timezone": "UTC",
-        # The text of a failed statement may hold a payload.
+        # The text of a failed statement may contain a payload.
         "log_min_error_statement": "panic",
         "log_checkpoints": "off",
         "logging_collector": "off",
@@ -82,13 +82,13 @@ STILL_STARTING_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server answers, and with which password."""
+    """Socket directory and password of a server."""
 
     socket_directory: Path
     password: str = field(repr=False)
 
     def url(self, database: str) -> str:
-        """For SQLAlchemy. Holds the password: never log it."""
+        """URL for SQLAlchemy. Contains the password: never log it."""
         return URL.create(
             "postgresql+asyncpg",
             username=ROLE,
@@ -101,11 +101,12 @@ class Address:
 async def start(
     data_dir: Path, *, settings: Mapping[str, str] | None = None, stop_within: timedelta = timedelta(seconds=60)
 ) -> "BuiltIn":
-    """A server on `data_dir` that is ready, however long its crash recovery takes; the first start makes the cluster.
+    """Starts a server on `data_dir` and waits until it is ready, however long crash recovery takes. The first start
+    creates the cluster.
 
-    A server left running by a service that was killed is stopped first: nobody uses its sessions any more, and its
-    settings may be outdated. `settings` add to `SETTINGS` or replace them; a stop that takes longer than
-    `stop_within` becomes an immediate one, with crash recovery at the next start. Raises CannotStart.
+    A server left running by a killed service is stopped first: its sessions are unused, and its settings may be
+    outdated. `settings` extend or override `SETTINGS`. A stop that takes longer than `stop_within` becomes an
+    immediate one, with crash recovery at the next start. Raises CannotStart.
     """
     data_dir = data_dir.absolute()
     try:
@@ -142,7 +143,7 @@ async def start(
 
 
 def has_cluster(data_dir: Path) -> bool:
-    """Whether an earlier start has made a cluster in `data_dir`. Raises CannotStart."""
+    """Whether an earlier start has created a cluster in `data_dir`. Raises CannotStart."""
     try:
         return (data_dir / "postgres" / "PG_VERSION").exists()
     except OSError as error:
@@ -150,9 +151,9 @@ def has_cluster(data_dir: Path) -> bool:
 
 
 def running(data_dir: Path) -> Address | None:
-    """The server that a service is running in `data_dir`, for a command beside it; None if there is none.
+    """The server that a service is running in `data_dir`, for use by another command; None if there is none.
 
-    Raises CannotStart if we may not use it.
+    Raises CannotStart without permission to use it.
     """
     cluster = (data_dir.absolute() / "postgres").resolve()
     try:
@@ -170,9 +171,9 @@ def running(data_dir: Path) -> Address | None:
 
 
 class BuiltIn:
-    """A running server; comes from `start`. `async with await start(data_dir) as server:` stops it at the end.
+    """A running server, returned by `start`. `async with await start(data_dir) as server:` stops it at the end.
 
-    A postmaster that dies by itself (the kernel short of memory, a stray kill) is started again, at the same address.
+    A postmaster that dies (out of memory, a stray kill) is restarted at the same address.
     """
 
     def __init__(
@@ -206,20 +207,20 @@ class BuiltIn:
 
     @property
     def pid(self) -> int:
-        """The postmaster, or the one before it while it is started again."""
+        """The pid of the postmaster, or of the previous one during a restart."""
         assert self._postmaster is not None
         return self._postmaster.pid
 
     def url(self, database: str) -> str:
-        """For SQLAlchemy; valid until `stop`. Holds the password: never log it."""
+        """URL for SQLAlchemy, valid until `stop`. Contains the password: never log it."""
         return self.address.url(database)
 
     async def stop(self) -> None:
-        """End all sessions, write everything to disk, leave no process behind. A second call does nothing."""
+        """Ends all sessions, writes everything to disk and leaves no process behind. A second call does nothing."""
         await self._at_stop.aclose()
 
     async def _run(self, at_stop: AsyncExitStack) -> None:
-        """Start, and keep running; `at_stop` becomes ours once that has worked."""
+        """Starts the server and supervises it. Takes over `at_stop` if that succeeds."""
         at_stop.push_async_callback(self._end)
         await self._launch()
         watch = asyncio.create_task(self._watch())
@@ -234,7 +235,7 @@ class BuiltIn:
     async def _launch(self) -> None:
         former = Status.of(self._cluster)
         lock = await self._lock()
-        # Nobody is left, so these are stale. PostgreSQL would not start if a pid in them now belonged to somebody else.
+        # No process is left, so these files are stale. PostgreSQL would not start if another process now had their pid.
         for stale in (self._cluster / "postmaster.pid", self.address.socket_directory / ".s.PGSQL.5432.lock"):
             stale.unlink(missing_ok=True)
         if former is not None and former.socket_directory != self.address.socket_directory:
@@ -242,7 +243,7 @@ class BuiltIn:
         socket_directory = "." if self.address.socket_directory == self._cluster else self.address.socket_directory
         with lock, open_log(self.data_dir) as output:
             begins_at = output.seek(0, os.SEEK_END)
-            # Below a directory that is closed to the account, the server knows its cluster as the working directory.
+            # In a directory that the account cannot access, the server refers to its cluster as the working directory.
             cluster = HERE if self._account.is_shut_out_of(self._cluster) else self._cluster
             self._postmaster = spawn(
                 [
@@ -265,7 +266,7 @@ class BuiltIn:
             if time.monotonic() - said_at > STILL_STARTING_SECONDS:
                 said_at = time.monotonic()
                 log.warning(
-                    "PostgreSQL in %s is not ready after %d s: it recovers from a crash; waiting",
+                    "PostgreSQL in %s is not ready after %d s, probably because of crash recovery; waiting",
                     self.data_dir,
                     said_at - began_at,
                 )
@@ -279,7 +280,7 @@ class BuiltIn:
         return status is not None and status.ready and status.pid == self.pid
 
     async def _watch(self) -> None:
-        """Start the server again when it has died, and keep its log small."""
+        """Restarts the server when it has died, and limits the size of its log."""
         assert self._postmaster is not None
         while True:
             await asyncio.sleep(WATCH_SECONDS)
@@ -287,20 +288,20 @@ class BuiltIn:
                 await limit_log(self.data_dir)
                 if self._postmaster.poll() is not None:
                     log.error(
-                        "PostgreSQL in %s ended by itself (%d); starting it again",
+                        "PostgreSQL in %s exited unexpectedly with status %d; restarting it",
                         self.data_dir,
                         self._postmaster.returncode,
                     )
                     await self._launch()
             except (CannotStart, OSError, psutil.Error) as error:
-                log.error("the built-in PostgreSQL has a problem: %s", error)
+                log.error("the built-in PostgreSQL could not be restarted or its log not be limited: %s", error)
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _end(self) -> None:
         if self._postmaster is None:
             return
         await self._end_postmaster(self._postmaster)
-        # Of one that was killed, by us or by somebody else, there may be orphans.
+        # A killed postmaster may have left orphans.
         with contextlib.suppress(CannotStart), await self._lock():
             pass
 

@@ -1,4 +1,4 @@
-"""The directory of the socket. A cluster deep in the file system needs one elsewhere: the path of a socket is short."""
+"""The directory of the socket. A cluster with a long path needs another one, because socket paths must be short."""
 
 import contextlib
 import errno
@@ -18,7 +18,7 @@ SOCKET_PATH_BYTES = 100  # sun_path has 104 bytes on macOS and 108 on Linux, wit
 
 
 def fits_socket(cluster: Path) -> bool:
-    """Whether an address can name a socket in `cluster`: a short path without comma and colon, which separate hosts."""
+    """Whether a URL can contain the socket in `cluster`: a short path without `,` and `:`, which separate hosts."""
     path = os.fsencode(cluster / ".s.PGSQL.5432")
     return len(path) <= SOCKET_PATH_BYTES and not re.search(rb"[,:]", path)
 
@@ -31,26 +31,26 @@ def make_runtime_directory(account: Account, at_stop: AsyncExitStack) -> Path:
             at_stop.callback(shutil.rmtree, directory, ignore_errors=True)
             if not account.ours:
                 os.chown(directory, account.uid, account.gid)
-            # systemd-tmpfiles clears old files away, but not below a locked directory.
+            # systemd-tmpfiles deletes old files, but not in a locked directory.
             lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
             at_stop.callback(os.close, lock)
             take_lock(lock)
             return directory
-    raise CannotStart("no directory for temporary files is open to all users: set TMPDIR to one with a short name")
+    raise CannotStart("no temporary directory is accessible to all users: set TMPDIR to one with a short name")
 
 
 def remove_runtime_directory(directory: Path, account: Account) -> None:
-    # The name comes from a file that is not ours when we are root: only what we could have made ourselves is removed.
+    # When run as root, the name comes from an untrusted file: remove only a directory that this module could have made.
     parents = [Path(each).resolve() for each in (tempfile.gettempdir(), "/tmp", "/var/tmp")]
     if directory.parent in parents and directory.name.startswith("aftermath-"):
         with contextlib.suppress(FileNotFoundError):
-            # In the copy of a cluster that ran, the file names the directory of the original, which may still run.
+            # In a copy of a running cluster, the file names the directory of the original, which may still be running.
             if directory.lstat().st_uid == account.uid and not _is_listened_at(directory / ".s.PGSQL.5432"):
                 shutil.rmtree(directory, ignore_errors=True)
 
 
 def _is_listened_at(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):  # a name that is too long for a socket
-        probe.setblocking(False)  # a full backlog is an answer too
+    with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):  # the path may be too long for a socket
+        probe.setblocking(False)  # a full backlog also means that it is in use
         return probe.connect_ex(os.fsencode(path)) in {0, errno.EAGAIN}
     return False

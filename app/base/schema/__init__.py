@@ -1,7 +1,7 @@
-"""The whole schema, a file per area. Rules that can be constraints are constraints, named as the rule.
+"""The database schema, one file per area. Rules that can be constraints are constraints, named after the rule.
 
 Times are `timestamptz`; ids that leave the service are uuid or `INC-n`; money is `numeric`. Migrations live in
-`app/base/db/alembic/`; `alembic check` finds no difference to these tables.
+`app/base/db/alembic/`; `alembic check` verifies that they match these tables.
 
 **CRUD slices** take an `AsyncSession` (`http.context.Session` in a route, `db.session` elsewhere) and read rows as
 objects: `(await session.exec(select(Rule).order_by(col(Rule.position)))).all()` is a `Sequence[Rule]` (`select` and

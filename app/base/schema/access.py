@@ -1,4 +1,4 @@
-"""Who may send and ask: sources and tokens."""
+"""Access: sources and tokens."""
 
 from datetime import datetime
 
@@ -10,7 +10,7 @@ from app.base.schema.columns import Row, Text, Timestamp
 
 
 class Source(Row, table=True):
-    """One monitoring system that may send. Id 0 is `people`: it has the alerts that a person declares or holds open."""
+    """A monitoring system that sends deliveries. Id 0 is `people`, for alerts that a person declares or keeps open."""
 
     __tablename__ = "source"
     __table_args__ = (
@@ -24,12 +24,12 @@ class Source(Row, table=True):
     hmac_secret: Text[str | None] = None
     hmac_header: Text[str | None] = None
     hmac_timestamp_header: Text[str | None] = None
-    stale_seconds: int | None = None  # alerts that it has not resent for longer have ended; null: they stay open
+    stale_seconds: int | None = None  # alerts not resent for longer are ended; null: they stay open
     created_at: Timestamp[datetime]
 
 
 class Token(Row, table=True):
-    """A credential; of the secret only a digest is kept."""
+    """A credential. Only a digest of the secret is stored."""
 
     __tablename__ = "token"
     __table_args__ = (
@@ -37,9 +37,9 @@ class Token(Row, table=True):
         CheckConstraint("(scope = 'ingest') = (source_id IS NOT NULL)", name="token_of_a_door_names_its_source"),
     )
 
-    id: str = Field(sa_type=sa.Text, primary_key=True)  # the public part, first in the token itself
+    id: str = Field(sa_type=sa.Text, primary_key=True)  # the public part, at the start of the token
     name: Text[str]
-    digest: bytes  # SHA-256 of the whole token, which holds 256 random bits
+    digest: bytes  # SHA-256 of the whole token, which contains 256 random bits
     scope: Text[str]
     source_id: int | None = Field(default=None, foreign_key="source.id")
     created_at: Timestamp[datetime]

@@ -1,4 +1,4 @@
-"""What people configure: rules, services and their rates, maintenance, objectives and calendars."""
+"""Configuration: rules, services and their rates, maintenance, objectives and calendars."""
 
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -33,14 +33,14 @@ class Rule(Row, table=True):
     ignored_labels: TextArray[list[str]]
     service_labels: TextArray[list[str]]
     severity_labels: TextArray[list[str]]
-    severities: Jsonb[dict[str, str]]  # label value → sev1…sev5, before the defaults
-    heartbeat_seconds: int | None = None  # what it matches is a dead man's switch; null: ordinary alerts
+    severities: Jsonb[dict[str, str]]  # label value → sev1…sev5, overrides the defaults
+    heartbeat_seconds: int | None = None  # matching alerts are a dead man's switch; null: ordinary alerts
     created_at: Timestamp[datetime]
     updated_at: Timestamp[datetime]
 
 
 class RuleVersion(Row, table=True):
-    """One row: a number that grows with every change of the rules, whoever makes it. A trigger of `rule` counts."""
+    """A single row: a number that a trigger on `rule` increments on every change of the rules."""
 
     __tablename__ = "rule_version"
     __table_args__ = (CheckConstraint("single", name="rule_version_is_one_row"),)
@@ -50,7 +50,7 @@ class RuleVersion(Row, table=True):
 
 
 class Service(Row, table=True):
-    """What has users, an owner, an hourly cost of outage and an objective."""
+    """A service, with an owner, hourly costs of outage and an objective."""
 
     __tablename__ = "service"
 
@@ -64,7 +64,7 @@ class Service(Row, table=True):
 
 
 class ServiceRate(Row, table=True):
-    """What an hour of outage costs, from a date on."""
+    """Cost of an hour of outage, valid from a date."""
 
     __tablename__ = "service_rate"
     __table_args__ = (
@@ -81,9 +81,9 @@ class ServiceRate(Row, table=True):
 
 
 class Maintenance(Row, table=True):
-    """Planned work: failures during it are neither downtime nor cost.
+    """Planned work: failures during it count neither as downtime nor as cost.
 
-    Either once, or on weekdays at a local time of a zone.
+    Either once, or recurring on weekdays at a local time.
     """
 
     __tablename__ = "maintenance"
@@ -119,7 +119,7 @@ class Maintenance(Row, table=True):
 
 
 class Objective(Row, table=True):
-    """How available a service should be, and over which time."""
+    """The availability target of a service and its time window."""
 
     __tablename__ = "objective"
     __table_args__ = (
@@ -139,7 +139,7 @@ class Objective(Row, table=True):
 
 
 class Calendar(Row, table=True):
-    """Business hours: a clock by which durations may be measured, beside the one that always runs."""
+    """Business hours, in which durations can be measured as an alternative to elapsed time."""
 
     __tablename__ = "calendar"
 
@@ -170,5 +170,5 @@ class CalendarHours(Row, table=True):
 
     calendar: str = Field(sa_type=sa.Text, primary_key=True, foreign_key="calendar.name", ondelete="CASCADE")
     weekday: int = Field(sa_type=sa.SmallInteger, primary_key=True)  # 0 is Monday
-    begins_minute: int = Field(sa_type=sa.SmallInteger, primary_key=True)  # after midnight, by the wall clock
+    begins_minute: int = Field(sa_type=sa.SmallInteger, primary_key=True)  # minutes after midnight, local time
     ends_minute: SmallInt[int]

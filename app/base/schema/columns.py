@@ -1,11 +1,11 @@
-"""What all tables share: the base class of rows, and column types written as `Text[str | None]`.
+"""Shared by all tables: the base class of rows, and column types written as `Text[str | None]`.
 
 The outer name is PostgreSQL's type, the inner one Python's; a column may be null if the Python type may be None. Types
 that SQLModel already maps exactly need no alias: `bool`, `int` (integer), `UUID`, `Decimal` (numeric), `date`, `time`
 and `bytes`.
 
-An alias cannot be combined with `= Field(primary_key=True)` and the like: SQLModel heeds one `Field` only. So such a
-column names its type there: `name: str = Field(sa_type=sa.Text, primary_key=True)`.
+An alias cannot be combined with `= Field(primary_key=True)` and the like: SQLModel uses only one `Field`. Such a column
+sets its type there: `name: str = Field(sa_type=sa.Text, primary_key=True)`.
 """
 
 from typing import Annotated, ClassVar, TypeVar

@@ -1,4 +1,4 @@
-"""Deployments and the reports from which they are put together."""
+"""Deployments and the reports that they are derived from."""
 
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from app.base.schema.columns import Jsonb, Row, Text, Timestamp
 
 
 class Deployment(Row, table=True):
-    """A version put before users. What its reports, which are kept, amount to together, in whatever order they came."""
+    """A release of a version, derived from all its stored reports, independent of their order."""
 
     __tablename__ = "deployment"
     __table_args__ = (
@@ -56,7 +56,7 @@ class DeploymentReport(Row, table=True):
     __tablename__ = "deployment_report"
 
     deployment_id: str = Field(sa_type=sa.Text, primary_key=True, foreign_key="deployment.id")
-    digest: str = Field(sa_type=sa.Text, primary_key=True)  # of its content: the same content again is the same report
+    digest: str = Field(sa_type=sa.Text, primary_key=True)  # of its content: equal content is the same report
     source_id: int = Field(foreign_key="source.id")
     received_at: Timestamp[datetime]
     report: Jsonb[dict[str, Any]]

@@ -1,4 +1,4 @@
-"""Incidents, the alerts they are made of, and what happened to them."""
+"""Incidents, their alerts and their timelines."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -21,8 +21,8 @@ _LIVE = text("merged_into IS NULL")
 class Incident(Row, table=True):
     """A connected group of alerts with one grouping key, or one declared by a person.
 
-    The first block of columns is derived from the alerts by the law and nothing else; the second is what people stated.
-    What the API shows (`detected_at`, `status`, …) is put together from both in incidents/measures/measures.py.
+    The first block of columns is derived only from the alerts; the second holds values set by people. The values in the
+    API (`detected_at`, `status`, …) combine both, see incidents/measures/measures.py.
     """
 
     __tablename__ = "incident"
@@ -42,8 +42,8 @@ class Incident(Row, table=True):
             deferrable=True,
             initially="DEFERRED",
         ),
-        # NULLS LAST so that no other index has this order: while the table is new, PostgreSQL could not choose between
-        # them.
+        # NULLS LAST makes the order unique among the indexes: while the table is new, PostgreSQL could choose the
+        # wrong one.
         Index("incident_by_key", "key_id", text("began_at DESC NULLS LAST"), postgresql_where=_LIVE),
         Index("incident_by_time", text("began_at DESC"), text("number DESC"), postgresql_where=_LIVE),
         Index(
@@ -60,7 +60,7 @@ class Incident(Row, table=True):
         ),
         Index("incident_open", "began_at", postgresql_where=text("ended_at IS NULL AND merged_into IS NULL")),
         Index("incident_unsettled", "began_at", postgresql_where=text("settled_at IS NULL AND merged_into IS NULL")),
-        # Leaves room for a row's next version beside it: alerts that join change no indexed column.
+        # Leave room for the next version of a row on the same page: joining alerts change no indexed column.
         {"postgresql_with": {"fillfactor": "70"}},
     )
 
@@ -75,17 +75,17 @@ class Incident(Row, table=True):
     service: Text[str]
     severity: SmallInt[int]  # 1…5, the worst of its alerts
     alert_class: Text[str]
-    labels: Jsonb[dict[str, str]]  # what all its alerts have in common
+    labels: Jsonb[dict[str, str]]  # labels common to all its alerts
     source_ids: IntArray[list[int]]
     began_at: Timestamp[datetime]
     ended_at: Timestamp[datetime | None] = None  # null while an alert is open
     first_ended_at: Timestamp[datetime | None] = None  # the first moment at which none of its alerts was open
     last_end_at: Timestamp[datetime | None] = None  # latest end among the alerts that have ended
     last_start_at: Timestamp[datetime]
-    island_at: Timestamp[datetime]  # when the last stretch without recovery began
+    island_at: Timestamp[datetime]  # start of the last stretch without recovery
     reach_at: Timestamp[datetime | None] = None  # latest end plus window among the alerts that have ended
     reopened: int
-    alerts: int  # from senders, without those of `people`
+    alerts: int  # alerts from senders, excluding those of `people`
     open_alerts: int
     end_reason: Text[str | None] = None  # of the alert that ended last, even while another is open
     still_firing: bool
@@ -95,7 +95,7 @@ class Incident(Row, table=True):
     settled_at: Timestamp[datetime | None] = None
     declared: bool
     impact_told_at: Timestamp[datetime | None] = None  # the earliest start that an alert's annotation `for` implies
-    # stated by people
+    # set by people
     title_stated: Text[str | None] = None
     service_stated: Text[str | None] = None
     severity_stated: SmallInt[int | None] = None
@@ -119,15 +119,15 @@ class Incident(Row, table=True):
 class Alert(Row, table=True):
     """One episode of a series. Partitioned by month, see base/db/partitions.py.
 
-    `real_end_at` is the latest end that a sender reported for it; `ended_at` is what the law makes of it.
+    `real_end_at` is the latest end that a sender reported; `ended_at` is the end derived by the grouping.
     """
 
     __tablename__ = "alert"
     __table_args__ = (
         CheckConstraint("ended_at >= started_at", name="alert_ends_after_it_began"),
         Index("alert_by_key", "key_id", "started_at"),
-        # Few alerts name a deployment. By their text: an index on what is in the JSON would make inserting an alert
-        # half as slow again, this one does not.
+        # Few alerts refer to a deployment. The condition is on the text, because an index on the JSON would make
+        # inserting an alert 50 % slower.
         Index(
             "alert_naming_a_deployment",
             "started_at",
@@ -151,8 +151,8 @@ class Alert(Row, table=True):
     alert_class: Text[str]
     real_end_at: Timestamp[datetime | None] = None
     real_end_reason: Text[str | None] = None
-    real_end_guessed: bool  # the sender gave none: it is the time of arrival
-    sender_ended: bool  # by whatever way; a person may have ended it before
+    real_end_guessed: bool  # the sender gave no end, so it is the time of arrival
+    sender_ended: bool  # in any way; a person may have ended it earlier
     manual_end_at: Timestamp[datetime | None] = None
     ended_at: Timestamp[datetime | None] = None
     end_reason: Text[str | None] = None
@@ -162,11 +162,11 @@ class Alert(Row, table=True):
     flags: TextArray[list[str]]
     first_seen_at: Timestamp[datetime]
     last_seen_at: Timestamp[datetime]  # to the minute
-    impact_told_at: Timestamp[datetime | None] = None  # `started_at` less the annotation `for`
+    impact_told_at: Timestamp[datetime | None] = None  # `started_at` minus the annotation `for`
 
 
 class LooseEnd(Row, table=True):
-    """A resolve that names no start: ends the newest alert that began at or before it, and waits if there is none."""
+    """A resolve without a start. Ends the newest alert that began at or before it, and is stored until there is one."""
 
     __tablename__ = "loose_end"
 
@@ -176,12 +176,12 @@ class LooseEnd(Row, table=True):
 
 
 class TimelineEntry(Row, table=True):
-    """Something that happened to an incident; append-only but for `incident_id`, which follows merges and splits."""
+    """An event of an incident. Append-only, except that `incident_id` follows merges and splits."""
 
     __tablename__ = "timeline"
     __table_args__ = (
         Index("timeline_by_incident", "incident_id", "at", "id"),
-        # Which deployment a person named as the cause: few, and queried over many incidents.
+        # Deployments set as the cause by a person: few, and queried over many incidents.
         Index("timeline_of_causes", "incident_id", "id", postgresql_where=text("kind = 'cause'")),
         Index("timeline_in_order", "transaction_id", "id"),
     )
@@ -194,7 +194,7 @@ class TimelineEntry(Row, table=True):
     by: Text[str | None] = None
     note: Text[str | None] = None
     detail: Jsonb[dict[str, Any] | None] = None
-    # Which transaction wrote it: what `incidents.timeline.read_after` orders by.
+    # The transaction that wrote it; `incidents.timeline.read_after` sorts by it.
     transaction_id: int = Field(
         sa_type=sa.BigInteger,
         default=None,

@@ -1,4 +1,4 @@
-"""Deliveries, what could not be read of them, and what is known about the health of each source."""
+"""Deliveries, quarantined parts of them, and the health of each source."""
 
 from datetime import datetime
 from typing import Any
@@ -51,7 +51,7 @@ class Quarantine(Row, table=True):
 
 
 class Tally(Row, table=True):
-    """A counter that only grows, in shards so that connections do not wait for one another; its value is their sum."""
+    """A monotonic counter. Its value is the sum of its shards, which keep connections from blocking each other."""
 
     __tablename__ = "tally"
     __table_args__ = ({"postgresql_with": {"fillfactor": "50"}},)
@@ -64,7 +64,7 @@ class Tally(Row, table=True):
 
 
 class FeedSample(Row, table=True):
-    """The tallies of a source at one time, kept for a day: rates are differences. And what was open then."""
+    """Tallies and open alerts of a source at one time, stored for a day. Rates are differences of samples."""
 
     __tablename__ = "feed_sample"
 
@@ -77,7 +77,7 @@ class FeedSample(Row, table=True):
 
 
 class Heartbeat(Row, table=True):
-    """A dead man's switch: an alert that is sent again and again."""
+    """A dead man's switch: an alert that is resent continually."""
 
     __tablename__ = "heartbeat"
     __table_args__ = (CheckConstraint("returned_at >= missing_since", name="heartbeat_returns_after_it_was_missing"),)
@@ -93,7 +93,7 @@ class Heartbeat(Row, table=True):
 
 
 class Reconciler(Row, table=True):
-    """Where the Alertmanagers of a source are polled for the alerts that they list."""
+    """Settings for polling the Alertmanagers of a source."""
 
     __tablename__ = "reconciler"
     __table_args__ = (
@@ -111,11 +111,11 @@ class Reconciler(Row, table=True):
     username: Text[str | None] = None  # for basic auth, with `secret` as password; null: `secret` is a bearer token
     secret: Text[str | None] = None
     began_at: Timestamp[datetime | None] = None  # claims a poll
-    counted_at: TimestampArray[list[datetime]]  # the latest polls in which an absence counted, as many as it takes
+    counted_at: TimestampArray[list[datetime]]  # times of the latest conclusive polls, at most `absences`
 
 
 class Peer(Row, table=True):
-    """The last answer of each Alertmanager of a reconciler."""
+    """The last response of each Alertmanager of a reconciler."""
 
     __tablename__ = "peer"
 
@@ -123,17 +123,17 @@ class Peer(Row, table=True):
     url: str = Field(sa_type=sa.Text, primary_key=True)
     polled_at: Timestamp[datetime]
     answered_at: Timestamp[datetime | None] = None
-    error: Text[str | None] = None  # why it did not answer the last time
+    error: Text[str | None] = None  # the error of the last poll
     version: Text[str | None] = None
     cluster: Text[str | None] = None
     up_since: Timestamp[datetime | None] = None
     alerts: int | None = None
-    suppressed: int | None = None  # silenced or inhibited: listed, but not sent
+    suppressed: int | None = None  # silenced or inhibited alerts, which are listed but not sent
     silences: int | None = None
 
 
 class FeedWatch(Row, table=True):
-    """One row: since when some process has been listening. A delivery that was due earlier was not missing."""
+    """A single row: the time since which a process has been listening. Deliveries due earlier are not missing."""
 
     __tablename__ = "feed_watch"
     __table_args__ = (CheckConstraint("single", name="feed_watch_is_one_row"),)

@@ -1,4 +1,4 @@
-"""Totals of settled incidents for /metrics: added to once per incident, never lowered."""
+"""Totals of settled incidents for /metrics: increased once per incident, never decreased."""
 
 from decimal import Decimal
 

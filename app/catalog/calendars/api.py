@@ -1,4 +1,4 @@
-"""Calendars over HTTP: business hours, by which durations may be measured."""
+"""HTTP API of calendars: business hours in which durations can be measured."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -29,15 +29,15 @@ EndTime = Annotated[str, StringConstraints(pattern="^(([01][0-9]|2[0-3]):[0-5][0
 
 
 class HoursContract(Contract):
-    """Local times of one day. Hours over midnight are stated as the hours of two days."""
+    """Local times within one day. Split hours that span midnight between the two days."""
 
     begins: LocalTime = Field(alias="from", examples=["09:00"])
-    ends: EndTime = Field(alias="to", description="Not included; 24:00 is the end of the day", examples=["18:00"])
+    ends: EndTime = Field(alias="to", description="Exclusive; 24:00 is the end of the day", examples=["18:00"])
 
     @model_validator(mode="after")
     def _ordered(self) -> "HoursContract":
         if self.begins >= self.ends:
-            message = "`from` must lie before `to`; state hours over midnight as the hours of two days"
+            message = "`from` must be before `to`; split hours that span midnight between the two days"
             raise ValueError(message)
         return self
 
@@ -55,17 +55,17 @@ HoursOfDay = Annotated[list[HoursContract], Field(max_length=48), AfterValidator
 
 def _at_least_one(week: dict[Weekday, list[HoursContract]]) -> dict[Weekday, list[HoursContract]]:
     if not any(week.values()):
-        message = "give at least one day some hours; without any, every duration would be 0"
+        message = "at least one day must have hours; without any, every duration would be 0"
         raise ValueError(message)
     return week
 
 
 class BusinessHoursContract(Contract):
-    """When the clocks change, local times that they skip do not count, and those that they show twice count twice."""
+    """When clocks change, skipped local times do not count and repeated ones count twice."""
 
     zone: Zone
     hours: Annotated[dict[Weekday, HoursOfDay], AfterValidator(_at_least_one)] = Field(
-        description="By weekday; a day that is left out has no business hours"
+        description="By weekday; omitted days have no business hours"
     )
     holidays: list[Date] = Field([], max_length=5000, description="Local dates without business hours")
 
@@ -73,7 +73,7 @@ class BusinessHoursContract(Contract):
 class CalendarShown(BaseModel):
     name: str
     zone: str
-    hours: dict[Weekday, list[HoursContract]] = Field(description="By weekday; days without hours are left out")
+    hours: dict[Weekday, list[HoursContract]] = Field(description="By weekday; days without hours are omitted")
     holidays: list[Date]
     created_at: At
     updated_at: At
@@ -84,24 +84,28 @@ class CalendarShown(BaseModel):
 
 @router.get("", summary="List calendars", responses=problem_responses())
 async def list_calendars(session: Session, paging: Pages, _: Reader) -> Page[CalendarShown]:
-    """By name."""
+    """Sorted by name."""
     found = await store.list_calendars(session, after=paging.after_name(), limit=paging.limit + 1)
     page, next_cursor = page_of(found, paging, lambda each: (each[0].name,))
     return Page(items=[_shown(*each) for each in page], next_cursor=next_cursor)
 
 
-@router.get("/{name}", summary="Show a calendar", responses=problem_responses(404))
+@router.get("/{name}", summary="Get a calendar", responses=problem_responses(404))
 async def show_calendar(session: Session, name: CalendarName, _: Reader) -> CalendarShown:
-    """Its business hours and holidays."""
+    """Returns its business hours and holidays."""
     return _shown(*await store.find_calendar(session, name))
 
 
-@router.put("/{name}", summary="State a calendar", responses=problem_responses() | {201: {"model": CalendarShown}})
+@router.put(
+    "/{name}",
+    summary="Create or replace a calendar",
+    responses=problem_responses() | {201: {"model": CalendarShown}},
+)
 async def put_calendar(
     session: Session,
     now: Now,
     name: CalendarName,
-    stated: Annotated[
+    body: Annotated[
         BusinessHoursContract,
         Body(
             examples=[
@@ -119,24 +123,24 @@ async def put_calendar(
     response: Response,
     _: Writer,
 ) -> CalendarShown:
-    """Replaces the whole calendar, for the past too: durations are measured anew on each request. Metrics use the
-    calendar that `?calendar=` names. 201 if it is new.
+    """Replaces the whole calendar, also for past incidents: durations are recomputed on each request. Select a calendar
+    for metrics with `?calendar=`. Returns 201 if the calendar is new.
     """
     row = schema.Calendar(
-        name=name, zone=stated.zone, holidays=sorted(set(stated.holidays)), created_at=now, updated_at=now
+        name=name, zone=body.zone, holidays=sorted(set(body.holidays)), created_at=now, updated_at=now
     )
-    calendar, is_new = await store.put_calendar(session, row, _hours(name, stated))
+    calendar, is_new = await store.put_calendar(session, row, _hours(name, body))
     response.status_code = 201 if is_new else 200
     return _shown(*calendar)
 
 
 @router.delete("/{name}", summary="Delete a calendar", status_code=204, responses=problem_responses(404))
 async def delete_calendar(session: Session, name: CalendarName, _: Writer) -> None:
-    """No stored number depends on it."""
+    """No stored number depends on a calendar."""
     await store.delete_calendar(session, name)
 
 
-def _hours(name: str, stated: BusinessHoursContract) -> list[schema.CalendarHours]:
+def _hours(name: str, body: BusinessHoursContract) -> list[schema.CalendarHours]:
     return [
         schema.CalendarHours(
             calendar=name,
@@ -144,7 +148,7 @@ def _hours(name: str, stated: BusinessHoursContract) -> list[schema.CalendarHour
             begins_minute=_minutes(each.begins),
             ends_minute=_minutes(each.ends),
         )
-        for day, of_day in stated.hours.items()
+        for day, of_day in body.hours.items()
         for each in of_day
     ]
 

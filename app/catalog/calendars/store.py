@@ -1,4 +1,4 @@
-"""The SQL of calendars."""
+"""SQL for calendars."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ WithHours = tuple[schema.Calendar, Sequence[schema.CalendarHours]]
 
 
 async def list_calendars(session: AsyncSession, *, after: str, limit: int) -> Sequence[WithHours]:
-    """By name, those behind `after`."""
+    """Calendars with names greater than `after`, sorted by name."""
     name = col(schema.Calendar.name)
     calendars = (await session.exec(select(schema.Calendar).where(name > after).order_by(name).limit(limit))).all()
     hours = defaultdict[str, list[schema.CalendarHours]](list)

@@ -1,4 +1,4 @@
-"""Planned maintenance over HTTP."""
+"""HTTP API of planned maintenance."""
 
 from datetime import datetime, time
 from typing import Annotated
@@ -39,38 +39,38 @@ MaintenanceName = Annotated[
 
 class OnceContract(Contract):
     since: At = Field(alias="from")
-    until: At = Field(alias="to", description="Not included")
+    until: At = Field(alias="to", description="Exclusive")
 
     @model_validator(mode="after")
     def _ordered(self) -> "OnceContract":
         if self.since >= self.until:
-            message = "`from` must lie before `to`"
+            message = "`from` must be before `to`"
             raise ValueError(message)
         return self
 
 
 class RecurringContract(Contract):
-    """A start that the clocks skip uses the offset before the change; of one that they show twice, the first counts."""
+    """A start time that a clock change skips uses the offset before the change; of a repeated one, the first counts."""
 
-    weekdays: list[Weekday] = Field(min_length=1, max_length=7, description="Days on which it starts, in the zone")
-    start_time: LocalTime = Field(description="In the zone", examples=["02:30"])
-    duration_seconds: int = Field(ge=60, le=7 * 24 * 3600, description="Elapsed time, whatever the clocks do")
+    weekdays: list[Weekday] = Field(min_length=1, max_length=7, description="Days on which it starts, in `zone`")
+    start_time: LocalTime = Field(description="Local time in `zone`", examples=["02:30"])
+    duration_seconds: int = Field(ge=60, le=7 * 24 * 3600, description="Elapsed time, regardless of clock changes")
     zone: Zone
     first_date: Date
-    last_date: Date | None = Field(None, description="Included; null: until further notice")
+    last_date: Date | None = Field(None, description="Inclusive; null: until further notice")
 
     @model_validator(mode="after")
     def _ordered(self) -> "RecurringContract":
         if self.last_date is not None and self.last_date < self.first_date:
-            message = "last_date must not lie before first_date"
+            message = "`last_date` must not be before `first_date`"
             raise ValueError(message)
         return self
 
 
 class MaintenanceContract(Contract):
-    """Either `once` or `recurring`."""
+    """Set either `once` or `recurring`."""
 
-    services: list[Name] = Field([], max_length=500, description="Empty: all services, later ones too")
+    services: list[Name] = Field([], max_length=500, description="Empty: all services, including future ones")
     reason: Annotated[Words, StringConstraints(min_length=1, max_length=1000)]
     once: OnceContract | None = None
     recurring: RecurringContract | None = None
@@ -78,14 +78,14 @@ class MaintenanceContract(Contract):
     @model_validator(mode="after")
     def _one_of_them(self) -> "MaintenanceContract":
         if (self.once is None) == (self.recurring is None):
-            message = "give either `once` or `recurring`"
+            message = "set either `once` or `recurring`, and not both"
             raise ValueError(message)
         return self
 
 
 class OccurrenceShown(BaseModel):
     since: At = Field(serialization_alias="from")
-    until: At = Field(serialization_alias="to", description="Not included")
+    until: At = Field(serialization_alias="to", description="Exclusive")
 
 
 class MaintenanceShown(BaseModel):
@@ -94,7 +94,7 @@ class MaintenanceShown(BaseModel):
     reason: str
     once: OnceContract | None
     recurring: RecurringContract | None
-    next: OccurrenceShown | None = Field(description="The one that is under way or begins next; null: all are over")
+    next: OccurrenceShown | None = Field(description="The current or next occurrence; null: all are over")
     created_at: At
     updated_at: At
 
@@ -104,15 +104,15 @@ class MaintenanceShown(BaseModel):
 
 @router.get("", summary="List planned maintenance", responses=problem_responses())
 async def list_maintenance(session: Session, now: Now, paging: Pages, _: Reader) -> Page[MaintenanceShown]:
-    """By name."""
+    """Sorted by name."""
     found = await store.list_maintenance(session, after=paging.after_name(), limit=paging.limit + 1)
     page, next_cursor = page_of(found, paging, lambda row: (row.name,))
     return Page(items=[_shown(row, now) for row in page], next_cursor=next_cursor)
 
 
-@router.get("/{name}", summary="Show planned maintenance", responses=problem_responses(404))
+@router.get("/{name}", summary="Get planned maintenance", responses=problem_responses(404))
 async def show_maintenance(session: Session, now: Now, name: MaintenanceName, _: Reader) -> MaintenanceShown:
-    """Its services, its times and its reason."""
+    """Returns its services, times and reason."""
     return _shown(await store.find_maintenance(session, name), now)
 
 
@@ -121,13 +121,13 @@ async def put_maintenance(
     session: Session,
     now: Now,
     name: MaintenanceName,
-    stated: Annotated[
+    body: Annotated[
         MaintenanceContract,
         Body(
             examples=[
                 {
                     "services": ["checkout"],
-                    "reason": "Patching of the database",
+                    "reason": "Database patching",
                     "recurring": {
                         "weekdays": ["sunday"],
                         "start_time": "02:30",
@@ -137,7 +137,7 @@ async def put_maintenance(
                     },
                 },
                 {
-                    "reason": "Move to the new data centre",
+                    "reason": "Move to the new data center",
                     "once": {"from": "2026-08-22T20:00:00Z", "to": "2026-08-23T04:00:00Z"},
                 },
             ]
@@ -146,33 +146,33 @@ async def put_maintenance(
     response: Response,
     _: Writer,
 ) -> MaintenanceShown:
-    """Failures during maintenance do not count as downtime, cost or spent error budget, and are shown apart. Past
-    numbers are computed anew, except for Prometheus counters: these go by the maintenance known when an incident
-    settles. 201 if it is new.
+    """Failures during maintenance do not count toward downtime, cost or spent error budget, and are shown separately.
+    Past numbers are recomputed, except Prometheus counters, which use the maintenance known when an incident settles.
+    Returns 201 if the maintenance is new.
     """
-    row, is_new = await store.put_maintenance(session, _row(name, stated, now))
+    row, is_new = await store.put_maintenance(session, _row(name, body, now))
     response.status_code = 201 if is_new else 200
     return _shown(row, now)
 
 
 @router.delete("/{name}", summary="Delete maintenance", status_code=204, responses=problem_responses(404))
 async def delete_maintenance(session: Session, name: MaintenanceName, _: Writer) -> None:
-    """Numbers change as if it had never been planned. To end recurring maintenance, set its `last_date` instead."""
+    """Numbers are recomputed as if it had never been planned. To end recurring maintenance, set `last_date` instead."""
     await store.delete_maintenance(session, name)
 
 
-def _row(name: str, stated: MaintenanceContract, now: datetime) -> schema.Maintenance:
+def _row(name: str, body: MaintenanceContract, now: datetime) -> schema.Maintenance:
     row = schema.Maintenance(
-        name=name, services=sorted(set(stated.services)), reason=stated.reason, created_at=now, updated_at=now
+        name=name, services=sorted(set(body.services)), reason=body.reason, created_at=now, updated_at=now
     )
-    if stated.once is not None:
-        row.begins_at, row.ends_at = stated.once.since, stated.once.until
-    if stated.recurring is not None:
-        row.weekdays = sorted({WEEKDAYS.index(day) for day in stated.recurring.weekdays})
-        row.start_time = time.fromisoformat(stated.recurring.start_time)
-        row.duration_seconds = stated.recurring.duration_seconds
-        row.zone = stated.recurring.zone
-        row.first_date, row.last_date = stated.recurring.first_date, stated.recurring.last_date
+    if body.once is not None:
+        row.begins_at, row.ends_at = body.once.since, body.once.until
+    if body.recurring is not None:
+        row.weekdays = sorted({WEEKDAYS.index(day) for day in body.recurring.weekdays})
+        row.start_time = time.fromisoformat(body.recurring.start_time)
+        row.duration_seconds = body.recurring.duration_seconds
+        row.zone = body.recurring.zone
+        row.first_date, row.last_date = body.recurring.first_date, body.recurring.last_date
     return row
 
 

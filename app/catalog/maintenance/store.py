@@ -1,4 +1,4 @@
-"""The SQL of planned maintenance."""
+"""SQL for planned maintenance."""
 
 from collections.abc import Sequence
 
@@ -13,11 +13,11 @@ class MaintenanceNotFound(NotFound):
     title = "No such maintenance"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"there is no maintenance {name!r}; GET /api/v1/maintenance lists all")
+        super().__init__(f"there is no maintenance {name!r}; GET /api/v1/maintenance lists all maintenance")
 
 
 async def list_maintenance(session: AsyncSession, *, after: str, limit: int) -> Sequence[schema.Maintenance]:
-    """By name, those behind `after`."""
+    """Maintenance with names greater than `after`, sorted by name."""
     name = col(schema.Maintenance.name)
     return (await session.exec(select(schema.Maintenance).where(name > after).order_by(name).limit(limit))).all()
 

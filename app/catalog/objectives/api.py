@@ -1,4 +1,4 @@
-"""Objectives with their error budgets, and availability, over HTTP."""
+"""HTTP API of objectives with their error budgets, and of availability."""
 
 import re
 from collections.abc import Iterator
@@ -50,15 +50,15 @@ class RollingContract(Contract):
 
 
 class CalendarContract(Contract):
-    """In UTC."""
+    """A calendar month or quarter in UTC."""
 
     calendar: Calendar
 
 
 class ObjectiveContract(Contract):
-    target: Target = Field(description="Share of the time, as text, above 0 and below 1", examples=["0.999"])
+    target: Target = Field(description="Share of time as a string, greater than 0 and less than 1", examples=["0.999"])
     window: RollingContract | CalendarContract
-    weighted: bool = Field(True, description="Whether downtime is weighted by impact or counts in full")
+    weighted: bool = Field(True, description="Whether downtime is weighted by impact; otherwise it counts in full")
 
 
 class BurnedModel(BaseModel):
@@ -69,7 +69,7 @@ class BurnedModel(BaseModel):
 
 class BurnRateModel(BaseModel):
     hours: int
-    rate: float | None = Field(description="1.0: spent exactly at the end of a window; null: all of it was maintenance")
+    rate: float | None = Field(description="1.0: the budget lasts exactly one window; null: in maintenance throughout")
 
 
 class BudgetModel(BaseModel):
@@ -77,10 +77,10 @@ class BudgetModel(BaseModel):
     until: At = Field(serialization_alias="to", description="Not included")
     seconds: float
     burned_seconds: float
-    left_seconds: float = Field(description="Below 0: the objective is missed")
-    left_ratio: float | None = Field(description="Of the budget; null: nothing but maintenance, so no budget")
+    left_seconds: float = Field(description="Negative: the objective is missed")
+    left_ratio: float | None = Field(description="Share of the budget; null: in maintenance throughout, so no budget")
     incidents: list[BurnedModel] = Field(
-        description="What burned it, the largest first; with `left_out_seconds` they sum to `burned_seconds`"
+        description="What burned it, largest share first; adds up to `burned_seconds` with `left_out_seconds`"
     )
     incidents_left_out: int
     left_out_seconds: float
@@ -100,19 +100,17 @@ class ObjectiveShown(BaseModel):
 
 # — the contract: availability —
 
-Ratio = Annotated[
-    float | None, Field(description="0 to 1; null: it was in maintenance all the time", examples=[0.9995])
-]
+Ratio = Annotated[float | None, Field(description="0 to 1; null: in maintenance the whole time", examples=[0.9995])]
 
 
 class CountModel(BaseModel):
     value: int
-    low: float = Field(description="Of the 95 % interval")
-    high: float
+    low: float = Field(description="Lower bound of the 95% interval")
+    high: float = Field(description="Upper bound of the 95% interval")
 
 
 class BetweenFailuresModel(BaseModel):
-    """No failure has no mean, which is not for ever: then `low` alone says what is known."""
+    """Without failures there is no mean, which does not mean that nothing ever fails: then only `low` is known."""
 
     seconds: float | None
     low: float | None
@@ -127,35 +125,35 @@ class ServiceAvailabilityModel(BaseModel):
     downtime_seconds: float
     downtime_weighted_seconds: float
     planned_seconds: float
-    maintenance_seconds: float = Field(description="Planned maintenance, whether or not anything failed in it")
+    maintenance_seconds: float = Field(description="Planned maintenance, whether or not anything failed during it")
     in_service_seconds: float
     failures: CountModel
     mtbf: BetweenFailuresModel
-    links: list[str] = Field(description="Addresses, below this service, of the incidents behind the numbers")
+    links: list[str] = Field(description="Links, relative to this service, to the underlying incidents")
 
 
 class AvailabilityAnswer(BaseModel):
     since: At = Field(serialization_alias="from")
     until: At = Field(serialization_alias="to", description="Not included")
-    service: str | None = Field(description="Null: all")
+    service: str | None = Field(description="Null: all services")
     formulas: dict[str, str]
-    services: list[ServiceAvailabilityModel] = Field(description="Most weighted downtime first; the first 500")
+    services: list[ServiceAvailabilityModel] = Field(description="Most weighted downtime first; at most 500")
     services_left_out: int
 
 
 # — the routes —
 
 
-@_objective.get("/{name}/objective", summary="Show an objective and its budget", responses=problem_responses(404))
+@_objective.get("/{name}/objective", summary="Get an objective and its error budget", responses=problem_responses(404))
 async def show_objective(session: Session, now: Now, settings: Knobs, name: ServiceName, _: Reader) -> ObjectiveShown:
-    """The target, what is left of the error budget, the incidents that burned it, and how fast it burns."""
+    """Returns the target, the remaining error budget, the incidents that burned it, and the burn rates."""
     objective = await store.find_objective(session, name)
     return _objective_shown(objective, await store.budget(session, objective, now=now, weights=settings.impact))
 
 
 @_objective.put(
     "/{name}/objective",
-    summary="State an objective",
+    summary="Create or replace an objective",
     responses=problem_responses(404) | {201: {"model": ObjectiveShown}},
 )
 async def put_objective(
@@ -163,7 +161,7 @@ async def put_objective(
     now: Now,
     settings: Knobs,
     name: ServiceName,
-    stated: Annotated[
+    body: Annotated[
         ObjectiveContract,
         Body(
             examples=[
@@ -175,16 +173,16 @@ async def put_objective(
     response: Response,
     _: Writer,
 ) -> ObjectiveShown:
-    """A service has one objective, which applies to the past part of its window too. 201 if there was none."""
-    stated_row = schema.Objective(
+    """A service has one objective. It also applies to the past part of its window. Returns 201 if there was none."""
+    row = schema.Objective(
         service=name,
-        target=Decimal(stated.target),
-        weighted=stated.weighted,
-        **stated.window.model_dump(),
+        target=Decimal(body.target),
+        weighted=body.weighted,
+        **body.window.model_dump(),
         created_at=now,
         updated_at=now,
     )
-    objective, is_new = await store.put_objective(session, stated_row)
+    objective, is_new = await store.put_objective(session, row)
     response.status_code = 201 if is_new else 200
     return _objective_shown(objective, await store.budget(session, objective, now=now, weights=settings.impact))
 
@@ -193,7 +191,7 @@ async def put_objective(
     "/{name}/objective", summary="Delete an objective", status_code=204, responses=problem_responses(404)
 )
 async def delete_objective(session: Session, name: ServiceName, _: Writer) -> None:
-    """The service stays, and its availability is shown as before."""
+    """The service and its availability are not affected."""
     await store.delete_objective(session, name)
 
 
@@ -202,8 +200,8 @@ def _rows(answer: AvailabilityAnswer) -> Iterator[Line]:
         yield cells(answer, only=("since", "until")) | cells(each)
 
 
-@_availability.get("/availability", summary="Availability of services", responses=problem_responses())
-@also_as_csv(_availability, "/availability", _rows, lines="A line for each service")
+@_availability.get("/availability", summary="Get the availability of services", responses=problem_responses())
+@also_as_csv(_availability, "/availability", _rows, lines="One line per service")
 async def availability_of_services(
     tx: Tx,
     now: Now,
@@ -212,8 +210,8 @@ async def availability_of_services(
     _: Reader,
     service: Annotated[Name | None, Query(examples=["checkout"])] = None,
 ) -> AvailabilityAnswer:
-    """For each service, the share of time without harm, the number of failures and the mean time between them. Of a
-    period that is not over, only the past part counts. Services that never failed are included.
+    """Returns, for each service, the share of time without impact, the number of failures and the mean time between
+    failures. If the period is not over, only its past part counts. Services that never failed are included.
     """
     found = await store.availabilities(tx, period, service, now=now, weights=settings.impact)
 

@@ -1,4 +1,4 @@
-"""The SQL of objectives, and what availability and error budgets are computed from."""
+"""SQL for objectives, and the inputs of availability and error budgets."""
 
 from datetime import datetime
 
@@ -18,10 +18,10 @@ from app.incidents.measures.vectorized import harms
 
 
 class ObjectiveNotFound(NotFound):
-    title = "No objective"
+    title = "No such objective"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"the service {name!r} has no objective; PUT states one")
+        super().__init__(f"the service {name!r} has no objective; create one with PUT")
 
 
 async def find_objective(session: AsyncSession, service: str) -> schema.Objective:
@@ -55,13 +55,13 @@ async def _require_service(session: AsyncSession, name: str) -> None:
 # — numbers —
 
 
-async def budget(session: AsyncSession, stated: schema.Objective, *, now: datetime, weights: Weights) -> Budget:
-    """The error budget of the objective and what is left of it. Two statements."""
-    objective = Objective.of(stated.model_dump())
+async def budget(session: AsyncSession, row: schema.Objective, *, now: datetime, weights: Weights) -> Budget:
+    """The error budget of the objective and the part that is left. Runs two statements."""
+    objective = Objective.of(row.model_dump())
     within = availability.reach(objective, now)
     tx = await session.connection()
-    failing = await failing_within(tx, within, [stated.service], now=now, weights=weights)
-    planned = await planned_within(tx, [stated.service], within)
+    failing = await failing_within(tx, within, [row.service], now=now, weights=weights)
+    planned = await planned_within(tx, [row.service], within)
 
     def work() -> Budget:
         return availability.budget(
@@ -74,7 +74,7 @@ async def budget(session: AsyncSession, stated: schema.Objective, *, now: dateti
 async def availabilities(
     tx: AsyncConnection, period: Span, name: str | None = None, *, now: datetime, weights: Weights
 ) -> list[Availability]:
-    """Of each known service, or of that one, the least available first. Three statements."""
+    """Availability of all known services, or of the one named, least available first. Runs three statements."""
     query = select(schema.Service.name).order_by(schema.Service.name)
     if name is not None:
         query = query.where(schema.Service.name == name)

@@ -1,4 +1,4 @@
-"""Rules over HTTP: how an alert gets its service, severity and grouping key."""
+"""HTTP API of rules, which derive the service, severity and grouping key of an alert."""
 
 from datetime import datetime
 from typing import Annotated
@@ -37,7 +37,7 @@ class RuleContract(Contract):
         None,
         ge=0,
         le=DEFAULT_RULE.position,
-        description=f"Lower is tried first, ties by name. Default: {USUAL_POSITION}; the default rule is last",
+        description=f"Tried in ascending order, ties by name. Default: {USUAL_POSITION}. The default rule is last",
     )
     matchers: list[MatcherText] = Field(
         [],
@@ -47,54 +47,54 @@ class RuleContract(Contract):
     )
     key_labels: Labels = Field(
         list(DEFAULT_RULE.key_labels),
-        description="Alerts with equal values of these labels have the same grouping key; `service` is the derived one",
+        description="Alerts with equal values of these labels share a grouping key; `service` is the derived service",
     )
     window_seconds: int = Field(
         int(DEFAULT_RULE.window.total_seconds()),
         ge=60,
         le=172_800,
-        description="An alert joins the incident of its grouping key if it begins within this time after its end",
+        description="An alert joins the incident of its grouping key if it starts within this time after its end",
     )
     max_span_seconds: int | None = Field(
         None,
         le=LONGEST_SPAN_SECONDS,
-        description="Longest chain of separate alerts in one incident. Default: a day, or the window if that is longer",
+        description="Longest chain of separate alerts in one incident. Default: one day, or the window if longer",
     )
     ignored_labels: Labels = Field(
         list(DEFAULT_RULE.ignored_labels),
         description="Labels ignored when identifying an alert, for example `pod`",
     )
     service_labels: Labels = Field(
-        list(DEFAULT_RULE.service_labels), description="The first of these labels that is present names the service"
+        list(DEFAULT_RULE.service_labels), description="The first of these labels that is present gives the service"
     )
     severity_labels: Labels = Field(
         list(DEFAULT_RULE.severity_labels),
-        description="The first of these with a known value gives the severity",
+        description="The first of these labels with a known value gives the severity",
     )
     severities: dict[Name, SeverityName] = Field(
-        {}, max_length=200, description="Label values, in any case, with a severity other than the built-in one"
+        {}, max_length=200, description="Case-insensitive label values whose severity differs from the built-in mapping"
     )
 
     heartbeat_seconds: int | None = Field(
         None,
         ge=60,
         le=7 * 24 * 3600,
-        description="Matching alerts are a heartbeat, such as Prometheus' Watchdog: they open no incident, but if none "
-        "is delivered for longer than this, an incident of the monitoring is opened. Choose more than the sender's "
-        "repeat_interval and group_interval together. Null: ordinary alerts",
+        description="Matching alerts are a heartbeat, such as Prometheus' Watchdog. They open no incident, but if none "
+        "is delivered for longer than this, an incident about the monitoring is opened. Must be longer than the "
+        "sender's repeat_interval and group_interval combined. Null: ordinary alerts",
     )
 
     @model_validator(mode="after")
     def _heartbeat_has_matchers(self) -> "RuleContract":
         if self.heartbeat_seconds is not None and not self.matchers:
-            message = "heartbeat_seconds needs matchers; without them no alert would ever open an incident"
+            message = "`heartbeat_seconds` requires matchers; without them no alert would ever open an incident"
             raise ValueError(message)
         return self
 
     @model_validator(mode="after")
     def _span_holds_a_window(self) -> "RuleContract":
         if self.max_span_seconds is not None and self.max_span_seconds < self.window_seconds:
-            message = f"max_span_seconds must be at least window_seconds, here {self.window_seconds}"
+            message = f"`max_span_seconds` must be at least `window_seconds`, which is {self.window_seconds}"
             raise ValueError(message)
         return self
 
@@ -122,16 +122,18 @@ class RuleShown(BaseModel):
 
 @router.get("", summary="List rules", responses=problem_responses())
 async def list_rules(session: Session, paging: Pages, _: Reader) -> Page[RuleShown]:
-    """In the order in which they are tried: the first whose matchers all match decides. The default rule is last."""
+    """Sorted in the order in which they are tried. The first rule whose matchers all match applies; the default rule is
+    last.
+    """
     after = paging.after(int, str)
     found = await store.list_rules(session, after=(after[0], after[1]) if after else None, limit=paging.limit + 1)
     rules, next_cursor = page_of(found, paging, lambda rule: (rule.position, rule.name))
     return Page(items=[RuleShown.model_validate(rule) for rule in rules], next_cursor=next_cursor)
 
 
-@router.get("/{name}", summary="Show a rule", responses=problem_responses(404))
+@router.get("/{name}", summary="Get a rule", responses=problem_responses(404))
 async def show_rule(session: Session, name: RuleName, _: Reader) -> RuleShown:
-    """What it matches and what it decides."""
+    """Returns its matchers and settings."""
     return RuleShown.model_validate(await store.find_rule(session, name))
 
 
@@ -142,7 +144,7 @@ async def put_rule(
     session: Session,
     now: Now,
     name: RuleName,
-    stated: Annotated[
+    body: Annotated[
         RuleContract,
         Body(
             examples=[
@@ -159,26 +161,26 @@ async def put_rule(
     response: Response,
     _: Admin,
 ) -> RuleShown:
-    """Fields left out take their default values, whatever the rule had before. Only later alerts are affected; each
-    alert keeps what its rule decided. The default rule has no matchers and cannot be moved. 201 if the rule is new.
+    """Omitted fields are reset to their defaults. Only later alerts are affected; each alert keeps the decision of its
+    rule. The default rule has no matchers and cannot be moved. Returns 201 if the rule is new.
     """
-    rule, is_new = await store.put_rule(session, _row(name, stated, now))
+    rule, is_new = await store.put_rule(session, _row(name, body, now))
     response.status_code = 201 if is_new else 200
     return RuleShown.model_validate(rule)
 
 
 @router.delete("/{name}", summary="Delete a rule", status_code=204, responses=problem_responses(404, 409))
 async def delete_rule(session: Session, name: RuleName, _: Admin) -> None:
-    """Later alerts go to the next rule that matches. The default rule cannot be deleted."""
+    """Later alerts use the next matching rule. The default rule cannot be deleted."""
     await store.delete_rule(session, name)
 
 
-def _row(name: str, stated: RuleContract, now: datetime) -> schema.Rule:
+def _row(name: str, body: RuleContract, now: datetime) -> schema.Rule:
     usual_position = DEFAULT_RULE.position if name == DEFAULT_NAME else USUAL_POSITION
     usual_span = int(DEFAULT_RULE.max_span.total_seconds())
-    values = stated.model_dump() | {
-        "matchers": [str(parse_matcher(text)) for text in stated.matchers],
-        "position": usual_position if stated.position is None else stated.position,
-        "max_span_seconds": stated.max_span_seconds or max(usual_span, stated.window_seconds),
+    values = body.model_dump() | {
+        "matchers": [str(parse_matcher(text)) for text in body.matchers],
+        "position": usual_position if body.position is None else body.position,
+        "max_span_seconds": body.max_span_seconds or max(usual_span, body.window_seconds),
     }
     return schema.Rule(name=name, **values, created_at=now, updated_at=now)

@@ -1,4 +1,4 @@
-"""The SQL of rules. A change affects later alerts only: each alert keeps what its rule decided."""
+"""SQL for rules. Changes only affect later alerts: each alert keeps the decision of its rule."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -16,21 +16,21 @@ class RuleNotFound(NotFound):
     title = "No such rule"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"there is no rule {name!r}; GET /api/v1/rules lists them")
+        super().__init__(f"there is no rule {name!r}; GET /api/v1/rules lists all rules")
 
 
-class DefaultRuleStays(Conflict):
-    title = "The default rule stays"
+class DefaultRuleProtected(Conflict):
+    title = "The default rule cannot be changed this way"
 
 
 async def rules(tx: AsyncConnection) -> tuple[Rule, ...]:
-    """All, in the order in which they are tried; the default rule is last and never missing."""
+    """All rules in the order in which they are tried. The default rule always exists and is last."""
     async with db.session_within(tx) as session:
         return ordered(_rule(row) for row in await session.exec(select(schema.Rule)))
 
 
 async def list_rules(session: AsyncSession, *, after: tuple[int, str] | None, limit: int) -> Sequence[schema.Rule]:
-    """By position and name, those behind `after`."""
+    """Rules after the position and name in `after`, sorted by both."""
     place = tuple_(col(schema.Rule.position), col(schema.Rule.name))
     query = select(schema.Rule).order_by(*place).limit(limit)
     if after is not None:
@@ -47,30 +47,29 @@ async def find_rule(session: AsyncSession, name: str) -> schema.Rule:
 
 
 async def put_rule(session: AsyncSession, rule: schema.Rule) -> tuple[schema.Rule, bool]:
-    """The stored rule, and whether it is new; raises DefaultRuleStays."""
+    """The stored rule, and whether it is new; raises DefaultRuleProtected."""
     if (rule.name == DEFAULT_NAME) != (rule.position == DEFAULT_RULE.position):
         message = (
-            f"position {DEFAULT_RULE.position} belongs to the rule `{DEFAULT_NAME}`, which is tried last, and to no "
-            "other rule"
+            f"position {DEFAULT_RULE.position} is reserved for the rule `{DEFAULT_NAME}`, which is always tried last"
         )
-        raise DefaultRuleStays(message)
+        raise DefaultRuleProtected(message)
     if rule.name == DEFAULT_NAME and rule.matchers:
         message = (
-            f"the rule `{DEFAULT_NAME}` has no matchers, because it applies to every alert that no other rule matches; "
-            "add another rule instead"
+            f"the rule `{DEFAULT_NAME}` cannot have matchers, because it applies to every alert that no other rule "
+            "matches; create another rule instead"
         )
-        raise DefaultRuleStays(message)
+        raise DefaultRuleProtected(message)
     return await db.upsert(session, rule)
 
 
 async def delete_rule(session: AsyncSession, name: str) -> None:
-    """Raises RuleNotFound or DefaultRuleStays."""
+    """Raises RuleNotFound or DefaultRuleProtected."""
     if name == DEFAULT_NAME:
         message = (
             f"the rule `{DEFAULT_NAME}` applies to every alert that no other rule matches; it can be changed but not "
             "deleted"
         )
-        raise DefaultRuleStays(message)
+        raise DefaultRuleProtected(message)
     deleted = await session.exec(delete(schema.Rule).where(col(schema.Rule.name) == name))
     if deleted.rowcount == 0:
         raise RuleNotFound(name)

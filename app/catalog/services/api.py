@@ -1,4 +1,4 @@
-"""Services over HTTP: the owner, links to runbooks and dashboards, the cost of an hour of outage."""
+"""HTTP API of services: owner, links to runbooks and dashboards, cost of an hour of outage."""
 
 import re
 from decimal import Decimal
@@ -36,9 +36,9 @@ _AMOUNT = r"^[0-9]{1,12}(\.[0-9]{1,4})?$"
 
 
 def _amount(value: object) -> Decimal:
-    # A float has lost the cents before we see it; `NaN`, `1e9` and digits of other scripts are Decimals too.
+    # A float may already have lost cents. Decimal also accepts `NaN`, `1e9` and digits of other scripts.
     if isinstance(value, bool | float) or not re.fullmatch(_AMOUNT, str(value)):
-        message = 'must be text such as "1234.50" or a whole number: up to 12 digits and 4 decimal places, not negative'
+        message = 'must be a string such as "1234.50" or an integer: up to 12 digits and 4 decimal places, not negative'
         raise ValueError(message)
     return Decimal(str(value))
 
@@ -60,14 +60,14 @@ class LinkContract(Contract):
 
 
 class ServiceContract(Contract):
-    owner: Name | None = Field(None, description="The team or person to ask")
+    owner: Name | None = Field(None, description="The responsible team or person")
     links: list[LinkContract] = Field([], max_length=50, description="Runbooks, dashboards, repositories")
 
 
 class RateContract(Contract):
-    """What an hour of complete outage costs, from a moment on."""
+    """Cost of an hour of complete outage, from a point in time on."""
 
-    valid_from: At | None = Field(None, alias="from", description="Null: it has always held")
+    valid_from: At | None = Field(None, alias="from", description="Null: valid from the beginning of time")
     currency: Currency = Field(description="ISO 4217")
     low: Amount
     expected: Amount
@@ -76,7 +76,7 @@ class RateContract(Contract):
     @model_validator(mode="after")
     def _ordered(self) -> "RateContract":
         if not self.low <= self.expected <= self.high:
-            message = "low <= expected <= high must hold"
+            message = "must have low <= expected <= high"
             raise ValueError(message)
         return self
 
@@ -100,7 +100,7 @@ class RateShown(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     valid_from: Annotated[At | None, BeforeValidator(lambda at: None if at == THE_BEGINNING else at)] = Field(
-        serialization_alias="from", description="Null: it has always held"
+        serialization_alias="from", description="Null: valid from the beginning of time"
     )
     currency: str
     low: AmountShown
@@ -112,7 +112,7 @@ class ServiceShown(BaseModel):
     name: str
     owner: str | None
     links: list[LinkShown]
-    rates: list[RateShown] = Field(description="Cost of an hour of outage; empty: unknown, which is not 0")
+    rates: list[RateShown] = Field(description="Cost of an hour of outage; empty: unknown, which is not the same as 0")
     first_seen_at: At
     updated_at: At
 
@@ -127,15 +127,15 @@ class ServiceShown(BaseModel):
 
 @router.get("", summary="List services", responses=problem_responses())
 async def list_services(session: Session, paging: Pages, _: Reader) -> Page[ServiceShown]:
-    """By name. Services first seen in alerts are listed too."""
+    """Sorted by name. Includes services that were created by alerts."""
     found = await store.list_services(session, after=paging.after_name(), limit=paging.limit + 1)
     services, next_cursor = page_of(found, paging, lambda priced: (priced[0].name,))
     return Page(items=[ServiceShown.of(priced) for priced in services], next_cursor=next_cursor)
 
 
-@router.get("/{name}", summary="Show a service", responses=problem_responses(404))
+@router.get("/{name}", summary="Get a service", responses=problem_responses(404))
 async def show_service(session: Session, name: ServiceName, _: Reader) -> ServiceShown:
-    """Its owner, its links and what an hour of its outage costs."""
+    """Returns its owner, links and cost of an hour of outage."""
     return ServiceShown.of(await store.find_service(session, name))
 
 
@@ -146,7 +146,7 @@ async def put_service(
     session: Session,
     now: Now,
     name: ServiceName,
-    stated: Annotated[
+    body: Annotated[
         ServiceContract,
         Body(
             examples=[
@@ -157,20 +157,20 @@ async def put_service(
     response: Response,
     _: Writer,
 ) -> ServiceShown:
-    """Replaces owner and links; rates stay. 201 if the service is new."""
-    values = stated.model_dump(mode="json")  # JSON, because a link is stored as such
+    """Replaces owner and links, but not rates. Returns 201 if the service is new."""
+    values = body.model_dump(mode="json")  # mode="json" because links are stored as JSON
     service = schema.Service(name=name, **values, first_seen_at=now, updated_at=now)
     priced, is_new = await store.put_service(session, service)
     response.status_code = 201 if is_new else 200
     return ServiceShown.of(priced)
 
 
-@router.put("/{name}/rates", summary="State what an hour of outage costs", responses=problem_responses(404))
+@router.put("/{name}/rates", summary="Replace the cost rates of a service", responses=problem_responses(404))
 async def put_rates(
     session: Session,
     now: Now,
     name: ServiceName,
-    stated: Annotated[
+    body: Annotated[
         Rates,
         Body(
             examples=[
@@ -189,11 +189,11 @@ async def put_rates(
     ],
     _: Writer,
 ) -> ServiceShown:
-    """Replaces all rates of the service. Costs are always computed anew, past ones too: where the price has changed,
-    add a rate with a `from` rather than replacing the old one.
+    """Replaces all rates, each the cost of an hour of outage. Costs are always recomputed, including past ones: if a
+    price has changed, add a rate with `from` instead of replacing the old rate.
     """
     rates = [
         schema.ServiceRate(service=name, **rate.model_dump() | {"valid_from": rate.valid_from or THE_BEGINNING})
-        for rate in stated
+        for rate in body
     ]
     return ServiceShown.of(await store.put_rates(session, name, rates, now=now))

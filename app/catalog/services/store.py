@@ -1,4 +1,4 @@
-"""The SQL of services and their rates. Services first seen in alerts are inserted when those are stored."""
+"""SQL for services and their rates. A service first seen in an alert is inserted along with that alert."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.base import db, schema
 from app.base.errors import ServiceNotFound
 
-# A service with its rates, these by currency, then by the time from which they hold.
+# A service with its rates, sorted by currency and start of validity.
 Priced = tuple[schema.Service, Sequence[schema.ServiceRate]]
 
 
 async def list_services(session: AsyncSession, *, after: str, limit: int) -> Sequence[Priced]:
-    """By name, those behind `after`."""
+    """Services with names greater than `after`, sorted by name."""
     name = col(schema.Service.name)
     services = (await session.exec(select(schema.Service).where(name > after).order_by(name).limit(limit))).all()
     rates = defaultdict[str, list[schema.ServiceRate]](list)
@@ -40,8 +40,8 @@ async def put_service(session: AsyncSession, service: schema.Service) -> tuple[P
 
 async def put_rates(session: AsyncSession, name: str, rates: Sequence[schema.ServiceRate], *, now: datetime) -> Priced:
     """Replaces all rates of the service; raises ServiceNotFound."""
-    # The lock makes concurrent replacements wait for each other. It is the one that an UPDATE takes, so that foreign
-    # keys to the service can be checked meanwhile.
+    # The lock serializes concurrent replacements. It is as weak as the lock of an UPDATE, so that foreign keys to the
+    # service can still be checked.
     query = select(schema.Service).where(col(schema.Service.name) == name).with_for_update(key_share=True)
     service = (await session.exec(query)).one_or_none()
     if service is None:

@@ -1,4 +1,4 @@
-"""Source health over HTTP: is a source delivering everything it should? And the reconcilers of sources."""
+"""HTTP API of source health (is a source delivering everything it should?) and of reconcilers."""
 
 from typing import Annotated
 
@@ -25,38 +25,38 @@ router = APIRouter(prefix="/api/v1/sources", tags=["sources"])
 
 
 class HealthReason(BaseModel):
-    reason: str = Field(description="A stable word", examples=["truncated"])
-    status: SourceStatus = Field(description="The status that this problem alone gives the source")
-    detail: str = Field(description="What was observed")
-    remedy: str = Field(description="What to do about it")
+    reason: str = Field(description="Stable identifier", examples=["truncated"])
+    status: SourceStatus = Field(description="The status of the source if this were its only problem")
+    detail: str = Field(description="The observation")
+    remedy: str = Field(description="The recommended action")
 
 
 class LagModel(BaseModel):
-    """Time from the start or end of an alert to its arrival, grouping by the sender included. Repeats do not count."""
+    """Time from the start or end of an alert to its arrival, including grouping by the sender, without repeats."""
 
     signals: int
     mean_seconds: float | None
     median_at_most_seconds: float | None = Field(
-        description="Upper bound of the histogram bucket that holds the median. Null: no signals, or beyond an hour"
+        description="Upper bound of the median's histogram bucket. Null: no signals, or more than an hour"
     )
     p95_at_most_seconds: float | None
 
 
 class SourceCounts(BaseModel):
-    """What was received within a span of time that ends now."""
+    """Counts of what was received in a span of time that ends now."""
 
-    seconds: float = Field(description="The exact length of the span: samples are taken every five minutes")
+    seconds: float = Field(description="Exact length of the span; samples are taken every five minutes")
     deliveries: int
     deliveries_per_minute: float
     signals: int
     signals_per_minute: float
-    repeated: int = Field(description="Signals that repeated what was known")
+    repeated: int = Field(description="Signals without new information")
     verdicts: dict[Verdict, int]
     quarantined: dict[str, int] = Field(description="Items that could not be read or applied, by reason")
-    truncated_deliveries: int = Field(description="Deliveries whose sender states that it left alerts out")
-    truncated_alerts: int = Field(description="How many alerts it left out")
+    truncated_deliveries: int = Field(description="Deliveries from which the sender omitted alerts")
+    truncated_alerts: int = Field(description="Number of omitted alerts")
     resolved_without_firing: int = Field(
-        description="Alerts whose first report was their resolve. A few are normal: short alerts"
+        description="Alerts first reported as resolved. A few are normal, for example short alerts"
     )
     lag: LagModel
 
@@ -64,31 +64,31 @@ class SourceCounts(BaseModel):
 class OpenAlerts(BaseModel):
     count: int
     oldest_started_at: At | None
-    unrefreshed: int = Field(description="Those not resent for a day: their resolve may have been lost")
+    unrefreshed: int = Field(description="Alerts not resent for a day; their resolve may have been lost")
 
 
 class HeartbeatModel(BaseModel):
     fingerprint: str
     labels: dict[str, str]
-    rule: str = Field(description="The rule that makes it a heartbeat")
-    heartbeat_seconds: int | None = Field(description="How long it may be silent, by the present rule")
+    rule: str = Field(description="The rule that defines it as a heartbeat")
+    heartbeat_seconds: int | None = Field(description="Allowed silence according to the current rule")
     first_at: At
     last_at: At
-    missing_since: At | None = Field(description="When the missing beat was due. Null: it is not missing")
+    missing_since: At | None = Field(description="Time at which the missing beat was due. Null: not missing")
 
 
 class PeerModel(BaseModel):
-    """What a peer answered when it was last polled."""
+    """The response of a peer to the last poll."""
 
     url: str
     polled_at: At
     answered_at: At | None
-    error: str | None = Field(description="Why it did not answer the last poll")
+    error: str | None = Field(description="The reason why the last poll failed")
     version: str | None
-    cluster: str | None = Field(description="`ready`, `settling`, or `disabled` for a single peer")
+    cluster: str | None = Field(description="`ready`, `settling`, or `disabled` if there is only one peer")
     up_since: At | None
     alerts: int | None
-    suppressed: int | None = Field(description="Alerts that are silenced or inhibited: listed, but not sent")
+    suppressed: int | None = Field(description="Silenced or inhibited alerts, which are listed but not sent")
     silences: int | None = Field(description="Active silences")
 
 
@@ -96,16 +96,16 @@ class HealthModel(BaseModel):
     source: str
     kind: str
     status: SourceStatus = Field(
-        description="`healthy`; `degraded`: something is lost or doubtful; `failing`: expected data is missing; "
+        description="`healthy`; `degraded`: data is lost or questionable; `failing`: expected data is missing; "
         "`never_seen`: nothing received yet"
     )
-    reasons: list[HealthReason] = Field(description="Worst first; empty if healthy. Judged by the last day")
+    reasons: list[HealthReason] = Field(description="Worst first; empty if healthy. Based on the last day")
     last_delivery_at: At | None
     open_alerts: OpenAlerts
-    heartbeats: list[HeartbeatModel] = Field(description="The longest silent first")
-    peers: list[PeerModel] = Field(description="The Alertmanagers that are polled; none unless it is reconciled")
-    quarantine_waiting: dict[str, int] = Field(description="Items that wait to be replayed, by reason")
-    last_hour: SourceCounts | None = Field(description="Null until there are samples that old")
+    heartbeats: list[HeartbeatModel] = Field(description="Longest silence first")
+    peers: list[PeerModel] = Field(description="The polled Alertmanagers; empty unless the source is reconciled")
+    quarantine_waiting: dict[str, int] = Field(description="Items waiting to be replayed, by reason")
+    last_hour: SourceCounts | None = Field(description="Null until a sample of that age exists")
     last_day: SourceCounts | None
     since_created: SourceCounts
 
@@ -116,8 +116,8 @@ class HealthModel(BaseModel):
     summary="Get the health of a source",
 )
 async def source_health(_: Reader, session: Session, now: Now, name: Name) -> HealthModel:
-    """Whether the source is delivering everything it should, and if not, what to do. Silence does not count as health:
-    without a heartbeat a quiet source looks the same as a dead one.
+    """Reports whether the source is delivering everything it should, and if not, what to do. Silence does not count as
+    healthy: without a heartbeat, a quiet source looks the same as a dead one.
     """
     source = await source_by_name(session, name)
     reading = await store.read(session, source, now=now)
@@ -152,8 +152,8 @@ async def source_health(_: Reader, session: Session, now: Now, name: Name) -> He
 async def forget_heartbeat(
     request: Request, _: Writer, session: Session, now: Now, name: Name, fingerprint: Name
 ) -> None:
-    """For a heartbeat that is gone for good, such as that of a Prometheus that was shut down. If it is missing, its
-    alert ends now, which is no recovery. If it arrives again, it is expected again.
+    """Use this for a heartbeat that was removed for good, such as that of a Prometheus that was shut down. If it is
+    missing, its alert ends now, which does not count as a recovery. If it arrives again, it is expected again.
     """
     source = await source_by_name(session, name)
     beats = await store.heartbeat_of(session, source, fingerprint)
@@ -179,18 +179,18 @@ def _counts(counted: judgment.Counts | None) -> SourceCounts | None:
 # — reconciling —
 
 
-# An address is shown to readers, so it must not hold secrets: credentials have fields of their own.
+# Addresses are visible to readers, so they must not contain secrets: credentials have separate fields.
 _PEER_ADDRESS = r"^https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?(/[A-Za-z0-9._~%/-]*)?$"
 
 
 def _usable(url: str) -> str:
-    """Parsed as the client will parse it."""
+    """Validates the URL with the parser of the HTTP client."""
     try:
         port = httpx.URL(url).port
     except httpx.InvalidURL as error:
         raise ValueError(str(error)) from None
     if port is not None and not 0 < port < 2**16:
-        message = "there is no such port"
+        message = "the port must be between 1 and 65535"
         raise ValueError(message)
     return url.rstrip("/")
 
@@ -213,15 +213,14 @@ class ReconcilerModel(BaseModel):
     grace_seconds: int
     receiver: str | None
     username: str | None
-    authenticated: bool = Field(description="Whether a secret is sent")
+    authenticated: bool = Field(description="Whether credentials are sent")
 
 
 class ReconcilerSettings(Contract):
     peers: list[PeerAddress] = Field(
         min_length=1,
         max_length=10,
-        description="Addresses of the API of each peer, as in the configuration of Prometheus. List all of them: peers "
-        "do not share alerts",
+        description="API addresses of all peers, as configured in Prometheus; peers do not share alerts",
         examples=[["http://alertmanager-0:9093", "http://alertmanager-1:9093"]],
     )
     poll_seconds: int = Field(60, ge=5, le=3600, description="Interval between polls")
@@ -229,26 +228,25 @@ class ReconcilerSettings(Contract):
         3,
         ge=2,
         le=100,
-        description="Consecutive polls that must omit an alert before it is considered ended",
+        description="Number of consecutive polls that must omit an alert before it is considered ended",
     )
     grace_seconds: int = Field(
         600,
         ge=0,
         le=86_400,
-        description="Ignore peers with a shorter uptime, and do not open alerts younger than this. Longer than the "
-        "group_interval",
+        description="Peers with a shorter uptime are ignored, and alerts younger than this are not opened. Must be "
+        "longer than the group_interval",
     )
     receiver: Words | None = Field(
         "aftermath",
         max_length=500,
-        description="The receiver in alertmanager.yml that sends to Aftermath. Only its alerts are opened; null: all "
-        "alerts",
+        description="Receiver in alertmanager.yml that sends to Aftermath; only its alerts are opened. Null: all",
     )
     username: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[ -9;-~]+$")] | None = Field(
         None, description="For basic auth, with `secret` as the password"
     )
     secret: Annotated[SecretStr, AfterValidator(_sendable)] | None = Field(
-        None, max_length=2000, description="A password, or without `username` a bearer token; write-only"
+        None, max_length=2000, description="Password or, without `username`, bearer token; write-only"
     )
 
 
@@ -257,20 +255,19 @@ class ReconcilerSettings(Contract):
     responses=problem_responses(404),
     summary="Reconcile a source with its Alertmanager",
 )
-async def put_reconciler(_: Admin, session: Session, name: Name, stated: ReconcilerSettings) -> ReconcilerModel:
-    """Polls the Alertmanager for the alerts that are firing. Alerts that it no longer lists are ended, for example
-    those that were resolved while silenced; alerts that were never delivered are opened. A field that is left out takes
-    its default, whatever its value was before.
+async def put_reconciler(_: Admin, session: Session, name: Name, body: ReconcilerSettings) -> ReconcilerModel:
+    """Polls the Alertmanager for firing alerts. Alerts that it no longer lists are ended, for example alerts resolved
+    while silenced; alerts that were never delivered are opened. Omitted fields are reset to their defaults.
     """
     source = await source_by_name(session, name)
     if source.kind != "alertmanager":
-        message = f"only sources of kind 'alertmanager' can be reconciled; this one is of kind {source.kind!r}"
+        message = f"only sources of kind 'alertmanager' can be reconciled; this source has kind {source.kind!r}"
         raise Invalid(message)
     reconciler = Reconciler(
-        **stated.model_dump(exclude={"peers", "secret"}),
+        **body.model_dump(exclude={"peers", "secret"}),
         source_id=source.id,
-        peers=list(dict.fromkeys(stated.peers)),
-        secret=stated.secret.get_secret_value() if stated.secret else None,
+        peers=list(dict.fromkeys(body.peers)),
+        secret=body.secret.get_secret_value() if body.secret else None,
         counted_at=[],
     )
     await reconcilers.put(session, reconciler)
@@ -279,7 +276,7 @@ async def put_reconciler(_: Admin, session: Session, name: Name, stated: Reconci
 
 @router.get("/{name}/reconciler", responses=problem_responses(404), summary="Get the reconciler of a source")
 async def get_reconciler(_: Reader, session: Session, name: Name) -> ReconcilerModel:
-    """Its settings. What the peers answered is in the health of the source."""
+    """Returns its settings. The responses of the peers are part of the health of the source."""
     source = await source_by_name(session, name)
     return _reconciler(await reconcilers.get(session, source))
 
@@ -288,7 +285,7 @@ async def get_reconciler(_: Reader, session: Session, name: Name) -> ReconcilerM
     "/{name}/reconciler", status_code=204, responses=problem_responses(404), summary="Stop reconciling a source"
 )
 async def delete_reconciler(_: Admin, session: Session, name: Name) -> None:
-    """Its Alertmanagers are polled no longer. Alerts that were ended or opened by polls stay as they are."""
+    """Stops polling its Alertmanagers. Alerts that polls have ended or opened do not change."""
     await reconcilers.remove(session, await source_by_name(session, name))
 
 

@@ -1,8 +1,8 @@
-"""Heartbeats (dead man's switches): alerts that always fire, so that their absence is a sign of trouble.
+"""Heartbeats (dead man's switches): alerts that always fire, so that their absence signals a problem.
 
 Pure. A rule with `heartbeat` opens no incident: each matching delivery is a beat. If no beat arrives for longer than
 the rule allows, the service itself reports an alert of class `monitoring`, which starts when the next beat was due and
-ends when a beat does arrive. It is applied like any other signal, so incidents stay a function of facts.
+ends when a beat arrives. It is applied like any other signal, so incidents remain a function of facts.
 """
 
 from collections.abc import Mapping
@@ -13,14 +13,14 @@ from enum import StrEnum
 from app.incidents.grouping.rule import HEARTBEAT_MISSING
 from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status
 
-# A beat may wait in a queue before it is stored, and must not be declared missing meanwhile.
+# A beat may be queued before it is stored, and must not be declared missing during that time.
 GRACE = timedelta(seconds=30)
 FINGERPRINT_PREFIX = "heartbeat:"
 
 
 @dataclass(frozen=True, slots=True)
 class Beats:
-    """One series of beats. `missing_since` is set once it is declared missing, `returned_at` if a beat came since."""
+    """One series of beats. `missing_since` is set when it is declared missing, `returned_at` by the next beat."""
 
     source_id: int
     source: str
@@ -29,7 +29,7 @@ class Beats:
     labels: Mapping[str, str]
     first_at: datetime
     last_at: datetime
-    timeout: timedelta | None  # None: its rule no longer exists, or is no longer one for heartbeats
+    timeout: timedelta | None  # None: its rule no longer exists or no longer defines heartbeats
     missing_since: datetime | None = None
     returned_at: datetime | None = None
 
@@ -42,7 +42,7 @@ class HeartbeatEvent(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """What has happened to a heartbeat, and the signal to apply, if any."""
+    """The change of a heartbeat, and the signal to apply, if any."""
 
     event: HeartbeatEvent
     signal: Signal | None
@@ -53,7 +53,7 @@ class Conclusion:
 
 
 def judge(beats: Beats, *, listening_since: datetime, now: datetime) -> Conclusion | None:
-    """None if nothing has changed. Beats cannot arrive while the service is down: after that the wait begins anew."""
+    """None if nothing has changed. Beats cannot arrive while the service is down, so the wait restarts after that."""
     if beats.timeout is None:
         return forget(beats, now=now)
     if beats.missing_since is None:
@@ -66,7 +66,7 @@ def judge(beats: Beats, *, listening_since: datetime, now: datetime) -> Conclusi
 
 
 def forget(beats: Beats, *, now: datetime) -> Conclusion:
-    """The heartbeat is no longer expected. If it is missing, its alert ends, which is no recovery."""
+    """Stops expecting the heartbeat. If it is missing, its alert ends, which does not count as a recovery."""
     if beats.missing_since is None:
         return Conclusion(HeartbeatEvent.FORGOTTEN, None)
     ended_at = max(now, beats.missing_since)
@@ -81,9 +81,9 @@ def _missing(beats: Beats, since: datetime) -> Signal:
         started_at=since,
         labels={"service": "monitoring", **kept, "alertname": HEARTBEAT_MISSING, "severity": "critical"},
         annotations={
-            "summary": f"nothing from {beats.source} since {beats.last_at:%Y-%m-%d %H:%M:%S} UTC",
-            "description": f"The heartbeat {beats.labels.get('alertname', beats.fingerprint)!r} is overdue by the rule "
-            f"{beats.rule!r}: alerts of {beats.source} may not reach Aftermath.",
+            "summary": f"no heartbeat from {beats.source} since {beats.last_at:%Y-%m-%d %H:%M:%S} UTC",
+            "description": f"The heartbeat {beats.labels.get('alertname', beats.fingerprint)!r} is overdue (rule "
+            f"{beats.rule!r}): alerts from {beats.source} may not be reaching Aftermath.",
         },
         alert_class=AlertClass.MONITORING,
     )

@@ -1,6 +1,6 @@
-"""Judges the health of a source: from its counts to a status, with reasons that a person can act on.
+"""Derives the health of a source from its counts: a status, and reasons that a person can act on.
 
-Pure. It judges the last day, or the lifetime of a younger source, so a problem that was fixed is gone after a day.
+Pure. Covers the last day, or the lifetime of a younger source, so a fixed problem disappears after a day.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,12 +14,12 @@ from app.incidents.measures.measures import INGEST_LAG_BOUNDS
 from app.ingest.health.heartbeat import Beats
 
 UNREFRESHED_AFTER = timedelta(days=1)
-ENOUGH = 10  # fewer signals than this are no pattern
+ENOUGH = 10  # with fewer signals, no pattern is assumed
 LATE = timedelta(minutes=15)
 
 
 class SourceStatus(StrEnum):
-    """From best to worst. `never_seen` stands apart: nothing was received yet, so there is nothing to judge."""
+    """From best to worst. `never_seen` is separate: nothing has been received yet, so there is nothing to judge."""
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
@@ -29,7 +29,7 @@ class SourceStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One problem: a stable word, what was observed, and what to do about it. `status` is what it makes the source."""
+    """One problem: a stable identifier, the observation, the remedy, and the resulting status of the source."""
 
     reason: str
     status: SourceStatus
@@ -39,11 +39,11 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """Time from event to arrival, for signals that were news. Quantiles are upper bounds of histogram buckets."""
+    """Time from event to arrival, without repeats. Quantiles are upper bounds of histogram buckets."""
 
     signals: int
     mean_seconds: float | None
-    median_at_most_seconds: float | None  # None: none, or beyond the last bound
+    median_at_most_seconds: float | None  # None: no signals, or beyond the last bound
     p95_at_most_seconds: float | None
 
 
@@ -52,7 +52,7 @@ Tallies = Mapping[tuple[str, str], float]  # of one source, by name and label
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What was received within a span of time: the difference between two readings of the tallies."""
+    """Counts of what was received in a span of time: the difference between two readings of the tallies."""
 
     seconds: float
     deliveries: int = 0
@@ -90,7 +90,7 @@ class Counts:
 
 
 def counts(now: Tallies, then: Tallies, *, seconds: float) -> Counts:
-    """What was counted between two readings, `seconds` apart."""
+    """The difference between two readings that are `seconds` apart."""
 
     def gained(name: str) -> dict[str, float]:
         found = {label: value - then.get((kind, label), 0.0) for (kind, label), value in now.items() if kind == name}
@@ -126,28 +126,28 @@ def _lag(buckets: Mapping[str, int], total_seconds: float) -> Lag:
 
 @dataclass(frozen=True, slots=True)
 class Observations:
-    """What is known about a source at one moment."""
+    """Everything known about a source at one moment."""
 
     last_delivery_at: datetime | None
     recent: Counts  # of the last day, or of its lifetime if that is shorter
     open_alerts: int = 0
     unrefreshed: int = 0  # open, and not resent for UNREFRESHED_AFTER
-    quarantined: Mapping[str, int] = field(default_factory=dict)  # items that wait to be replayed, by reason
+    quarantined: Mapping[str, int] = field(default_factory=dict)  # items waiting to be replayed, by reason
     missing: Sequence[Beats] = ()
     peers: int = 0
     silent_peers: Mapping[str, str] = field(default_factory=dict)  # their errors by address
 
 
 def judge(observed: Observations) -> tuple[SourceStatus, list[Reason]]:
-    """The status, which is that of the worst reason, and the reasons, worst first."""
+    """The status, which is that of the worst reason, and all reasons, worst first."""
     if observed.last_delivery_at is None:
         return SourceStatus.NEVER_SEEN, [
             Reason(
                 "never_delivered",
                 SourceStatus.NEVER_SEEN,
-                "Nothing was ever received from this source.",
-                "Point the sender at the webhook endpoint, with a token of this source. In the sender's log, 401 means "
-                "a wrong token, and a refused connection a wrong address.",
+                "Nothing has been received from this source yet.",
+                "Point the sender at the webhook endpoint, with a token for this source. In the sender's log, 401 "
+                "means a wrong token and a refused connection means a wrong address.",
             )
         ]
     found = sorted(_reasons(observed), key=lambda reason: _ORDER.index(reason.status), reverse=True)
@@ -165,8 +165,8 @@ def _reasons(observed: Observations) -> Iterator[Reason]:
             SourceStatus.FAILING,
             f"The heartbeat {beats.labels.get('alertname', beats.fingerprint)!r} was last received at "
             f"{beats.last_at:%Y-%m-%d %H:%M:%S} UTC.",
-            "Does it fire in Prometheus, does Prometheus reach Alertmanager, does Alertmanager reach Aftermath "
-            "(alertmanager_notifications_failed_total)? If it is gone for good, DELETE it here.",
+            "Check that it fires in Prometheus, that Prometheus reaches Alertmanager, and that Alertmanager reaches "
+            "Aftermath (alertmanager_notifications_failed_total). If it was removed on purpose, DELETE it here.",
         )
     if observed.silent_peers:
         errors = "; ".join(f"{url} {error}" for url, error in sorted(observed.silent_peers.items()))
@@ -174,45 +174,44 @@ def _reasons(observed: Observations) -> Iterator[Reason]:
             "peers_silent",
             SourceStatus.FAILING if len(observed.silent_peers) == observed.peers else SourceStatus.DEGRADED,
             f"{len(observed.silent_peers)} of {observed.peers} peers did not answer the last poll: {errors}.",
-            "Is the address that of the API (http://host:9093, with its path prefix), and are the credentials right? "
-            "The peers that answer decide; while none does, nothing is reconciled.",
+            "Check the API address (http://host:9093, including any path prefix) and the credentials. Only peers that "
+            "answer are considered; while none does, nothing is reconciled.",
         )
     if waiting := sum(observed.quarantined.values()):
         by_reason = ", ".join(f"{reason} {number}" for reason, number in sorted(observed.quarantined.items()))
         yield Reason(
             "quarantine_waiting",
             SourceStatus.DEGRADED,
-            f"{waiting} items could not be read or applied and are in no incident: {by_reason}.",
-            "GET /api/v1/quarantine shows them as they were received. Fix the sender or update Aftermath, then replay "
-            "them.",
+            f"{waiting} items could not be read or applied and are not part of any incident: {by_reason}.",
+            "GET /api/v1/quarantine shows them as received. Fix the sender or update Aftermath, then replay them.",
         )
     if recent.truncated_alerts:
         yield Reason(
             "truncated",
             SourceStatus.DEGRADED,
-            f"The sender left {recent.truncated_alerts} alerts out of {recent.truncated_deliveries} deliveries.",
-            "Set the sender's limit to none (Alertmanager: max_alerts: 0): a resolve that is cut off is never resent.",
+            f"The sender omitted {recent.truncated_alerts} alerts from {recent.truncated_deliveries} deliveries.",
+            "Remove the sender's limit (Alertmanager: max_alerts: 0): an omitted resolve is never resent.",
         )
     if observed.unrefreshed:
         yield Reason(
             "unrefreshed",
             SourceStatus.DEGRADED,
             f"{observed.unrefreshed} of {observed.open_alerts} open alerts were not resent for a day.",
-            "Their resolves were probably lost; a silence, for example, swallows them. Check whether they still fire.",
+            "Their resolves were probably lost, for example because of a silence. Check whether they are still firing.",
         )
     if recent.started >= ENOUGH and not recent.verdicts.get(Verdict.RESOLVED) and not recent.resolved_without_firing:
         yield Reason(
             "resolves_missing",
             SourceStatus.DEGRADED,
-            f"{recent.started} alerts started and none has ended.",
+            f"{recent.started} alerts started and none ended.",
             "Configure the sender to send resolves (Alertmanager: send_resolved: true) through the same receiver.",
         )
     if recent.resolved_without_firing >= ENOUGH and 2 * recent.resolved_without_firing > recent.started:
         yield Reason(
             "firings_missing",
             SourceStatus.DEGRADED,
-            f"The first report of {recent.resolved_without_firing} of {recent.started} alerts was their resolve.",
-            "The first notifications do not arrive: look for failures in the sender's log, and for a long group_wait.",
+            f"{recent.resolved_without_firing} of {recent.started} alerts were first reported as resolved.",
+            "Their first notifications do not arrive: check the sender's log for failures, and reduce group_wait.",
         )
     median = recent.lag.median_at_most_seconds
     if recent.lag.signals >= ENOUGH and (median is None or median > LATE.total_seconds()):
@@ -220,5 +219,5 @@ def _reasons(observed: Observations) -> Iterator[Reason]:
             "late",
             SourceStatus.DEGRADED,
             f"Half of the signals arrive more than {LATE.total_seconds() / 60:.0f} minutes after the event.",
-            "Compare the clocks of sender and receiver, and lower the sender's group_interval.",
+            "Compare the clocks of sender and receiver, and reduce the sender's group_interval.",
         )

@@ -1,4 +1,4 @@
-"""What is stored about the health of each source: samples of its tallies, heartbeats, open alerts, quarantine."""
+"""SQL for the health of sources: samples of tallies, heartbeats, open alerts, quarantine."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from app.ingest.health.reconcile.compare import Episode, OpenAlert, to_the_milli
 from app.ingest.health.reconcile.store import peers_of
 
 SAMPLE_EVERY = timedelta(minutes=5)
-_SAMPLES_KEPT = timedelta(hours=26)  # longer than the longest span that is shown
+_SAMPLES_KEPT = timedelta(hours=26)  # more than the longest reported span
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
 async def only_one(session: AsyncSession, work: str) -> bool:
-    """Whether this transaction alone does `work` now. Otherwise try again later."""
+    """Whether this transaction has the exclusive right to do `work`. If not, try again later."""
     tx = await session.connection()
     return bool((await tx.execute(_TRY_LOCK, {"work": f"aftermath.{work}"})).scalar_one())
 
@@ -36,7 +36,7 @@ _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtext(:work))")
 
 
 async def sample(session: AsyncSession, *, now: datetime) -> bool:
-    """Stores the tallies and the open alerts of all sources, unless the last sample is recent enough."""
+    """Stores the tallies and open alerts of all sources, unless the last sample is recent enough."""
     latest = (await session.exec(select(func.max(FeedSample.at)))).one()
     if latest is not None and latest > now - SAMPLE_EVERY:
         return False
@@ -46,7 +46,7 @@ async def sample(session: AsyncSession, *, now: datetime) -> bool:
     return True
 
 
-# Reads open incidents first, which are few and indexed. An index on open alerts would slow down every alert.
+# Starts from open incidents, which are few and indexed. An index on open alerts would slow down every alert.
 _OPEN_COUNTS = """
     SELECT alert.source_id, count(*) AS open_alerts, min(alert.started_at) AS oldest_open_at,
            count(*) FILTER (WHERE alert.last_seen_at < :seen_before) AS unrefreshed
@@ -81,7 +81,7 @@ _SAMPLE = text(f"""
 
 
 class HeartbeatChanged(Conflict):
-    title = "The heartbeat has changed meanwhile"
+    title = "The heartbeat has changed"
 
 
 class HeartbeatNotFound(NotFound):
@@ -89,7 +89,7 @@ class HeartbeatNotFound(NotFound):
 
 
 async def listening_since(session: AsyncSession, *, now: datetime, away: timedelta) -> datetime:
-    """Since when the service has been up to receive deliveries; `now` if the last round was longer ago than `away`."""
+    """Start of the time in which deliveries could be received; `now` if the last check is older than `away`."""
     tx = await session.connection()
     since: datetime = (await tx.execute(_LISTEN, {"now": now, "away_before": now - away})).scalar_one()
     return since
@@ -107,7 +107,7 @@ _LISTEN = text("""
 
 
 async def heartbeats(session: AsyncSession, source_id: int | None = None) -> list[Beats]:
-    """Those of all sources or of one, the longest silent first."""
+    """Heartbeats of all sources or of one, longest silence first."""
     query = (
         select(Heartbeat, Source.name, Rule.heartbeat_seconds)
         .join(Source, col(Source.id) == Heartbeat.source_id)
@@ -128,12 +128,12 @@ async def heartbeat_of(session: AsyncSession, source: Source, fingerprint: str) 
     for beats in await heartbeats(session, source.id):
         if beats.fingerprint == fingerprint:
             return beats
-    message = f"the source {source.name!r} has no heartbeat {fingerprint!r}; its health lists them"
+    message = f"the source {source.name!r} has no heartbeat {fingerprint!r}; GET its health for a list"
     raise HeartbeatNotFound(message)
 
 
 async def record(session: AsyncSession, beats: Beats, conclusion: Conclusion) -> None:
-    """Records the new state of a heartbeat. Raises HeartbeatChanged if it is no longer as it was read."""
+    """Records the new state of a heartbeat. Raises HeartbeatChanged if it has changed since it was read."""
     as_read = (
         col(Heartbeat.source_id) == beats.source_id,
         col(Heartbeat.fingerprint) == beats.fingerprint,
@@ -153,18 +153,16 @@ async def record(session: AsyncSession, beats: Beats, conclusion: Conclusion) ->
         raise HeartbeatChanged("the heartbeat changed meanwhile; reload and retry")
 
 
-_ROWS_AS_THEY_ARE = {"synchronize_session": False}  # no row that is loaded is read again
+_ROWS_AS_THEY_ARE = {"synchronize_session": False}  # do not reload rows
 
 
 # — open alerts —
 
-STALE_AT_ONCE = 500  # alerts that one round ends at most
+STALE_AT_ONCE = 500  # maximum number of alerts ended by one check
 
 
 async def stale(session: AsyncSession, *, listening_since: datetime, now: datetime) -> list[OpenAlert]:
-    """Open alerts that their source has not resent for longer than its `stale_seconds`, during which the service was
-    up.
-    """
+    """Open alerts not resent for longer than the `stale_seconds` of their source, while the service was up."""
     tx = await session.connection()
     values = {"listening_since": listening_since, "now": now, "at_most": STALE_AT_ONCE}
     return [_Open(*row).as_fact() for row in await tx.execute(_STALE, values)]
@@ -188,7 +186,7 @@ class _Open(NamedTuple):
         return OpenAlert(*self[:-1], AlertClass(self.alert_class))
 
 
-# Alerts that the service itself opened are left out: no sender resends them.
+# Alerts opened by the service itself are excluded: no sender resends them.
 _OPEN = f"""
     SELECT alert.source_id, source.name AS source, alert.fingerprint, alert.started_at, alert.last_seen_at,
            alert.labels, alert.alert_class
@@ -222,7 +220,7 @@ _OPEN_OF = text(f"""
 
 
 async def starts(session: AsyncSession, source_id: int, episodes: Sequence[Episode]) -> dict[Episode, datetime]:
-    """The exact starts of those of these episodes that are stored as alerts."""
+    """The exact starts of the episodes that are stored as alerts."""
     tx = await session.connection()
     found = await tx.execute(
         _STARTS,
@@ -255,7 +253,7 @@ _STARTS = text("""
 
 @dataclass(frozen=True, slots=True)
 class SourceReading:
-    """A source at one moment. `last_hour` and `last_day` are None while there is no sample that old."""
+    """A source at one moment. `last_hour` and `last_day` are None until a sample of that age exists."""
 
     observed: Observations
     last_hour: Counts | None
@@ -308,7 +306,7 @@ async def _tallies_of(session: AsyncSession, source: str) -> Tallies:
 async def _counts_since(
     session: AsyncSession, source: Source, tallies: Tallies, since: datetime, now: datetime
 ) -> Counts | None:
-    """Since the latest sample before `since`."""
+    """Counts since the latest sample before `since`."""
     query = (
         select(FeedSample)
         .where(FeedSample.source_id == source.id, FeedSample.at <= since)
@@ -323,7 +321,7 @@ async def _counts_since(
 
 
 async def _quarantined(session: AsyncSession, source_id: int) -> dict[str, int]:
-    """How many items wait to be replayed, by reason."""
+    """Number of items waiting to be replayed, by reason."""
     query = (
         select(Quarantine.reason, func.count())
         .where(Quarantine.source_id == source_id, col(Quarantine.replayed_at).is_(None))

@@ -1,6 +1,6 @@
-"""One round of the watch over all sources: samples, overdue heartbeats, stale alerts. One process at a time does it.
+"""One periodic check of all sources: samples, overdue heartbeats, stale alerts. Only one process runs it at a time.
 
-Its conclusions are signals, and are applied like delivered ones: incidents stay a function of facts.
+Its conclusions are signals and are applied like delivered ones, so incidents remain a function of facts.
 """
 
 import logging
@@ -21,12 +21,12 @@ from app.ingest.sender import Reading
 
 log = logging.getLogger("aftermath.health")
 
-# After a pause this long no delivery could arrive: the service was down, or without its database.
+# After a pause this long, no delivery could arrive: the service or its database was down.
 AWAY = timedelta(minutes=1)
 
 
 async def watch(engine: AsyncEngine, flusher: Flusher, *, now: datetime, away: timedelta = AWAY) -> bool:
-    """Whether this process did the round; False if another one is doing it."""
+    """Returns False if another process is running the check."""
     async with db.session(engine) as session:
         if not await store.only_one(session, "watch"):
             return False
@@ -54,23 +54,23 @@ def _by_source(alerts: Iterable[OpenAlert]) -> dict[tuple[int, str], list[OpenAl
 async def _apply_alone(
     engine: AsyncEngine, flusher: Flusher, beats: Beats, conclusion: Conclusion, *, now: datetime
 ) -> None:
-    """In a transaction of its own: one that fails must not hold up the others."""
+    """Applies it in a separate transaction, so that a failure does not affect the others."""
     try:
         async with db.session(engine) as session:
             await apply(session, flusher, beats, conclusion, now=now)
     except store.HeartbeatChanged:
-        log.info("a heartbeat of %s arrived meanwhile", beats.source)
+        log.info("a heartbeat from %s arrived meanwhile", beats.source)
     except Exception as error:
         if db.is_unreachable(error):
             raise
-        log.exception("the state of a heartbeat of %s cannot be recorded", beats.source)
+        log.exception("the state of a heartbeat from %s could not be recorded", beats.source)
 
 
 async def apply(
     session: AsyncSession, flusher: Flusher, beats: Beats, conclusion: Conclusion, *, now: datetime
 ) -> None:
-    """Raises store.HeartbeatChanged if a beat arrived meanwhile; roll back then."""
-    # The locks on grouping keys come first: a batch of deliveries takes them before it writes beats.
+    """Raises store.HeartbeatChanged if a beat arrived meanwhile; the caller must roll back."""
+    # Take the locks on grouping keys first: a batch of deliveries also takes them before it writes beats.
     if conclusion.signal is not None:
         delivery = Delivery(beats.source_id, beats.source, now, Reading((conclusion.signal,)), b"")
         await flusher.apply_internal(await session.connection(), delivery, why=conclusion.event)

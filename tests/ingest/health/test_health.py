@@ -316,7 +316,7 @@ async def test_a_heartbeat_that_stays_away_opens_an_incident_of_the_monitoring_u
         "open",
         "sev1",
     )
-    assert incident["title"] == "HeartbeatMissing: nothing from alertmanager since 2026-08-20 10:00:00 UTC"
+    assert incident["title"] == "HeartbeatMissing: no heartbeat from alertmanager since 2026-08-20 10:00:00 UTC"
     assert (incident["service"], incident["sources"]) == ("monitoring", ["alertmanager"])
     assert incident["labels"]["cluster"] == "eu"
     reported = await health(client)

@@ -1,9 +1,9 @@
 """Compares the alerts that Alertmanagers list with the open alerts stored here.
 
-Pure. A listed alert is a fact like a delivered one: it is firing. An absence proves nothing by itself: a peer keeps its
+Pure. A listed alert is a fact like a delivered one: it is firing. A single absence proves nothing: a peer keeps its
 alerts in memory, gets them back only when Prometheus sends them again, and does not share them with other peers. So an
-alert is considered ended only after several conclusive polls since it was last delivered or listed, and that end is an
-inferred one: any later report that it fires voids it, a delivery that arrived meanwhile included.
+alert is considered ended only after several conclusive polls since it was last delivered or listed. Such an end is
+inferred: any later report that the alert is firing voids it, including a delivery that arrived meanwhile.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -54,7 +54,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class PeerState:
-    """What one peer reported in a poll. `up_since` is converted to our clock."""
+    """The response of one peer to a poll. `up_since` is converted to the local clock."""
 
     url: str
     version: str
@@ -76,7 +76,7 @@ Episode = tuple[str, datetime]  # fingerprint, and start in whole milliseconds
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Signals to apply, by why: listed and known here, listed but never delivered, open here but no longer listed."""
+    """Signals to apply: listed and known here, listed but never delivered, open here but no longer listed."""
 
     present: list[Signal] = field(default_factory=list)
     missed: list[Signal] = field(default_factory=list)
@@ -84,7 +84,7 @@ class Difference:
 
 
 def is_conclusive(states: Sequence[PeerState], settings: Settings, at: datetime) -> bool:
-    """Whether an alert that is absent from this poll counts as not firing. Peers that did not answer do not matter."""
+    """Whether an alert missing from this poll counts as not firing. Peers that did not answer are ignored."""
     return bool(states) and all(state.cluster in _STEADY and at - state.up_since >= settings.grace for state in states)
 
 
@@ -96,9 +96,9 @@ def compare(
     settings: Settings,
     at: datetime,
 ) -> Difference:
-    """The difference between `listed`, by all peers in the poll that began `at`, and what is stored.
+    """The difference between the alerts listed by all peers in the poll that began `at` and the stored alerts.
 
-    `starts` has the exact start of each listed alert that is stored. `conclusive` are the times of the conclusive
+    `starts` has the exact start of each listed alert that is stored. `conclusive` has the times of the conclusive
     polls, oldest first; the last one is `at` if this poll is conclusive.
     """
     found = Difference()
@@ -126,12 +126,12 @@ def compare(
 def _is_gone(alert: OpenAlert, conclusive: Sequence[datetime], settings: Settings, at: datetime) -> bool:
     if len(conclusive) < settings.absences or conclusive[-1] != at:
         return False
-    # Any of these polls that listed it moved `last_seen_at`, but for repeats within the precision of that time.
+    # A poll that listed the alert has updated `last_seen_at`, except for repeats within the precision of that time.
     return alert.last_seen_at + LAST_SEEN_PRECISION <= conclusive[-settings.absences]
 
 
 def _was_missed(one: Listed, started_at: datetime, settings: Settings, at: datetime) -> bool:
-    """Only after the grace period: an Alertmanager holds a new alert back for its group."""
+    """Applies only after the grace period, because Alertmanager delays new alerts to group them."""
     ours = settings.receiver is None or settings.receiver in one.receivers
     return one.active and ours and at - started_at >= settings.grace
 

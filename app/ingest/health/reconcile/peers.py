@@ -1,7 +1,7 @@
-"""Client of Alertmanager's API v2: lists the alerts of one peer.
+"""Client for Alertmanager's API v2: lists the alerts of one peer.
 
-An admin sets the addresses, which are http or https. Redirects are not followed, because the credentials are meant for
-that address only. An answer is as hostile as any request body.
+An admin sets the addresses, which are http or https. Redirects are not followed, because the credentials are only for
+that address. Responses are treated as untrusted, like request bodies.
 """
 
 import asyncio
@@ -23,53 +23,53 @@ ANSWER_AT_MOST_BYTES = 32 * 2**20
 
 
 class Unanswered(Exception):
-    """A peer did not answer, or not as an Alertmanager does. The message holds no secrets."""
+    """A peer did not answer, or not like an Alertmanager. The message contains no secrets."""
 
 
 async def fetch(url: str, *, username: str | None, secret: str | None, at: datetime, within: timedelta) -> PeerState:
     """The state of the peer at `url`. Raises Unanswered."""
     auth = httpx.BasicAuth(username, secret or "") if username else None
-    headers = {"Accept-Encoding": "identity"}  # a compressed answer could be far larger than it looks
+    headers = {"Accept-Encoding": "identity"}  # a compressed response could expand to a huge size
     if secret and not username:
         headers["Authorization"] = f"Bearer {secret}"
     try:
         async with (
             asyncio.timeout(min(within, ANSWER_AT_MOST).total_seconds()),
-            # Proxies and .netrc of the environment are ignored: only the configured credentials are sent.
+            # Ignore proxies and .netrc in the environment, so that only the configured credentials are sent.
             httpx.AsyncClient(
                 base_url=url, auth=auth, headers=headers, verify=_trusted(), trust_env=False, follow_redirects=False
             ) as client,
         ):
             alerts, _ = await _get(client, "/api/v2/alerts")
             silences, _ = await _get(client, "/api/v2/silences")
-            # Last, so that it shows if the peer has restarted meanwhile.
+            # Last, so that a restart of the peer during the poll is noticed.
             status, sent_at = await _get(client, "/api/v2/status")
     except TimeoutError:
-        raise Unanswered("does not answer in time") from None
+        raise Unanswered("did not answer in time") from None
     except (httpx.HTTPError, OSError) as error:
         raise Unanswered(f"cannot be reached ({type(error).__name__})") from None
     try:
         return await off_loop(_state, url, alerts, silences, status, sent_at, at)
     except (msgspec.DecodeError, RecursionError, OverflowError, BadAlert):
-        raise Unanswered("does not answer as an Alertmanager does") from None
+        raise Unanswered("did not answer like an Alertmanager") from None
 
 
 @cache
 def _trusted() -> ssl.SSLContext:
-    """The system's certificate authorities, or those that SSL_CERT_FILE names."""
+    """The certificate authorities of the system, or those in SSL_CERT_FILE."""
     return ssl.create_default_context()
 
 
 async def _get(client: httpx.AsyncClient, path: str) -> tuple[bytes, datetime]:
-    """The body, and when it was sent by the clock of the peer."""
+    """The body, and the time when it was sent according to the peer's clock."""
     async with client.stream("GET", path) as response:
         if response.status_code != 200:
-            raise Unanswered(f"answers {response.status_code}")
+            raise Unanswered(f"answered {response.status_code}")
         body = bytearray()
         async for chunk in response.aiter_raw():
             body += chunk
             if len(body) > ANSWER_AT_MOST_BYTES:
-                raise Unanswered("answers with more than can be read")
+                raise Unanswered(f"sent more than {ANSWER_AT_MOST_BYTES} bytes")
         return bytes(body), _sent_at(response)
 
 
@@ -89,7 +89,7 @@ class _Cluster(msgspec.Struct):
 
 
 class _Status(msgspec.Struct):
-    uptime: str  # the time of its start, in spite of the name
+    uptime: str  # the start time, despite the name
     cluster: _Cluster
     version: _Version = msgspec.field(default_factory=_Version, name="versionInfo")
 
@@ -117,15 +117,15 @@ _ALERT = msgspec.json.Decoder(_Alert)
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _SILENCES = msgspec.json.Decoder(list[_Silence])
 _FIRING = msgspec.Raw(b'"firing"')
-_TEXT_AT_MOST = 100  # characters of a peer's version and cluster state that are kept
+_TEXT_AT_MOST = 100  # characters of a peer's version and cluster state that are stored
 
 
 def _state(url: str, alerts: bytes, silences: bytes, status: bytes, sent_at: datetime, at: datetime) -> PeerState:
-    """One unreadable alert makes the whole list unreadable: left out, it would seem to have ended."""
+    """Rejects the whole list if one alert is unreadable: if it were skipped, it would seem to have ended."""
     peer = _STATUS.decode(status)
     up_since, _ = parse_time(peer.uptime)
     if up_since is None:
-        raise BadAlert("bad_time", "no time of its start")
+        raise BadAlert("bad_time", "the start time of the peer is missing")
     return PeerState(
         url=url,
         version=_shortened(peer.version.version),
@@ -141,9 +141,9 @@ def _shortened(text: str) -> str:
 
 
 def _listed(raw: bytes, at: datetime) -> Listed:
-    """Read as the webhook would have sent it, so that both have the same fingerprint."""
+    """Reads the alert as if the webhook had sent it, so that both have the same fingerprint."""
     listed = _ALERT.decode(raw)
-    # Its `endsAt`, when it expires unless it is sent again, is not the end of an alert that fires.
+    # The `endsAt` of a firing alert is its expiry unless it is resent, not its end.
     fields = _FIELDS.decode(raw) | {"status": _FIRING}
     return Listed(
         signal=alertmanager.signal_in(msgspec.json.encode(fields), at),

@@ -1,6 +1,6 @@
-"""One round of reconciling: polls the peers of every source that is due, and applies what differs.
+"""Reconciliation: polls the peers of every source that is due, and applies the differences.
 
-The differences are signals, and are applied like delivered ones: incidents stay a function of facts.
+The differences are signals and are applied like delivered ones, so incidents remain a function of facts.
 """
 
 import asyncio
@@ -25,23 +25,23 @@ from app.ingest.sender import Reading
 
 log = logging.getLogger("aftermath.health")
 
-AT_ONCE = 500  # signals in one transaction, as in a batch of deliveries: both wait for the same keys
+AT_ONCE = 500  # signals per transaction, as in a batch of deliveries: both lock the same keys
 
 T = TypeVar("T")
 
 
 async def reconcile_all(engine: AsyncEngine, flusher: Flusher, *, now: datetime) -> int:
-    """Reconciles every source that is due; the number of them."""
+    """Reconciles every source that is due and returns their number."""
     async with db.session(engine) as session:
         due = await store.claim_polls(session, now=now)
-    # Sources are polled concurrently but applied one after another: each application takes two of few connections.
+    # Sources are polled concurrently but applied one at a time, because applying takes two of few connections.
     turn = asyncio.Lock()
     done = await asyncio.gather(*(_reconcile(engine, flusher, poll, turn) for poll in due), return_exceptions=True)
     for poll, error in zip(due, done, strict=True):
         if isinstance(error, Exception):
             if db.is_unreachable(error):
                 raise error
-            log.error("%s cannot be reconciled", poll.source, exc_info=error)
+            log.error("source %s could not be reconciled", poll.source, exc_info=error)
     return len(due)
 
 
@@ -52,7 +52,7 @@ async def _reconcile(engine: AsyncEngine, flusher: Flusher, poll: Poll, turn: as
 
 
 async def _fetch_all(poll: Poll) -> tuple[list[PeerState], dict[str, str]]:
-    """The states of the peers that answered, and the errors of the others by their address."""
+    """The states of the peers that answered, and the errors of the others by address."""
     one = poll.reconciler
     answers = await asyncio.gather(
         *(
@@ -76,7 +76,7 @@ async def _fetch_all(poll: Poll) -> tuple[list[PeerState], dict[str, str]]:
 async def _apply(
     engine: AsyncEngine, flusher: Flusher, poll: Poll, states: Sequence[PeerState], errors: Mapping[str, str]
 ) -> None:
-    """A poll becomes conclusive only once its differences have been applied."""
+    """Applies the differences. Only after that the poll becomes conclusive."""
     settings = poll.settings
     conclusive = [*poll.reconciler.counted_at, *([poll.at] if is_conclusive(states, settings, poll.at) else [])]
     if states:
@@ -105,7 +105,7 @@ async def _as_rules_decide(
     """
     tx = await session.connection()
     kept: list[Listed] = []
-    # In slices, so that the event loop goes on: a peer may list a hundred thousand alerts.
+    # In slices, so as not to block the event loop: a peer may list a hundred thousand alerts.
     for some in _slices([one for state in states for one in state.listed]):
         signals = await flusher.preview(tx, _delivery(poll, [one.signal for one in some]))
         await asyncio.sleep(0)
@@ -116,7 +116,7 @@ async def _as_rules_decide(
 async def _apply_signals(
     engine: AsyncEngine, flusher: Flusher, poll: Poll, signals: Sequence[Signal], why: str
 ) -> None:
-    """Applies all that can be applied: if it fails, each half is tried alone, down to a single signal."""
+    """Applies as many signals as possible: on failure it retries each half, down to a single signal."""
     try:
         async with db.transaction(engine) as tx:
             await flusher.apply_internal(tx, _delivery(poll, signals), why=why)
@@ -124,7 +124,7 @@ async def _apply_signals(
         if db.is_unreachable(error):
             raise
         if len(signals) == 1:
-            log.exception("an alert of %s cannot be reconciled", poll.source)
+            log.exception("an alert from %s could not be reconciled", poll.source)
             return
         for half in (signals[: len(signals) // 2], signals[len(signals) // 2 :]):
             await _apply_signals(engine, flusher, poll, half, why)

@@ -1,4 +1,4 @@
-"""SQL of reconcilers, the polls that they claim, and the peers as last polled."""
+"""SQL for reconcilers, their polls, and the peers as last polled."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +18,14 @@ class NotReconciled(NotFound):
     title = "The source is not reconciled"
 
 
-async def put(session: AsyncSession, stated: Reconciler) -> None:
-    """A poll that is under way is discarded, and earlier polls no longer count: the peers may be others now."""
-    values = stated.model_dump() | {"began_at": None, "counted_at": []}
+async def put(session: AsyncSession, reconciler: Reconciler) -> None:
+    """Discards a poll in progress and the results of earlier polls, because the peers may have changed."""
+    values = reconciler.model_dump() | {"began_at": None, "counted_at": []}
     query = upsert(Reconciler).values(values)
     await session.exec(query.on_conflict_do_update(index_elements=["source_id"], set_=values))
-    await session.exec(delete(Peer).where(col(Peer.source_id) == stated.source_id, col(Peer.url).not_in(stated.peers)))
+    await session.exec(
+        delete(Peer).where(col(Peer.source_id) == reconciler.source_id, col(Peer.url).not_in(reconciler.peers))
+    )
 
 
 async def get(session: AsyncSession, source: Source) -> Reconciler:
@@ -43,7 +45,7 @@ async def remove(session: AsyncSession, source: Source) -> None:
 
 def _not_reconciled(source: Source) -> NotReconciled:
     return NotReconciled(
-        f"the source {source.name!r} is not reconciled; PUT /api/v1/sources/{source.name}/reconciler sets it up"
+        f"the source {source.name!r} is not reconciled; create one with PUT /api/v1/sources/{source.name}/reconciler"
     )
 
 
@@ -52,7 +54,7 @@ def _not_reconciled(source: Source) -> NotReconciled:
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """A poll that this process has claimed, of the peers of one source."""
+    """A poll of the peers of one source, claimed by this process."""
 
     reconciler: Reconciler
     source: str
@@ -73,7 +75,7 @@ class Poll:
 
 
 async def claim_polls(session: AsyncSession, *, now: datetime) -> list[Poll]:
-    """The polls that are due. No other process gets them until they are due again."""
+    """Claims all polls that are due. No other process can claim them until they are due again."""
     tx = await session.connection()
     claimed: Sequence[int] = (await tx.execute(_CLAIM, {"now": now})).scalars().all()
     query = (
@@ -95,7 +97,7 @@ _CLAIM = text("""
 
 
 async def is_claimed(session: AsyncSession, poll: Poll) -> bool:
-    """Whether nobody else has claimed or changed it since; if so, nobody can until the end of the transaction."""
+    """Whether the poll is still claimed by this process. If so, locks the reconciler until the transaction ends."""
     query = select(Reconciler.source_id).where(Reconciler.source_id == poll.source_id, Reconciler.began_at == poll.at)
     return (await session.exec(query.with_for_update())).one_or_none() is not None
 
@@ -107,7 +109,7 @@ async def record_poll(
     errors: Mapping[str, str],
     conclusive: Sequence[datetime],
 ) -> None:
-    """Records what the peers answered and which polls are conclusive. The poll is claimed, which locks its peers."""
+    """Records the responses of the peers and the conclusive polls. Requires the lock taken by `is_claimed`."""
     latest = list(conclusive)[-poll.reconciler.absences :]
     await session.exec(update(Reconciler).where(col(Reconciler.source_id) == poll.source_id).values(counted_at=latest))
     peers = {peer.url: peer for peer in await peers_of(session, poll.source_id)}
