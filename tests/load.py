@@ -1,8 +1,8 @@
-"""Load of our own, which knows what it told and what of it was answered.
+"""Generated load that records which reports it sent and which were answered.
 
 A `Plan` is an endless, seeded stream of deliveries: alerts of many series fire, repeat and resolve, out of order, and
-are told twice. `under_load` sends it over some connections in a thread of its own, the way real senders do: what is not
-answered 2xx is sent again, until it is. What it told, as a set, says what must be stored in the end.
+are reported twice. `under_load` sends it over several connections in a separate thread, like real senders: a delivery
+that is not answered 2xx is resent until it is. The set of its reports determines what must be stored in the end.
 """
 
 import asyncio
@@ -28,8 +28,8 @@ OURS = "10ad"  # every fingerprint of a plan begins so
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What one alert in a delivery says."""
+class Report:
+    """The report about one alert in a delivery."""
 
     service: str
     fingerprint: str
@@ -62,11 +62,11 @@ def rfc3339(moment: datetime) -> str:
 
 @dataclass(slots=True)
 class Delivery:
-    told: tuple[Told, ...]
+    reports: tuple[Report, ...]
     tries: int = 0
 
     def body(self) -> bytes:
-        alerts = [one.alert() for one in self.told]
+        alerts = [one.alert() for one in self.reports]
         return json.dumps({"version": "4", "groupKey": "{}:{}", "status": "firing", "alerts": alerts}).encode()
 
 
@@ -86,20 +86,20 @@ class Plan:
 
     def deliveries(self) -> Iterator[Delivery]:
         random_of = random.Random(self.seed)
-        # What is told, at its place in the stream: a repeat or a resolve may come long after the firing, or before it.
-        coming: list[tuple[int, int, Told]] = []
+        # Reports by position in the stream: a repeat or a resolve may come long after the firing, or before it.
+        coming: list[tuple[int, int, Report]] = []
         place = 0
         while True:
-            told = []
+            reports = []
             for _ in range(random_of.choice(self.sizes)):
                 while not coming or coming[0][0] > place:
                     for at, one in self._episode(random_of, place):
                         heapq.heappush(coming, (at, random_of.getrandbits(40), one))
-                told.append(heapq.heappop(coming)[2])
+                reports.append(heapq.heappop(coming)[2])
                 place += 1
-            yield Delivery(tuple(told))
+            yield Delivery(tuple(reports))
 
-    def _episode(self, random_of: random.Random, place: int) -> Iterator[tuple[int, Told]]:
+    def _episode(self, random_of: random.Random, place: int) -> Iterator[tuple[int, Report]]:
         lasts = timedelta(milliseconds=int(random_of.expovariate(1 / 600_000)) + 1)
         latest_start = self.until - timedelta(minutes=1)
         began = latest_start - timedelta(
@@ -109,21 +109,21 @@ class Plan:
         service = f"service-{number + random_of.randrange(self.services_at_once)}"
         # Few series a service, so that their episodes overlap and supersede one another now and then.
         fingerprint = f"{OURS}{random_of.randrange(30):04x}{zlib.crc32(service.encode()):08x}"
-        firing = Told(service, fingerprint, began)
+        firing = Report(service, fingerprint, began)
         yield place, firing
         if random_of.random() < 0.3:
             yield place + random_of.randrange(300), firing
         if random_of.random() < 0.7:
-            resolved = Told(service, fingerprint, began, min(began + lasts, self.until))
+            resolved = Report(service, fingerprint, began, min(began + lasts, self.until))
             yield place + random_of.randrange(600), resolved
             if random_of.random() < 0.2:
                 yield place + random_of.randrange(600), resolved
 
 
-def episodes_of(told: Sequence[Told]) -> dict[tuple[str, datetime], datetime | None]:
+def episodes_of(reports: Sequence[Report]) -> dict[tuple[str, datetime], datetime | None]:
     """What these signals amount to by the law, whatever their order and number: (fingerprint, start) → end."""
     named: dict[str, dict[datetime, End | None]] = defaultdict(dict)
-    for one in told:
+    for one in reports:
         end = End(one.ended_at, EndReason.RECOVERED) if one.ended_at else None
         named[one.fingerprint][one.started_at] = latest(named[one.fingerprint].get(one.started_at), end)
     found = {}
@@ -161,13 +161,13 @@ class Load:
     _failed: BaseException | None = None
 
     @property
-    def told(self) -> list[Told]:
+    def reports(self) -> list[Report]:
         """All that was sent, answered or not."""
-        return [one for delivery in self._sent for one in delivery.told]
+        return [one for delivery in self._sent for one in delivery.reports]
 
     @property
-    def told_and_answered(self) -> list[Told]:
-        return [one for delivery, _ in self.answered for one in delivery.told]
+    def answered_reports(self) -> list[Report]:
+        return [one for delivery, _ in self.answered for one in delivery.reports]
 
     @property
     def unanswered(self) -> int:
@@ -194,7 +194,7 @@ class Load:
         return f"answered {len(self.answered)}, to send again {len(self._again)}, {dict(self.statuses)}, cut {self.cut}"
 
     async def send(self, connections: int) -> None:
-        """Returns when all is answered after `finish`, or at once when told to give up."""
+        """Returns when all is answered after `finish`, or at once when asked to give up."""
         deliveries = self.plan.deliveries()
         await asyncio.gather(
             *(self._send_over(self.targets[n % len(self.targets)], deliveries) for n in range(connections))
@@ -242,8 +242,8 @@ class Load:
             taken = status in {200, 202}
             if taken:
                 self.seconds.append(time.monotonic() - began)
-                told = json.loads(answer).get("delivery_id")
-                self.answered.append((delivery, UUID(told) if told else None))
+                delivery_id = json.loads(answer).get("delivery_id")
+                self.answered.append((delivery, UUID(delivery_id) if delivery_id else None))
             else:
                 await asyncio.sleep(0.05)
         except (OSError, Cut):
@@ -288,7 +288,7 @@ def under_load(
     def run() -> None:
         try:
             asyncio.run(load.send(connections))
-        except BaseException as error:  # noqa: BLE001  told to whoever started it
+        except BaseException as error:  # noqa: BLE001  re-raised in the starting thread
             load._failed = error
 
     thread = threading.Thread(target=run, name="load")

@@ -69,13 +69,13 @@ def program(name: str) -> str:
 
 @dataclass
 class Running:
-    """A started process and all that it says."""
+    """A started process and its output."""
 
     process: subprocess.Popen[bytes]
-    said: Path
+    log_file: Path
 
     def log(self) -> str:
-        return self.said.read_text(errors="replace")
+        return self.log_file.read_text(errors="replace")
 
     def stop(self, within: float = 60) -> int:
         """SIGTERM; its exit status."""
@@ -90,15 +90,15 @@ class Running:
 @contextmanager
 def a_process(
     command: Sequence[str | Path],
-    said: Path,
+    log_file: Path,
     *,
     environment: Mapping[str, str] | None = None,
     directory: Path = REPOSITORY,
     user: int | None = None,
 ) -> Iterator[Running]:
-    """What it says goes to the file `said`. When the block ends it is killed, with all that it started."""
+    """Its output goes to `log_file`. When the block ends, the process and everything it started are killed."""
     mark = secrets.token_hex(8)
-    with said.open("wb") as output:
+    with log_file.open("wb") as output:
         process = subprocess.Popen(
             command,
             cwd=directory,
@@ -112,7 +112,7 @@ def a_process(
             extra_groups=None if user is None else [],
         )
     try:
-        yield Running(process, said)
+        yield Running(process, log_file)
     finally:
         for marked in _marked(mark):
             with suppress(psutil.NoSuchProcess):
@@ -121,7 +121,7 @@ def a_process(
 
 
 def _environment() -> dict[str, str]:
-    """Ours, but for what configures an Aftermath or a PostgreSQL client."""
+    """The current environment, without variables that configure Aftermath or a PostgreSQL client."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("AFTERMATH_", "PG"))}
 
 
@@ -156,7 +156,7 @@ class Service:
 
     @property
     def variables(self) -> dict[str, str]:
-        """What a command beside the service must be given too."""
+        """Environment variables that other commands need too."""
         return {
             "AFTERMATH_DATA_DIR": str(self.data_dir),
             "AFTERMATH_PORT": str(self.port),
@@ -167,10 +167,10 @@ class Service:
     def run(self) -> Iterator["RunningService"]:
         """Started, perhaps not ready yet. Nothing of it, PostgreSQL included, outlives the block."""
         self.starts += 1
-        said = self.directory / f"service-{self.starts}.log"
+        log_file = self.directory / f"service-{self.starts}.log"
         try:
-            with a_process([AFTERMATH, "serve"], said, environment=self.variables) as running:
-                yield RunningService(running.process, said, self)
+            with a_process([AFTERMATH, "serve"], log_file, environment=self.variables) as running:
+                yield RunningService(running.process, log_file, self)
         finally:
             self.kill_postgres()
 
@@ -194,13 +194,13 @@ class Service:
         return sorted(parents, key=lambda process: parents[process] in here)
 
     def kill_postgres(self) -> None:
-        """All of it at once, as when the machine dies."""
+        """Kills all processes at once, as in a power failure."""
         for process in self.postgres():
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
     def command(self, *arguments: str) -> str:
-        """`aftermath <arguments>` beside the service or without it: what it prints. It must end well."""
+        """`aftermath <arguments>` beside the service or without it: what it prints. It must succeed."""
         done = self.try_command(*arguments)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -272,7 +272,7 @@ def a_prometheus(directory: Path, config: str, port: int) -> Iterator[httpx.Clie
 def an_alertmanager(
     directory: Path, config: str, port: int, *, cluster: Sequence[str] = ("--cluster.listen-address=",)
 ) -> Iterator[httpx.Client]:
-    """A client of an Alertmanager that is ready; alone, unless `cluster` says otherwise."""
+    """A client of an Alertmanager that is ready; without peers unless `cluster` is given."""
     file = directory / "alertmanager.yml"
     file.write_text(config)
     command = [
@@ -288,8 +288,8 @@ def an_alertmanager(
 
 
 @contextmanager
-def _a_server(command: Sequence[str], said: Path, port: int, ready: str) -> Iterator[httpx.Client]:
-    with a_process(command, said) as running, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+def _a_server(command: Sequence[str], log_file: Path, port: int, ready: str) -> Iterator[httpx.Client]:
+    with a_process(command, log_file) as running, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
 
         def is_ready() -> bool:
             assert running.process.poll() is None, f"{command[0]} ended:\n{running.log()}"
@@ -317,7 +317,7 @@ def a_postgres15() -> Iterator[str]:
         if user is not None:
             for path in (directory, directory / "password"):
                 os.chown(path, user, -1)
-        cluster, said = directory / "cluster", directory / "initdb.log"
+        cluster, log_file = directory / "cluster", directory / "initdb.log"
         initdb: list[str | Path] = [
             POSTGRES15 / "initdb",
             *("--pgdata", cluster),
@@ -328,7 +328,7 @@ def a_postgres15() -> Iterator[str]:
             "--locale=C.UTF-8",
             "--no-sync",
         ]
-        with a_process(initdb, said, user=user) as making:
+        with a_process(initdb, log_file, user=user) as making:
             assert making.process.wait(60) == 0, making.log()
         server: list[str | Path] = [
             POSTGRES15 / "postgres",

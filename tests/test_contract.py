@@ -44,7 +44,7 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize(("path", "method", "operation"), list(operations()), ids=lambda one: str(one)[:60])
-def test_each_operation_is_told_completely(path: str, method: str, operation: dict[str, Any]) -> None:
+def test_each_operation_is_fully_documented(path: str, method: str, operation: dict[str, Any]) -> None:
     assert operation["summary"]
     assert operation["description"]
     assert operation["tags"]
@@ -98,15 +98,15 @@ def test_the_running_service_keeps_to_the_document(live: Any, path: str, method:
 
 
 async def test_the_page_of_the_contract_needs_nothing_from_elsewhere(client_as: ClientAs) -> None:
-    anybody = await client_as(None)
-    page = await anybody.get("/docs")
+    anonymous = await client_as(None)
+    page = await anonymous.get("/docs")
     assert page.status_code == 200
     used = re.findall(r"""(?:src|href)="([^"]+)"|url: '([^']+)'""", page.text)
     addresses = [first or second for first, second in used]
     assert len(addresses) > 2
     for address in addresses:
         assert address.startswith("/")
-        assert (await anybody.get(address)).status_code == 200
+        assert (await anonymous.get(address)).status_code == 200
     assert "http" not in page.text
-    assert (await anybody.get("/docs/assets/../core.py")).status_code == 404
-    assert (await anybody.get("/redoc")).status_code == 404
+    assert (await anonymous.get("/docs/assets/../core.py")).status_code == 404
+    assert (await anonymous.get("/redoc")).status_code == 404

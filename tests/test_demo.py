@@ -38,11 +38,11 @@ def test_steps_come_in_order_and_all_within_the_day() -> None:
 def test_nobody_tells_of_what_has_not_happened_yet() -> None:
     for step in deliveries(the_day(NOW)):
         for alert in step.body["alerts"]:
-            told = [datetime.fromisoformat(alert[name]) for name in ("startsAt", "endsAt") if is_time(alert[name])]
-            assert all(moment <= step.at for moment in told), alert
+            times = [datetime.fromisoformat(alert[name]) for name in ("startsAt", "endsAt") if is_time(alert[name])]
+            assert all(moment <= step.at for moment in times), alert
 
 
-def test_an_alert_that_was_told_of_is_told_of_until_it_is_over() -> None:
+def test_a_reported_alert_is_reported_until_it_ends() -> None:
     for kind in ("alertmanager", "grafana"):
         status: dict[tuple[str, str], str] = {}
         for step in deliveries(the_day(NOW)):
@@ -65,11 +65,11 @@ def test_senders_tell_the_whole_group_and_repeat_it() -> None:
 
 
 def test_a_second_peer_tells_the_same_alerts() -> None:
-    told: dict[str, list[Any]] = {"http://alertmanager-0:9093": [], "http://alertmanager-1:9093": []}
+    delivered: dict[str, list[Any]] = {"http://alertmanager-0:9093": [], "http://alertmanager-1:9093": []}
     for step in deliveries(the_day(NOW)):
         if step.kind == "alertmanager":
-            told[step.body["externalURL"]] += step.body["alerts"]
-    first, second = told.values()
+            delivered[step.body["externalURL"]] += step.body["alerts"]
+    first, second = delivered.values()
     assert 5 < len(second) < len(first)
     assert all(alert in first for alert in second)
 
@@ -98,7 +98,7 @@ def test_the_morning_after_ends_what_the_day_left_open() -> None:
 
 
 async def test_a_day_holds_all_that_a_newcomer_should_see(client: httpx.AsyncClient) -> None:
-    said = await played(client)
+    output = await played(client)
     incidents = await incidents_of(client)
     assert [one["service"] for one in incidents if one["status"] == "open"] == ["payments"]
     assert any(one["resolved_at"] and one["acknowledged_at"] is None for one in incidents), "never acknowledged"
@@ -112,7 +112,7 @@ async def test_a_day_holds_all_that_a_newcomer_should_see(client: httpx.AsyncCli
     assert declared["impact_started_at"] < declared["detected_at"]
     assert all(declared[f"{name}_at"] for name in ("acknowledged", "identified", "mitigated", "resolved"))
     assert len((await get(client, "/api/v1/quarantine"))["items"]) == 1
-    assert "1 quarantined" in said
+    assert "1 quarantined" in output
 
 
 async def test_two_incidents_become_one_when_a_late_alert_is_heard_of(client: httpx.AsyncClient) -> None:
@@ -128,7 +128,7 @@ async def test_two_incidents_become_one_when_a_late_alert_is_heard_of(client: ht
 
 
 async def test_the_numbers_are_those_of_the_service(client: httpx.AsyncClient) -> None:
-    said = await played(client)
+    output = await played(client)
     period = {"from": "2026-08-19T12:00:00Z", "to": "2026-08-20T12:00:00Z"}
     total = (await get(client, "/api/v1/metrics/summary", params=period))["total"]
     measures = total["measures"]
@@ -140,24 +140,24 @@ async def test_the_numbers_are_those_of_the_service(client: httpx.AsyncClient) -
     assert total["downtime"]["seconds"] > 3600
     assert set(total["cost"]["amounts"]) == {"EUR", "USD"}
     assert total["cost"]["services_without_rate"] == ["reports"]
-    [last_row] = [line.split() for line in said.splitlines() if line.strip().startswith("all ")]
+    [last_row] = [line.split() for line in output.splitlines() if line.strip().startswith("all ")]
     assert last_row[1:3] == [str(total["incidents"]["value"]), "1"]
-    [reports] = [line for line in said.splitlines() if line.strip().startswith("reports  ")]
+    [reports] = [line for line in output.splitlines() if line.strip().startswith("reports  ")]
     assert reports.rstrip().endswith("no rate")
-    assert [row.split()[3] for row in said.splitlines() if row.strip().startswith(("all ", "reports  "))] == [
+    assert [row.split()[3] for row in output.splitlines() if row.strip().startswith(("all ", "reports  "))] == [
         "6–7",
         "median",
     ]
-    assert "http://aftermath.test/docs" in said
+    assert "http://aftermath.test/docs" in output
 
 
 async def test_played_again_it_changes_nothing(client: httpx.AsyncClient) -> None:
     await played(client)
     before = [facts(one) for one in await incidents_of(client)]
     timelines = [await get(client, f"/api/v1/incidents/{one['number']}/timeline") for one in before]
-    said = await played(client, now=NOW + timedelta(hours=20))
-    assert "nothing changes" in said
-    assert "acknowledges" not in said
+    output = await played(client, now=NOW + timedelta(hours=20))
+    assert "nothing changes" in output
+    assert "acknowledges" not in output
     assert [facts(one) for one in await incidents_of(client)] == before
     assert [await get(client, f"/api/v1/incidents/{one['number']}/timeline") for one in before] == timelines
     assert len((await get(client, "/api/v1/quarantine"))["items"]) == 1

@@ -52,7 +52,7 @@ def started(tmp_path: Path) -> Iterator[RunningService]:
     service = Service(tmp_path, {"MAKEFLAGS": "", "MAKELEVEL": "0"})
     try:
         with a_process(command, tmp_path / "service.log", environment=service.variables) as process:
-            running = RunningService(process.process, process.said, service)
+            running = RunningService(process.process, process.log_file, service)
             running.wait_until_ready()
             yield running
     finally:
@@ -63,9 +63,9 @@ def test_the_commands_of_the_readme_give_the_responses_it_shows(started: Running
     token = started.admin_token
     assert token is not None
     variables, answer = "", "never asked"
-    told = [(marked, body) for marked, body in BLOCKS if marked.endswith(" story")]
-    assert [marked.split()[0] for marked, _ in told].count("sh") > 8
-    for marked, body in told:
+    story = [(marked, body) for marked, body in BLOCKS if marked.endswith(" story")]
+    assert [marked.split()[0] for marked, _ in story].count("sh") > 8
+    for marked, body in story:
         if marked != "sh story":
             assert shown_pattern(body).search(answer), f"{body}\nis not the response:\n{answer}"
         elif body.startswith("URL="):

@@ -148,7 +148,7 @@ def test_the_wheel_serves_from_an_empty_directory(wheel: Path, tmp_path: Path) -
         with a_process(
             [AFTERMATH, "serve"], tmp_path / "service.log", environment=service.variables, directory=empty
         ) as process:
-            running = RunningService(process.process, process.said, service)
+            running = RunningService(process.process, process.log_file, service)
             running.wait_until_ready()
             with running.client() as client:
                 alert = an_alert("2026-08-20T10:00:00Z", "2026-08-20T10:30:00Z")

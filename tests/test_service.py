@@ -44,9 +44,9 @@ def test_with_port_0_it_takes_a_free_one_and_says_which(tmp_path: Path) -> None:
     service = Service(tmp_path, {}, port=0)
     with service.run() as running:
         serving = re.compile(r"serving on (http://127\.0\.0\.1:\d+)$", re.MULTILINE)
-        [said] = until(lambda: serving.findall(running.log()), "it says where it serves")
-        assert f"url: {said}/webhooks/alertmanager" in (running.snippet or "")
-        assert until(lambda: httpx.get(f"{said}/readyz"), "it answers").status_code == 200
+        [url] = until(lambda: serving.findall(running.log()), "it logs its address")
+        assert f"url: {url}/webhooks/alertmanager" in (running.snippet or "")
+        assert until(lambda: httpx.get(f"{url}/readyz"), "it answers").status_code == 200
 
 
 def test_a_token_from_the_environment_is_not_printed_and_works(tmp_path: Path) -> None:
@@ -137,8 +137,8 @@ def test_postgresql_killed_beneath_it_comes_back_and_nothing_is_lost(service: Se
         service.postgres()[0].kill()
         after = until(lambda: post_if_taken(client, service="after"), "deliveries are taken again")
         # Its backends outlive a postmaster by a moment: that one was taken does not say that it is back.
-        assert until(lambda: number_if_told(client, "before"), "it is told of again") == before
-        assert until(lambda: number_if_told(client, "after"), "it is told of again") == after
+        assert until(lambda: number_if_reported(client, "before"), "it is reported again") == before
+        assert until(lambda: number_if_reported(client, "after"), "it is reported again") == after
         assert running.stop() == 0
 
 
@@ -224,8 +224,8 @@ def test_two_workers_tell_equal_numbers(tmp_path: Path) -> None:
             return one if one == other else None
 
         # Ratios are those of the last full half minute: two scrapes may lie on either side of it.
-        told = until(equal, "two workers tell equal numbers")
-        assert sum(value for name, _, value in told if name == "aftermath_incidents_open") == 3
+        found = until(equal, "two workers report equal numbers")
+        assert sum(value for name, _, value in found if name == "aftermath_incidents_open") == 3
 
 
 def test_counters_go_on_where_they_were_after_a_restart(tmp_path: Path) -> None:
@@ -373,10 +373,10 @@ def test_a_token_in_the_path_is_not_in_the_log(tmp_path: Path, workers: str) -> 
         ]
         assert [answer.status_code for answer in answers] == [200, 400, 403, 401, 405, 404, 401]
         running.stop()
-        said = running.log() + (service.data_dir / "postgres.log").read_text()
-        assert "route=/webhooks/alertmanager/{token} status=200" in said
+        logs = running.log() + (service.data_dir / "postgres.log").read_text()
+        assert "route=/webhooks/alertmanager/{token} status=200" in logs
         for secret in (token, wrong, token.split("_", 2)[2], wrong.split("_", 2)[2], "only-in-the-body"):
-            assert secret not in said
+            assert secret not in logs
 
 
 # — another PostgreSQL —
@@ -468,7 +468,7 @@ def number_of(client: httpx.Client, service: str) -> str:
     return str(incident["number"])
 
 
-def number_if_told(client: httpx.Client, service: str) -> str | None:
+def number_if_reported(client: httpx.Client, service: str) -> str | None:
     """None while the database is away."""
     answer = client.get("/api/v1/incidents", params={"service": service})
     assert answer.status_code in {200, 503}, answer.text
@@ -493,20 +493,20 @@ def is_alive(process: psutil.Process) -> bool:
 
 def scrape_each(workers: list[psutil.Process], service: Service, token: str | None) -> list[str]:
     """What each worker answers at /metrics. Who takes a connection is up to the kernel: asked until all had one."""
-    told: dict[int, str] = {}
+    found: dict[int, str] = {}
 
-    def all_told() -> bool:
+    def all_answered() -> bool:
         with httpx.Client(headers={"Authorization": f"Bearer {token}"}) as client:
             answer = client.get(f"{service.url}/metrics")
             assert answer.status_code == 200, answer.text
             _, ours = answer.extensions["network_stream"].get_extra_info("client_addr")
             for worker in workers:
                 if any(peer.raddr and peer.raddr.port == ours for peer in worker.net_connections("tcp")):
-                    told[worker.pid] = answer.text
-        return len(told) == len(workers)
+                    found[worker.pid] = answer.text
+        return len(found) == len(workers)
 
-    until(all_told, "each worker has answered")
-    return list(told.values())
+    until(all_answered, "each worker has answered")
+    return list(found.values())
 
 
 def business(text: str) -> list[tuple[str, dict[str, str], float]]:

@@ -82,8 +82,8 @@ def routes_with_a_body() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("declared", [True, False])
-async def test_no_route_reads_a_body_of_any_size_from_anybody(client_as: ClientAs, declared: bool) -> None:
-    anybody = await client_as(None)
+async def test_no_route_reads_a_body_without_a_size_limit(client_as: ClientAs, declared: bool) -> None:
+    anonymous = await client_as(None)
     for method, path in routes_with_a_body():
         sent = 0
 
@@ -94,7 +94,7 @@ async def test_no_route_reads_a_body_of_any_size_from_anybody(client_as: ClientA
                 yield bytes(2**18)
 
         headers = {"Content-Type": "application/json"} | ({"Content-Length": str(64 * 2**18)} if declared else {})
-        answer = await anybody.request(method, path, content=endless(), headers=headers)
+        answer = await anonymous.request(method, path, content=endless(), headers=headers)
         assert (path, answer.status_code in {401, 413}) == (path, True), answer.status_code
         assert answer.headers["content-type"] == "application/problem+json"
         assert (path, sent <= REST_BODY_BYTES + 2**18) == (path, True)

@@ -73,7 +73,7 @@ async def test_a_fresh_value_is_not_looked_up_again(cache: Cache[str | None], da
         assert database.lookups == lookups
 
 
-async def test_what_is_forgotten_is_looked_up(cache: Cache[str | None], database: Database) -> None:
+async def test_a_forgotten_source_is_looked_up(cache: Cache[str | None], database: Database) -> None:
     await cache.get("x", database.look_up)
     database.value = "another"
     cache.forget("x")
@@ -85,7 +85,7 @@ async def test_requests_at_once_share_a_lookup(cache: Cache[str | None], databas
     assert database.lookups == 1
 
 
-async def test_while_one_looks_up_again_the_others_use_what_is_known(
+async def test_during_a_repeated_lookup_other_requests_use_the_cached_value(
     cache: Cache[str | None], database: Database, clock: Clock
 ) -> None:
     await cache.get("x", database.look_up)
@@ -215,7 +215,7 @@ async def test_settings_of_a_source_are_used_a_few_seconds_later(
     assert (await credentials.source_of(bearer, "grafana", now=NOW)).hmac_secret == "secret"
 
 
-async def test_after_a_refresh_also_what_was_never_used_is_known(
+async def test_a_refresh_also_loads_unused_tokens(
     credentials: Credentials, engine: AsyncEngine, monitor: db.DatabaseMonitor, clock: Clock
 ) -> None:
     token = await an_ingest_token(engine)

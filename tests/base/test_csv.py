@@ -114,7 +114,7 @@ def test_text_is_kept_behind_the_apostrophe(text: str) -> None:
 
 
 @pytest.mark.parametrize("filters", [{"severity": "sev6"}, {"from": "soon"}, {"label": "x"}])
-async def test_absurd_filters_are_told(client: httpx.AsyncClient, filters: dict[str, str]) -> None:
+async def test_invalid_filters_are_rejected(client: httpx.AsyncClient, filters: dict[str, str]) -> None:
     answer = await client.get(PATH, params=filters)
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
@@ -187,9 +187,9 @@ async def test_a_sheet_has_the_numbers_of_the_answer(client: httpx.AsyncClient, 
     for route, question in QUESTIONS.items():
         answer = (await client.get(f"{METRICS}/{route}", params=question)).json()
         lines = await sheet(client, route)
-        told = [flat for part in parts_of(route, answer) for flat in [dict(scalars(part))]]
-        assert len(lines) == len(told)
-        for line, expected in zip(lines, told, strict=True):
+        reported = [flat for part in parts_of(route, answer) for flat in [dict(scalars(part))]]
+        assert len(lines) == len(reported)
+        for line, expected in zip(lines, reported, strict=True):
             assert expected
             assert {name: line[name] for name in expected} == expected, route
             assert {value for name, value in line.items() if name not in expected} <= {""}, route
@@ -238,11 +238,11 @@ async def test_each_list_of_the_summary_has_a_sheet(client: httpx.AsyncClient, e
     await client.put("/api/v1/calendars/office", json=early)
     for more in ({}, {"calendar": "office"}):
         answer = (await client.get(f"{METRICS}/summary", params=QUESTIONS["summary"] | more)).json()
-        told = list(lists_in(answer))
-        assert {part for part, _ in told} == {"ecdf", "histogram", "values"}
+        reported = list(lists_in(answer))
+        assert {part for part, _ in reported} == {"ecdf", "histogram", "values"}
         for table in TABLES[:3]:
             part = table.partition("/")[2]
-            assert await sheet(client, table, **more) == [line for name, line in told if name == part]
+            assert await sheet(client, table, **more) == [line for name, line in reported if name == part]
 
 
 def lists_in(answer: Any) -> Iterator[tuple[str, dict[str, str]]]:
@@ -262,8 +262,8 @@ def lists_in(answer: Any) -> Iterator[tuple[str, dict[str, str]]]:
 
 async def test_the_single_values_of_dora_have_a_sheet(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     await store(engine, an_incident("10:00", "11:00"), an_incident("12:00", "12:10"))
-    told = await sheet(client, "dora/values", service="checkout")
-    assert [(line["service"], line["number"], line["values"]) for line in told] == [
+    reported = await sheet(client, "dora/values", service="checkout")
+    assert [(line["service"], line["number"], line["values"]) for line in reported] == [
         ("checkout", "time_to_recover", "600.0"),
         ("checkout", "time_to_recover", "3600.0"),
     ]
@@ -275,10 +275,14 @@ async def test_the_definitions_are_a_sheet_of_words(client: httpx.AsyncClient) -
     families = [each | {"kind": "family"} for each in answer["families"]]
     assert len(lines) == len(answer["definitions"]) + len(families)
     for each in (*answer["definitions"], *families):
-        told = {name: ", ".join(value) if isinstance(value, list) else str(value or "") for name, value in each.items()}
+        reported = {
+            name: ", ".join(value) if isinstance(value, list) else str(value or "") for name, value in each.items()
+        }
         line = lines[each["kind"], each["name"]]
-        assert {name: line[name] for name in told} == {name: spreadsheet_text(text) for name, text in told.items()}
-        assert {value for name, value in line.items() if name not in told} <= {""}
+        assert {name: line[name] for name in reported} == {
+            name: spreadsheet_text(text) for name, text in reported.items()
+        }
+        assert {value for name, value in line.items() if name not in reported} <= {""}
     assert lines["measure", "time_to_recover"]["starts"] == "impact start if stated, else detection"
 
 

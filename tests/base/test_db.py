@@ -42,7 +42,7 @@ def test_a_directory_of_a_socket_is_a_host_too() -> None:
     "wrong",
     ["mysql://me@one/x", "mysql://me@one,two/x", "postgresql+psycopg://me@one/x", "one", "", "postgresql://me@one:x/y"],
 )
-def test_what_is_no_address_of_postgresql_is_refused(wrong: str) -> None:
+def test_a_url_of_another_database_is_rejected(wrong: str) -> None:
     with pytest.raises(ValidationError, match="must be the URL of a PostgreSQL database"):
         Settings.model_validate({"database_url": wrong})
 
@@ -67,9 +67,7 @@ async def test_a_raw_connection_that_timed_out_is_not_used_again(database_url: s
 
 
 @pytest.mark.parametrize("meanwhile", [False, True], ids=["first", "anew"])
-async def test_who_begins_can_be_cancelled_also_when_the_connection_is_lost(
-    database_url: str, *, meanwhile: bool
-) -> None:
+async def test_begin_can_be_canceled_even_if_the_connection_is_lost(database_url: str, *, meanwhile: bool) -> None:
     engine, observer = db.connect(database_url, pool_size=1), db.connect(database_url, pool_size=1)
     connection = db.RawConnection(engine)
 

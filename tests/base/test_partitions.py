@@ -64,7 +64,7 @@ async def incidents(client: httpx.AsyncClient) -> list[dict[str, Any]]:
     return [{name: one[name] for name in shown} for one in (await client.get("/api/v1/incidents")).json()["items"]]
 
 
-async def test_old_months_are_dropped_but_for_what_the_law_may_need(
+async def test_old_months_are_dropped_except_alerts_that_grouping_may_need(
     client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
     """A trouble that is over and one that is not, looked at more than a year later."""
@@ -104,16 +104,16 @@ async def test_an_incident_over_shortly_before_keeps_its_alerts(client: httpx.As
 async def test_a_late_signal_about_dropped_months_finds_a_place(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     [past, *_] = await known(engine, "alert")
     await maintain(engine, past.until + timedelta(days=500))
-    told = await client.post(DOOR, json=a_delivery(an_alert(ago(days=700), ago(days=699))))
-    assert told.json()["verdicts"] == {"opened": 1}
+    reported = await client.post(DOOR, json=a_delivery(an_alert(ago(days=700), ago(days=699))))
+    assert reported.json()["verdicts"] == {"opened": 1}
     assert await ask(engine, "SELECT count(*) FROM alert_past") == [1]
 
 
-async def test_doors_that_are_busy_are_not_held_up(engine: AsyncEngine) -> None:
+async def test_busy_webhooks_are_not_blocked(engine: AsyncEngine) -> None:
     await maintain(engine, NOW)
     [past, *_] = await known(engine, "alert")
-    async with db.transaction(engine) as door:
-        await door.execute(text("LOCK TABLE alert IN ROW EXCLUSIVE MODE"))
+    async with db.transaction(engine) as webhook:
+        await webhook.execute(text("LOCK TABLE alert IN ROW EXCLUSIVE MODE"))
         with pytest.raises(DBAPIError, match="lock timeout"):
             await maintain(engine, past.until + timedelta(days=500))
     assert await maintain(engine, past.until + timedelta(days=500))

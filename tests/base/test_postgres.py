@@ -51,7 +51,7 @@ async def test_starts_and_answers_a_query(server: BuiltIn) -> None:
     assert (await ask(server, "SHOW server_version")).startswith("18.")
 
 
-async def test_what_is_committed_is_on_disk_and_text_sorts_the_same_everywhere(server: BuiltIn) -> None:
+async def test_commits_are_on_disk_and_text_sorts_the_same_everywhere(server: BuiltIn) -> None:
     names = ("fsync", "synchronous_commit", "full_page_writes", "data_checksums", "listen_addresses", "TimeZone", "jit")
     shown = {name: await ask(server, f"SHOW {name}") for name in names}
     collation = await ask(
@@ -84,7 +84,7 @@ async def test_stop_leaves_no_process_and_no_lock_behind(data_dir: Path) -> None
     await (await embedded.start(data_dir)).stop()
 
 
-async def test_a_cancelled_start_leaves_no_process_and_no_lock_behind(data_dir: Path) -> None:
+async def test_a_canceled_start_leaves_no_process_and_no_lock_behind(data_dir: Path) -> None:
     await (await embedded.start(data_dir)).stop()
     for turns in (1, 3, 10, 30):
         starting = asyncio.create_task(embedded.start(data_dir))
@@ -97,7 +97,7 @@ async def test_a_cancelled_start_leaves_no_process_and_no_lock_behind(data_dir: 
     await (await embedded.start(data_dir)).stop()
 
 
-async def test_a_cancelled_first_start_leaves_nothing_half_made(data_dir: Path) -> None:
+async def test_a_canceled_first_start_leaves_no_partial_files(data_dir: Path) -> None:
     starting = asyncio.create_task(embedded.start(data_dir))
     await until(lambda: list(data_dir.glob("initdb-*/cluster/PG_VERSION")) != [])
     starting.cancel()
@@ -160,7 +160,7 @@ async def test_a_start_after_the_service_was_killed_replaces_the_server_left_run
             assert (await read(server), is_alive(postmaster)) == ("kept", False)
 
 
-async def test_a_second_service_on_the_same_directory_is_told_who_has_it(data_dir: Path) -> None:
+async def test_a_second_service_on_the_same_directory_reports_the_process_that_uses_it(data_dir: Path) -> None:
     async with a_service(data_dir) as (service, postmaster):
         with pytest.raises(DataDirInUse, match=rf"{data_dir} is in use by process {service.pid}: stop that service"):
             await embedded.start(data_dir)
@@ -341,13 +341,13 @@ async def test_a_half_finished_initdb_does_not_spoil_the_directory(data_dir: Pat
 async def test_a_full_disk_is_named_and_the_next_start_works(data_dir: Path) -> None:
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))"
     with a_service_process(data_dir, first=limit) as service:
-        said = service.communicate()[0]
-    assert "CannotStart initdb failed in" in said
+        output = service.communicate()[0]
+    assert "CannotStart initdb failed in" in output
     assert sorted(path.name for path in data_dir.iterdir()) == ["lock"]
     await (await embedded.start(data_dir)).stop()
 
 
-async def test_a_server_that_does_not_start_says_why(data_dir: Path) -> None:
+async def test_a_server_that_does_not_start_reports_the_reason(data_dir: Path) -> None:
     with pytest.raises(CannotStart, match=r'(?s)did not start in .*invalid value for parameter "wal_compression"'):
         await embedded.start(data_dir, settings={"wal_compression": "lz4"})
     assert processes_in(data_dir) == []
@@ -522,9 +522,9 @@ async def a_service(data_dir: Path, *, first: str = "") -> AsyncIterator[tuple[s
     async with AsyncExitStack() as stack:
         service = stack.enter_context(a_service_process(data_dir, first=first))
         assert service.stdout is not None
-        said = await asyncio.to_thread(service.stdout.readline)
-        assert said.startswith("postmaster "), said + service.stdout.read()
-        postmaster = psutil.Process(int(said.split()[1]))
+        output = await asyncio.to_thread(service.stdout.readline)
+        assert output.startswith("postmaster "), output + service.stdout.read()
+        postmaster = psutil.Process(int(output.split()[1]))
         try:
             yield service, postmaster.pid
         finally:
@@ -547,11 +547,11 @@ def a_service_process(data_dir: Path, *, first: str = "") -> Iterator[subprocess
         from app.base import postgres as embedded
         {first}
         async def main():
-            told = asyncio.Event()
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
+            stop_wanted = asyncio.Event()
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop_wanted.set)
             async with await embedded.start(Path({str(data_dir)!r})) as server:
                 print("postmaster", server.pid, flush=True)
-                await told.wait()
+                await stop_wanted.wait()
         try:
             asyncio.run(main())
         except embedded.CannotStart as error:

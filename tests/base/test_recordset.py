@@ -27,7 +27,7 @@ def test_a_name_that_the_table_does_not_have_is_an_error() -> None:
         Columns(Alert.__table__, ("series", "incident", "label"))
 
 
-def test_a_record_leaves_out_what_is_none() -> None:
+def test_a_record_omits_none() -> None:
     assert as_json([LOOSE_END.record("a", None, "recovered")]) == '[{"series":"a","end_reason":"recovered"}]'
 
 

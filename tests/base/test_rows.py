@@ -16,7 +16,7 @@ def a_service(at: datetime = NOON, **columns: object) -> schema.Service:
     return schema.Service.model_validate({"name": "x", "links": [], "first_seen_at": at, "updated_at": at} | columns)
 
 
-async def test_an_upsert_inserts_then_replaces_all_but_what_is_kept(engine: AsyncEngine) -> None:
+async def test_an_upsert_inserts_then_replaces_all_columns_except_kept_ones(engine: AsyncEngine) -> None:
     links = [{"title": "Wiki", "url": "https://example.org"}]
     async with db.session(engine) as session:
         first, first_is_new = await db.upsert(session, a_service(owner="us", links=links), keep=("first_seen_at",))

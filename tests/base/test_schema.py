@@ -36,7 +36,7 @@ async def test_a_session_changes_nothing_when_its_block_fails(engine: AsyncEngin
         assert (await session.exec(select(Service))).all() == []
 
 
-async def test_what_the_database_fills_in_can_be_left_out(engine: AsyncEngine) -> None:
+async def test_columns_that_the_database_fills_in_can_be_omitted(engine: AsyncEngine) -> None:
     async with db.session(engine) as session:
         session.add(incident := an_incident())
         await session.flush()

@@ -115,7 +115,7 @@ def a_request(body: bytes = b"", path: str = "/") -> bytes:
 # — what it relies on —
 
 
-def test_uvicorn_still_has_what_the_protocol_overrides() -> None:
+def test_uvicorn_still_has_the_overridden_methods() -> None:
     """The signatures of uvicorn's own methods, and that it gives its instances no attribute of our names."""
     expected = {
         "connection_made": ["self", "transport"],
@@ -150,7 +150,7 @@ async def test_an_incomplete_request_is_cut_off_in_time(server: Server, sent: by
         assert RECEIVE_SECONDS * 0.9 < await cut_off_after(reader) < RECEIVE_SECONDS * 10
 
 
-async def test_the_time_of_a_request_does_not_begin_anew_with_each_byte(server: Server) -> None:
+async def test_the_time_limit_does_not_restart_with_each_byte(server: Server) -> None:
     async with connected(server) as (reader, writer):
         cut = asyncio.create_task(cut_off_after(reader))
         for byte in a_request(b"x" * 100):
@@ -213,7 +213,7 @@ async def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
             assert (await an_answer(reader)).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_what_is_no_http_is_answered_before_the_connection_ends(server: Server) -> None:
+async def test_invalid_http_gets_a_response_before_the_connection_closes(server: Server) -> None:
     async with connected(server) as (reader, writer):
         writer.write(b"POST  HTTP\r\n\r\n")
         async with asyncio.timeout(30):

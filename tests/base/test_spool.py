@@ -58,14 +58,12 @@ def segment_of(payloads: Sequence[bytes]) -> bytes:
 
 
 @given(payloads)
-def test_what_is_written_is_read(payloads: list[bytes]) -> None:
+def test_written_payloads_are_read_back(payloads: list[bytes]) -> None:
     assert list(payloads_in(segment_of(payloads), MARKER)) == payloads
 
 
 @given(innocent_payloads, st.data())
-def test_a_byte_that_flips_anywhere_costs_its_own_record_and_is_told(
-    payloads: list[bytes], data: st.DataObject
-) -> None:
+def test_a_flipped_byte_only_damages_its_own_record_and_is_reported(payloads: list[bytes], data: st.DataObject) -> None:
     segment = bytearray(segment_of(payloads))
     at = data.draw(st.integers(0, len(segment) - 1))
     segment[at] ^= data.draw(st.integers(1, 255))
@@ -87,7 +85,7 @@ def test_a_segment_cut_anywhere_keeps_all_before_the_cut(payloads: list[bytes], 
 
 
 @given(innocent_payloads, st.data())
-def test_a_hole_anywhere_costs_what_it_touches_and_invents_nothing(payloads: list[bytes], data: st.DataObject) -> None:
+def test_a_hole_only_damages_the_records_it_touches(payloads: list[bytes], data: st.DataObject) -> None:
     segment = segment_of(payloads)
     begins = data.draw(st.integers(0, len(segment)))
     ends = data.draw(st.integers(begins, len(segment)))
@@ -106,7 +104,7 @@ def is_among(some: Sequence[bytes], all_: Sequence[bytes]) -> bool:
 
 
 @given(innocent_payloads, st.binary(min_size=1, max_size=80), st.integers(0, 6))
-def test_strange_bytes_between_records_are_told_and_cost_none(
+def test_foreign_bytes_between_records_are_reported_and_damage_none(
     payloads: list[bytes], strange: bytes, place: int
 ) -> None:
     place = min(place, len(payloads) - 1)
@@ -141,7 +139,7 @@ def test_a_delivery_comes_back_whole() -> None:
     assert read(record(msgspec.msgpack.encode(kept), MARKER), NAME) == [kept]
 
 
-def test_what_this_version_cannot_read_is_told_and_the_same_again() -> None:
+def test_an_unreadable_record_is_reported_with_a_stable_id() -> None:
     segment = segment_of([b"of another version", msgspec.msgpack.encode(a_kept(1))])
     [damaged, kept] = read(segment, NAME)
     assert isinstance(damaged, Damaged)
@@ -179,7 +177,7 @@ async def refused(keeping: Awaitable[None]) -> str:
     return str(caught.value)
 
 
-async def test_what_is_kept_is_drained_in_order_after_a_restart(tmp_path: Path) -> None:
+async def test_stored_deliveries_are_drained_in_order_after_a_restart(tmp_path: Path) -> None:
     async with Spool.at(tmp_path, max_bytes=MANY) as first:
         for number in range(10):
             await first.keep(a_kept(number))
@@ -205,7 +203,7 @@ async def test_a_clock_that_is_set_back_does_not_change_the_order(
     assert taken.all == [a_kept(number) for number in range(3)]
 
 
-async def test_nobody_else_may_read_it(tmp_path: Path) -> None:
+async def test_the_spool_is_private(tmp_path: Path) -> None:
     async with Spool.at(tmp_path, max_bytes=MANY) as one:
         await one.keep(a_kept(1))
         [segment] = segments(tmp_path)
@@ -237,7 +235,7 @@ async def test_all_that_wait_share_an_fsync_and_the_event_loop_goes_on(
         assert (await one.depth()).records == 100
 
 
-async def test_depth_counts_what_all_processes_hold_and_names_the_oldest(tmp_path: Path) -> None:
+async def test_depth_covers_all_processes_and_reports_the_oldest(tmp_path: Path) -> None:
     async with Spool.at(tmp_path, max_bytes=MANY) as one, Spool.at(tmp_path, max_bytes=MANY) as other:
         assert await one.depth() == Depth()
         before = datetime.now(UTC)
@@ -270,7 +268,7 @@ async def test_a_full_spool_keeps_nothing_more_until_it_is_drained(tmp_path: Pat
         await again.keep(a_kept(4))
 
 
-async def test_a_delivery_larger_than_a_segment_is_kept_whole(tmp_path: Path) -> None:
+async def test_a_delivery_larger_than_a_segment_is_stored_whole(tmp_path: Path) -> None:
     large = a_kept(2, random.Random(1).randbytes(spool.SEGMENT_BYTES + 1))
     async with Spool.at(tmp_path, max_bytes=MANY) as one:
         await asyncio.gather(one.keep(a_kept(1)), one.keep(large), one.keep(a_kept(3)))
@@ -279,7 +277,7 @@ async def test_a_delivery_larger_than_a_segment_is_kept_whole(tmp_path: Path) ->
     assert taken.all == [a_kept(1), large, a_kept(3)]
 
 
-async def test_with_0_bytes_nothing_is_kept_and_what_is_left_is_drained(tmp_path: Path) -> None:
+async def test_with_0_bytes_nothing_is_stored_and_existing_segments_are_drained(tmp_path: Path) -> None:
     async with Spool.at(tmp_path, max_bytes=0) as none:
         assert await refused(none.keep(a_kept(1))) == none.unavailable_because == "there is no spool"
         assert (await none.depth(), list(tmp_path.iterdir())) == (Depth(), [])
@@ -295,7 +293,7 @@ async def test_with_0_bytes_nothing_is_kept_and_what_is_left_is_drained(tmp_path
 # — several processes —
 
 
-async def test_what_another_process_still_writes_to_is_left_to_it(tmp_path: Path) -> None:
+async def test_a_segment_still_being_written_is_not_drained(tmp_path: Path) -> None:
     async with Spool.at(tmp_path, max_bytes=MANY) as one:
         async with Spool.at(tmp_path, max_bytes=MANY) as other:
             await one.keep(a_kept(1))
@@ -325,7 +323,7 @@ async def test_one_process_at_a_time_drains(tmp_path: Path) -> None:
         assert taken.all == [a_kept(1), a_kept(2)]
 
 
-async def test_a_segment_drained_before_its_first_record_is_begun_anew(
+async def test_a_segment_drained_before_its_first_record_is_recreated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flock = fcntl.flock
@@ -348,7 +346,7 @@ async def test_a_segment_drained_before_its_first_record_is_begun_anew(
 # — what may go wrong —
 
 
-async def test_what_could_not_be_taken_comes_again(tmp_path: Path) -> None:
+async def test_a_segment_that_was_not_applied_is_offered_again(tmp_path: Path) -> None:
     async with Spool.at(tmp_path, max_bytes=MANY) as one:
         await one.keep(a_kept(1))
 
@@ -363,7 +361,7 @@ async def test_what_could_not_be_taken_comes_again(tmp_path: Path) -> None:
         assert taken.all == [a_kept(1), a_kept(2)]
 
 
-async def test_a_torn_end_is_left_out_and_a_damaged_middle_is_told(tmp_path: Path) -> None:
+async def test_a_torn_end_is_dropped_and_a_damaged_middle_is_reported(tmp_path: Path) -> None:
     async with Spool.at(tmp_path, max_bytes=MANY) as one:
         for number in range(4):
             await one.keep(a_kept(number))
@@ -423,7 +421,7 @@ async def test_a_directory_that_cannot_be_made_is_no_spool(tmp_path: Path) -> No
             assert await none.depth() == Depth()
 
 
-async def test_a_sender_that_hangs_up_does_not_take_its_neighbours_along(tmp_path: Path) -> None:
+async def test_a_disconnecting_sender_does_not_affect_others(tmp_path: Path) -> None:
     async with Spool.at(tmp_path, max_bytes=MANY) as one:
         keeping = [asyncio.create_task(one.keep(a_kept(number))) for number in range(3)]
         await asyncio.sleep(0)
@@ -434,7 +432,7 @@ async def test_a_sender_that_hangs_up_does_not_take_its_neighbours_along(tmp_pat
     assert taken.all == [a_kept(number) for number in range(3)]
 
 
-async def test_leaving_writes_what_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_closing_writes_pending_deliveries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "SEGMENT_BYTES", 1)  # a write for each
     async with Spool.at(tmp_path, max_bytes=MANY) as one:
         keeping = [asyncio.create_task(one.keep(a_kept(number))) for number in range(4)]

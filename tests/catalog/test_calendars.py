@@ -90,7 +90,7 @@ def on_monday(*spans: tuple[str, str]) -> dict[str, Any]:
         {"hours": OFFICE["hours"]},
     ],
 )
-async def test_absurd_calendars_are_told(client: httpx.AsyncClient, body: dict[str, Any]) -> None:
+async def test_invalid_calendars_are_rejected(client: httpx.AsyncClient, body: dict[str, Any]) -> None:
     answer = await client.put(f"{CALENDARS}/x", json=body)
     assert answer.status_code == 422, answer.text
     assert (await client.get(CALENDARS)).json()["items"] == []

@@ -155,7 +155,7 @@ async def test_maintenance_while_only_an_open_incident_harms_counts_too(
     assert (found["seconds"], found["planned_seconds"]) == (12.5 * 3600, 1800)
 
 
-async def test_what_settles_counts_without_planned_maintenance(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+async def test_settled_numbers_exclude_planned_maintenance(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     await client.put(f"{MAINTENANCE}/night", json=NIGHT)
     await store(engine, an_incident("10:00", "12:00"), an_incident("10:15", "10:45"))
     await price(engine, "60")

@@ -83,7 +83,7 @@ def test_a_day_worked_by_hand() -> None:
     assert found.mtbf == 3600 * 17.5 / 2
 
 
-def test_what_has_not_passed_is_neither_in_service_nor_available() -> None:
+def test_future_time_is_neither_in_service_nor_available() -> None:
     half = availability("checkout", [], [a_span("06:00", "18:00")], WHOLE, now=at("12:00"))
     assert (half.in_service, half.ratio, half.mtbf) == (timedelta(hours=6), Fraction(1), None)
     later = availability("checkout", [], [], WHOLE, now=at("-1:00"))
@@ -112,7 +112,7 @@ def of_checkout(harms: Sequence[Harm]) -> list[Failing]:
 
 
 @given(many_harms(), breaks)
-def test_downtime_and_planned_are_what_was_before(harms: list[Harm], maintenance: list[Span]) -> None:
+def test_downtime_and_planned_are_unchanged(harms: list[Harm], maintenance: list[Span]) -> None:
     around = of_checkout(harms)
     before = availability("checkout", around, [], WHOLE, now=WHOLE.ends)
     after = availability("checkout", around, maintenance, WHOLE, now=WHOLE.ends)
@@ -243,7 +243,7 @@ async def test_availability_of_all_services(client: httpx.AsyncClient, engine: A
     assert nobody["services"] == []
 
 
-async def test_availability_costs_three_statements_whatever_the_number(engine: AsyncEngine) -> None:
+async def test_availability_takes_three_statements_for_any_number_of_services(engine: AsyncEngine) -> None:
     statements: list[str] = []
     event.listen(engine.sync_engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
     period = Span(*(datetime.fromisoformat(border) for border in PERIOD.values()))
@@ -257,7 +257,7 @@ async def test_availability_costs_three_statements_whatever_the_number(engine: A
     assert spent == [3, 3]
 
 
-async def test_what_fails_in_a_period_is_found_by_an_index(engine: AsyncEngine) -> None:
+async def test_failures_in_a_period_are_found_by_an_index(engine: AsyncEngine) -> None:
     from app.incidents.impact.store import _FAILING_WITHIN
 
     hours = range(-3000, 24)
@@ -365,7 +365,7 @@ async def test_an_objective_is_stated_shown_changed_and_deleted(client: httpx.As
     assert (await client.get(path)).status_code == 404
 
 
-async def test_a_budget_says_who_burned_it_and_how_fast(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+async def test_a_budget_lists_its_incidents_and_burn_rates(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     now = datetime.now(UTC)
 
     def lately(hours: float, lasted: timedelta | None, **columns: object) -> dict[str, object]:

@@ -43,7 +43,7 @@ async def test_of_many_at_once_one_creates(client: httpx.AsyncClient, put: tuple
     assert [without_times(answer.json()) for answer in answers] == [without_times(shown)] * 12
 
 
-async def test_the_answer_is_what_is_read_later(client: httpx.AsyncClient, put: tuple[str, dict[str, Any]]) -> None:
+async def test_the_response_equals_a_later_read(client: httpx.AsyncClient, put: tuple[str, dict[str, Any]]) -> None:
     path, body = put
     made = (await client.put(path, json=body)).json()
     again = (await client.put(path, json=body)).json()
@@ -66,7 +66,7 @@ async def test_rates_put_at_once_are_those_of_one_body(client: httpx.AsyncClient
     assert len({rate["low"] for rate in rates}) == 1
 
 
-async def test_what_is_left_out_is_null_in_the_database_and_json_is_not_text(
+async def test_omitted_fields_are_null_in_the_database_and_json_is_not_text(
     client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
     await client.put("/api/v1/services/search", json={})

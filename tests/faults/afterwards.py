@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.base import db
 from app.base import postgres as embedded
 from app.cli import DATABASE
-from tests.load import OURS, Load, Plan, Told, episodes_of, under_load
+from tests.load import OURS, Load, Plan, Report, episodes_of, under_load
 from tests.oracle import assert_lawful
 from tests.processes import RunningService, Service, a_delivery, an_alert, until
 
@@ -62,24 +62,26 @@ async def _look(load: Load, database_url: str, quarantined: int, *, times_are_tr
     try:
         await _assert_delivered_once(engine, load, quarantined)
         await _assert_counted_once(engine)
-        told, stored = episodes_of(load.told), await _stored(engine)
+        reported, stored = episodes_of(load.reports), await _stored(engine)
         if times_are_true:
             # No less and no more than what all that was sent amounts to.
-            assert {one for one in told.keys() | stored.keys() if told.get(one, ...) != stored.get(one, ...)} == set()
+            assert {
+                one for one in reported.keys() | stored.keys() if reported.get(one, ...) != stored.get(one, ...)
+            } == set()
         else:
-            assert {fingerprint for fingerprint, _ in stored} == {fingerprint for fingerprint, _ in told}
+            assert {fingerprint for fingerprint, _ in stored} == {fingerprint for fingerprint, _ in reported}
         await assert_lawful(engine)
     finally:
         await engine.dispose()
 
 
-def assert_has(told: Sequence[Told], database_url: str) -> None:
+def assert_has(reported: Sequence[Report], database_url: str) -> None:
     """At least that, and the rest is whole."""
 
     async def look() -> None:
         engine = db.connect(database_url, statement_seconds=None)
         try:
-            assert {(one.fingerprint, one.started_at) for one in told} - (await _stored(engine)).keys() == set()
+            assert {(one.fingerprint, one.started_at) for one in reported} - (await _stored(engine)).keys() == set()
             await _assert_counted_once(engine)
             await assert_lawful(engine)
         finally:
@@ -92,9 +94,9 @@ async def _assert_delivered_once(engine: AsyncEngine, load: Load, quarantined: i
     async with engine.connect() as connection:
         rows = await connection.execute(text("SELECT id, count(*) AS copies FROM delivery GROUP BY id"))
         copies = {row.id: row.copies for row in rows}
-        told = [delivery_id for _, delivery_id in load.answered if delivery_id]
-        assert [one for one in told if copies.get(one) != 1] == []
-        assert len(set(told)) == len(told)
+        ids = [delivery_id for _, delivery_id in load.answered if delivery_id]
+        assert [one for one in ids if copies.get(one) != 1] == []
+        assert len(set(ids)) == len(ids)
         assert (await connection.execute(text("SELECT count(*) FROM quarantine"))).scalar_one() == quarantined
 
 

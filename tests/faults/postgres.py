@@ -69,9 +69,9 @@ class Server:
             "--max_locks_per_transaction=256",
             *(f"--{name}={value}" for name, value in settings.items()),
         ]
-        said = self.directory / f"postgres-{self.starts}.log"
+        log_file = self.directory / f"postgres-{self.starts}.log"
         user = None if self.account.ours else self.account.uid
-        self.running = self.at_end.enter_context(a_process(command, said, user=user))
+        self.running = self.at_end.enter_context(a_process(command, log_file, user=user))
         until(self.is_ready, "PostgreSQL is ready")
 
     def is_ready(self) -> bool:

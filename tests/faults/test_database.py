@@ -32,11 +32,11 @@ def test_postgresql_stopped_for_30_seconds(tmp_path: Path, workers: str, spool: 
                 assert httpx.get(f"{service.url}/healthz", timeout=10).status_code == 200
                 assert httpx.get(f"{service.url}/readyz", timeout=10).status_code == (200 if spool else 503)
                 time.sleep(1)
-            told = load.statuses - before
+            statuses = load.statuses - before
             away = 202 if spool else 503
-            assert told.keys() == {away} or told[200] <= 16, told
-            assert told[away] > AWAY_SECONDS, "hardly anything was answered: deliveries hang"
-            assert spool or not told[202], told
+            assert statuses.keys() == {away} or statuses[200] <= 16, statuses
+            assert statuses[away] > AWAY_SECONDS, "hardly anything was answered: deliveries hang"
+            assert spool or not statuses[202], statuses
             server.start()
             load.wait_for(200)
             load.finish()

@@ -20,7 +20,7 @@ def test_the_built_in_one_is_backed_up_under_load_and_restored(tmp_path: Path) -
     (tmp_path / ".data").symlink_to(service.data_dir)
     with service.serve() as running, loaded(service, Plan(seed=51)) as load:
         load.wait_for(100)
-        told = load.told_and_answered
+        reports = load.answered_reports
         run("backup", tmp_path)
         load.wait_for(100)
         running.kill()
@@ -30,7 +30,7 @@ def test_the_built_in_one_is_backed_up_under_load_and_restored(tmp_path: Path) -
     shutil.rmtree(service.data_dir / "postgres.before")
     with service.serve() as running:
         assert_it_serves(running)
-        assert_has(told, url_of(service))
+        assert_has(reports, url_of(service))
 
 
 def test_a_dump_is_restored_into_another_server(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_a_dump_is_restored_into_another_server(tmp_path: Path) -> None:
         service = a_service(tmp_path, AFTERMATH_DATABASE_URL=old.url)
         with service.serve(), loaded(service, Plan(seed=52)) as load:
             load.wait_for(100)
-            told = load.told_and_answered
+            reports = load.answered_reports
             run("dump", tmp_path, old, AFTERMATH_DATABASE_URL=old.url)
             load.wait_for(100)
         old.stop()
@@ -49,7 +49,7 @@ def test_a_dump_is_restored_into_another_server(tmp_path: Path) -> None:
         service.environment["AFTERMATH_DATABASE_URL"] = new.url
         with service.serve() as running:
             assert_it_serves(running)
-            assert_has(told, new.url)
+            assert_has(reports, new.url)
 
 
 def run(marked: str, directory: Path, server: Server | None = None, **environment: str) -> None:
