@@ -80,9 +80,9 @@ def test_postgresql_ends_under_load_and_comes_back(tmp_path: Path, how: str) -> 
             load.wait_for(50)
             time.sleep(moment.uniform(0, 1))
             serving = until(lambda: backends_of(service), "PostgreSQL is back, and used")
-            # Of a backend the neighbours are ended by the postmaster: their shared memory is not to be trusted.
+            # Of a backend the neighbors are ended by the postmaster: their shared memory is not to be trusted.
             ends = moment.choice(serving) if how == "backend killed" else service.postgres()[0]
-            with suppress(psutil.NoSuchProcess):  # it may have been such a neighbour
+            with suppress(psutil.NoSuchProcess):  # it may have been such a neighbor
                 ends.send_signal(_SIGNALS[how])
             until(partial(has_ended, ends), "it has ended")
         load.wait_for(50)
