@@ -27,7 +27,7 @@ from app.base.tokens import Scope, create_token
 from app.main import create_app, serving
 from app.settings import Settings
 
-# By default an example that takes 0.2 s fails: that says how busy the machine is, not whether the code is right.
+# By default an example that takes 0.2 s fails, which depends on the load of the machine, not on the code.
 hypothesis.settings.register_profile("aftermath", deadline=None)
 hypothesis.settings.load_profile("aftermath")
 
@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On another server only tests that use a database: the others have run before, with the same result."""
+    """On another server, runs only tests that use a database; the result of the others would be the same."""
 
     def uses_database(item: pytest.Item) -> bool:
         return "server" in getattr(item, "fixturenames", ())
@@ -94,7 +94,7 @@ async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
 
 @pytest.fixture
 def settings(database_url: str, tmp_path: Path) -> Settings:
-    """What the service does by itself stays away, however slow the machine: tests do it, by clocks of their own."""
+    """Disables background jobs, however slow the machine. Tests run them with their own clocks."""
     return Settings.model_validate(
         {
             "database_url": _plain(database_url),
@@ -108,7 +108,7 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 async def context(settings: Settings) -> AsyncIterator[Context]:
-    """What `client`'s app serves with."""
+    """The context of `client`'s app."""
     async with serving(settings) as context:
         yield context
 
@@ -150,7 +150,7 @@ async def client_as(client: httpx.AsyncClient, engine: AsyncEngine) -> AsyncIter
 
 
 def client_of(context: Context, **how: Any) -> httpx.AsyncClient:
-    """The app as it serves with this context, with the admin token."""
+    """A client of the app with this context and the admin token."""
     return httpx.AsyncClient(
         transport=httpx.ASGITransport(app=_in_state(create_app(context.settings), context)),
         base_url="http://aftermath.test",
@@ -160,7 +160,7 @@ def client_of(context: Context, **how: Any) -> httpx.AsyncClient:
 
 
 def _in_state(app: Application, context: Context) -> Application:
-    """As a server does with what the lifespan gives it, which httpx does not run."""
+    """Adds the state that the lifespan provides, which httpx does not run."""
 
     async def with_state(scope: AsgiScope, receive: Receive, send: Send) -> None:
         await app({**scope, "state": {"context": context}}, receive, send)

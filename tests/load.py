@@ -72,7 +72,7 @@ class Delivery:
 
 @dataclass
 class Plan:
-    """Deliveries that depend on nothing but the seed and the moment `until`, before which all of it happened.
+    """Deliveries that depend only on the seed and on `until`, before which everything happened.
 
     Episodes of a service lie at random within `over`; a service has `per_service` of them and gives way to the next.
     """
@@ -121,7 +121,7 @@ class Plan:
 
 
 def episodes_of(reports: Sequence[Report]) -> dict[tuple[str, datetime], datetime | None]:
-    """What these signals amount to by the law, whatever their order and number: (fingerprint, start) → end."""
+    """The episodes that result from these reports in any order and number: (fingerprint, start) → end."""
     named: dict[str, dict[datetime, End | None]] = defaultdict(dict)
     for one in reports:
         end = End(one.ended_at, EndReason.RECOVERED) if one.ended_at else None
@@ -138,12 +138,12 @@ def episodes_of(reports: Sequence[Report]) -> dict[tuple[str, datetime], datetim
 
 
 class Cut(Exception):
-    """The connection broke, or closed, before the answer was whole."""
+    """The connection broke or closed before the response was complete."""
 
 
 @dataclass
 class Load:
-    """What has been sent, and what was answered. Read it while it runs, or `finish` it first."""
+    """Deliveries sent and answered. Can be read while it runs; call `finish` first for the total."""
 
     targets: Sequence[httpx.URL]
     token: str
@@ -162,7 +162,7 @@ class Load:
 
     @property
     def reports(self) -> list[Report]:
-        """All that was sent, answered or not."""
+        """All reports sent, answered or not."""
         return [one for delivery in self._sent for one in delivery.reports]
 
     @property
@@ -174,7 +174,7 @@ class Load:
         return len(self._again) + self._under_way
 
     def wait_for(self, deliveries: int, within: float = 60) -> None:
-        """Until so many more are answered."""
+        """Waits until this many more are answered."""
         wanted, deadline = len(self.answered) + deliveries, time.monotonic() + within
         while len(self.answered) < wanted:
             assert self._failed is None, self._failed
@@ -182,7 +182,7 @@ class Load:
             time.sleep(0.02)
 
     def finish(self, within: float = 120) -> None:
-        """Nothing new is begun, and all that was begun is answered 2xx in the end."""
+        """Stops sending new deliveries and waits until all sent ones are answered 2xx."""
         self._no_more.set()
         deadline = time.monotonic() + within
         while self.unanswered:
@@ -281,7 +281,7 @@ async def answer_from(reader: asyncio.StreamReader, within: float = 90) -> tuple
 def under_load(
     urls: str | Sequence[str], token: str, plan: Plan, *, connections: int = 16, pause_seconds: float = 0.0
 ) -> Iterator[Load]:
-    """Load while the block runs; `Load.finish` ends it well, leaving the block ends it anyhow."""
+    """Runs the load during the block. `Load.finish` completes it; leaving the block aborts it."""
     targets = [httpx.URL(url) for url in ([urls] if isinstance(urls, str) else urls)]
     load = Load(targets, token, plan, pause_seconds)
 

@@ -1,4 +1,4 @@
-"""What is stored, and what the law makes of it: the incidents in a database against those that its alerts amount to."""
+"""Compares the incidents in a database with those derived from its alerts by pure code."""
 
 from collections import defaultdict
 from datetime import datetime, timedelta
@@ -16,9 +16,9 @@ Span = tuple[UUID, datetime, datetime | None]
 
 
 async def assert_lawful(engine: AsyncEngine) -> None:
-    """The incidents that stand there are those that the law, in pure code, makes of the alerts that stand there."""
+    """The stored incidents equal those that the pure grouping code derives from the stored alerts."""
     stored, lawful = await courses_in(engine), await courses_by_law(engine)
-    # By key, so that what is wrong is told and not ten thousand incidents that are right.
+    # By key, so that a failure shows the wrong incidents and not ten thousand correct ones.
     assert {key: stored.get(key) for key in stored.keys() | lawful.keys() if stored.get(key) != lawful.get(key)} == {}
     await assert_consistent(engine)
 
@@ -78,7 +78,7 @@ async def spans_in(engine: AsyncEngine) -> list[Span]:
 
 
 async def spans_by_range_agg(engine: AsyncEngine, window: timedelta) -> list[Span]:
-    """The law as PostgreSQL knows it, in one line; all alerts must have this window."""
+    """The grouping in one line of SQL; all alerts must have this window."""
     return await _spans(engine, _RANGE_AGG, window=window)
 
 
@@ -101,7 +101,7 @@ _RANGE_AGG = text("""
 
 
 async def assert_consistent(engine: AsyncEngine) -> None:
-    """Each alert stands in the one living incident whose time holds it; those that were merged lead to a living one."""
+    """Each alert belongs to the one live incident that covers its time; merged incidents lead to a live one."""
     async with engine.connect() as connection:
         assert (await connection.execute(_STRAYS)).scalar_one() == 0
         assert (await connection.execute(_LOST)).scalar_one() == 0

@@ -1,4 +1,4 @@
-"""The contract: openapi.yaml is what the app says of itself, complete, and the running service keeps to it."""
+"""The contract: openapi.yaml matches the app and is complete, and the running service conforms to it."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The demo: its script as such, and played against the app."""
+"""The demo: its script, and the script played against the app."""
 
 import io
 import time

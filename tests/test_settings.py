@@ -1,4 +1,4 @@
-"""Settings from the environment: what is wrong with one is said in one sentence, without secrets."""
+"""Settings from the environment: errors are reported in one sentence each, without secrets."""
 
 import os
 from decimal import Decimal

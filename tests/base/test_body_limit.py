@@ -1,4 +1,4 @@
-"""No route takes a body of any size, whoever sends it."""
+"""Every route limits the size of bodies, for all clients."""
 
 from collections.abc import AsyncIterator, MutableMapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What every route is given: one transaction, committed before the response leaves."""
+"""Dependencies of routes: one transaction, committed before the response leaves."""
 
 from types import SimpleNamespace
 from uuid import UUID, uuid4

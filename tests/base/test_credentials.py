@@ -1,4 +1,4 @@
-"""What is known of tokens and sources, by a clock of the test's: for how long, and while the database is down."""
+"""The cache of tokens and sources: its lifetime, with a test clock, and its use while the database is down."""
 
 import asyncio
 from datetime import UTC, datetime

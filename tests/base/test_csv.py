@@ -1,4 +1,4 @@
-"""Answers as CSV, for spreadsheets: everything that the JSON has, and nothing that runs."""
+"""Responses as CSV, for spreadsheets: everything in the JSON, and no text that runs as a formula."""
 
 import csv
 import re

@@ -1,4 +1,4 @@
-"""Which database an address means, and when a connection is given up."""
+"""Parsing of database URLs, and when a connection is dropped."""
 
 import asyncio
 
@@ -73,7 +73,7 @@ async def test_begin_can_be_canceled_even_if_the_connection_is_lost(database_url
 
     async def hold() -> None:
         async with connection.transaction("SELECT pg_sleep(60)"):
-            raise AssertionError("nobody wakes it")
+            raise AssertionError("it must not wait here")
 
     async def sleeping(other_than: int = 0) -> int:
         async with asyncio.timeout(30):

@@ -1,4 +1,4 @@
-"""Types that requests share."""
+"""Field types shared by requests."""
 
 from uuid import UUID
 

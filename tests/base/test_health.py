@@ -1,4 +1,4 @@
-"""Liveness and readiness: what has stopped for good asks for a restart, what may recover is shown as degraded."""
+"""Liveness and readiness: stopped parts require a restart, recoverable failures are reported as degraded."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""Background jobs: repeated, failing, waiting for the database, ended."""
+"""Background jobs: repetition, failures, an unreachable database, and unexpected ends."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Months are made ahead and dropped when old; what the law may still need is kept, incidents always are."""
+"""Months are created in advance and dropped when old. Incidents, and alerts that grouping may need, are kept."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -67,7 +67,7 @@ async def incidents(client: httpx.AsyncClient) -> list[dict[str, Any]]:
 async def test_old_months_are_dropped_except_alerts_that_grouping_may_need(
     client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
-    """A trouble that is over and one that is not, looked at more than a year later."""
+    """An ended incident and an open one, more than a year later."""
     for alert in (an_alert(ago(days=3), service="over"), an_alert(ago(days=3), service="still")):
         await client.post(DOOR, json=a_delivery(alert))
     await client.post(DOOR, json=a_delivery(an_alert(ago(days=3), ago(days=2), service="over")))

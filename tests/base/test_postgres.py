@@ -1,4 +1,4 @@
-"""The built-in PostgreSQL, with real processes. As root, what pytest makes is closed to the account of the server."""
+"""The built-in PostgreSQL, with real processes. As root, the server's account cannot access pytest's directories."""
 
 import asyncio
 import os
@@ -331,7 +331,7 @@ async def test_a_half_finished_initdb_does_not_spoil_the_directory(data_dir: Pat
         assert not (data_dir / "postgres").exists()
         async with await embedded.start(data_dir) as server:
             assert await ask(server, "SELECT 'well'") == "well"
-        # Its initdb may have been writing on; what that leaves behind goes when it is over.
+        # Its initdb may have continued writing; its files are removed after it has ended.
         await until(lambda: not processes_in(data_dir))
         async with await embedded.start(data_dir) as server:
             assert await ask(server, "SELECT 'well'") == "well"
@@ -495,14 +495,14 @@ def a_stranger(user: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def kill_processes_in(directory: Path) -> None:
-    """What a failed test has left in a directory of its own."""
+    """Files left by a failed test in its directory."""
     for pid in processes_in(directory):
         with suppress(psutil.NoSuchProcess):
             psutil.Process(pid).kill()
 
 
 def may_read(path: Path, user: int) -> bool:
-    """Also of a socket, which cannot be opened: what the kernel says, as that user."""
+    """Asks the kernel as that user. This also works for a socket, which cannot be opened."""
     command = ["test", "-r", str(path)]
     return subprocess.run(command, user=user, group=user, extra_groups=[], check=False).returncode == 0
 

@@ -24,7 +24,7 @@ BODY = b"the answer"
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers the length of the body, once all of it is there; never answers `/waits`."""
+    """Responds with the length of the body once it is complete; never responds to `/waits`."""
     body, more = b"", True
     while more:
         message = await receive()
@@ -37,7 +37,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class Server(uvicorn.Server):
-    """In this process, on a port of its own; it leaves signals alone."""
+    """Runs in this process on a separate port, without signal handlers."""
 
     def __init__(self, protocol: type[HttpToolsProtocol], app: Application = echo, **settings: Any) -> None:
         self.listening = socket.create_server(("127.0.0.1", 0))
@@ -95,7 +95,7 @@ async def connected(server: Server) -> AsyncIterator[tuple[asyncio.StreamReader,
 
 
 async def cut_off_after(reader: asyncio.StreamReader) -> float:
-    """Seconds until the server drops the connection, without an answer."""
+    """Seconds until the server drops the connection without a response."""
     began = time.monotonic()
     async with asyncio.timeout(30):
         with suppress(ConnectionError):
@@ -116,7 +116,7 @@ def a_request(body: bytes = b"", path: str = "/") -> bytes:
 
 
 def test_uvicorn_still_has_the_overridden_methods() -> None:
-    """The signatures of uvicorn's own methods, and that it gives its instances no attribute of our names."""
+    """Checks the signatures of uvicorn's methods, and that no attribute of its instances has a name used here."""
     expected = {
         "connection_made": ["self", "transport"],
         "connection_lost": ["self", "exc"],

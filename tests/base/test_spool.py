@@ -1,4 +1,4 @@
-"""What the spool promises: what was kept comes back as it was, whatever happens to the rest of its file."""
+"""Guarantees of the spool: stored deliveries are read back unchanged, whatever happens to the rest of the file."""
 
 import asyncio
 import errno
@@ -92,7 +92,7 @@ def test_a_hole_only_damages_the_records_it_touches(payloads: list[bytes], data:
     untouched = [p for p, (b, e) in zip(payloads, spans(payloads), strict=True) if e <= begins or b >= ends]
     found = list(payloads_in(segment[:begins] + segment[ends:], MARKER))
     read_back = [one for one in found if isinstance(one, bytes)]
-    # Halves of two records may fit together, but only to one that was there.
+    # Halves of two records may combine, but only into an original record.
     assert is_among(untouched, read_back)
     assert is_among(read_back, payloads)
 
@@ -119,7 +119,7 @@ def test_any_bytes_at_all_are_no_record(noise: bytes) -> None:
 
 
 def test_a_body_cannot_pass_for_a_record_even_in_a_damaged_one() -> None:
-    """It can hold everything that a record has but the marker, which nobody outside knows."""
+    """The body can contain all parts of a record except the marker, which senders cannot know."""
     segment = bytearray(segment_of([b"x" * 5 + record(b"forged", OTHER_MARKER), b"next"]))
     segment[20] ^= 1
     [damaged, after] = payloads_in(bytes(segment), MARKER)
@@ -151,7 +151,7 @@ def test_an_unreadable_record_is_reported_with_a_stable_id() -> None:
 
 
 class Taken:
-    """Takes what is drained."""
+    """Collects drained deliveries."""
 
     def __init__(self) -> None:
         self.all: list[Kept | Damaged] = []
@@ -213,7 +213,7 @@ async def test_the_spool_is_private(tmp_path: Path) -> None:
 async def test_all_that_wait_share_an_fsync_and_the_event_loop_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk hangs until the test lets it go: what comes meanwhile shares one write."""
+    """The disk hangs until the test releases it. Deliveries that arrive meanwhile share one write."""
     go_on, synced = threading.Event(), []
     fsync = os.fsync
 
@@ -257,7 +257,7 @@ async def test_a_full_spool_keeps_nothing_more_until_it_is_drained(tmp_path: Pat
         answers = await asyncio.gather(*(one.keep(a_kept(number)) for number in range(5)), return_exceptions=True)
         assert [str(answer) for answer in answers] == ["None"] * 3 + ["the spool is full"] * 2
         assert await refused(one.keep(a_kept(5))) == "the spool is full"
-        # There is room for a smaller one.
+        # A smaller one still fits.
         assert one.unavailable_because is None
     async with Spool.at(tmp_path, max_bytes=3 * size) as again:
         assert again.unavailable_because == "the spool is full"
@@ -318,7 +318,7 @@ async def test_one_process_at_a_time_drains(tmp_path: Path) -> None:
 
         await one.drain(take)
         assert taken_by_other.all == []
-        # It has let go of what it wrote to, all the same.
+        # It has closed its segment nevertheless.
         await one.drain(taken)
         assert taken.all == [a_kept(1), a_kept(2)]
 
@@ -329,7 +329,7 @@ async def test_a_segment_drained_before_its_first_record_is_recreated(
     flock = fcntl.flock
 
     def drained_first(file: int, operation: int) -> None:
-        """Somebody drains between the making of the file and its lock."""
+        """Another process drains between creation and locking of the file."""
         if operation == fcntl.LOCK_EX:
             monkeypatch.setattr(fcntl, "flock", flock)
             segments(tmp_path)[0].unlink()
@@ -383,7 +383,7 @@ async def test_a_torn_end_is_dropped_and_a_damaged_middle_is_reported(tmp_path: 
 async def test_a_full_disk_costs_a_refusal_and_nothing_that_was_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
-    """The rest of a failed write is not kept either; and the next one is tried again."""
+    """A failed write leaves no partial data, and the next write is tried."""
     real: Callable[..., int] = getattr(os, failing)
 
     def full(*args: object, **kwargs: object) -> int:
@@ -401,7 +401,7 @@ async def test_a_full_disk_costs_a_refusal_and_nothing_that_was_kept(
             assert await refused(one.keep(a_kept(2))) == one.unavailable_because == "the spool cannot write to its disk"
         await one.keep(a_kept(3))
         assert one.unavailable_because is None
-        # What a failed fsync leaves behind is unknown: the next one goes to another file.
+        # The state after a failed fsync is unknown, so the next write goes to another file.
         assert len(segments(tmp_path)) == (1 if failing == "open" else 2)
         taken = Taken()
         await one.drain(taken)

@@ -1,4 +1,4 @@
-"""Calendars over HTTP, and what the database refuses of them."""
+"""Calendars over HTTP, and the constraints in the database."""
 
 from typing import Any
 

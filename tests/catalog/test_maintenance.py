@@ -1,4 +1,4 @@
-"""Planned maintenance over HTTP, and what it takes out of the numbers."""
+"""Planned maintenance over HTTP, and its effect on the numbers."""
 
 from datetime import UTC, datetime
 from typing import Any

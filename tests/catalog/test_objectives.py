@@ -276,7 +276,7 @@ async def test_failures_in_a_period_are_found_by_an_index(engine: AsyncEngine) -
 
 
 async def gauges(engine: AsyncEngine, now: datetime) -> dict[tuple[str, ...], float]:
-    """What a scrape says of ratios, by name and labels."""
+    """The ratios in a scrape, by name and labels."""
     async with db.transaction(engine) as tx:
         known = await read_snapshot(tx, services_at_most=2)
         found = await read_ratios(tx, known.services, now=now, weights=WEIGHTS)

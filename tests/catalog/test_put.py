@@ -1,4 +1,4 @@
-"""What every PUT of the catalog does alike."""
+"""Behavior common to every PUT of the catalog."""
 
 import asyncio
 from typing import Any
@@ -31,7 +31,7 @@ async def put(request: pytest.FixtureRequest, client: httpx.AsyncClient) -> tupl
 
 
 def without_times(body: dict[str, Any]) -> dict[str, Any]:
-    """Without what depends on when it was put or is shown."""
+    """The object without fields that depend on time."""
     return {name: value for name, value in body.items() if name not in {"updated_at", "next", "error_budget"}}
 
 

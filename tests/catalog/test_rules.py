@@ -25,11 +25,11 @@ DEFAULTS = {
     "severities": {},
 }
 
-USUAL = ["aftermath-heartbeat", "watchdog"]  # there from the start, and asked first
+USUAL = ["aftermath-heartbeat", "watchdog"]  # present from the start, and tried first
 
 
 def stated(answer: httpx.Response) -> dict[str, Any]:
-    """What a rule says of itself, without when it was said."""
+    """The rule without its timestamps."""
     body: dict[str, Any] = answer.json()
     return {name: value for name, value in body.items() if name not in {"created_at", "updated_at"}}
 

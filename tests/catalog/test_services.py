@@ -1,4 +1,4 @@
-"""The catalogue of services over HTTP, and what an hour of outage costs."""
+"""The catalog of services over HTTP, and the cost of an hour of outage."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""What must hold after any fault."""
+"""Invariants after any fault."""
 
 import asyncio
 import time
@@ -64,7 +64,7 @@ async def _look(load: Load, database_url: str, quarantined: int, *, times_are_tr
         await _assert_counted_once(engine)
         reported, stored = episodes_of(load.reports), await _stored(engine)
         if times_are_true:
-            # No less and no more than what all that was sent amounts to.
+            # Exactly the result of everything that was sent.
             assert {
                 one for one in reported.keys() | stored.keys() if reported.get(one, ...) != stored.get(one, ...)
             } == set()
@@ -76,7 +76,7 @@ async def _look(load: Load, database_url: str, quarantined: int, *, times_are_tr
 
 
 def assert_has(reported: Sequence[Report], database_url: str) -> None:
-    """At least that, and the rest is whole."""
+    """The database has at least these reports, and is consistent."""
 
     async def look() -> None:
         engine = db.connect(database_url, statement_seconds=None)
@@ -117,7 +117,7 @@ _ALERTS = text("""
 
 
 async def _assert_counted_once(engine: AsyncEngine) -> None:
-    """The counters that Prometheus sees are those of the deliveries that are there."""
+    """The Prometheus counters match the stored deliveries."""
     async with engine.connect() as connection:
         counted = {row.name: int(row.total) for row in await connection.execute(_COUNTED)}
         assert counted == (await connection.execute(_THERE)).one()._mapping
@@ -142,13 +142,13 @@ AFTER = "after-the-fault"
 
 
 def assert_it_serves(running: RunningService) -> None:
-    """It takes a delivery, and answers what came of it."""
+    """It accepts a delivery and responds with the result."""
     with running.client(TOKEN) as client:
         until(lambda: client.get("/readyz").json().get("status") == "ok", "the service is ready again", within=60)
         body = a_delivery(an_alert(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), service=AFTER))
 
         def taken() -> httpx.Response | None:
-            # A worker may learn a second later than another that the database is back; then its spool takes it.
+            # A worker may notice a second later than another that the database is back, and then uses its spool.
             answer = client.post("/webhooks/alertmanager", json=body)
             assert answer.status_code in {200, 202}, answer.text
             return answer if answer.status_code == 200 else None

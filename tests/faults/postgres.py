@@ -86,13 +86,13 @@ class Server:
         self.running.process.wait(60)
 
     def kill(self) -> None:
-        """All of it at once, as when its machine dies."""
+        """Kills all processes at once, as if the machine lost power."""
         self._signal(signal.SIGKILL)
         assert self.running is not None
         self.running.process.wait()
 
     def freeze(self) -> None:
-        """All of it stops, and its connections stay: as when its machine hangs."""
+        """Freezes all processes but keeps their connections, as if the machine hung."""
         self._signal(signal.SIGSTOP)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -121,14 +121,14 @@ class Server:
         self.tool("pg_ctl", "promote", f"--pgdata={self.cluster}", "--wait", "--timeout=60")
 
     def ask(self, query: str) -> str:
-        """What psql prints."""
+        """The output of psql."""
         return self.tool(
             *("psql", "--no-psqlrc", "--tuples-only", "--no-align", "-h", "127.0.0.1", "-p", str(self.port)),
             *("-U", "aftermath", "-d", "postgres", "-c", query),
         ).strip()
 
     def tool(self, name: str, *arguments: str) -> str:
-        """What it prints. It must end well."""
+        """Its output. It must succeed."""
         done = self._tool(name, *arguments)
         assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
         return done.stdout
@@ -173,7 +173,7 @@ def servers(*names: str) -> Iterator[list[Server]]:
 
 @contextmanager
 def a_server() -> Iterator[Server]:
-    """One that runs, durable as PostgreSQL is by itself."""
+    """A running server with PostgreSQL's default durability."""
     with servers("alone") as [server]:
         server.make()
         server.start()

@@ -1,4 +1,4 @@
-"""Clients that break off, dawdle, lie about the time and send monsters, beside others that behave."""
+"""Clients that disconnect, are slow, send wrong times or huge bodies, alongside well-behaved ones."""
 
 import asyncio
 import gzip
@@ -35,12 +35,12 @@ def test_connections_cut_in_mid_body(tmp_path: Path) -> None:
         began_with = memory_of(running)
         load.wait_for(50)
         for delivery, _ in zip(Plan(seed=12).deliveries(), range(500), strict=False):
-            # Of another plan: what was cut must not be there.
+            # From another plan: aborted deliveries must not be stored.
             whole = request(target, TOKEN, delivery.body())
             with socket.create_connection((target.host, target.port)) as sender:
                 sender.sendall(whole[: moment.randrange(1, len(whole))])
                 if moment.random() < 0.5:
-                    # Closed by a reset, as by a sender that is killed.
+                    # Closed with a reset, like by a killed sender.
                     sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         load.wait_for(50)
         load.finish()
@@ -61,7 +61,7 @@ def test_clients_that_send_a_byte_a_second_are_cut_off(tmp_path: Path, workers: 
     head = len(whole.partition(b"\r\n\r\n")[0])
 
     async def dawdle(already_sent: int) -> float:
-        """How long the service had patience, in seconds."""
+        """Seconds until the service dropped the connection."""
         reader, writer = await asyncio.open_connection(target.host, target.port)
         began = time.monotonic()
         writer.write(whole[:already_sent])
@@ -163,7 +163,7 @@ MONSTERS: dict[str, tuple[bytes, dict[str, str], int]] = {
         {},
         200,
     ),
-    # Nobody reads so far as to see that it is not closed.
+    # The parser does not read far enough to notice that it is not closed.
     "10,000 deep and not closed": (b'{"alerts":' + b"[" * 10_000, {}, 200),
     "a million brackets": (b"[" * 1_000_000, {}, 400),
     "a gzip bomb": (gzip.compress(bytes(50 * 2**20)), {"Content-Encoding": "gzip"}, 415),
@@ -203,7 +203,7 @@ def test_bodies_of_200_mb_are_refused_before_they_are_held(tmp_path: Path, path:
             yield bytes(2**20)
 
     def flood(chunked: bool) -> None:
-        # The answer comes before the body is sent; whoever writes on meets a closed connection.
+        # The response arrives before the body is sent; a client that keeps writing finds a closed connection.
         with suppress(httpx.TransportError):
             length = {} if chunked else {"Content-Length": str(megabytes * 2**20)}
             answers.append(post(running, in_chunks(), path=path, token=token, **length).status_code)

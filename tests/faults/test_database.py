@@ -1,4 +1,4 @@
-"""PostgreSQL is away for longer than a sender likes to wait."""
+"""PostgreSQL is unavailable for longer than senders wait."""
 
 import time
 from pathlib import Path
@@ -28,7 +28,7 @@ def test_postgresql_stopped_for_30_seconds(tmp_path: Path, workers: str, spool: 
             began = time.monotonic()
             before = load.statuses.copy()
             while time.monotonic() < began + AWAY_SECONDS:
-                # The process lives, so nobody is to restart it; it is sent deliveries as long as it can keep them.
+                # The process is alive and must not be restarted. It is ready as long as it can store deliveries.
                 assert httpx.get(f"{service.url}/healthz", timeout=10).status_code == 200
                 assert httpx.get(f"{service.url}/readyz", timeout=10).status_code == (200 if spool else 503)
                 time.sleep(1)

@@ -38,7 +38,7 @@ def test_the_standby_is_promoted_after_its_primary_died(tmp_path: Path, how: str
             if how == "killed":
                 primary.kill()
             else:
-                # To the other side this is a machine without power: its address takes packets, and nobody answers.
+                # To peers this looks like a machine without power: packets to its address get no response.
                 primary.freeze()
             standby.promote()
             load.wait_for(200, within=120)

@@ -25,7 +25,7 @@ def test_kill_9_of_the_service_at_random_moments(tmp_path: Path, workers: str) -
                 load.wait_for(50)
                 time.sleep(moment.uniform(0, 1.5))
                 running.kill()
-                # Whether PostgreSQL goes on with what was under way, or is killed too, as a machine dies.
+                # PostgreSQL either finishes its current work or is killed too, as in a power failure.
                 if moment.random() < 0.5:
                     service.postgres()[0].kill()
         with service.serve() as running:
@@ -80,14 +80,14 @@ def test_postgresql_ends_under_load_and_comes_back(tmp_path: Path, how: str) -> 
             load.wait_for(50)
             time.sleep(moment.uniform(0, 1))
             serving = until(lambda: backends_of(service), "PostgreSQL is back, and used")
-            # Of a backend the neighbors are ended by the postmaster: their shared memory is not to be trusted.
+            # When a backend dies, the postmaster ends the others, because shared memory may be corrupt.
             ends = moment.choice(serving) if how == "backend killed" else service.postgres()[0]
             with suppress(psutil.NoSuchProcess):  # it may have been such a neighbor
                 ends.send_signal(_SIGNALS[how])
             until(partial(has_ended, ends), "it has ended")
         load.wait_for(50)
         load.finish()
-        assert load.statuses[202] > 0, "nobody noticed"
+        assert load.statuses[202] > 0, "the outage was not noticed"
         assert_all_is_well(load, running, began_with=began_with)
 
 

@@ -1,4 +1,4 @@
-"""The commands of docs/operations.md that back up and restore, as they stand there, under load."""
+"""The backup and restore commands of docs/operations.md, run as printed, under load."""
 
 import re
 import shutil

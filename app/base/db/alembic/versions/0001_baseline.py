@@ -1,4 +1,4 @@
-"""The baseline: every table by area, the partition of the past, and the rows that the service cannot do without.
+"""The baseline: all tables by area, the partition for the past, and the rows that the service requires.
 
 Revision 0001, the first.
 """
