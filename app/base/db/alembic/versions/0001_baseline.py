@@ -14,7 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # For exclusion constraints on uuid and text; a trusted extension, so the owner of the database may create it.
+    # For exclusion constraints on uuid and text. A trusted extension, so the owner of the database may create it.
     op.execute("CREATE EXTENSION IF NOT EXISTS btree_gist")
     _create_access()
     _create_catalog()
@@ -120,7 +120,7 @@ def _create_catalog() -> None:
         sa.CheckConstraint("single", name="rule_version_is_one_row"),
         sa.PrimaryKeyConstraint("single", name=op.f("rule_version_pkey")),
     )
-    # Before the statement, so that changes of rules take turns at this row and never wait for one another's rules.
+    # Before the statement, so that changes of rules are serialized by this row and never wait for each other's rules.
     op.execute(
         """
         CREATE FUNCTION bump_rule_version() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
@@ -314,11 +314,11 @@ def _create_incidents() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("incident_pkey")),
         sa.UniqueConstraint("number", name="incident_number_is_unique"),
-        # Room for a row's next version beside it: alerts that join change no indexed column.
+        # Leave room for the next version of a row on the same page: joining alerts change no indexed column.
         postgresql_with={"fillfactor": "70"},
     )
     op.create_index("incident_by_end", "incident", ["ended_at"], postgresql_where=sa.text("merged_into IS NULL"))
-    # NULLS LAST so that no other index has this order: while the table is new, PostgreSQL could not choose between them.
+    # NULLS LAST makes the order unique among the indexes: while the table is new, PostgreSQL could choose the wrong one.
     op.create_index(
         "incident_by_key",
         "incident",
@@ -386,7 +386,7 @@ def _create_incidents() -> None:
         postgresql_partition_by="RANGE (started_at)",
     )
     op.create_index("alert_by_key", "alert", ["key_id", "started_at"])
-    # By their text: an index on what is in the JSON would make inserting an alert half as slow again, this one does not.
+    # The condition is on the text: an index on the JSON would make inserting an alert 50 % slower.
     op.create_index(
         "alert_naming_a_deployment",
         "alert",
@@ -622,12 +622,12 @@ def _create_deployments() -> None:
 
 
 def _create_past() -> None:
-    """Alerts and deliveries are partitioned by month; the service makes the months to come and drops old ones.
+    """Alerts and deliveries are partitioned by month; the service creates future months and drops old ones.
 
     The partition of the past holds everything up to the end of this month (of next month on a month's last day, so that
     a clock that is ahead finds a partition too).
     """
-    # Fill factor: room for the next version of a row beside it. Deliveries are never updated.
+    # Fill factor: room for the next version of a row on the same page. Deliveries are never updated.
     for table, storage in (("alert", "WITH (fillfactor = 85)"), ("delivery", "")):
         op.execute(f"CREATE TABLE {table}_past (LIKE {table} INCLUDING ALL) {storage}")
         op.execute(
@@ -645,13 +645,13 @@ def _create_past() -> None:
 
 def _add_rows() -> None:
     op.execute("INSERT INTO rule_version DEFAULT VALUES")
-    # What a person declares or holds open is an alert of this source.
+    # Alerts that a person declares or keeps open belong to this source.
     op.execute(
         "INSERT INTO source (id, name, kind, created_at) OVERRIDING SYSTEM VALUE VALUES (0, 'people', 'person', now())"
     )
-    # The default rule takes every alert that no other takes. Prometheus' own heartbeat is repeated as the sender's
-    # repeat_interval says, four hours if nobody has set it; ours (deploy/prometheus, deploy/alertmanager) every five
-    # minutes. Heartbeats are tried first, whatever other rules there are.
+    # The default rule applies to every alert that no other rule matches. Prometheus' own heartbeat is repeated at the
+    # sender's repeat_interval, four hours by default; Aftermath's (deploy/prometheus, deploy/alertmanager) every five
+    # minutes. Heartbeat rules are tried before all other rules.
     op.execute(
         """
         INSERT INTO rule (name, position, matchers, key_labels, window_seconds, max_span_seconds, ignored_labels,
