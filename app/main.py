@@ -29,6 +29,7 @@ from app.incidents import api as incidents_api
 from app.ingest import api as ingest_api
 from app.ingest import webhook
 from app.ingest.flush import Flusher
+from app.ingest.handlers import Handlers
 from app.ingest.health import api as source_health_api
 from app.ingest.health.reconcile.poll import reconcile_all
 from app.ingest.health.watch import AWAY, watch
@@ -37,6 +38,7 @@ from app.ingest.webhook import WebhookApp
 from app.metrics import api as metrics_api
 from app.metrics.deployments import api as deployments_api
 from app.metrics.deployments import causes
+from app.metrics.deployments import store as deployments_store
 from app.metrics.prometheus import ratios, settle
 from app.settings import Settings
 
@@ -48,6 +50,7 @@ LOCK_NOT_AVAILABLE = "55P03"
 
 
 REST_BODY_BYTES = 2**20
+HANDLERS = Handlers(deployments=deployments_store.handle_report)
 
 
 def create_app(settings: Settings) -> logs.Application:
@@ -57,7 +60,7 @@ def create_app(settings: Settings) -> logs.Application:
 
 
 def create_api(settings: Settings) -> FastAPI:
-    """The application without the alert webhooks, which it only documents."""
+    """The application without the webhooks, which it only documents."""
 
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[dict[str, Context]]:
@@ -107,9 +110,7 @@ async def serving(settings: Settings, *, clock: Clock = time.monotonic) -> Async
     async with (
         db.DatabaseMonitor(url) as monitor,
         Spool.at(settings.data_dir, max_bytes=settings.spool_max_bytes) as spool,
-        ingesting(
-            settings, url, rules_store.rules, deployments_api.doors.replay, monitor=monitor, spool=spool
-        ) as ingest,
+        ingesting(settings, url, rules_store.rules, HANDLERS, monitor=monitor, spool=spool) as ingest,
         Jobs() as jobs,
     ):
         credentials = Credentials(

@@ -38,6 +38,7 @@ from app.base.schema.ingest import (
     Peer,
     Quarantine,
     Reconciler,
+    StoredRequest,
     Tally,
 )
 from app.base.schema.metrics import SettledCost, SettledDowntime, SettledMeasure
@@ -70,6 +71,7 @@ __all__ = [
     "SettledDowntime",
     "SettledMeasure",
     "Source",
+    "StoredRequest",
     "Tally",
     "TimelineEntry",
     "Token",
