@@ -26,6 +26,7 @@ from app.catalog.rules import api as rules_api
 from app.catalog.rules import store as rules_store
 from app.catalog.services import api as services_api
 from app.incidents import api as incidents_api
+from app.incidents.acknowledgements import record_acknowledgements, retry_and_drop_acknowledgements
 from app.ingest import api as ingest_api
 from app.ingest import webhook
 from app.ingest.flush import Flusher
@@ -50,7 +51,7 @@ LOCK_NOT_AVAILABLE = "55P03"
 
 
 REST_BODY_BYTES = 2**20
-HANDLERS = Handlers(deployments=deployments_store.handle_report)
+HANDLERS = Handlers(deployments=deployments_store.handle_report, acknowledgements=record_acknowledgements)
 
 
 def create_app(settings: Settings) -> logs.Application:
@@ -151,6 +152,10 @@ def _start_jobs(
                 tx, now=datetime.now(UTC), allowed_lateness=settings.allowed_lateness, weights=settings.impact
             )
 
+    async def place_acknowledgements() -> None:
+        async with db.transaction(engine) as tx:
+            await retry_and_drop_acknowledgements(tx, now=datetime.now(UTC))
+
     async def count_failures() -> None:
         async with db.transaction(engine) as tx:
             await causes.count_failures(tx, now=datetime.now(UTC))
@@ -168,6 +173,7 @@ def _start_jobs(
 
     jobs.every(settle_seconds, "settle", settle_incidents)
     jobs.every(settle_seconds, "count failed deployments", count_failures)
+    jobs.every(settle_seconds, "place acknowledgements", place_acknowledgements)
     jobs.every(watch_seconds, "watch", watch_sources)
     jobs.every(watch_seconds, "reconcile", reconcile_sources)
     jobs.every(REFRESH_SECONDS, "refresh credentials", credentials.refresh, at_once=True)

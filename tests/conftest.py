@@ -152,14 +152,14 @@ async def client_as(client: httpx.AsyncClient, engine: AsyncEngine) -> AsyncIter
 def client_of(context: Context, **how: Any) -> httpx.AsyncClient:
     """The app as it serves with this context, with the admin token."""
     return httpx.AsyncClient(
-        transport=httpx.ASGITransport(app=_in_state(create_app(context.settings), context)),
+        transport=httpx.ASGITransport(app=in_state(create_app(context.settings), context)),
         base_url="http://aftermath.test",
         headers={"Authorization": f"Bearer {ADMIN_TOKEN}"},
         **how,
     )
 
 
-def _in_state(app: Application, context: Context) -> Application:
+def in_state(app: Application, context: Context) -> Application:
     """As a server does with what the lifespan gives it, which httpx does not run."""
 
     async def with_state(scope: AsgiScope, receive: Receive, send: Send) -> None:

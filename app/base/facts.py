@@ -55,6 +55,15 @@ class Report:
     needed_intervention: bool | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """A person has acknowledged an alert in another tool: the alert's fingerprint there, when, and who if known."""
+
+    fingerprint: str
+    at: datetime
+    by: str | None = None
+
+
 def deployment_id(text: str) -> str:
     """`text` as an id that fits into an address; texts that differ stay different."""
     if re.fullmatch(DEPLOYMENT_ID, text):

@@ -75,10 +75,11 @@ class _Decided(NamedTuple):
 
 
 class _Handled(NamedTuple):
-    """What handlers did: how often each verdict, and the deployments."""
+    """What handlers did: how often each verdict on a deployment, the deployments, and acknowledgements stored."""
 
     verdicts: Mapping[str, int]
     deployments: Sequence[str]
+    acknowledged: int
 
 
 class Flusher:
@@ -231,7 +232,11 @@ class Flusher:
             )
             ids.append(id_)
             verdicts[verdict] = verdicts.get(verdict, 0) + 1
-        return _Handled(verdicts, ids)
+        if acknowledgements := delivery.reading.acknowledgements:
+            await self._handlers.acknowledgements(
+                tx, acknowledgements, source_id=delivery.source_id, now=delivery.received_at
+            )
+        return _Handled(verdicts, ids, len(delivery.reading.acknowledgements))
 
     async def apply_internal(self, tx: AsyncConnection, delivery: Delivery, *, why: str) -> list[Outcome]:
         """Applies signals that the service itself has inferred about a source, in the caller's transaction.
@@ -314,7 +319,9 @@ def _record(delivery: Delivery, signal_verdicts: Sequence[Verdict], handled: _Ha
         delivery.id, delivery.source_id, delivery.source, delivery.received_at, delivery.reading, delivery.request
     )
     if handled is not None:
-        recorded.other_verdicts, recorded.deployments = handled
+        recorded.other_verdicts, recorded.deployments = handled.verdicts, handled.deployments
+        if handled.acknowledged:
+            recorded.verdicts[Verdict.ACKNOWLEDGED] = handled.acknowledged
     elif delivery.reading.ignored is not None:
         recorded.other_verdicts = _IGNORED
     verdicts = recorded.verdicts

@@ -1,12 +1,13 @@
 """How other areas take the facts of a delivery that are not alerts, in the transaction of the delivery."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.base.facts import Report
+from app.base.facts import Acknowledgement, Report
 
 
 class HandleReport(Protocol):
@@ -15,8 +16,17 @@ class HandleReport(Protocol):
     async def __call__(self, tx: AsyncConnection, new: Report, *, source_id: int, now: datetime) -> tuple[str, str]: ...
 
 
+class HandleAcknowledgements(Protocol):
+    """Stores acknowledgements, and applies them once their incident exists."""
+
+    async def __call__(
+        self, tx: AsyncConnection, new: Sequence[Acknowledgement], *, source_id: int, now: datetime
+    ) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Handlers:
     """One for each kind of fact."""
 
     deployments: HandleReport
+    acknowledgements: HandleAcknowledgements

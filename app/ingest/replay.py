@@ -42,7 +42,12 @@ async def replay(
     nothing = Receipt(item.delivery_id, 0, {}, [])
     if not (reading.signals or reading.needs_handlers or reading.ignored):
         return nothing, reading.rejected
-    usable = Reading(reading.signals, deployments=reading.deployments, ignored=reading.ignored)
+    usable = Reading(
+        reading.signals,
+        deployments=reading.deployments,
+        acknowledgements=reading.acknowledgements,
+        ignored=reading.ignored,
+    )
     delivery = Delivery(source.id, source.name, item.received_at, usable, request, source.kind)
     try:
         return await flusher.replay(await session.connection(), delivery), reading.rejected

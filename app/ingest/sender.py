@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from app.base.facts import Report
+from app.base.facts import Acknowledgement, Report
 from app.incidents.grouping.signal import Signal
 
 EMPTY: Mapping[str, str] = MappingProxyType({})
@@ -59,12 +59,13 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     rejected: tuple[Rejected, ...] = ()
     truncated: int = 0
     deployments: tuple[Report, ...] = ()
+    acknowledgements: tuple[Acknowledgement, ...] = ()
     ignored: str | None = None  # why the request holds no facts at all, such as a ping
 
     @property
     def needs_handlers(self) -> bool:
         """Whether it holds facts that other areas store."""
-        return bool(self.deployments)
+        return bool(self.deployments or self.acknowledgements)
 
 
 class Unreadable(Exception):

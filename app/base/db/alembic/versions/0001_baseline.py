@@ -42,6 +42,7 @@ def downgrade() -> None:
     op.drop_table("stored_request")
     op.drop_table("delivery")
     op.drop_table("timeline")
+    op.drop_table("acknowledgement")
     op.drop_table("loose_end")
     op.drop_table("alert")
     op.drop_table("incident")
@@ -403,6 +404,19 @@ def _create_incidents() -> None:
         sa.Column("end_reason", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("series", "ended_at", name=op.f("loose_end_pkey")),
     )
+    op.create_table(
+        "acknowledgement",
+        sa.Column("series", sa.Uuid(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("by", sa.Text(), nullable=False),
+        sa.Column("source_id", sa.Integer(), nullable=False),
+        sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("timeline_id", sa.BigInteger()),
+        sa.ForeignKeyConstraint(["source_id"], ["source.id"], name=op.f("acknowledgement_source_id_fkey")),
+        sa.PrimaryKeyConstraint("series", "at", "by", name=op.f("acknowledgement_pkey")),
+    )
+    op.create_index("acknowledgement_by_arrival", "acknowledgement", ["received_at"])
+    op.create_index("acknowledgement_in_timeline", "acknowledgement", ["timeline_id"])
     op.create_table(
         "timeline",
         sa.Column("id", sa.BigInteger(), sa.Identity(), nullable=False),
