@@ -28,13 +28,13 @@ from app.base.errors import Problem
 from app.base.http.problems import openapi_document as openapi_document_of
 from app.base.tokens import Scope
 from app.incidents import timeline
-from app.ingest.senders import SOURCES
+from app.ingest.senders import SENDERS
 from app.main import create_api
 from app.serve import STOP_SIGNALS, CannotServe, listen
 from app.serve import serve as serve_on
 from app.settings import Settings, WrongSettings, read_settings
 
-KINDS = (*SOURCES, *access.CHANGE_KINDS)
+KINDS = tuple(SENDERS)
 
 log = logging.getLogger("aftermath")
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

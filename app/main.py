@@ -26,9 +26,11 @@ from app.catalog.rules import api as rules_api
 from app.catalog.rules import store as rules_store
 from app.catalog.services import api as services_api
 from app.incidents import api as incidents_api
+from app.incidents.acknowledgements import record_acknowledgements, retry_and_drop_acknowledgements
 from app.ingest import api as ingest_api
 from app.ingest import webhook
 from app.ingest.flush import Flusher
+from app.ingest.handlers import Handlers
 from app.ingest.health import api as source_health_api
 from app.ingest.health.reconcile.poll import reconcile_all
 from app.ingest.health.watch import AWAY, watch
@@ -37,6 +39,7 @@ from app.ingest.webhook import WebhookApp
 from app.metrics import api as metrics_api
 from app.metrics.deployments import api as deployments_api
 from app.metrics.deployments import causes
+from app.metrics.deployments import store as deployments_store
 from app.metrics.prometheus import ratios, settle
 from app.settings import Settings
 
@@ -48,6 +51,7 @@ LOCK_NOT_AVAILABLE = "55P03"
 
 
 REST_BODY_BYTES = 2**20
+HANDLERS = Handlers(deployments=deployments_store.handle_report, acknowledgements=record_acknowledgements)
 
 
 def create_app(settings: Settings) -> logs.Application:
@@ -57,7 +61,7 @@ def create_app(settings: Settings) -> logs.Application:
 
 
 def create_api(settings: Settings) -> FastAPI:
-    """The application without the alert webhooks, which it only documents."""
+    """The application without the webhooks, which it only documents."""
 
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[dict[str, Context]]:
@@ -107,9 +111,7 @@ async def serving(settings: Settings, *, clock: Clock = time.monotonic) -> Async
     async with (
         db.DatabaseMonitor(url) as monitor,
         Spool.at(settings.data_dir, max_bytes=settings.spool_max_bytes) as spool,
-        ingesting(
-            settings, url, rules_store.rules, deployments_api.doors.replay, monitor=monitor, spool=spool
-        ) as ingest,
+        ingesting(settings, url, rules_store.rules, HANDLERS, monitor=monitor, spool=spool) as ingest,
         Jobs() as jobs,
     ):
         credentials = Credentials(
@@ -150,6 +152,10 @@ def _start_jobs(
                 tx, now=datetime.now(UTC), allowed_lateness=settings.allowed_lateness, weights=settings.impact
             )
 
+    async def place_acknowledgements() -> None:
+        async with db.transaction(engine) as tx:
+            await retry_and_drop_acknowledgements(tx, now=datetime.now(UTC))
+
     async def count_failures() -> None:
         async with db.transaction(engine) as tx:
             await causes.count_failures(tx, now=datetime.now(UTC))
@@ -167,6 +173,7 @@ def _start_jobs(
 
     jobs.every(settle_seconds, "settle", settle_incidents)
     jobs.every(settle_seconds, "count failed deployments", count_failures)
+    jobs.every(settle_seconds, "place acknowledgements", place_acknowledgements)
     jobs.every(watch_seconds, "watch", watch_sources)
     jobs.every(watch_seconds, "reconcile", reconcile_sources)
     jobs.every(REFRESH_SECONDS, "refresh credentials", credentials.refresh, at_once=True)

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db, schema
+from app.base.facts import Commit, Outcome, Report
 from app.base.tokens import ensure_source
 from app.catalog.services import store as services
 from app.incidents import actions
@@ -30,7 +31,6 @@ from app.incidents.grouping.timeline import TimelineKind
 from app.incidents.impact.rates import THE_BEGINNING
 from app.incidents.timeline import Attribution
 from app.metrics.deployments import store as deployments
-from app.metrics.deployments.deployment import Commit, Outcome, Report
 from app.metrics.prometheus.settle import settle
 from app.settings import Settings
 

@@ -152,14 +152,14 @@ async def client_as(client: httpx.AsyncClient, engine: AsyncEngine) -> AsyncIter
 def client_of(context: Context, **how: Any) -> httpx.AsyncClient:
     """A client of the app with this context and the admin token."""
     return httpx.AsyncClient(
-        transport=httpx.ASGITransport(app=_in_state(create_app(context.settings), context)),
+        transport=httpx.ASGITransport(app=in_state(create_app(context.settings), context)),
         base_url="http://aftermath.test",
         headers={"Authorization": f"Bearer {ADMIN_TOKEN}"},
         **how,
     )
 
 
-def _in_state(app: Application, context: Context) -> Application:
+def in_state(app: Application, context: Context) -> Application:
     """Adds the state that the lifespan provides, which httpx does not run."""
 
     async def with_state(scope: AsgiScope, receive: Receive, send: Send) -> None:

@@ -1,8 +1,8 @@
 """Access tokens with scopes, stored as hashes and compared in constant time.
 
 A token has the form `aft_<id>_<secret>`; only the SHA-256 of it is stored. The secret has 256 random bits, so a fast
-hash is as good as a slow one. `ingest` tokens open the doors of one source and nothing else; of the others each scope
-includes the ones before it: read, write, admin.
+hash is as good as a slow one. `ingest` tokens are for the webhooks of one source only; of the others each
+scope includes the ones before it: read, write, admin.
 """
 
 import hashlib
@@ -19,10 +19,6 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.errors import Conflict, NotFound
 from app.base.schema import Source, Token
-
-# The kinds of doors that tell of deployments. Those that tell of alerts stand in webhooks/sources.
-CHANGE_KINDS = ("deployments", "github", "gitlab", "pagerduty-change")
-SIGNED_CHANGE_KINDS = ("github",)
 
 
 class Scope(StrEnum):

@@ -5,28 +5,26 @@ from enum import StrEnum
 from typing import Annotated, Literal
 from uuid import UUID
 
-import msgspec
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, Field, SecretStr, StringConstraints
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base import tokens
-from app.base.errors import Conflict, Invalid
+from app.base.errors import Invalid
 from app.base.http.auth import Admin, Reader, Writer
 from app.base.http.context import Now, Session, context_of
 from app.base.http.fields import At, Contract, Name
 from app.base.http.paging import Page, Pages, page_of
 from app.base.http.problems import problem_responses
-from app.base.schema import Quarantine, Source
-from app.base.tokens import CHANGE_KINDS, SIGNED_CHANGE_KINDS
+from app.base.schema import Quarantine, Source, StoredRequest
+from app.incidents.grouping.signal import Verdict
 from app.ingest import store
-from app.ingest.flush import Delivery
-from app.ingest.senders import SOURCES
+from app.ingest.replay import replay as replay_item
+from app.ingest.senders import SENDERS
 from app.ingest.service import ingest_of
 
 router = APIRouter()
 
-Kind = StrEnum("Kind", {kind.upper(): kind for kind in (*SOURCES, *CHANGE_KINDS)})  # type: ignore[misc]
+Kind = StrEnum("Kind", {kind.upper(): kind for kind in SENDERS})  # type: ignore[misc]
 
 
 # — quarantine —
@@ -41,14 +39,17 @@ class QuarantineItem(BaseModel):
     detail: str
     raw: str = Field(description="What was sent, byte for byte as UTF-8, else as base64")
     raw_encoding: Literal["utf-8", "base64"]
+    headers: dict[str, str] = Field(description="Of its request, without those that may hold a secret")
+    attempts: int = Field(description="Replays that failed; `reason` and `detail` are those of the last one")
     replayed_at: At | None
 
 
-def _shown(item: Quarantine, source: Source) -> QuarantineItem:
+def _shown(item: Quarantine, stored: StoredRequest, source: Source) -> QuarantineItem:
+    sent = stored.body if item.raw is None else item.raw
     try:
-        raw, encoding = item.raw.decode(), "utf-8"
+        raw, encoding = sent.decode(), "utf-8"
     except UnicodeDecodeError:
-        raw, encoding = base64.b64encode(item.raw).decode(), "base64"
+        raw, encoding = base64.b64encode(sent).decode(), "base64"
     return QuarantineItem.model_validate(
         {
             "id": item.id,
@@ -59,6 +60,8 @@ def _shown(item: Quarantine, source: Source) -> QuarantineItem:
             "detail": item.detail,
             "raw": raw,
             "raw_encoding": encoding,
+            "headers": stored.headers,
+            "attempts": item.attempts,
             "replayed_at": item.replayed_at,
         }
     )
@@ -69,14 +72,14 @@ def _shown(item: Quarantine, source: Source) -> QuarantineItem:
     response_model=Page[QuarantineItem],
     responses=problem_responses(),
     tags=["webhooks"],
-    summary="List what could not be read",
+    summary="List quarantined items",
 )
 async def list_quarantine(
     _: Reader,
     session: Session,
     paging: Pages,
     source: Annotated[Name | None, Query(description="Of this source only")] = None,
-    replayed: Annotated[bool, Query(description="Also what has been replayed")] = False,  # noqa: FBT002  a query
+    replayed: Annotated[bool, Query(description="Also replayed items")] = False,  # noqa: FBT002  a query
 ) -> Page[QuarantineItem]:
     """Alerts kept raw because they could not be read, newest first."""
     key = paging.after(int)
@@ -99,10 +102,6 @@ class ReplayModel(BaseModel):
     deployment: str | None = Field(None, description="The deployment it is about, if it is about one")
 
 
-class Damaged(Conflict):
-    title = "Cannot be replayed"
-
-
 @router.post(
     "/api/v1/quarantine/{id}/replay",
     response_model=ReplayModel,
@@ -117,63 +116,25 @@ async def replay(
     now: Now,
     id: Annotated[int, Path(ge=1, lt=2**63)],  # noqa: A002
 ) -> ReplayModel:
-    """Reads the item as if it came now, for instance after an update that understands it. What is still unreadable
-    goes to quarantine again, under a new id. Times that the sender left out are those of the first arrival.
+    """Reads the item again, for instance after an update that understands it. Whatever is still unreadable stays in
+    quarantine under the same id, with one more attempt. Times that the sender left out are those of the first arrival.
     """
-    item, source = await store.begin_replay(session, id)
-    if item.reason == "damaged_in_spool":
-        message = "this item was corrupted on disk; repair `raw` (it may hold several deliveries) and post it again"
-        raise Damaged(message)
-    replay_of = _replay_alerts if source.kind in SOURCES else _replay_change
-    receipt = await replay_of(request, await session.connection(), item, source)
-    item.replayed_at = now
-    return receipt
-
-
-async def _replay_alerts(request: Request, tx: AsyncConnection, item: Quarantine, source: Source) -> ReplayModel:
-    reading = SOURCES[source.kind].read(_as_delivery(item), received_at=item.received_at)
-    delivery = Delivery(source.id, source.name, item.received_at, reading, item.raw, source.kind)
-    receipt = await ingest_of(request).flusher.replay(tx, delivery)
+    item, stored, source = await store.begin_replay(session, id)
+    receipt, rejected = await replay_item(session, ingest_of(request).flusher, item, stored, source)
+    store.end_replay(session, item, rejected, now=now)
     return ReplayModel(
         delivery_id=receipt.delivery_id,
         signals=receipt.signals,
-        verdicts=dict(receipt.verdicts),
+        verdicts=receipt.verdicts | ({Verdict.QUARANTINED.value: len(rejected)} if rejected else {}),
         incidents=receipt.incidents,
+        deployment=next(iter(receipt.deployments), None),
     )
-
-
-async def _replay_change(request: Request, tx: AsyncConnection, item: Quarantine, source: Source) -> ReplayModel:
-    """By the slice that takes deployments."""
-    delivery_id, verdict, deployment = await ingest_of(request).take_deployment(
-        tx, source.kind, item.raw, source_id=source.id, source=source.name, received_at=item.received_at
-    )
-    return ReplayModel(delivery_id=delivery_id, signals=0, verdicts={verdict: 1}, incidents=[], deployment=deployment)
-
-
-def _as_delivery(item: Quarantine) -> bytes:
-    """One alert wrapped as a delivery of its own, those beyond the limit as another; a whole body as it is."""
-    if item.reason == "too_many_alerts":
-        return b'{"version":"4","alerts":' + item.raw + b"}"
-    return item.raw if _is_body(item.raw) else b'{"version":"4","alerts":[' + item.raw + b"]}"
-
-
-def _is_body(raw: bytes) -> bool:
-    """Only a whole body has `alerts`, or `ruleId` as legacy Grafana's, at its top."""
-    try:
-        return not _TOP.decode(raw).keys().isdisjoint({"alerts", "ruleId"})
-    except msgspec.ValidationError:
-        return False
-    except (msgspec.DecodeError, RecursionError):
-        return b'"alerts"' in raw[:100_000]
-
-
-_TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 # — sources —
 
 
-_SIGNED = {*(kind for kind, source in SOURCES.items() if source.verify), *SIGNED_CHANGE_KINDS}
+_SIGNED = frozenset(kind for kind, sender in SENDERS.items() if sender.verify)
 
 
 class SourceSettings(Contract):

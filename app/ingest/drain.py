@@ -5,40 +5,22 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Protocol, Self
-from uuid import UUID
+from typing import Self
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.base.errors import NotThisKind
 from app.base.spool import Damaged, Kept, Spool
-from app.base.tokens import CHANGE_KINDS
 from app.ingest import store
-from app.ingest.flush import Delivery, Flusher, Receipt
-from app.ingest.sender import Reading, Rejected
-from app.ingest.senders import SOURCES
+from app.ingest.envelope import from_spool
+from app.ingest.flush import Delivery, Flusher
+from app.ingest.replay import read_again
+from app.ingest.sender import Reading, Receipt, Rejected, Request
 
 log = logging.getLogger("aftermath.ingest")
 
 LOOK_SECONDS = 0.5  # pause between two looks at the spool
 RETRY_SECONDS = 5.0  # pause after a failure
-
-
-class TakeDeployment(Protocol):
-    """Applies a delivery about a deployment in the caller's transaction: its id, its verdict and the deployment."""
-
-    async def __call__(
-        self,
-        tx: AsyncConnection,
-        kind: str,
-        body: bytes,
-        *,
-        source_id: int,
-        source: str,
-        received_at: datetime,
-        delivery_id: UUID | None = None,
-    ) -> tuple[UUID, str, str | None]: ...
 
 
 class Drain:
@@ -52,7 +34,6 @@ class Drain:
         monitor: db.DatabaseMonitor,
         spool: Spool,
         batch_alerts: int,
-        take_deployment: TakeDeployment,
     ) -> None:
         self._flusher = flusher
         self._engine = engine
@@ -60,7 +41,6 @@ class Drain:
         self._monitor = monitor
         self._spool = spool
         self._batch_alerts = batch_alerts
-        self._take_deployment = take_deployment
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -96,41 +76,13 @@ class Drain:
         senders = {(one.source, one.kind) if isinstance(one, Kept) else _SOURCE_OF_DAMAGED for one in found}
         async with db.transaction(self._engine) as tx:
             ids = await store.ensure_sources(tx, senders, now=datetime.now(UTC))
-        left = [
-            one
-            for one in found
-            if isinstance(one, Damaged)
-            or one.kind not in CHANGE_KINDS
-            or not await self._apply_deployment(one, ids[one.source, one.kind])
-        ]
         all_applied = True
-        for batch in self._batches(_delivery(one, ids) for one in left):
+        for batch in self._batches(_delivery(one, ids) for one in found):
             for outcome in await self._flusher.flush(self._connection, batch):
                 if isinstance(outcome, Exception) and db.is_unreachable(outcome):
                     raise outcome
                 all_applied = all_applied and isinstance(outcome, Receipt)
         return all_applied
-
-    async def _apply_deployment(self, one: Kept, source_id: int) -> bool:
-        """Whether it could be applied. Raises the database's errors while it is down."""
-        try:
-            async with db.transaction(self._engine) as tx:
-                if one.id not in await store.known_deliveries(tx, [one.id]):
-                    await self._take_deployment(
-                        tx,
-                        one.kind,
-                        one.body,
-                        source_id=source_id,
-                        source=one.source,
-                        received_at=one.received_at,
-                        delivery_id=one.id,
-                    )
-        except Exception as error:
-            if db.is_unreachable(error):
-                raise
-            log.exception("a report of a deployment cannot be applied and goes to quarantine")
-            return False
-        return True
 
     def _batches(self, deliveries: Iterable[Delivery]) -> Iterator[list[Delivery]]:
         batch: list[Delivery] = []
@@ -149,19 +101,21 @@ _SOURCE_OF_DAMAGED = ("spool", "spool")  # name and kind of the source for recor
 
 
 def _delivery(one: Kept | Damaged, source_ids: Mapping[tuple[str, str], int]) -> Delivery:
-    """As the webhook read it from the same body at the same time."""
+    """As the webhook read it from the same request at the same time."""
     if isinstance(one, Damaged):
-        rejected = Rejected(one.raw, "damaged_in_spool", "a stretch of the spool that has changed on its disk")
-        name, kind, reading, body = *_SOURCE_OF_DAMAGED, Reading((), (rejected,)), one.raw
+        rejected = Rejected("damaged_in_spool", "a stretch of the spool that has changed on its disk")
+        name, kind = _SOURCE_OF_DAMAGED
+        request, reading = Request(one.raw, one.received_at, name), Reading(rejected=(rejected,))
     else:
-        name, kind, reading, body = one.source, one.kind, _reading(one), one.body
-    return Delivery(source_ids[name, kind], name, one.received_at, reading, body, kind, one.id, spooled=True)
+        name, kind = one.source, one.kind
+        request, reading = _read(one)
+    return Delivery(source_ids[name, kind], name, one.received_at, reading, request, kind, one.id, spooled=True)
 
 
-def _reading(kept: Kept) -> Reading:
-    if kept.kind in CHANGE_KINDS:
-        return Reading((), (Rejected(kept.body, "cannot_apply", "the log says why"),))
+def _read(kept: Kept) -> tuple[Request, Reading]:
     try:
-        return SOURCES[kept.kind].read(kept.body, received_at=kept.received_at)
-    except (KeyError, NotThisKind) as error:  # another version accepted it
-        return Reading((), (Rejected(kept.body, "not_this_kind", type(error).__name__),))
+        request = from_spool(kept.body, source=kept.source, received_at=kept.received_at)
+    except ValueError:
+        rejected = Rejected("damaged_in_spool", "it does not begin with an envelope")
+        return Request(kept.body, kept.received_at, kept.source), Reading(rejected=(rejected,))
+    return request, read_again(kept.kind, request)

@@ -2,11 +2,13 @@
 commit, and give each its receipt. A delivery that cannot be applied goes to quarantine whole.
 """
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 from uuid import UUID
 
@@ -21,10 +23,12 @@ from app.incidents.grouping.rule import Rule, Rules
 from app.incidents.grouping.signal import INFERRED, Signal, Status, Verdict, fingerprint_of
 from app.incidents.grouping.write import Raced, count, write
 from app.ingest import store
-from app.ingest.sender import Reading, Rejected
+from app.ingest.handlers import Handlers
+from app.ingest.sender import Reading, Receipt, Rejected, Request
 
 log = logging.getLogger("aftermath.ingest")
 
+ALONE_SECONDS = 5.0  # patience with a database that hangs, for a delivery in a transaction of its own
 ATTEMPTS = 5  # at a transaction that other processes interfere with
 
 NEW = UUID(int=0)  # replaced by a new id
@@ -39,8 +43,8 @@ class Delivery:
     source: str
     received_at: datetime
     reading: Reading
-    body: bytes
-    kind: str = ""  # of its sender; empty for what the service itself has found out
+    request: Request | None = None  # None for what the service itself has inferred
+    kind: str = ""  # of its sender
     id: UUID = NEW
     spooled: bool = False  # comes from the spool, and may have been applied before
 
@@ -52,15 +56,6 @@ class Delivery:
     def weight(self) -> int:
         """Its share of a batch."""
         return len(self.reading.signals) + len(self.reading.rejected) + 1
-
-
-class Receipt(msgspec.Struct, frozen=True):
-    """The answer to a delivery: how many signals it held, what they did, and the incidents they are about."""
-
-    delivery_id: UUID
-    signals: int
-    verdicts: dict[str, int]
-    incidents: list[str]
 
 
 class _Decided(NamedTuple):
@@ -79,41 +74,88 @@ class _Decided(NamedTuple):
         return incidents.keys_of(self.incoming)
 
 
+class _Handled(NamedTuple):
+    """What handlers did: how often each verdict on a deployment, the deployments, and acknowledgements stored."""
+
+    verdicts: Mapping[str, int]
+    deployments: Sequence[str]
+    acknowledged: int
+
+
 class Flusher:
     """Applies deliveries. It keeps the rules in memory, and loads them again when a write finds that they changed."""
 
-    def __init__(self, engine: AsyncEngine, load_rules: LoadRules, monitor: db.DatabaseMonitor) -> None:
+    def __init__(
+        self, engine: AsyncEngine, load_rules: LoadRules, handlers: Handlers, monitor: db.DatabaseMonitor
+    ) -> None:
         self._engine = engine
+        self._handlers = handlers
         self._load_rules = load_rules
         self._monitor = monitor
         self._rules: tuple[int, Rules] | None = None  # with their version
 
     async def flush(self, connection: db.RawConnection, deliveries: Sequence[Delivery]) -> list[Receipt | Exception]:
-        """Commits the deliveries together, and gives the outcome of each.
+        """Commits the deliveries, those with nothing but signals together, and gives the outcome of each.
 
-        An outcome for which `db.is_unreachable` holds means that it is unknown whether the delivery was committed. If
-        the batch fails for another reason, each delivery is tried alone, so that a bad one fails no other.
+        An outcome for which `db.is_unreachable` holds means that it is unknown whether the delivery was committed.
         """
-        if self._monitor.is_down:
+        alone = [one for one in deliveries if one.reading.needs_handlers]
+        if not alone:
+            return await self._flush_together(connection, deliveries)
+        together = [one for one in deliveries if not one.reading.needs_handlers]
+        found = dict(zip((one.id for one in together), await self._flush_together(connection, together), strict=True))
+        for one in alone:
+            found[one.id] = await self._flush_alone(connection, one)
+        return [found[one.id] for one in deliveries]
+
+    async def _flush_together(
+        self, connection: db.RawConnection, deliveries: Sequence[Delivery]
+    ) -> list[Receipt | Exception]:
+        """If the batch fails, each delivery is tried alone, so that a bad one fails no other."""
+        if self._monitor.is_down or not deliveries:
             return [db.DatabaseDown()] * len(deliveries)
         try:
             return [*await self._commit(connection, deliveries)]
         except Exception as error:
             if db.is_unreachable(error):
-                log.warning("database unreachable for %d deliveries: %s", len(deliveries), type(error).__name__)
-                self._monitor.mark_down()
-                return [error] * len(deliveries)
+                return self._unreachable(deliveries, error)
             if len(deliveries) > 1:
                 log.warning("a batch of %d failed (%s); one by one", len(deliveries), type(error).__name__)
-                return [outcome for one in deliveries for outcome in await self.flush(connection, [one])]
+                return [outcome for one in deliveries for outcome in await self._flush_together(connection, [one])]
             [delivery] = deliveries
             if not delivery.reading.signals:
                 log.exception("a delivery cannot even be quarantined")
                 return [error]
             log.exception("a delivery cannot be applied and goes to quarantine")
-            whole = Rejected(delivery.body, "cannot_apply", type(error).__name__)
-            quarantined = replace(delivery, reading=Reading((), (whole,), delivery.reading.truncated))
-            return await self.flush(connection, [quarantined])
+            return await self._flush_together(connection, [_as_rejected(delivery, error)])
+
+    async def _flush_alone(self, connection: db.RawConnection, delivery: Delivery) -> Receipt | Exception:
+        """One delivery with facts that other areas store, on a connection that they can use."""
+        if self._monitor.is_down:
+            return db.DatabaseDown()
+        try:
+            return await self._commit_alone(delivery)
+        except Exception as error:
+            if db.is_unreachable(error):
+                return self._unreachable([delivery], error)[0]
+            log.exception("a delivery cannot be applied and goes to quarantine")
+            [outcome] = await self._flush_together(connection, [_as_rejected(delivery, error)])
+            return outcome
+
+    async def _commit_alone(self, delivery: Delivery) -> Receipt:
+        for attempt in range(ATTEMPTS):
+            try:
+                async with asyncio.timeout(ALONE_SECONDS), db.transaction(self._engine) as tx:
+                    return await self.replay(tx, delivery)
+            except Exception as error:
+                if db.state_of(error) not in _TRY_AGAIN or attempt == ATTEMPTS - 1:
+                    raise
+        raise TimeoutError(_KEEP_CHANGING)
+
+    def _unreachable(self, deliveries: Sequence[Delivery], error: Exception) -> list[Receipt | Exception]:
+        log.warning("database unreachable for %d deliveries: %s", len(deliveries), type(error).__name__)
+        self._monitor.mark_down()
+        return [error] * len(deliveries)
 
     async def _commit(self, connection: db.RawConnection, deliveries: Sequence[Delivery]) -> list[Receipt]:
         also_lock: frozenset[UUID] = frozenset()
@@ -133,8 +175,11 @@ class Flusher:
                     raise
         raise TimeoutError(_KEEP_CHANGING)
 
-    async def _apply(self, tx: db.Executor, decided: _Decided, keys: AbstractSet[UUID]) -> list[Receipt]:
-        """In a transaction that has locked `keys`. Raises Raced, also where the rules have changed.
+    async def _apply(
+        self, tx: db.Executor, decided: _Decided, keys: AbstractSet[UUID], handled: _Handled | None = None
+    ) -> list[Receipt]:
+        """In a transaction that has locked `keys`. Raises Raced, also where the rules have changed. `handled` is what
+        handlers did with the other facts of the one delivery.
 
         A delivery from the spool may have been applied before; then it does nothing, and its receipt says so.
         """
@@ -148,7 +193,7 @@ class Flusher:
                 incoming += signals
         batch = await incidents.decide(tx, incoming, keys, now=datetime.now(UTC))
         records = {
-            one.id: _record(one, [verdict_of(batch, index) for index in indices[one.id]])
+            one.id: _record(one, [verdict_of(batch, index) for index in indices[one.id]], handled)
             for one in decided.deliveries
             if one.id in indices
         }
@@ -167,13 +212,31 @@ class Flusher:
         """Applies one delivery in the caller's transaction."""
 
         async def work(also_lock: frozenset[UUID]) -> Receipt:
+            if delivery.spooled and await store.known_deliveries(tx, [delivery.id]):
+                return Receipt(delivery.id, 0, {}, [])
+            handled = await self._handle(tx, delivery)
             decided = await self._decide([delivery])
             keys = decided.keys | also_lock
             await incidents.lock_keys(tx, keys)
-            [receipt] = await self._apply(tx, decided, keys)
+            [receipt] = await self._apply(tx, decided, keys, handled)
             return receipt
 
         return await _in_savepoint(tx, work)
+
+    async def _handle(self, tx: AsyncConnection, delivery: Delivery) -> _Handled:
+        verdicts: dict[str, int] = {}
+        ids = []
+        for report in delivery.reading.deployments:
+            id_, verdict = await self._handlers.deployments(
+                tx, report, source_id=delivery.source_id, now=delivery.received_at
+            )
+            ids.append(id_)
+            verdicts[verdict] = verdicts.get(verdict, 0) + 1
+        if acknowledgements := delivery.reading.acknowledgements:
+            await self._handlers.acknowledgements(
+                tx, acknowledgements, source_id=delivery.source_id, now=delivery.received_at
+            )
+        return _Handled(verdicts, ids, len(delivery.reading.acknowledgements))
 
     async def apply_internal(self, tx: AsyncConnection, delivery: Delivery, *, why: str) -> list[Outcome]:
         """Applies signals that the service itself has inferred about a source, in the caller's transaction.
@@ -246,15 +309,21 @@ def _incoming(rules: Rules, signal: Signal, delivery: Delivery) -> Incoming:
     return Incoming(signal, delivery.source_id, decision, delivery.received_at)
 
 
-def _record(delivery: Delivery, signal_verdicts: Sequence[Verdict]) -> store.Recorded:
+def _as_rejected(delivery: Delivery, error: Exception) -> Delivery:
+    whole = Rejected("cannot_apply", type(error).__name__)
+    return replace(delivery, reading=Reading(rejected=(whole,), truncated=delivery.reading.truncated))
+
+
+def _record(delivery: Delivery, signal_verdicts: Sequence[Verdict], handled: _Handled | None) -> store.Recorded:
     recorded = store.Recorded(
-        delivery.id,
-        delivery.source_id,
-        delivery.source,
-        delivery.received_at,
-        delivery.reading.truncated,
-        delivery.reading.rejected,
+        delivery.id, delivery.source_id, delivery.source, delivery.received_at, delivery.reading, delivery.request
     )
+    if handled is not None:
+        recorded.other_verdicts, recorded.deployments = handled.verdicts, handled.deployments
+        if handled.acknowledged:
+            recorded.verdicts[Verdict.ACKNOWLEDGED] = handled.acknowledged
+    elif delivery.reading.ignored is not None:
+        recorded.other_verdicts = _IGNORED
     verdicts = recorded.verdicts
     for signal, verdict in zip(delivery.reading.signals, signal_verdicts, strict=True):
         verdicts[verdict] = verdicts.get(verdict, 0) + 1
@@ -268,6 +337,7 @@ def _record(delivery: Delivery, signal_verdicts: Sequence[Verdict]) -> store.Rec
     return recorded
 
 
+_IGNORED: Mapping[str, int] = MappingProxyType({Verdict.IGNORED.value: 1})
 _STARTED = frozenset({Verdict.OPENED, Verdict.JOINED, Verdict.REOPENED})  # verdicts on an alert not known before
 _NO_NEWS = frozenset({Verdict.REPEATED, Verdict.IGNORED})
 
@@ -275,4 +345,12 @@ _NO_NEWS = frozenset({Verdict.REPEATED, Verdict.IGNORED})
 def _receipt(batch: Batch, recorded: store.Recorded, indices: Iterable[int]) -> Receipt:
     outcomes = [outcome_of(batch, index) for index in indices]
     numbers = sorted({one.incident for one in outcomes if one.incident is not None})
-    return Receipt(recorded.id, len(outcomes), recorded.verdicts, [f"INC-{number}" for number in numbers])
+    reading = recorded.reading
+    return Receipt(
+        recorded.id,
+        len(outcomes),
+        recorded.all_verdicts,
+        [f"INC-{number}" for number in numbers],
+        [*recorded.deployments],
+        reading.rejected[0].reason if reading.rejected else reading.ignored,
+    )

@@ -19,7 +19,8 @@ from typing import TypeVar
 import msgspec
 
 from app.base.errors import NotThisKind
-from app.ingest.sender import BadAlert, Flags, Message, Rejected
+from app.ingest.alerts import Flags, Message
+from app.ingest.sender import Rejected, Unreadable
 
 M = TypeVar("M", bound=Message)
 
@@ -42,7 +43,7 @@ def parse_envelope(body: bytes, decoder: msgspec.json.Decoder[M], *, expected: s
     except msgspec.DecodeError:
         raise NotThisKind(f"The body is not valid JSON. {expected}") from None
     except RecursionError:
-        return Rejected(body, "too_deep", "the body is nested too deeply to be read")
+        return Rejected("too_deep", "the body is nested too deeply to be read")
     if taken_out and message.alerts:
         message.alerts = [msgspec.Raw(taken_out.get(bytes(raw), bytes(raw))) for raw in message.alerts]
     return message
@@ -68,13 +69,13 @@ def text_in(raw: msgspec.Raw) -> str | None:
 
 
 def labels_in(raw: msgspec.Raw) -> dict[str, str]:
-    """A JSON object as labels, without those whose value is null. Raises BadAlert."""
+    """A JSON object as labels, without those whose value is null. Raises Unreadable."""
     try:
         values = _OBJECT_OR_NULL.decode(raw) or {}
     except msgspec.ValidationError:
-        raise BadAlert("bad_label", "the labels are not an object") from None
+        raise Unreadable("bad_label", "the labels are not an object") from None
     if any(bytes(value).startswith((b"{", b"[")) for value in values.values()):
-        raise BadAlert("bad_label", "the value of a label is an object or an array")
+        raise Unreadable("bad_label", "the value of a label is an object or an array")
     return _texts(values)
 
 

@@ -9,16 +9,15 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple, Self
-from uuid import UUID
 
-import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
 from app.base.errors import Overloaded
-from app.base.http.deliveries import keep
-from app.base.spool import Kept, Spool
-from app.ingest.flush import Delivery, Flusher, Receipt
+from app.base.spool import CannotKeep, Kept, Spool
+from app.ingest.envelope import spooled
+from app.ingest.flush import Delivery, Flusher
+from app.ingest.sender import Receipt, Spooled
 
 SLOW_SECONDS = 2.0  # if a batch takes longer, the database is probed
 GATHER_SECONDS = 0.005  # how long a batch waits for the next requests of clients that just got a response
@@ -26,14 +25,6 @@ CROWD = 8  # minimum deliveries in the previous batch for that wait
 LANES = 2  # batches in the database at once
 ENOUGH = 64  # the weight from which a batch is worth a transaction while another is in the database
 SPOOL_SECONDS = 0.5  # interval at which waiting deliveries go to the spool while the database is down
-
-
-class Spooled(msgspec.Struct, frozen=True):
-    """The answer to a delivery while the database is down: it is on disk, and its verdicts will be known later."""
-
-    delivery_id: UUID
-    signals: int
-    spooled: bool = True
 
 
 class _Waiting(NamedTuple):
@@ -241,9 +232,15 @@ class Queue:
             _answer(one, outcome)
 
     async def _keep(self, delivery: Delivery) -> Spooled:
-        """Raises Overloaded."""
-        kept = Kept(delivery.id, delivery.kind, delivery.source, delivery.received_at, delivery.body)
-        await keep(self._spool, kept)
+        """Raises Overloaded, and DatabaseDown for a delivery without facts, of which nothing is lost."""
+        assert delivery.request is not None, "only what a source has sent waits here"
+        if delivery.reading.ignored is not None:
+            raise db.DatabaseDown
+        body = spooled(delivery.request)
+        try:
+            await self._spool.keep(Kept(delivery.id, delivery.kind, delivery.source, delivery.received_at, body))
+        except CannotKeep as error:
+            raise _overloaded(f"the database does not answer, and {error}") from None
         return Spooled(delivery.id, len(delivery.reading.signals))
 
 

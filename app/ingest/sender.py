@@ -1,51 +1,138 @@
-"""What every sender's parser gives back, and the parsing they share: alerts, limits and times.
+"""The contract of every sender: what it is given, what it reads in a request, and how its endpoint behaves.
 
-A parser is pure: bytes and the time of arrival in, a `Reading` out. It raises `NotThisKind` only for a body that is not
-JSON of its kind at all; anything wrong with a single alert becomes a `Rejected`, kept raw, and the rest goes on.
-
-A body is read in three steps: `json.parse_envelope` finds its alerts, `read_each` goes through them, and the sender's
-own file reads one alert, with `json.sanitize`, `parse_time` and `normalize_times` against what senders get wrong and
-`within_limits` against what they overdo.
+A `Sender` is declared at the end of its own file in `senders/`. Reading is pure: a `Request` in, a `Reading` out.
 """
 
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from typing import Protocol
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
+from uuid import UUID
 
 import msgspec
 
-from app.incidents.grouping.signal import Signal, Status
+from app.base.facts import Acknowledgement, Report
+from app.incidents.grouping.signal import Signal
 
-ALERTS_AT_MOST = 10_000
-LABELS_AT_MOST = 100
-NAME_BYTES = 1024
-LABEL_BYTES = 4 * 1024
-ANNOTATION_BYTES = 16 * 1024
-CLOCK_SKEW = timedelta(minutes=5)
+EMPTY: Mapping[str, str] = MappingProxyType({})
+
+
+class Part(NamedTuple):
+    """Neighboring alerts of a request, by position."""
+
+    start: int
+    length: int = 1
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One HTTP request of a source, without the token it was sent with. Header names are in lower case.
+
+    `part` limits what is read to some of its alerts; None: all.
+    """
+
+    body: bytes
+    received_at: datetime
+    source: str  # its name
+    headers: Mapping[str, str] = EMPTY
+    query: Mapping[str, str] = EMPTY
+    path: Mapping[str, str] = EMPTY  # the parameters of the path
+    part: Part | None = None
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):
-    """An alert that could not be read: its raw JSON (or the whole body) and why, in words without payload text."""
+    """A part of a request that could not be read, and why, in words without payload text.
 
-    raw: bytes
+    `raw` and `part` are None for the whole request.
+    """
+
     reason: str  # a stable snake_case word: it becomes a metric label
     detail: str = ""
+    raw: bytes | None = None
+    part: Part | None = None
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):
-    """A delivery as facts. `truncated` counts alerts the sender says it left out."""
+    """A request as facts. `truncated` counts alerts that the sender left out, as it reports itself."""
 
-    signals: tuple[Signal, ...]
+    signals: tuple[Signal, ...] = ()
     rejected: tuple[Rejected, ...] = ()
     truncated: int = 0
+    deployments: tuple[Report, ...] = ()
+    acknowledgements: tuple[Acknowledgement, ...] = ()
+    ignored: str | None = None  # why the request holds no facts at all, such as a ping
+
+    @property
+    def needs_handlers(self) -> bool:
+        """Whether it holds facts that other areas store."""
+        return bool(self.deployments or self.acknowledgements)
 
 
-class Parser(Protocol):
-    def __call__(self, body: bytes, *, received_at: datetime) -> Reading:
-        """Raises NotThisKind."""
+class Unreadable(Exception):
+    """An alert, or a whole request, cannot be read. It becomes a `Rejected`."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail
+
+
+# — answers —
+
+
+class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The answer to a delivery: how many signals it held, what they did, and the incidents they are about."""
+
+    delivery_id: UUID
+    signals: int
+    verdicts: dict[str, int]
+    incidents: list[str]
+    deployments: list[str] = []
+    reason: str | None = None  # why it was ignored, or the first of its parts rejected; for senders that report it
+
+
+class Spooled(msgspec.Struct, frozen=True):
+    """The answer to a delivery while the database is down: it is on disk, and its verdicts will be known later."""
+
+    delivery_id: UUID
+    signals: int
+    spooled: bool = True
+
+
+class Answer(NamedTuple):
+    """An HTTP response. Header names are in lower case; content-length is added."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ((b"content-type", b"application/json"),)
+
+
+def receipt_as_json(outcome: Receipt | Spooled) -> Answer:
+    """200 with the receipt, 202 while the database is down."""
+    if isinstance(outcome, Spooled):
+        return Answer(202, _JSON.encode(outcome))
+    if outcome.deployments or outcome.reason:
+        outcome = msgspec.structs.replace(outcome, deployments=[], reason=None)
+    return Answer(200, _JSON.encode(outcome))
+
+
+def deployment_as_json(outcome: Receipt | Spooled) -> Answer:
+    """200 with the verdict on the one deployment that was reported, 202 while the database is down."""
+    if isinstance(outcome, Spooled):
+        return Answer(202, _JSON.encode({"delivery_id": outcome.delivery_id, "spooled": True}))
+    body = {
+        "delivery_id": outcome.delivery_id,
+        "verdict": next(iter(outcome.verdicts), "ignored"),
+        "deployment": next(iter(outcome.deployments), None),
+        "reason": outcome.reason,
+    }
+    return Answer(200, _JSON.encode(body))
+
+
+_JSON = msgspec.json.Encoder()
+
+
+# — senders —
 
 
 class Verifier(Protocol):
@@ -53,8 +140,7 @@ class Verifier(Protocol):
 
     def __call__(
         self,
-        body: bytes,
-        headers: Mapping[str, str],
+        request: Request,
         *,
         secret: str,
         now: datetime,
@@ -65,149 +151,35 @@ class Verifier(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """A kind of sender: what the registry lists, and what its webhook needs."""
+class Credential:
+    """Where a sender puts its token, besides the path (`{token}`) and the Authorization header. The first one counts.
 
-    kind: str  # as in POST /webhooks/{kind}
+    `body` takes the token out of a body: it returns both, so that a stored body has no token in it.
+    """
+
+    headers: tuple[str, ...] = ()  # in lower case
+    query: tuple[str, ...] = ()
+    body: Callable[[bytes], tuple[str | None, bytes]] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sender:
+    """A kind of sender.
+
+    `read` raises NotThisKind for a body that is nothing of its kind, which is answered with 400; whatever else cannot
+    be read becomes `Rejected`, and the rest is used. The first two segments of a path are fixed.
+    """
+
+    kind: str
+    name: str
     describes: str
-    read: Parser
+    read: Callable[[Request], Reading]
+    example: Mapping[str, Any]  # a body, for the API's documentation
     verify: Verifier | None = None
+    credential: Credential = Credential()
+    answer: Callable[[Receipt | Spooled], Answer] = receipt_as_json
+    paths: tuple[str, ...] = field(default=())
 
-
-Flags = tuple[str, ...]
-NULL = msgspec.Raw(b"null")
-
-
-class BadAlert(Exception):
-    """One alert cannot be read. Raised while reading it, caught by `read_each`."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.detail = detail
-
-
-class Message(msgspec.Struct, kw_only=True, gc=False):
-    """A body whose alerts are still raw. A sender that says more at the top extends it; unknown fields are skipped."""
-
-    alerts: list[msgspec.Raw] | None
-    left_out: msgspec.Raw = msgspec.field(default=NULL, name="truncatedAlerts")
-
-
-def truncated(left_out: msgspec.Raw) -> int:
-    """Alerts the sender says it left out; 0 for anything but a plausible number."""
-    digits = bytes(left_out)
-    return int(digits) if digits.isdigit() and len(digits) < len("1000000000") else 0
-
-
-def read_each(message: Message, signal_in: Callable[[bytes], Signal]) -> Reading:
-    """Every alert of `message` as a signal or a rejected one; those beyond the limit as one, a JSON array of them."""
-    signals: list[Signal] = []
-    rejected: list[Rejected] = []
-    alerts = message.alerts or []
-    for alert in alerts[:ALERTS_AT_MOST]:
-        raw = bytes(alert)
-        try:
-            signals.append(signal_in(raw))
-        except BadAlert as bad:
-            rejected.append(Rejected(raw, bad.reason, bad.detail))
-        except RecursionError:
-            rejected.append(Rejected(raw, "too_deep", "the alert is nested too deeply to be read"))
-        except msgspec.DecodeError:
-            # Only what `_shallow` took out unread can be broken here; all else was checked with the body.
-            rejected.append(Rejected(raw, "bad_json", "the alert is not valid JSON"))
-    if beyond := alerts[ALERTS_AT_MOST:]:
-        raw = b"[" + b",".join(bytes(alert) for alert in beyond) + b"]"
-        detail = f"{len(beyond)} alerts beyond the {ALERTS_AT_MOST} a delivery may hold"
-        rejected.append(Rejected(raw, "too_many_alerts", detail))
-    return Reading(tuple(signals), tuple(rejected), truncated(message.left_out))
-
-
-def within_limits(
-    labels: dict[str, str], annotations: dict[str, str], link: str, *, json_bytes: int
-) -> tuple[dict[str, str], dict[str, str], str, Flags]:
-    """The same three, cut to what we keep of an alert that came as so many bytes, and flags for what was cut."""
-    flags: Flags = ()
-    if json_bytes > NAME_BYTES:  # else nothing in it can be too long
-        labels, long_labels = _cut_each(labels, LABEL_BYTES, json_bytes)
-        annotations, long_annotations = _cut_each(annotations, ANNOTATION_BYTES, json_bytes)
-        short_link = _cut(link, ANNOTATION_BYTES)
-        if long_labels or long_annotations or short_link != link:
-            link, flags = short_link, ("value_truncated",)
-    if len(labels) > LABELS_AT_MOST:
-        labels, flags = dict(sorted(labels.items())[:LABELS_AT_MOST]), (*flags, "labels_truncated")
-    return labels, annotations, link, flags
-
-
-def parse_time(text: str | None) -> tuple[datetime | None, Flags]:
-    """The instant an RFC 3339 text names, in UTC and whole microseconds; None for nothing and for a zero time.
-
-    A time without an offset is taken as UTC and flagged. Raises BadAlert.
-    """
-    if not text:
-        return None, ()
-    # The length also keeps the cache small: a fraction may have any number of digits.
-    if len(text) > _LONGEST_TIME:
-        raise BadAlert("bad_time", "a time is too long to be RFC 3339")
-    return _parse_time(text)
-
-
-def normalize_times(
-    status: Status, started_at: datetime | None, ended_at: datetime | None, received_at: datetime
-) -> tuple[datetime | None, datetime | None, Flags]:
-    """Start and end as they can be true of an alert heard of at `received_at`, and flags for what was not.
-
-    A firing has no end; a resolve always has one.
-    """
-    flags: Flags = ()
-    if started_at is not None and started_at > received_at + CLOCK_SKEW:
-        # No start at all rather than that of arrival: repeats until then must not each begin an alert of their own.
-        started_at, flags = None, ("future_time",)
-    if status is _FIRING:
-        return started_at, None, flags
-    if ended_at is None:
-        ended_at, flags = received_at, (*flags, "ends_unknown")
-    elif ended_at > received_at + CLOCK_SKEW:
-        ended_at, flags = received_at, (*flags, "ends_clamped")
-    if started_at is not None and ended_at < started_at:
-        ended_at, flags = started_at, (*flags, "ends_before_start")
-    return started_at, ended_at, flags
-
-
-_FIRING = Status.FIRING  # looked up once: tens of thousands of alerts a second come this way
-_CHARACTER_BYTES = 4  # at most, in UTF-8
-_LONGEST_TIME = 64
-_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d++)?+(?:[Zz]|[+-]\d\d:?\d\d)?+", re.ASCII)
-_FIRST_TRUE_YEAR = "1971"
-
-
-def _cut_each(texts: dict[str, str], value_bytes: int, json_bytes: int) -> tuple[dict[str, str], bool]:
-    # No text takes more bytes than the JSON it came in.
-    values_fit = json_bytes <= value_bytes or max(map(len, texts.values()), default=0) * _CHARACTER_BYTES <= value_bytes
-    names_fit = len("".join(texts)) * _CHARACTER_BYTES <= NAME_BYTES  # of most alerts, even if taken for one name
-    if values_fit and names_fit:
-        return texts, False
-    short = {_cut(name, NAME_BYTES): _cut(value, value_bytes) for name, value in texts.items()}
-    return short, short != texts
-
-
-def _cut(text: str, at_most: int) -> str:
-    if len(text) * _CHARACTER_BYTES <= at_most:
-        return text
-    return text.encode()[:at_most].decode(errors="ignore")
-
-
-# The same few times come again and again: in a batch, in repeats, and the zero time in every firing.
-@lru_cache(maxsize=4096)
-def _parse_time(text: str) -> tuple[datetime | None, Flags]:
-    if _RFC_3339.fullmatch(text) is None:
-        raise BadAlert("bad_time", "a time is not RFC 3339")
-    # Go's zero time is in year 1, or year 0 where its zone lies west; both overflow when converted to UTC, and Python
-    # knows no year 0 at all. So the year is looked at first.
-    if text < _FIRST_TRUE_YEAR:
-        return None, ()
-    try:
-        time = datetime.fromisoformat(text.upper())  # it cuts to microseconds, and knows no lower-case z
-        return (time.replace(tzinfo=UTC), ("naive_time",)) if time.tzinfo is None else (time.astimezone(UTC), ())
-    except (ValueError, OverflowError):
-        raise BadAlert("bad_time", "a time is not one of the calendar") from None
+    def __post_init__(self) -> None:
+        if not self.paths:
+            object.__setattr__(self, "paths", (f"/webhooks/{self.kind}", f"/webhooks/{self.kind}/{{token}}"))

@@ -10,19 +10,19 @@ from fastapi import Request
 from app.base import db
 from app.base.http.context import context_of
 from app.base.spool import Spool
-from app.ingest.drain import Drain, TakeDeployment
+from app.ingest.drain import Drain
 from app.ingest.flush import Flusher, LoadRules
+from app.ingest.handlers import Handlers
 from app.ingest.queue import Queue
 from app.settings import Settings
 
-CONNECTIONS = 4
+CONNECTIONS = 7  # at most: two lanes and the drain, each with one for what needs handlers, and one for rules
 
 
 @dataclass(frozen=True, slots=True)
 class Ingest:
     queue: Queue
     flusher: Flusher
-    take_deployment: TakeDeployment
     tasks: Sequence[asyncio.Task[None]]  # if one of them ends before the service does, only a restart helps
 
 
@@ -35,7 +35,7 @@ async def ingesting(
     settings: Settings,
     url: str,
     load_rules: LoadRules,
-    take_deployment: TakeDeployment,
+    handlers: Handlers,
     *,
     monitor: db.DatabaseMonitor,
     spool: Spool,
@@ -44,7 +44,7 @@ async def ingesting(
     its own.
     """
     engine = db.connect(url, pool_size=CONNECTIONS, few_rows=True)
-    flusher = Flusher(engine, load_rules, monitor)
+    flusher = Flusher(engine, load_rules, handlers, monitor)
     try:
         async with (
             Queue(
@@ -62,9 +62,8 @@ async def ingesting(
                 monitor=monitor,
                 spool=spool,
                 batch_alerts=settings.batch_alerts,
-                take_deployment=take_deployment,
             ) as drain,
         ):
-            yield Ingest(queue, flusher, take_deployment, [*queue.tasks, *drain.tasks])
+            yield Ingest(queue, flusher, [*queue.tasks, *drain.tasks])
     finally:
         await engine.dispose()

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -18,13 +18,14 @@ from sqlmodel.sql.expression import Select
 from app.base import db
 from app.base.db import Executor
 from app.base.errors import Conflict, NotFound
-from app.base.schema import Quarantine, Source
+from app.base.schema import Quarantine, Source, StoredRequest
 from app.base.tokens import SourceOfOtherKind
 from app.incidents.grouping.batch import Incoming
 from app.incidents.grouping.signal import Verdict
 from app.incidents.grouping.write import Change, Count
 from app.incidents.measures.measures import INGEST_LAG_BOUNDS
-from app.ingest.sender import Rejected
+from app.ingest.envelope import envelope_of
+from app.ingest.sender import Reading, Rejected, Request
 
 
 @dataclass(slots=True)
@@ -35,17 +36,23 @@ class Recorded:
     source_id: int
     source: str
     received_at: datetime
-    truncated: int
-    rejected: Sequence[Rejected]
-    verdicts: dict[str, int] = field(default_factory=dict)
+    reading: Reading
+    request: Request | None
+    verdicts: dict[str, int] = field(default_factory=dict)  # of signals and rejected parts
+    other_verdicts: Mapping[str, int] | None = None  # of other facts
+    deployments: Sequence[str] = ()
     lags: list[float] = field(default_factory=list)  # seconds from event to arrival, of signals that changed something
     resolved_without_firing: int = 0  # alerts whose first signal was their end
 
     @property
     def outcome(self) -> str:
-        if not self.rejected:
+        if not self.reading.rejected:
             return "accepted"
-        return "quarantined" if self.verdicts.keys() == {Verdict.QUARANTINED} else "partly_quarantined"
+        return "quarantined" if self.all_verdicts.keys() == {Verdict.QUARANTINED} else "partly_quarantined"
+
+    @property
+    def all_verdicts(self) -> dict[str, int]:
+        return {**self.verdicts, **self.other_verdicts} if self.other_verdicts else self.verdicts
 
 
 def record(deliveries: Sequence[Recorded]) -> tuple[list[Change], list[Count]]:
@@ -56,27 +63,43 @@ def record(deliveries: Sequence[Recorded]) -> tuple[list[Change], list[Count]]:
             "source_id": one.source_id,
             "received_at": one.received_at,
             "signals": sum(one.verdicts.values()),
-            "truncated": one.truncated,
-            "verdicts": one.verdicts,
+            "truncated": one.reading.truncated,
+            "verdicts": one.all_verdicts,
         }
         for one in deliveries
     ]
     changes = [Change("delivered", _ADD_DELIVERIES, {"deliveries": _json.encode(rows).decode()})]
-    rejected = [
-        {
+    rejected = [quarantined for one in deliveries for quarantined in _rejected_rows(one)]
+    if rejected:
+        requests = [_request_row(one.id, one.request) for one in deliveries if one.request and one.reading.rejected]
+        changes.append(Change("stored", _ADD_REQUESTS, {"requests": _json.encode(requests).decode()}))
+        changes.append(Change("rejected", _ADD_QUARANTINE, {"rejected": _json.encode(rejected).decode()}))
+    return changes, [(*what, value) for what, value in _counts(deliveries).items()]
+
+
+def _request_row(delivery_id: UUID, request: Request) -> dict[str, object]:
+    envelope = envelope_of(request)
+    return {
+        "delivery_id": delivery_id,
+        "headers": envelope.headers,
+        "query": envelope.query,
+        "path": envelope.path,
+        "body": request.body,
+    }
+
+
+def _rejected_rows(one: Recorded) -> Iterator[dict[str, object]]:
+    for rejected in one.reading.rejected:
+        yield {
             "source_id": one.source_id,
             "delivery_id": one.id,
             "received_at": one.received_at,
             "reason": rejected.reason,
             "detail": rejected.detail,
+            "part_start": rejected.part and rejected.part.start,
+            "part_length": rejected.part and rejected.part.length,
             "raw": rejected.raw,
         }
-        for one in deliveries
-        for rejected in one.rejected
-    ]
-    if rejected:
-        changes.append(Change("rejected", _ADD_QUARANTINE, {"rejected": _json.encode(rejected).decode()}))
-    return changes, [(*what, value) for what, value in _counts(deliveries).items()]
 
 
 async def record_beats(tx: Executor, beats: Sequence[Incoming]) -> None:
@@ -125,10 +148,10 @@ def _counts(deliveries: Sequence[Recorded]) -> Mapping[tuple[str, str, str], flo
         counts[latest] = max(counts[latest], one.received_at.timestamp())
         for verdict, number in one.verdicts.items():
             counts["signals", one.source, verdict] += number
-        for rejected in one.rejected:
+        for rejected in one.reading.rejected:
             counts["quarantined", one.source, rejected.reason] += 1
-        if one.truncated:
-            counts["truncated_alerts", one.source, ""] += one.truncated
+        if truncated := one.reading.truncated:
+            counts["truncated_alerts", one.source, ""] += truncated
             counts["truncated_deliveries", one.source, ""] += 1
         if one.resolved_without_firing:
             counts["resolved_without_firing", one.source, ""] += one.resolved_without_firing
@@ -162,11 +185,18 @@ _ADD_DELIVERIES = """
       FROM json_to_recordset(CAST(:deliveries AS json)) AS new (
            id uuid, source_id integer, received_at timestamptz, signals integer, truncated integer, verdicts json)"""
 
+_ADD_REQUESTS = """
+    INSERT INTO stored_request (delivery_id, headers, query, path, body)
+    SELECT delivery_id, headers, query, path, decode(body, 'base64')
+      FROM json_to_recordset(CAST(:requests AS json)) AS new (
+           delivery_id uuid, headers jsonb, query jsonb, path jsonb, body text)"""
+
 _ADD_QUARANTINE = """
-    INSERT INTO quarantine (source_id, delivery_id, received_at, reason, detail, raw)
-    SELECT source_id, delivery_id, received_at, reason, detail, decode(raw, 'base64')
+    INSERT INTO quarantine (source_id, delivery_id, received_at, reason, detail, part_start, part_length, raw)
+    SELECT source_id, delivery_id, received_at, reason, detail, part_start, part_length, decode(raw, 'base64')
       FROM json_to_recordset(CAST(:rejected AS json)) AS new (
-           source_id integer, delivery_id uuid, received_at timestamptz, reason text, detail text, raw text)"""
+           source_id integer, delivery_id uuid, received_at timestamptz, reason text, detail text,
+           part_start integer, part_length integer, raw text)"""
 
 _json = msgspec.json.Encoder()
 
@@ -182,10 +212,13 @@ class AlreadyReplayed(Conflict):
     title = "Has been replayed"
 
 
+Quarantined = tuple[Quarantine, StoredRequest, Source]
+
+
 async def quarantined(
     session: AsyncSession, *, waiting: bool, source_name: str | None, before: int | None, limit: int
-) -> Sequence[tuple[Quarantine, Source]]:
-    """Newest first, each with its source. `waiting`: only what has not been replayed."""
+) -> Sequence[Quarantined]:
+    """Newest first. `waiting`: only those that have not been replayed."""
     query = _quarantined().order_by(col(Quarantine.id).desc()).limit(limit)
     if waiting:
         query = query.where(col(Quarantine.replayed_at).is_(None))
@@ -196,22 +229,50 @@ async def quarantined(
     return (await session.exec(query)).all()
 
 
-async def begin_replay(session: AsyncSession, quarantine_id: int) -> tuple[Quarantine, Source]:
+async def begin_replay(session: AsyncSession, quarantine_id: int) -> Quarantined:
     """The item, locked against a second replay. Raises QuarantinedNotFound or AlreadyReplayed."""
     query = _quarantined().where(Quarantine.id == quarantine_id).with_for_update(of=Quarantine)
     found = (await session.exec(query)).one_or_none()
     if found is None:
         message = f"there is no item {quarantine_id} in quarantine; GET /api/v1/quarantine lists them"
         raise QuarantinedNotFound(message)
-    item, source = found
+    item = found[0]
     if item.replayed_at is not None:
         message = f"item {quarantine_id} was replayed at {item.replayed_at.isoformat()}; nothing is left to do"
         raise AlreadyReplayed(message)
-    return item, source
+    return found
 
 
-def _quarantined() -> Select[Quarantine, Source]:
-    return select(Quarantine, Source).join(Source, col(Source.id) == Quarantine.source_id)
+def end_replay(session: AsyncSession, item: Quarantine, rejected: Sequence[Rejected], *, now: datetime) -> None:
+    """What was rejected again stays under the same id with one more attempt; parts beyond the first get their own."""
+    if not rejected:
+        item.replayed_at = now
+        return
+    item.attempts += 1
+    for number, again in enumerate(rejected):
+        row = item if number == 0 else _sibling_of(item)
+        row.reason, row.detail, row.raw = again.reason, again.detail, again.raw
+        row.part_start, row.part_length = again.part or (None, None)
+        session.add(row)
+
+
+def _sibling_of(item: Quarantine) -> Quarantine:
+    return Quarantine(
+        source_id=item.source_id,
+        delivery_id=item.delivery_id,
+        received_at=item.received_at,
+        reason=item.reason,
+        detail=item.detail,
+        attempts=item.attempts,
+    )
+
+
+def _quarantined() -> Select[Quarantine, StoredRequest, Source]:
+    return (
+        select(Quarantine, StoredRequest, Source)
+        .join(StoredRequest, col(StoredRequest.delivery_id) == Quarantine.delivery_id)
+        .join(Source, col(Source.id) == Quarantine.source_id)
+    )
 
 
 # — sources —

@@ -1,30 +1,29 @@
-"""Alert webhooks: a delivery from its HTTP request to the queue, and the receipt back.
+"""Webhooks: a delivery from its HTTP request to the queue, and the sender's answer back.
 
 FastAPI only describes these endpoints. Deliveries never reach it, because finding the route, solving dependencies and
 validating the answer would take longer than everything else: `WebhookApp` stands in front of it as plain ASGI.
 """
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple
 from uuid import UUID
 
-import msgspec
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
+from starlette.requests import Request as HTTPRequest
 
 from app.base import schema
-from app.base.http.auth import presented_token
+from app.base.errors import NotFound
 from app.base.http.context import Context
-from app.base.http.deliveries import admit
 from app.base.http.problems import answer_to, problem_responses
 from app.base.logs import LOG_FIELDS, Application, Receive, Scope, Send
 from app.incidents.grouping.signal import Verdict
-from app.ingest.flush import Delivery, Receipt
-from app.ingest.queue import Spooled
-from app.ingest.sender import Source
-from app.ingest.senders import SOURCES
+from app.ingest.admission import admit
+from app.ingest.flush import Delivery
+from app.ingest.sender import EMPTY, Answer, Receipt, Sender, Spooled
+from app.ingest.senders import SENDERS
 from app.ingest.service import Ingest
 
 router = APIRouter()
@@ -37,70 +36,84 @@ class Route(NamedTuple):
     """A webhook endpoint; `path` is its template, as it appears in the log."""
 
     path: str
-    sender: Source
+    segments: Sequence[str]
+    parameters: Mapping[int, str]  # their names, by the position of the segment
+    sender: Sender
 
 
 class WebhookApp:
-    """Takes deliveries of alerts, and passes every other request to `app`."""
+    """Takes deliveries of `senders`, and passes every other request to `app`."""
 
-    def __init__(self, app: Application) -> None:
+    def __init__(self, app: Application, senders: Iterable[Sender] = SENDERS.values()) -> None:
         self._app = app
+        self._routes = _routes(senders)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        found = match_webhook(scope) if scope["type"] == "http" else None
+        found = self._match(scope) if scope["type"] == "http" else None
         if found is None:
             await self._app(scope, receive, send)
             return
-        scope["route"], token = found
+        scope["route"], parameters = found
         try:
-            outcome = await _take(scope["state"]["context"], Request(scope, receive), scope["route"].sender, token)
+            answer = await _take(
+                scope["state"]["context"], HTTPRequest(scope, receive), scope["route"].sender, parameters
+            )
         except Exception as error:  # noqa: BLE001  errors become answers in one place, for these routes too
             response = answer_to(error, scope["method"])
             status, headers, body = response.status_code, response.raw_headers, bytes(response.body)
         else:
-            status, body = 202 if isinstance(outcome, Spooled) else 200, _encoder.encode(outcome)
-            headers = [_JSON, (b"content-length", b"%d" % len(body))]
+            status, body = answer.status, answer.body
+            headers = [*answer.headers, (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-
-def match_webhook(scope: Scope) -> tuple[Route, str | None] | None:
-    """The endpoint, and the token in the path if there is one."""
-    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-    if not path.startswith("/webhooks/") or scope["method"] not in _METHODS:
+    def _match(self, scope: Scope) -> tuple[Route, Mapping[str, str]] | None:
+        """The endpoint, and the parameters in the path."""
+        if scope["method"] not in _METHODS:
+            return None
+        path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+        segments = path.split("/")
+        for route in self._routes.get((len(segments), *segments[1:3]), ()):
+            if route.parameters:
+                if all(
+                    segment if position in route.parameters else segment == route.segments[position]
+                    for position, segment in enumerate(segments)
+                ):
+                    return route, {name: segments[position] for position, name in route.parameters.items()}
+            elif segments == route.segments:
+                return route, EMPTY
         return None
-    kind, with_token, token = path.removeprefix("/webhooks/").partition("/")
-    routes = _ROUTES.get(kind)
-    if routes is None or "/" in token or (with_token and not token):
-        return None
-    return (routes[1], token) if with_token else (routes[0], None)
 
 
-async def _take(context: Context, request: Request, sender: Source, token: str | None) -> Receipt | Spooled:
+def _routes(senders: Iterable[Sender]) -> Mapping[tuple[int | str, ...], Sequence[Route]]:
+    """By the number of segments and the first two, so that one look-up finds the few that can match."""
+    routes: dict[tuple[int | str, ...], list[Route]] = defaultdict(list)
+    for sender in senders:
+        for path in sender.paths:
+            segments = path.split("/")
+            parameters = {
+                position: segment[1:-1] for position, segment in enumerate(segments) if segment.startswith("{")
+            }
+            assert parameters.keys().isdisjoint({1, 2}), "the first two segments are fixed"
+            routes[len(segments), segments[1], segments[2]].append(Route(path, segments, parameters, sender))
+    return dict(routes)
+
+
+async def _take(context: Context, http: HTTPRequest, sender: Sender, parameters: Mapping[str, str]) -> Answer:
     now = datetime.now(UTC)
-    token = token or presented_token(request)
-    source, body = await admit(context, request, sender.kind, sender.verify, now=now, token=token)
-    reading = sender.read(body, received_at=now)
-    delivery = Delivery(source.id, source.name, now, reading, body, sender.kind)
-    receipt = await context.part(Ingest).queue.take(delivery)
-    request.scope[LOG_FIELDS] = _log_fields(source, receipt)
-    return receipt
+    source, request = await admit(context, http, sender, parameters, now=now)
+    delivery = Delivery(source.id, source.name, now, sender.read(request), request, sender.kind)
+    outcome = await context.part(Ingest).queue.take(delivery)
+    http.scope[LOG_FIELDS] = _log_fields(source, outcome)
+    return sender.answer(outcome)
 
 
-def _log_fields(source: schema.Source, receipt: Receipt | Spooled) -> dict[str, object]:
-    did = {"spooled": receipt.signals} if isinstance(receipt, Spooled) else receipt.verdicts
-    return {"source": source.id, "delivery": receipt.delivery_id, **did}
+def _log_fields(source: schema.Source, outcome: Receipt | Spooled) -> dict[str, object]:
+    did = {"spooled": outcome.signals} if isinstance(outcome, Spooled) else outcome.verdicts
+    return {"source": source.id, "delivery": outcome.delivery_id, **did}
 
 
 _METHODS = ("POST", "PUT")
-_JSON = (b"content-type", b"application/json")
-_encoder = msgspec.json.Encoder()
-_ROUTES: Mapping[str, tuple[Route, Route]] = MappingProxyType(
-    {
-        kind: (Route(f"/webhooks/{kind}", source), Route(f"/webhooks/{kind}/{{token}}", source))
-        for kind, source in SOURCES.items()
-    }
-)
 
 
 # — what is described —
@@ -118,92 +131,89 @@ class ReceiptModel(BaseModel):
     incidents: list[str] = Field(description="The incidents they are about")
 
 
+class DeploymentReceipt(BaseModel):
+    """Sent after the commit by the kinds that report deployments."""
+
+    delivery_id: UUID
+    verdict: Literal["recorded", "repeated", "ignored", "quarantined"] = Field(
+        description="New, known already, not about a deployment, or unreadable and kept"
+    )
+    deployment: str | None = Field(description="The id of the deployment")
+    reason: str | None = Field(description="Why it was ignored or quarantined")
+
+
 class SpooledModel(BaseModel):
     """Sent once the delivery is on disk, while the database is down."""
 
     delivery_id: UUID
-    signals: int = Field(description="Alerts of the delivery that could be read")
+    signals: int | None = Field(None, description="Alerts of the delivery that could be read; absent for deployments")
     spooled: Literal[True] = Field(description="Their verdicts will be known when the database is back")
 
 
-_EXAMPLES = {
-    "alertmanager": {
-        "summary": "Alertmanager, one firing alert",
-        "value": {
-            "version": "4",
-            "groupKey": '{}:{alertname="HighLatency"}',
-            "truncatedAlerts": 0,
-            "status": "firing",
-            "receiver": "aftermath",
-            "groupLabels": {"alertname": "HighLatency"},
-            "commonLabels": {"alertname": "HighLatency", "service": "checkout", "severity": "critical"},
-            "commonAnnotations": {},
-            "externalURL": "http://alertmanager:9093",
-            "alerts": [
-                {
-                    "status": "firing",
-                    "labels": {"alertname": "HighLatency", "service": "checkout", "severity": "critical"},
-                    "annotations": {"summary": "p99 above 2 s"},
-                    "startsAt": "2026-08-20T10:00:15.123Z",
-                    "endsAt": "0001-01-01T00:00:00Z",
-                    "generatorURL": "http://prometheus:9090/graph",
-                    "fingerprint": "251096a51337be7d",
-                }
-            ],
+_DESCRIPTION = """Takes one delivery of a sender and answers after it is durable. PUT does the same as POST.
+
+An alert or a report of a deployment that cannot be read goes to quarantine, is counted as `quarantined`, and fails
+nothing else; the answer is 200 all the same, because no sender repairs a body after an error. While the database is
+down deliveries go to the spool and are answered 202; overload and a full spool are 503 with `Retry-After`; only a body
+that is not JSON of this kind at all is 400."""
+_KINDS = "\n\n".join(f"**`{sender.kind}`** ({sender.name}): {sender.describes}" for sender in SENDERS.values())
+_COMMON: dict[str, Any] = {
+    "response_model": None,
+    "responses": problem_responses(400, 404, 413, 415)
+    | {
+        200: {"model": ReceiptModel | DeploymentReceipt, "description": "It is on disk"},
+        202: {"model": SpooledModel, "description": "Kept on disk until the database is back"},
+    },
+    "tags": ["webhooks"],
+    "description": f"{_DESCRIPTION}\n\n{_KINDS}",
+}
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"type": "object"},
+                "examples": {
+                    sender.kind: {"summary": f"From {sender.name}", "value": dict(sender.example)}
+                    for sender in SENDERS.values()
+                },
+            }
         },
     }
 }
-_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": {"type": "object"}, "examples": _EXAMPLES}},
-    }
-}
-_DOOR = """Takes one delivery of a sender and answers after it is durable.
-
-An alert that cannot be read goes to quarantine, is counted as `quarantined`, and fails nothing else. While the
-database is away deliveries go to the spool and are answered 202; overload and a full spool are 503 with `Retry-After`;
-only a body that is not JSON of this kind at all is 400."""
-_DOOR_RESPONSES = problem_responses(400, 413, 415) | {
-    202: {"model": SpooledModel, "description": "Kept on disk until the database is back"}
-}
+KindInPath = Annotated[str, Path(description="The kind of sender", json_schema_extra={"enum": [*SENDERS]})]
+TokenInPath = Annotated[str, Path(description="A token of scope `ingest`", max_length=200)]
 
 
-def _describe(kind: Source) -> None:
-    async def take() -> None:
-        raise AssertionError(_NEVER)
-
-    async def take_with_token(
-        token: Annotated[str, Path(description="A token of scope `ingest`", max_length=200)],  # noqa: ARG001  described
-    ) -> None:
-        raise AssertionError(_NEVER)
-
-    for method in _METHODS:
-        common: dict[str, Any] = {
-            "methods": [method],
-            "response_model": ReceiptModel,
-            "responses": _DOOR_RESPONSES,
-            "tags": ["webhooks"],
-            "description": f"{_DOOR}\n\n{kind.describes}",
-            "openapi_extra": _BODY | {"security": [{"bearer": []}, {"basic": []}]},
-        }
-        router.add_api_route(
-            f"/webhooks/{kind.kind}",
-            take,
-            summary=f"Deliver from {kind.kind.capitalize()}" + (" (PUT)" if method == "PUT" else ""),
-            operation_id=f"{method.lower()}_{kind.kind}",
-            **common,
-        )
-        router.add_api_route(
-            f"/webhooks/{kind.kind}/{{token}}",
-            take_with_token,
-            summary=f"Deliver from {kind.kind.capitalize()}, token in the path" + (" (PUT)" if method == "PUT" else ""),
-            operation_id=f"{method.lower()}_{kind.kind}_with_token",
-            **(common | {"openapi_extra": _BODY | {"security": []}}),
-        )
+class UnknownKind(NotFound):
+    title = "No such webhook"
 
 
-_NEVER = "`WebhookApp` takes every delivery"
+@router.post(
+    "/webhooks/{kind}",
+    summary="Deliver",
+    operation_id="deliver",
+    openapi_extra=_BODY | {"security": [{"bearer": []}, {"basic": []}]},
+    **_COMMON,
+)
+@router.put("/webhooks/{kind}", include_in_schema=False)
+async def deliver(kind: KindInPath) -> None:
+    raise _unknown(kind)
 
-for _kind in SOURCES.values():
-    _describe(_kind)
+
+@router.post(
+    "/webhooks/{kind}/{token}",
+    summary="Deliver with the token in the path",
+    operation_id="deliver_with_token",
+    openapi_extra=_BODY | {"security": []},
+    **_COMMON,
+)
+@router.put("/webhooks/{kind}/{token}", include_in_schema=False)
+async def deliver_with_token(kind: KindInPath, token: TokenInPath) -> None:
+    del token
+    raise _unknown(kind)
+
+
+def _unknown(kind: str) -> UnknownKind:
+    """`WebhookApp` takes the deliveries of every kind that there is."""
+    return UnknownKind(f"there is no webhook for {kind!r}; the kinds are {', '.join(SENDERS)}")

@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.base import db
 from app.base.errors import Overloaded
 from app.base.spool import Spool
-from app.ingest.flush import Delivery, Flusher, Receipt
+from app.ingest.flush import Delivery, Flusher
 from app.ingest.queue import Queue
-from app.ingest.sender import Reading
+from app.ingest.sender import Reading, Receipt
 
 Flush = Callable[[Sequence[Delivery]], Coroutine[Any, Any, list[Receipt | Exception]]]
 
@@ -41,7 +41,7 @@ def a_queue(flush: Flush, *, queue_alerts: int = 500) -> Queue:
 
 
 def a_delivery() -> Delivery:
-    return Delivery(1, "alertmanager", datetime.now(UTC), Reading(()), b"")
+    return Delivery(1, "alertmanager", datetime.now(UTC), Reading())
 
 
 async def test_a_bug_in_a_flush_refuses_what_waits_in_it_and_what_comes_after() -> None:

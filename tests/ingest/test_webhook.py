@@ -67,16 +67,18 @@ async def test_one_bad_alert_is_quarantined_and_the_others_are_applied(
     assert await count(engine, "SELECT sum(value) FROM tally WHERE name = 'quarantined'") == 1
 
 
+async def mend_stored_requests(engine: AsyncEngine) -> None:
+    """What an update of the parser would do to 'yesterday', done to the stored requests instead."""
+    mend = """UPDATE stored_request
+                 SET body = convert_to(replace(convert_from(body, 'UTF8'), 'yesterday', '2026-08-20T10:00:00Z'), 'UTF8')
+    """
+    async with engine.begin() as connection:
+        await connection.execute(text(mend))
+
+
 async def test_a_replay_reads_again_what_can_be_read_by_now(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     await client.post(DOOR, json=a_delivery(an_alert(started="yesterday")))
-    # What an update of the parser would do, the test does to the item.
-    async with engine.begin() as connection:
-        await connection.execute(
-            text(
-                "UPDATE quarantine SET raw = convert_to(replace(convert_from(raw, 'UTF8'), 'yesterday', :at), 'UTF8')"
-            ),
-            {"at": "2026-08-20T10:00:00Z"},
-        )
+    await mend_stored_requests(engine)
     answer = await client.post("/api/v1/quarantine/1/replay")
     assert (answer.status_code, answer.json()["verdicts"]) == (200, {"opened": 1})
     assert (await client.get("/api/v1/quarantine")).json()["items"] == []
@@ -85,10 +87,64 @@ async def test_a_replay_reads_again_what_can_be_read_by_now(client: httpx.AsyncC
     assert (await client.post("/api/v1/quarantine/7/replay")).status_code == 404
 
 
-async def test_what_is_still_unreadable_goes_back_to_quarantine(client: httpx.AsyncClient) -> None:
+async def test_what_is_still_unreadable_stays_under_its_id_with_the_attempt_counted(client: httpx.AsyncClient) -> None:
     await client.post(DOOR, json=a_delivery(an_alert(started="yesterday")))
-    assert (await client.post("/api/v1/quarantine/1/replay")).json()["verdicts"] == {"quarantined": 1}
-    assert [item["id"] for item in (await client.get("/api/v1/quarantine")).json()["items"]] == [2]
+    for attempts in (1, 2):
+        assert (await client.post("/api/v1/quarantine/1/replay")).json()["verdicts"] == {"quarantined": 1}
+        [item] = (await client.get("/api/v1/quarantine")).json()["items"]
+        assert (item["id"], item["attempts"], item["reason"]) == (1, attempts, "bad_time")
+
+
+async def test_one_bad_alert_of_many_is_replayed_alone(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    alerts = [an_alert(instance=str(n), started="yesterday" if n == 30 else "2026-08-20T10:00:00Z") for n in range(50)]
+    await client.post(DOOR, json=a_delivery(*alerts))
+    await mend_stored_requests(engine)
+    answer = await client.post("/api/v1/quarantine/1/replay")
+    assert answer.json()["verdicts"] == {"joined": 1}
+    assert await count(engine, "SELECT count(*) FROM alert WHERE labels->>'instance' = '30'") == 1
+
+
+async def test_alerts_beyond_the_limit_are_replayed_part_by_part(
+    client: httpx.AsyncClient, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.ingest.alerts.ALERTS_AT_MOST", 2)
+    await client.post(DOOR, json=a_delivery(*(an_alert(instance=str(n)) for n in range(5))))
+    verdicts = [(await client.post("/api/v1/quarantine/1/replay")).json()["verdicts"] for _ in range(2)]
+    assert verdicts == [{"joined": 2, "quarantined": 1}, {"joined": 1}]
+    assert await count(engine, "SELECT count(*) FROM alert") == 5
+    assert await count(engine, "SELECT count(*) FROM quarantine") == 1
+
+
+async def test_a_replay_that_cannot_be_applied_counts_as_an_attempt(
+    client: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
+    await client.post(DOOR, json=a_delivery(an_alert(instance="poison", started="yesterday")))
+    await mend_stored_requests(engine)
+    async with engine.begin() as connection:
+        await connection.execute(text("ALTER TABLE alert ADD CHECK (labels->>'instance' <> 'poison')"))
+    answer = await client.post("/api/v1/quarantine/1/replay")
+    assert (answer.status_code, answer.json()["verdicts"]) == (200, {"quarantined": 1})
+    [item] = (await client.get("/api/v1/quarantine")).json()["items"]
+    assert (item["attempts"], item["reason"], json.loads(item["raw"])["labels"]["instance"]) == (
+        1, "cannot_apply", "poison"
+    )  # fmt: skip
+
+
+async def test_a_stored_request_is_whole_but_has_no_credentials(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    secrets = ("Cookie", "X-Gitlab-Token", "X-Hub-Signature-256", "X-Grafana-Alerting-Signature", "Api-Key", "X-Secret")
+    headers = dict.fromkeys(secrets, "hidden") | {"X-Tenant": "blue", "Content-Type": "application/json"}
+    body = json.dumps(a_delivery(an_alert(started="yesterday")))
+    for path in (DOOR, f"{DOOR}/{ADMIN_TOKEN}"):
+        await client.post(path, params={"team": "a\0b"}, content=body, headers=headers)
+    async with engine.connect() as connection:
+        rows = (await connection.execute(text("SELECT * FROM stored_request"))).all()
+    for row in rows:
+        assert row.headers["x-tenant"] == "blue"
+        assert not {name.lower() for name in (*secrets, "Authorization")} & row.headers.keys()
+        assert (row.query, row.path, row.body) == ({"team": "ab"}, {}, body.encode())
+        assert "hidden" not in str(row)
+        assert ADMIN_TOKEN not in str(row)
+    assert len(rows) == 2
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from app.base.schema.catalog import (
 )
 from app.base.schema.columns import Row
 from app.base.schema.deployments import Deployment, DeploymentReport
-from app.base.schema.incidents import Alert, Incident, LooseEnd, TimelineEntry, incident_number
+from app.base.schema.incidents import Acknowledgement, Alert, Incident, LooseEnd, TimelineEntry, incident_number
 from app.base.schema.ingest import (
     Delivery,
     FeedSample,
@@ -38,6 +38,7 @@ from app.base.schema.ingest import (
     Peer,
     Quarantine,
     Reconciler,
+    StoredRequest,
     Tally,
 )
 from app.base.schema.metrics import SettledCost, SettledDowntime, SettledMeasure
@@ -45,6 +46,7 @@ from app.base.schema.metrics import SettledCost, SettledDowntime, SettledMeasure
 metadata = Row.metadata
 
 __all__ = [
+    "Acknowledgement",
     "Alert",
     "Calendar",
     "CalendarHours",
@@ -70,6 +72,7 @@ __all__ = [
     "SettledDowntime",
     "SettledMeasure",
     "Source",
+    "StoredRequest",
     "Tally",
     "TimelineEntry",
     "Token",

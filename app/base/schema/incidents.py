@@ -11,7 +11,7 @@ from sqlalchemy import literal_column as column
 from sqlalchemy.dialects.postgresql import ExcludeConstraint
 from sqlmodel import Field
 
-from app.base.schema.columns import IntArray, Json, Jsonb, Row, SmallInt, Text, TextArray, Timestamp
+from app.base.schema.columns import BigInt, IntArray, Json, Jsonb, Row, SmallInt, Text, TextArray, Timestamp
 
 incident_number = Sequence("incident_number", metadata=Row.metadata)
 
@@ -173,6 +173,26 @@ class LooseEnd(Row, table=True):
     series: UUID = Field(primary_key=True)
     ended_at: datetime = Field(sa_type=sa.DateTime(timezone=True), primary_key=True)
     end_reason: Text[str]
+
+
+class Acknowledgement(Row, table=True):
+    """An acknowledgement that a source reported, kept for 7 days: it may come before its alert, and its alert may move.
+
+    It belongs to the incident of the newest alert of its series that began at or before it.
+    """
+
+    __tablename__ = "acknowledgement"
+    __table_args__ = (
+        Index("acknowledgement_in_timeline", "timeline_id"),
+        Index("acknowledgement_by_arrival", "received_at"),
+    )
+
+    series: UUID = Field(primary_key=True)
+    at: datetime = Field(sa_type=sa.DateTime(timezone=True), primary_key=True)
+    by: str = Field(sa_type=sa.Text, primary_key=True)  # empty: the source does not report it
+    source_id: int = Field(foreign_key="source.id")
+    received_at: Timestamp[datetime]
+    timeline_id: BigInt[int | None] = None  # its entry; null while it waits for its incident
 
 
 class TimelineEntry(Row, table=True):

@@ -34,19 +34,40 @@ class Delivery(Row, table=True):
     verdicts: Json[dict[str, int]]
 
 
+class StoredRequest(Row, table=True):
+    """A request of which something is in quarantine, without its credentials."""
+
+    __tablename__ = "stored_request"
+
+    delivery_id: UUID = Field(primary_key=True)
+    headers: Jsonb[dict[str, str]]  # names in lower case
+    query: Jsonb[dict[str, str]]
+    path: Jsonb[dict[str, str]]  # the parameters of its path
+    body: bytes
+
+
 class Quarantine(Row, table=True):
-    """A part of a delivery that could not be used, kept as it came until it is replayed."""
+    """A part of a stored request that could not be used yet: some alerts, or (`part_start` is null) all of it."""
 
     __tablename__ = "quarantine"
-    __table_args__ = (Index("quarantine_waiting", "id", postgresql_where=text("replayed_at IS NULL")),)
+    __table_args__ = (
+        CheckConstraint(
+            "(part_start IS NULL) = (part_length IS NULL) AND (part_start IS NULL) = (raw IS NULL)",
+            name="quarantine_is_a_part_or_all",
+        ),
+        Index("quarantine_waiting", "id", postgresql_where=text("replayed_at IS NULL")),
+    )
 
     id: int = Field(sa_type=sa.BigInteger, default=None, primary_key=True, sa_column_args=(Identity(),))
     source_id: int = Field(foreign_key="source.id")
-    delivery_id: UUID
+    delivery_id: UUID = Field(foreign_key="stored_request.delivery_id")
     received_at: Timestamp[datetime]
     reason: Text[str]
     detail: Text[str]
-    raw: bytes
+    part_start: int | None = None
+    part_length: int | None = None
+    raw: bytes | None = None  # the part, to be shown
+    attempts: int = Field(default=None, sa_column_kwargs={"server_default": "0"})  # replays that failed
     replayed_at: Timestamp[datetime | None] = None
 
 

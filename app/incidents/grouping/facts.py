@@ -1,5 +1,8 @@
 """Moves what people recorded when incidents are merged or split, in statements of its own."""
 
+from collections.abc import Collection
+from uuid import UUID
+
 from sqlalchemy import text
 
 from app.base.db import Executor
@@ -30,7 +33,12 @@ async def move_facts(tx: Executor, batch: Batch) -> None:
         await tx.execute(_MERGE_INCIDENTS, {"rows": as_json(merged), "now": batch.now})
     split = {part.id for parts in batch.split.values() for part in parts}
     survivors = set(batch.merged.values()) | set(batch.split) | split
-    await tx.execute(_DERIVE_FACTS, {"ids": list(survivors - batch.merged.keys())})
+    await derive_facts(tx, survivors - batch.merged.keys())
+
+
+async def derive_facts(tx: Executor, incidents: Collection[UUID]) -> None:
+    """Derives acknowledgement and milestones of these incidents from their timelines."""
+    await tx.execute(_DERIVE_FACTS, {"ids": list(incidents)})
 
 
 _MERGE_FACTS = text("""
@@ -142,7 +150,7 @@ _DERIVE_FACTS = text(f"""
            mitigated_at = fact.mitigated_at
       FROM (SELECT wanted.id,
                    min(timeline.at) FILTER (WHERE kind = '{TimelineKind.ACKNOWLEDGED}') AS acknowledged_at,
-                   (array_agg(timeline.by ORDER BY timeline.at, timeline.id)
+                   (array_agg(timeline.by ORDER BY timeline.at, timeline.by, timeline.id)
                        FILTER (WHERE kind = '{TimelineKind.ACKNOWLEDGED}'))[1] AS acknowledged_by,
                    (array_agg(timeline.at ORDER BY timeline.id DESC)
                        FILTER (WHERE kind = '{TimelineKind.IDENTIFIED}'))[1] AS identified_at,

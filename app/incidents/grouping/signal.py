@@ -60,6 +60,7 @@ class Verdict(StrEnum):
     LATE = "late"
     IGNORED = "ignored"
     QUARANTINED = "quarantined"
+    ACKNOWLEDGED = "acknowledged"
 
 
 class Signal(msgspec.Struct, frozen=True, gc=False):

@@ -18,6 +18,7 @@ from app.base import db
 from app.base.db import Executor
 from app.base.db.recordset import Columns, as_json
 from app.base.schema import Alert, Incident, LooseEnd, TimelineEntry
+from app.incidents.grouping.acknowledgements import place_acknowledgements
 from app.incidents.grouping.batch import AlertRow, Batch, Entry, IncidentRow
 from app.incidents.grouping.facts import move_facts
 from app.incidents.grouping.lifecycle import Course
@@ -70,7 +71,17 @@ async def write(tx: Executor, batch: Batch, also: Sequence[Change] = (), counts:
         # New entries stay with the incident they name: facts move before them.
         await move_facts(tx, batch)
         await _write_together(tx, [_timeline(batch)])
+    if new_alerts or batch.merged or batch.split:
+        moved = {*batch.merged.values(), *batch.split, *(part.id for parts in batch.split.values() for part in parts)}
+        started = [row.series for row in batch.rows if row.new]
+        await count_corrections(tx, await place_acknowledgements(tx, started, moved, now=batch.now))
     return version
+
+
+async def count_corrections(tx: Executor, corrections: int) -> None:
+    """Counts changes of incidents that have settled."""
+    if corrections:
+        await count(tx, [("history_corrections", "", "", corrections)])
 
 
 async def count(tx: Executor, counts: Sequence[Count]) -> None:

@@ -40,7 +40,7 @@ async def watch(engine: AsyncEngine, flusher: Flusher, *, now: datetime, away: t
     for (source_id, source), alerts in _by_source(stale).items():
         signals = tuple(alert.ended(EndReason.TIMEOUT) for alert in alerts)
         async with db.transaction(engine) as tx:
-            await flusher.apply_internal(tx, Delivery(source_id, source, now, Reading(signals), b""), why="timeout")
+            await flusher.apply_internal(tx, Delivery(source_id, source, now, Reading(signals)), why="timeout")
     return True
 
 
@@ -72,6 +72,6 @@ async def apply(
     """Raises store.HeartbeatChanged if a beat arrived meanwhile; the caller must roll back."""
     # Take the locks on grouping keys first: a batch of deliveries also takes them before it writes beats.
     if conclusion.signal is not None:
-        delivery = Delivery(beats.source_id, beats.source, now, Reading((conclusion.signal,)), b"")
+        delivery = Delivery(beats.source_id, beats.source, now, Reading((conclusion.signal,)))
         await flusher.apply_internal(await session.connection(), delivery, why=conclusion.event)
     await store.record(session, beats, conclusion)

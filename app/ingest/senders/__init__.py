@@ -3,15 +3,19 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from app.ingest.sender import Source
-from app.ingest.senders import alertmanager, grafana
+from app.ingest.sender import Sender
+from app.ingest.senders import alertmanager, deployments, github, gitlab, grafana, pagerduty_change
 
-SOURCES: Mapping[str, Source] = MappingProxyType(
+SENDERS: Mapping[str, Sender] = MappingProxyType(
     {
-        source.kind: source
-        for source in (
-            alertmanager.SOURCE,
-            grafana.SOURCE,
+        sender.kind: sender
+        for sender in (
+            alertmanager.SENDER,
+            deployments.SENDER,
+            github.SENDER,
+            gitlab.SENDER,
+            grafana.SENDER,
+            pagerduty_change.SENDER,
         )
     }
 )

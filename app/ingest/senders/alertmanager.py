@@ -10,38 +10,29 @@ from hashlib import sha256
 import msgspec
 
 from app.incidents.grouping.signal import EndReason, Signal, Status, fingerprint_of
+from app.ingest.alerts import NULL, Message, normalize_times, parse_time, read_each, within_limits
 from app.ingest.json import annotations_in, labels_in, parse_envelope, sanitize, text_in
-from app.ingest.sender import (
-    NULL,
-    BadAlert,
-    Message,
-    Reading,
-    Rejected,
-    Source,
-    normalize_times,
-    parse_time,
-    read_each,
-    within_limits,
-)
+from app.ingest.sender import Reading, Rejected, Request, Sender, Unreadable
 
 FINGERPRINT_LENGTH = 256
 
 
-def read(body: bytes, *, received_at: datetime) -> Reading:
+def read(request: Request) -> Reading:
     """The signals in a webhook of Alertmanager. Raises NotThisKind."""
-    message = parse_envelope(body, _MESSAGE, expected=_EXPECTED)
+    message = parse_envelope(request.body, _MESSAGE, expected=_EXPECTED)
     if isinstance(message, Rejected):
-        return Reading((), (message,))
-    return read_each(message, lambda raw: signal_in(raw, received_at))
+        return Reading(rejected=(message,))
+    received_at = request.received_at
+    return read_each(message, lambda raw: signal_in(raw, received_at), request.part)
 
 
 def signal_in(raw: bytes, received_at: datetime) -> Signal:
-    """The signal in one alert of Alertmanager's shape. Raises BadAlert."""
+    """The signal in one alert of Alertmanager's shape. Raises Unreadable."""
     json, flags = sanitize(raw)
     alert = _alert_in(json)
     status = _STATUS.get(alert.status)
     if status is None:
-        raise BadAlert("unknown_status", "the status is neither firing nor resolved")
+        raise Unreadable("unknown_status", "the status is neither firing nor resolved")
 
     labels, annotations, link = alert.labels or {}, alert.annotations or {}, alert.link or ""
     if "" in labels.values():
@@ -107,7 +98,7 @@ def _alert_in(json: bytes) -> _Alert:
     try:
         loose = _LOOSE_ALERT.decode(json)
     except msgspec.ValidationError:
-        raise BadAlert("not_an_object", "the alert is not a JSON object") from None
+        raise Unreadable("not_an_object", "the alert is not a JSON object") from None
     return _Alert(
         status=text_in(loose.status),
         labels=labels_in(loose.labels),
@@ -122,10 +113,39 @@ def _alert_in(json: bytes) -> _Alert:
 def _fingerprint(sent: str | None, labels: dict[str, str]) -> str:
     if not sent:  # before 0.19, and from some that send the same shape
         if not labels:
-            raise BadAlert("no_identity", "the alert has neither a fingerprint nor labels")
+            raise Unreadable("no_identity", "the alert has neither a fingerprint nor labels")
         return fingerprint_of(labels)
     # Too long for an index of PostgreSQL, but not to be confused with another that begins alike.
     return sent if len(sent) <= FINGERPRINT_LENGTH else sha256(sent.encode()).hexdigest()
 
 
-SOURCE = Source(kind="alertmanager", describes="Prometheus Alertmanager, and what sends its webhook", read=read)
+EXAMPLE = {
+    "version": "4",
+    "groupKey": '{}:{alertname="HighLatency"}',
+    "truncatedAlerts": 0,
+    "status": "firing",
+    "receiver": "aftermath",
+    "groupLabels": {"alertname": "HighLatency"},
+    "commonLabels": {"alertname": "HighLatency", "service": "checkout", "severity": "critical"},
+    "commonAnnotations": {},
+    "externalURL": "http://alertmanager:9093",
+    "alerts": [
+        {
+            "status": "firing",
+            "labels": {"alertname": "HighLatency", "service": "checkout", "severity": "critical"},
+            "annotations": {"summary": "p99 above 2 s"},
+            "startsAt": "2026-08-20T10:00:15.123Z",
+            "endsAt": "0001-01-01T00:00:00Z",
+            "generatorURL": "http://prometheus:9090/graph",
+            "fingerprint": "251096a51337be7d",
+        }
+    ],
+}
+
+SENDER = Sender(
+    kind="alertmanager",
+    name="Alertmanager",
+    describes="Prometheus Alertmanager, and what sends its webhook",
+    read=read,
+    example=EXAMPLE,
+)

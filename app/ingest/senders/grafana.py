@@ -7,7 +7,6 @@ not sent.
 """
 
 import hmac
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import msgspec
@@ -15,26 +14,19 @@ from msgspec.structs import replace
 
 from app.base.errors import NotThisKind
 from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status, fingerprint_of
+from app.ingest.alerts import NULL, Message, read_each, within_limits
 from app.ingest.json import labels_in, parse_envelope, sanitize, text_in
-from app.ingest.sender import (
-    NULL,
-    BadAlert,
-    Message,
-    Reading,
-    Rejected,
-    Source,
-    read_each,
-    within_limits,
-)
+from app.ingest.sender import Reading, Rejected, Request, Sender, Unreadable
 from app.ingest.senders import alertmanager
 
 SIGNATURE_HEADER = "X-Grafana-Alerting-Signature"
 SIGNATURE_TOLERANCE = timedelta(minutes=5)
 
 
-def read(body: bytes, *, received_at: datetime) -> Reading:
+def read(request: Request) -> Reading:
     """The signals in a webhook of Grafana. Raises NotThisKind."""
     message: Message | Rejected
+    body, received_at = request.body, request.received_at
     try:
         message = parse_envelope(body, _UNIFIED, expected=_EXPECTED)
     except NotThisKind:
@@ -42,36 +34,29 @@ def read(body: bytes, *, received_at: datetime) -> Reading:
             raise
         message = parse_envelope(body, _LEGACY, expected=_EXPECTED)
     if isinstance(message, Rejected):
-        return Reading((), (message,))
+        return Reading(rejected=(message,))
     if not isinstance(message, _Rule):
-        return read_each(message, lambda raw: _as_grafana_means(alertmanager.signal_in(raw, received_at)))
+        return read_each(message, lambda raw: _as_grafana_means(alertmanager.signal_in(raw, received_at)), request.part)
     try:
         return Reading(_signals_of(message, received_at))
-    except BadAlert as bad:
-        return Reading((), (Rejected(body, bad.reason, bad.detail),))
+    except Unreadable as bad:
+        return Reading(rejected=(Rejected(bad.reason, bad.detail),))
 
 
 def verify(
-    body: bytes,
-    headers: Mapping[str, str],
-    *,
-    secret: str,
-    now: datetime,
-    header: str | None = None,
-    timestamp_header: str | None = None,
+    request: Request, *, secret: str, now: datetime, header: str | None = None, timestamp_header: str | None = None
 ) -> bool:
-    """Whether `body` is signed with `secret`: SHA-256 HMAC in hex, nothing before it.
+    """Whether the body is signed with `secret`: SHA-256 HMAC in hex, nothing before it.
 
     Where Grafana is set to send a `timestamp_header`, its Unix seconds are signed too and must be close to `now`.
     """
-    by_name = {name.lower(): value for name, value in headers.items()}
-    signature = by_name.get((header or SIGNATURE_HEADER).lower(), "")
-    signed = body
+    signature = request.headers.get((header or SIGNATURE_HEADER).lower(), "")
+    signed = request.body
     if timestamp_header is not None:
-        timestamp = by_name.get(timestamp_header.lower(), "")
+        timestamp = request.headers.get(timestamp_header.lower(), "")
         if not _is_close(timestamp, now):
             return False
-        signed = timestamp.encode(errors="replace") + b":" + body
+        signed = timestamp.encode(errors="replace") + b":" + signed
     expected = hmac.new(secret.encode(), signed, "sha256").hexdigest()
     # Compared as bytes: text beyond ASCII would raise. With an empty secret anybody could sign.
     return hmac.compare_digest(expected.encode(), signature.encode(errors="replace")) and bool(secret)
@@ -145,7 +130,7 @@ def _with_reason(signal: Signal, reasons: list[str]) -> Signal:
 
 
 def _signals_of(rule: _Rule, received_at: datetime) -> tuple[Signal, ...]:
-    """What a legacy notification says. Raises BadAlert.
+    """What a legacy notification says. Raises Unreadable.
 
     A rule's trouble and its lack of data are a series each, so that no data is never downtime of the service; every
     state speaks of both, so that the one ends when the other begins.
@@ -156,7 +141,7 @@ def _signals_of(rule: _Rule, received_at: datetime) -> tuple[Signal, ...]:
     if state == "pending":
         return ()
     if state not in _LEGACY_STATES:
-        raise BadAlert("unknown_status", "the state is none of alerting, ok, paused, pending and no_data")
+        raise Unreadable("unknown_status", "the state is none of alerting, ok, paused, pending and no_data")
 
     name, link = text_in(rule.rule_name), text_in(rule.rule_url) or ""
     identity = _identity(text_in(rule.org_id) or "", text_in(rule.rule_id) or "", link)
@@ -196,7 +181,7 @@ def _identity(org_id: str, rule_id: str, rule_url: str) -> dict[str, str]:
         return {"orgId": org_id, "ruleId": rule_id}
     if rule_url:
         return {"ruleUrl": rule_url}
-    raise BadAlert("no_identity", "the rule has neither an id nor a URL")
+    raise Unreadable("no_identity", "the rule has neither an id nor a URL")
 
 
 def _ended(firing: Signal, reason: EndReason | None, received_at: datetime) -> Signal:
@@ -215,4 +200,11 @@ def _is_close(timestamp: str, now: datetime) -> bool:
         return False
 
 
-SOURCE = Source(kind="grafana", describes="Grafana alerting, unified and legacy", read=read, verify=verify)
+SENDER = Sender(
+    kind="grafana",
+    name="Grafana",
+    describes="Grafana alerting, unified and legacy",
+    read=read,
+    example=alertmanager.EXAMPLE | {"version": "1", "orgId": 1, "state": "alerting", "title": "[FIRING:1] HighLatency"},
+    verify=verify,
+)

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import schema
+from app.base.facts import Outcome
 from app.base.schema import TimelineEntry
 from app.base.threads import off_loop
 from app.base.times import Span
@@ -25,7 +26,7 @@ from app.incidents.impact.store import COLUMNS, FACTS_OF_INCIDENT, columns_of, r
 from app.incidents.measures.measures import Facts
 from app.incidents.measures.vectorized import coded, moment
 from app.incidents.timeline import Attribution
-from app.metrics.deployments.deployment import DEPLOYMENT_FIELDS, Deployment, Outcome, from_columns
+from app.metrics.deployments.deployment import DEPLOYMENT_FIELDS, Deployment, from_columns
 from app.metrics.deployments.dora import Dora, dora, is_failure
 from app.metrics.deployments.links import (
     DEPLOYMENT_LABEL,

@@ -5,60 +5,18 @@ order of arrival: a stale `in_progress` cannot undo an outcome, and a later repo
 """
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from hashlib import sha256
 from itertools import takewhile
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
+
+from app.base.facts import Commit, Outcome, Report
 
 CLOCK_SKEW = timedelta(minutes=5)
-COMMITS_AT_MOST = 5_000
 PRODUCTION = "production"
 T = TypeVar("T")
-ID = r"^[A-Za-z0-9][A-Za-z0-9._:@+-]{0,199}$"
-
-
-class Outcome(StrEnum):
-    PENDING = "pending"
-    IN_PROGRESS = "in_progress"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def final(self) -> bool:
-        return self not in {Outcome.PENDING, Outcome.IN_PROGRESS}
-
-
-class Commit(NamedTuple):
-    """`at` is when it was written; None where the sender does not report it."""
-
-    sha: str
-    at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What one delivery reports of one deployment; None: nothing. `told_at` is when that was true, if it is known."""
-
-    id: str
-    service: str
-    outcome: Outcome | None = None
-    told_at: datetime | None = None
-    environment: str | None = None
-    production: bool | None = None
-    version: str | None = None
-    sha: str | None = None
-    link: str | None = None
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    commits: tuple[Commit, ...] = ()
-    unplanned: bool | None = None
-    made_for: str | None = None
-    needed_intervention: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +112,6 @@ def environment_of(name: str | None) -> str:
     """Normalizes all names for production; no name means production."""
     word = (name or "").strip().lower()
     return PRODUCTION if word in {"", "prod", "prd", "live", PRODUCTION} else word
-
-
-def id_of(text: str) -> str:
-    """`text` as an id that fits into an address; texts that differ stay different."""
-    if re.fullmatch(ID, text):
-        return text
-    kept = re.sub(r"[^A-Za-z0-9._:@+-]", "-", text).lstrip("._:@+-")[:160]
-    return f"{kept or 'deployment'}-{sha256(text.encode()).hexdigest()[:16]}"
 
 
 def as_json(report: Report) -> dict[str, object]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from app.base.facts import Outcome
 from app.incidents.definitions.model import SUMMARY_FROM
 from app.incidents.measures.measures import CONFIDENCE, NOT_RECOVERED_YET
 from app.incidents.measures.vectorized import (
@@ -21,7 +22,7 @@ from app.incidents.measures.vectorized import (
     measured,
     microseconds,
 )
-from app.metrics.deployments.deployment import Deployment, Outcome
+from app.metrics.deployments.deployment import Deployment
 from app.metrics.deployments.links import (
     BASES,
     UNKNOWN,

@@ -15,6 +15,7 @@ from uuid import UUID
 
 import numpy as np
 
+from app.base.facts import Outcome
 from app.base.times import HOUR_MICROSECONDS
 from app.incidents.grouping.signal import AlertClass
 from app.incidents.measures import measures
@@ -25,7 +26,7 @@ from app.incidents.measures.vectorized import (
     Ints,
     microseconds,
 )
-from app.metrics.deployments.deployment import Deployment, Outcome, environment_of
+from app.metrics.deployments.deployment import Deployment, environment_of
 
 LOOK_BACK = timedelta(hours=24)
 VERSION_LOOK_BACK = timedelta(days=7)

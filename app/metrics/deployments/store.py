@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
 
 from sqlalchemy import ColumnElement, literal, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.base import db
 from app.base.errors import NotFound
-from app.base.schema import Delivery, Deployment, DeploymentReport, Quarantine, Service
+from app.base.facts import Outcome, Report
+from app.base.schema import Deployment, DeploymentReport, Service
 from app.incidents.grouping.write import count
 from app.metrics.deployments.deployment import (
-    Outcome,
-    Report,
     as_columns,
     as_json,
     deployment_of,
@@ -23,7 +23,6 @@ from app.metrics.deployments.deployment import (
     environment_of,
     from_json,
 )
-from app.metrics.deployments.source import Rejected
 
 
 class DeploymentNotFound(NotFound):
@@ -61,36 +60,11 @@ async def report(session: AsyncSession, new: Report, *, source_id: int, now: dat
     return row, True
 
 
-async def record_delivery(
-    session: AsyncSession,
-    *,
-    delivery_id: UUID,
-    source_id: int,
-    source: str,
-    verdict: str,
-    rejected: Rejected | None,
-    body: bytes,
-    now: datetime,
-) -> None:
-    """Stores the delivery, with the body if it could not be read, and counts it."""
-    session.add(Delivery(id=delivery_id, source_id=source_id, received_at=now, signals=0, verdicts={verdict: 1}))
-    counts: list[tuple[str, str, str, float]] = [("last_delivery", source, "", now.timestamp())]
-    if rejected is None:
-        counts.append(("deliveries", source, "accepted", 1))
-    else:
-        session.add(
-            Quarantine(
-                source_id=source_id,
-                delivery_id=delivery_id,
-                received_at=now,
-                reason=rejected.reason,
-                detail=rejected.detail,
-                raw=body,
-            )
-        )
-        counts += [("deliveries", source, "quarantined", 1), ("quarantined", source, rejected.reason, 1)]
-    await session.flush()
-    await count(await session.connection(), counts)
+async def handle_report(tx: AsyncConnection, new: Report, *, source_id: int, now: datetime) -> tuple[str, str]:
+    """Takes a report from a webhook in the caller's transaction: the id of its deployment, and the verdict."""
+    async with db.session_within(tx) as session:
+        row, is_new = await report(session, new, source_id=source_id, now=now)
+    return row.id, "recorded" if is_new else "repeated"
 
 
 # — deployments —

@@ -135,7 +135,7 @@ def _feed(snapshot: Snapshot) -> Iterator[Metric]:
         "truncated_alerts",
         {(source,): tallies["truncated_alerts"].get((source, ""), 0.0) for source in sources},
     )
-    for name in ("truncated_deliveries", "resolved_without_firing"):
+    for name in ("truncated_deliveries", "resolved_without_firing", "acknowledgements_dropped"):
         yield _counter(name, {(source,): tallies[name].get((source, ""), 0.0) for source in sources})
     yield _counter("quarantined", tallies["quarantined"])
     yield _counter(

@@ -83,6 +83,12 @@ FAMILIES: Mapping[str, Family] = {
             "Alerts that could not be parsed or applied, by reason, including those replayed since",
         ),
         Family(
+            "aftermath_acknowledgements_dropped_total",
+            _COUNTER,
+            ("source",),
+            "Acknowledgements dropped because no alert came for them within 7 days",
+        ),
+        Family(
             "aftermath_resolved_without_firing_total",
             _COUNTER,
             ("source",),

@@ -28,7 +28,9 @@ from app.ingest.flush import Delivery, Flusher
 from app.ingest.health import heartbeat, store
 from app.ingest.health.judgment import Counts, Lag, Observations, Reason, SourceStatus, counts, judge
 from app.ingest.health.watch import apply, watch
+from app.ingest.sender import Request
 from app.ingest.senders import alertmanager
+from app.main import HANDLERS
 from tests.ingest.test_webhook import DOOR, a_delivery, an_alert, count
 from tests.metrics.prometheus.test_exposition import of, scrape
 
@@ -40,7 +42,7 @@ def flusher(engine: AsyncEngine) -> Flusher:
 
 def a_flusher(engine: AsyncEngine) -> Flusher:
     """As another process would have it."""
-    return Flusher(engine, rules_store.rules, db.DatabaseMonitor(""))
+    return Flusher(engine, rules_store.rules, HANDLERS, db.DatabaseMonitor(""))
 
 
 HEALTH = "/api/v1/sources/alertmanager/health"
@@ -252,8 +254,8 @@ async def deliver(engine: AsyncEngine, flusher: Flusher, moment: datetime, *aler
     async with db.session(engine) as session:
         source = await ensure_source(session, "alertmanager", "alertmanager", now=moment)
         body = json.dumps(a_delivery(*alerts)).encode()
-        reading = alertmanager.read(body, received_at=moment)
-        delivery = Delivery(source.id, "alertmanager", moment, reading, body)
+        reading = alertmanager.read(Request(body, moment, "alertmanager"))
+        delivery = Delivery(source.id, "alertmanager", moment, reading)
         return (await flusher.replay(await session.connection(), delivery)).verdicts
 
 

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from app.base.facts import Commit, Outcome
 from app.incidents.grouping.signal import AlertClass, EndReason
 from app.incidents.measures.measures import Facts
 from app.incidents.measures.vectorized import Columns, coded
-from app.metrics.deployments.deployment import Commit, Deployment, Outcome
+from app.metrics.deployments.deployment import Deployment
 from app.metrics.deployments.dora import Dora, cost_of_downtime, dora, durations, frequency, ratio
 from app.metrics.deployments.links import (
     BASES,

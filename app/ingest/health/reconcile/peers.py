@@ -14,8 +14,9 @@ import httpx
 import msgspec
 
 from app.base.threads import off_loop
+from app.ingest.alerts import parse_time
 from app.ingest.health.reconcile.compare import Listed, PeerState
-from app.ingest.sender import BadAlert, parse_time
+from app.ingest.sender import Unreadable
 from app.ingest.senders import alertmanager
 
 ANSWER_AT_MOST = timedelta(seconds=20)
@@ -50,7 +51,7 @@ async def fetch(url: str, *, username: str | None, secret: str | None, at: datet
         raise Unanswered(f"cannot be reached ({type(error).__name__})") from None
     try:
         return await off_loop(_state, url, alerts, silences, status, sent_at, at)
-    except (msgspec.DecodeError, RecursionError, OverflowError, BadAlert):
+    except (msgspec.DecodeError, RecursionError, OverflowError, Unreadable):
         raise Unanswered("did not answer like an Alertmanager") from None
 
 
@@ -125,7 +126,7 @@ def _state(url: str, alerts: bytes, silences: bytes, status: bytes, sent_at: dat
     peer = _STATUS.decode(status)
     up_since, _ = parse_time(peer.uptime)
     if up_since is None:
-        raise BadAlert("bad_time", "the start time of the peer is missing")
+        raise Unreadable("bad_time", "the start time of the peer is missing")
     return PeerState(
         url=url,
         version=_shortened(peer.version.version),

@@ -135,4 +135,4 @@ def _slices(items: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 def _delivery(poll: Poll, signals: Sequence[Signal]) -> Delivery:
-    return Delivery(poll.source_id, poll.source, poll.at, Reading(tuple(signals)), b"")
+    return Delivery(poll.source_id, poll.source, poll.at, Reading(tuple(signals)))

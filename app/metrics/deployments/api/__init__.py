@@ -1,9 +1,9 @@
-"""Deployments over HTTP: their webhooks, the deployments with their causes, and DORA's numbers."""
+"""Deployments over HTTP: the deployments with their causes, and DORA's numbers."""
 
 from fastapi import APIRouter
 
-from app.metrics.deployments.api import deployments, doors, dora
+from app.metrics.deployments.api import deployments, dora
 
 router = APIRouter()
-for _part in (deployments, doors, dora):
+for _part in (deployments, dora):
     router.include_router(_part.router)

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Body, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from app.base.errors import Invalid
+from app.base.facts import COMMITS_AT_MOST, DEPLOYMENT_ID, REPORT_EXAMPLE, Commit, Outcome, Report
 from app.base.http.auth import Reader, Writer
 from app.base.http.context import Now, Session
 from app.base.http.fields import At, Contract, IncidentInPath, Name, Words, rfc3339
@@ -16,9 +17,8 @@ from app.incidents.grouping.batch import PEOPLE
 from app.incidents.timeline import Attribution
 from app.metrics.deployments import causes, store
 from app.metrics.deployments.causes import Cause
-from app.metrics.deployments.deployment import CLOCK_SKEW, COMMITS_AT_MOST, ID, Commit, Outcome, Report
+from app.metrics.deployments.deployment import CLOCK_SKEW
 from app.metrics.deployments.links import Basis, Confidence
-from app.metrics.deployments.sources import SOURCES
 from app.metrics.deployments.store import Filters
 
 router = APIRouter()
@@ -32,7 +32,7 @@ class CommitContract(Contract):
 class DeploymentContract(Contract):
     """A report of a deployment. Omitted fields keep the values from other reports with the same id."""
 
-    id: Annotated[str, StringConstraints(pattern=ID)] = Field(
+    id: Annotated[str, StringConstraints(pattern=DEPLOYMENT_ID)] = Field(
         description="Chosen by the sender; all reports with the same id describe one deployment"
     )
     service: Name
@@ -104,7 +104,7 @@ async def report_deployment(
     now: Now,
     report: Annotated[
         DeploymentContract,
-        Body(examples=[dict(SOURCES["deployments"].example)]),
+        Body(examples=[dict(REPORT_EXAMPLE)]),
     ],
     response: Response,
 ) -> DeploymentShown:
@@ -157,7 +157,9 @@ async def list_deployments(
 async def show_deployment(
     _: Reader,
     session: Session,
-    deployment_id: Annotated[str, Path(alias="id", examples=["checkout-1742"]), StringConstraints(pattern=ID)],
+    deployment_id: Annotated[
+        str, Path(alias="id", examples=["checkout-1742"]), StringConstraints(pattern=DEPLOYMENT_ID)
+    ],
 ) -> DeploymentShown:
     """The deployment as combined from all its reports."""
     return DeploymentShown.model_validate(await store.find(session, deployment_id))
@@ -171,7 +173,7 @@ def _key(after: tuple[Any, ...] | None) -> tuple[datetime, str] | None:
 
 
 class CauseContract(Contract):
-    deployment_id: Annotated[str, StringConstraints(pattern=ID)] | None = Field(
+    deployment_id: Annotated[str, StringConstraints(pattern=DEPLOYMENT_ID)] | None = Field(
         description="Null states that no deployment caused it", examples=["checkout-1742"]
     )
     by: Name | None = None

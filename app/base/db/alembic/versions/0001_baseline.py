@@ -39,8 +39,10 @@ def downgrade() -> None:
     op.drop_table("feed_sample")
     op.drop_table("tally")
     op.drop_table("quarantine")
+    op.drop_table("stored_request")
     op.drop_table("delivery")
     op.drop_table("timeline")
+    op.drop_table("acknowledgement")
     op.drop_table("loose_end")
     op.drop_table("alert")
     op.drop_table("incident")
@@ -403,6 +405,19 @@ def _create_incidents() -> None:
         sa.PrimaryKeyConstraint("series", "ended_at", name=op.f("loose_end_pkey")),
     )
     op.create_table(
+        "acknowledgement",
+        sa.Column("series", sa.Uuid(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("by", sa.Text(), nullable=False),
+        sa.Column("source_id", sa.Integer(), nullable=False),
+        sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("timeline_id", sa.BigInteger()),
+        sa.ForeignKeyConstraint(["source_id"], ["source.id"], name=op.f("acknowledgement_source_id_fkey")),
+        sa.PrimaryKeyConstraint("series", "at", "by", name=op.f("acknowledgement_pkey")),
+    )
+    op.create_index("acknowledgement_by_arrival", "acknowledgement", ["received_at"])
+    op.create_index("acknowledgement_in_timeline", "acknowledgement", ["timeline_id"])
+    op.create_table(
         "timeline",
         sa.Column("id", sa.BigInteger(), sa.Identity(), nullable=False),
         sa.Column("incident_id", sa.Uuid(), nullable=False),
@@ -445,6 +460,15 @@ def _create_ingest() -> None:
         postgresql_partition_by="RANGE (received_at)",
     )
     op.create_table(
+        "stored_request",
+        sa.Column("delivery_id", sa.Uuid(), nullable=False),
+        sa.Column("headers", postgresql.JSONB(), nullable=False),
+        sa.Column("query", postgresql.JSONB(), nullable=False),
+        sa.Column("path", postgresql.JSONB(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("delivery_id", name=op.f("stored_request_pkey")),
+    )
+    op.create_table(
         "quarantine",
         sa.Column("id", sa.BigInteger(), sa.Identity(), nullable=False),
         sa.Column("source_id", sa.Integer(), nullable=False),
@@ -452,8 +476,18 @@ def _create_ingest() -> None:
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("detail", sa.Text(), nullable=False),
-        sa.Column("raw", sa.LargeBinary(), nullable=False),
+        sa.Column("part_start", sa.Integer()),
+        sa.Column("part_length", sa.Integer()),
+        sa.Column("raw", sa.LargeBinary()),
+        sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("replayed_at", sa.DateTime(timezone=True)),
+        sa.CheckConstraint(
+            "(part_start IS NULL) = (part_length IS NULL) AND (part_start IS NULL) = (raw IS NULL)",
+            name="quarantine_is_a_part_or_all",
+        ),
+        sa.ForeignKeyConstraint(
+            ["delivery_id"], ["stored_request.delivery_id"], name=op.f("quarantine_delivery_id_fkey")
+        ),
         sa.ForeignKeyConstraint(["source_id"], ["source.id"], name=op.f("quarantine_source_id_fkey")),
         sa.PrimaryKeyConstraint("id", name=op.f("quarantine_pkey")),
     )

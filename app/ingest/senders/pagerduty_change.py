@@ -10,49 +10,50 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from app.metrics.deployments.deployment import Outcome, Report, id_of
-from app.metrics.deployments.source import (
+from app.base.facts import Outcome, Report, deployment_id
+from app.ingest.sender import Reading, Request, Sender, Unreadable, deployment_as_json
+from app.ingest.values import (
     LINK_AT_MOST,
-    Ignored,
-    Source,
-    Unreadable,
     commits_in,
     flag_in,
     moment_in,
     object_in,
     outcome_in,
+    read_report,
     required,
     text_in,
 )
 
 
-def read(
-    message: Mapping[str, Any], *, headers: Mapping[str, str], source: str, received_at: datetime
-) -> Report | Ignored:
+def read(request: Request) -> Reading:
+    """The deployment in an event of this sender. Raises NotThisKind."""
+    return read_report(request, _report_in)
+
+
+def _report_in(message: Mapping[str, Any], request: Request) -> Report:
     """Raises Unreadable."""
-    del headers
     payload = object_in(message.get("payload"))
     if not payload:
         raise Unreadable("no_payload", "the event has no payload")
     details = object_in(payload.get("custom_details"))
 
-    def told(*names: str) -> Any:
+    def detail(*names: str) -> Any:
         return next((details[name] for name in names if text_in(details.get(name)) is not None), None)
 
-    outcome = outcome_in(told("outcome", "build_state", "status", "result", "state")) or Outcome.SUCCEEDED
+    outcome = outcome_in(detail("outcome", "build_state", "status", "result", "state")) or Outcome.SUCCEEDED
     stated_at = moment_in(payload.get("timestamp"))
-    at = stated_at or received_at
-    identity = told("deployment_id", "id") or _digest(payload, received_at if stated_at is None else None)
+    at = stated_at or request.received_at
+    identity = detail("deployment_id", "id") or _digest(payload, request.received_at if stated_at is None else None)
     return Report(
-        id=id_of(f"{source}:{required(identity, 'id')}"),
-        service=text_in(told("service", "service_name", "application")) or required(payload.get("source"), "service"),
+        id=deployment_id(f"{request.source}:{required(identity, 'id')}"),
+        service=text_in(detail("service", "service_name", "application")) or required(payload.get("source"), "service"),
         outcome=outcome,
         told_at=stated_at,
-        environment=text_in(told("environment", "env")),
-        version=text_in(told("version", "tag", "release")),
-        sha=text_in(told("sha", "commit", "revision", "commit_sha")),
+        environment=text_in(detail("environment", "env")),
+        version=text_in(detail("version", "tag", "release")),
+        sha=text_in(detail("sha", "commit", "revision", "commit_sha")),
         link=_link(message.get("links")),
-        started_at=moment_in(told("started_at")) or (at if outcome is Outcome.IN_PROGRESS else None),
+        started_at=moment_in(detail("started_at")) or (at if outcome is Outcome.IN_PROGRESS else None),
         finished_at=stated_at if outcome.final else None,
         commits=commits_in(details["commits"]) if isinstance(details.get("commits"), list) else (),
         unplanned=flag_in(details.get("unplanned")),
@@ -87,6 +88,11 @@ EXAMPLE: Mapping[str, Any] = {
     "links": [{"href": "https://ci.example.org/checkout/1742", "text": "Build 1742"}],
 }
 
-SOURCE = Source(
-    kind="pagerduty-change", name="a sender of PagerDuty change events", describes=DESCRIBES, read=read, example=EXAMPLE
+SENDER = Sender(
+    kind="pagerduty-change",
+    name="a sender of PagerDuty change events",
+    describes=DESCRIBES,
+    read=read,
+    example=EXAMPLE,
+    answer=deployment_as_json,
 )

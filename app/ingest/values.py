@@ -1,95 +1,46 @@
-"""What every parser of deployments gives back, and the parsing they share: hostile JSON, text and times.
+"""What senders of deployments share: reading one report, and fields that may hold anything: text, times, words.
 
-A parser is pure: body and headers in, a `Report`, `Ignored` or `Rejected` out. It raises `NotThisKind` only for what is
-not a JSON object at all. These doors take a few deliveries a minute, so the standard library's JSON will do.
+These senders make a few deliveries a minute, so the standard library's JSON will do.
 """
 
 import hmac
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 from app.base.errors import NotThisKind
-from app.metrics.deployments.deployment import CLOCK_SKEW, COMMITS_AT_MOST, Commit, Outcome, Report
+from app.base.facts import COMMITS_AT_MOST, Commit, Outcome, Report
+from app.ingest.alerts import CLOCK_SKEW
+from app.ingest.sender import Reading, Rejected, Request, Unreadable
 
 TEXT_AT_MOST = 200
 LINK_AT_MOST = 2_000
-DEEP = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Ignored:
-    """A delivery that says nothing of a deployment, such as a ping."""
+class Ignored(NamedTuple):
+    """The request holds no deployment: a ping, or another event."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """JSON that could not be read: a stable snake_case word, and why, without text of the payload."""
-
-    reason: str
-    detail: str
-
-
-class Parser(Protocol):
-    def __call__(
-        self, message: Mapping[str, Any], *, headers: Mapping[str, str], source: str, received_at: datetime
-    ) -> Report | Ignored:
-        """`source` is the name of the one that delivers. Raises Unreadable."""
-
-
-class Verifier(Protocol):
-    def __call__(
-        self, body: bytes, headers: Mapping[str, str], *, secret: str, header: str | None, **_: object
-    ) -> bool:
-        """Whether the sender signed `body` with `secret`. Constant-time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A kind of sender: what `sources` registers, and what a door needs to know of it."""
-
-    kind: str  # as in POST /webhooks/{kind}
-    name: str
-    describes: str
-    read: Parser
-    example: Mapping[str, Any]
-    verify: Verifier | None = None
-    token_header: str | None = None  # where this sender can put its token besides Authorization
-
-
-class Unreadable(Exception):
-    """Becomes a `Rejected`."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.detail = detail
-
-
-def read(
-    kind: Source, body: bytes, *, headers: Mapping[str, str], source: str, received_at: datetime
-) -> Report | Ignored | Rejected:
-    """What the delivery says. Raises NotThisKind."""
+def read_report(request: Request, report_in: Callable[[Mapping[str, Any], Request], Report | Ignored]) -> Reading:
+    """The deployment in a request whose body is one JSON object. Raises NotThisKind."""
     try:
-        message = _message(body, headers)
-        return _plausible(kind.read(message, headers=headers, source=source, received_at=received_at), received_at)
+        report = report_in(_message(request.body, request.headers), request)
+        if isinstance(report, Ignored):
+            return Reading(ignored=report.reason)
+        return Reading(deployments=(_plausible(report, request.received_at),))
     except Unreadable as unreadable:
-        return Rejected(unreadable.reason, unreadable.detail)
+        return Reading(rejected=(Rejected(unreadable.reason, unreadable.detail),))
 
 
-def is_signed(
-    body: bytes, headers: Mapping[str, str], *, secret: str, header: str | None, default: str, prefix: str
-) -> bool:
+def is_signed(request: Request, *, secret: str, header: str, prefix: str) -> bool:
     """SHA-256 HMAC of the body in hex behind `prefix`. With an empty secret anybody could sign."""
-    by_name = {name.lower(): value for name, value in headers.items()}
-    sent = by_name.get((header or default).lower(), "")
-    expected = prefix + hmac.new(secret.encode(), body, "sha256").hexdigest()
+    sent = request.headers.get(header.lower(), "")
+    expected = prefix + hmac.new(secret.encode(), request.body, "sha256").hexdigest()
     return hmac.compare_digest(expected.encode(), sent.encode(errors="replace")) and bool(secret)
 
 
@@ -153,11 +104,11 @@ def commits_in(value: Any) -> tuple[Commit, ...]:
         raise Unreadable("bad_commits", f"the commits are no list of at most {COMMITS_AT_MOST}")
     found = []
     for each in value:
-        told = object_in(each)
-        sha = text_in(told.get("sha") or told.get("id") if told else each)
+        fields = object_in(each)
+        sha = text_in(fields.get("sha") or fields.get("id") if fields else each)
         if sha is None:
             raise Unreadable("bad_commits", "a commit has no sha")
-        found.append(Commit(sha, moment_in(told.get("at") or told.get("timestamp"))))
+        found.append(Commit(sha, moment_in(fields.get("at") or fields.get("timestamp"))))
     return tuple(found)
 
 
@@ -215,9 +166,7 @@ def _form_payload(body: bytes) -> bytes:
         raise NotThisKind("The form has too many fields. Expected one named `payload`.") from None
 
 
-def _plausible(report: Report | Ignored, received_at: datetime) -> Report | Ignored:
-    if isinstance(report, Ignored):
-        return report
+def _plausible(report: Report, received_at: datetime) -> Report:
     latest = received_at + CLOCK_SKEW
     times = (report.told_at, report.started_at, report.finished_at)
     if any(at is not None and at > latest for at in times):

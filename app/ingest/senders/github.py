@@ -9,17 +9,17 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from app.metrics.deployments.deployment import Commit, Outcome, Report, id_of
-from app.metrics.deployments.source import (
+from app.base.facts import Commit, Outcome, Report, deployment_id
+from app.ingest.sender import Reading, Request, Sender, Unreadable, deployment_as_json
+from app.ingest.values import (
     LINK_AT_MOST,
     Ignored,
-    Source,
-    Unreadable,
     commits_in,
     flag_in,
     is_signed,
     moment_in,
     object_in,
+    read_report,
     required,
     text_in,
 )
@@ -27,12 +27,14 @@ from app.metrics.deployments.source import (
 SIGNATURE_HEADER = "X-Hub-Signature-256"
 
 
-def read(
-    message: Mapping[str, Any], *, headers: Mapping[str, str], source: str, received_at: datetime
-) -> Report | Ignored:
+def read(request: Request) -> Reading:
+    """The deployment in an event of this sender. Raises NotThisKind."""
+    return read_report(request, _report_in)
+
+
+def _report_in(message: Mapping[str, Any], request: Request) -> Report | Ignored:
     """Raises Unreadable."""
-    del received_at
-    event = headers.get("x-github-event", "deployment_status")
+    event = request.headers.get("x-github-event", "deployment_status")
     if event != "deployment_status":
         return Ignored("another event")
     status, deployment = object_in(message.get("deployment_status")), object_in(message.get("deployment"))
@@ -45,7 +47,7 @@ def read(
     told_at = moment_in(status.get("created_at")) or moment_in(status.get("updated_at"))
     added = _payload(deployment.get("payload"))
     return Report(
-        id=id_of(f"{source}:{required(deployment.get('id'), 'id')}"),
+        id=deployment_id(f"{request.source}:{required(deployment.get('id'), 'id')}"),
         service=text_in(added.get("service")) or required(object_in(message.get("repository")).get("name"), "service"),
         outcome=outcome,
         told_at=told_at,
@@ -62,8 +64,12 @@ def read(
     )
 
 
-def verify(body: bytes, headers: Mapping[str, str], *, secret: str, header: str | None, **_: object) -> bool:
-    return is_signed(body, headers, secret=secret, header=header, default=SIGNATURE_HEADER, prefix="sha256=")
+def verify(
+    request: Request, *, secret: str, now: datetime, header: str | None = None, timestamp_header: str | None = None
+) -> bool:
+    """Whether the body is signed with `secret`."""
+    del now, timestamp_header
+    return is_signed(request, secret=secret, header=header or SIGNATURE_HEADER, prefix="sha256=")
 
 
 _STATES = {
@@ -128,4 +134,12 @@ EXAMPLE: Mapping[str, Any] = {
     "repository": {"name": "checkout", "full_name": "acme/checkout"},
 }
 
-SOURCE = Source(kind="github", name="GitHub", describes=DESCRIBES, read=read, verify=verify, example=EXAMPLE)
+SENDER = Sender(
+    kind="github",
+    name="GitHub",
+    describes=DESCRIBES,
+    read=read,
+    verify=verify,
+    example=EXAMPLE,
+    answer=deployment_as_json,
+)

@@ -1,30 +1,23 @@
 """Our own JSON, for CI jobs and for whatever can send a template, such as Argo CD."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
-from app.metrics.deployments.deployment import Report, id_of
-from app.metrics.deployments.source import (
-    LINK_AT_MOST,
-    Ignored,
-    Source,
-    commits_in,
-    flag_in,
-    moment_in,
-    outcome_in,
-    required,
-    text_in,
-)
+from app.base.facts import REPORT_EXAMPLE, Report, deployment_id
+from app.ingest.sender import Reading, Request, Sender, deployment_as_json
+from app.ingest.values import LINK_AT_MOST, commits_in, flag_in, moment_in, outcome_in, read_report, required, text_in
 
 
-def read(
-    message: Mapping[str, Any], *, headers: Mapping[str, str], source: str, received_at: datetime
-) -> Report | Ignored:
+def read(request: Request) -> Reading:
+    """The deployment in an event of this sender. Raises NotThisKind."""
+    return read_report(request, _report_in)
+
+
+def _report_in(message: Mapping[str, Any], request: Request) -> Report:
     """Raises Unreadable."""
-    del headers, source, received_at
+    del request
     return Report(
-        id=id_of(required(message.get("id"), "id")),
+        id=deployment_id(required(message.get("id"), "id")),
         service=required(message.get("service"), "service"),
         outcome=outcome_in(message.get("outcome")),
         environment=text_in(message.get("environment")),
@@ -80,18 +73,11 @@ trigger.on-aftermath-deployment: |
 Subscribe with the annotation `notifications.argoproj.io/subscribe.on-aftermath-deployment.aftermath: ""`. Where the
 namespace is not the name of the environment, write `"environment": "production"` instead."""
 
-EXAMPLE: Mapping[str, Any] = {
-    "id": "checkout-1742",
-    "service": "checkout",
-    "environment": "production",
-    "version": "1.42.0",
-    "sha": "6113728f27ae82c7b1a177c8d03f9e96e0adf246",
-    "outcome": "succeeded",
-    "started_at": "2026-08-20T09:50:00Z",
-    "finished_at": "2026-08-20T09:55:30Z",
-    "commits": [{"sha": "6113728f27ae82c7b1a177c8d03f9e96e0adf246", "at": "2026-08-19T16:20:00Z"}],
-    "unplanned": False,
-    "link": "https://ci.example.org/checkout/1742",
-}
-
-SOURCE = Source(kind="deployments", name="a CI job or Argo CD", describes=DESCRIBES, read=read, example=EXAMPLE)
+SENDER = Sender(
+    kind="deployments",
+    name="a CI job or Argo CD",
+    describes=DESCRIBES,
+    read=read,
+    example=REPORT_EXAMPLE,
+    answer=deployment_as_json,
+)

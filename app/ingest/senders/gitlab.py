@@ -5,27 +5,20 @@ What to rely on: the body is flat; times read `2026-08-20 10:00:45 +0200`; the f
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
-from app.metrics.deployments.deployment import Outcome, Report, id_of
-from app.metrics.deployments.source import (
-    LINK_AT_MOST,
-    Ignored,
-    Source,
-    moment_in,
-    object_in,
-    outcome_in,
-    required,
-    text_in,
-)
+from app.base.facts import Outcome, Report, deployment_id
+from app.ingest.sender import Credential, Reading, Request, Sender, deployment_as_json
+from app.ingest.values import LINK_AT_MOST, Ignored, moment_in, object_in, outcome_in, read_report, required, text_in
 
 
-def read(
-    message: Mapping[str, Any], *, headers: Mapping[str, str], source: str, received_at: datetime
-) -> Report | Ignored:
+def read(request: Request) -> Reading:
+    """The deployment in an event of this sender. Raises NotThisKind."""
+    return read_report(request, _report_in)
+
+
+def _report_in(message: Mapping[str, Any], request: Request) -> Report | Ignored:
     """Raises Unreadable."""
-    del headers, received_at
     if message.get("object_kind") != "deployment":
         return Ignored("another event")
     outcome = outcome_in(required(message.get("status"), "state"))
@@ -34,7 +27,7 @@ def read(
     commit = _COMMIT.search(text_in(message.get("commit_url"), LINK_AT_MOST) or "")
     environment = text_in(message.get("environment"))
     return Report(
-        id=id_of(f"{source}:{required(message.get('deployment_id'), 'id')}"),
+        id=deployment_id(f"{request.source}:{required(message.get('deployment_id'), 'id')}"),
         service=required(object_in(message.get("project")).get("name"), "service"),
         outcome=outcome,
         told_at=told_at,
@@ -70,11 +63,12 @@ EXAMPLE: Mapping[str, Any] = {
     "ref": "v1.42.0",
 }
 
-SOURCE = Source(
+SENDER = Sender(
     kind="gitlab",
     name="GitLab",
     describes=DESCRIBES,
     read=read,
     example=EXAMPLE,
-    token_header="X-Gitlab-Token",  # noqa: S106
+    answer=deployment_as_json,
+    credential=Credential(headers=("x-gitlab-token",)),
 )

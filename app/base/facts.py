@@ -1,0 +1,90 @@
+"""Facts that senders report besides alerts, as plain values: ingest reads them, other areas store them."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from hashlib import sha256
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+COMMITS_AT_MOST = 5_000
+DEPLOYMENT_ID = r"^[A-Za-z0-9][A-Za-z0-9._:@+-]{0,199}$"
+
+
+class Outcome(StrEnum):
+    """How a deployment ended, or where it is."""
+
+    PENDING = "pending"
+    IN_PROGRESS = "in_progress"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        return self not in {Outcome.PENDING, Outcome.IN_PROGRESS}
+
+
+class Commit(NamedTuple):
+    """`at` is when it was written; None where the sender does not report it."""
+
+    sha: str
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one delivery reports of one deployment; None: nothing. `told_at` is when that was true, if it is known."""
+
+    id: str
+    service: str
+    outcome: Outcome | None = None
+    told_at: datetime | None = None
+    environment: str | None = None
+    production: bool | None = None
+    version: str | None = None
+    sha: str | None = None
+    link: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    commits: tuple[Commit, ...] = ()
+    unplanned: bool | None = None
+    made_for: str | None = None
+    needed_intervention: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """A person has acknowledged an alert in another tool: the alert's fingerprint there, when, and who if known."""
+
+    fingerprint: str
+    at: datetime
+    by: str | None = None
+
+
+def deployment_id(text: str) -> str:
+    """`text` as an id that fits into an address; texts that differ stay different."""
+    if re.fullmatch(DEPLOYMENT_ID, text):
+        return text
+    kept = re.sub(r"[^A-Za-z0-9._:@+-]", "-", text).lstrip("._:@+-")[:160]
+    return f"{kept or 'deployment'}-{sha256(text.encode()).hexdigest()[:16]}"
+
+
+# A report as JSON, for the API's documentation.
+REPORT_EXAMPLE: Mapping[str, Any] = MappingProxyType(
+    {
+        "id": "checkout-1742",
+        "service": "checkout",
+        "environment": "production",
+        "version": "1.42.0",
+        "sha": "6113728f27ae82c7b1a177c8d03f9e96e0adf246",
+        "outcome": "succeeded",
+        "started_at": "2026-08-20T09:50:00Z",
+        "finished_at": "2026-08-20T09:55:30Z",
+        "commits": [{"sha": "6113728f27ae82c7b1a177c8d03f9e96e0adf246", "at": "2026-08-19T16:20:00Z"}],
+        "unplanned": False,
+        "link": "https://ci.example.org/checkout/1742",
+    }
+)

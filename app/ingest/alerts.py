@@ -1,0 +1,158 @@
+"""What senders of alerts share: reading each alert of a body, limits, and times.
+
+A body is read in three steps: `json.parse_envelope` finds its alerts, `read_each` goes through them, and the sender's
+own file reads one alert, with `json.sanitize`, `parse_time` and `normalize_times` against malformed input and
+`within_limits` against excessive input.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+import msgspec
+
+from app.incidents.grouping.signal import Signal, Status
+from app.ingest.sender import Part, Reading, Rejected, Unreadable
+
+ALERTS_AT_MOST = 10_000
+LABELS_AT_MOST = 100
+NAME_BYTES = 1024
+LABEL_BYTES = 4 * 1024
+ANNOTATION_BYTES = 16 * 1024
+CLOCK_SKEW = timedelta(minutes=5)
+
+
+Flags = tuple[str, ...]
+NULL = msgspec.Raw(b"null")
+
+
+class Message(msgspec.Struct, kw_only=True, gc=False):
+    """A body whose alerts are still raw. A sender with more fields extends it; unknown fields are skipped."""
+
+    alerts: list[msgspec.Raw] | None
+    left_out: msgspec.Raw = msgspec.field(default=NULL, name="truncatedAlerts")
+
+
+def truncated(left_out: msgspec.Raw) -> int:
+    """Alerts the sender says it left out; 0 for anything but a plausible number."""
+    digits = bytes(left_out)
+    return int(digits) if digits.isdigit() and len(digits) < len("1000000000") else 0
+
+
+def read_each(message: Message, signal_in: Callable[[bytes], Signal], part: Part | None) -> Reading:
+    """Each alert of `message` (or of the `part` asked for) as a signal or a rejected one; those beyond the limit as one
+    rejected part.
+    """
+    signals: list[Signal] = []
+    rejected: list[Rejected] = []
+    alerts = message.alerts or []
+    first, end = (0, len(alerts)) if part is None else (part.start, min(part.start + part.length, len(alerts)))
+    limit = min(first + ALERTS_AT_MOST, end)
+    for position in range(first, limit):
+        raw = bytes(alerts[position])
+        try:
+            signals.append(signal_in(raw))
+        except Unreadable as bad:
+            rejected.append(Rejected(bad.reason, bad.detail, raw, Part(position)))
+        except RecursionError:
+            detail = "the alert is nested too deeply to be read"
+            rejected.append(Rejected("too_deep", detail, raw, Part(position)))
+        except msgspec.DecodeError:
+            # Only what `_shallow` took out unread can be broken here; all else was checked with the body.
+            rejected.append(Rejected("bad_json", "the alert is not valid JSON", raw, Part(position)))
+    if beyond := alerts[limit:end]:
+        raw = b"[" + b",".join(bytes(alert) for alert in beyond) + b"]"
+        detail = f"{len(beyond)} alerts beyond the {ALERTS_AT_MOST} a delivery may hold"
+        rejected.append(Rejected("too_many_alerts", detail, raw, Part(limit, len(beyond))))
+    return Reading(tuple(signals), tuple(rejected), truncated(message.left_out) if part is None else 0)
+
+
+def within_limits(
+    labels: dict[str, str], annotations: dict[str, str], link: str, *, json_bytes: int
+) -> tuple[dict[str, str], dict[str, str], str, Flags]:
+    """The same three, cut to what we keep of an alert that came as so many bytes, and flags for what was cut."""
+    flags: Flags = ()
+    if json_bytes > NAME_BYTES:  # else nothing in it can be too long
+        labels, long_labels = _cut_each(labels, LABEL_BYTES, json_bytes)
+        annotations, long_annotations = _cut_each(annotations, ANNOTATION_BYTES, json_bytes)
+        short_link = _cut(link, ANNOTATION_BYTES)
+        if long_labels or long_annotations or short_link != link:
+            link, flags = short_link, ("value_truncated",)
+    if len(labels) > LABELS_AT_MOST:
+        labels, flags = dict(sorted(labels.items())[:LABELS_AT_MOST]), (*flags, "labels_truncated")
+    return labels, annotations, link, flags
+
+
+def parse_time(text: str | None) -> tuple[datetime | None, Flags]:
+    """The instant an RFC 3339 text names, in UTC and whole microseconds; None for nothing and for a zero time.
+
+    A time without an offset is taken as UTC and flagged. Raises Unreadable.
+    """
+    if not text:
+        return None, ()
+    # The length also keeps the cache small: a fraction may have any number of digits.
+    if len(text) > _LONGEST_TIME:
+        raise Unreadable("bad_time", "a time is too long to be RFC 3339")
+    return _parse_time(text)
+
+
+def normalize_times(
+    status: Status, started_at: datetime | None, ended_at: datetime | None, received_at: datetime
+) -> tuple[datetime | None, datetime | None, Flags]:
+    """Start and end as far as they are possible for an alert received at `received_at`, and flags for what was not.
+
+    A firing has no end; a resolve always has one.
+    """
+    flags: Flags = ()
+    if started_at is not None and started_at > received_at + CLOCK_SKEW:
+        # No start at all rather than that of arrival: repeats until then must not each begin an alert of their own.
+        started_at, flags = None, ("future_time",)
+    if status is _FIRING:
+        return started_at, None, flags
+    if ended_at is None:
+        ended_at, flags = received_at, (*flags, "ends_unknown")
+    elif ended_at > received_at + CLOCK_SKEW:
+        ended_at, flags = received_at, (*flags, "ends_clamped")
+    if started_at is not None and ended_at < started_at:
+        ended_at, flags = started_at, (*flags, "ends_before_start")
+    return started_at, ended_at, flags
+
+
+_FIRING = Status.FIRING  # looked up once: tens of thousands of alerts a second come this way
+_CHARACTER_BYTES = 4  # at most, in UTF-8
+_LONGEST_TIME = 64
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d++)?+(?:[Zz]|[+-]\d\d:?\d\d)?+", re.ASCII)
+_FIRST_TRUE_YEAR = "1971"
+
+
+def _cut_each(texts: dict[str, str], value_bytes: int, json_bytes: int) -> tuple[dict[str, str], bool]:
+    # No text takes more bytes than the JSON it came in.
+    values_fit = json_bytes <= value_bytes or max(map(len, texts.values()), default=0) * _CHARACTER_BYTES <= value_bytes
+    names_fit = len("".join(texts)) * _CHARACTER_BYTES <= NAME_BYTES  # of most alerts, even if taken for one name
+    if values_fit and names_fit:
+        return texts, False
+    short = {_cut(name, NAME_BYTES): _cut(value, value_bytes) for name, value in texts.items()}
+    return short, short != texts
+
+
+def _cut(text: str, at_most: int) -> str:
+    if len(text) * _CHARACTER_BYTES <= at_most:
+        return text
+    return text.encode()[:at_most].decode(errors="ignore")
+
+
+# The same few times come again and again: in a batch, in repeats, and the zero time in every firing.
+@lru_cache(maxsize=4096)
+def _parse_time(text: str) -> tuple[datetime | None, Flags]:
+    if _RFC_3339.fullmatch(text) is None:
+        raise Unreadable("bad_time", "a time is not RFC 3339")
+    # Go's zero time is in year 1, or year 0 where its zone lies west; both overflow when converted to UTC, and Python
+    # knows no year 0 at all. So the year is looked at first.
+    if text < _FIRST_TRUE_YEAR:
+        return None, ()
+    try:
+        time = datetime.fromisoformat(text.upper())  # it cuts to microseconds, and knows no lower-case z
+        return (time.replace(tzinfo=UTC), ("naive_time",)) if time.tzinfo is None else (time.astimezone(UTC), ())
+    except (ValueError, OverflowError):
+        raise Unreadable("bad_time", "a time is not one of the calendar") from None

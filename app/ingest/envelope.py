@@ -1,0 +1,52 @@
+"""A request as it is kept, in the spool and in quarantine: whole, but without its credentials.
+
+The token is not part of a `Request`; headers that may hold a secret or a signature are left out here.
+"""
+
+import re
+from datetime import datetime
+
+import msgspec
+
+from app.ingest.sender import Request
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """All of a request but its body."""
+
+    headers: dict[str, str]
+    query: dict[str, str]
+    path: dict[str, str]
+
+
+def envelope_of(request: Request) -> Envelope:
+    return Envelope(
+        {name: _storable(value) for name, value in request.headers.items() if not _SECRET.search(name)},
+        {_storable(name): _storable(value) for name, value in request.query.items()},
+        {name: _storable(value) for name, value in request.path.items()},
+    )
+
+
+def spooled(request: Request) -> bytes:
+    """The request as one piece: its envelope as a line of JSON, then its body."""
+    return _ENCODER.encode(envelope_of(request)) + b"\n" + request.body
+
+
+def from_spool(kept: bytes, *, source: str, received_at: datetime) -> Request:
+    """What `spooled` was given. Raises ValueError for what it did not make."""
+    line, newline, body = kept.partition(b"\n")
+    if not newline:
+        message = "no envelope"
+        raise ValueError(message)
+    envelope = _DECODER.decode(line)  # its errors are ValueErrors
+    return Request(body, received_at, source, envelope.headers, envelope.query, envelope.path)
+
+
+_SECRET = re.compile(r"auth|cookie|token|secret|signature|api-?key|password|credential|hmac", re.IGNORECASE)
+_ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(Envelope)
+
+
+def _storable(text: str) -> str:
+    """Without NUL, which PostgreSQL cannot store, and without halves of surrogate pairs."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
