@@ -105,7 +105,7 @@ def _each_severity(responders: dict[SeverityName, Decimal]) -> dict[SeverityName
     return {severity: responders.get(severity, Decimal(1)) for severity in SEVERITIES}
 
 
-class Labour(BaseModel):
+class Labor(BaseModel):
     """What an hour of one responder costs, and how many there are at an incident of each severity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -119,7 +119,7 @@ class Labour(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _ordered(self) -> "Labour":
+    def _ordered(self) -> "Labor":
         if not self.low <= self.expected <= self.high:
             raise ValueError("must have low <= expected <= high")
         return self
@@ -200,10 +200,10 @@ class Settings(BaseSettings):
         description="Share of the hourly cost by severity, as JSON; a severity left out keeps its default",
         examples=['{"sev1": 1, "sev2": 0.5}'],
     )
-    labour: Annotated[Labour | None, NoDecode, BeforeValidator(_from_json)] = Field(
+    labor: Annotated[Labor | None, NoDecode, BeforeValidator(_from_json)] = Field(
         None,
         description="Cost of an hour of one responder, as JSON with `currency`, `low`, `expected`, `high` and, by "
-        "severity, the number of `responders` (1 by default); unset: labour is not shown",
+        "severity, the number of `responders` (1 by default); unset: labor is not shown",
         examples=['{"currency": "EUR", "low": 60, "expected": 80, "high": 120}'],
     )
     retention_alerts_days: int = Field(

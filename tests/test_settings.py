@@ -23,7 +23,7 @@ def problems(monkeypatch: pytest.MonkeyPatch, **variables: str) -> list[str]:
 
 
 IMPACT = """; example: AFTERMATH_IMPACT='{"sev1": 1, "sev2": 0.5}'"""
-LABOUR = """; example: AFTERMATH_LABOUR='{"currency": "EUR", "low": 60, "expected": 80, "high": 120}'"""
+LABOR = """; example: AFTERMATH_LABOR='{"currency": "EUR", "low": 60, "expected": 80, "high": 120}'"""
 
 
 @pytest.mark.parametrize(
@@ -65,11 +65,11 @@ LABOUR = """; example: AFTERMATH_LABOUR='{"currency": "EUR", "low": 60, "expecte
         ("IMPACT", "sev1=1", f"AFTERMATH_IMPACT must be JSON, not 'sev1=1'{IMPACT}"),
         ("IMPACT", "1", f"AFTERMATH_IMPACT must be a JSON object, not '1'{IMPACT}"),
         ("IMPACT", '{"sev1": 2}', f"In AFTERMATH_IMPACT, sev1 must be at most 1, not '2'{IMPACT}"),
-        ("LABOUR", '{"low": 1, "high": 2}', f"In AFTERMATH_LABOUR, currency is missing; expected is missing{LABOUR}"),
+        ("LABOR", '{"low": 1, "high": 2}', f"In AFTERMATH_LABOR, currency is missing; expected is missing{LABOR}"),
         (
-            "LABOUR",
+            "LABOR",
             '{"currency": "EUR", "low": 3, "expected": 2, "high": 1}',
-            f"AFTERMATH_LABOUR must have low <= expected <= high{LABOUR}",
+            f"AFTERMATH_LABOR must have low <= expected <= high{LABOR}",
         ),
         ("PRT", "80", "AFTERMATH_PRT is not a setting; did you mean AFTERMATH_PORT?"),
         ("DB_URL", "secret", "AFTERMATH_DB_URL is not a setting; did you mean AFTERMATH_DATABASE_URL?"),

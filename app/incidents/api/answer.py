@@ -85,9 +85,9 @@ class IncidentModel(BaseModel):
     impact: Share | None = Field(description="Share of the hourly cost as stated by a person; null: by severity")
     measures: dict[str, MeasureModel]
     cost: dict[str, CostModel] | None = Field(description="By currency; null: the service has no rate, which is not 0")
-    labour: dict[str, CostModel] | None = Field(
+    labor: dict[str, CostModel] | None = Field(
         description="What the time of responders cost, never part of `cost`; null: nobody acknowledged it while it "
-        "lasted, or `AFTERMATH_LABOUR` is not set"
+        "lasted, or `AFTERMATH_LABOR` is not set"
     )
 
 
@@ -101,7 +101,7 @@ async def models_of(
 
     def model(row: Incident) -> IncidentModel:
         facts = Facts.of(row)
-        work = labor.of_incident(facts, settings.labour, now=now) if settings.labour else {}
+        work = labor.of_incident(facts, settings.labor, now=now) if settings.labor else {}
         derived = {
             "number": f"INC-{row.number}",
             "title": row.title_stated or row.title,
@@ -119,7 +119,7 @@ async def models_of(
             "impact": row.impact_stated,
             "measures": measures(facts),
             "cost": costs.get(row.id),
-            "labour": shown(work) or None,
+            "labor": shown(work) or None,
         }
         return IncidentModel.model_validate(columns_of(row, IncidentModel) | derived)
 

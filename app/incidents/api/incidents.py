@@ -86,7 +86,7 @@ async def export_incidents(
     _: Reader, request: Request, now: Now, settings: Knobs, filters: Filtered
 ) -> StreamingResponse:
     """Every incident in the list, newest first, with its measures in seconds and its cost in each currency that any
-    service has a rate in; then its labour, if that is priced. A value that does not exist is an empty cell. Text that a
+    service has a rate in; then its labor, if that is priced. A value that does not exist is an empty cell. Text that a
     spreadsheet would take for a formula has an apostrophe before it.
     """
     engine = context_of(request).engine
@@ -98,8 +98,8 @@ async def export_incidents(
 
     async with db.session(engine) as session:
         money = [("cost", currency) for currency in await views.currencies(session)]
-    if settings.labour is not None:
-        money.append(("labour", settings.labour.currency))
+    if settings.labor is not None:
+        money.append(("labor", settings.labor.currency))
     first = await chunk(None)  # before the answer begins, so that a failure is answered as a problem
 
     columns = _columns(money)
@@ -117,7 +117,7 @@ async def export_incidents(
     return attached("incidents", parts())
 
 
-_IN_MANY_COLUMNS = {"id", "labels", "measures", "cost", "labour"}  # or in none
+_IN_MANY_COLUMNS = {"id", "labels", "measures", "cost", "labor"}  # or in none
 _EXPORTED = tuple(name for name in IncidentModel.model_fields if name not in _IN_MANY_COLUMNS)
 _AMOUNTS = ("low", "expected", "high")
 

@@ -93,9 +93,9 @@ MEASURE_DEFINITIONS = (
         "of that one changes this one",
     ),
     Definition(
-        "incident_labour",
+        "incident_labor",
         Kind.MEASURE,
-        "Labour at an incident",
+        "Labor at an incident",
         "currency",
         _ONE,
         "responders of its severity x pay per hour x the hours from acknowledged_at (detected_at, if that is later) to "

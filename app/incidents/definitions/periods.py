@@ -70,8 +70,8 @@ PERIODS = (
         "high too",
     ),
     metric(
-        "labour",
-        "Labour",
+        "labor",
+        "Labor",
         "currency",
         "sum, exact",
         "the sum over incidents of responders of the severity x pay per hour x the hours in [from, to) from "

@@ -151,7 +151,7 @@ class CostOfPeriodModel(BaseModel):
     links: Links
 
 
-class LabourOfBucketModel(BaseModel):
+class LaborOfBucketModel(BaseModel):
     """What the time of responders cost; never part of `cost`."""
 
     amounts: dict[str, MoneyRange] | None = Field(
@@ -161,7 +161,7 @@ class LabourOfBucketModel(BaseModel):
     left_out: dict[str, int] = Field(description="Incidents detected in it of which no work is known, by reason")
 
 
-class LabourModel(LabourOfBucketModel):
+class LaborModel(LaborOfBucketModel):
     formula: str
     links: Links
 
@@ -174,7 +174,7 @@ class NumbersModel(BaseModel):
     business_hours: BusinessHoursModel | None = Field(description="Null: no calendar was asked for")
     downtime: DowntimeModel
     cost: CostOfPeriodModel
-    labour: LabourModel | None = Field(description="Null: `AFTERMATH_LABOUR` says not what an hour costs")
+    labor: LaborModel | None = Field(description="Null: `AFTERMATH_LABOR` says not what an hour costs")
 
 
 class PointModel(PeriodModel):
@@ -190,7 +190,7 @@ class PointModel(PeriodModel):
     planned_seconds: float
     cost: Amounts
     services_without_rate: WithoutRate
-    labour: LabourOfBucketModel | None = Field(description="Null: `AFTERMATH_LABOUR` says not what an hour costs")
+    labor: LaborOfBucketModel | None = Field(description="Null: `AFTERMATH_LABOR` says not what an hour costs")
     links: Links
 
 
@@ -217,7 +217,7 @@ def numbers_model(numbers: Numbers) -> NumbersModel:
         ),
         downtime=downtime_model(numbers, of_harm),
         cost=cost_model(numbers, of_harm),
-        labour=numbers.labor and _labour_model(numbers.labor, links),
+        labor=numbers.labor and _labor_model(numbers.labor, links),
     )
 
 
@@ -262,7 +262,7 @@ def point_model(numbers: Numbers) -> PointModel:
         planned_seconds=numbers.planned.total_seconds(),
         cost=amounts(numbers.cost),
         services_without_rate=list(numbers.services_without_rate),
-        labour=numbers.labor and _labour_of_bucket(numbers.labor),
+        labor=numbers.labor and _labor_of_bucket(numbers.labor),
         links=links_of_harm(numbers, links_of(numbers.query, numbers.services)),
     )
 
@@ -303,12 +303,12 @@ def cost_model(numbers: Numbers, links: list[str]) -> CostOfPeriodModel:
     )
 
 
-def _labour_model(labor: Labor, links: Sequence[str]) -> LabourModel:
-    return LabourModel(**dict(_labour_of_bucket(labor)), formula=FORMULAS["labour"], links=list(links))
+def _labor_model(labor: Labor, links: Sequence[str]) -> LaborModel:
+    return LaborModel(**dict(_labor_of_bucket(labor)), formula=FORMULAS["labor"], links=list(links))
 
 
-def _labour_of_bucket(labor: Labor) -> LabourOfBucketModel:
-    return LabourOfBucketModel(amounts=amounts(labor.cost or None), n=labor.n, left_out=dict(labor.left_out))
+def _labor_of_bucket(labor: Labor) -> LaborOfBucketModel:
+    return LaborOfBucketModel(amounts=amounts(labor.cost or None), n=labor.n, left_out=dict(labor.left_out))
 
 
 def amounts(cost: Cost | None) -> dict[str, MoneyRange] | None:

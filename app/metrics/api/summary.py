@@ -100,7 +100,7 @@ async def summary(
     cannot tell say the definitions. With a calendar, durations stand in its hours as well; downtime and cost do not.
     """
     total, groups = await read_summary(
-        tx, query, now=now, weights=settings.impact, pay=settings.labour, horizon=horizon
+        tx, query, now=now, weights=settings.impact, pay=settings.labor, horizon=horizon
     )
 
     def answer() -> SummaryAnswer:

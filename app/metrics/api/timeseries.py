@@ -69,10 +69,10 @@ async def timeseries(
         now=now,
         weights=settings.impact,
         points_at_most=POINTS_AT_MOST,
-        pay=settings.labour,
+        pay=settings.labor,
     )
     names = [*FORMULAS_OF_NUMBERS]
-    names += [name for name, wanted in (("business_hours", query.calendar), ("labour", settings.labour)) if wanted]
+    names += [name for name, wanted in (("business_hours", query.calendar), ("labor", settings.labor)) if wanted]
 
     def answer() -> TimeseriesAnswer:
         return TimeseriesAnswer(

@@ -33,7 +33,7 @@ from app.main import serving
 from app.metrics.query import Filters, GroupBy, MetricsQuery
 from app.metrics.summary.labor import NO_LABOR, NOT_ACKNOWLEDGED, Labor
 from app.metrics.summary.store import read_labor
-from app.settings import Labour as Pay
+from app.settings import Labor as Pay
 from app.settings import Settings
 from tests.conftest import client_of
 from tests.metrics.prometheus.test_exposition import an_incident, at, price, store
@@ -114,12 +114,12 @@ def test_no_float_is_on_the_way(each: dict[SeverityName, Decimal]) -> None:
 )
 def test_absurd_pay_stops_the_start(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        Settings.model_validate({"labour": PAY.model_dump() | wrong})
+        Settings.model_validate({"labor": PAY.model_dump() | wrong})
 
 
 def test_who_acknowledged_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AFTERMATH_LABOUR", '{"currency": "EUR", "low": 1, "expected": 2.5, "high": "3"}')
-    pay = Settings().labour
+    monkeypatch.setenv("AFTERMATH_LABOR", '{"currency": "EUR", "low": 1, "expected": 2.5, "high": "3"}')
+    pay = Settings().labor
     assert pay is not None
     assert (pay.expected, pay.responders) == (Decimal("2.5"), dict.fromkeys(SEVERITIES, Decimal(1)))
 
@@ -293,7 +293,7 @@ async def test_what_people_declared_is_of_no_source(engine: AsyncEngine, stored:
     assert (await asked(engine, DAY, source=name))[0] == NO_LABOR
 
 
-async def test_without_periods_there_is_no_labour(engine: AsyncEngine, stored: list[Facts]) -> None:
+async def test_without_periods_there_is_no_labor(engine: AsyncEngine, stored: list[Facts]) -> None:
     async with db.transaction(engine) as tx:
         assert await read_labor(tx, MetricsQuery(Span(DAY.begins, DAY.begins)), [], now=NOW, pay=PAY) == {}
 
@@ -304,7 +304,7 @@ async def test_without_periods_there_is_no_labour(engine: AsyncEngine, stored: l
 @pytest.fixture
 async def paying(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the same database, where the setting says what an hour costs."""
-    paid = settings.model_copy(update={"labour": PAY})
+    paid = settings.model_copy(update={"labor": PAY})
     async with serving(paid) as context, client_of(context) as client:
         yield client
 
@@ -320,10 +320,10 @@ async def a_day(engine: AsyncEngine) -> None:
     await price(engine, "60")
 
 
-async def test_labour_stands_beside_the_cost(paying: httpx.AsyncClient, engine: AsyncEngine) -> None:
+async def test_labor_stands_beside_the_cost(paying: httpx.AsyncClient, engine: AsyncEngine) -> None:
     await a_day(engine)
     answer = (await paying.get("/api/v1/metrics/summary", params=PERIOD | {"group_by": "service"})).json()
-    found = [each["labour"] for each in (answer["total"], *answer["groups"])]
+    found = [each["labor"] for each in (answer["total"], *answer["groups"])]
     # 1.5 h of 4, 2 h of 1.5, and of search, cut at the end of the day, 1 h of 4
     assert [each["amounts"]["EUR"]["expected"] for each in found] == ["1170.00", "810.00", "360.00"]
     assert [(each["n"], each["left_out"]) for each in found] == [
@@ -331,33 +331,33 @@ async def test_labour_stands_beside_the_cost(paying: httpx.AsyncClient, engine: 
         (2, {NOT_ACKNOWLEDGED: 1}),
         (1, {}),
     ]
-    shown = {each["detected_at"]: each["labour"] for each in (await paying.get("/api/v1/incidents")).json()["items"]}
+    shown = {each["detected_at"]: each["labor"] for each in (await paying.get("/api/v1/incidents")).json()["items"]}
     assert shown["2024-08-20T10:00:00Z"] == {"EUR": {"low": "360.00", "expected": "540.00", "high": "723.00"}}
     assert shown["2024-08-20T14:00:00Z"] is None
 
 
-async def test_each_day_has_its_labour(paying: httpx.AsyncClient, engine: AsyncEngine) -> None:
+async def test_each_day_has_its_labor(paying: httpx.AsyncClient, engine: AsyncEngine) -> None:
     await a_day(engine)
     days = {"from": "2024-08-19T00:00:00Z", "to": "2024-08-22T00:00:00Z"}
     answer = (await paying.get("/api/v1/metrics/timeseries", params=days)).json()
-    assert answer["formulas"]["labour"] == FORMULAS["labour"]
+    assert answer["formulas"]["labor"] == FORMULAS["labor"]
     [points] = [series["points"] for series in answer["series"]]
-    assert [each["labour"]["n"] for each in points] == [0, 3, 1]
-    assert [each["labour"]["amounts"] and each["labour"]["amounts"]["EUR"]["expected"] for each in points] == [
+    assert [each["labor"]["n"] for each in points] == [0, 3, 1]
+    assert [each["labor"]["amounts"] and each["labor"]["amounts"]["EUR"]["expected"] for each in points] == [
         None,
         "1170.00",
         "720.00",
     ]
-    assert [each["labour"]["left_out"] for each in points] == [{}, {NOT_ACKNOWLEDGED: 1}, {}]
+    assert [each["labor"]["left_out"] for each in points] == [{}, {NOT_ACKNOWLEDGED: 1}, {}]
     grouped = (await paying.get("/api/v1/metrics/timeseries", params=days | {"group_by": "service"})).json()["series"]
-    assert [(each["filters"]["service"], [point["labour"]["n"] for point in each["points"]]) for each in grouped] == [
+    assert [(each["filters"]["service"], [point["labor"]["n"] for point in each["points"]]) for each in grouped] == [
         ("checkout", [0, 2, 0]),
         ("search", [0, 1, 1]),
     ]
     nothing = (await paying.get("/api/v1/metrics/timeseries", params=days | {"to": days["from"]})).json()
     assert nothing["series"][0]["points"] == []
     lines = list(csv.DictReader(StringIO((await paying.get("/api/v1/metrics/timeseries.csv", params=days)).text)))
-    assert [line["labour_eur_expected"] for line in lines] == ["", "1170.00", "720.00"]
+    assert [line["labor_eur_expected"] for line in lines] == ["", "1170.00", "720.00"]
 
 
 async def test_every_other_number_is_as_it_was(
@@ -366,18 +366,18 @@ async def test_every_other_number_is_as_it_was(
     await a_day(engine)
     for path in (*(f"/api/v1/metrics/{route}" for route in ("summary", "timeseries", "downtime")), "/api/v1/incidents"):
         with_, without = [(await one.get(path, params=PERIOD)).json() for one in (paying, client)]
-        assert ("labour" in str(with_)) == (path != "/api/v1/metrics/downtime")
-        assert less_labour(with_) == less_labour(without)
+        assert ("labor" in str(with_)) == (path != "/api/v1/metrics/downtime")
+        assert less_labor(with_) == less_labor(without)
     summary = (await client.get("/api/v1/metrics/summary", params=PERIOD)).json()
-    assert summary["total"]["labour"] is None
+    assert summary["total"]["labor"] is None
 
 
-def less_labour(answer: Any) -> Any:
+def less_labor(answer: Any) -> Any:
     match answer:
         case dict():
-            return {name: less_labour(part) for name, part in answer.items() if name != "labour"}
+            return {name: less_labor(part) for name, part in answer.items() if name != "labor"}
         case list():
-            return [less_labour(part) for part in answer]
+            return [less_labor(part) for part in answer]
     return answer
 
 
@@ -386,21 +386,21 @@ async def test_sheets_have_the_line_too(
 ) -> None:
     await a_day(engine)
     [line] = csv.DictReader(StringIO((await paying.get("/api/v1/metrics/summary.csv", params=PERIOD)).text))
-    assert [line[f"labour_{name}"] for name in ("eur_low", "eur_expected", "eur_high", "n")] == [
+    assert [line[f"labor_{name}"] for name in ("eur_low", "eur_expected", "eur_high", "n")] == [
         "780.00",
         "1170.00",
         "1566.50",
         "3",
     ]
     cells = list(csv.DictReader(StringIO((await paying.get("/api/v1/incidents.csv")).text)))
-    assert sorted(row["labour_eur_expected"] for row in cells) == ["", "1080.00", "270.00", "540.00"]
-    assert "labour" not in (await client.get("/api/v1/incidents.csv")).text
+    assert sorted(row["labor_eur_expected"] for row in cells) == ["", "1080.00", "270.00", "540.00"]
+    assert "labor" not in (await client.get("/api/v1/incidents.csv")).text
 
 
-async def test_a_group_without_any_work_has_no_labour_which_is_not_0(
+async def test_a_group_without_any_work_has_no_labor_which_is_not_0(
     paying: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
     await store(engine, an_incident("14:00", "15:00"))
     [group] = (await paying.get("/api/v1/metrics/summary", params=PERIOD | {"group_by": "service"})).json()["groups"]
-    assert (group["labour"]["amounts"], group["labour"]["n"]) == (None, 0)
-    assert group["labour"]["left_out"] == {NOT_ACKNOWLEDGED: 1}
+    assert (group["labor"]["amounts"], group["labor"]["n"]) == (None, 0)
+    assert group["labor"]["left_out"] == {NOT_ACKNOWLEDGED: 1}
