@@ -1,6 +1,4 @@
-"""Stores what a batch has made of alerts and incidents: new alerts by COPY, everything else in one statement that is
-put together of the changes there are.
-"""
+"""Stores the changes of a batch: new alerts by COPY, all other changes in one combined statement."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -24,34 +22,34 @@ from app.incidents.grouping.lifecycle import Course
 
 
 class Raced(Exception):
-    """Another process changed what this batch depends on in a way its locks did not cover. Roll back, and try again
-    with `keys` locked as well.
+    """Another process changed data that this batch depends on but had not locked. Roll back and retry with `keys`
+    locked as well.
     """
 
     def __init__(self, keys: frozenset[UUID] = frozenset()) -> None:
-        super().__init__("raced")
+        super().__init__("batch conflicts with another process")
         self.keys = keys
 
 
-# Not `updated_at`: the clocks of replicas differ.
+# Not based on `updated_at`, because the clocks of replicas differ.
 RULES_VERSION = "(SELECT version FROM rule_version)"
 
 
 class Change(NamedTuple):
-    """An INSERT or UPDATE that is sent in one statement with others."""
+    """An INSERT or UPDATE that is combined with others into one statement."""
 
     name: str
     sql: str
-    parameters: Mapping[str, Any]  # only `now` may be in several changes
+    parameters: Mapping[str, Any]  # names must be unique among combined changes, except `now`
 
 
-Count = tuple[str, str, str, float]  # name, source and label of a tally, and how many more
+Count = tuple[str, str, str, float]  # name, source and label of a tally, and the increment
 
 
 async def write(tx: Executor, batch: Batch, also: Sequence[Change] = (), counts: Sequence[Count] = ()) -> int | None:
-    """Stores everything that has changed, and `also`. Returns the version of the rules, None if nothing was written.
+    """Stores all changes of the batch, and `also`. Returns the version of the rules, None if nothing was written.
 
-    Raises Raced if another process has stored one of the new alerts first.
+    Raises Raced if another process stored one of the new alerts first.
     """
     if new_alerts := [_new_alert(row) for row in batch.rows if row.new]:
         try:
@@ -67,24 +65,24 @@ async def write(tx: Executor, batch: Batch, also: Sequence[Change] = (), counts:
         for id_, number in _numbers.decode(numbers or "{}").items():
             batch.incidents[id_].number = number
     if batch.merged or batch.split:
-        # New entries stay with the incident they name: facts move before them.
+        # Move facts first, so that the new entries stay with the incident they name.
         await move_facts(tx, batch)
         await _write_together(tx, [_timeline(batch)])
     return version
 
 
 async def count(tx: Executor, counts: Sequence[Count]) -> None:
-    """Adds to the tallies. Last in a transaction: the rows are hot."""
+    """Increments tallies. Call it last in a transaction, because the rows are highly contended."""
     for change in _counted(counts):
         await _write_together(tx, [change])
 
 
 async def _write_together(tx: Executor, changes: Sequence[Change]) -> tuple[int, str | None]:
-    """The version of the rules, and the numbers of new incidents by id, as JSON."""
+    """Returns the version of the rules, and the numbers of new incidents by id, as JSON."""
     parameters: dict[str, Any] = {}
     for change in changes:
         if clash := parameters.keys() & change.parameters.keys() - {"now"}:
-            raise ValueError(f"two changes have a parameter of the same name: {', '.join(clash)}")
+            raise ValueError(f"several changes use the same parameter name: {', '.join(clash)}")
         parameters |= change.parameters
     version, numbers = (await tx.execute(_as_one(tuple(change[:2] for change in changes)), parameters)).one()
     return version, numbers
@@ -92,7 +90,7 @@ async def _write_together(tx: Executor, changes: Sequence[Change]) -> tuple[int,
 
 @lru_cache
 def _as_one(changes: tuple[tuple[str, str], ...]) -> TextClause:
-    """Of the changes there are alone: PostgreSQL prepares every part of a statement, even if it has nothing to do."""
+    """Combines only the changes present, because PostgreSQL plans every part of a statement, even without rows."""
     parts = ", ".join(f"{name} AS ({sql})" for name, sql in changes)
     numbers = "NULL"
     if any(name == "added_incident" for name, _ in changes):
@@ -101,7 +99,7 @@ def _as_one(changes: tuple[tuple[str, str], ...]) -> TextClause:
 
 
 def _changes_of(batch: Batch) -> Iterator[Change]:
-    """All but new alerts and, if facts have to move first, the timeline."""
+    """All changes except new alerts and, if facts must be moved first, the timeline."""
     incidents = [one for one in batch.incidents.values() if one.dirty and one.id not in batch.merged]
     now = {"now": batch.now}
     if new := [_new_incident(one, batch.now) for one in incidents if one.new]:
@@ -144,7 +142,7 @@ _numbers = msgspec.json.Decoder(dict[UUID, int])
 
 # — incidents as rows —
 
-# All columns of a course and of its end; then those of a new incident, and of one whose alerts have less in common.
+# The columns of a course and its end; those that change when alerts join; and those set only on new incidents.
 _COURSE_OF = Course.__struct_fields__[1:]  # all but `last_end`, which is two columns
 _CHANGED = ("id", *_COURSE_OF, "last_end_at", "end_reason", "ended_at", "still_firing", "settled_at")
 _COMMON = ("labels", "source_ids")

@@ -99,9 +99,7 @@ async def summary(
     period of its detection; downtime and cost are cut at the ends of the period. What each number means and what it
     cannot tell say the definitions. With a calendar, durations stand in its hours as well; downtime and cost do not.
     """
-    total, groups = await read_summary(
-        tx, query, now=now, weights=settings.impact, pay=settings.labor, horizon=horizon
-    )
+    total, groups = await read_summary(tx, query, now=now, weights=settings.impact, pay=settings.labor, horizon=horizon)
 
     def answer() -> SummaryAnswer:
         places = sorted(range(len(groups)), key=lambda place: groups[place].incidents, reverse=True)[:GROUPS_AT_MOST]
