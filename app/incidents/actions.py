@@ -17,7 +17,7 @@ from app.base.errors import Conflict, Invalid, NotFound, Stale
 from app.base.ids import new_id
 from app.base.schema import Incident
 from app.incidents import timeline
-from app.incidents.grouping.batch import PEOPLE, AlertRow, Batch, Incoming
+from app.incidents.grouping.batch import MANUAL_SOURCE_ID, AlertRow, Batch, Incoming
 from app.incidents.grouping.decide import derive_without_manual_ends, lock_keys, place, read_open_alerts, series_of
 from app.incidents.grouping.rule import Decision
 from app.incidents.grouping.signal import End, EndReason, Signal, Status
@@ -115,7 +115,7 @@ async def declare(
     signal = Signal(f"declared:{declared_id}", Status.FIRING, attribution.at)
     batch = Batch(now, new_id)
     tx = await session.connection()
-    await place(tx, batch, [_held_open(batch, declared_id, Incoming(signal, PEOPLE, decision, now))])
+    await place(tx, batch, [_held_open(batch, declared_id, Incoming(signal, MANUAL_SOURCE_ID, decision, now))])
     [opened] = batch.incidents.values()
     opened.title, opened.declared = title, True
     await write(tx, batch)
@@ -310,16 +310,18 @@ def _hold_of(row: Incident, now: datetime) -> Incoming:
         window=DECLARED_WINDOW,
         max_span=DECLARED_MAX_SPAN,
     )
-    return Incoming(Signal(f"held:{row.id}", Status.FIRING, row.ended_at, labels=row.labels), PEOPLE, decision, now)
+    return Incoming(
+        Signal(f"held:{row.id}", Status.FIRING, row.ended_at, labels=row.labels), MANUAL_SOURCE_ID, decision, now
+    )
 
 
 def _held_open(batch: Batch, key_id: UUID, incoming: Incoming) -> AlertRow:
     started_at = incoming.signal.started_at
     assert started_at is not None, "manual alerts have a start"
     row = AlertRow(
-        series=series_of(PEOPLE, incoming.signal.fingerprint),
+        series=series_of(MANUAL_SOURCE_ID, incoming.signal.fingerprint),
         started_at=started_at,
-        source_id=PEOPLE,
+        source_id=MANUAL_SOURCE_ID,
         key_id=key_id,
         incident_id=None,
         window=incoming.decision.window,

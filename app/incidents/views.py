@@ -11,7 +11,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.schema import Alert, Incident, ServiceRate, Source
-from app.incidents.grouping.batch import PEOPLE
+from app.incidents.grouping.batch import MANUAL_SOURCE_ID
 
 incident, alert = Incident.__table__.c, Alert.__table__.c
 
@@ -60,7 +60,7 @@ def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
         conditions.append(func.coalesce(incident.severity_stated, incident.severity) == filters.severity)
     if filters.source is not None:
         # Declared incidents have no source, here as in every metric.
-        named = (col(Source.name) == filters.source) & (col(Source.id) != PEOPLE)
+        named = (col(Source.name) == filters.source) & (col(Source.id) != MANUAL_SOURCE_ID)
         of_source = select(Source.id).where(named).scalar_subquery()
         conditions.append(of_source == incident.source_ids.any_())
     if filters.detected_from is not None:
@@ -84,7 +84,7 @@ def _belongs_to_incident() -> ColumnElement[bool]:
         (alert.key_id == incident.key_id)
         & alert.started_at.between(incident.began_at, incident.last_start_at)
         & (alert.incident_id == incident.id)
-        & (alert.source_id != PEOPLE)
+        & (alert.source_id != MANUAL_SOURCE_ID)
     )
 
 

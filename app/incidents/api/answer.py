@@ -17,7 +17,7 @@ from app.base.schema import Incident, Row
 from app.base.severity import SeverityName, severity_name
 from app.incidents import views
 from app.incidents.actions import etag
-from app.incidents.grouping.batch import PEOPLE
+from app.incidents.grouping.batch import MANUAL_SOURCE_ID
 from app.incidents.impact import labor
 from app.incidents.impact.intervals import shown
 from app.incidents.impact.store import costs_of
@@ -115,7 +115,7 @@ async def models_of(
             "severity": severity_name(severity(facts)),
             "priority": priority(facts),
             "status": status(facts),
-            "sources": [sources[id_] for id_ in row.source_ids if id_ != PEOPLE],
+            "sources": [sources[id_] for id_ in row.source_ids if id_ != MANUAL_SOURCE_ID],
             "detected_at": detected_at(facts),
             "first_resolved_at": row.first_ended_at,
             "resolved_at": row.ended_at,

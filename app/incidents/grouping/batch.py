@@ -18,7 +18,7 @@ from app.incidents.grouping.rule import Decision
 from app.incidents.grouping.signal import End, Signal, Verdict
 from app.incidents.grouping.timeline import TimelineKind
 
-PEOPLE = 0  # the source of alerts that people declare or hold open
+MANUAL_SOURCE_ID = 0  # the source of alerts that people declare or hold open
 
 # Store a repeat only if the previous one is at least this old: most signals are repeats, and not writing a row is free.
 LAST_SEEN_PRECISION = timedelta(minutes=1)
@@ -49,7 +49,7 @@ class AlertColumns(msgspec.Struct, eq=False):
     severity: int
     manual_end_at: datetime | None = None
     last_seen_at: datetime | None = None
-    impact_told_at: datetime | None = None
+    impact_started_at_reported: datetime | None = None
     sender_ended: bool = False  # according to its senders, regardless of manual ends
 
 
@@ -93,8 +93,8 @@ class AlertRow(AlertColumns, eq=False, kw_only=True):
             self.window,
             self.max_span,
             self.severity,
-            self.source_id == PEOPLE,
-            self.impact_told_at,
+            self.source_id == MANUAL_SOURCE_ID,
+            self.impact_started_at_reported,
         )
 
 
@@ -102,7 +102,7 @@ class KnownSeries(msgspec.Struct):
     """The alerts of one series in order of start, and its unmatched resolves."""
 
     alerts: list[AlertRow] = msgspec.field(default_factory=list)
-    loose: list[End] = msgspec.field(default_factory=list)
+    unmatched: list[End] = msgspec.field(default_factory=list)
 
 
 class IncidentColumns(msgspec.Struct, eq=False):
@@ -149,7 +149,7 @@ class Batch:
     new_id: Callable[[datetime], UUID]
     rows: list[AlertRow] = field(default_factory=list)  # each alert once
     incidents: dict[UUID, IncidentRow] = field(default_factory=dict)
-    loose_ends: list[tuple[UUID, End]] = field(default_factory=list)
+    unmatched_resolves: list[tuple[UUID, End]] = field(default_factory=list)
     merged: dict[UUID, UUID] = field(default_factory=dict)  # loser → winner
     split: dict[UUID, list[IncidentRow]] = field(default_factory=lambda: defaultdict(list))  # origin → split-off parts
     timeline: list[Entry] = field(default_factory=list)

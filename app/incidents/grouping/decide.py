@@ -28,13 +28,13 @@ from app.incidents.grouping.batch import AlertRow, Batch, Incoming, KnownSeries,
 from app.incidents.grouping.placement import note_still_firing, place_by_newest, regroup, touched_span
 from app.incidents.grouping.read import read_alerts_of, read_chains, read_incidents, read_newest, read_series
 from app.incidents.grouping.series import apply_signals, compute_ends
-from app.incidents.grouping.write import RULES_VERSION, Raced, write
+from app.incidents.grouping.write import RULES_VERSION, BatchConflict, write
 
 
 async def apply(
     tx: Executor, incoming: Sequence[Incoming], *, now: datetime, also_lock: Iterable[UUID] = ()
 ) -> list[Outcome]:
-    """Applies the signals and returns the outcome of each, in the same order. Raises Raced."""
+    """Applies the signals and returns the outcome of each, in the same order. Raises BatchConflict."""
     keys = keys_of(incoming) | set(also_lock)
     await lock_keys(tx, keys)
     batch = await decide(tx, incoming, keys, now=now)
@@ -48,7 +48,10 @@ def keys_of(incoming: Sequence[Incoming]) -> set[UUID]:
 
 
 async def decide(tx: Executor, incoming: Sequence[Incoming], keys: AbstractSet[UUID], *, now: datetime) -> Batch:
-    """Computes the changes to alerts and incidents, without writing them. `keys` must be locked. Raises Raced."""
+    """Computes the changes to alerts and incidents without writing them. `keys` must be locked.
+
+    Raises BatchConflict.
+    """
     batch = Batch(now, new_id)
     by_series: dict[UUID, list[int]] = defaultdict(list)
     first_at: dict[UUID, datetime] = {}
@@ -65,7 +68,7 @@ async def decide(tx: Executor, incoming: Sequence[Incoming], keys: AbstractSet[U
         apply_signals(batch, series, known.get(series) or KnownSeries(), incoming, indices)
     # If the rule has changed since, the alert keeps its old key, which is not locked. Even a repeat writes the row.
     if strangers := {row.key_id for row in batch.rows if row.dirty} - keys:
-        raise Raced(frozenset(strangers))
+        raise BatchConflict(frozenset(strangers))
     await place(tx, batch, [row for row in batch.rows if row.new or row.before is not None])
     # A repeat of a manually ended alert may change its incident.
     ended_by_hand = {row.incident_id for row in batch.shown.values() if row.manual_end_at and row.incident_id}

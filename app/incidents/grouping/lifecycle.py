@@ -28,7 +28,7 @@ class Alert(msgspec.Struct, frozen=True, gc=False):
     max_span: timedelta
     severity: int = 3
     by_people: bool = False
-    impact_told_at: datetime | None = None  # when users were first affected, if the alert states it
+    impact_started_at_reported: datetime | None = None  # when users were first affected, if the alert states it
 
     @property
     def ended_at(self) -> datetime | None:
@@ -70,20 +70,21 @@ class Course(msgspec.Struct, frozen=True, gc=False):
     """The history of one incident, derived from its alerts.
 
     `last_end` and `reach_at` (the latest end plus window) only consider alerts that have ended. The last stretch
-    without a recovery started at `island_at`, after `reopened` recoveries, the first of which was at `first_ended_at`.
+    without a recovery started at `stretch_began_at`, after `reopened` recoveries, the first of which was at
+    `first_ended_at`.
     """
 
     last_end: End | None  # stored as `last_end_at` and `end_reason`; the other fields are columns of `incident`
     began_at: datetime
     last_start_at: datetime
-    island_at: datetime
+    stretch_began_at: datetime
     first_ended_at: datetime | None
     reach_at: datetime | None
     reopened: int
     alerts: int
     open_alerts: int
     severity: int
-    impact_told_at: datetime | None = None
+    impact_started_at_reported: datetime | None = None
 
     @property
     def ended_at(self) -> datetime | None:
@@ -106,7 +107,7 @@ def _first(alert: Alert) -> Course:
     return Course(
         began_at=alert.started_at,
         last_start_at=alert.started_at,
-        island_at=alert.started_at,
+        stretch_began_at=alert.started_at,
         first_ended_at=alert.ended_at,
         last_end=alert.end,
         reach_at=alert.end.at + alert.window if alert.end else None,
@@ -114,12 +115,12 @@ def _first(alert: Alert) -> Course:
         alerts=int(not alert.by_people),
         open_alerts=int(alert.end is None),
         severity=alert.severity,
-        impact_told_at=alert.impact_told_at,
+        impact_started_at_reported=alert.impact_started_at_reported,
     )
 
 
 def _append(course: Course, alert: Alert) -> Course:
-    """The course with one more alert, which starts at or after `island_at`."""
+    """The course with one more alert, which starts at or after `stretch_began_at`."""
     before, end = course.ended_at, alert.end
     gap = before is not None and alert.started_at > before
     reopened = course.reopened + gap
@@ -130,7 +131,7 @@ def _append(course: Course, alert: Alert) -> Course:
     return Course(
         began_at=course.began_at,
         last_start_at=max(course.last_start_at, alert.started_at),
-        island_at=alert.started_at if gap else course.island_at,
+        stretch_began_at=alert.started_at if gap else course.stretch_began_at,
         first_ended_at=_first_ended_at(course, reopened, open_alerts, last_end),
         last_end=last_end,
         reach_at=reach_at,
@@ -138,7 +139,7 @@ def _append(course: Course, alert: Alert) -> Course:
         alerts=course.alerts + (not alert.by_people),
         open_alerts=open_alerts,
         severity=min(course.severity, alert.severity),
-        impact_told_at=_earlier(course.impact_told_at, alert.impact_told_at),
+        impact_started_at_reported=_earlier(course.impact_started_at_reported, alert.impact_started_at_reported),
     )
 
 
@@ -168,7 +169,7 @@ class Placement(StrEnum):
 def classify(newest: Course | None, alert: Alert) -> Placement:
     if newest is None:
         return Placement.OPENS
-    if alert.started_at < newest.island_at:
+    if alert.started_at < newest.stretch_began_at:
         return Placement.UNCLEAR
     ended_at = newest.ended_at
     if ended_at is None or alert.started_at <= ended_at:
@@ -195,7 +196,7 @@ def ended(newest: Course, before: Alert, end: End) -> Course | None:
     """
     if before.end is None and end.at >= newest.last_start_at:
         open_alerts = newest.open_alerts - 1
-    elif before.end is not None and end.at > before.end.at and before.started_at >= newest.island_at:
+    elif before.end is not None and end.at > before.end.at and before.started_at >= newest.stretch_began_at:
         open_alerts = newest.open_alerts
     else:
         return None

@@ -138,7 +138,7 @@ def _note_move(batch: Batch, incident: IncidentRow, before: Course) -> None:
     incident.dirty = True
     had_ended_at, ended_at = before.ended_at, course.ended_at
     if course.reopened > before.reopened or (had_ended_at is not None and ended_at is None):
-        batch.record(incident.id, course.island_at, TimelineKind.REOPENED)
+        batch.record(incident.id, course.stretch_began_at, TimelineKind.REOPENED)
     if ended_at is not None and ended_at != had_ended_at:
         batch.record(incident.id, ended_at, TimelineKind.RESOLVED, {"reason": str(course.end_reason)})
     if incident.settled and (

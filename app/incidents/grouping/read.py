@@ -113,20 +113,20 @@ async def read_series(tx: Executor, first_at: Mapping[UUID, datetime]) -> dict[U
     return {series: _known(*rows) for series, rows in found.items()}
 
 
-def _known(alerts: Iterable[Any], loose: Iterable[Any]) -> KnownSeries:
+def _known(alerts: Iterable[Any], unmatched: Iterable[Any]) -> KnownSeries:
     rows = []
     for found in alerts:
         row = _alert_row(found)
         row.number = found[_WIDTH]
         rows.append(row)
-    return KnownSeries(rows, [End(found[_ENDED_AT], _END_REASONS[found[_END_REASON]]) for found in loose])
+    return KnownSeries(rows, [End(found[_ENDED_AT], _END_REASONS[found[_END_REASON]]) for found in unmatched])
 
 
 def _by_series(found: Iterable[Any]) -> dict[UUID, _Found]:
     by_series: dict[UUID, _Found] = {}
     for row in found:
-        alerts, loose = by_series.get(row[_SERIES_ID]) or by_series.setdefault(row[_SERIES_ID], ([], []))
-        (loose if row[_STARTED_AT] is None else alerts).append(row)
+        alerts, unmatched = by_series.get(row[_SERIES_ID]) or by_series.setdefault(row[_SERIES_ID], ([], []))
+        (unmatched if row[_STARTED_AT] is None else alerts).append(row)
     for alerts, _ in by_series.values():
         if len(alerts) > 1:
             alerts.sort(key=_start_of)
@@ -135,19 +135,19 @@ def _by_series(found: Iterable[Any]) -> dict[UUID, _Found]:
 
 def _needed(few: _Found, first_at: datetime) -> _Found | None:
     """The alert before `first_at` and everything since; None if the newest few may not include all of that."""
-    alerts, loose = few
+    alerts, unmatched = few
     before = bisect_left(alerts, first_at, key=_start_of) - 1
     if before < 0:
-        return None if FEW in {len(alerts), len(loose)} else few
+        return None if FEW in {len(alerts), len(unmatched)} else few
     since = alerts[before][_STARTED_AT]
-    ends = [end for end in loose if end[_ENDED_AT] >= since]
+    ends = [end for end in unmatched if end[_ENDED_AT] >= since]
     return None if len(ends) == FEW else (alerts[before:], ends)
 
 
 FEW = 4
 
 # An unmatched resolve has the columns of `_ALERT`, without a start.
-_LOOSE_END = _ALERT.padded(series="found.series", ended_at="found.ended_at", end_reason="found.end_reason")
+_UNMATCHED_RESOLVE = _ALERT.padded(series="found.series", ended_at="found.ended_at", end_reason="found.end_reason")
 
 # The newest alerts of each series, and its newest unmatched resolves.
 _NEWEST_OF_SERIES = text(f"""
@@ -161,13 +161,13 @@ _NEWEST_OF_SERIES = text(f"""
             LIMIT :few
            ) AS found
      UNION ALL
-    SELECT {_LOOSE_END}, NULL
+    SELECT {_UNMATCHED_RESOLVE}, NULL
       FROM unnest(CAST(:series AS uuid[])) AS wanted (series)
      CROSS JOIN LATERAL (
            SELECT *
-             FROM loose_end
-            WHERE loose_end.series = wanted.series
-            ORDER BY loose_end.ended_at DESC
+             FROM unmatched_resolve
+            WHERE unmatched_resolve.series = wanted.series
+            ORDER BY unmatched_resolve.ended_at DESC
             LIMIT :few
            ) AS found
 """)
@@ -194,8 +194,8 @@ _SERIES = text(f"""
                AND alert.started_at >= wanted.first_at
              ORDER BY alert.started_at)
             UNION ALL
-           SELECT {_LOOSE_END}
-             FROM loose_end AS found
+           SELECT {_UNMATCHED_RESOLVE}
+             FROM unmatched_resolve AS found
             WHERE found.series = wanted.series
               AND found.ended_at >= coalesce(before.started_at, '-infinity')
            ) AS found

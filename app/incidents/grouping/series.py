@@ -16,10 +16,10 @@ from app.incidents.grouping.signal import (
     Signal,
     Status,
     Verdict,
-    carried,
+    effective_end,
     ends_of,
+    inherited_ends,
     latest,
-    lone_end,
     pending,
 )
 
@@ -55,7 +55,7 @@ def apply_signals(
     for index in unnamed:
         one = incoming[index]
         if one.signal.status is Status.RESOLVED:
-            _take_loose_end(batch, series, known, _end_of(one.signal), index)
+            _take_unmatched_resolve(batch, series, known, _end_of(one.signal), index)
         elif rows and _is_going_on(rows[-1]):
             row = _row_of(batch, rows, series, rows[-1].started_at, one, index)
             _see_again(row, one.received_at, index)
@@ -68,18 +68,18 @@ def apply_signals(
 
 def compute_ends(known: KnownSeries) -> None:
     """Updates the end of every alert of a series, as given by `ends_of`."""
-    rows, loose = known.alerts, known.loose
-    if len(rows) == 1 and not loose:
+    rows, unmatched = known.alerts, known.unmatched
+    if len(rows) == 1 and not unmatched:
         [row] = rows
-        by_sender = lone_end(row.named_end)
-        end = lone_end(row.named_end, row.manual_end_at) if row.manual_end_at else by_sender
+        by_sender = effective_end(row.named_end)
+        end = effective_end(row.named_end, row.manual_end_at) if row.manual_end_at else by_sender
         _give_end(row, row.named_end, by_sender, end)
         return
     episodes = [Episode(row.started_at, row.named_end, row.manual_end_at) for row in rows]
-    ends = by_senders = ends_of(episodes, loose)
+    ends = by_senders = ends_of(episodes, unmatched)
     if any(row.manual_end_at for row in rows):
-        by_senders = ends_of([replace(episode, manual_end_at=None) for episode in episodes], loose)
-    for row, real_end, by_sender, end in zip(rows, carried(episodes), by_senders, ends, strict=True):
+        by_senders = ends_of([replace(episode, manual_end_at=None) for episode in episodes], unmatched)
+    for row, real_end, by_sender, end in zip(rows, inherited_ends(episodes), by_senders, ends, strict=True):
         _give_end(row, real_end, by_sender, end)
 
 
@@ -150,7 +150,7 @@ def _row_of(
             caused=[index],
         )
         if length := pending(one.signal.annotations):
-            row.impact_told_at = started_at - length
+            row.impact_started_at_reported = started_at - length
         batch.rows.append(row)
         insort(rows, row, key=_start)
         batch.verdicts[index] = _JOINED  # until it is assigned to an incident
@@ -182,16 +182,16 @@ def _end_of(signal: Signal) -> End:
     return End(signal.ended_at, signal.end_reason or EndReason.RECOVERED, guessed)
 
 
-def _take_loose_end(batch: Batch, series: UUID, known: KnownSeries, end: End, index: int) -> None:
+def _take_unmatched_resolve(batch: Batch, series: UUID, known: KnownSeries, end: End, index: int) -> None:
     target = max((row for row in known.alerts if row.started_at <= end.at), key=_start, default=None)
     if target is None:
         batch.verdicts[index] = Verdict.IGNORED  # there is no alert to end yet; it is kept for later
     else:
         batch.shown[index] = target
         batch.verdicts[index] = Verdict.REPEATED
-    if not any(other.at == end.at for other in known.loose):
-        known.loose.append(end)
-        batch.loose_ends.append((series, end))
+    if not any(other.at == end.at for other in known.unmatched):
+        known.unmatched.append(end)
+        batch.unmatched_resolves.append((series, end))
         if target is not None:
             target.caused.append(index)
             batch.verdicts[index] = Verdict.RESOLVED

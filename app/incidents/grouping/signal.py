@@ -159,7 +159,7 @@ def _precedence(end: End) -> tuple[int, timedelta, int]:
     return (1, -at, _PRECEDENCE[end.reason]) if end.guessed else (2, at, _PRECEDENCE[end.reason])
 
 
-def carried(episodes: Sequence[Episode]) -> list[End | None]:
+def inherited_ends(episodes: Sequence[Episode]) -> list[End | None]:
     """The end that senders reported for each episode, or for one that covers it. `episodes` is in order of start.
 
     A start within another episode belongs to that episode (the clock of a peer differs by milliseconds, or a retry is
@@ -175,7 +175,7 @@ def carried(episodes: Sequence[Episode]) -> list[End | None]:
     return ends
 
 
-def ends_of(episodes: Sequence[Episode], loose_ends: Sequence[End] = ()) -> list[End | None]:
+def ends_of(episodes: Sequence[Episode], unmatched_resolves: Sequence[End] = ()) -> list[End | None]:
     """When and why each episode of a series ended, None while it is open. `episodes` is in order of start.
 
     The latest end reported for the episode or for one that covers it wins. Otherwise an unmatched resolve (one without
@@ -185,22 +185,22 @@ def ends_of(episodes: Sequence[Episode], loose_ends: Sequence[End] = ()) -> list
     """
     ends: list[End | None] = []
     starts = [episode.started_at for episode in episodes]
-    loose: dict[int, End] = {}
-    for loose_end in sorted(loose_ends, key=lambda end: (end.at, -_PRECEDENCE[end.reason])):
-        newest = bisect_right(starts, loose_end.at) - 1
+    unmatched: dict[int, End] = {}
+    for unmatched_resolve in sorted(unmatched_resolves, key=lambda end: (end.at, -_PRECEDENCE[end.reason])):
+        newest = bisect_right(starts, unmatched_resolve.at) - 1
         if newest >= 0:
-            loose.setdefault(newest, loose_end)
-    for index, (episode, real) in enumerate(zip(episodes, carried(episodes), strict=True)):
+            unmatched.setdefault(newest, unmatched_resolve)
+    for index, (episode, real) in enumerate(zip(episodes, inherited_ends(episodes), strict=True)):
         inferred = real if real is not None and real.reason in INFERRED else None
-        end = (None if inferred else real) or loose.get(index)
+        end = (None if inferred else real) or unmatched.get(index)
         if end is None and index + 1 < len(episodes):
             superseded = End(starts[index + 1], EndReason.SUPERSEDED)
             end = min(inferred or superseded, superseded, key=lambda known: known.at)
-        ends.append(lone_end(end or inferred, episode.manual_end_at))
+        ends.append(effective_end(end or inferred, episode.manual_end_at))
     return ends
 
 
-def lone_end(named_end: End | None, manual_end_at: datetime | None = None) -> End | None:
+def effective_end(named_end: End | None, manual_end_at: datetime | None = None) -> End | None:
     """`ends_of` for a single episode without unmatched resolves, the most common case."""
     if manual_end_at is not None and (named_end is None or manual_end_at < named_end.at):
         return End(manual_end_at, EndReason.MANUAL)

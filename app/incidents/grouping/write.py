@@ -15,13 +15,13 @@ from sqlalchemy import TextClause, text
 from app.base import db
 from app.base.db import Executor
 from app.base.db.recordset import Columns, as_json
-from app.base.schema import Alert, Incident, LooseEnd, TimelineEntry
+from app.base.schema import Alert, Incident, TimelineEntry, UnmatchedResolve
 from app.incidents.grouping.batch import AlertRow, Batch, Entry, IncidentRow
 from app.incidents.grouping.facts import move_facts
 from app.incidents.grouping.lifecycle import Course
 
 
-class Raced(Exception):
+class BatchConflict(Exception):
     """Another process changed data that this batch depends on but had not locked. Roll back and retry with `keys`
     locked as well.
     """
@@ -49,13 +49,13 @@ Count = tuple[str, str, str, float]  # name, source and label of a tally, and th
 async def write(tx: Executor, batch: Batch, also: Sequence[Change] = (), counts: Sequence[Count] = ()) -> int | None:
     """Stores all changes of the batch, and `also`. Returns the version of the rules, None if nothing was written.
 
-    Raises Raced if another process stored one of the new alerts first.
+    Raises BatchConflict if another process stored one of the new alerts first.
     """
     if new_alerts := [_new_alert(row) for row in batch.rows if row.new]:
         try:
             await db.copy(tx, "alert", _NEW_ALERT.names, new_alerts)
         except UniqueViolationError as error:
-            raise Raced from error
+            raise BatchConflict from error
     if batch.corrections:
         counts = [*counts, ("history_corrections", "", "", batch.corrections)]
     changes = [*_changes_of(batch), *also, *_counted(counts)]
@@ -114,9 +114,9 @@ def _changes_of(batch: Batch) -> Iterator[Change]:
         yield Change("changed_incident", _CHANGE_INCIDENTS, {"changed_incidents": as_json(known), **now})
     if alerts := [_changed_alert(row) for row in batch.rows if not row.new and row.dirty]:
         yield Change("changed_alert", _CHANGE_ALERTS, {"changed_alerts": as_json(alerts)})
-    if batch.loose_ends:
-        ends = [_LOOSE_END.record(series, end.at, end.reason) for series, end in batch.loose_ends]
-        yield Change("added_loose_end", _ADD_LOOSE_ENDS, {"loose_ends": as_json(ends)})
+    if batch.unmatched_resolves:
+        ends = [_UNMATCHED_RESOLVE.record(series, end.at, end.reason) for series, end in batch.unmatched_resolves]
+        yield Change("added_unmatched_resolve", _ADD_UNMATCHED_RESOLVES, {"unmatched_resolves": as_json(ends)})
     if batch.timeline and not (batch.merged or batch.split):
         yield _timeline(batch)
 
@@ -183,7 +183,7 @@ def _common(incident: IncidentRow) -> tuple[Any, ...]:
 
 _KEPT = ("series", "started_at", "incident_id", "last_seen_at", "sender_ended", "manual_end_at")
 _ENDS = ("real_end_at", "real_end_reason", "real_end_guessed", "ended_at", "end_reason")
-_NEW = ("source_id", "key_id", "severity", "impact_told_at")
+_NEW = ("source_id", "key_id", "severity", "impact_started_at_reported")
 _OF_SIGNAL = ("fingerprint", "alert_class", "link", "flags")
 _OTHER = ("window_seconds", "max_span_seconds", "labels", "annotations", "first_seen_at")
 _CHANGED_ALERT = Columns(Alert.__table__, (*_KEPT, *_ENDS))
@@ -256,12 +256,12 @@ _CHANGE_ALERTS = f"""
      WHERE alert.series = changed.series
        AND alert.started_at = changed.started_at"""
 
-_LOOSE_END = Columns(LooseEnd.__table__, ("series", "ended_at", "end_reason"))
+_UNMATCHED_RESOLVE = Columns(UnmatchedResolve.__table__, ("series", "ended_at", "end_reason"))
 
-_ADD_LOOSE_ENDS = f"""
-    INSERT INTO loose_end ({_LOOSE_END})
-    SELECT {_LOOSE_END}
-      FROM json_to_recordset(CAST(:loose_ends AS json)) AS new ({_LOOSE_END.types()})
+_ADD_UNMATCHED_RESOLVES = f"""
+    INSERT INTO unmatched_resolve ({_UNMATCHED_RESOLVE})
+    SELECT {_UNMATCHED_RESOLVE}
+      FROM json_to_recordset(CAST(:unmatched_resolves AS json)) AS new ({_UNMATCHED_RESOLVE.types()})
         ON CONFLICT DO NOTHING"""
 
 _ENTRY = Columns(TimelineEntry.__table__, Entry.__struct_fields__)

@@ -77,9 +77,8 @@ def runs(clock: Clock, at: Ints) -> Booleans:
 _EPOCH = date(1970, 1, 1)
 _SECOND = 10**6
 _DAY = 24 * 3600
-_LAST = int(
-    datetime(2200, 1, 1, tzinfo=UTC).timestamp()
-)  # later times are rejected by the API, but alerts may have them
+# Later times are rejected by the API, but alerts may have them.
+_LAST = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp())
 _THURSDAY = 3  # weekday of the epoch
 _NEVER: Ints = np.empty((2, 0), np.int64)  # opens, closes
 
