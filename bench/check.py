@@ -102,7 +102,7 @@ def law_differs(alerts: Iterable[Mapping[str, Any]], incidents: Iterable[Mapping
                 timedelta(seconds=alert["window_seconds"]),
                 timedelta(seconds=alert["max_span_seconds"]),
                 alert["severity"],
-                impact_told_at=alert["impact_told_at"],
+                impact_started_at_reported=alert["impact_started_at_reported"],
             )
         )
     lawful = {
@@ -120,7 +120,7 @@ def _course(row: Mapping[str, Any]) -> lifecycle.Course:
     return lifecycle.Course(
         began_at=row["began_at"],
         last_start_at=row["last_start_at"],
-        island_at=row["island_at"],
+        stretch_began_at=row["stretch_began_at"],
         first_ended_at=row["first_ended_at"],
         last_end=End(row["last_end_at"], EndReason(row["end_reason"])) if row["last_end_at"] else None,
         reach_at=row["reach_at"],
@@ -128,5 +128,5 @@ def _course(row: Mapping[str, Any]) -> lifecycle.Course:
         alerts=row["alerts"],
         open_alerts=row["open_alerts"],
         severity=row["severity"],
-        impact_told_at=row["impact_told_at"],
+        impact_started_at_reported=row["impact_started_at_reported"],
     )

@@ -24,7 +24,7 @@ from app.base.tokens import ensure_source
 from app.catalog.services import store as services
 from app.incidents import actions
 from app.incidents.grouping import decide as store
-from app.incidents.grouping.batch import PEOPLE, Incoming
+from app.incidents.grouping.batch import MANUAL_SOURCE_ID, Incoming
 from app.incidents.grouping.rule import DEFAULT_RULE, decide
 from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status
 from app.incidents.grouping.timeline import TimelineKind
@@ -95,7 +95,7 @@ class History:
         troubles = [self._trouble(self.incidents + place) for place in range(size)]
         for trouble in troubles:
             if trouble.deployment is not None:
-                await deployments.report(session, trouble.deployment, source_id=PEOPLE, now=AFTER)
+                await deployments.report(session, trouble.deployment, source_id=MANUAL_SOURCE_ID, now=AFTER)
         outcomes = iter(await store.apply(tx, [each for trouble in troubles for each in trouble.incoming], now=AFTER))
         for trouble in troubles:
             [number, *_] = [next(outcomes).incident for _ in trouble.incoming]

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.incidents.grouping import lifecycle
-from app.incidents.grouping.batch import PEOPLE
+from app.incidents.grouping.batch import MANUAL_SOURCE_ID
 from app.incidents.grouping.signal import End, EndReason
 
 Span = tuple[UUID, datetime, datetime | None]
@@ -35,8 +35,8 @@ async def courses_by_law(engine: AsyncEngine) -> dict[UUID, list[lifecycle.Cours
                     timedelta(seconds=row.window_seconds),
                     timedelta(seconds=row.max_span_seconds),
                     row.severity,
-                    row.source_id == PEOPLE,
-                    row.impact_told_at,
+                    row.source_id == MANUAL_SOURCE_ID,
+                    row.impact_started_at_reported,
                 )
             )
     return {
@@ -46,7 +46,7 @@ async def courses_by_law(engine: AsyncEngine) -> dict[UUID, list[lifecycle.Cours
 
 _ALERTS = text("""
     SELECT series, started_at, ended_at, end_reason, window_seconds, max_span_seconds, severity, source_id,
-           impact_told_at, key_id
+           impact_started_at_reported, key_id
       FROM alert
 """)
 
@@ -59,7 +59,7 @@ async def courses_in(engine: AsyncEngine) -> dict[UUID, list[lifecycle.Course]]:
                 lifecycle.Course(
                     began_at=row.began_at,
                     last_start_at=row.last_start_at,
-                    island_at=row.island_at,
+                    stretch_began_at=row.stretch_began_at,
                     first_ended_at=row.first_ended_at,
                     last_end=End(row.last_end_at, EndReason(row.end_reason)) if row.last_end_at else None,
                     reach_at=row.reach_at,
@@ -67,7 +67,7 @@ async def courses_in(engine: AsyncEngine) -> dict[UUID, list[lifecycle.Course]]:
                     alerts=row.alerts,
                     open_alerts=row.open_alerts,
                     severity=row.severity,
-                    impact_told_at=row.impact_told_at,
+                    impact_started_at_reported=row.impact_started_at_reported,
                 )
             )
     return dict(stored)

@@ -1,7 +1,7 @@
-"""What people do about incidents: declare, acknowledge, set milestones, resolve, reopen, correct, comment.
+"""Actions by people: declare, acknowledge, set milestones, resolve, reopen, correct and comment on incidents.
 
-Each action is a fact with a time of its own, kept in the timeline. An action that changes alerts (resolve, reopen,
-declare) is placed by the law afterwards, as signals are. Every action returns the incident as it is then.
+Each action has its own time and is recorded in the timeline. Actions that change alerts (resolve, reopen, declare) are
+grouped by the same rules as signals. Every action returns the updated incident.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from app.base.errors import Conflict, Invalid, NotFound, Stale
 from app.base.ids import new_id
 from app.base.schema import Incident
 from app.incidents import timeline
-from app.incidents.grouping.batch import PEOPLE, AlertRow, Batch, Incoming
+from app.incidents.grouping.batch import MANUAL_SOURCE_ID, AlertRow, Batch, Incoming
 from app.incidents.grouping.decide import derive_without_manual_ends, lock_keys, place, read_open_alerts, series_of
 from app.incidents.grouping.rule import Decision
 from app.incidents.grouping.signal import End, EndReason, Signal, Status
@@ -30,46 +30,46 @@ DECLARED_WINDOW, DECLARED_MAX_SPAN = timedelta(minutes=5), timedelta(hours=24)
 
 
 class IncidentNotFound(NotFound):
-    title = "No such incident"
+    title = "Incident not found"
 
 
 class MergedAway(Conflict):
-    title = "The incident is part of another one"
+    title = "Incident was merged"
 
 
 class AlreadyResolved(Conflict):
-    title = "The incident is resolved"
+    title = "Incident already resolved"
 
 
-class AlertBeganLater(Conflict):
-    title = "An alert of the incident began later"
+class LaterAlertExists(Conflict):
+    title = "Incident has a later alert"
 
 
-class BeganAnew(Conflict):
-    title = "A newer incident has the same key"
+class NewerIncidentExists(Conflict):
+    title = "Newer incident with the same key"
 
 
 class InTheFuture(Invalid):
-    title = "The time lies in the future"
+    title = "Time in the future"
 
 
-Ref = UUID | int  # id, or the number behind `INC-`
+Ref = UUID | int  # the id, or the number after `INC-`
 
 
 async def find(session: AsyncSession, ref: Ref) -> Incident:
     """Raises IncidentNotFound."""
     column = col(Incident.id) if isinstance(ref, UUID) else col(Incident.number)
-    # Also where the session has the row already: statements that bypass it may have changed it since.
+    # Reload a row that the session already holds: raw statements may have changed it since.
     query = select(Incident).where(column == ref).execution_options(populate_existing=True)
     found = (await session.exec(query)).one_or_none()
     if found is None:
-        message = "there is no incident of this id; GET /api/v1/incidents lists them"
+        message = "no incident has this id; GET /api/v1/incidents lists all incidents"
         raise IncidentNotFound(message)
     return found
 
 
 async def _hold(session: AsyncSession, ref: Ref, if_match: str | None = None) -> Incident:
-    """The row, with its key locked. Raises IncidentNotFound, MergedAway or Stale."""
+    """Locks the incident's key and reads its row. Raises IncidentNotFound, MergedAway or Stale."""
     row = await find(session, ref)
     await lock_keys(await session.connection(), [row.key_id])
     await session.refresh(row, with_for_update=True)
@@ -98,7 +98,7 @@ async def declare(
     attribution: Attribution,
     now: datetime,
 ) -> Incident:
-    """An incident without alerts: open from `attribution.at` until a person resolves it. Raises InTheFuture."""
+    """Opens an incident without alerts at `attribution.at`; it ends when a person resolves it. Raises InTheFuture."""
     _not_in_the_future(attribution.at, now, field="detected_at")
     if impact_started_at is not None:
         _not_in_the_future(impact_started_at, now, field="impact_started_at")
@@ -115,7 +115,7 @@ async def declare(
     signal = Signal(f"declared:{declared_id}", Status.FIRING, attribution.at)
     batch = Batch(now, new_id)
     tx = await session.connection()
-    await place(tx, batch, [_held_open(batch, declared_id, Incoming(signal, PEOPLE, decision, now))])
+    await place(tx, batch, [_held_open(batch, declared_id, Incoming(signal, MANUAL_SOURCE_ID, decision, now))])
     [opened] = batch.incidents.values()
     opened.title, opened.declared = title, True
     await write(tx, batch)
@@ -132,7 +132,7 @@ async def declare(
 async def acknowledge(
     session: AsyncSession, ref: Ref, attribution: Attribution | None, *, by: str | None, now: datetime
 ) -> Incident:
-    """The first acknowledgement counts. Repeating it changes nothing, an earlier time does.
+    """The first acknowledgement counts: repeating it changes nothing, unless its time is earlier.
 
     Raises IncidentNotFound, MergedAway, InTheFuture or AlreadyResolved.
     """
@@ -143,7 +143,8 @@ async def acknowledge(
         return row
     if row.ended_at is not None and attribution.at > row.ended_at:
         message = (
-            f"it was resolved at {row.ended_at.isoformat()}; acknowledge with an `at` before that, or reopen it first"
+            f"the incident was resolved at {row.ended_at.isoformat()}; acknowledge it with an earlier `at`, or reopen "
+            "it"
         )
         raise AlreadyResolved(message)
     await _change(session, row, {"acknowledged_at": attribution.at, "acknowledged_by": attribution.by}, now)
@@ -154,7 +155,7 @@ async def acknowledge(
 async def milestone(
     session: AsyncSession, ref: Ref, kind: TimelineKind, attribution: Attribution, *, now: datetime
 ) -> Incident:
-    """IDENTIFIED or MITIGATED; the latest entry decides its time.
+    """Sets when the incident was IDENTIFIED or MITIGATED; a later call corrects the time.
 
     Raises IncidentNotFound, MergedAway or InTheFuture.
     """
@@ -168,7 +169,7 @@ async def milestone(
     return row
 
 
-# A corrected entry stays readable, but must not come back where a split parts it from its correction.
+# A corrected entry stays in the timeline, but must not count again when a split separates it from its correction.
 _MARK_CORRECTED = text("""
     UPDATE timeline
        SET detail = '{"corrected": true}'
@@ -186,7 +187,7 @@ async def record(
     detail: Mapping[str, Any] | None = None,
     now: datetime,
 ) -> Incident:
-    """Adds an entry to the timeline that changes nothing in the incident itself: a note, or another slice's fact.
+    """Adds a timeline entry that leaves the incident itself unchanged: a note, or a fact of another module.
 
     Raises IncidentNotFound, MergedAway or InTheFuture.
     """
@@ -199,20 +200,22 @@ async def record(
 async def resolve(
     session: AsyncSession, ref: Ref, attribution: Attribution, *, at_stated: bool, now: datetime
 ) -> Incident:
-    """Ends the open alerts there and then. Repeats of those alerts do not reopen it; a new one within the window does.
+    """Ends the open alerts at `attribution.at`. Repeats of those alerts do not reopen the incident; a new alert within
+    the window does.
 
-    Raises IncidentNotFound, MergedAway, InTheFuture, AlreadyResolved (at another time) or AlertBeganLater.
+    Raises IncidentNotFound, MergedAway, InTheFuture, AlreadyResolved (at another time) or LaterAlertExists.
     """
     row = await _hold(session, ref)
     _not_in_the_future(attribution.at, now)
     if row.ended_at is not None:
         if at_stated and attribution.at != row.ended_at:
-            message = f"it was resolved at {row.ended_at.isoformat()}; reopen it first to resolve it at another time"
+            message = f"the incident was resolved at {row.ended_at.isoformat()}; to change that, reopen it first"
             raise AlreadyResolved(message)
         return row
     if attribution.at < row.last_start_at:
-        message = f"its newest alert began at {row.last_start_at.isoformat()}; resolve it at or after that"
-        raise AlertBeganLater(message)
+        message = f"the newest alert began at {row.last_start_at.isoformat()}; resolve the incident at or after that "
+        "time"
+        raise LaterAlertExists(message)
     batch = Batch(now, new_id)
     open_alerts = await read_open_alerts(await session.connection(), batch, row.id)
     for alert in open_alerts:
@@ -223,10 +226,10 @@ async def resolve(
 
 
 async def reopen(session: AsyncSession, ref: Ref, attribution: Attribution, *, now: datetime) -> Incident:
-    """Takes a person's resolve back, or holds the incident open where its alerts have really ended.
+    """Undoes a manual resolve, or holds the incident open if its alerts have ended.
 
-    The outage then lasts from before, without a gap: it must be the newest of its key, or it would swallow those
-    after it. Raises IncidentNotFound, MergedAway, InTheFuture or BeganAnew.
+    The incident continues without a gap. It must be the newest of its key, because otherwise it would absorb the later
+    ones. Raises IncidentNotFound, MergedAway, InTheFuture or NewerIncidentExists.
     """
     row = await _hold(session, ref)
     _not_in_the_future(attribution.at, now)
@@ -243,7 +246,7 @@ async def reopen(session: AsyncSession, ref: Ref, attribution: Attribution, *, n
     number = (await session.exec(newer)).first()
     if number is not None:
         message = f"a newer incident, INC-{number}, has the same key; reopen that one"
-        raise BeganAnew(message)
+        raise NewerIncidentExists(message)
     batch = Batch(now, new_id)
     changed = await derive_without_manual_ends(await session.connection(), batch, row.id)
     if not any(alert.end is None for alert in changed):
@@ -260,8 +263,8 @@ async def amend(
     if_match: str | None,
     now: datetime,
 ) -> Incident:
-    """Corrects what a person may state, by the names of the `…_stated` columns without that ending; None takes a
-    correction back.
+    """Corrects facts of the incident. Keys are the names of the `…_stated` columns without that suffix; None removes a
+    correction.
 
     Raises IncidentNotFound, MergedAway, Stale or InTheFuture.
     """
@@ -297,7 +300,7 @@ def _not_in_the_future(at: datetime, now: datetime, *, field: str = "at") -> Non
 
 
 def _hold_of(row: Incident, now: datetime) -> Incoming:
-    """What holding an incident open amounts to: an alert of `people` from where the others ended."""
+    """The manual alert that holds an incident open, starting when the other alerts ended."""
     decision = Decision(
         rule=row.rule,
         service=row.service,
@@ -307,16 +310,18 @@ def _hold_of(row: Incident, now: datetime) -> Incoming:
         window=DECLARED_WINDOW,
         max_span=DECLARED_MAX_SPAN,
     )
-    return Incoming(Signal(f"held:{row.id}", Status.FIRING, row.ended_at, labels=row.labels), PEOPLE, decision, now)
+    return Incoming(
+        Signal(f"held:{row.id}", Status.FIRING, row.ended_at, labels=row.labels), MANUAL_SOURCE_ID, decision, now
+    )
 
 
 def _held_open(batch: Batch, key_id: UUID, incoming: Incoming) -> AlertRow:
     started_at = incoming.signal.started_at
-    assert started_at is not None, "people state when"
+    assert started_at is not None, "manual alerts have a start"
     row = AlertRow(
-        series=series_of(PEOPLE, incoming.signal.fingerprint),
+        series=series_of(MANUAL_SOURCE_ID, incoming.signal.fingerprint),
         started_at=started_at,
-        source_id=PEOPLE,
+        source_id=MANUAL_SOURCE_ID,
         key_id=key_id,
         incident_id=None,
         window=incoming.decision.window,
@@ -338,7 +343,7 @@ async def _place(
     kind: TimelineKind,
     attribution: Attribution,
 ) -> Incident:
-    """Places and writes the alerts that a person has ended or held open; the entry is the person's, not the law's."""
+    """Groups and stores alerts that a person ended or held open. The timeline entry is attributed to the person."""
     tx = await session.connection()
     await place(tx, batch, changed, whole_chains=True)
     batch.timeline = [entry for entry in batch.timeline if (entry.incident_id, entry.kind) != (row.id, kind)]
@@ -354,6 +359,6 @@ async def _change(session: AsyncSession, row: Incident, values: Mapping[str, Any
     row.version += 1
     row.updated_at = now
     await session.flush()
-    await session.refresh(row)  # the database computes a column
+    await session.refresh(row)  # to read the column computed by the database
     if row.settled_at is not None:
         await count(await session.connection(), [("history_corrections", "", "", 1)])

@@ -1,7 +1,7 @@
-"""The timeline: everything that happened to incidents, append-only, and the event log of the service.
+"""The timeline: the append-only history of each incident, and the event log of the service.
 
-The law's entries are written with its batches, by grouping/write.py; people's come through `append`. `read_after` reads
-all of them, in an order in which no reader misses one.
+Entries derived from alerts are written by grouping/write.py, entries by people with `append`. `read_after` reads all
+entries, in an order that guarantees that no reader misses one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from app.incidents.grouping.timeline import TimelineKind
 
 
 class UnknownEntry(LookupError):
-    """A cursor names an entry that does not exist, as after a restore of an older backup."""
+    """The cursor refers to an entry that does not exist, for example after an older backup was restored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ async def append(
     detail: Mapping[str, Any] | None = None,
     now: datetime,
 ) -> None:
-    """Records what a person did, in the transaction that does it."""
+    """Records an action by a person, in the same transaction as the action."""
     session.add(
         TimelineEntry(
             incident_id=incident_id,
@@ -54,12 +54,12 @@ async def append(
             detail=None if detail is None else dict(detail),
         )
     )
-    # Now, not at the commit: entries have the order in which they were appended, also beside those of raw statements.
+    # Flush now, not at commit, to keep the order of entries, including those written by raw statements.
     await session.flush()
 
 
 async def latest(session: AsyncSession, incident_id: UUID, kind: TimelineKind) -> TimelineEntry | None:
-    """The entry of this kind that was recorded last."""
+    """The most recently recorded entry of this kind."""
     query = (
         select(TimelineEntry)
         .where(TimelineEntry.incident_id == incident_id, TimelineEntry.kind == kind)
@@ -72,7 +72,7 @@ async def latest(session: AsyncSession, incident_id: UUID, kind: TimelineKind) -
 async def entries(
     session: AsyncSession, incident_id: UUID, *, after: tuple[datetime, int] | None, limit: int
 ) -> Sequence[TimelineEntry]:
-    """The timeline of one incident, earliest first; `after` is the time and id of the last entry of the page before."""
+    """The timeline of one incident, earliest first; `after` is the time and id of the last entry read."""
     at, id_ = col(TimelineEntry.at), col(TimelineEntry.id)
     query = select(TimelineEntry).where(TimelineEntry.incident_id == incident_id).order_by(at, id_).limit(limit)
     if after is not None:
@@ -84,15 +84,14 @@ async def entries(
 
 
 async def read_after(session: AsyncSession, after: int | None, *, limit: int) -> Sequence[TimelineEntry]:
-    """The next entries of all incidents; `after` is the id of the last entry that was read, None to start.
+    """The next entries of all incidents; `after` is the id of the last entry read, None to start.
 
-    A reader that goes on from the last id of each answer gets every entry exactly once, whatever order transactions
-    commit in. Ids alone do not give that: they are assigned before the commit, so a reader may see id 8 before id 7 is
-    visible, and would never return to 7. So entries are ordered by the transaction that wrote them, then by id, and
-    those of the oldest transaction still running, and of all that began after it, have to wait.
+    A reader that continues from the last id of each result gets every entry exactly once, in whatever order
+    transactions commit. Ids alone cannot guarantee that: they are assigned before the commit, so a reader may see id 8
+    before id 7 is visible and then skip 7. Therefore entries are ordered by writing transaction, then by id, and
+    entries of the oldest running transaction and of all later ones are held back.
 
-    An entry that follows its incident through a merge or split, or is marked as corrected, is not read again. Raises
-    UnknownEntry.
+    An entry is not read again when a merge or split moves it, or when it is marked as corrected. Raises UnknownEntry.
     """
     transaction_id, id_ = col(TimelineEntry.transaction_id), col(TimelineEntry.id)
     query = select(TimelineEntry).where(transaction_id < _OLDEST_RUNNING).order_by(transaction_id, id_).limit(limit)
@@ -111,12 +110,12 @@ _OLDEST_RUNNING = cast(cast(func.pg_snapshot_xmin(func.pg_current_snapshot()), T
 
 
 async def renumber_after_restore(tx: AsyncConnection) -> int:
-    """Makes the order of entries go on in this database cluster; the number of entries that were renumbered.
+    """Adapts a restored timeline to this database cluster; returns the number of entries that were renumbered.
 
-    Transaction ids start anew in another cluster, so a restored timeline may lie in its future: readers would wait for
-    years, and new entries would come before old ones. All entries move down by the same number, to below every
-    transaction that is running, which keeps their order and so every reader's place. Belongs at the start of the
-    service, first in a transaction; does nothing where the timeline lies in the past.
+    Transaction ids are specific to a cluster, so the ids in a restored timeline may be in the future: readers would
+    wait for years, and new entries would sort before old ones. Renumbering lowers all ids by the same amount, below
+    every running transaction, which preserves the order and every reader's position. Call it when the service starts,
+    as the first statement of a transaction; it does nothing if no id is in the future.
     """
     if not (await tx.execute(_IS_IN_THE_FUTURE)).scalar_one():
         return 0
@@ -124,13 +123,13 @@ async def renumber_after_restore(tx: AsyncConnection) -> int:
     return (await tx.execute(_RENUMBER)).rowcount
 
 
-# No transaction that has committed is at or above the xmax of a snapshot.
+# Committed transactions are always below the xmax of a new snapshot.
 _IS_IN_THE_FUTURE = text("""
     SELECT coalesce(max(transaction_id) >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint, false)
       FROM timeline
 """)
 
-# Another process may have renumbered while this one waited for the lock, so look again.
+# Check again: another process may have renumbered while this one waited for the lock.
 _RENUMBER = text("""
     UPDATE timeline
        SET transaction_id = transaction_id - restored.distance

@@ -1,4 +1,4 @@
-"""Lists of incidents and their evidence. Reads only."""
+"""Read-only queries of incidents and their alerts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.schema import Alert, Incident, ServiceRate, Source
-from app.incidents.grouping.batch import PEOPLE
+from app.incidents.grouping.batch import MANUAL_SOURCE_ID
 
 incident, alert = Incident.__table__.c, Alert.__table__.c
 
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which incidents; None or empty means all. Times are those of detection, half-open."""
+    """Selects incidents; None or empty matches all. The times are a half-open interval of detection times."""
 
     status: str | None = None
     service: str | None = None
@@ -32,7 +32,7 @@ class Filters:
 async def incidents(
     session: AsyncSession, filters: Filters, *, before: tuple[datetime, int] | None, limit: int
 ) -> Sequence[Incident]:
-    """Newest first, without those that were merged into others."""
+    """Newest first, without merged incidents."""
     query = (
         select(Incident)
         .where(incident.merged_into.is_(None), *_conditions(filters))
@@ -59,8 +59,8 @@ def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
     if filters.severity is not None:
         conditions.append(func.coalesce(incident.severity_stated, incident.severity) == filters.severity)
     if filters.source is not None:
-        # Declared incidents have no source, as in every number.
-        named = (col(Source.name) == filters.source) & (col(Source.id) != PEOPLE)
+        # Declared incidents have no source, here as in every metric.
+        named = (col(Source.name) == filters.source) & (col(Source.id) != MANUAL_SOURCE_ID)
         of_source = select(Source.id).where(named).scalar_subquery()
         conditions.append(of_source == incident.source_ids.any_())
     if filters.detected_from is not None:
@@ -68,33 +68,33 @@ def _conditions(filters: Filters) -> list[ColumnElement[bool]]:
     if filters.detected_to is not None:
         conditions.append(detected_at < filters.detected_to)
     for name, value in filters.labels:
-        evidence = (
+        has_label = (
             select(1)
-            .where(_is_evidence(), alert.labels.cast(JSONB).contains({name: value}))
+            .where(_belongs_to_incident(), alert.labels.cast(JSONB).contains({name: value}))
             .correlate(Incident)
             .exists()
         )
-        conditions.append(evidence)
+        conditions.append(has_label)
     return conditions
 
 
-def _is_evidence() -> ColumnElement[bool]:
-    """Joins `alert` to its incident by the index on key and start."""
+def _belongs_to_incident() -> ColumnElement[bool]:
+    """Joins `alert` to its incident, using the index on key and start."""
     return (
         (alert.key_id == incident.key_id)
         & alert.started_at.between(incident.began_at, incident.last_start_at)
         & (alert.incident_id == incident.id)
-        & (alert.source_id != PEOPLE)
+        & (alert.source_id != MANUAL_SOURCE_ID)
     )
 
 
 async def alerts(
     session: AsyncSession, incident_id: UUID, *, after: tuple[datetime, UUID] | None, limit: int
 ) -> Sequence[tuple[Alert, str]]:
-    """The evidence, earliest first: each alert with the name of its source."""
+    """The alerts of an incident, earliest first, each with the name of its source."""
     query = (
         select(Alert, Source.name)
-        .join_from(Incident, Alert, _is_evidence())
+        .join_from(Incident, Alert, _belongs_to_incident())
         .join(Source, col(Source.id) == alert.source_id)
         .where(incident.id == incident_id)
         .order_by(alert.started_at, alert.series)
@@ -110,7 +110,7 @@ async def source_names(session: AsyncSession) -> Mapping[int, str]:
 
 
 async def currencies(session: AsyncSession) -> Sequence[str]:
-    """In which any service has a rate, in order."""
+    """All currencies in which a service has a rate, sorted."""
     return (await session.exec(select(ServiceRate.currency).distinct().order_by(ServiceRate.currency))).all()
 
 

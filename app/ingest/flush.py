@@ -21,7 +21,7 @@ from app.incidents.grouping import decide as incidents
 from app.incidents.grouping.batch import Batch, Incoming, Outcome, outcome_of, verdict_of
 from app.incidents.grouping.rule import Rule, Rules
 from app.incidents.grouping.signal import INFERRED, Signal, Status, Verdict, fingerprint_of
-from app.incidents.grouping.write import Raced, count, write
+from app.incidents.grouping.write import BatchConflict, count, write
 from app.ingest import store
 from app.ingest.handlers import Handlers
 from app.ingest.sender import Reading, Receipt, Rejected, Request
@@ -165,8 +165,8 @@ class Flusher:
                 keys = decided.keys | also_lock
                 async with connection.transaction(incidents.lock(keys)) as tx:
                     return await self._apply(tx, decided, keys)
-            except Raced as raced:
-                also_lock |= raced.keys
+            except BatchConflict as conflict:
+                also_lock |= conflict.keys
             except Exception as error:
                 state = db.state_of(error)
                 # A spooled delivery can be committed at this very moment by a connection that was given up for lost.
@@ -178,8 +178,8 @@ class Flusher:
     async def _apply(
         self, tx: db.Executor, decided: _Decided, keys: AbstractSet[UUID], handled: _Handled | None = None
     ) -> list[Receipt]:
-        """In a transaction that has locked `keys`. Raises Raced, also where the rules have changed. `handled` is what
-        handlers did with the other facts of the one delivery.
+        """In a transaction that has locked `keys`. Raises BatchConflict, also where the rules have changed. `handled`
+        is what handlers did with the other facts of the one delivery.
 
         A delivery from the spool may have been applied before; then it does nothing, and its receipt says so.
         """
@@ -276,10 +276,10 @@ class Flusher:
         return _Decided(version, deliveries, signals)
 
     def _check_rules(self, decided: _Decided, version_at_write: int | None) -> None:
-        """Raises Raced if the rules have changed between the decision and the write (None: nothing was written)."""
+        """Raises BatchConflict if the rules changed between the decision and the write (None: nothing was written)."""
         if version_at_write is not None and version_at_write != decided.rules_version:
             self._rules = None
-            raise Raced
+            raise BatchConflict
 
 
 _KEEP_CHANGING = "the same alerts keep changing under this batch"
@@ -287,14 +287,14 @@ _TRY_AGAIN = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 
 
 async def _in_savepoint(tx: AsyncConnection, work: Callable[[frozenset[UUID]], Awaitable[T]]) -> T:
-    """Again where it was raced."""
+    """Repeats the batch after a BatchConflict."""
     also_lock: frozenset[UUID] = frozenset()
     for _ in range(ATTEMPTS):
         try:
             async with tx.begin_nested():
                 return await work(also_lock)
-        except Raced as raced:
-            also_lock |= raced.keys
+        except BatchConflict as conflict:
+            also_lock |= conflict.keys
     raise TimeoutError(_KEEP_CHANGING)
 
 

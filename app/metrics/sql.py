@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from app.incidents.grouping.batch import PEOPLE
+from app.incidents.grouping.batch import MANUAL_SOURCE_ID
 from app.metrics.query import MetricsQuery
 
 
@@ -11,7 +11,7 @@ def bound(query: MetricsQuery) -> dict[str, object]:
     return {
         "begins": query.period.begins,
         "ends": query.period.ends,
-        "people": PEOPLE,
+        "people": MANUAL_SOURCE_ID,
         **asdict(query.filters),
     }
 

@@ -8,18 +8,21 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
 from app.base.db.recordset import Columns, as_json
-from app.base.schema import Alert, LooseEnd, metadata
+from app.base.schema import Alert, UnmatchedResolve, metadata
 
-LOOSE_END = Columns(LooseEnd.__table__, ("series", "ended_at", "end_reason"))
+UNMATCHED_RESOLVE = Columns(UnmatchedResolve.__table__, ("series", "ended_at", "end_reason"))
 
 
 def test_fragments_name_the_columns_in_their_order() -> None:
-    assert str(LOOSE_END) == "series, ended_at, end_reason"
-    assert LOOSE_END.selected(as_text={"series"}) == "loose_end.series::text, loose_end.ended_at, loose_end.end_reason"
-    assert LOOSE_END.padded(ended_at="now()") == "NULL, now(), NULL"
-    assert LOOSE_END.assigned("new", but={"series"}) == "ended_at = new.ended_at, end_reason = new.end_reason"
-    assert LOOSE_END.types() == "series UUID, ended_at TIMESTAMP WITH TIME ZONE, end_reason TEXT"
-    assert LOOSE_END.place("end_reason") == 2
+    assert str(UNMATCHED_RESOLVE) == "series, ended_at, end_reason"
+    assert (
+        UNMATCHED_RESOLVE.selected(as_text={"series"})
+        == "unmatched_resolve.series::text, unmatched_resolve.ended_at, unmatched_resolve.end_reason"
+    )
+    assert UNMATCHED_RESOLVE.padded(ended_at="now()") == "NULL, now(), NULL"
+    assert UNMATCHED_RESOLVE.assigned("new", but={"series"}) == "ended_at = new.ended_at, end_reason = new.end_reason"
+    assert UNMATCHED_RESOLVE.types() == "series UUID, ended_at TIMESTAMP WITH TIME ZONE, end_reason TEXT"
+    assert UNMATCHED_RESOLVE.place("end_reason") == 2
 
 
 def test_a_name_that_the_table_does_not_have_is_an_error() -> None:
@@ -28,7 +31,7 @@ def test_a_name_that_the_table_does_not_have_is_an_error() -> None:
 
 
 def test_a_record_omits_none() -> None:
-    assert as_json([LOOSE_END.record("a", None, "recovered")]) == '[{"series":"a","end_reason":"recovered"}]'
+    assert as_json([UNMATCHED_RESOLVE.record("a", None, "recovered")]) == '[{"series":"a","end_reason":"recovered"}]'
 
 
 async def test_postgresql_reads_records_of_every_table(engine: AsyncEngine) -> None:

@@ -145,10 +145,10 @@ async def _assert_lawful(
 ) -> dict[UUID, Any]:
     async with engine.connect() as connection:
         alerts = (await connection.execute(text("SELECT * FROM alert ORDER BY series, started_at"))).all()
-        loose = (await connection.execute(text("SELECT * FROM loose_end"))).all()
+        unmatched = (await connection.execute(text("SELECT * FROM unmatched_resolve"))).all()
         rows = {row.id: row for row in await connection.execute(text("SELECT * FROM incident ORDER BY number"))}
         entries = (await connection.execute(text("SELECT * FROM timeline WHERE by = 'ada' ORDER BY id"))).all()
-    _assert_series(alerts, loose)
+    _assert_series(alerts, unmatched)
     by_key: dict[UUID, list[lifecycle.Alert]] = defaultdict(list)
     for row in alerts:
         by_key[row.key_id].append(_as_law(row))
@@ -176,10 +176,12 @@ def _as_law(row: Any) -> lifecycle.Alert:
     end = End(row.ended_at, EndReason(row.end_reason)) if row.ended_at else None
     window, span = timedelta(seconds=row.window_seconds), timedelta(seconds=row.max_span_seconds)
     by_people = row.source_id == 0
-    return lifecycle.Alert(row.series, row.started_at, end, window, span, row.severity, by_people, row.impact_told_at)
+    return lifecycle.Alert(
+        row.series, row.started_at, end, window, span, row.severity, by_people, row.impact_started_at_reported
+    )
 
 
-def _assert_series(alerts: Sequence[Any], loose: Sequence[Any]) -> None:
+def _assert_series(alerts: Sequence[Any], unmatched: Sequence[Any]) -> None:
     by_series: dict[UUID, list[Any]] = defaultdict(list)
     for row in alerts:
         by_series[row.series].append(row)
@@ -192,7 +194,7 @@ def _assert_series(alerts: Sequence[Any], loose: Sequence[Any]) -> None:
             )
             for row in rows
         ]
-        unnamed = [End(one.ended_at, EndReason(one.end_reason)) for one in loose if one.series == series]
+        unnamed = [End(one.ended_at, EndReason(one.end_reason)) for one in unmatched if one.series == series]
         assert ends_of(episodes, unnamed) == [_as_law(row).end for row in rows]
 
 

@@ -222,7 +222,7 @@ async def test_ends_that_are_no_recovery_are_left_out_counted_and_includable(
     left_out = (await asked(client, "summary"))["total"]["measures"]["time_to_recover"]
     assert (left_out["n"], left_out["excluded"]) == (
         1,
-        {"ended by rule_paused": 1, "trouble of the monitoring, not of the service": 1},
+        {"ended by rule_paused": 1, "monitoring failure, not a service failure": 1},
     )
     included = (await asked(client, "summary", include_non_recoveries=True))["total"]["measures"]["time_to_recover"]
     assert (included["n"], included["values"], included["excluded"]) == (3, [3600, 7200, 10800], {})

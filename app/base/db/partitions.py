@@ -97,7 +97,7 @@ async def _retire(tx: AsyncConnection, table: str, known: list[Partition], befor
         await tx.execute(text(f"DROP TABLE {name}"))
     await tx.execute(text(f"ALTER TABLE {table} ATTACH PARTITION {past} FOR VALUES FROM (MINVALUE) TO ('{until}')"))
     if table == "alert":
-        await tx.execute(text("DELETE FROM loose_end WHERE ended_at < :until"), {"until": until})
+        await tx.execute(text("DELETE FROM unmatched_resolve WHERE ended_at < :until"), {"until": until})
     return months
 
 

@@ -29,7 +29,14 @@ from app.base.schema.catalog import (
 )
 from app.base.schema.columns import Row
 from app.base.schema.deployments import Deployment, DeploymentReport
-from app.base.schema.incidents import Acknowledgement, Alert, Incident, LooseEnd, TimelineEntry, incident_number
+from app.base.schema.incidents import (
+    Acknowledgement,
+    Alert,
+    Incident,
+    TimelineEntry,
+    UnmatchedResolve,
+    incident_number,
+)
 from app.base.schema.ingest import (
     Delivery,
     FeedSample,
@@ -57,7 +64,6 @@ __all__ = [
     "FeedWatch",
     "Heartbeat",
     "Incident",
-    "LooseEnd",
     "Maintenance",
     "Objective",
     "Peer",
@@ -76,6 +82,7 @@ __all__ = [
     "Tally",
     "TimelineEntry",
     "Token",
+    "UnmatchedResolve",
     "incident_number",
     "metadata",
 ]

@@ -82,7 +82,7 @@ class Incident(Row, table=True):
     first_ended_at: Timestamp[datetime | None] = None  # the first moment at which none of its alerts was open
     last_end_at: Timestamp[datetime | None] = None  # latest end among the alerts that have ended
     last_start_at: Timestamp[datetime]
-    island_at: Timestamp[datetime]  # start of the last stretch without recovery
+    stretch_began_at: Timestamp[datetime]  # start of the last stretch without recovery
     reach_at: Timestamp[datetime | None] = None  # latest end plus window among the alerts that have ended
     reopened: int
     alerts: int  # alerts from senders, excluding those of `people`
@@ -94,7 +94,8 @@ class Incident(Row, table=True):
     )
     settled_at: Timestamp[datetime | None] = None
     declared: bool
-    impact_told_at: Timestamp[datetime | None] = None  # the earliest start that an alert's annotation `for` implies
+    # the earliest start that an alert's annotation `for` implies
+    impact_started_at_reported: Timestamp[datetime | None] = None
     # set by people
     title_stated: Text[str | None] = None
     service_stated: Text[str | None] = None
@@ -105,7 +106,7 @@ class Incident(Row, table=True):
     impact_started_at: datetime | None = Field(
         sa_type=sa.DateTime(timezone=True),
         default=None,
-        sa_column_args=(Computed("coalesce(impact_started_at_stated, impact_told_at)", persisted=True),),
+        sa_column_args=(Computed("coalesce(impact_started_at_stated, impact_started_at_reported)", persisted=True),),
     )
     acknowledged_at: Timestamp[datetime | None] = None
     acknowledged_by: Text[str | None] = None
@@ -162,13 +163,13 @@ class Alert(Row, table=True):
     flags: TextArray[list[str]]
     first_seen_at: Timestamp[datetime]
     last_seen_at: Timestamp[datetime]  # to the minute
-    impact_told_at: Timestamp[datetime | None] = None  # `started_at` minus the annotation `for`
+    impact_started_at_reported: Timestamp[datetime | None] = None  # `started_at` minus the annotation `for`
 
 
-class LooseEnd(Row, table=True):
+class UnmatchedResolve(Row, table=True):
     """A resolve without a start. Ends the newest alert that began at or before it, and is stored until there is one."""
 
-    __tablename__ = "loose_end"
+    __tablename__ = "unmatched_resolve"
 
     series: UUID = Field(primary_key=True)
     ended_at: datetime = Field(sa_type=sa.DateTime(timezone=True), primary_key=True)

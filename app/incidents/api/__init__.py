@@ -1,4 +1,4 @@
-"""Incidents over HTTP: reading them, what people do about them, and what an incident looks like in an answer."""
+"""The HTTP API of incidents: queries, actions by people, and the response models."""
 
 from fastapi import APIRouter
 

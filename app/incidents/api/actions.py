@@ -1,4 +1,4 @@
-"""What people do about incidents over HTTP: declare, correct, acknowledge, resolve, reopen, milestones, notes."""
+"""Actions on incidents over HTTP: declare, correct, acknowledge, resolve, reopen, milestones, notes."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -24,9 +24,7 @@ class Declaration(Contract):
     title: Annotated[Name, Field(examples=["Payments fail for some customers"])]
     service: Annotated[Name, Field(examples=["payments"])]
     severity: SeverityName = "sev3"
-    impact_started_at: At | None = Field(
-        None, description="When users were first harmed; leave it out if it is not known"
-    )
+    impact_started_at: At | None = Field(None, description="When users were first affected; omit it if unknown")
     detected_at: At | None = Field(None, description="Defaults to now")
     by: Name | None = Field(None, examples=["ada"])
     note: Words | None = None
@@ -38,7 +36,7 @@ class Declaration(Contract):
 async def declare(
     _: Writer, session: Session, now: Now, answer: Answering, response: Response, declaration: Declaration
 ) -> IncidentModel:
-    """For an incident that no monitoring detected. It is open until a person resolves it."""
+    """For incidents that monitoring did not detect. A declared incident stays open until a person resolves it."""
     declared = await actions.declare(
         session,
         title=declaration.title,
@@ -53,7 +51,7 @@ async def declare(
 
 
 class Amendment(Contract):
-    """Only the fields sent are changed. Null takes a correction back, so that what the alerts say counts again."""
+    """Only the fields sent are changed. Null removes a correction and restores the value derived from the alerts."""
 
     title: Name | None = None
     severity: SeverityName | None = None
@@ -63,7 +61,7 @@ class Amendment(Contract):
     )
     impact_started_at: At | None = None
     detected_at: At | None = None
-    by: Name | None = Field(None, description="The person who corrects it, for the timeline")
+    by: Name | None = Field(None, description="The person making the correction, recorded in the timeline")
 
 
 @router.patch(
@@ -76,9 +74,11 @@ async def amend(
     answer: Answering,
     ref: IncidentInPath,
     amendment: Amendment,
-    if_match: Annotated[str | None, Header(max_length=100, description="Only if it is still at this ETag")] = None,
+    if_match: Annotated[
+        str | None, Header(max_length=100, description="Apply the correction only if the incident still has this ETag")
+    ] = None,
 ) -> IncidentModel:
-    """A correction overrides what the alerts say, and is kept in the timeline."""
+    """A correction overrides the value derived from the alerts, and is recorded in the timeline."""
     changes: dict[str, Any] = amendment.model_dump(exclude_unset=True, exclude={"by"})
     if changes.get("severity"):
         changes["severity"] = severity_number(changes["severity"])
@@ -86,7 +86,7 @@ async def amend(
 
 
 class ActionIn(Contract):
-    """What a person did, and when."""
+    """An action by a person."""
 
     at: At | None = Field(None, description="When it happened; defaults to now")
     by: Name | None = Field(None, examples=["ada"])
@@ -105,8 +105,8 @@ class ActionIn(Contract):
 async def acknowledge(
     _: Writer, session: Session, now: Now, answer: Answering, ref: IncidentInPath, action: ActionIn | None = None
 ) -> IncidentModel:
-    """The first acknowledgement counts; repeating it changes nothing. A resolved incident takes only an `at` before
-    its end.
+    """Only the first acknowledgement counts; repeating it changes nothing. To acknowledge a resolved incident, send an
+    `at` before its end.
     """
     action = action or ActionIn()
     attribution = None if action.at is None and action.note is None else action.attribution(now)
@@ -119,7 +119,9 @@ async def acknowledge(
 async def resolve(
     _: Writer, session: Session, now: Now, answer: Answering, ref: IncidentInPath, action: ActionIn | None = None
 ) -> IncidentModel:
-    """Ends its open alerts at that time. Their repeats do not reopen it (see `still_firing`); a new alert does."""
+    """Ends the incident's open alerts at `at`. Repeats of those alerts do not reopen it (see `still_firing`); a new
+    alert within the window does.
+    """
     action = action or ActionIn()
     at_stated = action.at is not None
     return await answer(await actions.resolve(session, ref, action.attribution(now), at_stated=at_stated, now=now))
@@ -131,7 +133,7 @@ async def resolve(
 async def reopen(
     _: Writer, session: Session, now: Now, answer: Answering, ref: IncidentInPath, action: ActionIn | None = None
 ) -> IncidentModel:
-    """The outage goes on without a gap, until its alerts end or a person resolves it."""
+    """The incident continues without a gap, until its alerts end or a person resolves it."""
     attribution = (action or ActionIn()).attribution(now)
     return await answer(await actions.reopen(session, ref, attribution, now=now))
 
@@ -146,14 +148,14 @@ class MilestoneIn(ActionIn):
 async def set_milestone(
     _: Writer, session: Session, now: Now, answer: Answering, ref: IncidentInPath, action: MilestoneIn
 ) -> IncidentModel:
-    """`identified` (the cause is known) or `mitigated` (users are no longer harmed). Neither is required."""
+    """`identified` (the cause is known) or `mitigated` (users are no longer affected). Both are optional."""
     kind = TimelineKind(action.milestone)
     return await answer(await actions.milestone(session, ref, kind, action.attribution(now), now=now))
 
 
 class Note(Contract):
     note: Annotated[Words, StringConstraints(min_length=1), Field(examples=["Rolled back to 1.41"])]
-    at: At | None = Field(None, description="The time it is about; defaults to now")
+    at: At | None = Field(None, description="The time that the note refers to; defaults to now")
     by: Name | None = None
 
 

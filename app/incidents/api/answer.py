@@ -1,4 +1,4 @@
-"""An incident as the API shows it: the row, what its facts amount to, and what it cost."""
+"""The response model of an incident: its row, its measures and its cost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from app.base.schema import Incident, Row
 from app.base.severity import SeverityName, severity_name
 from app.incidents import views
 from app.incidents.actions import etag
-from app.incidents.grouping.batch import PEOPLE
+from app.incidents.grouping.batch import MANUAL_SOURCE_ID
 from app.incidents.impact import labor
 from app.incidents.impact.intervals import shown
 from app.incidents.impact.store import costs_of
@@ -47,7 +47,7 @@ class MeasureModel(BaseModel):
 
 
 class CostModel(MoneyRange):
-    """At the service's rates per hour, low, expected and high; what overlapping incidents share is split among them."""
+    """Low, expected and high, at the hourly rates of the service. Overlapping incidents split their common cost."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -61,11 +61,13 @@ class IncidentModel(BaseModel):
     priority: Priority
     status: IncidentStatus
     sources: list[str]
-    key: str = Field(description="Alerts with the same key belong together", examples=['service="checkout"'])
-    labels: dict[str, str] = Field(description="What all its alerts have in common")
+    key: str = Field(
+        description="The grouping key: alerts with the same key are grouped", examples=['service="checkout"']
+    )
+    labels: dict[str, str] = Field(description="The labels that all its alerts have in common")
     detected_at: At
     impact_started_at: At | None = Field(
-        description="When users were first harmed, as stated by a person or else implied by an alert's annotation `for`"
+        description="When users were first affected: as stated by a person, else from the `for` annotation of an alert"
     )
     acknowledged_at: At | None
     acknowledged_by: str | None
@@ -74,27 +76,31 @@ class IncidentModel(BaseModel):
     first_resolved_at: At | None
     resolved_at: At | None
     end_reason: str | None = Field(
-        description="Why its last alert ended; `recovered`, `superseded` and `manual` are recoveries"
+        description="Why its last alert ended; `recovered`, `superseded`, `manual` and `reconciled` are recoveries"
     )
-    settled: bool = Field(description="Resolved for long enough to have been counted into the Prometheus histograms")
-    reopened: int = Field(description="How often it came back after a recovery")
+    settled: bool = Field(description="Resolved long enough ago to be counted in the Prometheus histograms")
+    reopened: int = Field(description="How often it was reopened after a recovery")
     alerts: int
     open_alerts: int
-    still_firing: bool = Field(description="A person resolved it, and its alerts are still repeated as firing")
-    merged_into: str | None = Field(description="The incident it is part of; then it is in no list and no metric")
-    impact: Share | None = Field(description="Share of the hourly cost as stated by a person; null: by severity")
+    still_firing: bool = Field(description="A person resolved it, but its alerts are still reported as firing")
+    merged_into: str | None = Field(
+        description="The incident it was merged into; merged incidents are excluded from lists and metrics"
+    )
+    impact: Share | None = Field(
+        description="Share of the hourly cost, as stated by a person; null: the share of the severity applies"
+    )
     measures: dict[str, MeasureModel]
-    cost: dict[str, CostModel] | None = Field(description="By currency; null: the service has no rate, which is not 0")
+    cost: dict[str, CostModel] | None = Field(description="By currency; null (not 0) if the service has no rate")
     labor: dict[str, CostModel] | None = Field(
-        description="What the time of responders cost, never part of `cost`; null: nobody acknowledged it while it "
-        "lasted, or `AFTERMATH_LABOR` is not set"
+        description="Cost of the responders' time, never part of `cost`; null if it was not acknowledged before it "
+        "ended, or `AFTERMATH_LABOR` is not set"
     )
 
 
 async def models_of(
     session: AsyncSession, rows: Sequence[Incident], *, settings: Settings, now: datetime
 ) -> list[IncidentModel]:
-    """The number of statements does not grow with the number of rows."""
+    """Runs a fixed number of statements, however many rows there are."""
     sources = await views.source_names(session)
     winners = await views.numbers(session, [row.merged_into for row in rows if row.merged_into is not None])
     costs = await costs_of(await session.connection(), rows, now=now, weights=settings.impact)
@@ -109,7 +115,7 @@ async def models_of(
             "severity": severity_name(severity(facts)),
             "priority": priority(facts),
             "status": status(facts),
-            "sources": [sources[id_] for id_ in row.source_ids if id_ != PEOPLE],
+            "sources": [sources[id_] for id_ in row.source_ids if id_ != MANUAL_SOURCE_ID],
             "detected_at": detected_at(facts),
             "first_resolved_at": row.first_ended_at,
             "resolved_at": row.ended_at,
@@ -127,13 +133,13 @@ async def models_of(
 
 
 def columns_of(row: Row, model: type[BaseModel]) -> dict[str, Any]:
-    """The columns that have the name of a field of the answer."""
+    """The columns of the row that are also fields of the model."""
     return {name: getattr(row, name) for name in type(row).model_fields.keys() & model.model_fields.keys()}
 
 
 @dataclass(slots=True)
 class Answer:
-    """Answers a request with an incident and its ETag."""
+    """Builds the response for one incident and sets its ETag."""
 
     session: Session
     settings: Knobs

@@ -1,4 +1,4 @@
-"""Reading incidents over HTTP: the list, its export, one incident, its evidence and its timeline."""
+"""Queries of incidents over HTTP: the list, its export, one incident, its alerts and its timeline."""
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
@@ -28,7 +28,7 @@ router = APIRouter(prefix="/api/v1/incidents", tags=["incidents"])
 
 def _label(value: str) -> str:
     if "=" not in value[1:]:
-        message = "a label filter reads name=value"
+        message = "a label filter has the form name=value"
         raise ValueError(message)
     return value
 
@@ -37,19 +37,23 @@ Label = Annotated[Words, AfterValidator(_label)]
 
 
 def _filters(
-    status: Annotated[IncidentStatus | None, Query(description="open: not acknowledged yet")] = None,
+    status: Annotated[IncidentStatus | None, Query(description="`open` means not acknowledged yet")] = None,
     service: Annotated[Name | None, Query()] = None,
     severity: Annotated[SeverityName | None, Query()] = None,
-    source: Annotated[Name | None, Query(description="An alert of this source is among the evidence")] = None,
-    since: Annotated[At | None, Query(alias="from", description="Detected at or after")] = None,
-    until: Annotated[At | None, Query(alias="to", description="Detected before")] = None,
+    source: Annotated[Name | None, Query(description="Only incidents with an alert from this source")] = None,
+    since: Annotated[
+        At | None, Query(alias="from", description="Only incidents detected at or after this time")
+    ] = None,
+    until: Annotated[At | None, Query(alias="to", description="Only incidents detected before this time")] = None,
     label: Annotated[
         list[Label],
-        Query(description="`name=value`: an alert of the evidence has this label; may be repeated", max_length=10),
+        Query(
+            description="`name=value`: only incidents with an alert that has this label; may be repeated", max_length=10
+        ),
     ] = [],  # noqa: B006  fastapi copies it
 ) -> views.Filters:
     if since and until and since > until:
-        message = "`from` lies after `to`"
+        message = "`from` must not be after `to`"
         raise Invalid(message)
     return views.Filters(
         status=status,
@@ -69,7 +73,7 @@ Filtered = Annotated[views.Filters, Depends(_filters)]
 async def list_incidents(
     _: Reader, session: Session, now: Now, settings: Knobs, paging: Pages, filters: Filtered
 ) -> Page[IncidentModel]:
-    """Newest first. Merged incidents are left out; their number still leads to them."""
+    """Newest first. Merged incidents are not listed, but can still be fetched by number."""
     key = paging.after(datetime, int)
     rows = await views.incidents(session, filters, before=key, limit=paging.limit + 1)
     items, cursor = page_of(rows, paging, lambda row: (row.began_at, row.number))
@@ -85,14 +89,14 @@ async def list_incidents(
 async def export_incidents(
     _: Reader, request: Request, now: Now, settings: Knobs, filters: Filtered
 ) -> StreamingResponse:
-    """Every incident in the list, newest first, with its measures in seconds and its cost in each currency that any
-    service has a rate in; then its labor, if that is priced. A value that does not exist is an empty cell. Text that a
-    spreadsheet would take for a formula has an apostrophe before it.
+    """Every incident that matches the filters, newest first. The columns include its measures in seconds, its cost in
+    each currency that has a rate and, if `AFTERMATH_LABOR` is set, the cost of labor. Missing values are empty cells.
+    Text that a spreadsheet would interpret as a formula is prefixed with an apostrophe.
     """
     engine = context_of(request).engine
 
     async def chunk(before: tuple[datetime, int] | None) -> tuple[Sequence[Incident], list[IncidentModel]]:
-        async with db.session(engine) as session:  # one each, so that a slow reader keeps no connection
+        async with db.session(engine) as session:  # one per chunk, so that a slow client does not hold a connection
             rows = await views.incidents(session, filters, before=before, limit=CHUNK)
             return rows, await models_of(session, rows, settings=settings, now=now)
 
@@ -100,7 +104,7 @@ async def export_incidents(
         money = [("cost", currency) for currency in await views.currencies(session)]
     if settings.labor is not None:
         money.append(("labor", settings.labor.currency))
-    first = await chunk(None)  # before the answer begins, so that a failure is answered as a problem
+    first = await chunk(None)  # before the response starts, so that a failure becomes an error response
 
     columns = _columns(money)
 
@@ -117,7 +121,7 @@ async def export_incidents(
     return attached("incidents", parts())
 
 
-_IN_MANY_COLUMNS = {"id", "labels", "measures", "cost", "labor"}  # or in none
+_IN_MANY_COLUMNS = {"id", "labels", "measures", "cost", "labor"}  # or excluded
 _EXPORTED = tuple(name for name in IncidentModel.model_fields if name not in _IN_MANY_COLUMNS)
 _AMOUNTS = ("low", "expected", "high")
 
@@ -132,7 +136,7 @@ def _columns(money: Sequence[tuple[str, str]]) -> list[str]:
 
 @router.get("/{id}", response_model=IncidentModel, responses=problem_responses(404), summary="Get an incident")
 async def get_incident(_: Reader, session: Session, answer: Answering, ref: IncidentInPath) -> IncidentModel:
-    """By uuid or number. The ETag is for `If-Match` of a PATCH."""
+    """By UUID or number. Send the ETag as `If-Match` with a PATCH."""
     return await answer(await actions.find(session, ref))
 
 
@@ -149,16 +153,19 @@ class AlertModel(BaseModel):
     labels: dict[str, str]
     annotations: dict[str, str]
     link: str
-    flags: list[str] = Field(description="What was odd about it, such as `ends_clamped`")
-    first_seen_at: At = Field(description="When its first signal arrived")
-    last_seen_at: At = Field(description="When it was last reported, to the minute")
+    flags: list[str] = Field(description="Anomalies in the alert as received, such as `ends_clamped`")
+    first_seen_at: At = Field(description="When its first signal was received")
+    last_seen_at: At = Field(description="When it was last reported, accurate to about a minute")
 
 
 @router.get(
-    "/{id}/alerts", response_model=Page[AlertModel], responses=problem_responses(404), summary="List the evidence"
+    "/{id}/alerts",
+    response_model=Page[AlertModel],
+    responses=problem_responses(404),
+    summary="List the alerts of an incident",
 )
 async def list_alerts(_: Reader, session: Session, paging: Pages, ref: IncidentInPath) -> Page[AlertModel]:
-    """The alerts of an incident, earliest first."""
+    """Earliest first."""
     incident = await actions.find(session, ref)
     key = paging.after(datetime, UUID)
     rows = await views.alerts(session, incident.id, after=key, limit=paging.limit + 1)
@@ -184,10 +191,13 @@ class EntryModel(BaseModel):
 
 
 @router.get(
-    "/{id}/timeline", response_model=Page[EntryModel], responses=problem_responses(404), summary="Read the timeline"
+    "/{id}/timeline",
+    response_model=Page[EntryModel],
+    responses=problem_responses(404),
+    summary="Read the timeline of an incident",
 )
 async def read_timeline(_: Reader, session: Session, paging: Pages, ref: IncidentInPath) -> Page[EntryModel]:
-    """Everything that happened to an incident, earliest first."""
+    """Everything that happened to the incident, earliest first."""
     incident = await actions.find(session, ref)
     key = paging.after(datetime, int)
     rows = await timeline.entries(session, incident.id, after=key, limit=paging.limit + 1)

@@ -1,8 +1,8 @@
-"""The registry: what each number means, in the words that REST, the help texts of Prometheus and docs/numbers.md use.
+"""The registry of definitions, the single source of the texts in REST, Prometheus help texts and docs/numbers.md.
 
-Pure. One file for each area defines its numbers, once; the code that computes a number has no words of its own. When a
-change makes the same incidents give another number, its definition gets a new version, so that numbers stored elsewhere
-can be distinguished.
+Pure. Each area defines its numbers in one file; the code that computes a number contains no texts about it. When a
+change makes the same incidents yield a different number, increase the version of its definition, so that previously
+exported numbers can be distinguished.
 """
 
 from collections.abc import Mapping

@@ -1,12 +1,12 @@
-"""Deployments and DORA's numbers."""
+"""Deployments and the DORA metrics."""
 
 from app.incidents.definitions.model import DEPLOYED, EVERY_INCIDENT, NO_RECOVERY, SUMMARY_FROM, metric
 
-_FINISHED = "deployments of the service and environment in question that finished in [from, to)"
-_NOT_FINISHED = "cancelled and unfinished deployments; environments that are not production, unless asked for"
-_CAUSED = "incidents that a deployment is known to have caused, or is likely to: `basis` says how that is known"
-_FEW_OF_DORA = f"statistics, if fewer than {SUMMARY_FROM} values are known: `values` has the single ones"
-_FALSE_ALARMS = "sev5 (false alarms); merged incidents; trouble of the monitoring"
+_FINISHED = "deployments of the selected service and environment that finished in [from, to)"
+_NOT_FINISHED = "canceled and unfinished deployments; non-production environments, unless requested"
+_CAUSED = "incidents known or likely to be caused by a deployment; `basis` shows how that is known"
+_FEW_OF_DORA = f"statistics if there are fewer than {SUMMARY_FROM} values; `values` lists them instead"
+_FALSE_ALARMS = "sev5 (false alarms); merged incidents; monitoring failures"
 
 DORA = (
     metric(
@@ -17,8 +17,8 @@ DORA = (
         "deployments that succeeded and finished in [from, to), per day; exact Poisson interval of 95 %",
         counted=_FINISHED,
         left_out=f"failed deployments; {_NOT_FINISHED}",
-        cannot_tell="how much was delivered; and its interval is for deployments that come by chance, which planned "
-        "ones do not",
+        cannot_tell="how much was delivered. The interval assumes deployments at random times, which planned "
+        "deployments are not",
         clock=DEPLOYED,
     ),
     metric(
@@ -27,11 +27,11 @@ DORA = (
         "seconds",
         "50 and 90 % quantile and mean, with an interval of the median",
         "finished_at - commit time, for each commit of a deployment that succeeded in [from, to), counted once per "
-        "service with the first such deployment; a commit later than its deployment is left out and counted; median "
-        "with the interval of its order statistics, 95 %",
-        counted="commits with a time, of deployments that succeeded in [from, to)",
-        left_out=f"deployments that tell no time of a commit, counted as without_commit_times; {_FEW_OF_DORA}",
-        cannot_tell="how long the idea waited before the commit; a rebase makes old work look young. Commits of one "
+        "service, with the first such deployment; a commit later than its deployment is left out and counted; median "
+        "with the 95 % interval from its order statistics",
+        counted="commits with a time in deployments that succeeded in [from, to)",
+        left_out=f"deployments without commit times, counted as without_commit_times; {_FEW_OF_DORA}",
+        cannot_tell="how long the work took before the commit; a rebase makes old work look new. Commits of one "
         "deployment share its end, so the interval is narrower than it should be",
         clock=DEPLOYED,
         version=2,
@@ -41,10 +41,10 @@ DORA = (
         "Deployments without commit times",
         "deployments",
         "count",
-        "deployments that succeeded in [from, to) and tell no time of any commit",
+        "deployments that succeeded in [from, to) and were reported without any commit time",
         counted=_FINISHED,
         left_out=f"failed deployments; {_NOT_FINISHED}",
-        cannot_tell="their lead times, which are in no number",
+        cannot_tell="their lead times, which are in none of the numbers",
         clock=DEPLOYED,
     ),
     metric(
@@ -52,7 +52,7 @@ DORA = (
         "Deployments",
         "deployments",
         "count",
-        "finished deployments: with the outcome succeeded or failed",
+        "finished deployments, with the outcome succeeded or failed",
         counted=_FINISHED,
         left_out=_NOT_FINISHED,
         cannot_tell="how large they were",
@@ -63,12 +63,12 @@ DORA = (
         "Failed deployments",
         "deployments",
         "count",
-        "distinct finished deployments that needed immediate intervention: marked so (needed_intervention), or the "
-        "cause of an incident that is neither sev5 (false alarm) nor trouble of the monitoring. A pipeline's outcome "
-        "`failed` alone harms nobody and is not one",
+        "distinct finished deployments that needed immediate intervention: marked as such (needed_intervention), or "
+        "the cause of an incident that is neither sev5 (false alarm) nor a monitoring failure. A pipeline outcome "
+        "`failed` alone affects no users and does not count",
         counted=_FINISHED,
         left_out=_NOT_FINISHED,
-        cannot_tell="more than its links: one to the last deployment before an incident is a guess, see `basis`",
+        cannot_tell="more than its links: a link to the last deployment before an incident is a guess, see `basis`",
         clock=DEPLOYED,
     ),
     metric(
@@ -79,7 +79,7 @@ DORA = (
         "change_failures / deployments, so never above 1; Wilson interval of 95 %",
         counted=_FINISHED,
         left_out=_NOT_FINISHED,
-        cannot_tell="whether changes are bad, or only well watched: what nobody links does not count. Recent "
+        cannot_tell="whether changes are bad or just well monitored: failures that are not linked do not count. Recent "
         "deployments may still fail",
         clock=DEPLOYED,
     ),
@@ -88,24 +88,23 @@ DORA = (
         "Failed deployment recovery time",
         "seconds",
         "50 and 90 % quantile and mean, with an interval of the median",
-        "time_to_recover of the incidents that the failed deployments of [from, to) caused, whenever they were "
-        "detected",
+        "time_to_recover of the incidents caused by the failed deployments of [from, to), whenever they were detected",
         counted=_CAUSED,
-        left_out=f"{NO_RECOVERY}; {_FALSE_ALARMS}; failed deployments without an incident; what is pending; "
+        left_out=f"{NO_RECOVERY}; {_FALSE_ALARMS}; failed deployments without an incident; pending incidents; "
         f"{_FEW_OF_DORA}",
-        cannot_tell="how long recovery takes if it takes long: open incidents are counted as pending and are in no "
-        "quantile here",
+        cannot_tell="how long slow recoveries take: open incidents are counted as pending and are in none of these "
+        "quantiles",
         version=2,
     ),
     metric(
         "dora_time_to_recover",
-        "Time to recover, of all incidents",
+        "Time to recover, all incidents",
         "seconds",
         "50 and 90 % quantile and mean, with an interval of the median",
         "time_to_recover of all incidents detected in [from, to), whatever caused them",
         counted=EVERY_INCIDENT,
-        left_out=f"{NO_RECOVERY}; {_FALSE_ALARMS}; what is pending; {_FEW_OF_DORA}",
-        cannot_tell="how good deploying is: it stands beside failed_deployment_recovery_time to be compared with it",
+        left_out=f"{NO_RECOVERY}; {_FALSE_ALARMS}; pending incidents; {_FEW_OF_DORA}",
+        cannot_tell="how good deployments are: it is shown for comparison with failed_deployment_recovery_time",
         version=2,
     ),
     metric(
@@ -113,11 +112,11 @@ DORA = (
         "Deployment rework rate",
         "ratio",
         "ratio, with an interval",
-        "finished deployments that are `unplanned` and name the incident they were made for (made_for) / deployments; "
+        "finished deployments that are `unplanned` and name the incident they respond to (made_for) / deployments; "
         "Wilson interval of 95 %",
         counted=_FINISHED,
         left_out=_NOT_FINISHED,
-        cannot_tell="rework that nobody marks as unplanned",
+        cannot_tell="rework that is not marked as unplanned",
         clock=DEPLOYED,
     ),
     metric(
@@ -136,20 +135,20 @@ DORA = (
         "Incidents without a known cause",
         "ratio",
         "ratio, with an interval",
-        "incidents detected in [from, to) of which nothing says which deployment caused them, or that none did / "
-        "incidents detected; Wilson interval of 95 %",
+        "incidents detected in [from, to) with neither a linked deployment nor a statement that no deployment "
+        "caused them / incidents detected; Wilson interval of 95 %",
         counted=EVERY_INCIDENT,
         left_out=_FALSE_ALARMS,
-        cannot_tell="what caused them. The larger it is, the less the change fail rate means",
+        cannot_tell="the causes. The larger it is, the less the change fail rate means",
     ),
     metric(
         "bases",
         "Linked incidents, by basis",
         "incidents",
         "count",
-        "incidents detected in [from, to) whose cause is known, by how: stated by a person, a label that names the "
-        "deployment, a version in the labels that was deployed in the week before, or the last deployment in the 24 "
-        "hours before",
+        "incidents detected in [from, to) with a linked cause, by the basis of the link: stated by a person, a label "
+        "that names the deployment, a version in the labels that was deployed in the week before, or the last "
+        "deployment in the 24 hours before",
         counted=EVERY_INCIDENT,
         left_out=_FALSE_ALARMS,
         cannot_tell="whether the links are right: last_deployment is a guess by time alone",
@@ -159,12 +158,12 @@ DORA = (
         "Cost of downtime by DORA's formula",
         "currency",
         "product, exact",
-        "deployments x change_fail_rate x mean failed_deployment_recovery_time in hours x hourly cost of outage as it "
-        "is at `to`",
+        "deployments x change_fail_rate x mean failed_deployment_recovery_time in hours x hourly cost of an outage "
+        "as of `to`",
         counted="one service with a rate",
-        left_out="incidents that no deployment caused; failed deployments without an incident take the mean",
-        cannot_tell="what it cost: it is a cross-check that takes every failure for a full outage and none to overlap. "
-        "For what it cost there is `cost`",
+        left_out="incidents not caused by a deployment; failed deployments without an incident count with the mean",
+        cannot_tell="the actual cost: it is a cross-check that treats every failure as a full outage and assumes "
+        "that none overlap. See `cost` for the actual cost",
         clock=DEPLOYED,
     ),
 )

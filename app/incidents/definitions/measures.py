@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from app.incidents.definitions.model import BUSINESS_HOURS, EVERY_INCIDENT, NO_RECOVERY, Definition, Kind
 from app.incidents.measures.measures import MEASURES
 
-_ONE = "the value of one incident; the statistics say what is made of many"
-_NOT_A_SERVICE = "merged incidents (counted under the one they went into); trouble of the monitoring, unless asked for"
-_STATED = "incidents for which nobody stated it, because a default would be made up"
+_ONE = "the value of one incident; see the statistics for many incidents"
+_NOT_A_SERVICE = "merged incidents (counted as the one they were merged into); monitoring failures, unless requested"
+_STATED = "incidents without a stated time, because any default would be invented"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,29 +20,30 @@ class _Population:
 _POPULATIONS: Mapping[str, _Population] = {
     "time_to_detect": _Population(
         f"{_STATED}; {_NOT_A_SERVICE}",
-        "how long harm goes unseen where nobody states its start; look at how many are left out",
+        "how long impact goes undetected if nobody states its start; check how many incidents are left out",
     ),
     "time_to_acknowledge": _Population(
         _NOT_A_SERVICE,
-        "whether anybody worked on it: it is a click. What resolved by itself was not ignored; it counts as censored",
+        "whether anyone worked on it: it is one click. Incidents that resolved by themselves were not ignored; they "
+        "count as censored",
     ),
     "time_to_mitigate": _Population(
-        f"{_STATED}; {_NOT_A_SERVICE}", "anything about incidents whose mitigation nobody noted down"
+        f"{_STATED}; {_NOT_A_SERVICE}", "anything about incidents whose mitigation was not recorded"
     ),
     "time_to_recover": _Population(
         f"{NO_RECOVERY}; {_NOT_A_SERVICE}",
-        "whether the repair was good, or the incident hard: it begins at impact where that is stated and at detection "
-        "where it is not, and alerts end by their own rule, not when users are well",
+        "how good the fix was, or how hard the incident: it starts at the impact start if stated, else at detection, "
+        "and ends when the alert resolves, which may not be when users recover",
     ),
     "detection": _Population(
         f"{_STATED}; {_NOT_A_SERVICE}",
-        "more than time_to_detect: it is the same duration, as the first phase of an incident",
+        "anything that time_to_detect does not: it is the same duration, shown as the first phase of an incident",
     ),
     "response": _Population(
-        f"{_STATED}; {_NOT_A_SERVICE}", "when work began: it ends when a person says that the cause was known"
+        f"{_STATED}; {_NOT_A_SERVICE}", "when work began: it ends when, according to a person, the cause was known"
     ),
     "remediation": _Population(
-        f"{_STATED}; {NO_RECOVERY}; {_NOT_A_SERVICE}", "how much of the time was work, and how much was waiting"
+        f"{_STATED}; {NO_RECOVERY}; {_NOT_A_SERVICE}", "how much of the time was spent working, and how much waiting"
     ),
 }
 
@@ -70,12 +71,12 @@ MEASURE_DEFINITIONS = (
         "A duration in business hours",
         "seconds",
         _ONE,
-        "of the same duration the seconds in which a clock on the wall of the calendar's zone shows a time within the "
-        "hours of that weekday, on a date that is no holiday; 0 where all of it lies outside of them. What the clocks "
-        "skip is not there, what they show twice counts twice",
-        "the incidents of the measure, with the status and the reason that they have in it",
-        "time out of hours",
-        "how long users waited, who are harmed at night as well; or what people on call do then",
+        "the seconds of the same duration during which the local time in the calendar's zone is within the hours of "
+        "that weekday, on a date that is not a holiday; 0 if all of it is outside business hours. Local times "
+        "skipped by a clock change do not count, repeated ones count twice",
+        "the incidents of the measure, with the same status and reason",
+        "time outside business hours",
+        "how long users waited, who are affected at night as well; or the work of people on call outside these hours",
         clock=BUSINESS_HOURS,
     ),
     Definition(
@@ -85,24 +86,24 @@ MEASURE_DEFINITIONS = (
         "currency",
         _ONE,
         "the integral of rate(t) x impact(t) from (impact_started_at, else detected_at) to (resolved_at, else now), "
-        "less planned maintenance; where incidents of a service overlap, the greatest impact counts once and they "
-        "share it in proportion to theirs, so that the incidents of a service sum exactly to its cost",
-        "incidents of a service that had a rate then",
-        "services without a rate: unknown is not 0; planned maintenance",
-        "what it would have cost alone: another incident at the same time takes a part of it, and a later correction "
-        "of that one changes this one",
+        "less planned maintenance; where incidents of a service overlap, the greatest impact counts once and is split "
+        "among them in proportion to their impacts, so the incidents of a service sum exactly to its cost",
+        "incidents of services that had a rate at the time",
+        "services without a rate, because unknown is not 0; planned maintenance",
+        "the cost of the incident on its own: an overlapping incident takes a share, and a later correction of that "
+        "incident changes this number",
     ),
     Definition(
         "incident_labor",
         Kind.MEASURE,
-        "Labor at an incident",
+        "Labor for an incident",
         "currency",
         _ONE,
-        "responders of its severity x pay per hour x the hours from acknowledged_at (detected_at, if that is later) to "
-        "(resolved_at, else now)",
-        "incidents that a person acknowledged while they ran, where the setting says what an hour costs",
-        "incidents that nobody acknowledged while they ran: unknown is not 0; merged incidents",
-        "who really worked and how long: it is a click, an end, and numbers that somebody stated",
+        "responders for its severity x pay per hour x the hours from acknowledged_at (detected_at, if that is later) "
+        "to (resolved_at, else now)",
+        "incidents that a person acknowledged before they ended, if `AFTERMATH_LABOR` is set",
+        "incidents that nobody acknowledged before they ended, because unknown is not 0; merged incidents",
+        "who actually worked, and how long: it rests on an acknowledgement, an end and configured rates",
     ),
     Definition(
         "reopened",
@@ -110,9 +111,10 @@ MEASURE_DEFINITIONS = (
         "Reopenings",
         "times",
         _ONE,
-        "gaps within the incident: how often all its alerts had ended before another began within the window",
+        "the number of gaps within the incident: times at which all its alerts had ended, before another began "
+        "within the window",
         "every incident",
         "repeats and retries, which reopen nothing",
-        "whether a fix failed: it may be the same trouble, or another one with the same key",
+        "whether a fix failed: it may be the same problem or another one with the same grouping key",
     ),
 )

@@ -1,23 +1,23 @@
-"""What a definition is, and the populations and thresholds that several of them share."""
+"""The structure of a definition, and the populations and thresholds that several definitions share."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-SUMMARY_FROM = 10  # recorded values; below it a median says more about chance than about the service
-P95_FROM = 60  # below it the 95th percentile is the opinion of three incidents
+SUMMARY_FROM = 10  # recorded values; a median of fewer reflects chance more than the service
+P95_FROM = 60  # of fewer, the 95th percentile rests on the three longest incidents
 
-EVENT_TIME = "event time: when the sender or a person says that it happened, not when it arrived"
-BUSINESS_HOURS = "the hours of a calendar, as the wall clock of its zone shows them; it stands still outside of them"
-DEPLOYED = "event time: when a deployment finished, as its reports say, else when its outcome was told"
+EVENT_TIME = "event time: when it happened according to the sender or a person, not when it was received"
+BUSINESS_HOURS = "business hours of a calendar, in local time of its zone; the clock is stopped outside them"
+DEPLOYED = "event time: when a deployment finished according to its reports, else when its outcome was reported"
 
 
 # Populations.
-EVERY_INCIDENT = "incidents whose detection lies in the period"
-NO_RECOVERY = "alerts that ended without a recovery (rule paused or deleted, series missing, …), unless asked for"
-HARMING = "incidents with an impact above 0 that harm in the period, whenever they were detected"
-HARMING_WITH_RATE = f"{HARMING}, of services that had a rate then"
-PLANNED = "planned maintenance, shown apart; severities whose impact is 0; trouble of the monitoring"
-NO_RATE = "services without a rate, which are listed: unknown is not 0; planned maintenance"
+EVERY_INCIDENT = "incidents detected in the period"
+NO_RECOVERY = "alerts that ended without a recovery (rule paused or deleted, series missing, …), unless requested"
+HARMING = "incidents with an impact above 0 that ran in the period, whenever they were detected"
+HARMING_WITH_RATE = f"{HARMING}, if their service had a rate at the time"
+PLANNED = "planned maintenance, shown separately; severities with an impact of 0; monitoring failures"
+NO_RATE = "services without a rate, which are listed, because unknown is not 0; planned maintenance"
 
 
 class Kind(StrEnum):
@@ -32,14 +32,14 @@ class Definition:
     kind: Kind
     label: str
     unit: str
-    statistic: str  # how many values become one: a sum, a count, a ratio, …
+    statistic: str  # how values are aggregated: a sum, a count, a ratio, …
     formula: str
     counted: str  # the population
-    left_out: str  # what is not in it, and why
-    cannot_tell: str
+    left_out: str  # exclusions, with the reason
+    cannot_tell: str  # its limits; reads on from "It cannot tell"
     clock: str = EVENT_TIME
-    second_clock: str | None = None  # available on request
-    starts: str | None = None  # of a duration between two events
+    second_clock: str | None = None  # used on request
+    starts: str | None = None  # the two events of a duration
     ends: str | None = None
     version: int = 1
 

@@ -9,9 +9,9 @@ PERIODS = (
         "incidents",
         "count",
         "incidents whose detected_at lies in [from, to)",
-        counted="every incident of the filters, whatever its severity",
-        left_out="merged incidents: they are one with the one they went into",
-        cannot_tell="how many things went wrong: it follows from the rules' keys and windows as well",
+        counted="every incident that matches the filters, whatever its severity",
+        left_out="merged incidents: they count as the incident they were merged into",
+        cannot_tell="how many things went wrong: the grouping keys and windows of the rules affect it too",
     ),
     metric(
         "open",
@@ -20,19 +20,19 @@ PERIODS = (
         "count",
         "incidents whose detected_at lies in [from, to) and that are not resolved now, acknowledged or not",
         counted=EVERY_INCIDENT,
-        left_out="those detected before or after it, open or not; merged incidents",
-        cannot_tell="whether anybody is still harmed: alerts may stay on, or have been lost by their sender",
+        left_out="incidents detected before or after the period, open or not; merged incidents",
+        cannot_tell="whether users are still affected: an alert may keep firing, or its resolve may have been lost",
     ),
     metric(
         "harming",
-        "Incidents that harm",
+        "Incidents with impact",
         "incidents",
         "count",
-        "incidents with an impact above 0 whose [impact_started_at, else detected_at; resolved_at, else now) has a "
-        "part in [from, to)",
+        "incidents with an impact above 0 whose [impact_started_at, else detected_at; resolved_at, else now) overlaps "
+        "[from, to)",
         counted=HARMING,
-        left_out="severities whose impact is 0; merged incidents; trouble of the monitoring",
-        cannot_tell="how many began in the period: for that there is `incidents`",
+        left_out="severities with an impact of 0; merged incidents; monitoring failures",
+        cannot_tell="how many began in the period; see `incidents` for that",
     ),
     metric(
         "downtime",
@@ -40,21 +40,21 @@ PERIODS = (
         "seconds",
         "sum over services of a union of intervals",
         "per service the union of [impact_started_at, else detected_at; resolved_at, else now) of incidents with an "
-        "impact above 0, cut to [from, to), whenever they were detected, less planned maintenance; summed over "
+        "impact above 0, clipped to [from, to), whenever they were detected, less planned maintenance; summed over "
         "services",
         counted=HARMING,
         left_out=PLANNED,
-        cannot_tell="how many users were harmed: a service is down or not here, whatever the severity",
+        cannot_tell="how many users were affected: here a service is either up or down, whatever the severity",
     ),
     metric(
         "planned",
         "Planned downtime",
         "seconds",
         "union of intervals",
-        "downtime that fell into planned maintenance; it is not in downtime",
+        "downtime within planned maintenance; it is not part of downtime",
         counted=HARMING,
-        left_out="severities whose impact is 0; trouble of the monitoring",
-        cannot_tell="whether what failed then failed because of the maintenance",
+        left_out="severities with an impact of 0; monitoring failures",
+        cannot_tell="whether the maintenance caused the failures",
     ),
     metric(
         "cost",
@@ -62,25 +62,25 @@ PERIODS = (
         "currency",
         "sum, exact",
         "per service the integral of rate(t) x impact(t) over [from, to), less planned maintenance; where incidents "
-        "overlap the greatest impact counts once, shared among them by impact; summed over the incidents in question, "
-        "per currency",
+        "overlap, the greatest impact counts once and is split among them by impact; summed over the selected "
+        "incidents, per currency",
         counted=HARMING_WITH_RATE,
         left_out=NO_RATE,
-        cannot_tell="what was really lost: it is an hour's price that somebody stated, times hours. Look at low and "
-        "high too",
+        cannot_tell="the actual loss: it is a configured hourly rate times hours. Consider the low and high amounts "
+        "too",
     ),
     metric(
         "labor",
         "Labor",
         "currency",
         "sum, exact",
-        "the sum over incidents of responders of the severity x pay per hour x the hours in [from, to) from "
+        "the sum over incidents of responders for the severity x pay per hour x the hours in [from, to) from "
         "acknowledged_at (detected_at, if that is later) to (resolved_at, else now); never part of cost",
-        counted="incidents that a person acknowledged while they ran and that ran on in the period, those in "
-        "maintenance and trouble of the monitoring too: they are work as well",
-        left_out="incidents that nobody acknowledged while they ran, which are counted: unknown is not 0; merged "
-        "incidents",
-        cannot_tell="what was really worked: nobody wrote down hours. Incidents that overlap count twice, as if "
-        "different people worked on them, and it ends with the recovery, before the review",
+        counted="incidents that a person acknowledged before they ended and that ran in the period after that, "
+        "including those in maintenance and monitoring failures, because they take work too",
+        left_out="incidents that nobody acknowledged before they ended, which are counted, because unknown is not 0; "
+        "merged incidents",
+        cannot_tell="the hours actually worked, which are not recorded. Overlapping incidents count twice, as if "
+        "different people worked on them, and work after the recovery, such as the review, is not included",
     ),
 )

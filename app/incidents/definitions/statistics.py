@@ -1,14 +1,14 @@
-"""What is computed from one measure over many incidents."""
+"""Statistics of one measure over many incidents."""
 
 from app.incidents.definitions.model import EVERY_INCIDENT, P95_FROM, SUMMARY_FROM, Definition, Kind
 
 _RECORDED = "recorded values"
 _AND_WAITS = (
-    "recorded values, and the waits of what is pending or was resolved without it (censored); a wait of 0 s so far "
-    "says nothing and takes no part"
+    "recorded values, and the waiting times of incidents that are pending or were resolved without the event "
+    "(censored); a waiting time of 0 s so far carries no information and is ignored"
 )
-_FEW = f"all, if fewer than {SUMMARY_FROM} values are recorded: `values` has the single ones"
-_OPEN = "what has not happened yet, and so most of what takes long"
+_FEW = f"everything if fewer than {SUMMARY_FROM} values are recorded; `values` lists them instead"
+_OPEN = "pending and censored incidents, and with them most of the long ones"
 
 
 def _statistic(
@@ -23,7 +23,9 @@ def _statistic(
     version: int = 1,
 ) -> Definition:
     counted, left_out = (
-        (_AND_WAITS, f"what is not applicable or invalid; {_FEW}") if of_all else (_RECORDED, f"{_OPEN}; {_FEW}")
+        (_AND_WAITS, f"incidents for which it is not applicable or invalid; {_FEW}")
+        if of_all
+        else (_RECORDED, f"{_OPEN}; {_FEW}")
     )
     return Definition(
         name, Kind.STATISTIC, label, unit, statistic, formula, counted, left_out, cannot_tell, version=version
@@ -31,7 +33,7 @@ def _statistic(
 
 
 def _count(name: str, label: str, formula: str, cannot_tell: str) -> Definition:
-    """Every incident is in exactly one of these counts."""
+    """These counts partition the incidents: each is in exactly one of them."""
     return Definition(
         name,
         Kind.STATISTIC,
@@ -40,7 +42,7 @@ def _count(name: str, label: str, formula: str, cannot_tell: str) -> Definition:
         "count",
         formula,
         EVERY_INCIDENT,
-        "what another of n, pending, censored, invalid and excluded counts",
+        "incidents counted by another of n, pending, censored, invalid and excluded",
         cannot_tell,
     )
 
@@ -49,34 +51,34 @@ STATISTICS = (
     _count(
         "n",
         "Recorded values",
-        "how many have the measure; n + pending + censored + invalid + all of excluded are the incidents. Of a rate: "
-        "how many it is a share of",
-        "anything by itself; look at it before any number beside it",
+        "the number of incidents with a recorded value; n + pending + censored + invalid + all of excluded is the "
+        "number of incidents. For a rate: its denominator",
+        "anything by itself; check it before you read the numbers beside it",
     ),
     _count(
         "pending",
         "Pending",
         "open incidents whose measure may still be recorded",
-        "how they will end; their waits take part where waits are said to",
+        "how they will end; their waiting times are used only by the statistics that include censored values",
     ),
     _count(
         "censored",
         "Censored",
-        "incidents that were resolved before it happened and so no longer could: it would have taken longer than that. "
-        "In a comparison and beside the Kaplan-Meier median, pending ones are censored too",
-        "why: an incident that resolves by itself and one that was ignored look alike",
+        "incidents that were resolved before the event, so it would have taken longer than that. In a comparison and "
+        "beside the Kaplan-Meier median, pending incidents count as censored too",
+        "why: an incident that resolved by itself and one that was ignored look the same",
     ),
     _count(
         "invalid",
         "Invalid",
-        "incidents whose facts contradict each other, such as an end before the begin; never clamped to 0",
-        "which of the facts is wrong; correct it, and the incident counts",
+        "incidents whose facts contradict each other, such as an end before the start; never clamped to 0",
+        "which fact is wrong; correct it and the incident counts",
     ),
     _count(
         "excluded",
         "Excluded, by reason",
-        "incidents that have no such duration: a time was never stated, the end was no recovery, …",
-        "whether they would have looked like the others: those for which nobody states times are seldom a fair sample",
+        "incidents without such a duration: a time was never stated, the end was not a recovery, …",
+        "whether they would have looked like the others: incidents without stated times are seldom a fair sample",
     ),
     Definition(
         "zeros",
@@ -84,10 +86,10 @@ STATISTICS = (
         "Recorded values of 0",
         "incidents",
         "count",
-        "recorded values that are 0: begin and end at the same moment, or in business hours nothing of it within them",
+        "recorded values of 0: start and end are equal or, in business hours, the whole duration is outside them",
         _RECORDED,
         _OPEN,
-        "anything about those above 0. Where it is half of n or more the median is 0 and says no more than that",
+        "anything about values above 0. If it is half of n or more, the median is 0 and means nothing else",
     ),
     Definition(
         "left_out",
@@ -95,49 +97,49 @@ STATISTICS = (
         "Left out",
         "incidents",
         "count",
-        "what has no duration that counts: excluded or invalid; of lead times, commits later than their deployment",
+        "incidents without a usable duration: excluded or invalid; for lead times, commits later than their deployment",
         EVERY_INCIDENT,
-        "recorded, censored and pending ones",
+        "recorded, censored and pending incidents",
         "whether they would have looked like the others",
     ),
     Definition(
         "values",
         Kind.STATISTIC,
-        "Single values",
+        "Individual values",
         "seconds",
         "none: the values themselves",
-        f"the recorded values, rising, where there are fewer than {SUMMARY_FROM}",
+        f"the recorded values in ascending order, if there are fewer than {SUMMARY_FROM}",
         _RECORDED,
         _OPEN,
-        "what is typical: nobody could, from so few",
+        "what is typical: there are too few values",
     ),
     _statistic(
         "median",
         "Median",
         "50 % quantile",
         "half of the recorded values are shorter; interpolated linearly between the two nearest values",
-        "how bad the bad ones are, and how long those take that are still open",
+        "how long the worst incidents take, or those that are still open",
     ),
     _statistic(
         "p90",
         "90th percentile",
         "90 % quantile",
         "nine in ten recorded values are shorter; interpolated linearly between the two nearest values",
-        "a trend: from one quarter to the next it moves a lot by chance alone",
+        "a trend: it varies a lot from quarter to quarter by chance alone",
     ),
     _statistic(
         "p95",
         "95th percentile",
         "95 % quantile",
-        f"19 in 20 recorded values are shorter; interpolated linearly; from {P95_FROM} values on",
+        f"19 in 20 recorded values are shorter; interpolated linearly; only with at least {P95_FROM} values",
         "a trend, even less than the 90th percentile",
     ),
     _statistic(
         "geometric_mean",
         "Geometric mean",
         "geometric mean",
-        "exp(mean of log(value)); none where a value is 0, which would make it 0, as in business hours one often is",
-        "totals: it says what is typical where durations are skewed, and must not be multiplied by a count",
+        "exp(mean of log(value)); none if any value is 0, because it would be 0 then, as is often so in business hours",
+        "totals: it is a typical value for skewed durations and must not be multiplied by a count",
     ),
     _statistic(
         "mean",
@@ -149,32 +151,32 @@ STATISTICS = (
     _statistic(
         "kaplan_meier_median",
         "Kaplan-Meier median",
-        "50 % quantile, waits included",
-        "the shortest time within which half have happened, by the product over the durations up to then of "
-        "1 - happened / at risk; 95 % interval where the curve's band (exponential Greenwood) crosses one half",
-        "why: it takes for granted that what was cut short is no different from what was not",
+        "50 % quantile, including censored values",
+        "the shortest time by which the Kaplan-Meier curve, the product of (1 - events / at risk) over the durations "
+        "so far, is at most one half; 95 % interval where the curve's band (exponential Greenwood) crosses one half",
+        "anything about why durations are censored: it assumes that censored incidents are otherwise like the rest",
         of_all=True,
         version=2,
     ),
     _statistic(
         "restricted_mean",
         "Restricted mean",
-        "mean up to a horizon, waits included",
-        "the area under the Kaplan-Meier curve from 0 to the horizon: the mean, with what takes longer counted as the "
+        "mean up to a horizon, including censored values",
+        "the area under the Kaplan-Meier curve from 0 to the horizon: the mean, with longer durations counted as the "
         "horizon; 95 % interval by Greenwood's variance and Student's t on the log scale",
-        "anything beyond its horizon, which is lowered to the longest wait where that is shorter and was cut short; "
-        "compare means of one horizon only. Of 10 values the interval holds the truth in about 85 of 100 cases, of 50 "
-        "in 92",
+        "anything beyond its horizon, which is lowered to the longest observed duration if that is shorter and "
+        "censored; compare only means with the same horizon. The interval contains the true value in about 85 of "
+        "100 cases with 10 values, and in 92 with 50",
         of_all=True,
         version=2,
     ),
     _statistic(
         "ecdf",
         "Distribution",
-        "cumulative shares, waits included",
-        "for rising durations the share that had happened by then: 1 - the Kaplan-Meier curve, with its 95 % band, at "
-        "50 steps at most",
-        "the end of the curve while much is open: the band is wide there",
+        "cumulative shares, including censored values",
+        "for increasing durations the share of events by then: 1 - the Kaplan-Meier curve, with its 95 % band, in at "
+        "most 50 steps",
+        "the end of the curve while many incidents are open: the band is wide there",
         unit="share",
         of_all=True,
         version=2,
@@ -183,8 +185,8 @@ STATISTICS = (
         "histogram",
         "Histogram",
         "counts",
-        "recorded values in bins that double, the same for all data: …, 30 to 60 s, 1 to 2 min, 2 to 4 min, …",
-        "what is still open, which belongs to the right",
+        "recorded values in bins of doubling width, the same for all data: …, 30 to 60 s, 1 to 2 min, 2 to 4 min, …",
+        "anything about open incidents, which belong on the right",
         unit="incidents",
     ),
 )

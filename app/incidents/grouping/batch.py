@@ -1,7 +1,7 @@
-"""What a batch works on: signals with their decisions, and rows of alerts and incidents.
+"""The data that a batch works on: signals with their decisions, and rows of alerts and incidents.
 
-Pure. `read.py` makes the rows of what is stored, the laws change them (`series.py`, `placement.py`), and `write.py`
-stores what has changed.
+Pure. `read.py` builds the rows from the database, `series.py` and `placement.py` change them, and `write.py` stores the
+changes.
 """
 
 from collections import defaultdict
@@ -18,15 +18,14 @@ from app.incidents.grouping.rule import Decision
 from app.incidents.grouping.signal import End, Signal, Verdict
 from app.incidents.grouping.timeline import TimelineKind
 
-PEOPLE = 0  # the source of what persons declare or hold open
+MANUAL_SOURCE_ID = 0  # the source of alerts that people declare or hold open
 
-# A repeat is stored only when the one before is this long ago: most signals are repeats, and a row that does not change
-# costs nothing.
+# Store a repeat only if the previous one is at least this old: most signals are repeats, and not writing a row is free.
 LAST_SEEN_PRECISION = timedelta(minutes=1)
 
 
 class Incoming(msgspec.Struct, frozen=True, gc=False):
-    """A signal with where it came from and what its rule decided."""
+    """A signal with its source and the decision of its rule."""
 
     signal: Signal
     source_id: int
@@ -36,11 +35,11 @@ class Incoming(msgspec.Struct, frozen=True, gc=False):
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
     verdict: Verdict
-    incident: int | None = None  # its number
+    incident: int | None = None  # number
 
 
 class AlertColumns(msgspec.Struct, eq=False):
-    """Columns of `alert`, as they are read."""
+    """Columns of `alert` as read from the database."""
 
     series: UUID
     started_at: datetime
@@ -50,26 +49,26 @@ class AlertColumns(msgspec.Struct, eq=False):
     severity: int
     manual_end_at: datetime | None = None
     last_seen_at: datetime | None = None
-    impact_told_at: datetime | None = None
-    sender_ended: bool = False  # whatever people say: no sender reports that it is still firing
+    impact_started_at_reported: datetime | None = None
+    sender_ended: bool = False  # according to its senders, regardless of manual ends
 
 
 class AlertRow(AlertColumns, eq=False, kw_only=True):
-    """A row of `alert`, and what the batch makes of it."""
+    """A row of `alert`, with the changes made by the batch."""
 
     window: timedelta
     max_span: timedelta
     real_end: End | None = None
     end: End | None = None
-    named_end: End | None = None  # what senders reported for this start, before the law of the series
-    labels: Mapping[str, str] | None = None  # read only where they are needed
-    incoming: Incoming | None = None  # the first signal that reported it; set on new rows only
+    named_end: End | None = None  # the end that senders reported for this start, before `compute_ends`
+    labels: Mapping[str, str] | None = None  # read only when needed
+    incoming: Incoming | None = None  # the first signal of the alert; set only on new rows
     seen_again: bool = False
-    before: "tuple[End | None] | None" = None  # the end it had, once that has changed
-    caused: list[int] = msgspec.field(default_factory=list)  # indices of the signals that changed it
-    stored: tuple[object, ...] = ()  # what of it may change, as it was read
-    seen_before_at: datetime | None = None  # `last_seen_at` as it was read
-    number: int | None = None  # of the incident it was read with
+    before: "tuple[End | None] | None" = None  # the previous end, set when the end changes
+    caused: list[int] = msgspec.field(default_factory=list)  # indices of the signals that changed the alert
+    stored: tuple[object, ...] = ()  # the values of `changeable()` as read
+    seen_before_at: datetime | None = None  # `last_seen_at` as read
+    number: int | None = None  # of its incident when it was read
 
     @property
     def new(self) -> bool:
@@ -94,20 +93,20 @@ class AlertRow(AlertColumns, eq=False, kw_only=True):
             self.window,
             self.max_span,
             self.severity,
-            self.source_id == PEOPLE,
-            self.impact_told_at,
+            self.source_id == MANUAL_SOURCE_ID,
+            self.impact_started_at_reported,
         )
 
 
 class KnownSeries(msgspec.Struct):
-    """What is known of one series: its alerts in order of start, and its unmatched resolves."""
+    """The alerts of one series in order of start, and its unmatched resolves."""
 
     alerts: list[AlertRow] = msgspec.field(default_factory=list)
-    loose: list[End] = msgspec.field(default_factory=list)
+    unmatched: list[End] = msgspec.field(default_factory=list)
 
 
 class IncidentColumns(msgspec.Struct, eq=False):
-    """Columns of `incident`, as they are read; those of its course are the fields of `Course`."""
+    """Columns of `incident` as read from the database, except those in `Course`."""
 
     id: UUID
     number: int | None
@@ -122,7 +121,7 @@ class IncidentColumns(msgspec.Struct, eq=False):
 
 
 class IncidentRow(IncidentColumns, eq=False, kw_only=True):
-    """A row of `incident`, and what the batch makes of it."""
+    """A row of `incident`, with the changes made by the batch."""
 
     labels: dict[str, str]
     source_ids: set[int]
@@ -134,7 +133,7 @@ class IncidentRow(IncidentColumns, eq=False, kw_only=True):
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """An entry of the timeline that follows from alerts. The fields are columns."""
+    """A timeline entry derived from alerts. The fields are columns."""
 
     incident_id: UUID
     at: datetime
@@ -144,22 +143,22 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(slots=True)
 class Batch:
-    """`new_id` makes the ids of new incidents, from `now`."""
+    """The state of one batch. `new_id` creates ids for new incidents from `now`."""
 
     now: datetime
     new_id: Callable[[datetime], UUID]
     rows: list[AlertRow] = field(default_factory=list)  # each alert once
     incidents: dict[UUID, IncidentRow] = field(default_factory=dict)
-    loose_ends: list[tuple[UUID, End]] = field(default_factory=list)
+    unmatched_resolves: list[tuple[UUID, End]] = field(default_factory=list)
     merged: dict[UUID, UUID] = field(default_factory=dict)  # loser → winner
     split: dict[UUID, list[IncidentRow]] = field(default_factory=lambda: defaultdict(list))  # origin → split-off parts
     timeline: list[Entry] = field(default_factory=list)
     verdicts: dict[int, Verdict] = field(default_factory=dict)
-    shown: dict[int, AlertRow] = field(default_factory=dict)  # by index of signal: the alert it is about
+    shown: dict[int, AlertRow] = field(default_factory=dict)  # the alert of each signal, by index
     corrections: int = 0
 
     def adopt(self, found: Iterable[AlertRow]) -> list[AlertRow]:
-        """The same alerts, each as the row that the batch has of it already, if it has one."""
+        """Adds alerts to the batch; returns them in order, using the existing row for alerts already in the batch."""
         had = {(row.series, row.started_at): row for row in self.rows}
         if not had:
             rows = list(found)
@@ -167,13 +166,13 @@ class Batch:
             return rows
         rows = []
         for row in found:
-            known = had.get((row.series, row.started_at))
-            if known is None:
+            existing = had.get((row.series, row.started_at))
+            if existing is None:
                 self.rows.append(row)
                 rows.append(row)
             else:
-                known.labels = row.labels if known.labels is None else known.labels
-                rows.append(known)
+                existing.labels = row.labels if existing.labels is None else existing.labels
+                rows.append(existing)
         return rows
 
     def add_incidents(self, found: Iterable[IncidentRow]) -> None:
@@ -184,12 +183,12 @@ class Batch:
 
 
 def verdict_of(batch: Batch, index: int) -> Verdict:
-    """What the signal at `index` did."""
+    """The verdict on the signal at `index`."""
     return batch.verdicts.get(index, Verdict.IGNORED)
 
 
 def outcome_of(batch: Batch, index: int) -> Outcome:
-    """The same, and the number of the incident that its alert is now part of: once it is written, if it is new."""
+    """The verdict and the number of the alert's incident; the number of a new incident is known once it is written."""
     verdict = verdict_of(batch, index)
     row = batch.shown.get(index)
     if row is None or row.incident_id is None:

@@ -1,16 +1,16 @@
-"""Signals in, incidents out: a batch of many deliveries in one transaction.
+"""Turns signals into incidents: many deliveries form one batch in one transaction.
 
-The number of statements does not grow with the number of signals, and the way is always the same:
+The number of statements does not depend on the number of signals. The steps are always the same:
 
-    lock the keys     in sorted order, so that batches of other processes on the same keys wait instead of deadlocking
-    read the series   of every signal (`read.py`); the law of the series gives each alert its end (`series.py`)
-    place by key      new and newly ended alerts, by the newest incident of their key alone where that is enough,
-                      else by the whole chain of incidents and alerts around them (`placement.py`)
-    write             new alerts by COPY, everything else that has changed in one statement (`write.py`)
+    lock the keys     in sorted order, so that concurrent batches with the same keys wait instead of deadlocking
+    read the series   of every signal (`read.py`) and compute the end of each alert (`series.py`)
+    place by key      new and newly ended alerts: with only the newest incident of their key if that is enough,
+                      otherwise with the whole chain of incidents and alerts around them (`placement.py`)
+    write             new alerts by COPY, all other changes in one statement (`write.py`)
 
-One statement each: a round trip costs as much as ten alerts. The decisions are pure.
+Each step is one statement, because a round trip costs as much as ten alerts. The decisions are pure.
 
-What people do (`incidents/actions.py`) changes alerts too, and goes the same way from `place` on.
+Actions by people (`incidents/actions.py`) change alerts too and go through the same steps, starting with `place`.
 """
 
 from collections import defaultdict
@@ -28,13 +28,13 @@ from app.incidents.grouping.batch import AlertRow, Batch, Incoming, KnownSeries,
 from app.incidents.grouping.placement import note_still_firing, place_by_newest, regroup, touched_span
 from app.incidents.grouping.read import read_alerts_of, read_chains, read_incidents, read_newest, read_series
 from app.incidents.grouping.series import apply_signals, compute_ends
-from app.incidents.grouping.write import RULES_VERSION, Raced, write
+from app.incidents.grouping.write import RULES_VERSION, BatchConflict, write
 
 
 async def apply(
     tx: Executor, incoming: Sequence[Incoming], *, now: datetime, also_lock: Iterable[UUID] = ()
 ) -> list[Outcome]:
-    """What each signal did, in the order given. Raises Raced."""
+    """Applies the signals and returns the outcome of each, in the same order. Raises BatchConflict."""
     keys = keys_of(incoming) | set(also_lock)
     await lock_keys(tx, keys)
     batch = await decide(tx, incoming, keys, now=now)
@@ -43,12 +43,15 @@ async def apply(
 
 
 def keys_of(incoming: Sequence[Incoming]) -> set[UUID]:
-    """The keys to lock for these signals."""
+    """The grouping keys to lock for these signals."""
     return {one.decision.key_id for one in incoming if not one.signal.test}
 
 
 async def decide(tx: Executor, incoming: Sequence[Incoming], keys: AbstractSet[UUID], *, now: datetime) -> Batch:
-    """What these signals make of alerts and incidents, to be written. `keys` are locked already. Raises Raced."""
+    """Computes the changes to alerts and incidents without writing them. `keys` must be locked.
+
+    Raises BatchConflict.
+    """
     batch = Batch(now, new_id)
     by_series: dict[UUID, list[int]] = defaultdict(list)
     first_at: dict[UUID, datetime] = {}
@@ -63,11 +66,11 @@ async def decide(tx: Executor, incoming: Sequence[Incoming], keys: AbstractSet[U
     known = await _known_series(tx, batch, first_at)
     for series, indices in by_series.items():
         apply_signals(batch, series, known.get(series) or KnownSeries(), incoming, indices)
-    # The rule of an alert may have changed since: the alert keeps its key, and even a mere repeat writes the row.
+    # If the rule has changed since, the alert keeps its old key, which is not locked. Even a repeat writes the row.
     if strangers := {row.key_id for row in batch.rows if row.dirty} - keys:
-        raise Raced(frozenset(strangers))
+        raise BatchConflict(frozenset(strangers))
     await place(tx, batch, [row for row in batch.rows if row.new or row.before is not None])
-    # The incidents of repeated alerts that a person has ended may change.
+    # A repeat of a manually ended alert may change its incident.
     ended_by_hand = {row.incident_id for row in batch.shown.values() if row.manual_end_at and row.incident_id}
     if unknown := ended_by_hand - batch.incidents.keys():
         batch.add_incidents(await read_incidents(tx, unknown))
@@ -76,7 +79,9 @@ async def decide(tx: Executor, incoming: Sequence[Incoming], keys: AbstractSet[U
 
 
 async def place(tx: Executor, batch: Batch, changed: Sequence[AlertRow], *, whole_chains: bool = False) -> None:
-    """Gives every new or changed alert its incident. Keys are locked. `whole_chains`: not by the newest incident."""
+    """Assigns every new or changed alert to an incident. The keys must be locked. `whole_chains` skips the shortcut
+    that uses only the newest incident.
+    """
     if not changed:
         return
     by_key: dict[UUID, list[AlertRow]] = defaultdict(list)
@@ -114,12 +119,12 @@ def series_of(source_id: int, fingerprint: str) -> UUID:
 
 
 async def read_open_alerts(tx: Executor, batch: Batch, incident_id: UUID) -> list[AlertRow]:
-    """The alerts of an incident that have not ended. Its key is locked."""
+    """The open alerts of an incident, whose key must be locked."""
     return [row for row in batch.adopt(await read_alerts_of(tx, [incident_id])) if row.end is None]
 
 
 async def derive_without_manual_ends(tx: Executor, batch: Batch, incident_id: UUID) -> list[AlertRow]:
-    """Removes the ends that people gave the alerts of an incident; returns those whose end has changed by that."""
+    """Removes the manual ends from the alerts of an incident; returns the alerts whose end has changed."""
     alerts = batch.adopt(await read_alerts_of(tx, [incident_id]))
     ended_by_hand = [row for row in alerts if row.manual_end_at is not None]
     if not ended_by_hand:
@@ -135,16 +140,16 @@ async def derive_without_manual_ends(tx: Executor, batch: Batch, incident_id: UU
 
 # — locks, and the version of the rules —
 
-_LOCK_CLASS = 0x616D  # of our advisory locks, "am"
+_LOCK_CLASS = 0x616D  # of Aftermath's advisory locks: "am"
 _LOCK_BUCKETS = 4096
 
 
 def lock(keys: Iterable[UUID]) -> str:
-    """SQL after which nobody else changes alerts or incidents of these keys until the transaction ends.
+    """SQL that locks the alerts and incidents of these keys until the transaction ends.
 
-    Advisory locks, because the first delivery of a key finds no row to lock; in buckets, because PostgreSQL's lock
-    table is bounded; in sorted order, as everywhere. Without parameters, so that it can be sent together with the BEGIN
-    before it.
+    It uses advisory locks, because the first delivery of a key finds no row to lock. Keys share a fixed number of
+    buckets, because PostgreSQL's lock table is bounded, and buckets are locked in sorted order. The SQL has no
+    parameters, so that it can be sent together with the preceding BEGIN.
     """
     buckets = ",".join(map(str, sorted({key.int % _LOCK_BUCKETS for key in keys})))
     return f"""
@@ -153,16 +158,16 @@ def lock(keys: Iterable[UUID]) -> str:
 
 
 async def lock_keys(tx: Executor, keys: Iterable[UUID]) -> None:
-    """In a transaction that has begun."""
+    """Requires a transaction that has begun."""
     await tx.execute(text(lock(keys)), {})
 
 
-# The same lock in SQL, on rows of `incident`, where waiting is not wanted: a bucket is the last 12 bits of the key.
+# The same lock without waiting, for queries on `incident`. The bucket is the last 12 bits of the key.
 TRY_LOCK_KEY = f"pg_try_advisory_xact_lock({_LOCK_CLASS}, ('x' || right(incident.key_id::text, 3))::bit(12)::integer)"
 
 
 async def rules_version(tx: Executor) -> int:
-    """What was decided by the rules of another version must be decided again; `write` returns the version too."""
+    """The current version of the rules. Decisions made with another version must be repeated."""
     version: int = (await tx.execute(_VERSION, {})).one()[0]
     return version
 

@@ -1,4 +1,4 @@
-"""Moves what people recorded when incidents are merged or split, in statements of its own."""
+"""Moves the facts that people recorded when incidents are merged or split."""
 
 from collections.abc import Collection
 from uuid import UUID
@@ -12,8 +12,8 @@ from app.incidents.grouping.timeline import TimelineKind
 
 
 async def move_facts(tx: Executor, batch: Batch) -> None:
-    """After a merge all facts are the winner's; after a split each stays with the part whose time contains it."""
-    # A part that is split off an incident which is then merged away takes its facts along, so splits go first.
+    """After a merge all facts belong to the winner; after a split, each belongs to the part that contains its time."""
+    # Splits first: a part that is split off an incident that is then merged must take its facts along.
     if batch.split:
         split_off = [
             {"origin": origin, "part": part.id, "began_at": part.course.began_at}
@@ -48,7 +48,7 @@ _MERGE_FACTS = text("""
      WHERE timeline.incident_id = merged.loser
 """)
 
-# What people stated for the winner stands; where they stated nothing, what they stated for the loser does.
+# Facts stated for the winner take precedence over those stated for the loser.
 _MERGE_INCIDENTS = text("""
     WITH merged AS (
         SELECT *
@@ -80,7 +80,7 @@ _MERGE_INCIDENTS = text("""
            service_stated = coalesce(incident.service_stated, stated.service_stated),
            severity_stated = coalesce(incident.severity_stated, stated.severity_stated),
            impact_stated = coalesce(incident.impact_stated, stated.impact_stated),
-           -- A detection later than what is now the first alert corrects nothing.
+           -- Ignore a stated detection later than the first alert of the merged incident.
            detected_at_stated = CASE WHEN incident.detected_at_stated IS NOT NULL
                                        OR stated.detected_at_stated > incident.began_at
                                      THEN incident.detected_at_stated
@@ -107,8 +107,8 @@ _SPLIT_FACTS = text("""
        AND timeline.at >= (SELECT min(part.began_at) FROM part WHERE part.origin = timeline.incident_id)
 """)
 
-# What people stated for the whole holds for each part; a stated time belongs to the first part that ends at or after
-# it, or to the last.
+# Facts stated for the whole incident apply to each part, but a stated time belongs only to the first part that ends at
+# or after it, or else to the last part.
 _SPLIT_STATED = text("""
     WITH part AS (
         SELECT *
@@ -140,8 +140,8 @@ _SPLIT_STATED = text("""
      WHERE incident.id = stated.part
 """)
 
-# The first acknowledgement counts, and the last record of a milestone. One that a person has corrected does not, even
-# where the correction went to another part.
+# The first acknowledgement counts, and the last entry for a milestone. A corrected entry does not count, even if its
+# correction was moved to another part.
 _DERIVE_FACTS = text(f"""
     UPDATE incident
        SET acknowledged_at = fact.acknowledged_at,

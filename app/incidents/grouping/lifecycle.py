@@ -1,9 +1,9 @@
-"""The law of incidents, and the shortcuts it allows.
+"""The law of incidents, and an incremental shortcut.
 
-Pure: no clock, no I/O, no settings. `incidents_of` is the law; everything else here is bookkeeping on what it gives.
-`Course` sums up one incident, so that a signal that joins the one open incident of its key, or ends one of its alerts,
-can be applied without looking at the other alerts: `joined` and `ended` give the new course, or None where only
-the law itself can decide. `tests/incidents/grouping/test_law.py` proves that the shortcut never differs from the law.
+Pure: no clock, no I/O, no settings. `incidents_of` is the law: it groups alerts into incidents. `Course` summarizes one
+incident, so that a new alert or a new end in the newest incident of a key can be applied without reading its other
+alerts: `joined` and `ended` return the new course, or None if only the law can decide. The properties in
+`tests/incidents/grouping/test_law.py` check that the shortcut always agrees with the law.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ from app.incidents.grouping.signal import End, EndReason, latest
 
 
 class Alert(msgspec.Struct, frozen=True, gc=False):
-    """One episode as the law sees it. `by_people` marks what a person declared or holds open."""
+    """One episode, as input to the law. `by_people` marks alerts that a person declared or holds open."""
 
     series: UUID
     started_at: datetime
@@ -28,7 +28,7 @@ class Alert(msgspec.Struct, frozen=True, gc=False):
     max_span: timedelta
     severity: int = 3
     by_people: bool = False
-    impact_told_at: datetime | None = None  # when users were first harmed, if the alert states it
+    impact_started_at_reported: datetime | None = None  # when users were first affected, if the alert states it
 
     @property
     def ended_at(self) -> datetime | None:
@@ -36,11 +36,12 @@ class Alert(msgspec.Struct, frozen=True, gc=False):
 
 
 def incidents_of(alerts: Iterable[Alert]) -> list[list[Alert]]:
-    """The incidents that the alerts of one key form, in order of beginning.
+    """Groups the alerts of one key into incidents, in order of start.
 
-    Connected components of `[started_at, ended_at + window]`, an open alert reaching to infinity. `max_span` caps a
-    chain of separate alerts: one that begins after everything before it has ended, and more than `max_span` after the
-    incident began, begins a new incident. Alerts that overlap are never torn apart.
+    Incidents are the connected components of the intervals `[started_at, ended_at + window]`, which are unbounded for
+    open alerts. `max_span` limits chains of separate alerts: an alert that starts after all previous ones have ended,
+    and more than `max_span` after the start of the incident, starts a new incident. Overlapping alerts always stay
+    together.
     """
     groups: list[list[Alert]] = []
     open_end = False
@@ -66,23 +67,24 @@ def incidents_of(alerts: Iterable[Alert]) -> list[list[Alert]]:
 
 
 class Course(msgspec.Struct, frozen=True, gc=False):
-    """How one incident went, according to its alerts.
+    """The history of one incident, derived from its alerts.
 
-    `last_end` and `reach_at` (latest end plus window) are those of the alerts that have ended. The last stretch without
-    recovery began at `island_at`; `reopened` recoveries came before it, the first at `first_ended_at`.
+    `last_end` and `reach_at` (the latest end plus window) only consider alerts that have ended. The last stretch
+    without a recovery started at `stretch_began_at`, after `reopened` recoveries, the first of which was at
+    `first_ended_at`.
     """
 
     last_end: End | None  # stored as `last_end_at` and `end_reason`; the other fields are columns of `incident`
     began_at: datetime
     last_start_at: datetime
-    island_at: datetime
+    stretch_began_at: datetime
     first_ended_at: datetime | None
     reach_at: datetime | None
     reopened: int
     alerts: int
     open_alerts: int
     severity: int
-    impact_told_at: datetime | None = None
+    impact_started_at_reported: datetime | None = None
 
     @property
     def ended_at(self) -> datetime | None:
@@ -94,7 +96,7 @@ class Course(msgspec.Struct, frozen=True, gc=False):
 
 
 def course_of(group: Sequence[Alert]) -> Course:
-    """`group` is one of `incidents_of`, in order of start."""
+    """The course of one group returned by `incidents_of`."""
     course = _first(group[0])
     for alert in group[1:]:
         course = _append(course, alert)
@@ -105,7 +107,7 @@ def _first(alert: Alert) -> Course:
     return Course(
         began_at=alert.started_at,
         last_start_at=alert.started_at,
-        island_at=alert.started_at,
+        stretch_began_at=alert.started_at,
         first_ended_at=alert.ended_at,
         last_end=alert.end,
         reach_at=alert.end.at + alert.window if alert.end else None,
@@ -113,12 +115,12 @@ def _first(alert: Alert) -> Course:
         alerts=int(not alert.by_people),
         open_alerts=int(alert.end is None),
         severity=alert.severity,
-        impact_told_at=alert.impact_told_at,
+        impact_started_at_reported=alert.impact_started_at_reported,
     )
 
 
 def _append(course: Course, alert: Alert) -> Course:
-    """The course with one more alert, which begins at or after `island_at`."""
+    """The course with one more alert, which starts at or after `stretch_began_at`."""
     before, end = course.ended_at, alert.end
     gap = before is not None and alert.started_at > before
     reopened = course.reopened + gap
@@ -129,7 +131,7 @@ def _append(course: Course, alert: Alert) -> Course:
     return Course(
         began_at=course.began_at,
         last_start_at=max(course.last_start_at, alert.started_at),
-        island_at=alert.started_at if gap else course.island_at,
+        stretch_began_at=alert.started_at if gap else course.stretch_began_at,
         first_ended_at=_first_ended_at(course, reopened, open_alerts, last_end),
         last_end=last_end,
         reach_at=reach_at,
@@ -137,12 +139,12 @@ def _append(course: Course, alert: Alert) -> Course:
         alerts=course.alerts + (not alert.by_people),
         open_alerts=open_alerts,
         severity=min(course.severity, alert.severity),
-        impact_told_at=_earlier(course.impact_told_at, alert.impact_told_at),
+        impact_started_at_reported=_earlier(course.impact_started_at_reported, alert.impact_started_at_reported),
     )
 
 
 def _first_ended_at(before: Course, reopened: int, open_alerts: int, last_end: End | None) -> datetime | None:
-    """While there has been no reopening, the first recovery is the last one."""
+    """Until the incident is reopened, the first recovery is also the last one."""
     if reopened:
         return before.first_ended_at
     return last_end.at if last_end and open_alerts == 0 else None
@@ -156,25 +158,25 @@ def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
     return min(one, other) if one and other else one or other
 
 
-class Place(StrEnum):
-    """Where a new alert belongs, according to the newest incident of its key alone."""
+class Placement(StrEnum):
+    """Where a new alert belongs, judged only by the newest incident of its key."""
 
-    OPENS = "opens"  # an incident of its own, after the newest
-    JOINS = "joins"  # the newest incident, and changes no other
+    OPENS = "opens"  # it opens a new incident after the newest
+    JOINS = "joins"  # it joins the newest incident and affects no other
     UNCLEAR = "unclear"  # only the law can decide
 
 
-def place(newest: Course | None, alert: Alert) -> Place:
+def classify(newest: Course | None, alert: Alert) -> Placement:
     if newest is None:
-        return Place.OPENS
-    if alert.started_at < newest.island_at:
-        return Place.UNCLEAR
+        return Placement.OPENS
+    if alert.started_at < newest.stretch_began_at:
+        return Placement.UNCLEAR
     ended_at = newest.ended_at
     if ended_at is None or alert.started_at <= ended_at:
-        return Place.JOINS
+        return Placement.JOINS
     if newest.reach_at is not None and alert.started_at > newest.reach_at:
-        return Place.OPENS
-    return Place.JOINS if alert.started_at - newest.began_at <= alert.max_span else Place.OPENS
+        return Placement.OPENS
+    return Placement.JOINS if alert.started_at - newest.began_at <= alert.max_span else Placement.OPENS
 
 
 def opened(alert: Alert) -> Course:
@@ -182,19 +184,19 @@ def opened(alert: Alert) -> Course:
 
 
 def joined(newest: Course, alert: Alert) -> Course:
-    """The course with an alert that `place` says joins it."""
+    """The course with a new alert, for which `classify` returned JOINS."""
     return _append(newest, alert)
 
 
 def ended(newest: Course, before: Alert, end: End) -> Course | None:
-    """The course once `before` has this end, or a later one than it had; None: only the law can decide.
+    """The course after the alert `before` gets this end; None if only the law can decide.
 
-    An alert that began after `end` might now stand apart, an end that moved back might uncover a gap, and an alert
-    before the last stretch might bridge one.
+    The law has to decide if an alert started after `end`, which may now be separate; if the end moved back, which may
+    open a gap; or if the alert started before the last stretch, because it may close a gap.
     """
     if before.end is None and end.at >= newest.last_start_at:
         open_alerts = newest.open_alerts - 1
-    elif before.end is not None and end.at > before.end.at and before.started_at >= newest.island_at:
+    elif before.end is not None and end.at > before.end.at and before.started_at >= newest.stretch_began_at:
         open_alerts = newest.open_alerts
     else:
         return None
@@ -210,8 +212,8 @@ def ended(newest: Course, before: Alert, end: End) -> Course | None:
 
 @dataclass(frozen=True, slots=True)
 class Succession:
-    """Which incident each group continues. `heirs[i]` is the known incident that group i keeps, None for a new one;
-    `merged` maps known incidents that no longer exist to the group that took in their alerts.
+    """The incident that each group continues. `heirs[i]` is the existing incident that group i keeps, None if it is
+    new; `merged` maps existing incidents that end here to the group that received their alerts.
     """
 
     heirs: tuple[UUID | None, ...]
@@ -223,11 +225,11 @@ def succession(
     known: Mapping[tuple[UUID, datetime], UUID],
     age: Mapping[UUID, int],
 ) -> Succession:
-    """Which incidents keep their id when incidents are merged or split.
+    """Decides which incidents keep their id when incidents are merged or split.
 
-    `groups` are the alerts of each group by (series, start), in order of beginning; `known` says in which incident an
-    alert was, `age` gives each incident's number. When an incident is split, its earliest part keeps the id; when
-    several are merged, the oldest (lowest number) stays.
+    `groups` lists the alerts of each group by (series, start), groups in order of start; `known` maps alerts to their
+    previous incident, and `age` maps incidents to their number. When an incident is split, its earliest part keeps the
+    id; when several are merged, the oldest one (lowest number) remains.
     """
     home: dict[UUID, int] = {}
     for index, group in enumerate(groups):

@@ -1,7 +1,7 @@
-"""The law of incidents on rows: gives every new or changed alert its incident, and each signal its verdict. Pure.
+"""Assigns every new or changed alert to an incident, and a verdict to each signal. Pure.
 
-`apply_incrementally` needs the newest incident of a key alone, `regroup` all incidents and alerts around the change; it
-decides where the first cannot.
+`apply_incrementally` needs only the newest incident of a key. Where that is not enough, `regroup` applies the law to
+all incidents and alerts around the change.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,26 +12,26 @@ from msgspec.structs import replace
 
 from app.incidents.grouping import lifecycle
 from app.incidents.grouping.batch import AlertRow, Batch, IncidentRow
-from app.incidents.grouping.lifecycle import Course, Place
+from app.incidents.grouping.lifecycle import Course, Placement
 from app.incidents.grouping.signal import End, Signal, Verdict
 from app.incidents.grouping.timeline import TimelineKind
 
-# Looked up once: finding the member of an enum takes as long as a small function call.
+# Looked up once: access to an enum member costs as much as a small function call.
 _OPENED, _JOINED = Verdict.OPENED, Verdict.JOINED
-_OPENS, _UNCLEAR = Place.OPENS, Place.UNCLEAR
+_OPENS, _UNCLEAR = Placement.OPENS, Placement.UNCLEAR
 
 
 def place_by_newest(
     batch: Batch, newest: Sequence[IncidentRow], by_key: Mapping[UUID, Sequence[AlertRow]]
 ) -> list[UUID]:
-    """Places the changed alerts of each key by its newest incident; returns the keys for which that is not enough."""
+    """Places the changed alerts of each key by its newest incident; returns the keys for which that is insufficient."""
     batch.add_incidents(newest)
     of_key = {incident.key_id: incident for incident in newest}
     return [key for key, rows in by_key.items() if not apply_incrementally(batch, of_key.get(key), rows)]
 
 
 def apply_incrementally(batch: Batch, newest: IncidentRow | None, rows: Sequence[AlertRow]) -> bool:
-    """Whether the newest incident alone decides where the alerts of one key belong; if not, nothing has changed."""
+    """Applies the changed alerts of one key to its newest incident; returns False, without changes, if insufficient."""
     ending = [row for row in rows if row.incoming is None]
     starting = [row for row in rows if row.incoming is not None]
     if len(rows) > 1:
@@ -49,10 +49,10 @@ def apply_incrementally(batch: Batch, newest: IncidentRow | None, rows: Sequence
     steps: list[tuple[AlertRow, bool, Course]] = []
     for row in starting:
         alert = row.as_law(row.end)
-        place = lifecycle.place(course, alert)
-        if place is _UNCLEAR:
+        placement = lifecycle.classify(course, alert)
+        if placement is _UNCLEAR:
             return False
-        opens = course is None or place is _OPENS
+        opens = course is None or placement is _OPENS
         course = lifecycle.opened(alert) if course is None or opens else lifecycle.joined(course, alert)
         steps.append((row, opens, course))
     began = newest.course if newest else None
@@ -66,13 +66,13 @@ def apply_incrementally(batch: Batch, newest: IncidentRow | None, rows: Sequence
 def _take_steps(
     batch: Batch, incident: IncidentRow | None, before: Course | None, steps: Sequence[tuple[AlertRow, bool, Course]]
 ) -> None:
-    """`before`: the course of the incident before this batch."""
+    """`before` is the course of the incident before this batch."""
     for row, opens, after in steps:
         if opens or incident is None:
             if incident is not None and before is not None:
                 _note_move(batch, incident, before)
             incident = _new_incident(batch, row, after)
-            before = replace(after, open_alerts=1)  # so that its end, if it has one, is recorded
+            before = replace(after, open_alerts=1)  # so that an end is recorded
             batch.record(incident.id, row.started_at, TimelineKind.OPENED)
             verdict = _OPENED
         else:
@@ -92,7 +92,7 @@ def _take_steps(
 
 def _new_incident(batch: Batch, row: AlertRow, course: Course) -> IncidentRow:
     incoming = row.incoming
-    assert incoming is not None, "a new incident begins with a new alert, or is split off a known one"
+    assert incoming is not None, "a new incident starts with a new alert, or is split off an existing one"
     decision = incoming.decision
     incident = IncidentRow(
         id=batch.new_id(batch.now),
@@ -114,7 +114,7 @@ def _new_incident(batch: Batch, row: AlertRow, course: Course) -> IncidentRow:
 
 
 def title_of(signal: Signal, service: str) -> str:
-    """The headline of an incident: the name of its alert, and the summary if it says more."""
+    """The title of an incident: the name of its alert, plus the summary if that adds anything."""
     name = signal.labels.get("rulename") or signal.labels.get("alertname") or service
     summary = signal.annotations.get("summary") or signal.annotations.get("title") or ""
     return f"{name}: {summary}"[:300] if summary and summary != name else name[:300]
@@ -131,14 +131,14 @@ def _take_in(incident: IncidentRow, row: AlertRow) -> None:
 
 
 def _note_move(batch: Batch, incident: IncidentRow, before: Course) -> None:
-    """Records what it means that an incident's course is no longer the one before."""
+    """Records the consequences of a changed course: timeline entries and corrections of settled history."""
     course = incident.course
     if course == before:
         return
     incident.dirty = True
     had_ended_at, ended_at = before.ended_at, course.ended_at
     if course.reopened > before.reopened or (had_ended_at is not None and ended_at is None):
-        batch.record(incident.id, course.island_at, TimelineKind.REOPENED)
+        batch.record(incident.id, course.stretch_began_at, TimelineKind.REOPENED)
     if ended_at is not None and ended_at != had_ended_at:
         batch.record(incident.id, ended_at, TimelineKind.RESOLVED, {"reason": str(course.end_reason)})
     if incident.settled and (
@@ -148,20 +148,22 @@ def _note_move(batch: Batch, incident: IncidentRow, before: Course) -> None:
 
 
 def _verdict_of_changes(batch: Batch, incident: IncidentRow, rows: Sequence[AlertRow], verdict: Verdict) -> None:
-    """What the signals that changed these alerts did; of an alert's signals the first made it, later ones ended it."""
+    """Sets the verdict of the signals that changed these alerts. The first signal of a new alert created it, later ones
+    ended it.
+    """
     for row in rows:
-        for place, index in enumerate(row.caused):
+        for position, index in enumerate(row.caused):
             if incident.settled:
                 batch.verdicts[index] = Verdict.LATE
-            elif place == 0 or not row.new:
+            elif position == 0 or not row.new:
                 batch.verdicts[index] = verdict
 
 
-# — the law itself, where the newest incident is not enough —
+# — regrouping by the law —
 
 
 def touched_span(rows: Sequence[AlertRow]) -> tuple[datetime, datetime | None]:
-    """From when to when these alerts may connect others, now or as they were before; None: without end."""
+    """The time in which these alerts, as they are or were, may connect others; an end of None means unbounded."""
     ends = [end for row in rows for end in _reaches(row)]
     return min(row.started_at for row in rows), None if None in ends else max(end for end in ends if end)
 
@@ -172,19 +174,19 @@ def _reaches(row: AlertRow) -> list[datetime | None]:
 
 
 def regroup(batch: Batch, known: Sequence[IncidentRow], rows: Sequence[AlertRow], changed: Sequence[AlertRow]) -> None:
-    """The law on the chains of one key: moves alerts, courses and ids."""
+    """Applies the law to the chains of one key: updates alerts, courses and ids."""
     by_id = {(row.series, row.started_at): row for row in rows}
     groups = lifecycle.incidents_of(row.as_law(row.end) for row in rows)
-    was_in = {place: row.incident_id for place, row in by_id.items() if row.incident_id is not None}
+    was_in = {member: row.incident_id for member, row in by_id.items() if row.incident_id is not None}
     age = {incident.id: incident.number or 0 for incident in known}
-    places = [[(alert.series, alert.started_at) for alert in group] for group in groups]
-    heirs = lifecycle.succession(places, was_in, age)
+    members_of = [[(alert.series, alert.started_at) for alert in group] for group in groups]
+    heirs = lifecycle.succession(members_of, was_in, age)
     touched = {(row.series, row.started_at): row for row in changed}
     kept: list[IncidentRow] = []
-    for group, members, heir in zip(groups, places, heirs.heirs, strict=True):
+    for group, members, heir in zip(groups, members_of, heirs.heirs, strict=True):
         course = lifecycle.course_of(group)
         member_rows = [by_id[member] for member in members]
-        # Whatever happens to counted history is counted as a correction, never counted again.
+        # Changes to settled history count as corrections; settled incidents are never counted twice.
         settled = any(batch.incidents[was_in[m]].settled for m in members if m in was_in)
         if heir is not None:
             incident = batch.incidents[heir]
@@ -221,19 +223,19 @@ def regroup(batch: Batch, known: Sequence[IncidentRow], rows: Sequence[AlertRow]
         batch.merged[loser] = winner.id
         batch.record(winner.id, winner.course.began_at, TimelineKind.MERGED, {"from": str(loser)})
         batch.corrections += batch.incidents[loser].settled
-    _verdicts_of_groups(batch, kept, places, heirs, was_in, touched)
+    _verdicts_of_groups(batch, kept, members_of, heirs, was_in, touched)
 
 
 def _verdicts_of_groups(
     batch: Batch,
     kept: Sequence[IncidentRow],
-    places: Sequence[Sequence[tuple[UUID, datetime]]],
+    members_of: Sequence[Sequence[tuple[UUID, datetime]]],
     heirs: lifecycle.Succession,
     was_in: Mapping[tuple[UUID, datetime], UUID],
     touched: Mapping[tuple[UUID, datetime], AlertRow],
 ) -> None:
     recorded = {(entry.incident_id, entry.kind) for entry in batch.timeline}
-    for index, (incident, members) in enumerate(zip(kept, places, strict=True)):
+    for index, (incident, members) in enumerate(zip(kept, members_of, strict=True)):
         changed = [touched[member] for member in members if member in touched]
         came_from = {was_in[member] for member in members if member in was_in}
         if index in heirs.merged.values():
@@ -269,7 +271,7 @@ def _split_off(batch: Batch, origin: IncidentRow, course: Course) -> IncidentRow
 
 
 def note_still_firing(batch: Batch) -> None:
-    """A repeat of an alert that a person has ended reopens nothing, but the incident shows it."""
+    """Marks incidents with repeats of manually ended alerts as still firing; such repeats do not reopen them."""
     for row in batch.shown.values():
         if row.manual_end_at and not row.sender_ended and row.seen_again and row.incident_id:
             incident = batch.incidents[row.incident_id]

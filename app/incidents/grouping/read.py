@@ -1,6 +1,6 @@
-"""Reads what the laws need to know: series of alerts, and incidents with their alerts.
+"""Reads series of alerts, and incidents with their alerts, as input to the law.
 
-The column lists derive from the structs that the rows become, see `batch.py`.
+The column lists are derived from the structs in `batch.py`.
 """
 
 from bisect import bisect_left
@@ -47,7 +47,7 @@ _start_of = itemgetter(_STARTED_AT)
 
 
 def _alert_row(found: Sequence[Any]) -> AlertRow:
-    """From the columns of `_ALERT`, by position: thousands of rows a second are read here."""
+    """From the columns of `_ALERT`, by position for speed: thousands of rows per second are read here."""
     window, max_span, real_end_at, real_end_reason, guessed, ended_at, end_reason = found[_PLAIN:_WIDTH]
     real_end = End(real_end_at, _END_REASONS[real_end_reason], guessed) if real_end_at else None
     row = AlertRow(
@@ -91,14 +91,14 @@ _ALERTS_OF = text(f"""
 
 # — series —
 
-# A series as it is found: rows of alerts in order of start, and of unmatched resolves.
+# One series as read: rows of alerts in order of start, and rows of unmatched resolves.
 _Found = tuple[list[Any], list[Any]]
 
 
 async def read_series(tx: Executor, first_at: Mapping[UUID, datetime]) -> dict[UUID, KnownSeries]:
-    """The alerts and unmatched resolves of each series, from that time on, and as much from before as is needed.
+    """The alerts and unmatched resolves of each series since `first_at`, plus the alert before that.
 
-    For nearly every series the newest few are enough, and finding those takes a third of the time.
+    First reads only the newest few of each series, which takes a third of the time and is nearly always enough.
     """
     newest = _by_series(await tx.execute(_NEWEST_OF_SERIES, {"series": list(first_at), "few": FEW}))
     found, unsure = {}, {}
@@ -113,20 +113,20 @@ async def read_series(tx: Executor, first_at: Mapping[UUID, datetime]) -> dict[U
     return {series: _known(*rows) for series, rows in found.items()}
 
 
-def _known(alerts: Iterable[Any], loose: Iterable[Any]) -> KnownSeries:
+def _known(alerts: Iterable[Any], unmatched: Iterable[Any]) -> KnownSeries:
     rows = []
     for found in alerts:
         row = _alert_row(found)
         row.number = found[_WIDTH]
         rows.append(row)
-    return KnownSeries(rows, [End(found[_ENDED_AT], _END_REASONS[found[_END_REASON]]) for found in loose])
+    return KnownSeries(rows, [End(found[_ENDED_AT], _END_REASONS[found[_END_REASON]]) for found in unmatched])
 
 
 def _by_series(found: Iterable[Any]) -> dict[UUID, _Found]:
     by_series: dict[UUID, _Found] = {}
     for row in found:
-        alerts, loose = by_series.get(row[_SERIES_ID]) or by_series.setdefault(row[_SERIES_ID], ([], []))
-        (loose if row[_STARTED_AT] is None else alerts).append(row)
+        alerts, unmatched = by_series.get(row[_SERIES_ID]) or by_series.setdefault(row[_SERIES_ID], ([], []))
+        (unmatched if row[_STARTED_AT] is None else alerts).append(row)
     for alerts, _ in by_series.values():
         if len(alerts) > 1:
             alerts.sort(key=_start_of)
@@ -134,20 +134,20 @@ def _by_series(found: Iterable[Any]) -> dict[UUID, _Found]:
 
 
 def _needed(few: _Found, first_at: datetime) -> _Found | None:
-    """Of the newest few the alert before `first_at`, and what came since; None where there may be more of that."""
-    alerts, loose = few
+    """The alert before `first_at` and everything since; None if the newest few may not include all of that."""
+    alerts, unmatched = few
     before = bisect_left(alerts, first_at, key=_start_of) - 1
     if before < 0:
-        return None if FEW in {len(alerts), len(loose)} else few
+        return None if FEW in {len(alerts), len(unmatched)} else few
     since = alerts[before][_STARTED_AT]
-    ends = [end for end in loose if end[_ENDED_AT] >= since]
+    ends = [end for end in unmatched if end[_ENDED_AT] >= since]
     return None if len(ends) == FEW else (alerts[before:], ends)
 
 
 FEW = 4
 
-# An unmatched resolve as a row of `_ALERT` without a start.
-_LOOSE_END = _ALERT.padded(series="found.series", ended_at="found.ended_at", end_reason="found.end_reason")
+# An unmatched resolve has the columns of `_ALERT`, without a start.
+_UNMATCHED_RESOLVE = _ALERT.padded(series="found.series", ended_at="found.ended_at", end_reason="found.end_reason")
 
 # The newest alerts of each series, and its newest unmatched resolves.
 _NEWEST_OF_SERIES = text(f"""
@@ -161,18 +161,18 @@ _NEWEST_OF_SERIES = text(f"""
             LIMIT :few
            ) AS found
      UNION ALL
-    SELECT {_LOOSE_END}, NULL
+    SELECT {_UNMATCHED_RESOLVE}, NULL
       FROM unnest(CAST(:series AS uuid[])) AS wanted (series)
      CROSS JOIN LATERAL (
            SELECT *
-             FROM loose_end
-            WHERE loose_end.series = wanted.series
-            ORDER BY loose_end.ended_at DESC
+             FROM unmatched_resolve
+            WHERE unmatched_resolve.series = wanted.series
+            ORDER BY unmatched_resolve.ended_at DESC
             LIMIT :few
            ) AS found
 """)
 
-# The alerts of each series from the first signal on, the one before it, and the unmatched resolves since then.
+# The alerts of each series since its first signal, the alert before that, and the unmatched resolves since that alert.
 _SERIES = text(f"""
     SELECT found.*, (SELECT incident.number FROM incident WHERE incident.id = found.incident_id) AS number
       FROM unnest(CAST(:series AS uuid[]), CAST(:first_at AS timestamptz[])) AS wanted (series, first_at)
@@ -194,8 +194,8 @@ _SERIES = text(f"""
                AND alert.started_at >= wanted.first_at
              ORDER BY alert.started_at)
             UNION ALL
-           SELECT {_LOOSE_END}
-             FROM loose_end AS found
+           SELECT {_UNMATCHED_RESOLVE}
+             FROM unmatched_resolve AS found
             WHERE found.series = wanted.series
               AND found.ended_at >= coalesce(before.started_at, '-infinity')
            ) AS found
@@ -222,7 +222,7 @@ _INCIDENT_COLUMNS = _INCIDENT.selected(as_text={"labels"})
 
 
 def _incident_row(found: Sequence[Any]) -> IncidentRow:
-    """From the columns of `_INCIDENT`, by position."""
+    """From the columns of `_INCIDENT`, by position for speed."""
     last_end_at, end_reason, settled_at, source_ids, labels = found[_COURSE.stop :]
     last_end = End(last_end_at, _END_REASONS[end_reason]) if last_end_at else None
     return IncidentRow(
@@ -235,7 +235,7 @@ def _incident_row(found: Sequence[Any]) -> IncidentRow:
 
 
 async def read_newest(tx: Executor, keys: Collection[UUID]) -> list[IncidentRow]:
-    """The newest incident of each key that has one."""
+    """The newest incident of each key, if any."""
     return [_incident_row(found) for found in await tx.execute(_NEWEST, {"keys": list(keys)})]
 
 
@@ -244,10 +244,10 @@ async def read_incidents(tx: Executor, ids: Collection[UUID]) -> list[IncidentRo
 
 
 async def read_chains(tx: Executor, touched: Mapping[UUID, tuple[datetime, datetime | None]]) -> list[IncidentRow]:
-    """The incidents of each key that may be connected with this time, in order of beginning. None: without end."""
+    """The incidents of each key that may be connected to this time, in order of start. None means no upper bound."""
     since, until = zip(*touched.values(), strict=True)
-    asked = {"keys": list(touched), "since": list(since), "until": list(until)}
-    return [_incident_row(found) for found in await tx.execute(_CHAINS, asked)]
+    parameters = {"keys": list(touched), "since": list(since), "until": list(until)}
+    return [_incident_row(found) for found in await tx.execute(_CHAINS, parameters)]
 
 
 _NEWEST = text(f"""
@@ -269,8 +269,8 @@ _INCIDENTS = text(f"""
      WHERE incident.id = ANY(CAST(:ids AS uuid[]))
 """)
 
-# The chains of incidents, each within reach of the one before, that the time from `since` to `until` touches. Whole
-# chains, because `max_span` cuts a chain from its beginning.
+# The chains of incidents (each within reach of the previous one) that overlap the time from `since` to `until`. Whole
+# chains, because `max_span` is measured from the start of a chain.
 _CHAINS = text(f"""
     WITH wanted AS (
         SELECT *

@@ -1,8 +1,8 @@
-"""Rules: from an alert's labels to its service, its severity, its key and its window.
+"""Rules: derive service, severity, grouping key and window from an alert's labels.
 
-Pure: no clock, no I/O. Alerts with the same key are about the same problem, whichever source reports them; the law of
-incidents (`lifecycle.py`) works on the alerts of one key. `decide` is the whole decision, `Rules` the same for many
-alerts in a row.
+Pure: no clock, no I/O. Alerts with the same key concern the same problem, whichever source reports them; the law of
+incidents (`lifecycle.py`) groups the alerts of one key. `decide` applies one rule to one alert; `Rules` is the cached
+version for many alerts.
 """
 
 import re
@@ -24,13 +24,13 @@ from app.incidents.grouping.signal import AlertClass
 
 UNKNOWN_SERVICE = "unknown"
 UNKNOWN_SEVERITY = 3
-LONGEST_SERVICE = 200  # characters; PostgreSQL cannot index much more, and the API takes no longer names
+LONGEST_SERVICE = 200  # characters; PostgreSQL cannot index much more, and the API accepts no longer names
 
 _NO_SEVERITIES: Mapping[str, int] = MappingProxyType({})
 
 
 class InvalidMatcher(Invalid):
-    title = "Not a matcher"
+    title = "Invalid matcher"
 
 
 class Regex(Protocol):
@@ -46,9 +46,9 @@ class Operator(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Matcher:
-    """A condition on one label, in Alertmanager's syntax; a label that is missing is the empty string.
+    """A condition on one label, as in Alertmanager; a missing label counts as the empty string.
 
-    Raises InvalidMatcher for a regex that cannot be used.
+    Raises InvalidMatcher for an invalid regex.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Matcher:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Lower positions are tried first, ties by name. `severities` maps label values (any case) to 1…5."""
+    """Rules are tried by ascending position, then by name. `severities` maps label values (case-insensitive) to 1…5."""
 
     name: str
     position: int
@@ -87,11 +87,11 @@ class Rule:
     service_labels: tuple[str, ...] = ("service", "app", "app_kubernetes_io_name", "job", "rulename", "alertname")
     severity_labels: tuple[str, ...] = ("severity", "priority", "level")
     severities: Mapping[str, int] = field(default_factory=lambda: _NO_SEVERITIES, hash=False)
-    heartbeat: timedelta | None = None  # what it matches is a dead man's switch: how long it may be silent
+    heartbeat: timedelta | None = None  # matched alerts are dead man's switches that may be silent this long
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         if self.heartbeat is not None and labels.get("alertname") == HEARTBEAT_MISSING:
-            return False  # the absence of a heartbeat is not one
+            return False  # the alert for a missing heartbeat is not a heartbeat itself
         return self.name == DEFAULT_NAME or all(matcher.matches(labels) for matcher in self.matchers)
 
 
@@ -101,10 +101,10 @@ DEFAULT_RULE = Rule(DEFAULT_NAME, position=2**31 - 1)
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
-    """What a rule makes of an alert. `service` is never empty; `severity` is 1 (worst) to 5.
+    """The result of applying a rule to an alert. `service` is never empty; `severity` is 1 (worst) to 5.
 
-    `key` is for people, `key_id` for comparing. An alert is identified by its labels without those that the rule
-    ignores (`identity`).
+    `key` is for display, `key_id` for comparison. An alert is identified by its labels without those that the rule
+    ignores (see `identity`).
     """
 
     rule: str
@@ -115,11 +115,11 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     window: timedelta
     max_span: timedelta
     ignored_labels: tuple[str, ...] = ()
-    heartbeat: bool = False  # it opens no incident; its silence does
+    heartbeat: bool = False  # a heartbeat opens no incident, its absence does
 
     def identity(self, labels: Mapping[str, str]) -> Mapping[str, str]:
-        """The labels without those that are ignored: the very object that was passed in if nothing was removed, else
-        the fingerprint has to be made anew.
+        """The labels without the ignored ones. Returns the same object if nothing was removed; otherwise the
+        fingerprint must be recomputed.
         """
         if not self.ignored_labels or labels.keys().isdisjoint(self.ignored_labels):
             return labels
@@ -127,10 +127,10 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 
 
 def parse_matcher(text: str) -> Matcher:
-    r"""`severity=~"crit.*"` as a Matcher; raises InvalidMatcher saying what is wrong and at which character.
+    r"""Parses a matcher such as `severity=~"crit.*"`. Raises InvalidMatcher with the problem and its position.
 
-    As in Alertmanager, name and value may stand in double quotes and must where they hold characters of the syntax;
-    `\"`, `\\` and `\n` are escapes, any other backslash stands for itself, so that `"\d+"` needs no second one.
+    As in Alertmanager, name and value may be in double quotes, and must be if they contain syntax characters. `\"`,
+    `\\` and `\n` are escapes; any other backslash is literal, so `"\d+"` needs no double backslash.
     """
     name, at = _label_name(text, _behind_space(text, 0))
     at = _behind_space(text, at)
@@ -139,12 +139,12 @@ def parse_matcher(text: str) -> Matcher:
         raise _wrong(text, at, "expected one of =, !=, =~, !~")
     value, at = _label_value(text, _behind_space(text, at + len(operator)))
     if at != len(text):
-        raise _wrong(text, at, "expected the end; each matcher is a text of its own")
+        raise _wrong(text, at, "expected the end of the matcher; use a separate string for each matcher")
     return Matcher(name, operator, value)
 
 
 def ordered(rules: Iterable[Rule]) -> tuple[Rule, ...]:
-    """In the order in which they are tried. The default rule is last, whatever its position, and is never missing."""
+    """In the order in which they are tried. The default rule is always included, and always last."""
     known = {rule.name: rule for rule in rules}
     default = known.pop(DEFAULT_NAME, DEFAULT_RULE)
     return *sorted(known.values(), key=lambda rule: (rule.position, rule.name)), default
@@ -161,9 +161,9 @@ def python_uuid(octets: bytes) -> UUID:
 def decide(
     rule: Rule, labels: Mapping[str, str], alert_class: AlertClass, *, uuid_of: Callable[[bytes], UUID] = python_uuid
 ) -> Decision:
-    """Total: any labels give a decision. A placeholder that its sender did not fill in counts as absent."""
+    """Returns a decision for any labels. A template placeholder that the sender did not fill in counts as absent."""
     service = _service(rule, labels)
-    # `service` in a key is the service found above, whichever label it came from.
+    # `service` in a key is the service derived above, whichever label it comes from.
     values = ((name, service if name == "service" else _present(labels, name)) for name in rule.key_labels)
     key = {name: value for name, value in values if value}
     return Decision(
@@ -180,10 +180,10 @@ def decide(
 
 
 class Rules:
-    """`first_match` and `decide` for many alerts, with a cache by label values.
+    """`first_match` and `decide` for many alerts, cached by label values.
 
-    A decision depends on few labels (those the rules name), and most alerts of a batch have the same values there.
-    `uuid_of` makes ids of 16 bytes: every alert is looked up by its key, and Python's own UUID takes long to hash.
+    A decision depends only on the few labels that the rules use, and most alerts in a batch share their values.
+    `uuid_of` creates the ids from 16 bytes: alerts are looked up by key, and Python's own UUID is slow to hash.
     """
 
     def __init__(self, rules: Iterable[Rule], *, uuid_of: Callable[[bytes], UUID] = python_uuid) -> None:
@@ -202,7 +202,8 @@ class Rules:
 
 # — deciding —
 
-# What templates leave behind when a value is missing: Go's `<no value>`, `{{ … }}`, `${…}`, Zabbix' `{EVENT.NAME}`.
+# Placeholders that templates leave behind if a value is missing: Go's `<no value>`, `{{ … }}`, `${…}`, Zabbix'
+# `{EVENT.NAME}`.
 _PLACEHOLDER = re.compile(r"<no value>|\{\{.*?\}\}|\$\{[^}]*\}|^\{[A-Z$#][A-Z0-9_.$#]*\}$", re.DOTALL)
 
 _SEVERITIES = {
@@ -230,7 +231,7 @@ def _service(rule: Rule, labels: Mapping[str, str]) -> str:
 
 
 def _severity(rule: Rule, labels: Mapping[str, str]) -> int:
-    """By the first label whose value is known."""
+    """The severity of the first label with a known value."""
     known = _SEVERITIES | {word.strip().casefold(): severity for word, severity in rule.severities.items()}
     words = (_present(labels, name).strip().casefold() for name in rule.severity_labels)
     return next((known[word] for word in words if word in known), UNKNOWN_SEVERITY)
@@ -240,15 +241,15 @@ def _key_digest(rule: str, alert_class: AlertClass, key: Mapping[str, str]) -> b
     digest = blake2b(digest_size=16)
     for part in (rule, alert_class, *(part for pair in sorted(key.items()) for part in pair)):
         encoded = part.encode("utf-8", "surrogatepass")
-        # Each part behind its length: ("a", "bc") and ("ab", "c") must not be the same bytes.
+        # Prefix each part with its length, so that ("a", "bc") and ("ab", "c") are encoded differently.
         digest.update(len(encoded).to_bytes(8, "big") + encoded)
     return digest.digest()
 
 
 def _names_read(rule: Rule) -> tuple[str, ...]:
-    asked = ("alertname",) if rule.heartbeat is not None else ()
+    heartbeat_names = ("alertname",) if rule.heartbeat is not None else ()
     return (
-        *asked,
+        *heartbeat_names,
         *(matcher.name for matcher in rule.matchers),
         *rule.service_labels,
         *rule.severity_labels,
@@ -259,7 +260,7 @@ def _names_read(rule: Rule) -> tuple[str, ...]:
 # — the syntax of matchers —
 
 _LONGEST_FIRST = (Operator.REGEX, Operator.NOT_REGEX, Operator.NOT_EQUAL, Operator.EQUAL)
-_SYNTAX = r"""\s{}!=~,\\"'`"""  # characters that cannot stand in a name without quotes
+_SYNTAX = r"""\s{}!=~,\\"'`"""  # characters that need quotes in a name
 _BARE_NAME = re.compile(f"[^{_SYNTAX}]+")
 _BARE_VALUE = re.compile('[^",]*')
 _IN_QUOTES = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
@@ -280,11 +281,11 @@ def _label_name(text: str, at: int) -> tuple[str, int]:
     if text.startswith('"', at):
         name, behind = _in_quotes(text, at)
         if not name:
-            raise _wrong(text, at, "a label name is not empty")
+            raise _wrong(text, at, "a label name must not be empty")
         return name, behind
     found = _BARE_NAME.match(text, at)
     if found is None:
-        raise _wrong(text, at, "expected a label name; one that holds a space or any of {}!=~,\\ goes in double quotes")
+        raise _wrong(text, at, "expected a label name; put names with spaces or any of {}!=~,\\ in double quotes")
     return found[0], found.end()
 
 
@@ -294,14 +295,14 @@ def _label_value(text: str, at: int) -> tuple[str, int]:
         return value, _behind_space(text, behind)
     found = _BARE_VALUE.match(text, at)
     if found is None or found.end() != len(text):
-        raise _wrong(text, found.end() if found else at, 'a value that holds " or , goes in double quotes')
+        raise _wrong(text, found.end() if found else at, 'put values with " or , in double quotes')
     return _unescaped(found[0].rstrip()), len(text)
 
 
 def _in_quotes(text: str, at: int) -> tuple[str, int]:
     found = _IN_QUOTES.match(text, at)
     if found is None:
-        raise _wrong(text, at, "the double quote is never closed")
+        raise _wrong(text, at, "missing closing double quote")
     return _unescaped(found[1]), found.end()
 
 
@@ -326,14 +327,16 @@ _LINEAR.log_errors = False
 
 
 def _compiled(regex: str) -> Regex:
-    """The engine of Alertmanager: label values come from outside, and it is linear in them whatever they hold."""
+    """Uses RE2, like Alertmanager: label values are untrusted, and it matches in linear time."""
     if len(regex) > LONGEST_REGEX:
-        message = f"a regex has at most {LONGEST_REGEX} characters, this one {len(regex)}"
+        message = f"the regex has {len(regex)} characters; the maximum is {LONGEST_REGEX}"
         raise InvalidMatcher(message)
     try:
         compiled: Regex = re2.compile(regex, _LINEAR)
     except (re2.error, UnicodeEncodeError) as error:
-        why = error.args[0].decode(errors="replace") if isinstance(error, re2.error) else "it is not valid text"
-        message = f"the regex {regex!r} cannot be used: {why}"
+        why = (
+            error.args[0].decode(errors="replace") if isinstance(error, re2.error) else "it contains invalid characters"
+        )
+        message = f"invalid regex {regex!r}: {why}"
         raise InvalidMatcher(message) from None
     return compiled

@@ -1,4 +1,4 @@
-"""The law of a series on rows: finds or makes the alert of every signal, and gives each alert its end. Pure."""
+"""Assigns the signals of a series to alerts, and computes the end of each alert. Pure."""
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
@@ -16,14 +16,14 @@ from app.incidents.grouping.signal import (
     Signal,
     Status,
     Verdict,
-    carried,
+    effective_end,
     ends_of,
+    inherited_ends,
     latest,
-    lone_end,
     pending,
 )
 
-# Looked up once: finding the member of an enum takes as long as a small function call.
+# Looked up once: access to an enum member costs as much as a small function call.
 _FIRING = Status.FIRING
 _JOINED, _REPEATED = Verdict.JOINED, Verdict.REPEATED
 
@@ -31,9 +31,9 @@ _JOINED, _REPEATED = Verdict.JOINED, Verdict.REPEATED
 def apply_signals(
     batch: Batch, series: UUID, known: KnownSeries, incoming: Sequence[Incoming], indices: Iterable[int]
 ) -> None:
-    """Finds or makes the alert of every signal of one series; what is `known` of it grows.
+    """Finds or creates the alert of every signal of one series, and adds new ones to `known`.
 
-    Signals that name a start come first: which alerts the others are about depends on them.
+    Signals with a start are applied first, because the others are assigned to the alerts that these create.
     """
     rows, unnamed = known.alerts, list[int]()
     for index in indices:
@@ -55,7 +55,7 @@ def apply_signals(
     for index in unnamed:
         one = incoming[index]
         if one.signal.status is Status.RESOLVED:
-            _take_loose_end(batch, series, known, _end_of(one.signal), index)
+            _take_unmatched_resolve(batch, series, known, _end_of(one.signal), index)
         elif rows and _is_going_on(rows[-1]):
             row = _row_of(batch, rows, series, rows[-1].started_at, one, index)
             _see_again(row, one.received_at, index)
@@ -67,26 +67,26 @@ def apply_signals(
 
 
 def compute_ends(known: KnownSeries) -> None:
-    """Gives every alert of a series the end that the law of the series gives it."""
-    rows, loose = known.alerts, known.loose
-    if len(rows) == 1 and not loose:
+    """Updates the end of every alert of a series, as given by `ends_of`."""
+    rows, unmatched = known.alerts, known.unmatched
+    if len(rows) == 1 and not unmatched:
         [row] = rows
-        by_sender = lone_end(row.named_end)
-        end = lone_end(row.named_end, row.manual_end_at) if row.manual_end_at else by_sender
+        by_sender = effective_end(row.named_end)
+        end = effective_end(row.named_end, row.manual_end_at) if row.manual_end_at else by_sender
         _give_end(row, row.named_end, by_sender, end)
         return
     episodes = [Episode(row.started_at, row.named_end, row.manual_end_at) for row in rows]
-    ends = by_senders = ends_of(episodes, loose)
+    ends = by_senders = ends_of(episodes, unmatched)
     if any(row.manual_end_at for row in rows):
-        by_senders = ends_of([replace(episode, manual_end_at=None) for episode in episodes], loose)
-    for row, real_end, by_sender, end in zip(rows, carried(episodes), by_senders, ends, strict=True):
+        by_senders = ends_of([replace(episode, manual_end_at=None) for episode in episodes], unmatched)
+    for row, real_end, by_sender, end in zip(rows, inherited_ends(episodes), by_senders, ends, strict=True):
         _give_end(row, real_end, by_sender, end)
 
 
 def _give_end(row: AlertRow, real_end: End | None, by_sender: End | None, end: End | None) -> None:
-    """`by_sender`: the end that it would have, whatever people say."""
+    """`by_sender` is the end without any manual resolve."""
     row.real_end = real_end
-    # Ended by hand and now by its sender: no end moves, but the incident may no longer be `still_firing`.
+    # Resolved manually and now by its sender: the end stays, but the incident may no longer be `still_firing`.
     confirmed = row.manual_end_at is not None and not row.sender_ended and by_sender is not None
     row.sender_ended = by_sender is not None
     if end != row.end or confirmed:
@@ -96,14 +96,14 @@ def _give_end(row: AlertRow, real_end: End | None, by_sender: End | None, end: E
 
 
 def _is_going_on(row: AlertRow) -> bool:
-    """As far as its sender has reported: a repeat after a manual or inferred end makes no new alert."""
+    """Whether the sender still considers it firing: a repeat after a manual or inferred end creates no new alert."""
     if row.end is None or row.end.reason in INFERRED:
         return True
     return row.manual_end_at is not None and not row.sender_ended
 
 
 def _believe(row: AlertRow, end: End) -> bool:
-    """Whether this end changes what is known of those that name the alert."""
+    """Adopts the end if it takes precedence over the reported one; returns whether it did."""
     if end == row.named_end or end != latest(row.named_end, end):
         return False
     row.named_end = end
@@ -111,7 +111,7 @@ def _believe(row: AlertRow, end: End) -> bool:
 
 
 def _infer_end(batch: Batch, row: AlertRow | None, signal: Signal, index: int) -> None:
-    """An inferred end holds only if the alert was not reported since; it never creates an alert."""
+    """An inferred end applies only if the alert was not reported since; it never creates an alert."""
     if row is None or row.last_seen_at is None:
         return
     end = _end_of(signal)
@@ -122,7 +122,7 @@ def _infer_end(batch: Batch, row: AlertRow | None, signal: Signal, index: int) -
 
 
 def _see_again(row: AlertRow, at: datetime, index: int) -> None:
-    """An alert that is reported after an inferred end has not ended: the inferred end is dropped."""
+    """Drops an inferred end if the alert is reported again after it."""
     known = row.named_end
     if known is not None and known.reason in INFERRED and at > known.at:
         row.named_end = None
@@ -132,7 +132,7 @@ def _see_again(row: AlertRow, at: datetime, index: int) -> None:
 def _row_of(
     batch: Batch, rows: list[AlertRow], series: UUID, started_at: datetime, one: Incoming, index: int
 ) -> AlertRow:
-    """The alert with this start, made if it is new; notes that this signal has reported it."""
+    """Finds or creates the alert with this start, and records that the signal reported it."""
     row = _row_at(rows, started_at)
     if row is None:
         decision = one.decision
@@ -150,10 +150,10 @@ def _row_of(
             caused=[index],
         )
         if length := pending(one.signal.annotations):
-            row.impact_told_at = started_at - length
+            row.impact_started_at_reported = started_at - length
         batch.rows.append(row)
         insort(rows, row, key=_start)
-        batch.verdicts[index] = _JOINED  # until its incident is known
+        batch.verdicts[index] = _JOINED  # until it is assigned to an incident
     else:
         row.seen_again = True
     if row.last_seen_at is None or row.last_seen_at < one.received_at:
@@ -163,35 +163,35 @@ def _row_of(
 
 
 def _row_at(rows: list[AlertRow], started_at: datetime) -> AlertRow | None:
-    """By its start among those of a series, which are in order of start."""
-    place = bisect_left(rows, started_at, key=_start)
-    return rows[place] if place < len(rows) and rows[place].started_at == started_at else None
+    """The alert with this start; `rows` are the alerts of one series in order of start."""
+    index = bisect_left(rows, started_at, key=_start)
+    return rows[index] if index < len(rows) and rows[index].started_at == started_at else None
 
 
 def _start(row: AlertRow) -> datetime:
     return row.started_at
 
 
-# Ends that are times of arrival.
+# Flags of ends that were replaced by the time of receipt.
 _GUESSED = frozenset({"ends_unknown", "ends_clamped"})
 
 
 def _end_of(signal: Signal) -> End:
-    assert signal.ended_at is not None, "a resolve carries its end"
+    assert signal.ended_at is not None, "a resolve has an end"
     guessed = signal.end_reason in INFERRED or not _GUESSED.isdisjoint(signal.flags)
     return End(signal.ended_at, signal.end_reason or EndReason.RECOVERED, guessed)
 
 
-def _take_loose_end(batch: Batch, series: UUID, known: KnownSeries, end: End, index: int) -> None:
+def _take_unmatched_resolve(batch: Batch, series: UUID, known: KnownSeries, end: End, index: int) -> None:
     target = max((row for row in known.alerts if row.started_at <= end.at), key=_start, default=None)
     if target is None:
-        batch.verdicts[index] = Verdict.IGNORED  # nothing to end yet: it waits
+        batch.verdicts[index] = Verdict.IGNORED  # there is no alert to end yet; it is kept for later
     else:
         batch.shown[index] = target
         batch.verdicts[index] = Verdict.REPEATED
-    if not any(other.at == end.at for other in known.loose):
-        known.loose.append(end)
-        batch.loose_ends.append((series, end))
+    if not any(other.at == end.at for other in known.unmatched):
+        known.unmatched.append(end)
+        batch.unmatched_resolves.append((series, end))
         if target is not None:
             target.caused.append(index)
             batch.verdicts[index] = Verdict.RESOLVED

@@ -1,9 +1,9 @@
-"""Signals, and the law of a series: which alerts a set of signals amounts to.
+"""Signals, and the law of a series: how a set of signals determines the alerts of a series.
 
-Pure: no clock, no I/O. (Structs of msgspec are frozen dataclasses made in C: tens of thousands a second come this
-way.) A *signal* is one fact of a delivery, a *series* is `(source, fingerprint)`, an *alert* is one
+Pure: no clock, no I/O. A *signal* is one fact in a delivery, a *series* is `(source, fingerprint)`, an *alert* is one
 episode of a series. The alerts of a series are a function of the **set** of its signals; order, repetition and
-batching do not matter.
+batching do not matter. (msgspec structs are like frozen dataclasses but faster; tens of thousands are created per
+second.)
 """
 
 import re
@@ -26,29 +26,29 @@ class Status(StrEnum):
 
 
 class AlertClass(StrEnum):
-    """`monitoring`: the monitoring itself fails (no data, query error); never downtime of a service."""
+    """`monitoring`: a failure of the monitoring itself (no data, query error), which is never downtime of a service."""
 
     SERVICE = "service"
     MONITORING = "monitoring"
 
 
 class EndReason(StrEnum):
-    """Why an alert has ended. Only the first four are recoveries; the others stay out of recovery statistics."""
+    """Why an alert ended. The first four are recoveries; the others are excluded from recovery statistics."""
 
     RECOVERED = "recovered"
-    SUPERSEDED = "superseded"  # still open when a later alert of its series began
+    SUPERSEDED = "superseded"  # it was open when the next alert of its series started
     MANUAL = "manual"  # a person resolved the incident
-    RECONCILED = "reconciled"  # no longer listed by its sender, which reported no end
+    RECONCILED = "reconciled"  # its sender no longer lists it, without having reported an end
     RULE_PAUSED = "rule_paused"
     RULE_UPDATED = "rule_updated"
     RULE_DELETED = "rule_deleted"
     MISSING_SERIES = "missing_series"
     NO_DATA = "no_data"
-    TIMEOUT = "timeout"  # not resent for longer than its source allows
+    TIMEOUT = "timeout"  # not resent within the time allowed by its source
 
 
 class Verdict(StrEnum):
-    """What one signal did. The same word in the response, the log, the row and the metric label."""
+    """What one signal did. Responses, logs, rows and metric labels use the same words."""
 
     OPENED = "opened"
     JOINED = "joined"
@@ -66,10 +66,10 @@ class Verdict(StrEnum):
 class Signal(msgspec.Struct, frozen=True, gc=False):
     """One fact: this fingerprint is firing since `started_at`, or resolved at `ended_at`.
 
-    Times are aware UTC datetimes, truncated to microseconds. `started_at` is None where the sender names no start:
-    a resolve then ends the newest alert that began at or before its end, a firing begins at `received_at` unless the
-    series is firing already. `ended_at` is set on resolves only. `flags` name what was odd about it
-    (`ends_clamped`, `naive_time`, …). `test` marks a test notification, which never opens an incident.
+    Times are aware UTC datetimes, truncated to microseconds. `started_at` is None if the sender reported no start:
+    a resolve then ends the newest alert that started at or before its end, and a firing starts at `received_at` unless
+    the series is firing already. `ended_at` is set only on resolves. `flags` list anomalies (`ends_clamped`,
+    `naive_time`, …). `test` marks a test notification, which never opens an incident.
     """
 
     fingerprint: str
@@ -91,10 +91,10 @@ _LONGEST_PENDING = timedelta(days=2)
 
 
 def pending(annotations: Mapping[str, str]) -> timedelta | None:
-    """How long the condition had held before it fired: the annotation `for`, a Prometheus duration (`1h30m`).
+    """How long the condition held before the alert fired: the annotation `for`, a Prometheus duration (`1h30m`).
 
-    Senders report a start after the rule's `for:` has elapsed; if an annotation repeats it, the impact began earlier.
-    None if there is none, or it makes no sense.
+    The start that senders report is after the rule's `for:` has elapsed; an annotation with the same value shows that
+    the impact started earlier. None if the annotation is missing or implausible.
     """
     value = annotations.get(PENDING_ANNOTATION)
     found = _DURATION.fullmatch(value.strip()) if value and len(value) < 40 else None
@@ -106,9 +106,9 @@ def pending(annotations: Mapping[str, str]) -> timedelta | None:
 
 
 def fingerprint_of(labels: Mapping[str, str]) -> str:
-    """Alertmanager's fingerprint of a label set: FNV-1a, 64 bits, 16 hex digits.
+    """Alertmanager's fingerprint of a label set: 64-bit FNV-1a as 16 hex digits.
 
-    As in prometheus/common, model/signature.go.
+    See prometheus/common, model/signature.go.
     """
     value = 0xCBF29CE484222325
     for name in sorted(labels):
@@ -118,8 +118,8 @@ def fingerprint_of(labels: Mapping[str, str]) -> str:
 
 
 class End(msgspec.Struct, frozen=True, gc=False):
-    """An end and why. `guessed`: the sender reported none that can be true, so the time of arrival stands in; or none
-    at all, so that the time at which the alert was last reported does (`INFERRED`).
+    """When and why an alert ended. `guessed`: the sender reported no plausible end, so the time of receipt is used
+    instead; or no end at all, so the time at which the alert was last reported is used (`INFERRED`).
     """
 
     at: datetime
@@ -127,16 +127,16 @@ class End(msgspec.Struct, frozen=True, gc=False):
     guessed: bool = False
 
 
-_BELIEF = {reason: -place for place, reason in enumerate(EndReason)}
+_PRECEDENCE = {reason: -rank for rank, reason in enumerate(EndReason)}
 RECOVERIES = frozenset({EndReason.RECOVERED, EndReason.SUPERSEDED, EndReason.MANUAL, EndReason.RECONCILED})
 
 
-# Ends that neither a sender nor a person reported: the alert was not reported after them. A later report voids them.
+# Ends that neither a sender nor a person reported, but the absence of reports implies. A later report voids them.
 INFERRED = frozenset({EndReason.RECONCILED, EndReason.TIMEOUT})
 
 
 class Episode(msgspec.Struct, frozen=True, gc=False):
-    """What is known of one start of a series: the end of it that senders reported, and a person's."""
+    """One start of a series, with the end reported by senders and that of a manual resolve."""
 
     started_at: datetime
     named_end: End | None = None
@@ -144,27 +144,27 @@ class Episode(msgspec.Struct, frozen=True, gc=False):
 
 
 def latest(one: End | None, other: End | None) -> End | None:
-    """The end to believe: a real one before a guess, a sender's guess before what was inferred; the latest real one,
-    but the earliest guess, because a retry must not move it; the latest inferred one, which rests on most reports. At
-    the same moment a recovery is believed before anything else.
+    """The end that takes precedence: a real end over a guess, a sender's guess over an inferred end. The latest real
+    end wins, but the earliest guess, because a retry must not move it, and the latest inferred end, because it is based
+    on the most reports. For equal times recoveries win.
     """
     if one is None or other is None:
         return one or other
-    return max(one, other, key=_belief)
+    return max(one, other, key=_precedence)
 
 
-def _belief(end: End) -> tuple[int, timedelta, int]:
-    at = end.at - EPOCH  # a time cannot be negated, a duration can
+def _precedence(end: End) -> tuple[int, timedelta, int]:
+    at = end.at - EPOCH  # durations can be negated, times cannot
     if end.reason in INFERRED:
-        return 0, at, _BELIEF[end.reason]
-    return (1, -at, _BELIEF[end.reason]) if end.guessed else (2, at, _BELIEF[end.reason])
+        return 0, at, _PRECEDENCE[end.reason]
+    return (1, -at, _PRECEDENCE[end.reason]) if end.guessed else (2, at, _PRECEDENCE[end.reason])
 
 
-def carried(episodes: Sequence[Episode]) -> list[End | None]:
-    """The end that senders reported for each episode, or for one that covers it. `episodes` in order of start.
+def inherited_ends(episodes: Sequence[Episode]) -> list[End | None]:
+    """The end that senders reported for each episode, or for one that covers it. `episodes` is in order of start.
 
-    A start inside an episode that ran from before it until after it is the same episode (a peer whose clock differs by
-    milliseconds, a stale retry): it ends with that one, so that it cannot stay open for ever. A guess covers nothing.
+    A start within another episode belongs to that episode (the clock of a peer differs by milliseconds, or a retry is
+    stale): it ends with the covering episode, so that it cannot stay open forever. Guessed ends do not cover.
     """
     ends: list[End | None] = []
     running: End | None = None
@@ -176,35 +176,35 @@ def carried(episodes: Sequence[Episode]) -> list[End | None]:
     return ends
 
 
-def ends_of(episodes: Sequence[Episode], loose_ends: Sequence[End] = ()) -> list[End | None]:
-    """When and why each episode of a series has ended, None while it is open. `episodes` in order of start.
+def ends_of(episodes: Sequence[Episode], unmatched_resolves: Sequence[End] = ()) -> list[End | None]:
+    """When and why each episode of a series ended, None while it is open. `episodes` is in order of start.
 
-    The latest end that names it or covers it wins. Without one, a loose end (a resolve that names no start) ends the
-    newest episode that began at or before it; the earliest such, because an unmatched resolve closes an alert, it does
-    not extend it. Without either, it ends when a later episode of the series begins, or with an inferred end before
-    that. A person's resolve ends it at that time unless it had ended before.
+    The latest end reported for the episode or for one that covers it wins. Otherwise an unmatched resolve (one without
+    a start) ends the newest episode that started at or before it. The earliest such resolve counts, because an
+    unmatched resolve closes an alert but does not extend it. Otherwise the episode ends when the next episode of the
+    series starts, or at an earlier inferred end. A manual resolve ends it at that time, unless it had already ended.
     """
     ends: list[End | None] = []
     starts = [episode.started_at for episode in episodes]
-    loose: dict[int, End] = {}
-    for loose_end in sorted(loose_ends, key=lambda end: (end.at, -_BELIEF[end.reason])):
-        newest = bisect_right(starts, loose_end.at) - 1
+    unmatched: dict[int, End] = {}
+    for unmatched_resolve in sorted(unmatched_resolves, key=lambda end: (end.at, -_PRECEDENCE[end.reason])):
+        newest = bisect_right(starts, unmatched_resolve.at) - 1
         if newest >= 0:
-            loose.setdefault(newest, loose_end)
-    for place, (episode, real) in enumerate(zip(episodes, carried(episodes), strict=True)):
+            unmatched.setdefault(newest, unmatched_resolve)
+    for index, (episode, real) in enumerate(zip(episodes, inherited_ends(episodes), strict=True)):
         inferred = real if real is not None and real.reason in INFERRED else None
-        end = (None if inferred else real) or loose.get(place)
-        if end is None and place + 1 < len(episodes):
-            superseded = End(starts[place + 1], EndReason.SUPERSEDED)
+        end = (None if inferred else real) or unmatched.get(index)
+        if end is None and index + 1 < len(episodes):
+            superseded = End(starts[index + 1], EndReason.SUPERSEDED)
             end = min(inferred or superseded, superseded, key=lambda known: known.at)
-        ends.append(lone_end(end or inferred, episode.manual_end_at))
+        ends.append(effective_end(end or inferred, episode.manual_end_at))
     return ends
 
 
-def lone_end(named_end: End | None, manual_end_at: datetime | None = None) -> End | None:
-    """`ends_of` an episode with no other beside it and no loose end: the most common case."""
+def effective_end(named_end: End | None, manual_end_at: datetime | None = None) -> End | None:
+    """`ends_of` for a single episode without unmatched resolves, the most common case."""
     if manual_end_at is not None and (named_end is None or manual_end_at < named_end.at):
         return End(manual_end_at, EndReason.MANUAL)
     if named_end is not None and named_end.guessed:
-        return End(named_end.at, named_end.reason)  # which end to believe has been decided
+        return End(named_end.at, named_end.reason)  # no longer relevant: precedence has been decided
     return named_end

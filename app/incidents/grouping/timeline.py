@@ -1,12 +1,12 @@
-"""The kinds of entries in an incident's timeline."""
+"""The kinds of timeline entries."""
 
 from enum import StrEnum
 
 
 class TimelineKind(StrEnum):
-    """What happened to an incident. The same word in the row, the API and the queries that look for it."""
+    """What happened to an incident; the values are used in the database and the API."""
 
-    # derived from alerts; `resolved` and `reopened` also when a person does it
+    # derived from alerts; people also record `resolved` and `reopened`
     OPENED = "opened"
     REOPENED = "reopened"
     RESOLVED = "resolved"

@@ -1,6 +1,4 @@
-"""Stores what a batch has made of alerts and incidents: new alerts by COPY, everything else in one statement that is
-put together of the changes there are.
-"""
+"""Stores the changes of a batch: new alerts by COPY, all other changes in one combined statement."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -17,48 +15,48 @@ from sqlalchemy import TextClause, text
 from app.base import db
 from app.base.db import Executor
 from app.base.db.recordset import Columns, as_json
-from app.base.schema import Alert, Incident, LooseEnd, TimelineEntry
+from app.base.schema import Alert, Incident, TimelineEntry, UnmatchedResolve
 from app.incidents.grouping.acknowledgements import place_acknowledgements
 from app.incidents.grouping.batch import AlertRow, Batch, Entry, IncidentRow
 from app.incidents.grouping.facts import move_facts
 from app.incidents.grouping.lifecycle import Course
 
 
-class Raced(Exception):
-    """Another process changed what this batch depends on in a way its locks did not cover. Roll back, and try again
-    with `keys` locked as well.
+class BatchConflict(Exception):
+    """Another process changed data that this batch depends on but had not locked. Roll back and retry with `keys`
+    locked as well.
     """
 
     def __init__(self, keys: frozenset[UUID] = frozenset()) -> None:
-        super().__init__("raced")
+        super().__init__("batch conflicts with another process")
         self.keys = keys
 
 
-# Not `updated_at`: the clocks of replicas differ.
+# Not based on `updated_at`, because the clocks of replicas differ.
 RULES_VERSION = "(SELECT version FROM rule_version)"
 
 
 class Change(NamedTuple):
-    """An INSERT or UPDATE that is sent in one statement with others."""
+    """An INSERT or UPDATE that is combined with others into one statement."""
 
     name: str
     sql: str
-    parameters: Mapping[str, Any]  # only `now` may be in several changes
+    parameters: Mapping[str, Any]  # names must be unique among combined changes, except `now`
 
 
-Count = tuple[str, str, str, float]  # name, source and label of a tally, and how many more
+Count = tuple[str, str, str, float]  # name, source and label of a tally, and the increment
 
 
 async def write(tx: Executor, batch: Batch, also: Sequence[Change] = (), counts: Sequence[Count] = ()) -> int | None:
-    """Stores everything that has changed, and `also`. Returns the version of the rules, None if nothing was written.
+    """Stores all changes of the batch, and `also`. Returns the version of the rules, None if nothing was written.
 
-    Raises Raced if another process has stored one of the new alerts first.
+    Raises BatchConflict if another process stored one of the new alerts first.
     """
     if new_alerts := [_new_alert(row) for row in batch.rows if row.new]:
         try:
             await db.copy(tx, "alert", _NEW_ALERT.names, new_alerts)
         except UniqueViolationError as error:
-            raise Raced from error
+            raise BatchConflict from error
     if batch.corrections:
         counts = [*counts, ("history_corrections", "", "", batch.corrections)]
     changes = [*_changes_of(batch), *also, *_counted(counts)]
@@ -68,7 +66,7 @@ async def write(tx: Executor, batch: Batch, also: Sequence[Change] = (), counts:
         for id_, number in _numbers.decode(numbers or "{}").items():
             batch.incidents[id_].number = number
     if batch.merged or batch.split:
-        # New entries stay with the incident they name: facts move before them.
+        # Move facts first, so that the new entries stay with the incident they name.
         await move_facts(tx, batch)
         await _write_together(tx, [_timeline(batch)])
     if new_alerts or batch.merged or batch.split:
@@ -85,17 +83,17 @@ async def count_corrections(tx: Executor, corrections: int) -> None:
 
 
 async def count(tx: Executor, counts: Sequence[Count]) -> None:
-    """Adds to the tallies. Last in a transaction: the rows are hot."""
+    """Increments tallies. Call it last in a transaction, because the rows are highly contended."""
     for change in _counted(counts):
         await _write_together(tx, [change])
 
 
 async def _write_together(tx: Executor, changes: Sequence[Change]) -> tuple[int, str | None]:
-    """The version of the rules, and the numbers of new incidents by id, as JSON."""
+    """Returns the version of the rules, and the numbers of new incidents by id, as JSON."""
     parameters: dict[str, Any] = {}
     for change in changes:
         if clash := parameters.keys() & change.parameters.keys() - {"now"}:
-            raise ValueError(f"two changes have a parameter of the same name: {', '.join(clash)}")
+            raise ValueError(f"several changes use the same parameter name: {', '.join(clash)}")
         parameters |= change.parameters
     version, numbers = (await tx.execute(_as_one(tuple(change[:2] for change in changes)), parameters)).one()
     return version, numbers
@@ -103,7 +101,7 @@ async def _write_together(tx: Executor, changes: Sequence[Change]) -> tuple[int,
 
 @lru_cache
 def _as_one(changes: tuple[tuple[str, str], ...]) -> TextClause:
-    """Of the changes there are alone: PostgreSQL prepares every part of a statement, even if it has nothing to do."""
+    """Combines only the changes present, because PostgreSQL plans every part of a statement, even without rows."""
     parts = ", ".join(f"{name} AS ({sql})" for name, sql in changes)
     numbers = "NULL"
     if any(name == "added_incident" for name, _ in changes):
@@ -112,7 +110,7 @@ def _as_one(changes: tuple[tuple[str, str], ...]) -> TextClause:
 
 
 def _changes_of(batch: Batch) -> Iterator[Change]:
-    """All but new alerts and, if facts have to move first, the timeline."""
+    """All changes except new alerts and, if facts must be moved first, the timeline."""
     incidents = [one for one in batch.incidents.values() if one.dirty and one.id not in batch.merged]
     now = {"now": batch.now}
     if new := [_new_incident(one, batch.now) for one in incidents if one.new]:
@@ -127,9 +125,9 @@ def _changes_of(batch: Batch) -> Iterator[Change]:
         yield Change("changed_incident", _CHANGE_INCIDENTS, {"changed_incidents": as_json(known), **now})
     if alerts := [_changed_alert(row) for row in batch.rows if not row.new and row.dirty]:
         yield Change("changed_alert", _CHANGE_ALERTS, {"changed_alerts": as_json(alerts)})
-    if batch.loose_ends:
-        ends = [_LOOSE_END.record(series, end.at, end.reason) for series, end in batch.loose_ends]
-        yield Change("added_loose_end", _ADD_LOOSE_ENDS, {"loose_ends": as_json(ends)})
+    if batch.unmatched_resolves:
+        ends = [_UNMATCHED_RESOLVE.record(series, end.at, end.reason) for series, end in batch.unmatched_resolves]
+        yield Change("added_unmatched_resolve", _ADD_UNMATCHED_RESOLVES, {"unmatched_resolves": as_json(ends)})
     if batch.timeline and not (batch.merged or batch.split):
         yield _timeline(batch)
 
@@ -155,7 +153,7 @@ _numbers = msgspec.json.Decoder(dict[UUID, int])
 
 # — incidents as rows —
 
-# All columns of a course and of its end; then those of a new incident, and of one whose alerts have less in common.
+# The columns of a course and its end; those that change when alerts join; and those set only on new incidents.
 _COURSE_OF = Course.__struct_fields__[1:]  # all but `last_end`, which is two columns
 _CHANGED = ("id", *_COURSE_OF, "last_end_at", "end_reason", "ended_at", "still_firing", "settled_at")
 _COMMON = ("labels", "source_ids")
@@ -196,7 +194,7 @@ def _common(incident: IncidentRow) -> tuple[Any, ...]:
 
 _KEPT = ("series", "started_at", "incident_id", "last_seen_at", "sender_ended", "manual_end_at")
 _ENDS = ("real_end_at", "real_end_reason", "real_end_guessed", "ended_at", "end_reason")
-_NEW = ("source_id", "key_id", "severity", "impact_told_at")
+_NEW = ("source_id", "key_id", "severity", "impact_started_at_reported")
 _OF_SIGNAL = ("fingerprint", "alert_class", "link", "flags")
 _OTHER = ("window_seconds", "max_span_seconds", "labels", "annotations", "first_seen_at")
 _CHANGED_ALERT = Columns(Alert.__table__, (*_KEPT, *_ENDS))
@@ -269,12 +267,12 @@ _CHANGE_ALERTS = f"""
      WHERE alert.series = changed.series
        AND alert.started_at = changed.started_at"""
 
-_LOOSE_END = Columns(LooseEnd.__table__, ("series", "ended_at", "end_reason"))
+_UNMATCHED_RESOLVE = Columns(UnmatchedResolve.__table__, ("series", "ended_at", "end_reason"))
 
-_ADD_LOOSE_ENDS = f"""
-    INSERT INTO loose_end ({_LOOSE_END})
-    SELECT {_LOOSE_END}
-      FROM json_to_recordset(CAST(:loose_ends AS json)) AS new ({_LOOSE_END.types()})
+_ADD_UNMATCHED_RESOLVES = f"""
+    INSERT INTO unmatched_resolve ({_UNMATCHED_RESOLVE})
+    SELECT {_UNMATCHED_RESOLVE}
+      FROM json_to_recordset(CAST(:unmatched_resolves AS json)) AS new ({_UNMATCHED_RESOLVE.types()})
         ON CONFLICT DO NOTHING"""
 
 _ENTRY = Columns(TimelineEntry.__table__, Entry.__struct_fields__)

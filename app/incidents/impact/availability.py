@@ -1,7 +1,7 @@
-"""How available a service was, how often it failed, and what its objective leaves it to spend.
+"""Availability, failure counts and error budgets of services.
 
-Pure: no clock, no I/O, no settings. Planned maintenance is in neither downtime nor the time in which a service was
-meant to run, so that an hour of it neither burns an error budget nor earns one.
+Pure: no clock, no I/O, no settings. Planned maintenance counts neither as downtime nor as time in service, so it
+neither burns nor earns error budget.
 """
 
 from collections import defaultdict
@@ -25,7 +25,7 @@ from app.incidents.measures.vectorized import Columns, Harms, Ints, microseconds
 
 
 class Failing(NamedTuple):
-    """An incident as availability sees it."""
+    """An incident, as input to the computation of availability."""
 
     number: int
     detected_at: datetime
@@ -39,7 +39,7 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Of one service in `period`, as far as it had passed. `carried_in`: harm in it, detected at another time."""
+    """One service in the elapsed part of `period`. `carried_in`: incidents with impact in it, detected outside it."""
 
     service: str
     period: Span
@@ -61,7 +61,7 @@ class Availability:
 
     @property
     def exposure(self) -> timedelta:
-        """Time in which it was meant to run and did."""
+        """Time in service without downtime."""
         return self.in_service - self.downtime
 
     @property
@@ -70,12 +70,12 @@ class Availability:
 
     @property
     def mtbf(self) -> float | None:
-        """Seconds; None if it never failed, which is not for ever."""
+        """Seconds; None (not infinity) if there was no failure."""
         return self.exposure.total_seconds() / self.failures if self.failures else None
 
     @property
     def mtbf_interval(self) -> tuple[float, float | None]:
-        """Seconds; without a failure there is no upper end."""
+        """Seconds; without a failure there is no upper bound."""
         fewest, most = self.failures_interval
         seconds = self.exposure.total_seconds()
         return seconds / most, seconds / fewest if fewest else None
@@ -84,9 +84,9 @@ class Availability:
 def availability(
     service: str, failing: Iterable[Failing], maintenance: Sequence[Span], period: Span, *, now: datetime
 ) -> Availability:
-    """`failing` are incidents of the service, at least all that harm in the period or were detected in it.
+    """`failing` must include all incidents of the service with impact in the period, or detected in it.
 
-    `maintenance` is as `union` gives it.
+    `maintenance` must be as returned by `union`.
     """
     passed = Span(period.begins, max(period.begins, min(period.ends, now)))
     planned = {service: maintenance}
@@ -119,7 +119,7 @@ def availability(
 def availabilities(
     columns: Columns, harms: Harms, services: Iterable[str], planned: Planned, period: Span, *, now: datetime
 ) -> list[Availability]:
-    """As `availability` of each of these services; `columns` hold at least all that harm or were detected in it."""
+    """`availability` of many services; `columns` must include all incidents with impact or detection in the period."""
     passed = Span(period.begins, max(period.begins, min(period.ends, now)))
     borders = np.array([microseconds(at) for at in passed])
     names, size = columns.service.values, len(columns.service.values)
@@ -172,7 +172,7 @@ def _down(harmful: Pieces, harms: Harms, size: int) -> Ints:
 
 
 def poisson_interval(count: int) -> Interval:
-    """Exact (Garwood): the rates that do not make `count` or fewer, or as many or more, too unlikely."""
+    """The exact (Garwood) confidence interval of the mean, given `count` events."""
     tail = (1 - CONFIDENCE) / 2
     low = float(stats.gamma.ppf(tail, count)) if count else 0.0
     return Interval(low, float(stats.gamma.ppf(1 - tail, count + 1)))
@@ -190,7 +190,7 @@ class Calendar(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """How available a service is to be, 0 < `target` < 1, over so many days or each calendar month or quarter."""
+    """The target availability (0 < `target` < 1) over a rolling number of days, a calendar month or a quarter."""
 
     service: str
     target: Decimal
@@ -199,13 +199,13 @@ class Objective:
 
     @classmethod
     def of(cls, row: Mapping[Any, Any]) -> "Objective":
-        """From a row of `objective`."""
+        """Creates an objective from a row of `objective`."""
         rolling = row["rolling_days"]
         window = Calendar(row["calendar"]) if rolling is None else timedelta(days=rolling)
         return cls(row["service"], row["target"], window, row["weighted"])
 
     def period(self, now: datetime) -> Span:
-        """The window that `now` is in."""
+        """The window that contains `now`."""
         if isinstance(self.window, timedelta):
             return Span(now - self.window, now)
         months = 1 if self.window is Calendar.MONTH else 3
@@ -221,21 +221,21 @@ LOOKED_BACK = (timedelta(hours=1), timedelta(hours=6), timedelta(days=3))
 
 
 def reach(objective: Objective, now: datetime) -> Span:
-    """The time that `budget` asks about: the window, and what burn rates look back on."""
+    """The time that `budget` depends on: the window, and the look-back periods of burn rates."""
     period = objective.period(now)
     return Span(min(period.begins, now - max(LOOKED_BACK)), max(period.ends, now))
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """All in seconds. `incidents` by number, the largest first; they sum, exactly, to `burned`."""
+    """All amounts are in seconds. `incidents` is by number, largest first, and sums exactly to `burned`."""
 
     objective: Objective
     period: Span
     seconds: Fraction
     burned: Fraction
     incidents: Sequence[tuple[int, Fraction]]
-    burn_rates: Mapping[timedelta, Fraction | None]  # None: it was in maintenance all that time
+    burn_rates: Mapping[timedelta, Fraction | None]  # None if all of it was maintenance
 
     @property
     def left(self) -> Fraction:
@@ -243,12 +243,12 @@ class Budget:
 
     @property
     def left_ratio(self) -> Fraction | None:
-        """None: nothing but maintenance, so that there is no budget."""
+        """None if all of the window is maintenance, so there is no budget."""
         return self.left / self.seconds if self.seconds else None
 
 
 def budget(objective: Objective, failing: Iterable[Failing], maintenance: Sequence[Span], *, now: datetime) -> Budget:
-    """`failing` and `maintenance` are those of the service that overlap `reach`."""
+    """`failing` and `maintenance` must include everything of the service that overlaps `reach`."""
     period = objective.period(now)
     around = [each for each in failing if each.harm.impact > 0]
     numbers = {each.harm.incident: each.number for each in around}
@@ -275,7 +275,7 @@ def budget(objective: Objective, failing: Iterable[Failing], maintenance: Sequen
 def left_ratio(
     objective: Objective, burned: Availability, maintenance: Sequence[Span], *, now: datetime
 ) -> Fraction | None:
-    """As `budget` says, for many services at once: `burned` is what `availabilities` says of the objective's period."""
+    """`Budget.left_ratio` from `burned`, the result of `availabilities` for the period of the objective."""
     seconds = (1 - Fraction(objective.target)) * _seconds(_in_service(objective.period(now), maintenance))
     down = burned.downtime_weighted if objective.weighted else _seconds(burned.downtime)
     return (seconds - down) / seconds if seconds else None

@@ -1,13 +1,13 @@
-"""How long services were harmed and what it cost: intervals, their union, and the integral of rate times impact.
+"""Downtime and cost of incidents: intervals, their union, and the integral of rate times impact.
 
 Pure: no clock, no I/O, no settings. All intervals are half-open.
 
-Inside, amounts are `Fraction`: three incidents that overlap share by thirds, which no Decimal holds, and only exact
-shares sum to the whole whatever the number of incidents, cuts and rates. `shown` is the one place that rounds, each
-amount by itself, half-even, to the cent. It does not hand the remaining cents round (largest remainder): an incident's
-amount would then depend on what else is on the page, or flicker with incidents it does not even overlap. What is shown
-of a whole may therefore differ from the sum of what is shown of its parts, by half a cent a part at most; the amounts
-behind do not differ at all.
+Internally amounts are `Fraction`: three overlapping incidents share by thirds, which no Decimal can represent, and only
+exact shares sum to the whole for any number of incidents, cuts and rates. Only `shown` rounds: each amount separately,
+half-even, to the cent. It does not distribute the remaining cents (largest remainder), because the amount of an
+incident would then depend on what else is on the page, or change with incidents that it does not even overlap. A
+displayed total may therefore differ from the sum of its displayed parts, by at most half a cent per part; the exact
+amounts agree.
 """
 
 import heapq
@@ -31,7 +31,7 @@ from app.incidents.measures.measures import Facts, Weights
 
 
 def union(spans: Iterable[Span]) -> list[Span]:
-    """The same time, as spans that neither overlap nor touch, in order."""
+    """The same time as sorted spans that neither overlap nor touch."""
     joined: list[Span] = []
     for span in sorted(span for span in spans if span.begins < span.ends):
         if joined and span.begins <= joined[-1].ends:
@@ -43,7 +43,7 @@ def union(spans: Iterable[Span]) -> list[Span]:
 
 def clipped(span: Span, within: Span) -> Span:
     if within.begins <= span.begins and span.ends <= within.ends:
-        return span  # as most are; four times faster than making it anew
+        return span  # the common case; four times faster than creating a new one
     return Span(max(span.begins, within.begins), min(span.ends, within.ends))
 
 
@@ -55,7 +55,7 @@ def downtime(spans: Iterable[Span], within: Span) -> timedelta:
 
 @dataclass(frozen=True, slots=True)
 class Harm:
-    """What one incident did to its service. `impact` is the share that was harmed; 0 is no downtime and costs 0."""
+    """The impact of one incident on its service. `impact` is the affected share; 0 means no downtime and no cost."""
 
     incident: UUID
     service: str
@@ -64,9 +64,9 @@ class Harm:
 
 
 def harm(incident: UUID, facts: Facts, *, now: datetime, weights: Weights) -> Harm:
-    """An open incident harms until `now`."""
+    """The harm of an open incident lasts until `now`."""
     ends = facts.ended_at or now
-    begins = min(measures.began(facts), ends)  # facts that contradict each other harm nobody
+    begins = min(measures.began(facts), ends)  # contradictory facts count as no harm
     return Harm(incident, measures.service(facts), Span(begins, ends), measures.impact(facts, weights))
 
 
@@ -79,24 +79,24 @@ class Amount(NamedTuple):
         return Amount(self.low + other.low, self.expected + other.expected, self.high + other.high)
 
 
-Cost = Mapping[str, Amount]  # by currency; never empty: where no rate held there is no cost at all
+Cost = Mapping[str, Amount]  # by currency; never empty: without a rate there is no cost
 NOTHING = Amount(Fraction(0), Fraction(0), Fraction(0))
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """`services` sums, exactly, to the same as `incidents`. Who had no rate at any time of the harm is in neither."""
+    """`services` and `incidents` have exactly the same sum. Services without a rate during the harm are in neither."""
 
     incidents: Mapping[UUID, Cost]
     services: Mapping[str, Cost]
 
 
 def costs(harms: Iterable[Harm], rates: Iterable[Rate], within: Span | None = None, *, shares: bool = True) -> Costs:
-    """What the harm cost: the integral of rate times impact, in `within` if given.
+    """The cost of the harm: the integral of rate times impact, in `within` if given.
 
-    Where incidents of a service overlap the greatest impact counts, once, and is shared among them in proportion to
-    their impacts. O(n log n) in the number of harms and rates. Without `shares`, several times faster, `incidents`
-    stays empty.
+    Where incidents of a service overlap, the greatest impact counts once and is split among them in proportion to their
+    impacts. O(n log n) in the number of harms and rates. Without `shares` it is several times faster, and `incidents`
+    is empty.
     """
     harms_of: dict[str, list[Harm]] = defaultdict(list)
     for each in harms:
@@ -114,7 +114,7 @@ def costs(harms: Iterable[Harm], rates: Iterable[Rate], within: Span | None = No
 
 
 def total(costs: Iterable[Cost]) -> Cost:
-    """Per currency; nothing is converted."""
+    """Sums per currency, without conversion."""
     sums: dict[str, Amount] = {}
     for cost in costs:
         for currency, amount in cost.items():
@@ -124,14 +124,14 @@ def total(costs: Iterable[Cost]) -> Cost:
 
 @dataclass(frozen=True, slots=True)
 class Weighted:
-    """Seconds in which a service was down, each times the share that was. `incidents` sum, exactly, to `seconds`."""
+    """Seconds of downtime, weighted by the affected share. `incidents` sums exactly to `seconds`."""
 
     seconds: Fraction
     incidents: Mapping[UUID, Fraction]
 
 
 def weighted(harms: Iterable[Harm], within: Span, *, shares: bool = True) -> Weighted:
-    """Of one service. Where incidents overlap they count and share as they do in `costs`, also without `shares`."""
+    """Weighted downtime of one service. Overlapping incidents count and share as in `costs`."""
     cut = [replace(each, span=clipped(each.span, within)) for each in harms]
     scale, pieces = _pieces([each for each in cut if each.span.begins < each.span.ends])
     if not pieces:
@@ -152,7 +152,7 @@ class Shown(NamedTuple):
 
 
 def shown(cost: Cost) -> dict[str, Shown]:
-    """To the cent, half-even; why each amount by itself says the docstring of this module."""
+    """Rounds each amount separately, half-even, to the cent; see the docstring of this module."""
     return {
         currency: Shown(rounded(amount.low), rounded(amount.expected), rounded(amount.high))
         for currency, amount in sorted(cost.items())
@@ -160,7 +160,7 @@ def shown(cost: Cost) -> dict[str, Shown]:
 
 
 def rounded(amount: Fraction, places: int = 2) -> Decimal:
-    # From the integer's digits, because scaleb and division would round to the context's 28 digits.
+    # Built from digits, because scaleb and division would round to the 28 digits of the decimal context.
     return Decimal((0, tuple(map(int, str(round(amount * 10**places)))), -places))
 
 
@@ -169,7 +169,7 @@ def _microseconds(at: datetime) -> int:
 
 
 class _Piece(NamedTuple):
-    """One harm on the axis of microseconds, with its impact as an integer in a scale shared by all."""
+    """One harm in microseconds, with its impact as an integer in a common scale."""
 
     incident: UUID
     begins: int
@@ -178,7 +178,7 @@ class _Piece(NamedTuple):
 
 
 class _Period(NamedTuple):
-    """One rate per microsecond and unit of impact, as long as it holds."""
+    """The time in which a rate is valid; `rate` is per microsecond and unit of impact."""
 
     begins: int
     ends: int
@@ -191,11 +191,11 @@ def _price(
     incidents: dict[UUID, dict[str, Amount]] | None,
     service: dict[str, Amount],
 ) -> None:
-    """Adds the cost of each harm of one service to `incidents` (None: not wanted), and that of all to `service`.
+    """Adds the cost of each harm of one service to `incidents` (unless None), and the cost of all to `service`.
 
-    Between two moments at which anything changes, n harms cost `rate x max(impacts)`, and one of them
-    `rate x max(impacts) / sum(impacts) x its impact`. So two running integrals are enough, that of the maximum and
-    that of the quotient; any share is a difference of the latter times an impact.
+    Between two consecutive changes, n harms cost `rate x max(impacts)`, and one of them costs
+    `rate x max(impacts) / sum(impacts) x its impact`. So two running integrals are enough, of the maximum and of the
+    quotient; any share is a difference of the latter times an impact.
     """
     scale, pieces = _pieces(harms)
     starts = {currency: [_microseconds(rate.valid_from) for rate in dated] for currency, dated in rates.items()}
@@ -208,7 +208,7 @@ def _price(
         ]
         periods = [*map(_Period, starts[currency], [*starts[currency][1:], moments[-1]], per_unit)]
         first = starts[currency][0]
-        # A moment of harm without duration has a rate too, and so costs 0; before the first rate there is no cost.
+        # Harm without duration has a rate too, and costs 0; before the first rate there is no cost.
         priced = [piece for piece in pieces if first <= piece.begins or first < piece.ends]
         if priced:
             service[currency] = _sum(
@@ -228,7 +228,7 @@ def _price(
 
 
 def _pieces(harms: Sequence[Harm]) -> tuple[int, list[_Piece]]:
-    """The scale, and the harms in it."""
+    """The common scale, and the harms in it."""
     impacts = {each.impact: Fraction(each.impact) for each in harms}
     scale = math.lcm(*(impact.denominator for impact in impacts.values()))
     return scale, [
@@ -247,20 +247,20 @@ def _times(amount: Amount, factor: Fraction) -> Amount:
 
 
 def _sum(amounts: Iterable[Amount]) -> Amount:
-    first, *others = [*amounts] or [NOTHING]  # most often one, and fractions are slow to add
+    first, *others = [*amounts] or [NOTHING]  # usually there is only one, and adding fractions is slow
     return reduce(Amount.plus, others, first)
 
 
 def _integrals(
     pieces: Sequence[_Piece], moments: Sequence[int], *, shares: bool
 ) -> tuple[dict[int, int], dict[int, Fraction]]:
-    """At each moment the integrals, of the greatest impact and, for shares, of greatest / sum."""
+    """The integrals up to each moment: of the greatest impact and, for shares, of greatest / sum."""
     changes: dict[int, int] = defaultdict(int)
     for piece in pieces:
         changes[piece.begins] += piece.impact
         changes[piece.ends] -= piece.impact
     coming = sorted(((piece.begins, piece.impact, piece.ends) for piece in pieces if piece.impact), reverse=True)
-    running: list[tuple[int, int]] = []  # (-impact, ends), greatest impact first; the ended ones are dropped late
+    running: list[tuple[int, int]] = []  # heap of (-impact, ends), greatest impact first; ended ones are removed lazily
     greatest, quotient = {moments[0]: 0}, {moments[0]: Fraction(0)}
     impacts = 0
     for at, following in pairwise(moments):

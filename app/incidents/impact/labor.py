@@ -1,8 +1,8 @@
-"""The cost of responders' time: a line of its own, never part of the cost of downtime.
+"""The cost of responders' time, reported separately from the cost of downtime.
 
-Pure: no clock, no I/O, no settings. Work is counted from the acknowledgement to the end of the incident, the only times
-of it that are known; the number of responders and their pay are configured. Two incidents at once are two pieces of
-work, so nothing is merged here. Amounts are exact, as in `intervals`.
+Pure: no clock, no I/O, no settings. Work lasts from the acknowledgement to the end of the incident, the only known
+times; the number of responders and their pay are configured. Overlapping incidents are separate work, so their times
+add up. Amounts are exact, as in `intervals`.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _HOUR_SECONDS = 3600
 
 
 class Pay(Protocol):
-    """What an hour of one responder costs, and how many work on an incident of each severity."""
+    """The hourly cost of one responder, and the number of responders per incident of each severity."""
 
     @property
     def currency(self) -> str: ...
@@ -36,7 +36,7 @@ class Pay(Protocol):
 
 
 def worked(facts: Facts, *, now: datetime) -> Span | None:
-    """From the acknowledgement, or the detection if that is later, to the end; None if nobody acknowledged in time."""
+    """From the acknowledgement, or a later detection, to the end; None if not acknowledged before the end."""
     if facts.acknowledged_at is None or facts.merged:
         return None
     span = Span(max(facts.acknowledged_at, measures.detected_at(facts)), facts.ended_at or now)
@@ -44,7 +44,7 @@ def worked(facts: Facts, *, now: datetime) -> Span | None:
 
 
 def priced(seconds: Mapping[SeverityName, Decimal], pay: Pay) -> Cost:
-    """The cost of so many seconds of work at incidents of each severity; empty if there was no work."""
+    """The cost of the seconds worked on incidents of each severity; empty if there was no work."""
     amount = NOTHING
     for severity, worked_seconds in seconds.items():
         hours = Fraction(worked_seconds) * Fraction(pay.responders[severity]) / _HOUR_SECONDS

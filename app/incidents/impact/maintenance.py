@@ -1,7 +1,7 @@
-"""Planned maintenance: when it is, and what is left of harm once it is taken out.
+"""Planned maintenance: when it takes place, and how it is subtracted from harm.
 
-Pure: no clock, no I/O, no settings. What falls into maintenance is no downtime, costs nothing and burns no budget; it
-is shown apart. Nothing but counters is stored with it cut out, so a window that is stated later corrects the past.
+Pure: no clock, no I/O, no settings. Harm during maintenance is not downtime, costs nothing and burns no budget; it is
+shown separately. Apart from counters, results are not stored, so a maintenance window added later corrects the past.
 """
 
 from bisect import bisect_right
@@ -17,10 +17,10 @@ from app.incidents.impact.intervals import Harm, union
 
 @dataclass(frozen=True, slots=True)
 class Recurrence:
-    """On each of `weekdays` (0 is Monday) from `first_date` to `last_date`, both included, at that local time.
+    """On each of `weekdays` (0 is Monday) from `first_date` to `last_date`, inclusive, at `start_time` in local time.
 
-    A local time that the clocks skip is taken by the offset before the change, one that they show twice is the first of
-    the two, as in RFC 5545. `lasts` is time that passes, not what a clock on the wall shows.
+    As in RFC 5545, a local time skipped by a clock change uses the offset before the change, and a repeated one means
+    its first occurrence. `lasts` is elapsed time, not a difference of local times.
     """
 
     weekdays: frozenset[int]
@@ -33,7 +33,7 @@ class Recurrence:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Maintenance of `services`, of all if there are none, once or again and again."""
+    """Maintenance of `services` (empty: all), once or recurring."""
 
     name: str
     services: frozenset[str]
@@ -42,7 +42,7 @@ class Window:
 
     @classmethod
     def of(cls, row: Mapping[Any, Any]) -> "Window":
-        """From a row of `maintenance`."""
+        """Creates a window from a row of `maintenance`."""
         when: Span | Recurrence
         if row["begins_at"] is not None:
             when = Span(row["begins_at"], row["ends_at"])
@@ -62,7 +62,7 @@ class Window:
 
 
 def occurrences(window: Window, within: Span) -> list[Span]:
-    """Those that overlap `within`, whole, in order."""
+    """The occurrences that overlap `within`, unclipped and in order."""
     match window.when:
         case Span() as once:
             every: Iterable[Span] = [once]
@@ -72,7 +72,7 @@ def occurrences(window: Window, within: Span) -> list[Span]:
 
 
 def coming(window: Window, now: datetime) -> Span | None:
-    """The one that is running or begins next."""
+    """The current or next occurrence."""
     match window.when:
         case Span() as once:
             return once if now < once.ends else None
@@ -83,7 +83,7 @@ def coming(window: Window, now: datetime) -> Span | None:
 
 def _recurring(rule: Recurrence, within: Span) -> Iterator[Span]:
     zone = ZoneInfo(rule.zone)
-    # A day more on either side than any offset of a zone can shift it.
+    # One extra day on either side, more than any UTC offset.
     first = max(rule.first_date, (within.begins - rule.lasts).date() - timedelta(days=1))
     last = min(rule.last_date or _LAST_DATE, min(within.ends.date(), _LAST_DATE) + timedelta(days=1))
     for days in range((last - first).days + 1):
@@ -93,14 +93,14 @@ def _recurring(rule: Recurrence, within: Span) -> Iterator[Span]:
             yield Span(begins, begins + rule.lasts)
 
 
-_LAST_DATE = date(2199, 12, 31)  # times beyond it are not taken; an alert may still have one
+_LAST_DATE = date(2199, 12, 31)  # later times are rejected by the API, but alerts may have them
 
 
-Planned = Mapping[str, Sequence[Span]]  # by service, as `union` gives them; a service without any may be missing
+Planned = Mapping[str, Sequence[Span]]  # by service, as returned by `union`; services may be missing
 
 
 def planned(windows: Iterable[Window], services: Iterable[str], within: Span) -> Planned:
-    """When these services are in maintenance, as far as it overlaps `within`."""
+    """The maintenance of these services that overlaps `within`."""
     found = [(window, occurrences(window, within)) for window in windows]
     found = [(window, spans) for window, spans in found if spans]
     if not found:
@@ -112,7 +112,7 @@ def planned(windows: Iterable[Window], services: Iterable[str], within: Span) ->
 
 
 def outside(spans: Iterable[Span], maintenance: Sequence[Span]) -> list[Span]:
-    """What is left of each span, empty ones where nothing is. `maintenance` is as `union` gives it."""
+    """The rest of each span outside maintenance, or an empty span. `maintenance` must be as returned by `union`."""
     if not maintenance:
         return list(spans)
     left: list[Span] = []
@@ -124,8 +124,8 @@ def outside(spans: Iterable[Span], maintenance: Sequence[Span]) -> list[Span]:
 
 def _pieces(span: Span, maintenance: Sequence[Span]) -> Iterator[Span]:
     begins = span.begins
-    for place in range(max(0, bisect_right(maintenance, (begins,)) - 1), len(maintenance)):
-        break_ = maintenance[place]
+    for index in range(max(0, bisect_right(maintenance, (begins,)) - 1), len(maintenance)):
+        break_ = maintenance[index]
         if break_.begins >= span.ends:
             break
         if begins < break_.begins:
@@ -136,8 +136,8 @@ def _pieces(span: Span, maintenance: Sequence[Span]) -> Iterator[Span]:
 
 
 def unplanned(harms: Iterable[Harm], planned: Planned) -> list[Harm]:
-    """The same harm without what fell into maintenance. Each incident stays, with an empty span if nothing is left, so
-    that it costs 0 rather than nothing that is known.
+    """The harm outside planned maintenance. An incident with nothing left keeps an empty span, so its cost is 0 rather
+    than unknown.
     """
     if not planned:
         return list(harms)

@@ -1,4 +1,4 @@
-"""The cost of single incidents, and the SQL of everything about harm.
+"""The cost of individual incidents, and the SQL queries for harm, rates and maintenance.
 
 The arithmetic is in `intervals.py`, `maintenance.py` and `availability.py`.
 """
@@ -32,9 +32,9 @@ from app.incidents.measures.vectorized import END_REASONS, NEVER, TIMES, Columns
 async def costs_of(
     tx: AsyncConnection, incidents: Iterable[Incident], *, now: datetime, weights: Weights
 ) -> Mapping[UUID, Mapping[str, Shown]]:
-    """The cost of each incident by currency, as shown; not of merged ones, nor of services without a rate.
+    """The rounded cost of each incident by currency, without merged incidents and services without a rate.
 
-    Incidents that overlap these share the cost, so they are read too: three statements in all.
+    Overlapping incidents share the cost, so they are read too; three statements in total.
     """
     facts = {incident.id: Facts.of(incident) for incident in incidents}
     harms = [harm(id_, each, now=now, weights=weights) for id_, each in facts.items() if not each.merged]
@@ -65,7 +65,7 @@ async def rates_of(tx: AsyncConnection, services: Collection[str]) -> Sequence[R
 async def harms_during(
     tx: AsyncConnection, harms: Iterable[Harm], *, now: datetime, weights: Weights, settled_only: bool = False
 ) -> Sequence[Harm]:
-    """What harmed the same services at the same time, `harms` themselves included if they are stored."""
+    """The stored harms of the same services that overlap `harms`, including `harms` themselves."""
     spans: dict[str, list[Span]] = defaultdict(list)
     for each in harms:
         spans[each.service].append(each.span)
@@ -89,7 +89,7 @@ async def harms_during(
 
 
 async def planned_during(tx: AsyncConnection, harms: Sequence[Harm]) -> Planned:
-    """When the services that were harmed were in maintenance, as far as that may overlap the harm."""
+    """The maintenance of the affected services that may overlap the harm."""
     if not harms:
         return {}
     within = Span(min(each.span.begins for each in harms), max(each.span.ends for each in harms))
@@ -97,16 +97,16 @@ async def planned_during(tx: AsyncConnection, harms: Sequence[Harm]) -> Planned:
 
 
 async def planned_within(tx: AsyncConnection, services: Collection[str], within: Span) -> Planned:
-    """When these services are in maintenance, as far as it overlaps `within`."""
-    asked = {"services": sorted(services), "begins": within.begins, "ends": within.ends}
-    rows = await tx.execute(_WINDOWS_WITHIN, asked)
+    """The maintenance of these services that overlaps `within`."""
+    parameters = {"services": sorted(services), "begins": within.begins, "ends": within.ends}
+    rows = await tx.execute(_WINDOWS_WITHIN, parameters)
     return planned([Window.of(row._mapping) for row in rows], services, within)
 
 
 async def failing_within(
     tx: AsyncConnection, within: Span, services: Collection[str] | None, *, now: datetime, weights: Weights
 ) -> Mapping[str, Sequence[Failing]]:
-    """By service (None: of all) the incidents that harm in the period; no entry where there are none."""
+    """The incidents with harm in the period by service (None: all services); services without any are missing."""
     rows = await tx.execute(
         _FAILING_WITHIN,
         {
@@ -125,10 +125,10 @@ async def failing_within(
 
 
 async def harming_within(tx: AsyncConnection, within: Span, services: Collection[str] | None) -> Columns:
-    """The incidents (None: of all services) that harm in the period."""
+    """The incidents of these services (None: all services) with harm in the period."""
     named = None if services is None else sorted(services)
-    asked = {"services": named, "begins": within.begins, "ends": within.ends}
-    return await off_loop(columns_of, (await tx.execute(_HARMING_WITHIN, asked)).one())
+    parameters = {"services": named, "begins": within.begins, "ends": within.ends}
+    return await off_loop(columns_of, (await tx.execute(_HARMING_WITHIN, parameters)).one())
 
 
 _WINDOWS_WITHIN = text("""
@@ -142,8 +142,8 @@ _WINDOWS_WITHIN = text("""
 
 FACTS_OF_INCIDENT = TableColumns(Incident.__table__, ("id", *FACTS)).selected()
 
-# The spans decide; `:earliest` and `:latest` follow from them, for speed. `ended_at` has an upper bound because a plan
-# for any value takes `> x` to be a third of the table and reads all of it, but a range to be little.
+# `:earliest` and `:latest` are implied by the spans and only add speed. `ended_at` has an upper bound because a generic
+# plan estimates `> x` at a third of the table and reads all of it, but estimates a range to be small.
 _HARMS_DURING = text(f"""
     SELECT {FACTS_OF_INCIDENT}
       FROM incident
@@ -161,7 +161,7 @@ _HARMS_DURING = text(f"""
                                                  incident.began_at))
 """)  # noqa: S608
 
-# Each half of the OR has its index, so that what ended long ago is not read. See above for the bound of `ended_at`.
+# Each half of the OR has an index, so old incidents are not read. See above for the bound of `ended_at`.
 _HARMS_WITHIN = """
       FROM incident
      WHERE merged_into IS NULL
@@ -177,9 +177,9 @@ _FAILING_WITHIN = text(f"SELECT incident.number, {FACTS_OF_INCIDENT} {_HARMS_WIT
 
 _REASONS = ", ".join(f"'{reason}'" for reason in END_REASONS)
 
-# All rows in one: as objects, a hundred thousand of them would take longer than everything that is asked of them. What
-# PostgreSQL sends of a time is its microseconds, eight bytes each. All columns have the same order; names are sent as
-# one text with their lengths, which is faster than an array.
+# All rows aggregated into one: creating a hundred thousand row objects would take longer than all computations on them.
+# PostgreSQL sends times as microseconds, eight bytes each. All columns have the same order. Names are sent as one
+# string plus their lengths, which is faster than an array.
 COLUMNS = f"""
            string_agg(int8send(number), '') AS number,
            string_agg(coalesce(service_stated, service), '') AS services,
@@ -195,7 +195,7 @@ _EPOCH_OF_POSTGRESQL = microseconds(datetime(2000, 1, 1, tzinfo=UTC))
 
 
 class ColumnsRow(Protocol):
-    """The one row of a query for COLUMNS, with the times besides; None where there are no incidents."""
+    """The single row of a query for COLUMNS, plus the times; all None if there are no incidents."""
 
     @property
     def number(self) -> bytes | None: ...

@@ -1,9 +1,8 @@
-"""Downtime and cost of many incidents at once, cut into periods and summed by group, exactly as in `intervals.py`.
+"""Vectorized downtime and cost of many incidents by period and group, with exactly the results of `intervals.py`.
 
-Pure. Time is an axis of whole microseconds. All services lie on one line of moments, one service after the other, so
-that intervals become ranges of places on it, and sums over ranges become differences of running sums. Everything is a
-whole number; amounts become fractions once, at the end. Where 64 bits might not hold a sum, numbers of any size are
-used, more slowly.
+Pure. Times are whole microseconds. The moments of all services form one line, one service after the other, so that
+intervals become index ranges on it, and sums over ranges become differences of running sums. All values are integers;
+amounts become fractions once, at the end. If a sum might exceed 64 bits, the slower Python integers are used.
 """
 
 import math
@@ -27,7 +26,7 @@ _LARGEST = 2**62
 
 
 class Pieces(NamedTuple):
-    """Intervals of incidents, by their place in the columns, each within one of the periods."""
+    """Intervals, each of one incident (as an index into the columns) and within one period."""
 
     incident: Ints
     begins: Ints
@@ -39,13 +38,13 @@ class Pieces(NamedTuple):
 
 
 def ranges(first: Ints, count: Ints) -> tuple[Ints, Ints]:
-    """Each row as often as its `count`: the places of the rows, and the numbers from `first` on."""
+    """Repeats each row `count` times: returns the row indices, and for each row the numbers from `first` on."""
     rows = np.repeat(np.arange(len(count)), count)
     return rows, np.arange(len(rows)) - np.repeat(np.cumsum(count) - count, count) + first[rows]
 
 
 def pieces(begins: Ints, ends: Ints, borders: Ints) -> Pieces:
-    """What of each interval lies in which of the periods between the borders. Empty ones lie where they begin."""
+    """Splits intervals at the borders of periods. An empty interval belongs to the period in which it starts."""
     first = np.searchsorted(borders, begins, "right") - 1
     last = np.where(begins < ends, np.searchsorted(borders, ends, "left") - 1, first)
     first, last = np.maximum(first, np.where(begins < ends, 0, first)), np.minimum(last, len(borders) - 2)
@@ -55,7 +54,7 @@ def pieces(begins: Ints, ends: Ints, borders: Ints) -> Pieces:
 
 
 def outside(harms: Harms, services: Sequence[str], planned: Planned) -> tuple[Ints, Ints, Ints]:
-    """As `maintenance.outside`, of each: incident, begins, ends. Where nothing is left an empty interval is."""
+    """Vectorized `maintenance.outside`: incident, begins and ends; with an empty interval if nothing is left."""
     everyone = np.arange(len(harms.begins))
     concerned = [code for code, name in enumerate(services) if planned.get(name)]
     if not concerned:
@@ -71,7 +70,7 @@ def outside(harms: Harms, services: Sequence[str], planned: Planned) -> tuple[In
 
 
 def _outside(rows: Ints, begins: Ints, ends: Ints, maintenance: Ints) -> tuple[Ints, Ints, Ints]:
-    """`maintenance` are disjoint intervals in order; what is left lies in the gaps between them."""
+    """Intersects with the gaps between the intervals of `maintenance`, which are sorted and disjoint."""
     far = np.iinfo(np.int64)
     gap_begins = np.concatenate(([far.min], maintenance[:, 1]))
     gap_ends = np.concatenate((maintenance[:, 0], [far.max]))
@@ -90,13 +89,13 @@ def _outside(rows: Ints, begins: Ints, ends: Ints, maintenance: Ints) -> tuple[I
 
 
 def union(keys: Ints, begins: Ints, ends: Ints) -> tuple[Ints, Ints]:
-    """Of each key, in order, the time during which at least one of its intervals was running, in microseconds."""
+    """The keys in order, and for each the microseconds during which at least one of its intervals was running."""
     if not len(keys):
         return keys, keys
     order = np.lexsort((begins, keys))
     keys, begins, ends = keys[order], begins[order], ends[order]
     is_first = np.append(True, keys[1:] != keys[:-1])
-    # The latest end so far within a key. Ends by their rank, each key above those before it: one running maximum.
+    # The latest end so far within each key. Adding an offset per key to the ranks of ends allows one running maximum.
     times, rank = np.unique(ends, return_inverse=True)
     above = (np.cumsum(is_first) - 1) * len(times)
     latest = times[np.maximum.accumulate(rank + above) - above]
@@ -110,7 +109,7 @@ def union(keys: Ints, begins: Ints, ends: Ints) -> tuple[Ints, Ints]:
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """Low, expected and high in whole numbers, which become amounts when they are divided by one common unit."""
+    """Low, expected and high as integers; divided by a common unit they are amounts."""
 
     low: int = 0
     expected: int = 0
@@ -121,7 +120,7 @@ class Sum:
 
 
 class Sums:
-    """Costs by key, of which any may be summed before they are divided."""
+    """Costs by key, which can be summed before they are divided by `unit`."""
 
     def __init__(self, unit: int) -> None:
         self.unit = unit
@@ -143,7 +142,7 @@ class Sums:
 
 
 class _Dated(NamedTuple):
-    """The rates of one currency, by service and date; amounts are whole numbers of one unit shared by all."""
+    """The rates of one currency by service and date; amounts are integers in a common unit."""
 
     service: Ints
     begins: Ints
@@ -151,9 +150,9 @@ class _Dated(NamedTuple):
 
 
 class Sweep:
-    """The line of moments at which anything changes, and what runs between each and the next.
+    """The moments at which anything changes, and the incidents running between consecutive moments.
 
-    `pieces` are those of all incidents that share the cost, none of them left out.
+    `pieces` must include all incidents that share the cost.
     """
 
     def __init__(self, pieces: Pieces, harms: Harms, services: Sequence[str], rates: Iterable[Rate]) -> None:
@@ -163,7 +162,7 @@ class Sweep:
         self._line()
 
     def _line(self) -> None:
-        """Sorts the moments of all services, and finds each piece and each rate on the line."""
+        """Sorts the moments of all services, and locates each piece and each rate on the line."""
         begins, ends = self.pieces.begins, self.pieces.ends
         dated = list(self.rates.values())
         service = np.concatenate((self.service, self.service, *(each.service for each in dated)))
@@ -178,7 +177,7 @@ class Sweep:
         self.first, self.last, starts = parts[0], parts[1], parts[2:]
         self.rate = {
             currency: self._held(of) for currency, of in zip(self.rates, starts, strict=True)
-        }  # at each moment the place of the rate that holds from then on, or -1
+        }  # for each moment the index of the rate valid from then on, or -1
 
     def _held(self, starts: Ints) -> Ints:
         begins_anew = np.append(True, self.moment_service[1:] != self.moment_service[:-1])
@@ -189,7 +188,7 @@ class Sweep:
 
     @cached_property
     def running(self) -> tuple[Ints, Ints]:
-        """From each moment to the next: time times the greatest impact, and the sum of the impacts."""
+        """From each moment to the next: duration times the greatest impact, and the sum of the impacts."""
         impact, size = self.impact, len(self.at)
         top = np.zeros(size, impact.dtype)
         for level in np.unique(impact[impact > 0]):
@@ -202,7 +201,7 @@ class Sweep:
         together = np.cumsum(changes)
         if size:
             longest = int(self.at.max()) - int(self.at.min())
-            services = int(self.moment_service.max()) + 1  # sums are over all of them
+            services = int(self.moment_service.max()) + 1  # sums span all services
             if services * longest * int(top.max(initial=0)) * max(1, int(together.max(initial=0))) >= _LARGEST:
                 top, together = top.astype(object), together.astype(object)
         return top * np.append(np.diff(self.at), 0), together
@@ -212,7 +211,7 @@ class Sweep:
         return int(HOUR_MICROSECONDS * self.scale * 10**self.decimals)
 
     def of_services(self, borders: Ints) -> tuple[Sums, int]:
-        """What each service cost in each period: by `service x periods + period`, and the number of periods."""
+        """The cost by service and period, with key `service x periods + period`, and the number of periods."""
         periods = len(borders) - 1
         sums = Sums(self.unit)
         weight, _ = self.running
@@ -254,7 +253,7 @@ class Sweep:
         return sums
 
     def _priced(self, currency: str) -> Any:
-        """Whether a rate held at any time of each piece; a moment of harm has one too, and costs 0."""
+        """Whether a rate was valid at any time of each piece. A piece without duration can have one too; it costs 0."""
         dated = self.rates[currency]
         earliest = np.full(int(max(self.service.max(initial=0), dated.service.max(initial=0))) + 1, _LARGEST)
         np.minimum.at(earliest, dated.service, dated.begins)
@@ -262,7 +261,7 @@ class Sweep:
         return (since <= self.pieces.begins) | (since < self.pieces.ends)
 
     def _by_rate(self, currency: str, piece: Ints) -> tuple[Ints, Ints, Ints, Ints]:
-        """The pieces cut where the rate changes: their rows, the range of each on the line, and its rate."""
+        """The pieces split where the rate changes: their rows, their ranges on the line, and their rates."""
         rate = self.rate[currency]
         changes = np.flatnonzero(np.append(True, rate[1:] != rate[:-1]))[: len(rate)]
         cut = pieces(self.first[piece], self.last[piece], np.append(changes, len(rate)))
@@ -272,18 +271,18 @@ class Sweep:
 
 
 class Stretches(NamedTuple):
-    """From one moment of the line to the next, where anybody is harmed."""
+    """The intervals between consecutive moments that have harm."""
 
-    place: Ints  # on the line
-    weight: Ints  # time times the greatest impact
-    divisor: Ints  # the sum of the impacts, as one of so many
+    place: Ints  # index on the line
+    weight: Ints  # duration times the greatest impact
+    divisor: Ints  # the sum of the impacts, as an index of distinct sums
     divisors: int
 
     def parts(self, first: Ints, last: Ints, impact: Ints, cells: Ints) -> Iterator[tuple[int, int, int]]:
-        """What of each cell is to be divided by which divisor: the weights between `first` and `last` times `impact`.
+        """The numerators by cell and divisor: the weights between `first` and `last` times `impact`.
 
-        Either each piece is looked at in every stretch that it covers, or each divisor on the whole line; the former is
-        less work but where very many overlap.
+        Iterates either over the stretches covered by each piece, or over all divisors for the whole line. The former is
+        less work unless very many pieces overlap.
         """
         begins = np.searchsorted(self.place, first)
         covered = np.searchsorted(self.place, last) - begins
@@ -300,7 +299,7 @@ class Stretches(NamedTuple):
     def by_piece(
         self, first: Ints, covered: Ints, impact: Ints, cells: Ints, *, at_once: int = 2**18
     ) -> Iterator[tuple[int, int, int]]:
-        # Some at a time: what a question needs of memory must not depend on how much overlaps.
+        # In batches, so that memory use does not depend on the amount of overlap.
         so_far = np.cumsum(covered)
         borders = np.arange(at_once, int(covered.sum()), at_once)
         for some in np.split(np.arange(len(first)), np.searchsorted(so_far, borders)):
@@ -313,7 +312,7 @@ class Stretches(NamedTuple):
 
 
 def _dated(rates: Iterable[Rate], services: Sequence[str]) -> tuple[int, Mapping[str, _Dated]]:
-    """How many decimals make all amounts whole, and the rates of these services by currency."""
+    """The number of decimals that makes all amounts integers, and the rates of these services by currency."""
     codes = {name: code for code, name in enumerate(services)}
     known = [rate for rate in rates if rate.service in codes]
     decimals = max((_decimals(each) for rate in known for each in (rate.low, rate.expected, rate.high)), default=0)
@@ -343,7 +342,7 @@ def _summed(keys: Ints, values: Ints) -> tuple[Ints, Ints]:
 
 
 def _distinct(values: Ints) -> tuple[Ints, Ints]:
-    """The distinct values, rising, and the place of each among them. Numpy's `unique` sorts; small ones are counted."""
+    """The sorted distinct values, and the index of each value. Small values are counted instead of sorted."""
     if values.dtype == object or not len(values) or values.min() < 0 or values.max() > 8 * len(values):
         places, inverse = np.unique(values, return_inverse=True)
         return places, inverse

@@ -1,8 +1,8 @@
-"""The same measures by a second clock, which runs in business hours only.
+"""Measures in business hours: the same durations, measured by a clock that runs only in business hours.
 
-Pure. A duration keeps its begin, its end, its status and its reason; what changes is how much of it counts. One that
-lies wholly out of hours is 0, which is a value like others: nobody at work had to wait. A wait that has been 0 so far
-is another matter: it says that it will be 0 or more, which is nothing (see `statistics.summaries`).
+Pure. A duration keeps its start, end, status and reason; only its length changes. A duration entirely outside business
+hours is 0, which is an ordinary value: nobody at work had to wait. A pending wait of 0 so far, however, carries no
+information, because it only means "0 or more" (see `statistics.summaries`).
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _SECOND = 1e6
 
 
 def in_business_hours(measured: Mapping[str, MeasuredMany], hours: BusinessHours) -> dict[str, MeasuredMany]:
-    """By name, as `measured`; what is one and the same there is so here."""
+    """Has the same keys as `measured`; values shared there are shared here."""
     distinct = {id(each): each for each in measured.values()}
     spans = {key: _span(each) for key, each in distinct.items()}
     known = clock(
@@ -27,7 +27,7 @@ def in_business_hours(measured: Mapping[str, MeasuredMany], hours: BusinessHours
 
 
 def begins_in_business_hours(each: MeasuredMany, hours: BusinessHours) -> Booleans:
-    """Whether the clock runs where each duration or wait begins; one that there is not begins nowhere."""
+    """Whether each duration or wait starts in business hours; False if there is neither."""
     places, begins, _ = _span(each)
     found = np.zeros(len(each.seconds), np.bool_)
     found[places] = runs(clock(hours, begins), begins)
@@ -35,7 +35,7 @@ def begins_in_business_hours(each: MeasuredMany, hours: BusinessHours) -> Boolea
 
 
 def _span(each: MeasuredMany) -> tuple[Ints, Ints, Ints]:
-    """Which of them have a duration or a wait, and where these begin and end."""
+    """The indices of incidents with a duration or a wait, and when these start and end."""
     lasted = np.where(np.isfinite(each.seconds), each.seconds, each.waited)
     places = np.flatnonzero(np.isfinite(lasted))
     begins = each.since[places]

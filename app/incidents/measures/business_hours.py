@@ -1,10 +1,9 @@
-"""Business hours: a second clock, which runs only while people are at work.
+"""Business hours: a clock that runs only during the hours of a calendar.
 
-Pure: no clock of its own, no I/O, no settings. One rule decides: a moment is within business hours if a clock on the
-wall there shows, at that moment, a time within the hours of that weekday, on a date that is no holiday. So changes of
-the clocks need no rules of their own. What the clocks skip is not there; what they show twice counts twice; where hours
-end within what is shown twice (until 02:30, when 03:00 becomes 02:00), they end at 02:30 and go on from the second
-02:00 to the second 02:30.
+Pure: no system clock, no I/O, no settings. A moment is within business hours if the local time at that moment is within
+the hours of that weekday, and the date is not a holiday. Clock changes need no extra rules: skipped local times do not
+exist, repeated ones count twice. If hours end within a repeated time (until 02:30, when 03:00 becomes 02:00), they run
+until the first 02:30 and again from the second 02:00 to the second 02:30.
 """
 
 from bisect import bisect_left
@@ -22,7 +21,7 @@ DAY_MINUTES = 24 * 60
 
 
 class Hours(NamedTuple):
-    """Within a day, in minutes after midnight: half-open, `ends` is `DAY_MINUTES` at most."""
+    """Half-open hours within a day, in minutes after midnight; `ends` is at most `DAY_MINUTES`."""
 
     begins: int
     ends: int
@@ -30,7 +29,7 @@ class Hours(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BusinessHours:
-    """`week` has the hours of Monday to Sunday, those of a day in order and without overlap."""
+    """`week` lists the hours of Monday to Sunday, each day's in order and without overlap."""
 
     name: str
     zone: str
@@ -40,18 +39,18 @@ class BusinessHours:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """When it runs, in order, and how long it had run before each of these times; in microseconds since 1970."""
+    """The times at which it runs, in order, and how long it ran before each; in microseconds (since 1970)."""
 
     begins: Ints
     ends: Ints
     ran_before: Ints
-    known: tuple[int, int]  # it can tell of the moments from here to there, both included
+    known: tuple[int, int]  # the moments that it covers, inclusive
 
 
 def clock(hours: BusinessHours, every: Ints) -> Clock:
-    """One that can tell of these moments and all between them.
+    """A clock that covers these moments and all between them.
 
-    O(days) once, so that `seconds` need not walk them: half a second for two centuries, milliseconds for a year.
+    O(days), so that `seconds` need not iterate over days: half a second for two centuries, milliseconds for a year.
     """
     known = (int(every.min()), int(every.max())) if every.size else (0, 0)
     begins, ends = (min(at, _LAST) for at in (known[0] // _SECOND, known[1] // _SECOND + 1))
@@ -61,24 +60,26 @@ def clock(hours: BusinessHours, every: Ints) -> Clock:
 
 
 def seconds(clock: Clock, begins: Ints, ends: Ints) -> Floats:
-    """How long the clock ran in each `[begins, ends)`; 0 where all of it was out of hours.
+    """How long the clock ran in each `[begins, ends)`; 0 if all of it is outside business hours.
 
-    O(n log days). Cutting a span in two cuts its seconds, to the microsecond.
+    O(n log days). Results are additive: the seconds of the parts of a span sum to those of the span, to the
+    microsecond.
     """
     ran: Floats = (_ran_until(clock, ends) - _ran_until(clock, begins)) / _SECOND
     return ran
 
 
 def runs(clock: Clock, at: Ints) -> Booleans:
-    """Whether it runs from each of these moments on."""
+    """Whether the clock is running at each of these moments."""
     return np.greater(_runs_on_for(clock, at), 0)
 
 
 _EPOCH = date(1970, 1, 1)
 _SECOND = 10**6
 _DAY = 24 * 3600
-_LAST = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp())  # times beyond it are not taken; an alert may still have one
-_THURSDAY = 3  # what the epoch was
+# Later times are rejected by the API, but alerts may have them.
+_LAST = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp())
+_THURSDAY = 3  # weekday of the epoch
 _NEVER: Ints = np.empty((2, 0), np.int64)  # opens, closes
 
 
@@ -88,7 +89,7 @@ def _ran_until(clock: Clock, at: Ints) -> Ints:
 
 
 def _runs_on_for(clock: Clock, at: Ints) -> Ints:
-    """Until it stops next; 0 where it does not run."""
+    """The time until the clock next stops; 0 where it is not running."""
     assert not at.size or clock.known[0] <= at.min() <= at.max() <= clock.known[1]
     opened = np.searchsorted(clock.begins, at, "right")
     return np.maximum(np.concatenate([[_BEFORE_ALL], clock.ends])[opened] - at, 0)
@@ -97,13 +98,14 @@ def _runs_on_for(clock: Clock, at: Ints) -> Ints:
 _BEFORE_ALL = -(2**62)
 
 
-# — the wall clock, in whole seconds since the epoch —
+# — local time, in whole seconds since the epoch —
 
 
 def _unchanged(zone: ZoneInfo, begins: int, ends: int) -> Iterator[tuple[int, int, int]]:
-    """`[begins, ends)` in pieces in which the zone has one offset from UTC, and that offset.
+    """Splits `[begins, ends)` into pieces with a constant UTC offset; yields begin, end and offset.
 
-    Looked at once a day: since 1971 no zone has changed its clocks twice within six days, nor will by today's rules.
+    Checks one moment per day: since 1971 no zone has changed its offset twice within six days, and none will under
+    current rules.
     """
     since, offset = begins, _offset(zone, begins)
     for day in range(begins, ends, _DAY):
@@ -123,7 +125,7 @@ def _offset(zone: ZoneInfo, at: int) -> int:
 
 
 def _open_while(hours: BusinessHours, begins: int, ends: int, offset: int) -> Ints:
-    """When it opens and when it closes, within a time that has one offset from UTC."""
+    """The opening and closing times within a time with a constant UTC offset."""
     days = np.arange((begins + offset) // _DAY, (ends - 1 + offset) // _DAY + 1)
     days = days[~np.isin(days, [(day - _EPOCH).days for day in hours.holidays])]
     weekdays = (days + _THURSDAY) % 7
@@ -132,6 +134,6 @@ def _open_while(hours: BusinessHours, begins: int, ends: int, offset: int) -> In
         for weekday, of_day in enumerate(hours.week)
         for each in of_day
     ]
-    # Hours do not overlap, so that each row in order is both in order.
+    # Hours do not overlap, so sorting each row separately keeps pairs together.
     openings: Ints = np.clip(np.sort(np.concatenate([_NEVER, *on_the_wall], axis=1)) - offset, begins, ends)
     return openings[:, openings[0] < openings[1]]

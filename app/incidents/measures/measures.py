@@ -1,8 +1,8 @@
-"""What one incident amounts to: its effective facts, and the one registry of measures.
+"""The effective facts of one incident, and the registry of measures.
 
-Pure: no clock, no I/O, no settings. The law derives facts from alerts, people state theirs beside them; this module
-says which of the two counts, and nothing else does. `MEASURES` feeds REST, Prometheus, statistics and documentation: a
-new measure is one function and one entry.
+Pure: no clock, no I/O, no settings. Some facts are derived from alerts, others are stated by people; only this module
+decides which take precedence. `MEASURES` feeds REST, Prometheus, statistics and documentation: adding a measure takes
+one function and one entry.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,26 +16,26 @@ from typing import NamedTuple
 from app.base.severity import SeverityName, severity_name
 from app.incidents.grouping.signal import RECOVERIES, AlertClass, EndReason
 
-Weights = Mapping[SeverityName, Decimal]  # share of the hourly cost that a severity stands for
-CONFIDENCE = 0.95  # of every interval
+Weights = Mapping[SeverityName, Decimal]  # share of the hourly cost, by severity
+CONFIDENCE = 0.95  # level of every confidence interval
 
 # Upper bounds of the histograms' buckets, in seconds; the last bucket, +Inf, has none.
 DURATION_BOUNDS = (60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 28_800, 86_400, 172_800, 604_800)
 INGEST_LAG_BOUNDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 
 
-# — facts and what they amount to —
+# — facts —
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of one incident. `…_stated` and milestones are people's, the rest is derived from its alerts."""
+    """The facts of one incident. `…_stated` and milestones come from people, the rest is derived from its alerts."""
 
-    began_at: datetime  # first firing; a declared incident: when it was declared
+    began_at: datetime  # the first firing, or the declared time
     service: str
     severity: int
     ended_at: datetime | None = None
-    end_reason: EndReason | None = None  # of the alert that ended last, even while another is open
+    end_reason: EndReason | None = None  # of the last alert to end, even while others are open
     alert_class: AlertClass = AlertClass.SERVICE
     declared: bool = False
     merged: bool = False
@@ -50,7 +50,7 @@ class Facts:
 
     @classmethod
     def of(cls, row: object) -> "Facts":
-        """From a row of `incident`, or of a query with at least the columns in `FACTS`."""
+        """Creates facts from a row of `incident`, or of a query with at least the columns in `FACTS`."""
         values = list(_facts_of(row))
         values[_END_REASON] = _END_REASONS[values[_END_REASON]]
         values[_ALERT_CLASS] = _ALERT_CLASSES[values[_ALERT_CLASS]]
@@ -58,12 +58,12 @@ class Facts:
         return cls(*values)
 
 
-# The columns of `incident` that its facts are made of, in the order of the fields.
+# The columns of `incident` with its facts, in the order of the fields.
 FACTS = tuple("merged_into" if field.name == "merged" else field.name for field in fields(Facts))
 
 _facts_of = attrgetter(*FACTS)
 _END_REASON, _ALERT_CLASS, _MERGED_INTO = map(FACTS.index, ("end_reason", "alert_class", "merged_into"))
-# A look-up is five times cheaper than EndReason(…).
+# Looking it up is five times faster than EndReason(…).
 _END_REASONS: Mapping[str | None, EndReason | None] = {None: None, **{reason.value: reason for reason in EndReason}}
 _ALERT_CLASSES = {kind.value: kind for kind in AlertClass}
 
@@ -91,7 +91,7 @@ def detected_at(facts: Facts) -> datetime:
 
 
 def began(facts: Facts) -> datetime:
-    """Where recovery, downtime and cost count from: impact start if somebody stated it, else detection."""
+    """The start of recovery, downtime and cost: the impact start if known, else detection."""
     return facts.impact_started_at or facts.detected_at_stated or facts.began_at
 
 
@@ -100,7 +100,7 @@ def service(facts: Facts) -> str:
 
 
 def severity(facts: Facts) -> int:
-    """1…5"""
+    """From 1 (worst) to 5."""
     return facts.severity if facts.severity_stated is None else facts.severity_stated
 
 
@@ -115,9 +115,9 @@ def priority(facts: Facts) -> Priority:
 
 
 def impact(facts: Facts, weights: Weights) -> Decimal:
-    """Share of the service's users or value that was harmed, 0…1: as stated, else by severity.
+    """The affected share of the service's users or value, 0…1: as stated, else by severity.
 
-    Trouble of the monitoring itself harms no user, whatever its severity.
+    Failures of the monitoring itself affect no users, whatever their severity.
     """
     if facts.alert_class is AlertClass.MONITORING:
         return Decimal(0)
@@ -137,8 +137,8 @@ class MeasureStatus(StrEnum):
 class Measured(NamedTuple):
     """`seconds` is set if and only if `status` is recorded, `reason` if and only if it is not.
 
-    `censored_seconds`: it had not happened when, so long after the start, the incident ended and it no longer could;
-    or, of a pending measure whose start is known, how long it has been pending `now`, if that was given.
+    `censored_seconds`: the time from the start to the end of the incident, if it ended without the event; or, for a
+    pending measure with a known start, the time until `now`, if given.
     """
 
     seconds: float | None
@@ -149,7 +149,7 @@ class Measured(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One entry of the registry. `of` takes the facts and whether ends that are not recoveries count."""
+    """An entry of the registry. `of` takes the facts, and whether ends that are not recoveries count."""
 
     name: str
     label: str
@@ -157,15 +157,15 @@ class Measure:
     ends: str
     formula: str
     of: Callable[[Facts, bool], Measured]
-    since: Callable[[Facts], datetime | None]  # the moment called `starts`; None: not known
+    since: Callable[[Facts], datetime | None]  # the time described by `starts`; None if unknown
     histogram: bool = False  # exported as aftermath_<name>_seconds
 
 
 def measures(facts: Facts, *, include_non_recoveries: bool = False, now: datetime | None = None) -> dict[str, Measured]:
-    """Every measure of the incident by name; with `now` the pending ones say for how long.
+    """All measures of the incident by name; with `now`, pending ones include the time waited so far.
 
-    Left out unless `include_non_recoveries`: recovery where the alerts ended without one (rule paused, series
-    missing, …), and everything of an incident that is trouble of the monitoring itself.
+    Not applicable unless `include_non_recoveries`: recovery measures if the alerts ended without a recovery (rule
+    paused, series missing, …), and all measures of incidents that are failures of the monitoring itself.
     """
     if facts.merged:
         return dict.fromkeys(_NAMES, MERGED)
@@ -176,7 +176,7 @@ def measures(facts: Facts, *, include_non_recoveries: bool = False, now: datetim
         for measure in MEASURES:
             _, status, reason, _ = found[measure.name]
             since = measure.since(facts)
-            # What lies ahead (a clock that is wrong, a date that was mistyped) has not been waited for.
+            # A start in the future (wrong clock, mistyped date) means no waiting time yet.
             if status is MeasureStatus.PENDING and since is not None and since <= now:
                 found[measure.name] = Measured(None, status, reason, (now - since).total_seconds())
     return found
@@ -260,7 +260,7 @@ NOT_MITIGATED_YET = _pending("not mitigated yet")
 NOT_IDENTIFIED_YET = _pending("not identified yet")
 NOT_RECOVERED_YET = _pending("not resolved yet")
 MERGED = _not_applicable("merged into another incident")
-MONITORING = _not_applicable("trouble of the monitoring, not of the service")
+MONITORING = _not_applicable("monitoring failure, not a service failure")
 IMPACT_NOT_STATED = _not_applicable("impact start not stated")
 NOT_ACKNOWLEDGED = _not_applicable("resolved without acknowledgement")
 MITIGATION_NOT_STATED = _not_applicable("resolved without a stated mitigation")

@@ -1,4 +1,4 @@
-"""The hours of a calendar, as business durations need them."""
+"""Reads calendars for business hours."""
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col, select
@@ -10,10 +10,10 @@ from app.incidents.measures.business_hours import BusinessHours, Hours
 
 
 class CalendarNotFound(NotFound):
-    title = "No such calendar"
+    title = "Calendar not found"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"there is no calendar {name!r}; GET /api/v1/calendars lists all")
+        super().__init__(f"no calendar is named {name!r}; GET /api/v1/calendars lists all calendars")
 
 
 async def find_calendar(tx: AsyncConnection, name: str) -> BusinessHours:

@@ -1,7 +1,7 @@
-"""Many incidents at once: a column for each fact, and the measures and the harm of them all in a few passes.
+"""Vectorized facts, measures and harm of many incidents: one column per fact, computed in a few passes.
 
-Pure: no clock, no I/O, no settings. What a measure is says `measures.py`, of one incident; here the same is worked out
-for a hundred thousand, a hundred times faster. A property holds both to agree on every incident.
+Pure: no clock, no I/O, no settings. `measures.py` defines the measures for one incident; this module computes the same
+for hundreds of thousands, about a hundred times faster. A property test checks that both agree on every incident.
 """
 
 import math
@@ -46,14 +46,14 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
 
-NEVER = int(np.iinfo(np.int64).min)  # where a time is not known
+NEVER = int(np.iinfo(np.int64).min)  # stands for an unknown time
 END_REASONS = tuple(EndReason)
 _SECOND = 1e6
 _LARGEST_SCALE = 2**31
 
 
 def microseconds(at: datetime | None) -> int:
-    """Since 1970; NEVER if there is none."""
+    """Microseconds since 1970; NEVER for None."""
     return NEVER if at is None else (at - EPOCH) // MICROSECOND
 
 
@@ -62,7 +62,7 @@ def moment(microseconds: int) -> datetime:
 
 
 class Coded(NamedTuple):
-    """A column of few distinct values: each row's place in `values`."""
+    """A column with few distinct values; `codes` are indices into `values`."""
 
     codes: Ints
     values: Sequence[Any]
@@ -79,13 +79,13 @@ TIMES = tuple(name for name, type_ in get_type_hints(Facts).items() if type_ in 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The facts of incidents that live, none of them merged away. Times are microseconds since 1970, or NEVER."""
+    """The facts of incidents, excluding merged ones. Times are microseconds since 1970, or NEVER."""
 
     number: Ints
-    service: Coded  # as stated, else as derived
+    service: Coded  # as stated, else derived
     severity: Ints  # the same
     monitoring: Booleans
-    end_reason: Ints  # place in END_REASONS, -1 for none
+    end_reason: Ints  # index in END_REASONS, -1 for none
     impact_stated: Coded  # Decimal or None
     began_at: Ints
     ended_at: Ints
@@ -118,7 +118,7 @@ class Columns:
         return _else(self.detected_at_stated, self.began_at)
 
     def began(self) -> Ints:
-        """Impact start if somebody stated it, else detection."""
+        """The impact start if known, else detection."""
         return _else(self.impact_started_at, self.detected_at())
 
 
@@ -130,15 +130,15 @@ def _else(stated: Ints, derived: Ints) -> Ints:
 
 
 class MeasuredMany(NamedTuple):
-    """One measure of each incident. `outcome` is a place in OUTCOMES, which say the status and the reason.
+    """One measure of each incident. `outcome` is an index in OUTCOMES, for status and reason.
 
-    `seconds` and `waited` (which is `censored_seconds`) are not a number where there is none.
+    Missing values in `seconds` and `waited` (`censored_seconds` in `Measured`) are NaN.
     """
 
     seconds: Floats
     waited: Floats
     outcome: Ints
-    since: Ints  # where both durations begin
+    since: Ints  # the start of both durations
 
 
 OUTCOMES: tuple[Measured, ...] = (
@@ -163,7 +163,7 @@ OUTCOMES: tuple[Measured, ...] = (
 )
 _PLACES = {each: place for place, each in enumerate(OUTCOMES)}
 _FIRST_REASON = len(OUTCOMES) - len(END_REASONS)
-_IS_RECOVERY = np.array([reason in RECOVERIES for reason in END_REASONS] + [True])  # the last one: no reason, -1
+_IS_RECOVERY = np.array([reason in RECOVERIES for reason in END_REASONS] + [True])  # the last one is for -1, no reason
 _IS_PENDING = np.array([each.status is MeasureStatus.PENDING for each in OUTCOMES])
 
 
@@ -171,7 +171,7 @@ _Unless = Sequence[tuple[Booleans, Measured | Ints]]
 
 
 def measured(columns: Columns, *, include_non_recoveries: bool = False, now: datetime) -> dict[str, MeasuredMany]:
-    """As `measures.measures` with `now`, of each."""
+    """`measures.measures` of each incident, with `now`."""
     detected, began, ended = columns.detected_at(), columns.began(), columns.ended_at
     impact, acknowledged, identified = columns.impact_started_at, columns.acknowledged_at, columns.identified_at
     is_open = ended == NEVER
@@ -225,7 +225,7 @@ def measured(columns: Columns, *, include_non_recoveries: bool = False, now: dat
 
 
 def _elapsed(start: Ints, end: Ints, negative: Measured, unless: _Unless) -> tuple[Floats, Ints]:
-    """The seconds, and the outcome: the first of `unless` that holds, else recorded or negative."""
+    """The seconds and the outcome: the first condition in `unless` that holds, else recorded or negative."""
     seconds = (end - start) / _SECOND
     outcome = np.select(
         [*(when for when, _ in unless), seconds < 0],
@@ -253,7 +253,7 @@ def _with_waits(each: tuple[Floats, Ints], since: Ints, ended: Ints, now: int) -
 
 @dataclass(frozen=True, slots=True)
 class Harms:
-    """As `downtime.harm` of each. Impacts are whole numbers of which `scale` are the whole service."""
+    """`intervals.harm` of each incident. Impacts are integers; `scale` stands for the whole service."""
 
     service: Ints  # codes of the columns
     begins: Ints
@@ -277,7 +277,7 @@ def _impacts(columns: Columns, weights: Weights) -> tuple[int, Ints]:
     ]
     scale = math.lcm(*(share.denominator for share in shares))
     whole = [int(share * scale) for share in shares]
-    # Somebody may state an impact of thirty digits: then whole numbers of any size, slower.
+    # Stated impacts may have many digits; use the slower Python integers then.
     table = np.array(whole, np.int64 if scale < _LARGEST_SCALE else object)
     place = columns.impact_stated.codes * len(SEVERITIES) + columns.severity - 1
     impact = np.where(columns.monitoring, 0, table[place]) if shares else np.zeros(0, np.int64)

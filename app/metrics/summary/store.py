@@ -13,7 +13,7 @@ from sqlmodel import col
 from app.base.schema import Service, Source
 from app.base.threads import off_loop
 from app.base.times import Span
-from app.incidents.grouping.batch import PEOPLE
+from app.incidents.grouping.batch import MANUAL_SOURCE_ID
 from app.incidents.impact.labor import Pay
 from app.incidents.impact.maintenance import Planned
 from app.incidents.impact.rates import Rate
@@ -122,7 +122,7 @@ async def _read(tx: AsyncConnection, query: MetricsQuery, now: datetime) -> _Rea
 async def _columns_with_sources(tx: AsyncConnection, query: MetricsQuery, now: datetime) -> tuple[Columns, Coded]:
     row = (await tx.execute(_OF_PERIOD_WITH_SOURCES, bound(query) | {"now": now})).one()
     columns = await off_loop(columns_of, row)
-    named = await tx.execute(select(col(Source.id), col(Source.name)).where(col(Source.id) != PEOPLE))
+    named = await tx.execute(select(col(Source.id), col(Source.name)).where(col(Source.id) != MANUAL_SOURCE_ID))
     names = {str(id_): name for id_, name in named}
     ids: str | None = row.source_ids
 

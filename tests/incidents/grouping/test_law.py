@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from app.base.ids import new_id
 from app.incidents.grouping import lifecycle
 from app.incidents.grouping.batch import AlertRow, Batch, IncidentRow, Incoming, KnownSeries
-from app.incidents.grouping.lifecycle import Alert, Course, Place, course_of, incidents_of, succession
+from app.incidents.grouping.lifecycle import Alert, Course, Placement, course_of, incidents_of, succession
 from app.incidents.grouping.placement import apply_incrementally, regroup
 from app.incidents.grouping.rule import Decision
 from app.incidents.grouping.series import apply_signals, compute_ends
@@ -121,14 +121,14 @@ def test_the_short_cut_for_new_alerts_never_differs_from_the_law(alerts: list[Al
     *known, new = alerts
     groups = incidents_of(known)
     newest = course_of(groups[-1]) if groups else None
-    place = lifecycle.place(newest, new)
+    place = lifecycle.classify(newest, new)
     after = incidents_of(alerts)
-    if place is Place.UNCLEAR:
+    if place is Placement.UNCLEAR:
         return
     assert [course_of(group) for group in after[:-1]] == [
-        course_of(group) for group in (groups if place is Place.OPENS else groups[:-1])
+        course_of(group) for group in (groups if place is Placement.OPENS else groups[:-1])
     ]
-    expected = lifecycle.opened(new) if newest is None or place is Place.OPENS else lifecycle.joined(newest, new)
+    expected = lifecycle.opened(new) if newest is None or place is Placement.OPENS else lifecycle.joined(newest, new)
     assert course_of(after[-1]) == expected
 
 
@@ -146,7 +146,7 @@ def test_the_short_cut_for_ends_never_differs_from_the_law(alerts: list[Alert], 
 
 def test_the_short_cuts_are_taken_where_they_matter() -> None:
     course = course_of([an_alert(0)])
-    assert lifecycle.place(course, an_alert(3, series=1)) is Place.JOINS
+    assert lifecycle.classify(course, an_alert(3, series=1)) is Placement.JOINS
     assert isinstance(lifecycle.ended(course, an_alert(0), recovered(10)), Course)
 
 

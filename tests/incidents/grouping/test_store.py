@@ -19,7 +19,7 @@ from app.incidents.grouping.batch import Incoming, Outcome
 from app.incidents.grouping.decide import apply, series_of
 from app.incidents.grouping.rule import Decision
 from app.incidents.grouping.signal import AlertClass, End, EndReason, Episode, Signal, Status, ends_of, latest
-from app.incidents.grouping.write import Raced
+from app.incidents.grouping.write import BatchConflict
 from tests.oracle import assert_consistent, courses_in, spans_by_range_agg, spans_in
 
 DAY = datetime(2026, 8, 20, tzinfo=UTC)
@@ -104,11 +104,11 @@ def plays(draw: st.DrawFn) -> Played:
 def expected_of(told: Sequence[Told], max_span: timedelta) -> dict[UUID, list[lifecycle.Course]]:
     """The law on the set, in pure code: what must be in the database whatever the order."""
     named: dict[int, dict[int, End | None]] = defaultdict(dict)
-    loose: dict[int, list[End]] = defaultdict(list)
+    unmatched: dict[int, list[End]] = defaultdict(list)
     for one in told:
         if one.start is None:
             assert one.end is not None
-            loose[one.series].append(End(at(one.end), EndReason.RECOVERED))
+            unmatched[one.series].append(End(at(one.end), EndReason.RECOVERED))
             continue
         known = named[one.series].get(one.start)
         end = End(at(one.end), EndReason.RECOVERED, one.guessed) if one.end is not None else None
@@ -117,7 +117,7 @@ def expected_of(told: Sequence[Told], max_span: timedelta) -> dict[UUID, list[li
     for series, starts in named.items():
         episodes = [Episode(at(start), starts[start]) for start in sorted(starts)]
         key = uuid5(KEYS, f"key-{series // 2}")
-        for episode, end in zip(episodes, ends_of(episodes, loose[series]), strict=True):
+        for episode, end in zip(episodes, ends_of(episodes, unmatched[series]), strict=True):
             by_key[key].append(
                 lifecycle.Alert(series_of(SOURCE, f"{series:016x}"), episode.started_at, end, WINDOW, max_span)
             )
@@ -128,7 +128,7 @@ def expected_of(told: Sequence[Told], max_span: timedelta) -> dict[UUID, list[li
 
 async def forget(engine: AsyncEngine) -> None:
     async with db.transaction(engine) as tx:
-        await tx.execute(text("TRUNCATE incident, alert, loose_end, timeline, tally, service CASCADE"))
+        await tx.execute(text("TRUNCATE incident, alert, unmatched_resolve, timeline, tally, service CASCADE"))
         await tx.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
 
 
@@ -138,8 +138,8 @@ async def tell(engine: AsyncEngine, batch: Sequence[Incoming]) -> list[Outcome]:
         try:
             async with db.transaction(engine) as tx:
                 return await apply(tx, batch, now=at(2000), also_lock=also_lock)
-        except Raced as raced:
-            also_lock |= raced.keys
+        except BatchConflict as conflict:
+            also_lock |= conflict.keys
 
 
 async def play(engine: AsyncEngine, played: Played, max_span: timedelta) -> None:

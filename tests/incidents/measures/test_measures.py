@@ -133,7 +133,7 @@ def test_only_recoveries_count_as_such_unless_asked_for(reason: EndReason) -> No
 def test_trouble_of_the_monitoring_has_no_measures_of_the_service() -> None:
     facts = replace(RESOLVED, alert_class=AlertClass.MONITORING)
     assert set(m.measures(facts).values()) == {
-        Measured(None, MeasureStatus.NOT_APPLICABLE, "trouble of the monitoring, not of the service")
+        Measured(None, MeasureStatus.NOT_APPLICABLE, "monitoring failure, not a service failure")
     }
     assert m.measures(facts, include_non_recoveries=True) == m.measures(RESOLVED)
     assert m.impact(facts, WEIGHTS) == 0

@@ -64,7 +64,7 @@ def an_incident(began: str, ended: str | None = None, **columns: object) -> dict
         "first_ended_at": ended_at,
         "last_end_at": ended_at,
         "last_start_at": began_at,
-        "island_at": began_at,
+        "stretch_began_at": began_at,
         "reach_at": ended_at + WINDOW if ended_at else None,
         "reopened": 0,
         "alerts": 1,

@@ -25,7 +25,7 @@ from app.base.schema import Service, Source
 from app.base.severity import SEVERITIES, SeverityName
 from app.base.times import Span
 from app.incidents.definitions import FORMULAS
-from app.incidents.grouping.batch import PEOPLE
+from app.incidents.grouping.batch import MANUAL_SOURCE_ID
 from app.incidents.impact.labor import of_incident, priced, worked
 from app.incidents.measures import measures
 from app.incidents.measures.measures import Facts
@@ -289,7 +289,9 @@ async def test_a_merged_incident_has_left_this_number_too(engine: AsyncEngine) -
 
 async def test_what_people_declared_is_of_no_source(engine: AsyncEngine, stored: list[Facts]) -> None:
     async with db.transaction(engine) as tx:
-        name = (await tx.execute(select(Source.__table__.c.name).where(Source.__table__.c.id == PEOPLE))).scalar_one()
+        name = (
+            await tx.execute(select(Source.__table__.c.name).where(Source.__table__.c.id == MANUAL_SOURCE_ID))
+        ).scalar_one()
     assert (await asked(engine, DAY, source=name))[0] == NO_LABOR
 
 

@@ -13,7 +13,7 @@ from app.base.http.context import Now, Session
 from app.base.http.fields import At, Contract, IncidentInPath, Name, Words, rfc3339
 from app.base.http.paging import Page, Pages, page_of
 from app.base.http.problems import problem_responses
-from app.incidents.grouping.batch import PEOPLE
+from app.incidents.grouping.batch import MANUAL_SOURCE_ID
 from app.incidents.timeline import Attribution
 from app.metrics.deployments import causes, store
 from app.metrics.deployments.causes import Cause
@@ -118,7 +118,7 @@ async def report_deployment(
         raise Invalid(message)
     commits = tuple(Commit(each.sha, each.at) for each in report.commits)
     new = Report(**(report.model_dump() | {"commits": commits}))
-    whole, is_new = await store.report(session, new, source_id=PEOPLE, now=now)
+    whole, is_new = await store.report(session, new, source_id=MANUAL_SOURCE_ID, now=now)
     response.status_code = 201 if is_new else 200
     return DeploymentShown.model_validate(whole)
 

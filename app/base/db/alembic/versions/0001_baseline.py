@@ -43,7 +43,7 @@ def downgrade() -> None:
     op.drop_table("delivery")
     op.drop_table("timeline")
     op.drop_table("acknowledgement")
-    op.drop_table("loose_end")
+    op.drop_table("unmatched_resolve")
     op.drop_table("alert")
     op.drop_table("incident")
     op.drop_table("calendar_hours")
@@ -263,7 +263,7 @@ def _create_incidents() -> None:
         sa.Column("first_ended_at", sa.DateTime(timezone=True)),
         sa.Column("last_end_at", sa.DateTime(timezone=True)),
         sa.Column("last_start_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("island_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("stretch_began_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("reach_at", sa.DateTime(timezone=True)),
         sa.Column("reopened", sa.Integer(), nullable=False),
         sa.Column("alerts", sa.Integer(), nullable=False),
@@ -273,7 +273,7 @@ def _create_incidents() -> None:
         sa.Column("merged_into", sa.Uuid()),
         sa.Column("settled_at", sa.DateTime(timezone=True)),
         sa.Column("declared", sa.Boolean(), nullable=False),
-        sa.Column("impact_told_at", sa.DateTime(timezone=True)),
+        sa.Column("impact_started_at_reported", sa.DateTime(timezone=True)),
         sa.Column("title_stated", sa.Text()),
         sa.Column("service_stated", sa.Text()),
         sa.Column("severity_stated", sa.SmallInteger()),
@@ -283,7 +283,7 @@ def _create_incidents() -> None:
         sa.Column(
             "impact_started_at",
             sa.DateTime(timezone=True),
-            sa.Computed("coalesce(impact_started_at_stated, impact_told_at)", persisted=True),
+            sa.Computed("coalesce(impact_started_at_stated, impact_started_at_reported)", persisted=True),
         ),
         sa.Column("acknowledged_at", sa.DateTime(timezone=True)),
         sa.Column("acknowledged_by", sa.Text()),
@@ -382,7 +382,7 @@ def _create_incidents() -> None:
         sa.Column("flags", sa.ARRAY(sa.Text()), nullable=False),
         sa.Column("first_seen_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("last_seen_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("impact_told_at", sa.DateTime(timezone=True)),
+        sa.Column("impact_started_at_reported", sa.DateTime(timezone=True)),
         sa.CheckConstraint("ended_at >= started_at", name="alert_ends_after_it_began"),
         sa.PrimaryKeyConstraint("series", "started_at", name=op.f("alert_pkey")),
         postgresql_partition_by="RANGE (started_at)",
@@ -398,11 +398,11 @@ def _create_incidents() -> None:
         ),
     )
     op.create_table(
-        "loose_end",
+        "unmatched_resolve",
         sa.Column("series", sa.Uuid(), nullable=False),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("end_reason", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("series", "ended_at", name=op.f("loose_end_pkey")),
+        sa.PrimaryKeyConstraint("series", "ended_at", name=op.f("unmatched_resolve_pkey")),
     )
     op.create_table(
         "acknowledgement",
