@@ -60,7 +60,7 @@ class Quarantine(Row, table=True):
 
     id: int = Field(sa_type=sa.BigInteger, default=None, primary_key=True, sa_column_args=(Identity(),))
     source_id: int = Field(foreign_key="source.id")
-    delivery_id: UUID = Field(foreign_key="stored_request.delivery_id")
+    delivery_id: UUID = Field(foreign_key="stored_request.delivery_id", ondelete="CASCADE")
     received_at: Timestamp[datetime]
     reason: Text[str]
     detail: Text[str]

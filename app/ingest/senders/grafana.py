@@ -185,7 +185,7 @@ def _identity(org_id: str, rule_id: str, rule_url: str) -> dict[str, str]:
 
 
 def _ended(firing: Signal, reason: EndReason | None, received_at: datetime) -> Signal:
-    """The legacy kind names no times: what we know of an end is when we heard of it."""
+    """The legacy kind names no times: an end is taken to be the time of arrival."""
     if reason is None:
         return firing
     flags = (*firing.flags, "ends_unknown")

@@ -486,7 +486,10 @@ def _create_ingest() -> None:
             name="quarantine_is_a_part_or_all",
         ),
         sa.ForeignKeyConstraint(
-            ["delivery_id"], ["stored_request.delivery_id"], name=op.f("quarantine_delivery_id_fkey")
+            ["delivery_id"],
+            ["stored_request.delivery_id"],
+            name=op.f("quarantine_delivery_id_fkey"),
+            ondelete="CASCADE",
         ),
         sa.ForeignKeyConstraint(["source_id"], ["source.id"], name=op.f("quarantine_source_id_fkey")),
         sa.PrimaryKeyConstraint("id", name=op.f("quarantine_pkey")),
