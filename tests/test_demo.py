@@ -246,7 +246,7 @@ async def test_a_token_that_is_refused(client: httpx.AsyncClient) -> None:
 
 async def test_a_token_that_may_too_little(client_as: ClientAs) -> None:
     reader = await client_as(Scope.READ)
-    with pytest.raises(CannotPlay, match="needs an admin token"):
+    with pytest.raises(CannotPlay, match="requires an admin token"):
         await played(reader, token=reader.headers["Authorization"].removeprefix("Bearer "))
 
 

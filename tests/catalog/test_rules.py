@@ -119,7 +119,7 @@ async def test_the_default_rule_may_be_changed(client: httpx.AsyncClient) -> Non
 @pytest.mark.parametrize(
     ("name", "body", "why"),
     [
-        ("default", {"matchers": ["job=x"]}, "has no matchers"),
+        ("default", {"matchers": ["job=x"]}, "cannot have matchers"),
         ("default", {"position": 1}, "position 2147483647"),
         ("other", {"position": 2**31 - 1}, "position 2147483647"),
     ],
@@ -146,8 +146,8 @@ async def test_the_default_rule_cannot_be_deleted(client: httpx.AsyncClient) -> 
         ({"matchers": ["job=\x00"]}, "NUL"),
         ({"window_seconds": 59}, "window_seconds"),
         ({"window_seconds": 172_801}, "window_seconds"),
-        ({"window_seconds": 600, "max_span_seconds": 599}, "at least window_seconds"),
-        ({"max_span_seconds": 0}, "at least window_seconds"),
+        ({"window_seconds": 600, "max_span_seconds": 599}, "at least `window_seconds`"),
+        ({"max_span_seconds": 0}, "at least `window_seconds`"),
         ({"max_span_seconds": 2**31}, "max_span_seconds"),
         ({"position": -1}, "position"),
         ({"position": 2**31}, "position"),
