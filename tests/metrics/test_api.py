@@ -1,4 +1,4 @@
-"""Numbers over many incidents, as they are asked for."""
+"""Numbers over many incidents, over HTTP."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -111,7 +111,7 @@ MEASURE = "time_to_acknowledge"
 ALL_MEASURES = {measure.name for measure in MEASURES}
 
 
-async def test_every_number_says_how_it_came_about(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+async def test_every_number_has_its_formula_and_links(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     await a_day(engine)
     answer = await asked(client, "summary", group_by="service")
     for each in (answer["total"], *answer["groups"]):
@@ -318,12 +318,14 @@ async def test_downtime_by_service_longest_first(client: httpx.AsyncClient, engi
         {"service": ""},
         {"service": "x" * 201},
         {"service": "\x00"},
-        {"group_by": "colour"},
+        {"group_by": "color"},
         {"include_non_recoveries": "perhaps"},
     ],
 )
 @pytest.mark.parametrize("route", ["summary", "timeseries", "downtime"])
-async def test_absurd_parameters_are_told(client: httpx.AsyncClient, route: str, parameters: Mapping[str, str]) -> None:
+async def test_invalid_parameters_are_rejected(
+    client: httpx.AsyncClient, route: str, parameters: Mapping[str, str]
+) -> None:
     if route == "downtime" and "group_by" in parameters:
         return
     answer = await client.get(f"{METRICS}/{route}", params={**PERIOD, **parameters})
@@ -331,7 +333,7 @@ async def test_absurd_parameters_are_told(client: httpx.AsyncClient, route: str,
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_too_many_buckets_are_told(client: httpx.AsyncClient) -> None:
+async def test_too_many_buckets_are_rejected(client: httpx.AsyncClient) -> None:
     long = {"from": "1971-01-02T00:00:00Z", "to": "2199-12-31T00:00:00Z"}
     answers = [
         await client.get(f"{METRICS}/timeseries", params={**long, "interval": interval})
@@ -417,7 +419,7 @@ async def test_from_ten_on_there_are_statistics_and_what_is_open_takes_part(
 @pytest.mark.parametrize(
     ("group_by", "expected"),
     [
-        ("source", {"prod-1": 11, "prod-2": 3}),  # what both told of is in both, what nobody sent in none
+        ("source", {"prod-1": 11, "prod-2": 3}),  # reported by both: in both groups; declared: in none
         ("owner", {"Payments": 12}),
         ("hour_of_week", dict.fromkeys([*range(25, 36), 44], 1)),  # the day is a Tuesday
     ],
@@ -448,7 +450,7 @@ async def test_services_without_an_owner_are_a_group_too(client: httpx.AsyncClie
 
 
 @pytest.mark.parametrize("horizon", ["0", "-1", "nan", "inf", "1e12", "long"])
-async def test_an_absurd_horizon_is_told(client: httpx.AsyncClient, horizon: str) -> None:
+async def test_an_invalid_horizon_is_rejected(client: httpx.AsyncClient, horizon: str) -> None:
     assert (await client.get(f"{METRICS}/summary", params={"horizon": horizon})).status_code == 422
 
 

@@ -1,4 +1,4 @@
-"""One registry: the page, REST and the exposition say of each number what it says, and nothing of their own."""
+"""One registry: docs, REST and the exposition use the same texts for each number."""
 
 import csv
 import re
@@ -232,7 +232,7 @@ def test_a_family_speaks_of_a_number_as_the_registry_does() -> None:
 # — the same question has the same answer, whoever is asked —
 
 
-async def test_all_surfaces_tell_the_same_numbers(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+async def test_all_surfaces_show_the_same_numbers(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     """Of one service and day, all of it over and settled, without sev5 and without maintenance."""
     began = [at("02:00") + timedelta(minutes=37 * n) for n in range(24)]
     await store(

@@ -43,7 +43,7 @@ GROWING = re.compile("incident|alert_past|alert_[0-9]+|timeline")  # what grows 
 
 @pytest.fixture(scope="module")
 async def history_url(server: str) -> AsyncIterator[str]:
-    """A database with a year of incidents, analysed."""
+    """A database with a year of incidents, analyzed."""
     name = f"history_{uuid4().hex}"
     url = make_url(server).set(database=name)
     maintenance = db.connect(server, pool_size=1)

@@ -1,4 +1,4 @@
-"""Are we getting better? What is compared, how, and how often the answer is wrong."""
+"""Comparison of two periods: what is compared, how, and how often the verdict is wrong."""
 
 import math
 from collections.abc import Mapping
@@ -121,7 +121,7 @@ def test_the_interval_holds_the_true_change_as_often_as_it_says(censored: bool) 
     assert 0.92 < held / 1000 < 0.98
 
 
-def test_what_ignores_censored_values_would_be_wrong() -> None:
+def test_ignoring_censored_values_would_be_wrong() -> None:
     """The same incidents, the second time seen after half an hour: those that last are pending."""
     lasted = lognormal(np.random.default_rng(3), 300).recorded
     now = Sample([each for each in lasted if each <= 1800], [1800.0] * sum(each > 1800 for each in lasted))
@@ -153,7 +153,7 @@ def test_with_censored_values_the_typical_duration_is_the_area_under_the_curve()
     assert found.horizon is None
 
 
-def test_beyond_what_both_sides_were_watched_nothing_is_compared() -> None:
+def test_durations_beyond_the_range_observed_on_both_sides_are_not_compared() -> None:
     a = Sample([600.0] * 10 + [6000.0] * 10)
     b = Sample([600.0] * 10, [1200.0] * 10)
     found = compare(a, b)
@@ -356,7 +356,7 @@ async def test_links_lead_to_the_incidents_of_both_sides(client: httpx.AsyncClie
     assert [others[side]["n"] + others[side]["censored"] for side in "ab"] == [0, 0]
 
 
-async def test_what_is_detected_at_the_border_is_of_the_second_period(
+async def test_an_incident_detected_at_the_border_belongs_to_the_second_period(
     client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
     await store(
@@ -431,7 +431,7 @@ async def test_resolved_without_acknowledgement_is_censored(client: httpx.AsyncC
     assert detected["a"]["left_out"] == {"impact start not stated": 20}
 
 
-async def test_what_is_no_recovery_takes_part_when_asked_for(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+async def test_ends_that_are_not_recoveries_count_on_request(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     await store(engine, *(an_incident("01:00", "02:00", end_reason="rule_paused") for _ in range(12)))
     assert (await asked(client))["a"] | {"n": 0, "left_out": {"ended by rule_paused": 12}} == (await asked(client))["a"]
     assert (await asked(client, include_non_recoveries="true"))["a"]["n"] == 12
@@ -460,7 +460,7 @@ async def test_the_second_period_may_go_on_until_now(client: httpx.AsyncClient, 
         {"service": "\x00"},
     ],
 )
-async def test_absurd_questions_are_told(client: httpx.AsyncClient, parameters: Mapping[str, str]) -> None:
+async def test_invalid_parameters_are_rejected(client: httpx.AsyncClient, parameters: Mapping[str, str]) -> None:
     answer = await client.get("/api/v1/metrics/compare", params={"measure": "time_to_recover", **PERIODS, **parameters})
     assert answer.status_code == 422, answer.text
     assert answer.headers["content-type"] == "application/problem+json"

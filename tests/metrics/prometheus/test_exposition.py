@@ -1,4 +1,4 @@
-"""What Prometheus reads, and that settling counts everything once."""
+"""The Prometheus exposition, and that settling counts every incident once."""
 
 import asyncio
 import subprocess
@@ -273,7 +273,7 @@ async def test_a_counter_that_is_still_0_does_not_go_away(engine: AsyncEngine, c
     assert {series: after.get(series) for series in counters} == counters
 
 
-async def test_what_happens_to_settled_incidents_lowers_no_counter(engine: AsyncEngine) -> None:
+async def test_changes_to_settled_incidents_never_lower_a_counter(engine: AsyncEngine) -> None:
     [id_] = await store(engine, an_incident("10:00", "11:00", acknowledged_at=at("10:04")))
     await price(engine, "100")
     await settled(engine, at("12:00"))
@@ -444,7 +444,9 @@ async def test_metrics_need_a_token(client: httpx.AsyncClient) -> None:
     assert (await client.get("/metrics", headers={"Authorization": ""})).status_code == 401
 
 
-async def test_what_a_batch_works_on_settles_in_a_later_round(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+async def test_incidents_locked_by_a_batch_settle_in_a_later_round(
+    client: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
     """A batch reads incidents before it writes them: one that settled in between would be counted, and merged away."""
     await client.post("/webhooks/alertmanager", json=a_delivery(an_alert(ended="2026-08-20T10:30:00Z")))
     async with engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""What responders' time costs: a line of its own, which no cost knows of."""
+"""Cost of responders' time: separate from every other cost."""
 
 import csv
 import random
@@ -76,9 +76,7 @@ def test_work_is_from_the_acknowledgement_to_the_end() -> None:
         (facts("10:00", "12:00", "10:30", detected_at_stated=at("12:30")), None),
     ],
 )
-def test_nobody_is_known_to_have_worked_without_an_acknowledgement_while_it_ran(
-    known: Facts, expected: Span | None
-) -> None:
+def test_no_work_is_known_without_an_acknowledgement_while_it_ran(known: Facts, expected: Span | None) -> None:
     assert worked(known, now=at("20:00")) == expected
     assert bool(of_incident(known, PAY, now=at("20:00"))) == (expected is not None)
 
@@ -117,7 +115,7 @@ def test_absurd_pay_stops_the_start(wrong: dict[str, Any]) -> None:
         Settings.model_validate({"labor": PAY.model_dump() | wrong})
 
 
-def test_who_acknowledged_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_acknowledging_responder_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AFTERMATH_LABOR", '{"currency": "EUR", "low": 1, "expected": 2.5, "high": "3"}')
     pay = Settings().labor
     assert pay is not None
@@ -234,7 +232,7 @@ async def test_groups_are_those_of_the_incidents_and_what_their_filter_gives(
         assert (await asked(engine, DAY, **{group_by.value: name}))[0] == groups[name]
 
 
-async def test_what_two_sources_told_of_is_in_both_groups(engine: AsyncEngine, stored: list[Facts]) -> None:
+async def test_an_incident_reported_by_two_sources_is_in_both_groups(engine: AsyncEngine, stored: list[Facts]) -> None:
     _, groups = await asked(engine, DAY, GroupBy.SOURCE)
     assert set(groups) == {"prod", "grafana"}
     assert groups["prod"].n > groups["grafana"].n > 0
@@ -287,7 +285,7 @@ async def test_a_merged_incident_has_left_this_number_too(engine: AsyncEngine) -
     assert (found.n, found.left_out) == (1, {})
 
 
-async def test_what_people_declared_is_of_no_source(engine: AsyncEngine, stored: list[Facts]) -> None:
+async def test_declared_incidents_have_no_source(engine: AsyncEngine, stored: list[Facts]) -> None:
     async with db.transaction(engine) as tx:
         name = (
             await tx.execute(select(Source.__table__.c.name).where(Source.__table__.c.id == MANUAL_SOURCE_ID))

@@ -77,7 +77,7 @@ def test_exactly_one_half_is_the_median_whatever_the_rounding() -> None:
     assert median(curve([1.0] * 7 + [2.0] * 6, [3.0])).seconds == 1
 
 
-def test_a_horizon_beyond_what_was_watched_is_lowered_and_said() -> None:
+def test_a_horizon_beyond_the_observed_time_is_lowered_and_reported() -> None:
     assert restricted_mean(curve(SIX_MP, SIX_MP_CENSORED), 1000).horizon == 35
     assert restricted_mean(curve(PLACEBO), 1000).horizon == 1000
 

@@ -1,4 +1,4 @@
-"""What a period would have cost, had it gone otherwise."""
+"""What-if scenarios."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -104,7 +104,7 @@ def test_what_a_change_does_not_move() -> None:
     assert ends_at(contradicting, **everything) == at("11:00")
 
 
-def test_what_harms_nobody_is_not_among_the_incidents() -> None:
+def test_incidents_without_impact_are_not_counted() -> None:
     """WEIGHTS give sev5 an impact of 0; the trouble of the monitoring has none, whatever its severity."""
     every = [facts_of(), facts_of(severity=5), facts_of(alert_class=AlertClass.MONITORING), facts_of(ended_at=None)]
     asked = Changes(time_to_recover=change("-20%"), incidents=change("-20%"))
@@ -135,7 +135,7 @@ def test_changes_are_read_exactly(text: str, expected: Change) -> None:
     "text",
     ["", "20", "-101%", "1001%", "--5%", "-5d", "9999h", "1e3%", "nan%", "-5 %", "-20%%", "٣%", "1" * 400 + "%", "%"],
 )
-def test_other_changes_are_told(text: str) -> None:
+def test_other_changes_are_rejected(text: str) -> None:
     with pytest.raises(InvalidChange):
         change(text)
 
@@ -251,7 +251,7 @@ def test_a_chain_of_extreme_changes_stays_in_the_calendar() -> None:
     assert found.whole.downtime_after == timedelta(days=11)  # the whole day, eleven times
 
 
-def test_what_was_over_before_the_period_stays_out_of_it() -> None:
+def test_incidents_that_ended_before_the_period_stay_out_of_it() -> None:
     facts = facts_of(ended_at=at("10:40"))
     late = Span(at("10:50"), at("12:00"))
     assert what_if([facts], Changes(time_to_recover=change("+100%")), {}, late).whole.downtime_after == timedelta()
@@ -318,7 +318,7 @@ async def test_what_a_day_would_have_cost(client: httpx.AsyncClient, engine: Asy
     assert answer["formula"]
 
 
-async def test_before_is_what_the_summary_says(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+async def test_before_equals_the_summary(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     await a_day(engine)
     summary = (await client.get("/api/v1/metrics/summary", params=DAY_ASKED)).json()["total"]
     answer = await asked(client, time_to_recover="+0%")
@@ -383,7 +383,7 @@ async def test_nothing_happened_and_nothing_would_have(client: httpx.AsyncClient
         {"service": ""},
     ],
 )
-async def test_absurd_questions_are_told(client: httpx.AsyncClient, parameters: Mapping[str, str]) -> None:
+async def test_invalid_parameters_are_rejected(client: httpx.AsyncClient, parameters: Mapping[str, str]) -> None:
     answer = await client.get("/api/v1/metrics/whatif", params={**DAY_ASKED, **parameters})
     assert answer.status_code == 422, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
