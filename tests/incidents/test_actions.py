@@ -25,7 +25,7 @@ from app.incidents.grouping.batch import Incoming
 from app.incidents.grouping.signal import End, EndReason, Episode, ends_of
 from app.incidents.grouping.timeline import TimelineKind
 from app.incidents.timeline import Attribution
-from tests.incidents.grouping.test_store import KEYS, Told, at, firing, forget, resolved, signals, tell
+from tests.incidents.grouping.test_store import KEYS, Reported, apply_batch, at, firing, forget, resolved, signals
 from tests.oracle import assert_consistent, courses_in
 
 NOW = at(500)
@@ -45,7 +45,7 @@ class Settle:
     """All that have ended are counted into the histograms."""
 
 
-Step = tuple[Told, ...] | Action | Settle
+Step = tuple[Reported, ...] | Action | Settle
 people = st.builds(
     Action,
     st.sampled_from(["acknowledge", "identified", "note", "resolve", "resolve", "reopen", "title", "declare"]),
@@ -77,9 +77,9 @@ async def test_rows_equal_the_law_and_no_fact_is_lost(engine: AsyncEngine, scrip
         elif isinstance(step, Settle):
             await _run(engine, "UPDATE incident SET settled_at = now() WHERE ended_at IS NOT NULL")
         else:
-            await tell(engine, [one.incoming(max_span=SPAN) for one in step])
+            await apply_batch(engine, [one.incoming(max_span=SPAN) for one in step])
             courses = await courses_in(engine)
-            await tell(engine, [one.incoming(max_span=SPAN) for one in step])
+            await apply_batch(engine, [one.incoming(max_span=SPAN) for one in step])
             assert await courses_in(engine) == courses, "redelivery changes nothing"
         before = await _assert_lawful(engine, before, expected)
 
@@ -200,12 +200,12 @@ def _assert_series(alerts: Sequence[Any], unmatched: Sequence[Any]) -> None:
 
 async def test_what_is_split_off_an_incident_that_is_merged_away_keeps_its_facts(engine: AsyncEngine) -> None:
     expected: Counter[str] = Counter()
-    await tell(engine, [resolved(1, 0, 5).incoming(max_span=SPAN)])
-    await tell(engine, [firing(0, 20).incoming(max_span=SPAN), resolved(1, 60, 70).incoming(max_span=SPAN)])
+    await apply_batch(engine, [resolved(1, 0, 5).incoming(max_span=SPAN)])
+    await apply_batch(engine, [firing(0, 20).incoming(max_span=SPAN), resolved(1, 60, 70).incoming(max_span=SPAN)])
     known = await _assert_lawful(engine, {}, expected)
     await _act(engine, Action("acknowledge", 1, 61), list(known.values()), expected)
     # An earlier start of the series that is still open: it reaches back to the older incident and ends before the rest.
-    await tell(engine, [resolved(0, 8, 30).incoming(max_span=SPAN)])
+    await apply_batch(engine, [resolved(0, 8, 30).incoming(max_span=SPAN)])
     rows = (await _assert_lawful(engine, known, expected)).values()
     assert [(row.began_at, row.acknowledged_at) for row in rows if row.merged_into is None] == [
         (at(0), None),
@@ -218,16 +218,16 @@ async def test_people_and_senders_at_once_leave_lawful_rows(engine: AsyncEngine,
     engines = [engine, db.connect(database_url, pool_size=10)]
     expected: Counter[str] = Counter()
     random = Random(2)
-    await tell(engine, [firing(series, 0).incoming(max_span=SPAN) for series in range(4)])
+    await apply_batch(engine, [firing(series, 0).incoming(max_span=SPAN) for series in range(4)])
 
     async def sender(number: int) -> None:
         for step in range(15):
-            told = [
+            reported = [
                 resolved(series, start, start + random.randrange(9)) if random.random() < 0.5 else firing(series, start)
                 for series, start in ((random.randrange(4), random.randrange(0, 70, 10)) for _ in range(3))
             ]
-            batch = [one.incoming(max_span=SPAN, seen=step) for one in told]
-            await tell(engines[number % 2], [_of_new_rule(one) for one in batch] if step > 7 else batch)
+            batch = [one.incoming(max_span=SPAN, seen=step) for one in reported]
+            await apply_batch(engines[number % 2], [_of_new_rule(one) for one in batch] if step > 7 else batch)
 
     async def person(number: int) -> None:
         for _ in range(10):
@@ -253,11 +253,11 @@ def _of_new_rule(one: Incoming) -> Incoming:
 
 
 async def test_a_repeat_under_a_new_rule_does_not_undo_a_resolve_at_the_same_time(engine: AsyncEngine) -> None:
-    told = firing(0, 0).incoming(max_span=SPAN)
-    await tell(engine, [told])
+    reported = firing(0, 0).incoming(max_span=SPAN)
+    await apply_batch(engine, [reported])
     async with db.session(engine) as session:
         await actions.resolve(session, 1, Attribution(at(30), "ada"), at_stated=True, now=NOW)
-        repeat = asyncio.create_task(tell(engine, [_of_new_rule(told)]))
+        repeat = asyncio.create_task(apply_batch(engine, [_of_new_rule(reported)]))
         await asyncio.sleep(0.2)
     await repeat
     await _assert_lawful(engine, {}, Counter(resolved=1))

@@ -156,7 +156,7 @@ LABELS = [{"job": job, "zone": zone, "pod": f"{job}{zone}"} for job in "ab" for 
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Reported:
     """An alert of the key, and what a batch has to say of it: that it is new, or that it has ended by now."""
 
     series: int
@@ -169,9 +169,9 @@ class Told:
 
 
 @st.composite
-def tellings(draw: st.DrawFn) -> list[Told]:
-    told = st.builds(
-        Told,
+def reports(draw: st.DrawFn) -> list[Reported]:
+    reported = st.builds(
+        Reported,
         series=st.integers(0, 5),
         start=st.integers(0, 40),
         length=st.one_of(st.none(), st.integers(0, 10)),
@@ -180,27 +180,27 @@ def tellings(draw: st.DrawFn) -> list[Told]:
         labels=st.integers(0, 3),
         source=st.integers(1, 2),
     )
-    return draw(st.lists(told, min_size=1, max_size=7, unique_by=lambda one: (one.series, one.start)))
+    return draw(st.lists(reported, min_size=1, max_size=7, unique_by=lambda one: (one.series, one.start)))
 
 
 Members = frozenset[tuple[UUID, datetime]]
 
 
 class Key:
-    """The rows of one key as they stand after `told`, each time made anew; by which way the incidents came is up to
+    """The rows of one key as they stand after `reported`, each time made anew; by which way the incidents came is up to
     who asks.
     """
 
-    def __init__(self, told: list[Told]) -> None:
+    def __init__(self, reported: list[Reported]) -> None:
         self.batch = Batch(DAY, new_id)
-        self.rows = [_row(number, one) for number, one in enumerate(told)]
-        known = [row for row, one in zip(self.rows, told, strict=True) if one.known]
+        self.rows = [_row(number, one) for number, one in enumerate(reported)]
+        known = [row for row, one in zip(self.rows, reported, strict=True) if one.known]
         before = Batch(DAY, new_id)
         if known:
             regroup(before, [], known, known)
         for number, incident in enumerate(sorted(before.incidents.values(), key=_began), 1):
             incident.number, incident.new, incident.dirty = number, False, False
-        for row, one in zip(self.rows, told, strict=True):
+        for row, one in zip(self.rows, reported, strict=True):
             if one.known:
                 row.incoming = None
                 row.caused.clear()
@@ -237,7 +237,7 @@ def _began(incident: IncidentRow) -> datetime:
     return incident.course.began_at
 
 
-def _row(number: int, one: Told) -> AlertRow:
+def _row(number: int, one: Reported) -> AlertRow:
     end = None if one.length is None else recovered(one.start + one.length)
     signal = Signal(str(one.series), Status.FIRING, at(one.start), labels=LABELS[one.labels])
     return AlertRow(
@@ -261,9 +261,9 @@ DECISION = Decision("default", "shop", 3, "", KEY, minutes(5), minutes(20))
 
 
 @settings(max_examples=400)
-@given(tellings())
-def test_the_short_cut_of_a_key_never_differs_from_its_law(told: list[Told]) -> None:
-    by_cut, by_the_law, before = Key(told), Key(told), Key(told)
+@given(reports())
+def test_the_short_cut_of_a_key_never_differs_from_its_law(reported: list[Reported]) -> None:
+    by_cut, by_the_law, before = Key(reported), Key(reported), Key(reported)
     assume(by_cut.changed)
     if not by_cut.place_by_newest():
         assert (by_cut.incidents(), by_cut.kinds()) == (before.incidents(), [])
@@ -277,11 +277,11 @@ def test_the_short_cut_of_a_key_never_differs_from_its_law(told: list[Told]) -> 
 
 def test_the_short_cut_of_a_key_is_taken_where_it_matters() -> None:
     """One open incident: an alert joins it, two do, one ends, one ends while another begins."""
-    known = Told(0, 0, None, known=True, ends=None, labels=0, source=1)
-    one, other = (Told(series, 3, None, known=False, ends=None, labels=1, source=2) for series in (1, 2))
+    known = Reported(0, 0, None, known=True, ends=None, labels=0, source=1)
+    one, other = (Reported(series, 3, None, known=False, ends=None, labels=1, source=2) for series in (1, 2))
     ended = replace(known, ends=10)
-    for told in [one], [known, one], [known, one, other], [ended], [ended, one]:
-        assert Key(told).place_by_newest()
+    for reported in [one], [known, one], [known, one, other], [ended], [ended, one]:
+        assert Key(reported).place_by_newest()
 
 
 # — cases —
@@ -351,8 +351,8 @@ def test_a_named_end_beats_loose_ones_and_of_those_the_earliest_counts() -> None
 
 def test_a_real_end_beats_a_guess_and_of_guesses_the_earliest_counts() -> None:
     early, late = End(at(20), EndReason.RECOVERED, guessed=True), End(at(30), EndReason.RECOVERED, guessed=True)
-    for told in (early, late, recovered(10)), (late, recovered(10), early):
-        assert latest(latest(told[0], told[1]), told[2]) == recovered(10)
+    for reported in (early, late, recovered(10)), (late, recovered(10), early):
+        assert latest(latest(reported[0], reported[1]), reported[2]) == recovered(10)
     assert latest(late, early) == early
     # A guess does not cover another start, which may well go on.
     assert ends_of([Episode(at(0), late), Episode(at(5))])[1] is None
@@ -365,7 +365,7 @@ some_ends = st.builds(End, st.integers(0, 9).map(at), st.sampled_from(EndReason)
 def test_alone_in_its_series_an_alert_ends_as_the_law_of_series_says(
     named: End | None, by_hand: datetime | None
 ) -> None:
-    row = _row(0, Told(0, 0, None, known=True, ends=None, labels=0, source=1))
+    row = _row(0, Reported(0, 0, None, known=True, ends=None, labels=0, source=1))
     row.named_end, row.manual_end_at = named, by_hand
     compute_ends(KnownSeries([row]))
     [end], [by_sender] = ends_of([Episode(at(0), named, by_hand)]), ends_of([Episode(at(0), named)])
@@ -373,7 +373,7 @@ def test_alone_in_its_series_an_alert_ends_as_the_law_of_series_says(
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=5))
-def test_of_the_ends_that_name_an_alert_the_one_to_believe_counts(told: list[tuple[int, bool]]) -> None:
+def test_of_the_ends_that_name_an_alert_the_one_to_believe_counts(reported: list[tuple[int, bool]]) -> None:
     incoming = [
         Incoming(
             Signal("0", Status.RESOLVED, at(0), at(minute), flags=("ends_unknown",) if guessed else ()),
@@ -381,12 +381,12 @@ def test_of_the_ends_that_name_an_alert_the_one_to_believe_counts(told: list[tup
             DECISION,
             DAY,
         )
-        for minute, guessed in told
+        for minute, guessed in reported
     ]
     batch, rows = Batch(DAY, new_id), list[AlertRow]()
     apply_signals(batch, UUID(int=0), KnownSeries(rows), incoming, range(len(incoming)))
     [row] = rows
-    ends: list[End | None] = [End(at(minute), EndReason.RECOVERED, guessed) for minute, guessed in told]
+    ends: list[End | None] = [End(at(minute), EndReason.RECOVERED, guessed) for minute, guessed in reported]
     assert row.real_end == reduce(latest, ends)
     assert batch.rows == rows
 
@@ -398,10 +398,10 @@ def test_a_persons_end_stands_unless_it_had_ended_before() -> None:
 
 
 def test_the_annotation_for_is_read_as_prometheus_writes_durations() -> None:
-    told = {
+    reported = {
         text: pending({"for": text}) for text in ("5m", "1h30m", "90s", "250ms", "0s", "", "5", "m", "forever", "9w")
     }
-    assert {text: length for text, length in told.items() if length is not None} == {
+    assert {text: length for text, length in reported.items() if length is not None} == {
         "5m": minutes(5),
         "1h30m": minutes(90),
         "90s": minutes(1.5),
@@ -418,5 +418,5 @@ def test_of_joined_incidents_the_oldest_stays_and_of_torn_ones_the_earliest_part
     a, b, c = ((UUID(int=n), at(n)) for n in range(3))
     joined = succession([[a, b]], {a: young, b: old}, {old: 1, young: 2})
     assert (joined.heirs, dict(joined.merged)) == ((old,), {young: 0})
-    torn = succession([[a], [b], [c]], {a: old, b: old}, {old: 1})
-    assert (torn.heirs, dict(torn.merged)) == ((old, None, None), {})
+    split = succession([[a], [b], [c]], {a: old, b: old}, {old: 1})
+    assert (split.heirs, dict(split.merged)) == ((old, None, None), {})

@@ -34,7 +34,7 @@ def at(minute: float) -> datetime:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Reported:
     """A signal in short: minutes; no start with a resolve: it names none."""
 
     series: int
@@ -59,53 +59,53 @@ class Told:
         return Incoming(signal, SOURCE, decision, at(1000 + seen))
 
 
-def firing(series: int, start: int) -> Told:
-    return Told(series, start)
+def firing(series: int, start: int) -> Reported:
+    return Reported(series, start)
 
 
-def resolved(series: int, start: int | None, end: int) -> Told:
-    return Told(series, start, end)
+def resolved(series: int, start: int | None, end: int) -> Reported:
+    return Reported(series, start, end)
 
 
 starts = st.one_of(st.sampled_from([0, 20, 40]), st.integers(0, 60))  # some come again, so that ends contradict
 signals = st.one_of(
     st.builds(firing, st.integers(0, 3), starts),
     st.builds(lambda s, a, n: resolved(s, a, a + n), st.integers(0, 3), starts, st.integers(0, 15)),
-    st.builds(lambda s, a, n: Told(s, a, a + n, guessed=True), st.integers(0, 3), starts, st.integers(0, 15)),
+    st.builds(lambda s, a, n: Reported(s, a, a + n, guessed=True), st.integers(0, 3), starts, st.integers(0, 15)),
     st.builds(lambda s, e: resolved(s, None, e), st.integers(0, 3), st.integers(0, 70)),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """The same set of signals in the order and the batches in which it was told, over how many connections, and how few
-    of a series are looked at before all of it is.
+    """A set of signals, its order and batches, the number of connections, and how many alerts and resolves of a series
+    are read before all of it is.
     """
 
-    told: tuple[Told, ...]
-    batches: tuple[tuple[Told, ...], ...]
+    reported: tuple[Reported, ...]
+    batches: tuple[tuple[Reported, ...], ...]
     connections: int
     few: int = read.FEW
 
 
 @st.composite
 def plays(draw: st.DrawFn) -> Played:
-    told = tuple(draw(st.lists(signals, min_size=1, max_size=14)))
-    again = draw(st.lists(st.sampled_from(told), max_size=6))
-    order = draw(st.permutations([*told, *again]))
+    reported = tuple(draw(st.lists(signals, min_size=1, max_size=14)))
+    again = draw(st.lists(st.sampled_from(reported), max_size=6))
+    order = draw(st.permutations([*reported, *again]))
     batches, rest = [], list(order)
     while rest:
         size = draw(st.integers(1, len(rest)))
         batches.append(tuple(rest[:size]))
         rest = rest[size:]
-    return Played(told, tuple(batches), draw(st.sampled_from([1, 1, 3])), draw(st.sampled_from([1, 2, read.FEW])))
+    return Played(reported, tuple(batches), draw(st.sampled_from([1, 1, 3])), draw(st.sampled_from([1, 2, read.FEW])))
 
 
-def expected_of(told: Sequence[Told], max_span: timedelta) -> dict[UUID, list[lifecycle.Course]]:
+def expected_of(reported: Sequence[Reported], max_span: timedelta) -> dict[UUID, list[lifecycle.Course]]:
     """The law on the set, in pure code: what must be in the database whatever the order."""
     named: dict[int, dict[int, End | None]] = defaultdict(dict)
     unmatched: dict[int, list[End]] = defaultdict(list)
-    for one in told:
+    for one in reported:
         if one.start is None:
             assert one.end is not None
             unmatched[one.series].append(End(at(one.end), EndReason.RECOVERED))
@@ -132,7 +132,7 @@ async def forget(engine: AsyncEngine) -> None:
         await tx.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
 
 
-async def tell(engine: AsyncEngine, batch: Sequence[Incoming]) -> list[Outcome]:
+async def apply_batch(engine: AsyncEngine, batch: Sequence[Incoming]) -> list[Outcome]:
     also_lock: frozenset[UUID] = frozenset()
     while True:
         try:
@@ -148,7 +148,7 @@ async def play(engine: AsyncEngine, played: Played, max_span: timedelta) -> None
     async def connection() -> None:
         while waiting:
             seen, batch = waiting.pop(0)
-            await tell(engine, [one.incoming(max_span=max_span, seen=seen) for one in batch])
+            await apply_batch(engine, [one.incoming(max_span=max_span, seen=seen) for one in batch])
 
     with patch.object(read, "FEW", played.few):
         await asyncio.gather(*(connection() for _ in range(played.connections)))
@@ -159,15 +159,15 @@ COUNTER_EXAMPLES = [
     ([firing(0, 10)], [firing(0, 9)], [resolved(0, 9, 20)]),
     # A resolve first, its firing later, in between another series of the key.
     ([resolved(0, None, 30)], [firing(1, 12)], [firing(0, 10)], [resolved(1, 12, 14)]),
-    # Two incidents, then one between that joins them, then an end that tears it.
+    # Two incidents, then one between that joins them, then an end that splits it.
     ([resolved(0, 0, 10), resolved(0, 30, 40)], [firing(1, 12)], [resolved(1, 12, 20)]),
-    # More ends that name no start than are looked at first: the earliest counts, before its start is told and after.
+    # More unmatched resolves than are read first: the earliest counts, reported before its start or after.
     ([resolved(0, None, 10)], [resolved(0, None, 20)], [firing(0, 5)]),
     ([firing(0, 0)], [resolved(0, None, 10)], [resolved(0, None, 20)], [firing(0, 30)]),
 ]
 
 
-def _play_of(batches: tuple[list[Told], ...]) -> Played:
+def _play_of(batches: tuple[list[Reported], ...]) -> Played:
     return Played(tuple(one for batch in batches for one in batch), tuple(map(tuple, batches)), 1, few=1)
 
 
@@ -181,7 +181,7 @@ def _play_of(batches: tuple[list[Told], ...]) -> Played:
 async def test_the_set_of_signals_alone_decides(engine: AsyncEngine, played: Played) -> None:
     await forget(engine)
     await play(engine, played, YEAR)
-    assert await courses_in(engine) == expected_of(played.told, YEAR)
+    assert await courses_in(engine) == expected_of(played.reported, YEAR)
     assert await spans_in(engine) == await spans_by_range_agg(engine, WINDOW)
     await assert_consistent(engine)
 
@@ -191,12 +191,12 @@ async def test_the_set_of_signals_alone_decides(engine: AsyncEngine, played: Pla
 async def test_the_set_of_signals_alone_decides_where_max_span_cuts(engine: AsyncEngine, played: Played) -> None:
     await forget(engine)
     await play(engine, played, timedelta(minutes=12))
-    assert await courses_in(engine) == expected_of(played.told, timedelta(minutes=12))
+    assert await courses_in(engine) == expected_of(played.reported, timedelta(minutes=12))
     await assert_consistent(engine)
 
 
 async def test_fifty_first_deliveries_at_once_make_one_incident(engine: AsyncEngine) -> None:
-    outcomes = await asyncio.gather(*(tell(engine, [firing(0, 5).incoming(max_span=YEAR)]) for _ in range(50)))
+    outcomes = await asyncio.gather(*(apply_batch(engine, [firing(0, 5).incoming(max_span=YEAR)]) for _ in range(50)))
     verdicts = sorted(one.verdict for [one] in outcomes)
     assert verdicts == ["opened"] + ["repeated"] * 49
     assert {one.incident for [one] in outcomes} == {outcomes[0][0].incident}
@@ -208,7 +208,7 @@ async def test_batches_over_the_same_keys_never_deadlock(engine: AsyncEngine) ->
         order = list(range(40)) if worker % 2 else list(reversed(range(40)))
         return [_of_key(key, f"{worker}-{key}-{step}", at(step)) for step in range(3) for key in order]
 
-    await asyncio.gather(*(tell(engine, batch(worker)) for worker in range(16)))
+    await asyncio.gather(*(apply_batch(engine, batch(worker)) for worker in range(16)))
     async with engine.connect() as connection:
         assert (await connection.execute(text("SELECT count(*) FROM alert"))).scalar_one() == 16 * 40 * 3
         assert (await connection.execute(text("SELECT count(*) FROM incident"))).scalar_one() == 40
@@ -223,26 +223,26 @@ async def test_the_number_of_statements_does_not_grow_with_the_batch(engine: Asy
     statements: list[str] = []
     event.listen(engine.sync_engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
 
-    async def told(batch: Sequence[Incoming]) -> int:
+    async def reported(batch: Sequence[Incoming]) -> int:
         statements.clear()
-        await tell(engine, batch)
+        await apply_batch(engine, batch)
         return len(statements)
 
     def opening(keys: range) -> list[Incoming]:
         return [_of_key(key, f"o{key}", at(0)) for key in keys]
 
-    assert await told(opening(range(1000, 1001))) == await told(opening(range(300)))
+    assert await reported(opening(range(1000, 1001))) == await reported(opening(range(300)))
     one = [firing(0, 0), resolved(0, 0, 5), resolved(1, 40, 45)]
-    await tell(engine, [signal.incoming(max_span=YEAR) for signal in one])
-    few = await told([firing(1, 8).incoming(max_span=YEAR)])
+    await apply_batch(engine, [signal.incoming(max_span=YEAR) for signal in one])
+    few = await reported([firing(1, 8).incoming(max_span=YEAR)])
     many_signals = [resolved(series, start, start + 1) for series in range(4) for start in range(0, 1000, 3)]
-    many = await told([signal.incoming(max_span=YEAR) for signal in many_signals])
+    many = await reported([signal.incoming(max_span=YEAR) for signal in many_signals])
     assert (few, many) <= (15, 20)
 
 
 async def test_verdicts_say_what_each_signal_did(engine: AsyncEngine) -> None:
-    async def verdict(told: Told) -> str:
-        [outcome] = await tell(engine, [told.incoming(max_span=YEAR)])
+    async def verdict(reported: Reported) -> str:
+        [outcome] = await apply_batch(engine, [reported.incoming(max_span=YEAR)])
         return outcome.verdict
 
     assert await verdict(firing(0, 0)) == "opened"

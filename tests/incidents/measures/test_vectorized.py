@@ -170,10 +170,10 @@ queries = st.builds(
 @given(worlds(), queries)
 def test_numbers_are_what_the_definitions_say(world: World, query: MetricsQuery) -> None:
     whole, groups = summarize(world.prepared(query), world.rates, query)
-    assert told(whole) == expected_numbers(world, replace(query, group_by=None))
+    assert as_dict(whole) == expected_numbers(world, replace(query, group_by=None))
     keys = sorted({key for each in detailed(world) if matches(each, query) for key in each.keys(query.group_by)})
     expected = [expected_numbers(world, query.narrowed(key, query.period)) for key in keys]
-    assert [told(group) for group in groups] == expected
+    assert [as_dict(group) for group in groups] == expected
 
 
 @given(worlds(), queries)
@@ -182,10 +182,10 @@ def test_a_timeseries_is_the_numbers_of_each_bucket(world: World, query: Metrics
     rows = summarize_buckets(world.prepared(query), world.rates, query, periods, points_at_most=10_000)
     for row in rows:
         assert [each.query.period for each in row] == periods
-        assert [told(each) for each in row] == [expected_numbers(world, each.query) for each in row]
+        assert [as_dict(each) for each in row] == [expected_numbers(world, each.query) for each in row]
 
 
-def told(numbers: Numbers) -> dict[str, Any]:
+def as_dict(numbers: Numbers) -> dict[str, Any]:
     return {
         name: getattr(numbers, name)
         for name in ("query", "incidents", "open", "downtime", "planned", "cost", "services_without_rate", "services")
@@ -326,7 +326,7 @@ def test_what_is_beyond_64_bits_is_exact_too(fine: str) -> None:
     query = MetricsQuery(Span(DAY - timedelta(days=40_000), NOW))
     for narrow in (query, replace(query, filters=Filters(severity=1))):
         whole, _ = summarize(world.prepared(narrow), rates, narrow)
-        assert told(whole) == expected_numbers(world, narrow)
+        assert as_dict(whole) == expected_numbers(world, narrow)
 
 
 def test_what_runs_over_midnight_is_carried_into_the_next_day() -> None:
@@ -355,7 +355,7 @@ def test_a_moment_of_harm_costs_0_from_the_moment_on_at_which_the_rate_is_known(
         for each in (query, replace(query, filters=Filters(severity=1))):
             whole, _ = summarize(world.prepared(each), world.rates, each)
             assert (whole.cost is not None) is is_known
-            assert told(whole) == expected_numbers(world, each)
+            assert as_dict(whole) == expected_numbers(world, each)
 
 
 @given(worlds(), st.tuples(moments, moments).map(lambda pair: Span(*sorted(pair))), moments)
