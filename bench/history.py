@@ -160,7 +160,7 @@ class History:
         return Report(
             f"deploy-{number}",
             name,
-            chance.choices((Outcome.SUCCEEDED, Outcome.FAILED, Outcome.CANCELLED), (90, 7, 3))[0],
+            chance.choices((Outcome.SUCCEEDED, Outcome.FAILED, Outcome.CANCELED), (90, 7, 3))[0],
             environment="production",
             version=f"1.{number}",
             started_at=finished - timedelta(minutes=10),

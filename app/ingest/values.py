@@ -129,7 +129,7 @@ _OUTCOMES = {
         Outcome.IN_PROGRESS: "in_progress running started progressing terminating",
         Outcome.SUCCEEDED: "succeeded success successful passed completed deployed ok fixed",
         Outcome.FAILED: "failed failure error errored broken",
-        Outcome.CANCELLED: "cancelled canceled aborted skipped",
+        Outcome.CANCELED: "cancelled canceled aborted skipped",
     }.items()
     for word in words.split()
 }

@@ -242,7 +242,7 @@ UNACKNOWLEDGED = Series("aftermath_incidents_unacknowledged")
 SETTLED = Series("aftermath_incidents_total")
 DOWNTIME = Series("aftermath_downtime_seconds_total")
 COST = Series("aftermath_downtime_cost_total")
-FINISHED = Series("aftermath_deployments_total", only='outcome!="cancelled"')
+FINISHED = Series("aftermath_deployments_total", only='outcome!="canceled"')
 FAILED = Series("aftermath_change_failures_total")
 
 GAINED = (

@@ -248,8 +248,8 @@ def ok(answer: httpx.Response) -> httpx.Response:
 
 
 def deploy(client: httpx.Client) -> None:
-    """Three deployments of checkout, of which one needed intervention, one was cancelled."""
-    different: list[dict[str, object]] = [{}, {"needed_intervention": True}, {"outcome": "cancelled"}]
+    """Three deployments of checkout, of which one needed intervention, one was canceled."""
+    different: list[dict[str, object]] = [{}, {"needed_intervention": True}, {"outcome": "canceled"}]
     for number, fields in enumerate(different):
         report = {
             "id": f"checkout-{number}",

@@ -16,11 +16,11 @@ class Deployment(Row, table=True):
     __tablename__ = "deployment"
     __table_args__ = (
         CheckConstraint(
-            "outcome IN ('pending', 'in_progress', 'succeeded', 'failed', 'cancelled')",
+            "outcome IN ('pending', 'in_progress', 'succeeded', 'failed', 'canceled')",
             name="deployment_outcome_is_known",
         ),
         CheckConstraint(
-            "(finished_at IS NOT NULL) = (outcome IN ('succeeded', 'failed', 'cancelled'))",
+            "(finished_at IS NOT NULL) = (outcome IN ('succeeded', 'failed', 'canceled'))",
             name="deployment_has_an_outcome_once_finished",
         ),
         CheckConstraint("finished_at >= started_at", name="deployment_ends_after_it_began"),

@@ -155,7 +155,7 @@ def _commits_from_json(commits: Iterable[tuple[str, str | None]]) -> tuple[Commi
 DEPLOYMENT_FIELDS = tuple(Deployment.__dataclass_fields__)
 _FIELDS = tuple(Report.__dataclass_fields__)
 # If two outcomes are reported for the same time, the worse one counts.
-_BELIEF = {Outcome.CANCELLED: 0, Outcome.SUCCEEDED: 1, Outcome.FAILED: 2}
+_BELIEF = {Outcome.CANCELED: 0, Outcome.SUCCEEDED: 1, Outcome.FAILED: 2}
 
 
 def _outcome(reports: Sequence[tuple[datetime, Report]]) -> tuple[Outcome, datetime | None]:
@@ -168,7 +168,7 @@ def _outcome(reports: Sequence[tuple[datetime, Report]]) -> tuple[Outcome, datet
     if not finals:
         running = any(report.outcome is Outcome.IN_PROGRESS or report.started_at for _, report in reports)
         return (Outcome.IN_PROGRESS if running else Outcome.PENDING), None
-    finals.sort(key=lambda each: (each[0], _BELIEF[each[1].outcome or Outcome.CANCELLED]))
+    finals.sort(key=lambda each: (each[0], _BELIEF[each[1].outcome or Outcome.CANCELED]))
     outcome = finals[-1][1].outcome
     assert outcome is not None, "only final ones are here"
     since = list(takewhile(lambda each: each[1].outcome is outcome, reversed(finals)))

@@ -117,7 +117,7 @@ def links(incidents: Iterable[LinkedIncident], deployments: Iterable[Deployment]
     by_id = {deployment.id: deployment for deployment in known}
     by_service = defaultdict[str, list[Deployment]](list)
     for deployment in known:
-        if deployment.outcome not in {Outcome.PENDING, Outcome.CANCELLED}:
+        if deployment.outcome not in {Outcome.PENDING, Outcome.CANCELED}:
             by_service[deployment.service].append(deployment)
     for those in by_service.values():
         those.sort(key=deployment_order)
@@ -232,7 +232,7 @@ def _last_before(found: LinkedIncidents, environments: Coded) -> None:
     began = found.columns.began()
     of_service = defaultdict[str, list[int]](list)
     for place, each in enumerate(found.deployments):
-        if each.outcome not in {Outcome.PENDING, Outcome.CANCELLED}:
+        if each.outcome not in {Outcome.PENDING, Outcome.CANCELED}:
             of_service[each.service].append(place)
     both = found.columns.service.codes * len(environments.values) + environments.codes
     order = np.argsort(both, kind="stable")

@@ -40,7 +40,7 @@ CONCLUSIONS = (  # reasons of the signals that source health checks generate
     "missed",
     "present",
 )
-DEPLOYMENT_OUTCOMES = ("succeeded", "failed", "cancelled")
+DEPLOYMENT_OUTCOMES = ("succeeded", "failed", "canceled")
 
 
 @dataclass(frozen=True, slots=True)

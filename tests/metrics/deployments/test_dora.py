@@ -136,7 +136,7 @@ def test_a_sha_among_the_labels_is_a_version_too() -> None:
     [
         a_deployment("9:00", service="search"),
         a_deployment("9:00", environment="staging", production=False),
-        a_deployment("9:00", outcome=Outcome.CANCELLED),
+        a_deployment("9:00", outcome=Outcome.CANCELED),
         a_deployment("9:00", outcome=Outcome.PENDING, finished_at=None, started_at=None),
         a_deployment("10:06"),
         a_deployment(at("9:00") - LOOK_BACK),
@@ -194,7 +194,7 @@ def test_the_numbers_of_a_day() -> None:
     fix = a_deployment("12:40", unplanned=True, made_for="INC-1")
     hasty = a_deployment("13:00", unplanned=True)
     broken = a_deployment("14:00", outcome=Outcome.FAILED)
-    aborted = a_deployment("15:00", outcome=Outcome.CANCELLED)
+    aborted = a_deployment("15:00", outcome=Outcome.CANCELED)
     staging = a_deployment("16:00", environment="staging", production=False)
     incidents = [
         an_incident("12:10", "12:40", number=1),
@@ -227,7 +227,7 @@ def test_a_failed_pipeline_alone_is_no_failed_change_and_a_marked_one_is() -> No
     broken = a_deployment("10:00", outcome=Outcome.FAILED)
     assert of_the_day([broken]).change_fail_rate.k == 0
     assert of_the_day([replace(broken, needed_intervention=True)]).change_fail_rate.k == 1
-    assert of_the_day([replace(broken, needed_intervention=True, outcome=Outcome.CANCELLED)]).change_fail_rate.n == 0
+    assert of_the_day([replace(broken, needed_intervention=True, outcome=Outcome.CANCELED)]).change_fail_rate.n == 0
 
 
 def test_nothing_is_not_zero() -> None:
@@ -246,7 +246,7 @@ some_deployments = st.lists(
             {
                 "id": st.sampled_from("abcdef"),
                 "service": st.sampled_from(["checkout", "search"]),
-                "outcome": st.sampled_from([Outcome.SUCCEEDED, Outcome.FAILED, Outcome.CANCELLED]),
+                "outcome": st.sampled_from([Outcome.SUCCEEDED, Outcome.FAILED, Outcome.CANCELED]),
                 "needed_intervention": st.booleans(),
             }
         ),

@@ -625,11 +625,11 @@ def _create_deployments() -> None:
         sa.Column("first_seen_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint(
-            "(finished_at IS NOT NULL) = (outcome IN ('succeeded', 'failed', 'cancelled'))",
+            "(finished_at IS NOT NULL) = (outcome IN ('succeeded', 'failed', 'canceled'))",
             name="deployment_has_an_outcome_once_finished",
         ),
         sa.CheckConstraint(
-            "outcome IN ('pending', 'in_progress', 'succeeded', 'failed', 'cancelled')",
+            "outcome IN ('pending', 'in_progress', 'succeeded', 'failed', 'canceled')",
             name="deployment_outcome_is_known",
         ),
         sa.CheckConstraint("finished_at >= started_at", name="deployment_ends_after_it_began"),
