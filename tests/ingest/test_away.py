@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app import __version__
 from app.base import db
 from app.base import tokens as access
 from app.base.http.context import Context
@@ -380,7 +381,7 @@ async def test_readiness_and_metrics_tell_of_it(away: Place) -> None:
         found = await scraped(client)
         assert "aftermath_incidents_open" in found
         assert "aftermath_spool_oldest_timestamp_seconds" not in found
-        assert (await client.get("/readyz")).json() == {"status": "ok", "detail": None}
+        assert (await client.get("/readyz")).json() == {"status": "ok", "detail": None, "version": __version__}
         await away.go_away()
         began = time.time()
         await deliver(client, "a")

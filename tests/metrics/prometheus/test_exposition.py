@@ -16,7 +16,7 @@ from sqlalchemy import event, insert, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.base.schema import Incident, Quarantine, Service, ServiceRate, Source
+from app.base.schema import Incident, Quarantine, Service, ServiceRate, Source, StoredRequest
 from app.incidents.grouping.decide import lock_keys
 from app.incidents.grouping.write import count
 from app.incidents.measures.measures import Weights
@@ -329,7 +329,9 @@ async def a_feed(engine: AsyncEngine) -> None:
             ],
         )
         source_id = (await tx.execute(text("SELECT id FROM source WHERE name = 'prod'"))).scalar_one()
-        waiting = {"delivery_id": uuid4(), "received_at": DAY, "reason": "r", "detail": "d", "raw": b"{}"}
+        stored = {"delivery_id": uuid4(), "headers": {}, "query": {}, "path": {}, "body": b"{}"}
+        await tx.execute(insert(StoredRequest.__table__).values(stored))
+        waiting = {"delivery_id": stored["delivery_id"], "received_at": DAY, "reason": "r", "detail": "d"}
         await tx.execute(insert(Quarantine.__table__).values(source_id=source_id, **waiting))
 
 
