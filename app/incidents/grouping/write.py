@@ -60,18 +60,19 @@ async def write(tx: Executor, batch: Batch, also: Sequence[Change] = (), counts:
     if batch.corrections:
         counts = [*counts, ("history_corrections", "", "", batch.corrections)]
     changes = [*_changes_of(batch), *also, *_counted(counts)]
+    started = [row.series for row in batch.rows if row.new]
     version: int | None = None
+    acknowledged = bool(started)
     if changes:
-        version, numbers = await _write_together(tx, changes)
+        version, numbers, acknowledged = await _write_together(tx, changes, started)
         for id_, number in _numbers.decode(numbers or "{}").items():
             batch.incidents[id_].number = number
     if batch.merged or batch.split:
         # Move facts first, so that the new entries stay with the incident they name.
         await move_facts(tx, batch)
         await _write_together(tx, [_timeline(batch)])
-    if new_alerts or batch.merged or batch.split:
+    if acknowledged or batch.merged or batch.split:
         moved = {*batch.merged.values(), *batch.split, *(part.id for parts in batch.split.values() for part in parts)}
-        started = [row.series for row in batch.rows if row.new]
         await count_corrections(tx, await place_acknowledgements(tx, started, moved, now=batch.now))
     return version
 
@@ -88,25 +89,36 @@ async def count(tx: Executor, counts: Sequence[Count]) -> None:
         await _write_together(tx, [change])
 
 
-async def _write_together(tx: Executor, changes: Sequence[Change]) -> tuple[int, str | None]:
-    """Returns the version of the rules, and the numbers of new incidents by id, as JSON."""
+class _Written(NamedTuple):
+    rules_version: int
+    numbers: str | None  # of new incidents by id, as JSON
+    acknowledged: bool  # whether a source has acknowledged one of the series in which an alert has begun
+
+
+async def _write_together(tx: Executor, changes: Sequence[Change], started: Sequence[UUID] = ()) -> _Written:
+    """`started`: the series in which an alert has begun."""
     parameters: dict[str, Any] = {}
     for change in changes:
         if clash := parameters.keys() & change.parameters.keys() - {"now"}:
             raise ValueError(f"several changes use the same parameter name: {', '.join(clash)}")
         parameters |= change.parameters
-    version, numbers = (await tx.execute(_as_one(tuple(change[:2] for change in changes)), parameters)).one()
-    return version, numbers
+    if started:
+        parameters["started"] = started
+    statement = _as_one(tuple(change[:2] for change in changes), bool(started))
+    return _Written(*(await tx.execute(statement, parameters)).one())
 
 
 @lru_cache
-def _as_one(changes: tuple[tuple[str, str], ...]) -> TextClause:
+def _as_one(changes: tuple[tuple[str, str], ...], started: bool) -> TextClause:  # noqa: FBT001
     """Combines only the changes present, because PostgreSQL plans every part of a statement, even without rows."""
     parts = ", ".join(f"{name} AS ({sql})" for name, sql in changes)
     numbers = "NULL"
     if any(name == "added_incident" for name, _ in changes):
         numbers = "(SELECT json_object_agg(id, number)::text FROM added_incident)"
-    return text(f"WITH {parts} SELECT {RULES_VERSION}, {numbers}")
+    acknowledged = (
+        "EXISTS (SELECT FROM acknowledgement WHERE series = ANY(CAST(:started AS uuid[])))" if started else "false"
+    )
+    return text(f"WITH {parts} SELECT {RULES_VERSION}, {numbers}, {acknowledged}")
 
 
 def _changes_of(batch: Batch) -> Iterator[Change]:
