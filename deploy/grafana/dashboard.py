@@ -593,6 +593,10 @@ ROWS: dict[str, Sequence[Panel]] = {
                     Series("aftermath_resolved_without_firing_total").gained(STEP, by="source"),
                     "{{source}}: alerts first reported after their end",
                 ),
+                Query(
+                    Series("aftermath_acknowledgements_dropped_total").gained(STEP, by="source"),
+                    "{{source}}: acknowledgements without an alert",
+                ),
             ],
             "A few alerts first reported after their end are normal: they were short.",
             family="aftermath_resolved_without_firing_total",
