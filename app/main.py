@@ -56,7 +56,7 @@ HANDLERS = Handlers(deployments=deployments_store.handle_report, acknowledgement
 
 def create_app(settings: Settings) -> logs.Application:
     """The whole service as one ASGI application. Its lifespan runs `serving` and adds the context to each request."""
-    api = BodyLimit(create_api(settings), at_most=REST_BODY_BYTES, except_below="/webhooks/")
+    api = BodyLimit(create_api(settings), at_most=REST_BODY_BYTES)
     return logs.OneLinePerRequest(WebhookApp(api))
 
 

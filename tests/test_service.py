@@ -314,7 +314,7 @@ def test_an_ingest_token_opens_the_door_of_its_source_only(service: Service) -> 
         (("token", "create", "x", "--scope", "ingest"), 2, "an ingest token requires --source NAME and --kind"),
         (("token", "create", "x", "--source", "y"), 2, "--source and --kind are only valid with --scope ingest"),
         (("demo",), 2, "`aftermath token create demo --scope admin` creates another"),
-        (("numbers", "nowhere.md"), 2, "there is no nowhere.md"),
+        (("numbers", "nowhere.md"), 2, "nowhere.md does not exist"),
     ],
 )
 def test_a_wrong_command_says_what_is_right(

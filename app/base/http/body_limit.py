@@ -13,15 +13,14 @@ from app.base.logs import Application, Receive, Scope, Send
 
 
 class BodyLimit:
-    """Responds 413 to bodies of more than `at_most` bytes, except below a path whose routes limit bodies themselves."""
+    """Responds 413 to bodies of more than `at_most` bytes."""
 
-    def __init__(self, app: Application, *, at_most: int, except_below: str) -> None:
+    def __init__(self, app: Application, *, at_most: int) -> None:
         self._app = app
         self._at_most = at_most
-        self._except_below = except_below
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(self._except_below):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         limit = self._at_most

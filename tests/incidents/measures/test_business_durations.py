@@ -354,7 +354,7 @@ async def test_two_periods_are_compared_by_both_clocks(
     sheet = await client.get("/api/v1/metrics/compare.csv", params=COMPARED | {"calendar": office})
     [line] = csv.DictReader(StringIO(sheet.text))
     assert (line["business_hours_verdict"], line["business_hours_a_n"], line["a_n"]) == ("better", "12", "17")
-    assert line["business_hours_b_left_out_began_out_of_business_hours"] == "1"
+    assert line["business_hours_b_left_out_began_outside_business_hours"] == "1"
 
 
 async def test_by_hours_that_hold_nothing_no_verdict_is_given(
