@@ -185,7 +185,7 @@ class Service:
         """The processes of the built-in PostgreSQL of this data directory, its postmaster first."""
         parents: dict[psutil.Process, int] = {}
         for process in psutil.process_iter():
-            with suppress(psutil.Error):
+            with suppress(psutil.Error, FileNotFoundError):  # the latter if it ends between two looks of psutil
                 is_here = process.cwd() == str(self.data_dir / "postgres")
                 if is_here and process.status() != psutil.STATUS_ZOMBIE:
                     parents[process] = process.ppid()

@@ -477,7 +477,7 @@ def is_alive(pid: int) -> bool:
 def processes_in(data_dir: Path) -> list[int]:
     found = []
     for process in psutil.process_iter():
-        with suppress(psutil.Error):
+        with suppress(psutil.Error, FileNotFoundError):  # the latter if it ends between two looks of psutil
             if process.cwd().startswith(str(data_dir)):
                 found.append(process.pid)
     return found

@@ -105,7 +105,7 @@ class Server:
     def end(self) -> None:
         """Nothing of it is left. Frozen processes outlive their postmaster, and know no more whose they are."""
         for process in psutil.process_iter():
-            with suppress(psutil.Error):
+            with suppress(psutil.Error, FileNotFoundError):  # the latter if it ends between two looks of psutil
                 if process.cwd() == str(self.cluster):
                     process.kill()
 

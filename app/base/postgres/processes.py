@@ -110,7 +110,8 @@ def processes_in(cluster: Path, account: Account) -> list[psutil.Process]:
     """The processes of a server on `cluster`, identified by working directory. A pid in a file proves nothing."""
     found = []
     for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
+        # psutil passes on FileNotFoundError for a process that ends between two of its looks.
+        with contextlib.suppress(psutil.Error, FileNotFoundError):
             if process.uids().real == account.uid and process.name() == "postgres" and process.cwd() == str(cluster):
                 found.append(process)
     return found
