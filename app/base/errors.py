@@ -44,7 +44,7 @@ class NotFound(Problem):
 
 
 class ServiceNotFound(NotFound):  # here, because several slices raise it
-    title = "No such service"
+    title = "Service not found"
 
     def __init__(self, name: str) -> None:
         super().__init__(f"there is no service {name!r}; it is created by its first alert or with PUT")
@@ -55,7 +55,7 @@ class Conflict(Problem):
 
 
 class Invalid(Problem):
-    status, title = 422, "Not acceptable"
+    status, title = 422, "Invalid request"
 
 
 class NotThisKind(Problem):
@@ -71,7 +71,7 @@ class Unsupported(Problem):
 
 
 class Unauthorized(Problem):
-    status, title = 401, "No valid token"
+    status, title = 401, "Not authenticated"
 
 
 class Forbidden(Problem):

@@ -14,7 +14,7 @@ DEPLOYMENT_ID = r"^[A-Za-z0-9][A-Za-z0-9._:@+-]{0,199}$"
 
 
 class Outcome(StrEnum):
-    """How a deployment ended, or where it is."""
+    """How a deployment ended, or that it is still in progress."""
 
     PENDING = "pending"
     IN_PROGRESS = "in_progress"

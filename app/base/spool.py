@@ -336,7 +336,7 @@ class Spool:
         if self._used_bytes + self._waiting_bytes + size > self._max_bytes:
             raise CannotKeep("the spool is full")
         if self._waiting_bytes and self._waiting_bytes + size > WAITING_BYTES:
-            raise CannotKeep("too many deliveries are waiting for the disk of the spool")
+            raise CannotKeep("too many deliveries are waiting to be written to the spool")
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((payload, written))
         self._waiting_bytes += size

@@ -37,7 +37,7 @@ class SourceOfOtherKind(Conflict):
 
 
 class TokenNotFound(NotFound):
-    title = "No such token"
+    title = "Token not found"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ async def ensure_source(session: AsyncSession, name: str, kind: str, *, now: dat
 
 
 class SourceNotFound(NotFound):
-    title = "No such source"
+    title = "Source not found"
 
 
 async def source_by_name(session: AsyncSession, name: str) -> Source:

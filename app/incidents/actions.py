@@ -245,7 +245,7 @@ async def reopen(session: AsyncSession, ref: Ref, attribution: Attribution, *, n
     )
     number = (await session.exec(newer)).first()
     if number is not None:
-        message = f"a newer incident, INC-{number}, has the same key; reopen that one"
+        message = f"a newer incident, INC-{number}, has the same grouping key; reopen that one"
         raise NewerIncidentExists(message)
     batch = Batch(now, new_id)
     changed = await derive_without_manual_ends(await session.connection(), batch, row.id)

@@ -46,7 +46,9 @@ async def admit(
             timestamp_header=source.hmac_timestamp_header,
         )
     ):
-        raise Unauthorized("the signature of this delivery is missing or wrong")
+        raise Unauthorized(
+            "the signature of this delivery is missing or wrong; the sender must use the hmac_secret of the source"
+        )
     if stored is not None:
         request = Request(stored, now, source.name, request.headers, request.query, path)
     return source, request

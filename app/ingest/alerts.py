@@ -155,4 +155,4 @@ def _parse_time(text: str) -> tuple[datetime | None, Flags]:
         time = datetime.fromisoformat(text.upper())  # it cuts to microseconds, and knows no lower-case z
         return (time.replace(tzinfo=UTC), ("naive_time",)) if time.tzinfo is None else (time.astimezone(UTC), ())
     except (ValueError, OverflowError):
-        raise Unreadable("bad_time", "a time is not one of the calendar") from None
+        raise Unreadable("bad_time", "a time does not exist in the calendar") from None

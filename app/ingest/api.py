@@ -35,11 +35,11 @@ class QuarantineItem(BaseModel):
     source: str
     delivery_id: UUID
     received_at: At
-    reason: str = Field(description="Why it could not be read, one word", examples=["bad_time"])
+    reason: str = Field(description="Why it could not be read, as an identifier", examples=["bad_time"])
     detail: str
-    raw: str = Field(description="What was sent, byte for byte as UTF-8, else as base64")
+    raw: str = Field(description="The bytes as received: as text if they are valid UTF-8, else as base64")
     raw_encoding: Literal["utf-8", "base64"]
-    headers: dict[str, str] = Field(description="Of its request, without those that may hold a secret")
+    headers: dict[str, str] = Field(description="Headers of its request, except those that may contain a secret")
     attempts: int = Field(description="Replays that failed; `reason` and `detail` are those of the last one")
     replayed_at: At | None
 
@@ -78,10 +78,10 @@ async def list_quarantine(
     _: Reader,
     session: Session,
     paging: Pages,
-    source: Annotated[Name | None, Query(description="Of this source only")] = None,
-    replayed: Annotated[bool, Query(description="Also replayed items")] = False,  # noqa: FBT002  a query
+    source: Annotated[Name | None, Query(description="Only items from this source")] = None,
+    replayed: Annotated[bool, Query(description="Also list items that have been replayed")] = False,  # noqa: FBT002  a query
 ) -> Page[QuarantineItem]:
-    """Alerts kept raw because they could not be read, newest first."""
+    """Alerts and deployment reports that could not be read or applied, as received, newest first."""
     key = paging.after(int)
     rows = await store.quarantined(
         session, waiting=not replayed, source_name=source, before=key[0] if key else None, limit=paging.limit + 1
@@ -91,15 +91,15 @@ async def list_quarantine(
 
 
 class ReplayModel(BaseModel):
-    """The answer the delivery would have had."""
+    """What the response to the delivery would have been."""
 
     delivery_id: UUID
-    signals: int = Field(description="Alerts that could be read")
+    signals: int = Field(description="Number of alerts that could be read")
     verdicts: dict[str, int] = Field(
-        description="As in the receipt of a delivery; of a deployment recorded, repeated, ignored or quarantined"
+        description="As in the response to a delivery; for a deployment: recorded, repeated, ignored or quarantined"
     )
-    incidents: list[str] = Field(description="The incidents they are about")
-    deployment: str | None = Field(None, description="The deployment it is about, if it is about one")
+    incidents: list[str] = Field(description="Numbers of the incidents to which the alerts belong")
+    deployment: str | None = Field(None, description="Id of the deployment, if the item is a deployment report")
 
 
 @router.post(
@@ -107,7 +107,7 @@ class ReplayModel(BaseModel):
     response_model=ReplayModel,
     responses=problem_responses(404, 409),
     tags=["webhooks"],
-    summary="Read an item again",
+    summary="Replay a quarantined item",
 )
 async def replay(
     request: Request,
@@ -116,8 +116,9 @@ async def replay(
     now: Now,
     id: Annotated[int, Path(ge=1, lt=2**63)],  # noqa: A002
 ) -> ReplayModel:
-    """Reads the item again, for instance after an update that understands it. Whatever is still unreadable stays in
-    quarantine under the same id, with one more attempt. Times that the sender left out are those of the first arrival.
+    """Processes the item again, for example after an update that can read it. Whatever still cannot be read stays in
+    quarantine under the same id, with one more attempt. Times that the sender omitted default to when the item was
+    first received.
     """
     item, stored, source = await store.begin_replay(session, id)
     receipt, rejected = await replay_item(session, ingest_of(request).flusher, item, stored, source)
@@ -140,21 +141,23 @@ _SIGNED = frozenset(kind for kind, sender in SENDERS.items() if sender.verify)
 class SourceSettings(Contract):
     kind: Kind = Field(examples=["grafana"])
     hmac_secret: SecretStr | None = Field(
-        None, description="Deliveries must be signed with it; write-only; null: no signature asked", max_length=500
+        None,
+        description="Deliveries must be signed with this secret; write-only; null: no signature is required",
+        max_length=500,
     )
     hmac_header: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,100}$")] | None = Field(
-        None, description="Header of the signature; null: the sender's default"
+        None, description="Header that contains the signature; null: the sender's default"
     )
     hmac_timestamp_header: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,100}$")] | None = Field(
-        None, description="Header of the signed time; null: the signature has none"
+        None, description="Header that contains the signed timestamp; null: no timestamp is signed"
     )
     stale_seconds: int | None = Field(
         None,
         ge=300,
         le=30 * 24 * 3600,
-        description="An alert that its source has not resent for longer is closed (`timeout`), which is no recovery; "
-        "resent later, it is open again. Use several times the sender's repeat_interval; null: it stays open until "
-        "a resolve or a person ends it",
+        description="An alert that its source has not resent for longer than this is closed with the end reason "
+        "`timeout`, which does not count as a recovery; if it is resent later, it is open again. Use several times the "
+        "sender's repeat_interval. Null: an alert stays open until it is resolved by its source or by a person",
     )
 
 
@@ -180,7 +183,7 @@ def _source_model(row: Source) -> SourceModel:
     summary="List sources",
 )
 async def list_sources(_: Reader, session: Session, paging: Pages) -> Page[SourceModel]:
-    """The monitoring systems that may send, by name."""
+    """The systems that may send deliveries, sorted by name."""
     rows = await tokens.list_sources(session, after=paging.after_name(), limit=paging.limit + 1)
     items, cursor = page_of(rows, paging, lambda row: (row.name,))
     return Page(items=[_source_model(row) for row in items], next_cursor=cursor)
@@ -194,7 +197,7 @@ async def list_sources(_: Reader, session: Session, paging: Pages) -> Page[Sourc
     summary="Get a source",
 )
 async def get_source(_: Reader, session: Session, name: Name) -> SourceModel:
-    """One monitoring system that may send."""
+    """Returns its kind and settings. Secrets are not returned."""
     return _source_model(await tokens.source_by_name(session, name))
 
 
@@ -208,12 +211,11 @@ async def get_source(_: Reader, session: Session, name: Name) -> SourceModel:
 async def put_source(
     request: Request, _: Admin, session: Session, now: Now, name: Name, settings: SourceSettings
 ) -> SourceModel:
-    """Sets how deliveries of this source must be signed, and when an alert that it no longer resends is closed. Fields
-    that are left out take their defaults, whatever the source had before. Create its tokens with
-    `aftermath token create`.
+    """Sets how deliveries of this source must be signed, and when an alert that it no longer resends is closed.
+    Omitted fields are reset to their defaults. Create its tokens with `aftermath token create`.
     """
     if settings.hmac_secret is not None and settings.kind not in _SIGNED:
-        message = f"senders of kind {settings.kind.value!r} do not sign; leave hmac_secret out"
+        message = f"sources of kind {settings.kind.value!r} do not sign deliveries; omit hmac_secret"
         raise Invalid(message)
     source = Source(
         name=name,

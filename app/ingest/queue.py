@@ -240,12 +240,12 @@ class Queue:
         try:
             await self._spool.keep(Kept(delivery.id, delivery.kind, delivery.source, delivery.received_at, body))
         except CannotKeep as error:
-            raise _overloaded(f"the database does not answer, and {error}") from None
+            raise _overloaded(f"the database is unavailable, and {error}") from None
         return Spooled(delivery.id, len(delivery.reading.signals))
 
 
 def _overloaded(why: str) -> Overloaded:
-    return Overloaded(f"{why}; send it again later")
+    return Overloaded(f"{why}; retry later")
 
 
 def _answer(one: _Waiting, outcome: Receipt | Spooled | BaseException) -> None:

@@ -15,7 +15,7 @@ log = logging.getLogger("aftermath.ingest")
 
 
 class Damaged(Conflict):
-    title = "Cannot be replayed"
+    title = "Item cannot be replayed"
 
 
 def read_again(kind: str, request: Request) -> Reading:
@@ -34,7 +34,10 @@ async def replay(
     Raises Damaged.
     """
     if item.reason == "damaged_in_spool":
-        message = "this item was corrupted on disk; repair `raw` (it may hold several deliveries) and post it again"
+        message = (
+            "this item was corrupted on disk; repair `raw` (it may contain several deliveries) and post it to the "
+            "webhook endpoint"
+        )
         raise Damaged(message)
     part = None if item.part_start is None or item.part_length is None else Part(item.part_start, item.part_length)
     request = Request(stored.body, item.received_at, source.name, stored.headers, stored.query, stored.path, part)

@@ -205,11 +205,11 @@ _json = msgspec.json.Encoder()
 
 
 class QuarantinedNotFound(NotFound):
-    title = "Nothing in quarantine under this id"
+    title = "Quarantined item not found"
 
 
 class AlreadyReplayed(Conflict):
-    title = "Has been replayed"
+    title = "Item already replayed"
 
 
 Quarantined = tuple[Quarantine, StoredRequest, Source]
@@ -238,7 +238,7 @@ async def begin_replay(session: AsyncSession, quarantine_id: int) -> Quarantined
         raise QuarantinedNotFound(message)
     item = found[0]
     if item.replayed_at is not None:
-        message = f"item {quarantine_id} was replayed at {item.replayed_at.isoformat()}; nothing is left to do"
+        message = f"item {quarantine_id} was already replayed at {item.replayed_at.isoformat()}; no action is needed"
         raise AlreadyReplayed(message)
     return found
 
@@ -293,6 +293,6 @@ async def put_source(session: AsyncSession, source: Source) -> Source:
     """Creates or changes a source. Raises SourceOfOtherKind: the kind of a source never changes."""
     stored, _is_new = await db.upsert(session, source, key=("name",), keep=("kind", "created_at"))
     if stored.kind != source.kind:
-        message = f"this source is of kind {stored.kind!r}; name another one for {source.kind!r}"
+        message = f"this source has kind {stored.kind!r}; use another name for a source of kind {source.kind!r}"
         raise SourceOfOtherKind(message)
     return stored

@@ -93,7 +93,7 @@ def moment_in(value: Any) -> datetime | None:
             UTC
         )
     except (ValueError, OverflowError):
-        raise Unreadable("bad_time", "a time is not one of the calendar") from None
+        raise Unreadable("bad_time", "a time does not exist in the calendar") from None
 
 
 def commits_in(value: Any) -> tuple[Commit, ...]:
@@ -101,7 +101,7 @@ def commits_in(value: Any) -> tuple[Commit, ...]:
     if value is None:
         return ()
     if not isinstance(value, list) or len(value) > COMMITS_AT_MOST:
-        raise Unreadable("bad_commits", f"the commits are no list of at most {COMMITS_AT_MOST}")
+        raise Unreadable("bad_commits", f"`commits` must be a list of at most {COMMITS_AT_MOST} commits")
     found = []
     for each in value:
         fields = object_in(each)
@@ -118,7 +118,7 @@ def outcome_in(value: Any) -> Outcome | None:
     if not word:
         return None
     if word not in _OUTCOMES:
-        raise Unreadable("unknown_outcome", "the outcome is no word known for one")
+        raise Unreadable("unknown_outcome", "the outcome is not recognized; use `succeeded` or `failed`")
     return _OUTCOMES[word]
 
 
@@ -183,4 +183,4 @@ def _since_1970(number: float) -> datetime:
                 return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=int(number * 10**6) // per_second)
     except (ValueError, OverflowError):
         pass
-    raise Unreadable("bad_time", "a number is no Unix time")
+    raise Unreadable("bad_time", "a time is a number but not a valid Unix time")

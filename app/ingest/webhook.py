@@ -120,23 +120,24 @@ _METHODS = ("POST", "PUT")
 
 
 class ReceiptModel(BaseModel):
-    """Sent after the commit: everything it lists is on disk."""
+    """Sent once everything it lists is on disk."""
 
     delivery_id: UUID
-    signals: int = Field(description="Alerts of the delivery that could be read")
+    signals: int = Field(description="Number of alerts in the delivery that could be read")
     verdicts: dict[Verdict, int] = Field(
-        description="What they did: opened, joined, repeated, resolved, reopened, merged, split, late, ignored, or "
-        "quarantined for those that could not be read"
+        description="Number of alerts by verdict: opened, joined, repeated, resolved, reopened, merged, split, late, "
+        "ignored, or quarantined for those that could not be read"
     )
-    incidents: list[str] = Field(description="The incidents they are about")
+    incidents: list[str] = Field(description="Numbers of the incidents to which the alerts belong")
 
 
 class DeploymentReceipt(BaseModel):
-    """Sent after the commit by the kinds that report deployments."""
+    """The response of the kinds that report deployments, sent once the report is on disk."""
 
     delivery_id: UUID
     verdict: Literal["recorded", "repeated", "ignored", "quarantined"] = Field(
-        description="New, known already, not about a deployment, or unreadable and kept"
+        description="`recorded`: new information; `repeated`: already known; `ignored`: not about a deployment; "
+        "`quarantined`: could not be read, and was kept"
     )
     deployment: str | None = Field(description="The id of the deployment")
     reason: str | None = Field(description="Why it was ignored or quarantined")
@@ -146,23 +147,28 @@ class SpooledModel(BaseModel):
     """Sent once the delivery is on disk, while the database is down."""
 
     delivery_id: UUID
-    signals: int | None = Field(None, description="Alerts of the delivery that could be read; absent for deployments")
-    spooled: Literal[True] = Field(description="Their verdicts will be known when the database is back")
+    signals: int | None = Field(
+        None, description="Number of alerts in the delivery that could be read; absent for deployments"
+    )
+    spooled: Literal[True] = Field(description="The verdicts are determined once the database is available again")
 
 
-_DESCRIPTION = """Takes one delivery of a sender and answers after it is durable. PUT does the same as POST.
+_DESCRIPTION = """Accepts one delivery from a sender, and responds once it is on disk. PUT does the same as POST.
 
-An alert or a report of a deployment that cannot be read goes to quarantine, is counted as `quarantined`, and fails
-nothing else; the answer is 200 all the same, because no sender repairs a body after an error. While the database is
-down deliveries go to the spool and are answered 202; overload and a full spool are 503 with `Retry-After`; only a body
-that is not JSON of this kind at all is 400."""
+An alert or deployment report that cannot be read goes to quarantine and is counted as `quarantined`; the rest of the
+delivery is processed. The response is still 200, because no sender repairs a body after an error. While the database
+is unavailable, deliveries go to the spool and the response is 202. If the service is overloaded or the spool is full,
+the response is 503 with `Retry-After`. It is 400 only if the body is not JSON of this kind at all."""
 _KINDS = "\n\n".join(f"**`{sender.kind}`** ({sender.name}): {sender.describes}" for sender in SENDERS.values())
 _COMMON: dict[str, Any] = {
     "response_model": None,
     "responses": problem_responses(400, 404, 413, 415)
     | {
-        200: {"model": ReceiptModel | DeploymentReceipt, "description": "It is on disk"},
-        202: {"model": SpooledModel, "description": "Kept on disk until the database is back"},
+        200: {"model": ReceiptModel | DeploymentReceipt, "description": "The delivery is on disk"},
+        202: {
+            "model": SpooledModel,
+            "description": "The database is unavailable; the delivery is kept on disk until it is back",
+        },
     },
     "tags": ["webhooks"],
     "description": f"{_DESCRIPTION}\n\n{_KINDS}",
@@ -186,12 +192,12 @@ TokenInPath = Annotated[str, Path(description="A token of scope `ingest`", max_l
 
 
 class UnknownKind(NotFound):
-    title = "No such webhook"
+    title = "Webhook not found"
 
 
 @router.post(
     "/webhooks/{kind}",
-    summary="Deliver",
+    summary="Send a delivery",
     operation_id="deliver",
     openapi_extra=_BODY | {"security": [{"bearer": []}, {"basic": []}]},
     **_COMMON,
@@ -203,7 +209,7 @@ async def deliver(kind: KindInPath) -> None:
 
 @router.post(
     "/webhooks/{kind}/{token}",
-    summary="Deliver with the token in the path",
+    summary="Send a delivery, with the token in the path",
     operation_id="deliver_with_token",
     openapi_extra=_BODY | {"security": []},
     **_COMMON,

@@ -69,6 +69,6 @@ async def readyz(request: Request) -> Health:
             raise
         context.monitor.check_soon()
         if reason := context.spool.unavailable_because:
-            raise Overloaded(f"the database does not answer, and {reason}") from error
-        return Health(status="degraded", detail="the database does not answer; deliveries go to the spool")
+            raise Overloaded(f"the database is unavailable, and {reason}") from error
+        return Health(status="degraded", detail="the database is unavailable; deliveries go to the spool")
     return Health(status="ok")

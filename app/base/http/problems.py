@@ -92,7 +92,7 @@ def answer_to(error: Exception, method: str) -> JSONResponse:
         case SQLAlchemyError() | OSError() | TimeoutError():
             if db.is_unreachable(error):
                 log.warning("database unreachable: %s", type(error).__name__)
-                return _answer(Overloaded("the database does not answer; try again"))
+                return _answer(Overloaded("the database is unavailable; retry later"))
             log.error("unexpected database error on %s", method, exc_info=error)
         case _:
             log.error("unexpected error on %s", method, exc_info=error)

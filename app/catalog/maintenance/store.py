@@ -10,7 +10,7 @@ from app.base.errors import NotFound
 
 
 class MaintenanceNotFound(NotFound):
-    title = "No such maintenance"
+    title = "Maintenance not found"
 
     def __init__(self, name: str) -> None:
         super().__init__(f"there is no maintenance {name!r}; GET /api/v1/maintenance lists all maintenance")

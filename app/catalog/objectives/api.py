@@ -69,7 +69,9 @@ class BurnedModel(BaseModel):
 
 class BurnRateModel(BaseModel):
     hours: int
-    rate: float | None = Field(description="1.0: the budget lasts exactly one window; null: in maintenance throughout")
+    rate: float | None = Field(
+        description="1.0: the budget lasts exactly one window; null: planned maintenance throughout"
+    )
 
 
 class BudgetModel(BaseModel):
@@ -78,9 +80,12 @@ class BudgetModel(BaseModel):
     seconds: float
     burned_seconds: float
     left_seconds: float = Field(description="Negative: the objective is missed")
-    left_ratio: float | None = Field(description="Share of the budget; null: in maintenance throughout, so no budget")
+    left_ratio: float | None = Field(
+        description="Share of the budget that is left; null: planned maintenance throughout, so there is no budget"
+    )
     incidents: list[BurnedModel] = Field(
-        description="What burned it, largest share first; adds up to `burned_seconds` with `left_out_seconds`"
+        description="The incidents that burned it, largest share first; with `left_out_seconds` they add up to "
+        "`burned_seconds`"
     )
     incidents_left_out: int
     left_out_seconds: float
@@ -100,7 +105,7 @@ class ObjectiveShown(BaseModel):
 
 # — the contract: availability —
 
-Ratio = Annotated[float | None, Field(description="0 to 1; null: in maintenance the whole time", examples=[0.9995])]
+Ratio = Annotated[float | None, Field(description="0 to 1; null: planned maintenance throughout", examples=[0.9995])]
 
 
 class CountModel(BaseModel):
@@ -110,7 +115,7 @@ class CountModel(BaseModel):
 
 
 class BetweenFailuresModel(BaseModel):
-    """Without failures there is no mean, which does not mean that nothing ever fails: then only `low` is known."""
+    """Without failures `seconds` is null, because there is no mean; only its lower bound `low` is known."""
 
     seconds: float | None
     low: float | None
@@ -129,7 +134,7 @@ class ServiceAvailabilityModel(BaseModel):
     in_service_seconds: float
     failures: CountModel
     mtbf: BetweenFailuresModel
-    links: list[str] = Field(description="Links, relative to this service, to the underlying incidents")
+    links: list[str] = Field(description="Links, relative to the URL of Aftermath, to the underlying incidents")
 
 
 class AvailabilityAnswer(BaseModel):

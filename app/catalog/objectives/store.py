@@ -18,7 +18,7 @@ from app.incidents.measures.vectorized import harms
 
 
 class ObjectiveNotFound(NotFound):
-    title = "No such objective"
+    title = "Objective not found"
 
     def __init__(self, name: str) -> None:
         super().__init__(f"the service {name!r} has no objective; create one with PUT")

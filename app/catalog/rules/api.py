@@ -53,7 +53,8 @@ class RuleContract(Contract):
         int(DEFAULT_RULE.window.total_seconds()),
         ge=60,
         le=172_800,
-        description="An alert joins the incident of its grouping key if it starts within this time after its end",
+        description="An alert joins the incident of its grouping key if it starts at most this long after the "
+        "incident's alerts ended",
     )
     max_span_seconds: int | None = Field(
         None,

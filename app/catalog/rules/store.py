@@ -13,7 +13,7 @@ from app.incidents.grouping.rule import DEFAULT_NAME, DEFAULT_RULE, Rule, ordere
 
 
 class RuleNotFound(NotFound):
-    title = "No such rule"
+    title = "Rule not found"
 
     def __init__(self, name: str) -> None:
         super().__init__(f"there is no rule {name!r}; GET /api/v1/rules lists all rules")

@@ -36,7 +36,7 @@ class Definition:
     formula: str
     counted: str  # the population
     left_out: str  # exclusions, with the reason
-    cannot_tell: str  # its limits; reads on from "It cannot tell"
+    cannot_tell: str  # its limits; reads on from "It cannot show"
     clock: str = EVENT_TIME
     second_clock: str | None = None  # used on request
     starts: str | None = None  # the two events of a duration

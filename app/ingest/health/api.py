@@ -74,7 +74,7 @@ class HeartbeatModel(BaseModel):
     heartbeat_seconds: int | None = Field(description="Allowed silence according to the current rule")
     first_at: At
     last_at: At
-    missing_since: At | None = Field(description="Time at which the missing beat was due. Null: not missing")
+    missing_since: At | None = Field(description="Time by which the missing heartbeat was due; null: not missing")
 
 
 class PeerModel(BaseModel):
@@ -105,7 +105,7 @@ class HealthModel(BaseModel):
     heartbeats: list[HeartbeatModel] = Field(description="Longest silence first")
     peers: list[PeerModel] = Field(description="The polled Alertmanagers; empty unless the source is reconciled")
     quarantine_waiting: dict[str, int] = Field(description="Items waiting to be replayed, by reason")
-    last_hour: SourceCounts | None = Field(description="Null until a sample of that age exists")
+    last_hour: SourceCounts | None = Field(description="Null until the source has been observed for that long")
     last_day: SourceCounts | None
     since_created: SourceCounts
 

@@ -85,7 +85,7 @@ class HeartbeatChanged(Conflict):
 
 
 class HeartbeatNotFound(NotFound):
-    title = "No such heartbeat"
+    title = "Heartbeat not found"
 
 
 async def listening_since(session: AsyncSession, *, now: datetime, away: timedelta) -> datetime:
@@ -128,7 +128,7 @@ async def heartbeat_of(session: AsyncSession, source: Source, fingerprint: str) 
     for beats in await heartbeats(session, source.id):
         if beats.fingerprint == fingerprint:
             return beats
-    message = f"the source {source.name!r} has no heartbeat {fingerprint!r}; GET its health for a list"
+    message = f"the source {source.name!r} has no heartbeat {fingerprint!r}; the health of the source lists them"
     raise HeartbeatNotFound(message)
 
 
@@ -150,7 +150,7 @@ async def record(session: AsyncSession, beats: Beats, conclusion: Conclusion) ->
             execution_options=_ROWS_AS_THEY_ARE,
         )
     if changed.rowcount != 1:
-        raise HeartbeatChanged("the heartbeat changed meanwhile; reload and retry")
+        raise HeartbeatChanged("the heartbeat changed in the meantime; get the health of the source again and retry")
 
 
 _ROWS_AS_THEY_ARE = {"synchronize_session": False}  # do not reload rows

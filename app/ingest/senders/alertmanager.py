@@ -86,7 +86,7 @@ _LOOSE_ALERT = msgspec.json.Decoder(_LooseAlert)
 _STATUS: dict[str | None, Status] = {"firing": Status.FIRING, "resolved": Status.RESOLVED}
 _EXPECTED = (
     "Expected a JSON object with a list `alerts`, as Alertmanager sends it. "
-    "Let the `url` of a webhook_config point here and leave its `payload` setting out."
+    "Set the `url` of a webhook_config to this address and omit its `payload` setting."
 )
 
 
@@ -145,7 +145,7 @@ EXAMPLE = {
 SENDER = Sender(
     kind="alertmanager",
     name="Alertmanager",
-    describes="Prometheus Alertmanager, and what sends its webhook",
+    describes="Prometheus Alertmanager, and tools that send webhooks in its format",
     read=read,
     example=EXAMPLE,
 )

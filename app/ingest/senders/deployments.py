@@ -34,12 +34,12 @@ def _report_in(message: Mapping[str, Any], request: Request) -> Report:
     )
 
 
-DESCRIBES = """The JSON of `POST /api/v1/deployments`, read leniently: `id` and `service` are needed, unknown fields
-are skipped, empty text counts as absent, and `outcome` may be a word of your CI (`success`, `Failed`, `Running`, …).
-Several reports with one `id` are one deployment: send one at the start, one at the end, and the commits whenever you
-know them.
+DESCRIBES = """The JSON of `POST /api/v1/deployments`, but more lenient: only `id` and `service` are required, unknown
+fields are ignored, empty strings count as omitted, and `outcome` may be a word that your CI uses (`success`, `Failed`,
+`Running`, …). Reports with the same `id` describe one deployment: send one at the start, one at the end, and the
+commits as soon as you know them.
 
-Argo CD sends it with this in `argocd-notifications-cm`, for a source of kind `deployments`:
+To have Argo CD send it, add this to `argocd-notifications-cm`, for a source of kind `deployments`:
 
 ```yaml
 service.webhook.aftermath: |
@@ -70,8 +70,8 @@ trigger.on-aftermath-deployment: |
     send: [aftermath-deployment]
 ```
 
-Subscribe with the annotation `notifications.argoproj.io/subscribe.on-aftermath-deployment.aftermath: ""`. Where the
-namespace is not the name of the environment, write `"environment": "production"` instead."""
+Subscribe with the annotation `notifications.argoproj.io/subscribe.on-aftermath-deployment.aftermath: ""`. If the
+namespace is not the name of the environment, set for example `"environment": "production"`."""
 
 SENDER = Sender(
     kind="deployments",

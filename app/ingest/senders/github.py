@@ -42,7 +42,7 @@ def _report_in(message: Mapping[str, Any], request: Request) -> Report | Ignored
     if state == "inactive":
         return Ignored("superseded")
     if state not in _STATES:
-        raise Unreadable("unknown_outcome", "the state of the deployment is none of GitHub's")
+        raise Unreadable("unknown_outcome", "the state of the deployment is not one that GitHub uses")
     outcome = _STATES[state]
     told_at = moment_in(status.get("created_at")) or moment_in(status.get("updated_at"))
     added = _payload(deployment.get("payload"))
@@ -106,12 +106,14 @@ def _commits(added: Mapping[str, Any], message: Mapping[str, Any]) -> tuple[Comm
     return (Commit(sha, moment_in(head.get("timestamp"))),) if sha else ()
 
 
-DESCRIBES = """Add it as a webhook of the repository or organisation: the address with the token in the path, content
-type `application/json`, event *Deployment statuses*; a `Secret`, if you set one, is the `hmac_secret` of the source.
+DESCRIBES = """Add a webhook to the repository or organization. Use the URL with the token in the path, the content type
+`application/json` and the event *Deployment statuses*. If you set a `Secret`, set the same value as the `hmac_secret`
+of the source.
 
-The service is the name of the repository. `service`, `version`, `commits` (`[{"sha", "at"}]`), `unplanned` and
-`made_for` in the `payload` of the deployment say more; what GitHub does not tell, above all commits and their times,
-may also be added by `POST /api/v1/deployments` with the id `<source>:<GitHub's deployment id>`."""
+The service is the name of the repository, unless the `payload` of the deployment contains `service`. The payload may
+also contain `version`, `commits` (`[{"sha", "at"}]`), `unplanned` and `made_for`. You can add what GitHub does not
+send, above all commits and their times, with `POST /api/v1/deployments` and the id
+`<source>:<GitHub's deployment id>`."""
 
 EXAMPLE: Mapping[str, Any] = {
     "action": "created",

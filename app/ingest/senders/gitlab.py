@@ -43,11 +43,12 @@ def _report_in(message: Mapping[str, Any], request: Request) -> Report | Ignored
 
 _COMMIT = re.compile(r"/commit/([0-9a-f]{7,64})\b")
 
-DESCRIBES = """Add it as a webhook of the project or group with the trigger *Deployment events*; the `Secret token` is a
-token of scope `ingest`, which GitLab sends as `X-Gitlab-Token`.
+DESCRIBES = """Add a webhook to the project or group, with the trigger *Deployment events*. Set its `Secret token` to
+a token of scope `ingest`; GitLab sends it as `X-Gitlab-Token`.
 
-The service is the name of the project. GitLab tells no times of commits: add them by `POST /api/v1/deployments` with
-the id `<source>:<GitLab's deployment id>`, for instance from the job that deploys (`$CI_COMMIT_TIMESTAMP`)."""
+The service is the name of the project. GitLab does not send the times of commits. Add them with
+`POST /api/v1/deployments` and the id `<source>:<GitLab's deployment id>`, for example from the job that deploys
+(`$CI_COMMIT_TIMESTAMP`)."""
 
 EXAMPLE: Mapping[str, Any] = {
     "object_kind": "deployment",

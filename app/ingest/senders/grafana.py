@@ -141,7 +141,7 @@ def _signals_of(rule: _Rule, received_at: datetime) -> tuple[Signal, ...]:
     if state == "pending":
         return ()
     if state not in _LEGACY_STATES:
-        raise Unreadable("unknown_status", "the state is none of alerting, ok, paused, pending and no_data")
+        raise Unreadable("unknown_status", "the state must be alerting, ok, paused, pending or no_data")
 
     name, link = text_in(rule.rule_name), text_in(rule.rule_url) or ""
     identity = _identity(text_in(rule.org_id) or "", text_in(rule.rule_id) or "", link)

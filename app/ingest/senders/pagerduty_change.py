@@ -72,10 +72,10 @@ def _link(links: Any) -> str | None:
     return text_in(object_in(first).get("href"), LINK_AT_MOST)
 
 
-DESCRIBES = """For tools that can send change events to an address of your choice. `payload.custom_details` may hold
-`deployment_id` (without it the event itself is its identity), `service` (else `payload.source`), `environment`,
-`version`, `sha`, `outcome`, `commits`, `unplanned`, `made_for`. An event without an outcome counts as succeeded. The
-`routing_key` is not looked at: the token goes into the path or the Authorization header."""
+DESCRIBES = """For tools that can send change events to a URL of your choice. `payload.custom_details` may contain
+`deployment_id` (if omitted, the id is derived from the event), `service` (defaults to `payload.source`),
+`environment`, `version`, `sha`, `outcome`, `commits`, `unplanned` and `made_for`. An event without an outcome counts
+as succeeded. The `routing_key` is ignored: put the token into the path or the Authorization header."""
 
 EXAMPLE: Mapping[str, Any] = {
     "routing_key": "0123456789abcdef0123456789abcdef",
@@ -90,7 +90,7 @@ EXAMPLE: Mapping[str, Any] = {
 
 SENDER = Sender(
     kind="pagerduty-change",
-    name="a sender of PagerDuty change events",
+    name="PagerDuty change events",
     describes=DESCRIBES,
     read=read,
     example=EXAMPLE,

@@ -28,7 +28,7 @@ WEEKS_LINKED_AT_MOST = 12  # an answer can have 168 groups, and each of their nu
 Links = Annotated[
     list[str],
     Field(
-        description="Links, relative to this service, to the incidents behind the number",
+        description="Links, relative to the URL of Aftermath, to the incidents behind the number",
         examples=[["/api/v1/incidents?from=2026-08-01T00%3A00%3A00Z&to=2026-09-01T00%3A00%3A00Z"]],
     ),
 ]
@@ -71,8 +71,8 @@ class SummaryModel(BaseModel):
     p95: Annotated[float | None, Field(description="Seconds; null with fewer than 60 values")]
     geometric_mean: Annotated[float | None, Field(description="Seconds; also null if any value is 0")]
     mean: Seconds
-    pending: int = Field(description="Incidents for which it may still happen")
-    censored: int = Field(description="Incidents that ended before it happened, so that it no longer can")
+    pending: int = Field(description="Incidents in which the event may still happen")
+    censored: int = Field(description="Incidents that ended before the event happened, so that it no longer can")
     invalid: int = Field(
         description="Incidents whose facts contradict each other; negative durations are never clamped"
     )
@@ -80,7 +80,9 @@ class SummaryModel(BaseModel):
 
 
 class EstimateModel(BaseModel):
-    seconds: Annotated[float | None, Field(description="Null if it has happened for fewer than half")]
+    seconds: Annotated[
+        float | None, Field(description="Null if the event has happened for fewer than half of the incidents")
+    ]
     low: Annotated[float | None, Field(description="Lower bound of the 95 % interval; null if unknown")]
     high: Annotated[float | None, Field(description="Upper bound of the 95 % interval; null if unknown")]
 
@@ -96,7 +98,7 @@ class RestrictedMeanModel(BaseModel):
 
 
 class StepModel(BaseModel):
-    """The share of incidents for which it had happened within `seconds`."""
+    """The share of incidents in which the event had happened within `seconds`."""
 
     seconds: float
     share: float

@@ -23,7 +23,7 @@ class DefinitionModel(BaseModel):
     )
     label: str
     unit: str
-    statistic: str = Field(description="How many values become one: sum, count, ratio, …")
+    statistic: str = Field(description="How values are combined into one: sum, count, ratio, …")
     starts: str | None = Field(description="The event a duration starts with; null if it is not a duration")
     ends: str | None = Field(description="The event a duration ends with; null if it is not a duration")
     clock: str

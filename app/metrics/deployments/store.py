@@ -26,7 +26,7 @@ from app.metrics.deployments.deployment import (
 
 
 class DeploymentNotFound(NotFound):
-    title = "No such deployment"
+    title = "Deployment not found"
 
 
 # — reports —

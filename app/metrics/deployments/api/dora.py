@@ -27,7 +27,7 @@ FAILURES_AT_MOST = 500
 Seconds = Annotated[float | None, Field(description="Null if nothing was recorded (not the same as 0)")]
 Links = Annotated[
     list[str],
-    Field(description="Links, relative to this service, to the deployments or incidents behind the number"),
+    Field(description="Links, relative to the URL of Aftermath, to the deployments or incidents behind the number"),
 ]
 
 
@@ -60,8 +60,8 @@ class DurationsModel(BaseModel):
     high_seconds: Seconds
     p90_seconds: Seconds
     mean_seconds: Seconds
-    pending: int = Field(description="Durations that may still end")
-    left_out: int = Field(description="Deployments, commits or incidents without a duration that counts")
+    pending: int = Field(description="Durations that have not ended yet")
+    left_out: int = Field(description="Deployments, commits or incidents without a usable duration")
     formula: str
     links: Links
 
@@ -94,7 +94,7 @@ class CausedModel(BaseModel):
 
 class FailureModel(BaseModel):
     deployment: str
-    marked: bool = Field(description="A report marks it with `needed_intervention`")
+    marked: bool = Field(description="A report marked it with `needed_intervention`")
     incidents: list[CausedModel]
 
 
