@@ -2,54 +2,54 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# A PostgreSQL each; more than four would wait for one disk.
-SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=worksteal
+# Each test process has its own PostgreSQL; more than four would wait for the disk.
+PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
 .PHONY: run test test-faults check format bench bench-ingest bench-metrics openapi numbers dashboard wheel lock clean
 .DELETE_ON_ERROR:
 
-run: .venv/.run ## install what the service needs and serve on 127.0.0.1:8080 with the built-in PostgreSQL
+run: .venv/.run ## install run-time dependencies and serve on 127.0.0.1:8080 with the built-in PostgreSQL
 	exec $(BIN)/aftermath serve
 
-test: .venv/.dev ## the whole suite
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+test: .venv/.dev ## all tests except the fault tests
+	$(BIN)/python -m pytest $(PARALLEL)
 
-test-faults: .venv/.dev ## kills, cuts, floods, a full disk, a failover: with real processes, some minutes
+test-faults: .venv/.dev ## fault tests with real processes: kills, cut connections, full disks, failover; several minutes
 	$(BIN)/python -m pytest tests/faults
 
-check: .venv/.dev ## types, style, direction of imports, the committed contract
+check: .venv/.dev ## style, types, direction of imports, and whether openapi.yaml is up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/aftermath openapi | diff -u openapi.yaml - || (echo "openapi.yaml is stale: make openapi" && exit 1)
 
-bench: bench-ingest bench-metrics ## all measurements; some twenty minutes, best on an idle machine
+bench: bench-ingest bench-metrics ## all benchmarks; about 20 minutes, best on an idle machine
 
-bench-ingest: .venv/.dev ## how fast alerts are taken, beside Alertmanager and PostgreSQL alone
+bench-ingest: .venv/.dev ## ingest, compared with Alertmanager and with PostgreSQL alone
 	$(BIN)/python -m bench.ingest
 
-bench-metrics: .venv/.dev ## how long numbers and scrapes take, and how that grows with history
+bench-metrics: .venv/.dev ## duration of queries and scrapes, and how it grows with history
 	$(BIN)/python -m bench.metrics
 
 format: .venv/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-openapi: .venv/.dev ## write openapi.yaml anew
+openapi: .venv/.dev ## write openapi.yaml from the code
 	$(BIN)/aftermath openapi openapi.yaml
 
-numbers: .venv/.dev ## write the reference in docs/numbers.md anew
+numbers: .venv/.dev ## write the reference part of docs/numbers.md from the registry
 	$(BIN)/aftermath numbers
 
-dashboard: .venv/.dev ## write deploy/grafana/aftermath.json anew
+dashboard: .venv/.dev ## write deploy/grafana/aftermath.json
 	$(BIN)/python -m deploy.grafana.dashboard
 
 wheel: .venv/.run ## build dist/aftermath-….whl, with the migrations
-	rm -rf build dist # files that are gone from app/ would stay in build/, and get into the wheel
+	rm -rf build dist # otherwise files deleted from app/ would remain in build/ and get into the wheel
 	$(PIP) wheel --quiet --no-index --no-deps --no-build-isolation --wheel-dir dist .
 
-lock: .venv/.dev ## update the pinned versions: of the tests, of the service (a subset), of the build
+lock: .venv/.dev ## update the pinned versions for tests, the service (a subset) and the build
 	$(LOCK) --group dev pyproject.toml -o requirements.lock
 	$(LOCK) --constraint requirements.lock pyproject.toml -o requirements-run.lock
 	$(LOCK) --group build -o requirements-build.lock
@@ -61,17 +61,17 @@ clean:
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit("Aftermath needs Python 3.11 or later; $(PYTHON) is " + sys.version.split()[0] + ". Name another one: make run PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -c 'import sys; sys.exit("Aftermath needs Python 3.11 or later; $(PYTHON) is " + sys.version.split()[0] + ". Choose another one, for example: make run PYTHON=python3.12") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
 
-# Nothing here needs the network unless a lock has changed: the project itself is built with the pinned setuptools.
+# Needs the network only if a lock file has changed: the project itself is built with the pinned setuptools.
 .venv/.run: requirements-build.lock requirements-run.lock pyproject.toml | .venv/bin/python
-	@echo "Installing Aftermath and what it needs into .venv. The first time this takes a minute or two."
+	@echo "Installing Aftermath and its dependencies into .venv. The first time, this takes a minute or two."
 	$(PIP) install --require-hashes -r requirements-build.lock -r requirements-run.lock
 	$(PIP) install --quiet --no-index --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .venv/.dev: requirements.lock .venv/.run
-	@echo "Installing what the tests need into .venv."
+	@echo "Installing the test dependencies into .venv."
 	$(PIP) install --require-hashes -r requirements.lock
 	@touch $@

@@ -20,10 +20,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import __version__
-from app.base import db
-from app.base import logs as telemetry
-from app.base import postgres as embedded
-from app.base import tokens as access
+from app.base import db, logs, postgres
+from app.base import tokens as access_tokens
 from app.base.errors import Problem
 from app.base.http.problems import openapi_document as openapi_document_of
 from app.base.tokens import Scope
@@ -81,7 +79,7 @@ def serve() -> None:
     The first start creates the database and prints an admin token.
     """
     settings = _settings()
-    telemetry.configure(settings.log_level)
+    logs.configure(settings.log_level)
     with suppress(asyncio.CancelledError):
         _run(_serve(settings))
 
@@ -112,7 +110,7 @@ DATABASE = "aftermath"
 @asynccontextmanager
 async def _built_in(settings: Settings) -> AsyncIterator[str]:
     """Runs the built-in PostgreSQL during the block and yields the URL of the service's database."""
-    async with await embedded.start(settings.data_dir) as built_in:
+    async with await postgres.start(settings.data_dir) as built_in:
         engine = db.connect(built_in.url("postgres"), pool_size=1)
         try:
             async with engine.connect() as connection:
@@ -147,12 +145,12 @@ async def _prepare(settings: Settings, url: str) -> None:
 async def _first_tokens(engine: AsyncEngine, settings: Settings) -> None:
     now = datetime.now(UTC)
     async with db.session(engine) as session:
-        scopes = {known.bearer.scope for known in await access.list_tokens(session)}
+        scopes = {known.bearer.scope for known in await access_tokens.list_tokens(session)}
         if settings.admin_token is None and Scope.ADMIN not in scopes:
-            admin = await access.create_token(session, "first admin", Scope.ADMIN, now=now)
+            admin = await access_tokens.create_token(session, "first admin", Scope.ADMIN, now=now)
             out.print(f"\n[bold]Your admin token, shown only once:[/] {admin}\n", highlight=False, soft_wrap=True)
         if Scope.INGEST not in scopes:
-            ingest_token = await access.create_token(
+            ingest_token = await access_tokens.create_token(
                 session, "first alertmanager", Scope.INGEST, now=now, source_name="alertmanager", kind="alertmanager"
             )
             out.print("[bold]Paste this into alertmanager.yml[/] (shown only once):\n", highlight=False)
@@ -202,7 +200,7 @@ def create_token(
 
     async def create(engine: AsyncEngine) -> str:
         async with db.session(engine) as session:
-            return await access.create_token(
+            return await access_tokens.create_token(
                 session, name, scope, now=datetime.now(UTC), source_name=source, kind=kind or ""
             )
 
@@ -214,9 +212,9 @@ def create_token(
 def list_tokens() -> None:
     """List tokens, without their secrets."""
 
-    async def known(engine: AsyncEngine) -> list[access.KnownToken]:
+    async def known(engine: AsyncEngine) -> list[access_tokens.KnownToken]:
         async with db.session(engine) as session:
-            return await access.list_tokens(session)
+            return await access_tokens.list_tokens(session)
 
     table = Table("id", "name", "scope", "source", "created", "revoked")
     for one in _with_database(known):
@@ -237,7 +235,7 @@ def revoke_token(id: Annotated[str, typer.Argument(help="Token id from `aftermat
 
     async def revoke(engine: AsyncEngine) -> None:
         async with db.session(engine) as session:
-            await access.revoke_token(session, id, now=datetime.now(UTC))
+            await access_tokens.revoke_token(session, id, now=datetime.now(UTC))
 
     _with_database(revoke)
     out.print(f"Revoked {id}.", highlight=False, markup=False)
@@ -305,9 +303,9 @@ async def _database() -> AsyncIterator[AsyncEngine]:
         started = False
         if settings.database_url is not None:
             url = settings.database_url.get_secret_value()
-        elif running := embedded.running(settings.data_dir):
+        elif running := postgres.running(settings.data_dir):
             url = running.url(DATABASE)
-        elif embedded.has_cluster(settings.data_dir):
+        elif postgres.has_cluster(settings.data_dir):
             url, started = await at_stop.enter_async_context(_built_in(settings)), True
         else:
             raise NoData(settings.data_dir)
@@ -343,7 +341,7 @@ def _run(coroutine: Coroutine[Any, Any, T]) -> T:
     try:
         return uvloop.run(coroutine)
     except (
-        embedded.CannotStart,
+        postgres.CannotStart,
         db.UnsupportedServer,
         db.CannotUseDatabase,
         CannotServe,

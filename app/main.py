@@ -1,4 +1,4 @@
-"""The composition root: settings in, an application out."""
+"""The composition root: builds the application from the settings and starts the background jobs."""
 
 import logging
 import time

@@ -60,10 +60,10 @@ def database_address(url: str) -> URL:
     Raises ArgumentError or ValueError.
     """
     scheme, _, rest = url.partition("://")
-    who_and_where, slash, database = rest.partition("/")
-    who, at, hosts = who_and_where.rpartition("@")
+    authority, slash, database = rest.partition("/")
+    user, at, hosts = authority.rpartition("@")
     if "," in hosts:
-        address = make_url(f"{scheme}://{who}{at}{slash}{database}").update_query_dict({"host": hosts.split(",")})
+        address = make_url(f"{scheme}://{user}{at}{slash}{database}").update_query_dict({"host": hosts.split(",")})
     else:
         address = make_url(url)
     if mode := address.query.get("sslmode"):  # libpq's name of asyncpg's `ssl`

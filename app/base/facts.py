@@ -1,4 +1,6 @@
-"""Facts that senders report besides alerts, as plain values: ingest reads them, other areas store them."""
+"""Facts that senders report besides alerts (deployments, acknowledgements), as plain values. Ingest reads them from
+requests, other areas store them.
+"""
 
 import re
 from collections.abc import Mapping
@@ -28,7 +30,7 @@ class Outcome(StrEnum):
 
 
 class Commit(NamedTuple):
-    """`at` is when it was written; None where the sender does not report it."""
+    """`at` is the time of the commit; None if the sender does not report it."""
 
     sha: str
     at: datetime | None = None
@@ -36,7 +38,9 @@ class Commit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one delivery reports of one deployment; None: nothing. `told_at` is when that was true, if it is known."""
+    """What one delivery reports about one deployment. Fields that it does not mention are None. `told_at` is the time
+    that the report describes.
+    """
 
     id: str
     service: str
@@ -57,7 +61,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """A person has acknowledged an alert in another tool: the alert's fingerprint there, when, and who if known."""
+    """A person has acknowledged an alert in another tool. `fingerprint` is the alert's fingerprint in that tool."""
 
     fingerprint: str
     at: datetime
@@ -65,7 +69,7 @@ class Acknowledgement:
 
 
 def deployment_id(text: str) -> str:
-    """`text` as an id that fits into an address; texts that differ stay different."""
+    """Turns `text` into an id that can be part of a URL. Different texts give different ids."""
     if re.fullmatch(DEPLOYMENT_ID, text):
         return text
     kept = re.sub(r"[^A-Za-z0-9._:@+-]", "-", text).lstrip("._:@+-")[:160]

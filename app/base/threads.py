@@ -1,4 +1,4 @@
-"""Computation that takes longer than a few milliseconds."""
+"""Runs long computations in a thread, so that they do not block the event loop."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Acknowledgements that sources report: storing them, and dropping those whose alert never comes."""
+"""Stores acknowledgements that sources report, retries those without an incident, and drops them after seven days."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ KEPT = timedelta(days=7)
 async def record_acknowledgements(
     tx: AsyncConnection, new: Sequence[Acknowledgement], *, source_id: int, now: datetime
 ) -> None:
-    """Stores them, and applies those whose incident exists: the earliest acknowledgement counts. The others wait."""
+    """Stores them, and places those whose incident exists; the rest wait for it. The earliest one counts."""
     all_series = [series_of(source_id, one.fingerprint) for one in new]
     rows = [
         {"series": series, "at": one.at, "by": one.by or "", "source_id": source_id}
@@ -33,9 +33,9 @@ async def record_acknowledgements(
 
 
 async def retry_and_drop_acknowledgements(tx: AsyncConnection, *, now: datetime) -> None:
-    """Places those that missed an alert stored in the same moment, and drops those received more than 7 days ago.
+    """Places those that missed an alert stored at the same moment, and drops those received more than 7 days ago.
 
-    An acknowledgement that was dropped before its alert came is counted.
+    Counts those that are dropped without ever having had an incident.
     """
     waiting = [(row[0], row[1]) for row in await tx.execute(_WAITING)]
     await lock_keys(tx, {key for _, key in waiting})

@@ -1,4 +1,4 @@
-"""Read-only queries of incidents and their alerts."""
+"""SQL for reading incidents and their alerts, for the HTTP API."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Admission of a webhook delivery: checks its credential, size, body and signature."""
+"""Admits a webhook delivery: checks its token, size, encoding and signature, and finds its source."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -13,13 +13,13 @@ from app.base.schema import Source
 from app.base.tokens import Bearer, Scope
 from app.ingest.sender import EMPTY, Request, Sender
 
-TOKEN = "token"  # noqa: S105  the parameter of a path
+TOKEN = "token"  # noqa: S105  the name of a path parameter
 
 
 async def admit(
     context: Context, http: HTTPRequest, sender: Sender, path: Mapping[str, str], *, now: datetime
 ) -> tuple[Source, Request]:
-    """The source that delivers, and its request without the token.
+    """The source of the delivery, and its request without the token.
 
     Raises Unauthorized, Forbidden, TooLarge or Unsupported.
     """

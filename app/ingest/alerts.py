@@ -1,8 +1,8 @@
-"""What senders of alerts share: reading each alert of a body, limits, and times.
+"""Shared by the senders of alerts: reading each alert of a body, limiting its size, and parsing its times.
 
-A body is read in three steps: `json.parse_envelope` finds its alerts, `read_each` goes through them, and the sender's
-own file reads one alert, with `json.sanitize`, `parse_time` and `normalize_times` against malformed input and
-`within_limits` against excessive input.
+A body is read in three steps: `json.parse_envelope` finds its alerts, `read_each` iterates over them, and the sender's
+own file reads one alert. It uses `json.sanitize`, `parse_time` and `normalize_times` for malformed input, and
+`within_limits` for oversized input.
 """
 
 import re
@@ -35,14 +35,14 @@ class Message(msgspec.Struct, kw_only=True, gc=False):
 
 
 def truncated(left_out: msgspec.Raw) -> int:
-    """Alerts the sender says it left out; 0 for anything but a plausible number."""
+    """Number of alerts that the sender reports as left out; 0 if the value is not a plausible number."""
     digits = bytes(left_out)
     return int(digits) if digits.isdigit() and len(digits) < len("1000000000") else 0
 
 
 def read_each(message: Message, signal_in: Callable[[bytes], Signal], part: Part | None) -> Reading:
-    """Each alert of `message` (or of the `part` asked for) as a signal or a rejected one; those beyond the limit as one
-    rejected part.
+    """Reads each alert of `message`, or only those in `part`, as a signal or a rejected part. Alerts beyond the limit
+    become one rejected part.
     """
     signals: list[Signal] = []
     rejected: list[Rejected] = []
@@ -59,7 +59,7 @@ def read_each(message: Message, signal_in: Callable[[bytes], Signal], part: Part
             detail = "the alert is nested too deeply to be read"
             rejected.append(Rejected("too_deep", detail, raw, Part(position)))
         except msgspec.DecodeError:
-            # Only what `_shallow` took out unread can be broken here; all else was checked with the body.
+            # Only a value that `json._shallow` took out unread can be invalid here; the rest was checked with the body.
             rejected.append(Rejected("bad_json", "the alert is not valid JSON", raw, Part(position)))
     if beyond := alerts[limit:end]:
         raw = b"[" + b",".join(bytes(alert) for alert in beyond) + b"]"
@@ -71,9 +71,11 @@ def read_each(message: Message, signal_in: Callable[[bytes], Signal], part: Part
 def within_limits(
     labels: dict[str, str], annotations: dict[str, str], link: str, *, json_bytes: int
 ) -> tuple[dict[str, str], dict[str, str], str, Flags]:
-    """The same three, cut to what we keep of an alert that came as so many bytes, and flags for what was cut."""
+    """Labels, annotations and link, truncated to the limits, and flags for what was truncated. `json_bytes` is the size
+    of the alert as received.
+    """
     flags: Flags = ()
-    if json_bytes > NAME_BYTES:  # else nothing in it can be too long
+    if json_bytes > NAME_BYTES:  # otherwise nothing in it can be too long
         labels, long_labels = _cut_each(labels, LABEL_BYTES, json_bytes)
         annotations, long_annotations = _cut_each(annotations, ANNOTATION_BYTES, json_bytes)
         short_link = _cut(link, ANNOTATION_BYTES)
@@ -85,9 +87,9 @@ def within_limits(
 
 
 def parse_time(text: str | None) -> tuple[datetime | None, Flags]:
-    """The instant an RFC 3339 text names, in UTC and whole microseconds; None for nothing and for a zero time.
+    """Parses RFC 3339 into UTC with whole microseconds. None if there is no text or it is Go's zero time.
 
-    A time without an offset is taken as UTC and flagged. Raises Unreadable.
+    A time without an offset is read as UTC and flagged. Raises Unreadable.
     """
     if not text:
         return None, ()
@@ -100,13 +102,13 @@ def parse_time(text: str | None) -> tuple[datetime | None, Flags]:
 def normalize_times(
     status: Status, started_at: datetime | None, ended_at: datetime | None, received_at: datetime
 ) -> tuple[datetime | None, datetime | None, Flags]:
-    """Start and end as far as they are possible for an alert received at `received_at`, and flags for what was not.
+    """Start and end as far as they are possible for an alert received at `received_at`, and flags for what was changed.
 
     A firing has no end; a resolve always has one.
     """
     flags: Flags = ()
     if started_at is not None and started_at > received_at + CLOCK_SKEW:
-        # No start at all rather than that of arrival: repeats until then must not each begin an alert of their own.
+        # No start, rather than the time of arrival: otherwise each repeat before that time would begin a new alert.
         started_at, flags = None, ("future_time",)
     if status is _FIRING:
         return started_at, None, flags
@@ -119,7 +121,7 @@ def normalize_times(
     return started_at, ended_at, flags
 
 
-_FIRING = Status.FIRING  # looked up once: tens of thousands of alerts a second come this way
+_FIRING = Status.FIRING  # looked up once, because tens of thousands of alerts per second are read
 _CHARACTER_BYTES = 4  # at most, in UTF-8
 _LONGEST_TIME = 64
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d++)?+(?:[Zz]|[+-]\d\d:?\d\d)?+", re.ASCII)
@@ -127,9 +129,10 @@ _FIRST_TRUE_YEAR = "1971"
 
 
 def _cut_each(texts: dict[str, str], value_bytes: int, json_bytes: int) -> tuple[dict[str, str], bool]:
-    # No text takes more bytes than the JSON it came in.
+    # No text is longer than the JSON that contains it.
     values_fit = json_bytes <= value_bytes or max(map(len, texts.values()), default=0) * _CHARACTER_BYTES <= value_bytes
-    names_fit = len("".join(texts)) * _CHARACTER_BYTES <= NAME_BYTES  # of most alerts, even if taken for one name
+    # A cheap check of all names together, which most alerts pass.
+    names_fit = len("".join(texts)) * _CHARACTER_BYTES <= NAME_BYTES
     if values_fit and names_fit:
         return texts, False
     short = {_cut(name, NAME_BYTES): _cut(value, value_bytes) for name, value in texts.items()}
@@ -142,17 +145,17 @@ def _cut(text: str, at_most: int) -> str:
     return text.encode()[:at_most].decode(errors="ignore")
 
 
-# The same few times come again and again: in a batch, in repeats, and the zero time in every firing.
+# Few times are distinct: they repeat within a batch and in repeats, and every firing has the zero time.
 @lru_cache(maxsize=4096)
 def _parse_time(text: str) -> tuple[datetime | None, Flags]:
     if _RFC_3339.fullmatch(text) is None:
         raise Unreadable("bad_time", "a time is not RFC 3339")
-    # Go's zero time is in year 1, or year 0 where its zone lies west; both overflow when converted to UTC, and Python
-    # knows no year 0 at all. So the year is looked at first.
+    # Go's zero time is in year 1, or in year 0 in zones west of UTC. The first may overflow when converted to UTC, and
+    # Python has no year 0. So check the year first.
     if text < _FIRST_TRUE_YEAR:
         return None, ()
     try:
-        time = datetime.fromisoformat(text.upper())  # it cuts to microseconds, and knows no lower-case z
+        time = datetime.fromisoformat(text.upper())  # truncates to microseconds; does not accept a lower-case z
         return (time.replace(tzinfo=UTC), ("naive_time",)) if time.tzinfo is None else (time.astimezone(UTC), ())
     except (ValueError, OverflowError):
         raise Unreadable("bad_time", "a time does not exist in the calendar") from None

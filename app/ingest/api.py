@@ -1,4 +1,4 @@
-"""The quarantine and the sources over HTTP."""
+"""HTTP API of quarantined deliveries and of sources."""
 
 import base64
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""From the spool to the database, once it is back: each delivery is applied once, as if it had just arrived."""
+"""Applies spooled deliveries once the database is back, each exactly once and with its original time of arrival."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ from app.ingest.sender import Reading, Receipt, Rejected, Request
 
 log = logging.getLogger("aftermath.ingest")
 
-LOOK_SECONDS = 0.5  # pause between two looks at the spool
+LOOK_SECONDS = 0.5  # interval between checks of the spool
 RETRY_SECONDS = 5.0  # pause after a failure
 
 
@@ -56,7 +56,7 @@ class Drain:
 
     @property
     def tasks(self) -> Sequence[asyncio.Task[None]]:
-        """They run as long as the drain does; if one ends earlier, only a restart helps."""
+        """They run as long as the drain. If one ends earlier, the process must be restarted."""
         return [self._task] if self._task else []
 
     async def _drain_for_ever(self) -> None:
@@ -72,7 +72,7 @@ class Drain:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _apply(self, found: Sequence[Kept | Damaged]) -> bool:
-        """Whether all of it has been applied or quarantined. Raises the database's errors while it is down."""
+        """Returns whether everything has been applied or quarantined. Raises the database's errors while it is down."""
         senders = {(one.source, one.kind) if isinstance(one, Kept) else _SOURCE_OF_DAMAGED for one in found}
         async with db.transaction(self._engine) as tx:
             ids = await store.ensure_sources(tx, senders, now=datetime.now(UTC))
@@ -101,7 +101,7 @@ _SOURCE_OF_DAMAGED = ("spool", "spool")  # name and kind of the source for recor
 
 
 def _delivery(one: Kept | Damaged, source_ids: Mapping[tuple[str, str], int]) -> Delivery:
-    """As the webhook read it from the same request at the same time."""
+    """The delivery, with the id, time and reading that it had or would have had when it arrived."""
     if isinstance(one, Damaged):
         rejected = Rejected("damaged_in_spool", "a stretch of the spool that has changed on its disk")
         name, kind = _SOURCE_OF_DAMAGED

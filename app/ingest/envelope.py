@@ -1,4 +1,4 @@
-"""A request as it is kept, in the spool and in quarantine: whole, but without its credentials.
+"""How requests are stored, in the spool and in quarantine: complete except for credentials.
 
 The token is not part of a `Request`; headers that may hold a secret or a signature are left out here.
 """
@@ -12,7 +12,7 @@ from app.ingest.sender import Request
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """All of a request but its body."""
+    """A request without its body."""
 
     headers: dict[str, str]
     query: dict[str, str]
@@ -28,12 +28,12 @@ def envelope_of(request: Request) -> Envelope:
 
 
 def spooled(request: Request) -> bytes:
-    """The request as one piece: its envelope as a line of JSON, then its body."""
+    """Serializes the request: its envelope as a line of JSON, then its body."""
     return _ENCODER.encode(envelope_of(request)) + b"\n" + request.body
 
 
 def from_spool(kept: bytes, *, source: str, received_at: datetime) -> Request:
-    """What `spooled` was given. Raises ValueError for what it did not make."""
+    """The inverse of `spooled`. Raises ValueError for anything that `spooled` did not write."""
     line, newline, body = kept.partition(b"\n")
     if not newline:
         message = "no envelope"
@@ -48,5 +48,5 @@ _DECODER = msgspec.json.Decoder(Envelope)
 
 
 def _storable(text: str) -> str:
-    """Without NUL, which PostgreSQL cannot store, and without halves of surrogate pairs."""
+    """Removes NUL, which PostgreSQL cannot store, and replaces halves of surrogate pairs."""
     return text.replace("\0", "").encode("utf-8", "replace").decode()

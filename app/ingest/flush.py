@@ -1,5 +1,5 @@
-"""One batch of deliveries in one transaction: decide by the rules, apply to alerts and incidents, record each delivery,
-commit, and give each its receipt. A delivery that cannot be applied goes to quarantine whole.
+"""Applies a batch of deliveries in one transaction: decides by the rules, changes alerts and incidents, records each
+delivery, commits, and returns a receipt for each. A delivery that cannot be applied goes to quarantine as a whole.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.base import db
 from app.base.ids import new_id, uuid_of
-from app.incidents.grouping import decide as incidents
+from app.incidents.grouping import decide as grouping
 from app.incidents.grouping.batch import Batch, Incoming, Outcome, outcome_of, verdict_of
 from app.incidents.grouping.rule import Rule, Rules
 from app.incidents.grouping.signal import INFERRED, Signal, Status, Verdict, fingerprint_of
@@ -28,8 +28,8 @@ from app.ingest.sender import Reading, Receipt, Rejected, Request
 
 log = logging.getLogger("aftermath.ingest")
 
-ALONE_SECONDS = 5.0  # patience with a database that hangs, for a delivery in a transaction of its own
-ATTEMPTS = 5  # at a transaction that other processes interfere with
+ALONE_SECONDS = 5.0  # time limit for a delivery in a transaction of its own, in case the database hangs
+ATTEMPTS = 5  # for a transaction that conflicts with other processes
 
 NEW = UUID(int=0)  # replaced by a new id
 
@@ -46,7 +46,7 @@ class Delivery:
     request: Request | None = None  # None for what the service itself has inferred
     kind: str = ""  # of its sender
     id: UUID = NEW
-    spooled: bool = False  # comes from the spool, and may have been applied before
+    spooled: bool = False  # from the spool; may have been applied before
 
     def __post_init__(self) -> None:
         if self.id is NEW:
@@ -54,12 +54,12 @@ class Delivery:
 
     @property
     def weight(self) -> int:
-        """Its share of a batch."""
+        """Its contribution to the size of a batch."""
         return len(self.reading.signals) + len(self.reading.rejected) + 1
 
 
 class _Decided(NamedTuple):
-    """Deliveries, and for each its signals as the rules of that version decide them."""
+    """Deliveries, and the signals of each as decided by this version of the rules."""
 
     rules_version: int
     deliveries: Sequence[Delivery]
@@ -71,11 +71,11 @@ class _Decided(NamedTuple):
 
     @property
     def keys(self) -> AbstractSet[UUID]:
-        return incidents.keys_of(self.incoming)
+        return grouping.keys_of(self.incoming)
 
 
 class _Handled(NamedTuple):
-    """What handlers did: how often each verdict on a deployment, the deployments, and acknowledgements stored."""
+    """What the handlers stored: deployments, how many got each verdict, and the number of acknowledgements."""
 
     verdicts: Mapping[str, int]
     deployments: Sequence[str]
@@ -83,7 +83,7 @@ class _Handled(NamedTuple):
 
 
 class Flusher:
-    """Applies deliveries. It keeps the rules in memory, and loads them again when a write finds that they changed."""
+    """Applies deliveries. Keeps the rules in memory, and reloads them when a write finds that they have changed."""
 
     def __init__(
         self, engine: AsyncEngine, load_rules: LoadRules, handlers: Handlers, monitor: db.DatabaseMonitor
@@ -95,7 +95,7 @@ class Flusher:
         self._rules: tuple[int, Rules] | None = None  # with their version
 
     async def flush(self, connection: db.RawConnection, deliveries: Sequence[Delivery]) -> list[Receipt | Exception]:
-        """Commits the deliveries, those with nothing but signals together, and gives the outcome of each.
+        """Commits the deliveries and returns the outcome of each. Those that have only signals share a transaction.
 
         An outcome for which `db.is_unreachable` holds means that it is unknown whether the delivery was committed.
         """
@@ -111,7 +111,7 @@ class Flusher:
     async def _flush_together(
         self, connection: db.RawConnection, deliveries: Sequence[Delivery]
     ) -> list[Receipt | Exception]:
-        """If the batch fails, each delivery is tried alone, so that a bad one fails no other."""
+        """If the batch fails, each delivery is tried alone, so that one bad delivery does not affect the others."""
         if self._monitor.is_down or not deliveries:
             return [db.DatabaseDown()] * len(deliveries)
         try:
@@ -130,7 +130,7 @@ class Flusher:
             return await self._flush_together(connection, [_as_rejected(delivery, error)])
 
     async def _flush_alone(self, connection: db.RawConnection, delivery: Delivery) -> Receipt | Exception:
-        """One delivery with facts that other areas store, on a connection that they can use."""
+        """Commits one delivery with facts that other areas store, on a SQLAlchemy connection that they can use."""
         if self._monitor.is_down:
             return db.DatabaseDown()
         try:
@@ -163,13 +163,13 @@ class Flusher:
             try:
                 decided = await self._decide(deliveries)  # before the transaction: rules load on another connection
                 keys = decided.keys | also_lock
-                async with connection.transaction(incidents.lock(keys)) as tx:
+                async with connection.transaction(grouping.lock(keys)) as tx:
                     return await self._apply(tx, decided, keys)
             except BatchConflict as conflict:
                 also_lock |= conflict.keys
             except Exception as error:
                 state = db.state_of(error)
-                # A spooled delivery can be committed at this very moment by a connection that was given up for lost.
+                # A connection that was considered lost may be committing a spooled delivery at this moment.
                 came_through = state == "23505" and any(one.spooled for one in deliveries)
                 if not (state in _TRY_AGAIN or came_through) or attempt == ATTEMPTS - 1:
                     raise
@@ -178,10 +178,11 @@ class Flusher:
     async def _apply(
         self, tx: db.Executor, decided: _Decided, keys: AbstractSet[UUID], handled: _Handled | None = None
     ) -> list[Receipt]:
-        """In a transaction that has locked `keys`. Raises BatchConflict, also where the rules have changed. `handled`
-        is what handlers did with the other facts of the one delivery.
+        """Requires a transaction that has locked `keys`. Raises BatchConflict, also if the rules have changed.
 
-        A delivery from the spool may have been applied before; then it does nothing, and its receipt says so.
+        `handled` is what the handlers did with the other facts, if this is a single delivery.
+
+        A delivery from the spool that has been applied before changes nothing and gets an empty receipt.
         """
         spooled = [one.id for one in decided.deliveries if one.spooled]
         known = await store.known_deliveries(tx, spooled) if spooled else frozenset()
@@ -191,7 +192,7 @@ class Flusher:
             if delivery.id not in known:
                 indices[delivery.id] = range(len(incoming), len(incoming) + len(signals))
                 incoming += signals
-        batch = await incidents.decide(tx, incoming, keys, now=datetime.now(UTC))
+        batch = await grouping.decide(tx, incoming, keys, now=datetime.now(UTC))
         records = {
             one.id: _record(one, [verdict_of(batch, index) for index in indices[one.id]], handled)
             for one in decided.deliveries
@@ -209,7 +210,7 @@ class Flusher:
     # — in the caller's transaction —
 
     async def replay(self, tx: AsyncConnection, delivery: Delivery) -> Receipt:
-        """Applies one delivery in the caller's transaction."""
+        """Applies one delivery in the caller's transaction, a new one or one from quarantine."""
 
         async def work(also_lock: frozenset[UUID]) -> Receipt:
             if delivery.spooled and await store.known_deliveries(tx, [delivery.id]):
@@ -217,7 +218,7 @@ class Flusher:
             handled = await self._handle(tx, delivery)
             decided = await self._decide([delivery])
             keys = decided.keys | also_lock
-            await incidents.lock_keys(tx, keys)
+            await grouping.lock_keys(tx, keys)
             [receipt] = await self._apply(tx, decided, keys, handled)
             return receipt
 
@@ -239,16 +240,16 @@ class Flusher:
         return _Handled(verdicts, ids, len(delivery.reading.acknowledgements))
 
     async def apply_internal(self, tx: AsyncConnection, delivery: Delivery, *, why: str) -> list[Outcome]:
-        """Applies signals that the service itself has inferred about a source, in the caller's transaction.
+        """Applies signals that the service itself inferred about a source, in the caller's transaction.
 
-        Nothing has been delivered, so nothing is recorded but a count under `why`.
+        There is no delivery to record. Only the number of signals that changed something is counted, under `why`.
         """
 
         async def work(also_lock: frozenset[UUID]) -> list[Outcome]:
             decided = await self._decide([delivery])
             keys = decided.keys | also_lock
-            await incidents.lock_keys(tx, keys)
-            batch = await incidents.decide(tx, decided.incoming, keys, now=datetime.now(UTC))
+            await grouping.lock_keys(tx, keys)
+            batch = await grouping.decide(tx, decided.incoming, keys, now=datetime.now(UTC))
             self._check_rules(decided, await write(tx, batch))
             return [outcome_of(batch, index) for index in range(len(decided.incoming))]
 
@@ -258,8 +259,8 @@ class Flusher:
         return outcomes
 
     async def preview(self, tx: AsyncConnection, delivery: Delivery) -> list[Signal]:
-        """Its signals as the present rules decide them; nothing is applied."""
-        if self._rules is not None and await incidents.rules_version(tx) != self._rules[0]:
+        """The signals of a delivery as the current rules decide them. Applies nothing."""
+        if self._rules is not None and await grouping.rules_version(tx) != self._rules[0]:
             self._rules = None
         return [one.signal for one in (await self._decide([delivery])).incoming]
 
@@ -268,8 +269,8 @@ class Flusher:
     async def _decide(self, deliveries: Sequence[Delivery]) -> _Decided:
         if self._rules is None:
             async with db.transaction(self._engine) as tx:
-                # The version first: if rules change in between, the write finds another version, and they load again.
-                version = await incidents.rules_version(tx)
+                # Version first: if the rules change in between, the write finds another version and they are reloaded.
+                version = await grouping.rules_version(tx)
                 self._rules = version, Rules(await self._load_rules(tx), uuid_of=uuid_of)
         version, rules = self._rules
         signals = [[_incoming(rules, signal, one) for signal in one.reading.signals] for one in deliveries]
@@ -301,7 +302,7 @@ async def _in_savepoint(tx: AsyncConnection, work: Callable[[frozenset[UUID]], A
 def _incoming(rules: Rules, signal: Signal, delivery: Delivery) -> Incoming:
     decision = rules.decide(signal.labels, signal.alert_class)
     if signal.end_reason in INFERRED:
-        return Incoming(signal, delivery.source_id, decision, delivery.received_at)  # it has the alert's fingerprint
+        return Incoming(signal, delivery.source_id, decision, delivery.received_at)  # has the alert's fingerprint
     if (identity := decision.identity(signal.labels)) is not signal.labels:
         signal = msgspec.structs.replace(signal, fingerprint=fingerprint_of(identity))
     if decision.heartbeat:

@@ -1,4 +1,8 @@
-"""How other areas take the facts of a delivery that are not alerts, in the transaction of the delivery."""
+"""Types of the functions with which other areas store a delivery's deployments and acknowledgements.
+
+They run in the transaction of the delivery. `app/main.py` passes the functions, because ingest may not import those
+areas.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +15,13 @@ from app.base.facts import Acknowledgement, Report
 
 
 class HandleReport(Protocol):
-    """Stores a report of a deployment: the id of the deployment, and a verdict such as `recorded` or `repeated`."""
+    """Stores a report. Returns the id of its deployment, and a verdict such as `recorded` or `repeated`."""
 
     async def __call__(self, tx: AsyncConnection, new: Report, *, source_id: int, now: datetime) -> tuple[str, str]: ...
 
 
 class HandleAcknowledgements(Protocol):
-    """Stores acknowledgements, and applies them once their incident exists."""
+    """Stores acknowledgements, and places them once their incident exists."""
 
     async def __call__(
         self, tx: AsyncConnection, new: Sequence[Acknowledgement], *, source_id: int, now: datetime

@@ -1,13 +1,13 @@
-r"""JSON as senders really write it: what cannot be stored or decoded is repaired rather than lost with its alerts.
+r"""Reads the JSON that senders really send, and repairs what could not be decoded or stored otherwise.
 
 What is repaired, and an example of each:
 
     a byte-order mark before the body           \xef\xbb\xbf{"alerts": …}
-    control characters in strings               "two<newline>lines", which JSON wants escaped
+    control characters in strings               "two<newline>lines", which JSON requires to be escaped
     half a surrogate pair                       "\ud83d", half of an emoji that a template has cut
     bytes that are not UTF-8                    "caf\xe9", Latin-1
     NUL, which PostgreSQL cannot store          "\u0000"
-    an alert nested too deep to be decoded      [[[[…]]]], taken out alone: its neighbors are read
+    an alert nested too deeply to be decoded    [[[[…]]]]; only this alert is rejected
 
 Texts that had to change are flagged `value_cleaned`. Syntax errors outside of strings are not repaired.
 """
@@ -26,9 +26,9 @@ M = TypeVar("M", bound=Message)
 
 
 def parse_envelope(body: bytes, decoder: msgspec.json.Decoder[M], *, expected: str) -> M | Rejected:
-    """The message in `body`, or all of the body rejected as `too_deep` where no part of it can be saved.
+    """Decodes the body. If it is nested so deeply that no alert can be read, the whole body is rejected as `too_deep`.
 
-    Raises NotThisKind for what is not JSON, or not of the decoder's shape; its message is `expected`.
+    Raises NotThisKind if the body is not JSON or not of the decoder's shape; `expected` becomes the message.
     """
     try:
         return decoder.decode(body)
@@ -50,10 +50,10 @@ def parse_envelope(body: bytes, decoder: msgspec.json.Decoder[M], *, expected: s
 
 
 def sanitize(raw: bytes) -> tuple[bytes, Flags]:
-    """The JSON in `raw` as PostgreSQL can store it: valid UTF-8, no NUL in any text."""
+    """Makes JSON storable in PostgreSQL: valid UTF-8, no NUL in strings."""
     if _is_plain(raw):
         return raw, ()
-    # The bytes are escapes by now, even where the sender wrote a NUL or half a surrogate pair (see `_legal`).
+    # A NUL is an escape by now, even if the sender wrote it as a byte (see `_legal`).
     cleaned = raw.decode(errors="replace").encode()
     if rb"\u0000" in raw:
         cleaned = _ESCAPE.sub(lambda escape: b"" if escape[0] == rb"\u0000" else escape[0], cleaned)
@@ -61,7 +61,7 @@ def sanitize(raw: bytes) -> tuple[bytes, Flags]:
 
 
 def text_in(raw: msgspec.Raw) -> str | None:
-    """A JSON value as text: a string's own, nothing for null, else the JSON as it was written (`1.10` stays `1.10`)."""
+    """A JSON value as text: the value of a string, None for null, otherwise JSON as written (`1.10` stays `1.10`)."""
     json = bytes(raw)
     if json.startswith(b'"'):
         return _STRING_VALUE.decode(json)
@@ -69,7 +69,7 @@ def text_in(raw: msgspec.Raw) -> str | None:
 
 
 def labels_in(raw: msgspec.Raw) -> dict[str, str]:
-    """A JSON object as labels, without those whose value is null. Raises Unreadable."""
+    """A JSON object as labels, omitting null values. Raises Unreadable."""
     try:
         values = _OBJECT_OR_NULL.decode(raw) or {}
     except msgspec.ValidationError:
@@ -80,7 +80,7 @@ def labels_in(raw: msgspec.Raw) -> dict[str, str]:
 
 
 def annotations_in(raw: msgspec.Raw) -> dict[str, str]:
-    """A JSON object as annotations. Nothing here is worth losing an alert: anything unexpected is kept as its JSON."""
+    """A JSON object as annotations. Never rejects an alert: unexpected values are kept as JSON."""
     try:
         return _texts(_OBJECT_OR_NULL.decode(raw) or {})
     except msgspec.ValidationError:
@@ -97,9 +97,9 @@ _STRUCTURE = re.compile(_STRING.pattern + rb"|[\[{]|[\]}]", re.DOTALL)
 _ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _SUSPECT = re.compile(
     rb"(?P<control>[\x00-\x1f])"
-    rb"|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a pair is as it should be
+    rb"|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a complete pair is valid
     rb"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
-    rb"|\\.",  # any other escape, so that a backslash is never read as the start of the next one
+    rb"|\\.",  # any other escape, so that an escaped backslash never starts one
     re.DOTALL,
 )
 
@@ -114,19 +114,19 @@ def _texts(values: Mapping[str, msgspec.Raw]) -> dict[str, str]:
 
 
 def _legal(body: bytes) -> bytes:
-    """`body` with its strings as JSON wants them; syntax errors outside of strings stay."""
+    """`body` with valid JSON strings; syntax errors outside of strings remain."""
     return _STRING.sub(lambda string: _SUSPECT.sub(_as_json, string[0]), body.removeprefix(b"\xef\xbb\xbf"))
 
 
 def _as_json(suspect: re.Match[bytes]) -> bytes:
     if suspect["control"]:
         return rb"\u%04x" % suspect[0][0]
-    # Half a surrogate pair becomes a byte that UTF-8 never has, which `sanitize` replaces and flags.
+    # Half a surrogate pair becomes a byte that is never valid in UTF-8, which `sanitize` replaces and flags.
     return b"\xff" if suspect["half"] else suspect[0]
 
 
 def _shallow(body: bytes) -> tuple[bytes, dict[bytes, bytes]]:
-    """`body` with a stand-in for each value on the level of an alert that is too deep, and what those stand for."""
+    """Replaces alerts that are nested too deeply by placeholders; returns the body and the originals by placeholder."""
     pieces: list[bytes] = []
     taken_out: dict[bytes, bytes] = {}
     depth = deepest = start = kept_to = 0

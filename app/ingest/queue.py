@@ -1,7 +1,7 @@
-"""Queue of deliveries: everything that is waiting is committed together in the next batch.
+"""The queue of deliveries: collects waiting deliveries into batches and decides when each batch starts.
 
-While one batch is in the database, the next one fills, and starts in parallel once it is worth its own transaction. So
-the number of commits stays small at any load. While the database is down, deliveries go to the spool instead.
+While one batch is in the database, the next one fills, and starts in parallel once it is large enough. So the number of
+commits stays small at any load. `flush.py` applies the batches. While the database is down, deliveries go to the spool.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ SLOW_SECONDS = 2.0  # if a batch takes longer, the database is probed
 GATHER_SECONDS = 0.005  # how long a batch waits for the next requests of clients that just got a response
 CROWD = 8  # minimum deliveries in the previous batch for that wait
 LANES = 2  # batches in the database at once
-ENOUGH = 64  # the weight from which a batch is worth a transaction while another is in the database
+ENOUGH = 64  # minimum weight of a batch that starts while another is in the database
 SPOOL_SECONDS = 0.5  # interval at which waiting deliveries go to the spool while the database is down
 
 
@@ -232,7 +232,7 @@ class Queue:
             _answer(one, outcome)
 
     async def _keep(self, delivery: Delivery) -> Spooled:
-        """Raises Overloaded, and DatabaseDown for a delivery without facts, of which nothing is lost."""
+        """Raises Overloaded, and DatabaseDown for a delivery without facts, which is not worth keeping."""
         assert delivery.request is not None, "only what a source has sent waits here"
         if delivery.reading.ignored is not None:
             raise db.DatabaseDown

@@ -1,4 +1,4 @@
-"""Reading stored requests again, by the sender that took them: from the spool, and from quarantine."""
+"""Reads stored requests again with their sender, and replays quarantined items."""
 
 import logging
 
@@ -19,7 +19,7 @@ class Damaged(Conflict):
 
 
 def read_again(kind: str, request: Request) -> Reading:
-    """As `Sender.read`, but a request that its sender no longer takes is rejected whole."""
+    """Like `Sender.read`, but a request that its sender no longer accepts becomes one rejected part."""
     try:
         return SENDERS[kind].read(request)
     except (KeyError, NotThisKind) as error:  # another version accepted it
@@ -29,7 +29,7 @@ def read_again(kind: str, request: Request) -> Reading:
 async def replay(
     session: AsyncSession, flusher: Flusher, item: Quarantine, stored: StoredRequest, source: Source
 ) -> tuple[Receipt, tuple[Rejected, ...]]:
-    """Applies what can be read of an item by now, in the caller's transaction, and returns what is rejected again.
+    """Reads an item again and applies what is readable, in the caller's transaction. Also returns what is rejected.
 
     Raises Damaged.
     """

@@ -1,4 +1,4 @@
-"""The contract of every sender: what it is given, what it reads in a request, and how its endpoint behaves.
+"""The contract between ingest and its senders: the request they get, the reading they return, and their endpoints.
 
 A `Sender` is declared at the end of its own file in `senders/`. Reading is pure: a `Request` in, a `Reading` out.
 """
@@ -19,7 +19,7 @@ EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
 class Part(NamedTuple):
-    """Neighboring alerts of a request, by position."""
+    """A range of alerts in a request, by position."""
 
     start: int
     length: int = 1
@@ -28,7 +28,7 @@ class Part(NamedTuple):
 class Request(msgspec.Struct, frozen=True):
     """One HTTP request of a source, without the token it was sent with. Header names are in lower case.
 
-    `part` limits what is read to some of its alerts; None: all.
+    `part` selects some of its alerts; None selects all.
     """
 
     body: bytes
@@ -41,7 +41,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Rejected(msgspec.Struct, frozen=True, gc=False):
-    """A part of a request that could not be read, and why, in words without payload text.
+    """A part of a request that could not be read. `reason` and `detail` contain no text from the payload.
 
     `raw` and `part` are None for the whole request.
     """
@@ -53,18 +53,18 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):
-    """A request as facts. `truncated` counts alerts that the sender left out, as it reports itself."""
+    """The facts in a request. `truncated` is the number of alerts that the sender reports as left out."""
 
     signals: tuple[Signal, ...] = ()
     rejected: tuple[Rejected, ...] = ()
     truncated: int = 0
     deployments: tuple[Report, ...] = ()
     acknowledgements: tuple[Acknowledgement, ...] = ()
-    ignored: str | None = None  # why the request holds no facts at all, such as a ping
+    ignored: str | None = None  # why the request contains no facts, for example because it is a ping
 
     @property
     def needs_handlers(self) -> bool:
-        """Whether it holds facts that other areas store."""
+        """Whether it contains facts that other areas store."""
         return bool(self.deployments or self.acknowledgements)
 
 
@@ -81,18 +81,18 @@ class Unreadable(Exception):
 
 
 class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The answer to a delivery: how many signals it held, what they did, and the incidents they are about."""
+    """The outcome of a delivery: its number of signals, their verdicts, and the incidents concerned."""
 
     delivery_id: UUID
     signals: int
     verdicts: dict[str, int]
     incidents: list[str]
     deployments: list[str] = []
-    reason: str | None = None  # why it was ignored, or the first of its parts rejected; for senders that report it
+    reason: str | None = None  # why it was ignored or a part rejected (the first one); in the response of some senders
 
 
 class Spooled(msgspec.Struct, frozen=True):
-    """The answer to a delivery while the database is down: it is on disk, and its verdicts will be known later."""
+    """The outcome of a delivery while the database is down: it is on disk, and has no verdicts yet."""
 
     delivery_id: UUID
     signals: int
@@ -117,7 +117,7 @@ def receipt_as_json(outcome: Receipt | Spooled) -> Answer:
 
 
 def deployment_as_json(outcome: Receipt | Spooled) -> Answer:
-    """200 with the verdict on the one deployment that was reported, 202 while the database is down."""
+    """200 with the verdict on the reported deployment, 202 while the database is down."""
     if isinstance(outcome, Spooled):
         return Answer(202, _JSON.encode({"delivery_id": outcome.delivery_id, "spooled": True}))
     body = {
@@ -136,7 +136,7 @@ _JSON = msgspec.json.Encoder()
 
 
 class Verifier(Protocol):
-    """Checks a sender's signature; True when it is right. Constant-time."""
+    """Returns whether a request's signature is valid, comparing in constant time."""
 
     def __call__(
         self,
@@ -147,14 +147,15 @@ class Verifier(Protocol):
         header: str | None = None,
         timestamp_header: str | None = None,
     ) -> bool:
-        """`header` and `timestamp_header` as the source is set; None for the sender's default."""
+        """`header` and `timestamp_header` are settings of the source; None means the sender's default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """Where a sender puts its token, besides the path (`{token}`) and the Authorization header. The first one counts.
+    """Where a sender puts its token, besides the path (`{token}`) and the Authorization header. The first one
+    found counts: path, `headers`, `query`, Authorization, `body`.
 
-    `body` takes the token out of a body: it returns both, so that a stored body has no token in it.
+    `body` extracts the token from a body; it returns the token and the body without it, which is stored.
     """
 
     headers: tuple[str, ...] = ()  # in lower case
@@ -166,8 +167,8 @@ class Credential:
 class Sender:
     """A kind of sender.
 
-    `read` raises NotThisKind for a body that is nothing of its kind, which is answered with 400; whatever else cannot
-    be read becomes `Rejected`, and the rest is used. The first two segments of a path are fixed.
+    `read` raises NotThisKind for a body of another kind, which gets 400; anything else that cannot be read becomes
+    `Rejected`, and the rest is used. The first two segments of a path contain no parameters.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""The running ingest of one process: queue, flusher and drain on connections of their own."""
+"""Runs ingest in one process: starts and stops the queue, the flusher and the drain, with their own connections."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -16,14 +16,14 @@ from app.ingest.handlers import Handlers
 from app.ingest.queue import Queue
 from app.settings import Settings
 
-CONNECTIONS = 7  # at most: two lanes and the drain, each with one for what needs handlers, and one for rules
+CONNECTIONS = 7  # at most: two each for both lanes and the drain (one is for handlers), and one to load rules
 
 
 @dataclass(frozen=True, slots=True)
 class Ingest:
     queue: Queue
     flusher: Flusher
-    tasks: Sequence[asyncio.Task[None]]  # if one of them ends before the service does, only a restart helps
+    tasks: Sequence[asyncio.Task[None]]  # if one ends before the service does, the process must be restarted
 
 
 def ingest_of(request: Request) -> Ingest:
@@ -40,9 +40,7 @@ async def ingesting(
     monitor: db.DatabaseMonitor,
     spool: Spool,
 ) -> AsyncIterator[Ingest]:
-    """Takes deliveries for as long as the block runs. Slow queries must not keep alerts waiting: its connections are
-    its own.
-    """
+    """Accepts deliveries during the block. It has its own connections, so that slow queries do not delay alerts."""
     engine = db.connect(url, pool_size=CONNECTIONS, few_rows=True)
     flusher = Flusher(engine, load_rules, handlers, monitor)
     try:

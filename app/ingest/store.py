@@ -1,4 +1,4 @@
-"""Deliveries, quarantine, sources and counts, in SQL."""
+"""SQL for deliveries, heartbeats, quarantine, sources and the counts of ingest."""
 
 from bisect import bisect_left
 from collections import defaultdict
@@ -30,7 +30,7 @@ from app.ingest.sender import Reading, Rejected, Request
 
 @dataclass(slots=True)
 class Recorded:
-    """One delivery with what its signals did, ready to be stored."""
+    """One delivery and the verdicts on its signals, ready to be stored."""
 
     id: UUID
     source_id: int
@@ -56,7 +56,7 @@ class Recorded:
 
 
 def record(deliveries: Sequence[Recorded]) -> tuple[list[Change], list[Count]]:
-    """What `grouping.write` stores in the same statement: deliveries, their rejected alerts, and the counts of both."""
+    """Changes for `grouping.write` to store in its statement: deliveries, their rejected parts, and counts of both."""
     rows = [
         {
             "id": one.id,
@@ -103,7 +103,7 @@ def _rejected_rows(one: Recorded) -> Iterator[dict[str, object]]:
 
 
 async def record_beats(tx: Executor, beats: Sequence[Incoming]) -> None:
-    """Stores when each heartbeat came last, and when one that was missing came first again."""
+    """Stores the latest arrival of each heartbeat, and when a missing one returned."""
     by_series: dict[tuple[int, str], list[Incoming]] = defaultdict(list)
     for beat in beats:
         by_series[beat.source_id, beat.signal.fingerprint].append(beat)
@@ -121,7 +121,7 @@ async def record_beats(tx: Executor, beats: Sequence[Incoming]) -> None:
     await tx.execute(_ADD_BEATS, {"rows": msgspec.json.encode(rows).decode()})
 
 
-# A beat that was on its way when it was declared missing ends what is missing where it began.
+# If a beat was already on its way when it was declared missing, `returned_at` equals `missing_since`.
 _ADD_BEATS = text("""
     INSERT INTO heartbeat (source_id, fingerprint, rule, labels, first_at, last_at)
     SELECT source_id, fingerprint, rule, labels, first_at, last_at
@@ -169,7 +169,7 @@ _BOUNDS = (*(f"{bound:g}" for bound in INGEST_LAG_BOUNDS), "+Inf")
 
 
 async def known_deliveries(tx: Executor, ids: Sequence[UUID]) -> frozenset[UUID]:
-    """Which of these deliveries are stored already."""
+    """Those of the deliveries that are already stored."""
     return frozenset(row[0] for row in await tx.execute(_KNOWN_DELIVERIES, {"ids": ids}))
 
 
@@ -244,7 +244,7 @@ async def begin_replay(session: AsyncSession, quarantine_id: int) -> Quarantined
 
 
 def end_replay(session: AsyncSession, item: Quarantine, rejected: Sequence[Rejected], *, now: datetime) -> None:
-    """What was rejected again stays under the same id with one more attempt; parts beyond the first get their own."""
+    """Keeps the parts rejected again: the first under the item's id with one more attempt, the others as new items."""
     if not rejected:
         item.replayed_at = now
         return
@@ -281,7 +281,7 @@ def _quarantined() -> Select[Quarantine, StoredRequest, Source]:
 async def ensure_sources(
     tx: AsyncConnection, wanted: Collection[tuple[str, str]], *, now: datetime
 ) -> Mapping[tuple[str, str], int]:
-    """The ids of sources by name and kind, made if they are new. A name that has another kind by now keeps it."""
+    """The ids of sources by name and kind; creates missing ones. A source that now has another kind keeps that kind."""
     rows = [{"name": name, "kind": kind, "created_at": now} for name, kind in sorted(wanted)]
     await tx.execute(insert(Source).values(rows).on_conflict_do_nothing())
     query = select(Source.name, Source.id).where(col(Source.name).in_([row["name"] for row in rows]))

@@ -1,6 +1,6 @@
-"""What senders of deployments share: reading one report, and fields that may hold anything: text, times, words.
+"""Shared by the senders of deployments: reading one report, and parsing fields that may contain anything.
 
-These senders make a few deliveries a minute, so the standard library's JSON will do.
+These senders make a few deliveries a minute, so the standard library's JSON is fast enough.
 """
 
 import hmac
@@ -21,7 +21,7 @@ LINK_AT_MOST = 2_000
 
 
 class Ignored(NamedTuple):
-    """The request holds no deployment: a ping, or another event."""
+    """The request contains no deployment, for example a ping or another event."""
 
     reason: str
 
@@ -38,19 +38,19 @@ def read_report(request: Request, report_in: Callable[[Mapping[str, Any], Reques
 
 
 def is_signed(request: Request, *, secret: str, header: str, prefix: str) -> bool:
-    """SHA-256 HMAC of the body in hex behind `prefix`. With an empty secret anybody could sign."""
+    """Checks a SHA-256 HMAC of the body, in hex after `prefix`. False for an empty secret: anyone could use it."""
     sent = request.headers.get(header.lower(), "")
     expected = prefix + hmac.new(secret.encode(), request.body, "sha256").hexdigest()
     return hmac.compare_digest(expected.encode(), sent.encode(errors="replace")) and bool(secret)
 
 
 def object_in(value: Any) -> Mapping[str, Any]:
-    """A JSON object; anything else has no fields."""
+    """The JSON object, or an empty one if the value is anything else."""
     return value if isinstance(value, dict) else {}
 
 
 def text_in(value: Any, at_most: int = TEXT_AT_MOST) -> str | None:
-    """Text as PostgreSQL can keep it, numbers as text, what a template left unfilled as nothing."""
+    """Text or a number as text that PostgreSQL can store; None if a template left the value empty."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     text = _UNSTORABLE.sub("", str(value)).strip()
@@ -72,7 +72,7 @@ def flag_in(value: Any) -> bool | None:
 
 
 def moment_in(value: Any) -> datetime | None:
-    """RFC 3339, the forms of GitLab (`2026-08-20 10:00:45 +0200`, `… UTC`), or a Unix time; without an offset UTC.
+    """RFC 3339, the forms of GitLab (`2026-08-20 10:00:45 +0200`, `… UTC`), or a Unix time. UTC if there is no offset.
 
     Raises Unreadable.
     """
@@ -97,7 +97,7 @@ def moment_in(value: Any) -> datetime | None:
 
 
 def commits_in(value: Any) -> tuple[Commit, ...]:
-    """A list of objects with `sha` (or `id`) and `at` (or `timestamp`), or of texts. Raises Unreadable."""
+    """A list of objects with `sha` (or `id`) and `at` (or `timestamp`), or of strings. Raises Unreadable."""
     if value is None:
         return ()
     if not isinstance(value, list) or len(value) > COMMITS_AT_MOST:
@@ -113,7 +113,7 @@ def commits_in(value: Any) -> tuple[Commit, ...]:
 
 
 def outcome_in(value: Any) -> Outcome | None:
-    """The words of CI systems. Raises Unreadable for a word that is none of them."""
+    """Maps the words of CI systems to an outcome. Raises Unreadable for an unknown word."""
     word = (text_in(value) or "").lower().replace("-", "_").replace(" ", "_")
     if not word:
         return None
@@ -159,7 +159,7 @@ def _message(body: bytes, headers: Mapping[str, str]) -> Mapping[str, Any]:
 
 
 def _form_payload(body: bytes) -> bytes:
-    """GitHub's other content type: the JSON is the field `payload` of a form."""
+    """For GitHub's other content type: the JSON is in the field `payload` of a form."""
     try:
         return parse_qs(body.decode("utf-8", "replace"), max_num_fields=100).get("payload", [""])[0].encode()
     except ValueError:
@@ -175,7 +175,7 @@ def _plausible(report: Report, received_at: datetime) -> Report:
 
 
 def _since_1970(number: float) -> datetime:
-    """Seconds, milli-, micro- or nanoseconds, by magnitude."""
+    """A Unix time in seconds, milli-, micro- or nanoseconds, recognized by magnitude."""
     try:
         whole = int(number)
         for per_second in (1, 10**3, 10**6, 10**9):

@@ -1,7 +1,7 @@
-"""Webhooks: a delivery from its HTTP request to the queue, and the sender's answer back.
+"""The webhook endpoints: pass a delivery from its HTTP request to the queue, and send the response.
 
-FastAPI only describes these endpoints. Deliveries never reach it, because finding the route, solving dependencies and
-validating the answer would take longer than everything else: `WebhookApp` stands in front of it as plain ASGI.
+FastAPI only documents these endpoints. `WebhookApp` is a plain ASGI application around FastAPI that handles deliveries
+itself, because routing, dependencies and response validation would take longer than everything else.
 """
 
 from collections import defaultdict
@@ -29,20 +29,20 @@ from app.ingest.service import Ingest
 router = APIRouter()
 
 
-# — what runs —
+# — the ASGI application —
 
 
 class Route(NamedTuple):
-    """A webhook endpoint; `path` is its template, as it appears in the log."""
+    """A webhook endpoint. `path` is its template, which is logged instead of the actual path."""
 
     path: str
     segments: Sequence[str]
-    parameters: Mapping[int, str]  # their names, by the position of the segment
+    parameters: Mapping[int, str]  # their names, by position of the segment
     sender: Sender
 
 
 class WebhookApp:
-    """Takes deliveries of `senders`, and passes every other request to `app`."""
+    """Handles deliveries of `senders`, and passes all other requests to `app`."""
 
     def __init__(self, app: Application, senders: Iterable[Sender] = SENDERS.values()) -> None:
         self._app = app
@@ -58,7 +58,7 @@ class WebhookApp:
             answer = await _take(
                 scope["state"]["context"], HTTPRequest(scope, receive), scope["route"].sender, parameters
             )
-        except Exception as error:  # noqa: BLE001  errors become answers in one place, for these routes too
+        except Exception as error:  # noqa: BLE001  `answer_to` converts errors, as for all other routes
             response = answer_to(error, scope["method"])
             status, headers, body = response.status_code, response.raw_headers, bytes(response.body)
         else:
@@ -68,7 +68,7 @@ class WebhookApp:
         await send({"type": "http.response.body", "body": body})
 
     def _match(self, scope: Scope) -> tuple[Route, Mapping[str, str]] | None:
-        """The endpoint, and the parameters in the path."""
+        """The endpoint for this request, and the path parameters."""
         if scope["method"] not in _METHODS:
             return None
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
@@ -86,7 +86,7 @@ class WebhookApp:
 
 
 def _routes(senders: Iterable[Sender]) -> Mapping[tuple[int | str, ...], Sequence[Route]]:
-    """By the number of segments and the first two, so that one look-up finds the few that can match."""
+    """Routes by number of segments and the first two segments, so that one lookup finds the few that can match."""
     routes: dict[tuple[int | str, ...], list[Route]] = defaultdict(list)
     for sender in senders:
         for path in sender.paths:
@@ -116,7 +116,7 @@ def _log_fields(source: schema.Source, outcome: Receipt | Spooled) -> dict[str, 
 _METHODS = ("POST", "PUT")
 
 
-# — what is described —
+# — OpenAPI —
 
 
 class ReceiptModel(BaseModel):
@@ -221,5 +221,5 @@ async def deliver_with_token(kind: KindInPath, token: TokenInPath) -> None:
 
 
 def _unknown(kind: str) -> UnknownKind:
-    """`WebhookApp` takes the deliveries of every kind that there is."""
+    """The error for a kind without a sender; `WebhookApp` handles all others."""
     return UnknownKind(f"there is no webhook for {kind!r}; the kinds are {', '.join(SENDERS)}")

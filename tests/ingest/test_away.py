@@ -163,7 +163,7 @@ async def test_what_comes_while_the_database_is_away_is_kept_and_applied_in_orde
 
 
 async def test_reports_of_deployments_are_kept_and_applied_once(away: Place) -> None:
-    """Poison among them goes to quarantine and fails no neighbour; GitHub's are known by their body alone."""
+    """A report that fails goes to quarantine and does not affect the others."""
     github = json.loads((FIXTURES / "success.json").read_text())["body"]
     event = {"X-GitHub-Event": "deployment_status"}
     async with away.app() as client:
@@ -375,7 +375,7 @@ async def test_without_room_in_a_spool_deliveries_are_refused(away: Place, max_b
         assert len(await away.all_("SELECT 1 FROM delivery")) == 1 + taken
 
 
-async def test_readiness_and_metrics_tell_of_it(away: Place) -> None:
+async def test_readiness_and_metrics_report_the_outage(away: Place) -> None:
     async with away.app() as client:
         await deliver(client, "before")
         found = await scraped(client)
@@ -393,7 +393,7 @@ async def test_readiness_and_metrics_tell_of_it(away: Place) -> None:
         assert (found["aftermath_database_up"], found["aftermath_spool_records"]) == (0, 2)
         assert (found["aftermath_spool_bytes"], found["aftermath_spool_max_bytes"]) == (size, 256 * 2**20)
         assert began - 1 < found["aftermath_spool_oldest_timestamp_seconds"] < time.time()
-        # What the database knows is not told from memory: it would pass for the truth.
+        # Values from the database are not exported from memory: they would look current.
         assert [name for name in found if name.startswith("aftermath_incidents")] == []
         assert (await client.get("/api/v1/incidents")).status_code == 503
         await away.come_back()
@@ -404,7 +404,7 @@ async def test_readiness_and_metrics_tell_of_it(away: Place) -> None:
 # — who gets in —
 
 
-async def test_who_was_known_gets_in_and_nobody_else_is_turned_away_for_good(away: Place) -> None:
+async def test_known_tokens_stay_valid_and_unknown_ones_are_not_refused_for_good(away: Place) -> None:
     """Also a token that nobody has used yet."""
     unused = await away.token(Scope.INGEST, "eu")
     reader = await away.token(Scope.READ)

@@ -92,7 +92,7 @@ def test_a_signal_in_a_fixture_has_no_misspelt_field() -> None:
             assert set(signal) <= fields, path
 
 
-def test_both_peers_tell_of_the_same_resolve() -> None:
+def test_both_peers_report_the_same_resolve() -> None:
     [first] = read("alertmanager", (FIXTURES / "alertmanager/resolved_by_the_first_peer.json").read_bytes()).signals
     second = read("alertmanager", (FIXTURES / "alertmanager/resolved_by_the_second_peer.json").read_bytes()).signals
     assert first in second
@@ -285,14 +285,14 @@ def test_a_body_too_deep_to_be_sorted_out_is_kept_whole(kind: str) -> None:
         b"\xff\xfe",
     ],
 )
-def test_what_is_not_json_is_refused_and_told_what_to_do(kind: str, body: bytes) -> None:
+def test_a_body_that_is_not_json_is_refused_with_a_remedy(kind: str, body: bytes) -> None:
     with pytest.raises(NotThisKind, match=r"^The body is not valid JSON\. Expected .+\. .+\.$"):
         read(kind, body)
 
 
 @each_kind
 @pytest.mark.parametrize("body", [b"[]", b"1", b"null", b'"alerts"', b"{}", b'{"alerts": 1}', deep(10_000)])
-def test_json_of_another_kind_is_refused_and_told_what_to_do(kind: str, body: bytes) -> None:
+def test_json_of_another_kind_is_refused_with_a_remedy(kind: str, body: bytes) -> None:
     with pytest.raises(NotThisKind, match=r"^Expected .+\. .+\.$"):
         read(kind, body)
 
@@ -396,7 +396,7 @@ def test_no_damage_to_a_real_body_raises(kind: str, body: bytes, data: st.DataOb
 
 
 @given(kinds, st.sampled_from(BODIES), json_values.map(json.dumps))
-def test_what_stands_beside_the_alerts_changes_nothing(kind: str, body: bytes, text: str) -> None:
+def test_fields_beside_the_alerts_change_nothing(kind: str, body: bytes, text: str) -> None:
     """Among it half a surrogate pair, a NUL and depth: the fast way and the mending way read alike."""
     reading = reads_or_refuses(kind, body)
     for beside in (text.encode(), rb'"\ud800"', b'"\x00"', deep(2000)):

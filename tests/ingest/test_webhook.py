@@ -414,10 +414,8 @@ async def test_slow_queries_do_not_keep_alerts_waiting(client: httpx.AsyncClient
     assert (answer.status_code, answer.json()["verdicts"]) == (200, {"joined": 1})
 
 
-async def test_poison_in_one_delivery_does_not_fail_its_neighbours(
-    client: httpx.AsyncClient, engine: AsyncEngine
-) -> None:
-    """A constraint stands in for whatever the database may refuse that no parser foresaw."""
+async def test_a_delivery_that_fails_does_not_affect_its_batch(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    """A constraint represents anything that the database may refuse and no parser foresaw."""
     async with engine.begin() as connection:
         await connection.execute(text("ALTER TABLE alert ADD CHECK (labels->>'instance' <> 'poison')"))
     bodies = [a_delivery(an_alert(instance=name)) for name in ("a", "poison", "b", "c")]

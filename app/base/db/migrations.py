@@ -1,4 +1,4 @@
-"""Migration of the schema."""
+"""Migrates the schema; other processes wait until it is done."""
 
 import asyncio
 import logging

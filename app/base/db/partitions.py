@@ -2,7 +2,7 @@
 
 The table `alert` has one partition per calendar month in UTC (`alert_202611`), and `alert_past` for everything older.
 Only alerts and deliveries are dropped; incidents, their timelines and measures stay. Alerts that grouping may still
-need, because their incident is open or ended within the retention period, move to `alert_past` instead.
+need, because their incident is open or ended less than two days before the cut, move to `alert_past` instead.
 """
 
 import re

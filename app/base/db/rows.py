@@ -1,4 +1,4 @@
-"""Functions shared by the stores of CRUD slices."""
+"""Inserting or updating one row, for the stores of CRUD slices."""
 
 from collections.abc import Collection
 from typing import TypeVar

@@ -1,4 +1,4 @@
-"""Availability, reliability and error budgets of a service."""
+"""Definitions of availability, reliability and error budgets of a service."""
 
 from app.incidents.definitions.model import HARMING, PLANNED, metric
 

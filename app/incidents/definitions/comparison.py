@@ -1,4 +1,4 @@
-"""One measure compared between two periods."""
+"""Definitions of the numbers that compare one measure between two periods."""
 
 from app.incidents.definitions.model import BUSINESS_HOURS, SUMMARY_FROM, Definition, metric
 

@@ -1,4 +1,4 @@
-"""Deployments and the DORA metrics."""
+"""Definitions of the numbers about deployments and of the DORA metrics."""
 
 from app.incidents.definitions.model import DEPLOYED, EVERY_INCIDENT, NO_RECOVERY, SUMMARY_FROM, metric
 

@@ -1,4 +1,4 @@
-"""The numbers of one incident. Durations come from the registry in `app.incidents.measures.measures`."""
+"""Definitions of the numbers of one incident. Durations come from the registry in `app.incidents.measures.measures`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The numbers of a period: incidents, downtime, cost and labor."""
+"""Definitions of the numbers of a period: incidents, downtime, cost and labor."""
 
 from app.incidents.definitions.model import EVERY_INCIDENT, HARMING, HARMING_WITH_RATE, NO_RATE, PLANNED, metric
 

@@ -1,4 +1,4 @@
-"""Statistics of one measure over many incidents."""
+"""Definitions of the statistics of one measure over many incidents."""
 
 from app.incidents.definitions.model import EVERY_INCIDENT, P95_FROM, SUMMARY_FROM, Definition, Kind
 

@@ -1,4 +1,4 @@
-"""What a period would have cost with faster response or fewer incidents."""
+"""Definitions of the numbers of what-if scenarios."""
 
 from app.incidents.definitions.model import HARMING, HARMING_WITH_RATE, NO_RATE, PLANNED, metric
 

@@ -1,5 +1,7 @@
-"""Acknowledgements that sources report: each belongs to the incident of the newest alert of its series that began at or
-before it. So the order of arrival decides nothing: wherever alerts begin or move, `place_acknowledgements` follows.
+"""Places acknowledgements that sources report in the timelines of incidents.
+
+Each belongs to the incident of the newest alert of its series that began at or before it, whatever the order of
+arrival. `place_acknowledgements` must therefore run whenever alerts begin or move to another incident.
 """
 
 from collections.abc import Collection

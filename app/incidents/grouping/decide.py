@@ -8,7 +8,8 @@ The number of statements does not depend on the number of signals. The steps are
                       otherwise with the whole chain of incidents and alerts around them (`placement.py`)
     write             new alerts by COPY, all other changes in one statement (`write.py`)
 
-Each step is one statement, because a round trip costs as much as ten alerts. The decisions are pure.
+Each step takes one or a few statements, because a round trip costs as much as ten alerts. The decisions themselves are
+pure; this file calls them and does the I/O around them.
 
 Actions by people (`incidents/actions.py`) change alerts too and go through the same steps, starting with `place`.
 """

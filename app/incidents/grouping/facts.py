@@ -1,4 +1,4 @@
-"""Moves the facts that people recorded when incidents are merged or split."""
+"""When incidents are merged or split, moves the facts that people recorded to the right incident."""
 
 from collections.abc import Collection
 from uuid import UUID

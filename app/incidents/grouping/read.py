@@ -98,7 +98,7 @@ _Found = tuple[list[Any], list[Any]]
 async def read_series(tx: Executor, first_at: Mapping[UUID, datetime]) -> dict[UUID, KnownSeries]:
     """The alerts and unmatched resolves of each series since `first_at`, plus the alert before that.
 
-    First reads only the newest few of each series, which takes a third of the time and is nearly always enough.
+    First reads only the newest few of each series, which takes less than half the time and is nearly always enough.
     """
     newest = _by_series(await tx.execute(_NEWEST_OF_SERIES, {"series": list(first_at), "few": FEW}))
     found, unsure = {}, {}

@@ -2,7 +2,7 @@
 
 Pure. A duration keeps its start, end, status and reason; only its length changes. A duration entirely outside business
 hours is 0, which is an ordinary value: nobody at work had to wait. A pending wait of 0 so far, however, carries no
-information, because it only means "0 or more" (see `statistics.summaries`).
+information, because it only means "0 or more" (see `app/metrics/summary/summaries.py`).
 """
 
 from collections.abc import Mapping

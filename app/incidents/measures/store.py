@@ -1,4 +1,4 @@
-"""Reads calendars for business hours."""
+"""SQL for reading calendars as business hours; `app/catalog/calendars/` has the rest of their SQL."""
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col, select

@@ -1,4 +1,4 @@
-"""The registry of senders. A new one is a file beside this, a line below and its fixture pairs."""
+"""The registry of senders. A new sender needs a file in this folder, a line below, and pairs of fixtures."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

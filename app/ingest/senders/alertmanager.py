@@ -1,7 +1,7 @@
-"""Alertmanager's webhook (0.19 to 0.34), and what sends the same shape: Mimir, Amazon Managed Prometheus and others.
+"""Alertmanager's webhook (0.19 to 0.34), and tools with the same format: Mimir, Amazon Managed Prometheus and others.
 
-What to rely on: an alert's own `status`, never the group's (a firing group lists resolved alerts too); `endsAt` is in
-year 1 while firing; `version` stayed "4" while fields were added. What is not named here is skipped.
+Only an alert's own `status` counts, not the group's: a firing group lists resolved alerts too. `endsAt` is in year 1
+while firing. `version` stayed "4" while fields were added. Unknown fields are ignored.
 """
 
 from datetime import datetime
@@ -36,9 +36,9 @@ def signal_in(raw: bytes, received_at: datetime) -> Signal:
 
     labels, annotations, link = alert.labels or {}, alert.annotations or {}, alert.link or ""
     if "" in labels.values():
-        # To Alertmanager an empty label is no label; the fingerprint is taken without it.
+        # For Alertmanager an empty label is no label; its fingerprints leave it out.
         labels = {name: value for name, value in labels.items() if value}
-    # Before anything is cut, so that two alerts which differ beyond a limit stay two.
+    # Before truncation, so that two alerts that differ only beyond a limit stay distinct.
     fingerprint = _fingerprint(alert.fingerprint, labels)
     labels, annotations, link, too_much = within_limits(labels, annotations, link, json_bytes=len(json))
     started_at, odd_start = parse_time(alert.starts)
@@ -111,11 +111,11 @@ def _alert_in(json: bytes) -> _Alert:
 
 
 def _fingerprint(sent: str | None, labels: dict[str, str]) -> str:
-    if not sent:  # before 0.19, and from some that send the same shape
+    if not sent:  # before 0.19, and from some tools with the same format
         if not labels:
             raise Unreadable("no_identity", "the alert has neither a fingerprint nor labels")
         return fingerprint_of(labels)
-    # Too long for an index of PostgreSQL, but not to be confused with another that begins alike.
+    # Too long for an index in PostgreSQL. A hash, unlike a prefix, keeps it distinct.
     return sent if len(sent) <= FINGERPRINT_LENGTH else sha256(sent.encode()).hexdigest()
 
 

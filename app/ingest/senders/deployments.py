@@ -1,4 +1,4 @@
-"""Our own JSON, for CI jobs and for whatever can send a template, such as Argo CD."""
+"""Aftermath's own JSON for deployments, for CI jobs and for tools that send a template, such as Argo CD."""
 
 from collections.abc import Mapping
 from typing import Any

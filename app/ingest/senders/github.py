@@ -1,7 +1,7 @@
 """GitHub's `deployment_status` events. Pings and other events are accepted and ignored.
 
-What to rely on: the deployment's id stays over its statuses; `inactive` means that a newer deployment took its place,
-not that this one failed; the payload of the deployment is what its creator put there, an object or text.
+All statuses of a deployment have its id. `inactive` means that a newer one replaced it, not that it failed. The payload
+of a deployment is whatever its creator put there, an object or text.
 """
 
 import json
@@ -52,7 +52,7 @@ def _report_in(message: Mapping[str, Any], request: Request) -> Report | Ignored
         outcome=outcome,
         told_at=told_at,
         environment=text_in(status.get("environment")) or text_in(deployment.get("environment")),
-        production=flag_in(deployment.get("production_environment")) or None,  # false is only its default
+        production=flag_in(deployment.get("production_environment")) or None,  # false is only GitHub's default
         version=text_in(added.get("version")) or text_in(deployment.get("ref")),
         sha=text_in(deployment.get("sha")),
         link=_link(status),
@@ -98,7 +98,7 @@ def _link(status: Mapping[str, Any]) -> str | None:
 
 
 def _commits(added: Mapping[str, Any], message: Mapping[str, Any]) -> tuple[Commit, ...]:
-    """Those its creator put into the payload, else the head of the workflow run, whose time GitHub may tell."""
+    """The commits in the payload, otherwise the head of the workflow run, for which GitHub may report a time."""
     if "commits" in added:
         return commits_in(added["commits"])
     head = object_in(object_in(message.get("workflow_run")).get("head_commit"))

@@ -1,6 +1,6 @@
 """GitLab's deployment events. Other events are accepted and ignored.
 
-What to rely on: the body is flat; times read `2026-08-20 10:00:45 +0200`; the full sha stands in `commit_url` only.
+The body is flat, times have the form `2026-08-20 10:00:45 +0200`, and only `commit_url` has the full sha.
 """
 
 import re

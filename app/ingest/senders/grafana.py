@@ -1,9 +1,8 @@
 """Grafana's webhook: unified alerting (version "1"; "4" from an imported Alertmanager) and the legacy dashboard alerts.
 
-Unified alerting sends Alertmanager's shape; this file adds what Grafana means by it. Traps: a resolve may carry
-`startsAt == endsAt` once Grafana has posted it again; a rule that is paused, edited or deleted is sent as resolved
-though nothing recovered; no data and query errors come as alerts of their own; the fingerprint covers labels that are
-not sent.
+Unified alerting uses Alertmanager's format; this file handles the differences. When Grafana sends a resolve again, it
+may have `startsAt == endsAt`. A rule that is paused, edited or deleted is sent as resolved although nothing recovered.
+Missing data and query errors are alerts of their own. The fingerprint covers labels that are not sent.
 """
 
 import hmac
@@ -46,7 +45,7 @@ def read(request: Request) -> Reading:
 def verify(
     request: Request, *, secret: str, now: datetime, header: str | None = None, timestamp_header: str | None = None
 ) -> bool:
-    """Whether the body is signed with `secret`: SHA-256 HMAC in hex, nothing before it.
+    """Whether the body is signed with `secret`: SHA-256 HMAC in hex, without a prefix.
 
     Where Grafana is set to send a `timestamp_header`, its Unix seconds are signed too and must be close to `now`.
     """
@@ -58,12 +57,12 @@ def verify(
             return False
         signed = timestamp.encode(errors="replace") + b":" + signed
     expected = hmac.new(secret.encode(), signed, "sha256").hexdigest()
-    # Compared as bytes: text beyond ASCII would raise. With an empty secret anybody could sign.
+    # Compared as bytes, because non-ASCII text would raise. With an empty secret, anyone could sign.
     return hmac.compare_digest(expected.encode(), signature.encode(errors="replace")) and bool(secret)
 
 
 class _Rule(Message, kw_only=True, gc=False, rename="camel"):
-    """A legacy notification: one rule and its state, no times and no fingerprint."""
+    """A legacy notification: one rule and its state, without times or a fingerprint."""
 
     alerts: list[msgspec.Raw] | None = None
     rule_id: msgspec.Raw
@@ -95,7 +94,7 @@ _END_REASONS = {
     "Error": EndReason.NO_DATA,
 }
 _FIRING_FLAGS = {"NoData": "no_data", "Error": "query_error"}
-# What each legacy state says of the rule's two series: the service's trouble, and no data. None: it is firing.
+# For each legacy state, how it ends the rule's two series: the problem, and missing data. None: the series is firing.
 _LEGACY_STATES: dict[str | None, tuple[EndReason | None, EndReason | None]] = {
     "alerting": (None, EndReason.RECOVERED),
     "ok": (EndReason.RECOVERED, EndReason.RECOVERED),
@@ -113,27 +112,27 @@ def _as_grafana_means(signal: Signal) -> Signal:
         signal = replace(signal, test=True)
     if _REASON in signal.annotations:
         signal = _with_reason(signal, signal.annotations[_REASON].split(", "))
-    # The end is true, the start is not (grafana#106065): it is to end the newest alert that began before it.
+    # The end is right, the start is wrong (grafana#106065): end the newest alert that began before it.
     if signal.ended_at is not None and signal.started_at == signal.ended_at and "ends_before_start" not in signal.flags:
         signal = replace(signal, started_at=None, flags=(*signal.flags, "start_equals_end"))
     return signal
 
 
 def _with_reason(signal: Signal, reasons: list[str]) -> Signal:
-    """`reasons` as Grafana joins them, the first one known to us counts; `KeepLast` only says how it got there."""
+    """Of Grafana's `reasons`, the first known one counts; `KeepLast` only explains how the state was reached."""
     if signal.status is Status.RESOLVED:
         known = [_END_REASONS[reason] for reason in reasons if reason in _END_REASONS]
         return replace(signal, end_reason=known[0]) if known else signal
-    # Grafana is set to treat it as alerting, so it does count for the service.
+    # Grafana is configured to treat this as alerting, so it counts for the service.
     flags = tuple(_FIRING_FLAGS[reason] for reason in reasons if reason in _FIRING_FLAGS)
     return replace(signal, flags=signal.flags + flags) if signal.alert_class is AlertClass.SERVICE else signal
 
 
 def _signals_of(rule: _Rule, received_at: datetime) -> tuple[Signal, ...]:
-    """What a legacy notification says. Raises Unreadable.
+    """The signals in a legacy notification. Raises Unreadable.
 
-    A rule's trouble and its lack of data are a series each, so that no data is never downtime of the service; every
-    state speaks of both, so that the one ends when the other begins.
+    A rule has two series, one for its problem and one for missing data, so that missing data is never downtime of the
+    service. Every state gives a signal for both, so that one ends when the other begins.
     """
     clean, flags = sanitize(msgspec.json.encode(rule))
     rule = _LEGACY.decode(clean)
@@ -185,7 +184,7 @@ def _identity(org_id: str, rule_id: str, rule_url: str) -> dict[str, str]:
 
 
 def _ended(firing: Signal, reason: EndReason | None, received_at: datetime) -> Signal:
-    """The legacy kind names no times: an end is taken to be the time of arrival."""
+    """Legacy notifications have no times, so the time of arrival is the end."""
     if reason is None:
         return firing
     flags = (*firing.flags, "ends_unknown")
@@ -194,7 +193,7 @@ def _ended(firing: Signal, reason: EndReason | None, received_at: datetime) -> S
 
 def _is_close(timestamp: str, now: datetime) -> bool:
     try:
-        # In whole numbers: a timestamp of a thousand digits is no float.
+        # With integers, because a timestamp of a thousand digits would overflow a float.
         return abs(int(timestamp) - int(now.timestamp())) <= SIGNATURE_TOLERANCE.total_seconds()
     except ValueError:
         return False

@@ -1,7 +1,7 @@
 """PagerDuty's change events (`/v2/change/enqueue`), as many CI plugins send them.
 
-They have no identity, no outcome and no service of their own; what a sender puts into `custom_details` is looked at
-first. An event without an outcome says that a change has been made.
+The format has no fields for id, outcome or service, so they are read from `custom_details` if a sender puts them there.
+An event without an outcome reports a change that has been made.
 """
 
 import json
@@ -62,7 +62,7 @@ def _report_in(message: Mapping[str, Any], request: Request) -> Report:
 
 
 def _digest(payload: Mapping[str, Any], received_at: datetime | None) -> str:
-    """The same event again is the same deployment; without a time of its own, on the same day."""
+    """Gives the same id for the same event; an event without a time is the same only within one day."""
     day = received_at.date().isoformat() if received_at else ""
     return sha256((json.dumps(payload, sort_keys=True) + day).encode()).hexdigest()[:24]
 

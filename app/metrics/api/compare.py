@@ -1,4 +1,4 @@
-"""Compare one measure between two periods: are we getting better?"""
+"""HTTP API of comparisons: one measure in two periods (are we getting better?)."""
 
 from collections.abc import Iterator
 from dataclasses import replace

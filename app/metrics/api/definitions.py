@@ -1,4 +1,4 @@
-"""The registry of definitions over HTTP."""
+"""HTTP API of the registry of definitions."""
 
 from collections.abc import Iterator
 from dataclasses import asdict

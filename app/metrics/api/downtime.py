@@ -1,4 +1,4 @@
-"""Downtime and cost of each service."""
+"""HTTP API of downtime and cost by service."""
 
 from collections.abc import Iterator
 from dataclasses import replace

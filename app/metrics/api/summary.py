@@ -1,4 +1,4 @@
-"""Summary of a period."""
+"""HTTP API of the summary of a period."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Summaries by day, week or month."""
+"""HTTP API of time series: summaries by day, week or month."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What-if scenarios: what a period would have cost with faster or slower response, or fewer incidents."""
+"""HTTP API of what-if scenarios."""
 
 from collections.abc import Iterator
 from dataclasses import replace

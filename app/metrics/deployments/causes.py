@@ -1,4 +1,6 @@
-"""SQL for causes: of one incident, of a period's incidents for DORA metrics, and for the failure counter."""
+"""SQL for which deployments caused which incidents: for one incident, for the DORA metrics of a period, and for the
+counter of failed deployments. `links.py` decides.
+"""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Deployments, combined from all reports about them.
+"""Combines all reports about a deployment into one.
 
 Pure: no clock, no I/O. `deployment_of` depends on the content of the reports and the times they refer to, never on the
 order of arrival: a stale `in_progress` cannot undo an outcome, and a later report may complete an earlier one.

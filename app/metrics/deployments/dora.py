@@ -1,4 +1,4 @@
-"""DORA metrics.
+"""Computes the DORA metrics from deployments and the incidents they caused.
 
 Pure: no clock, no I/O. Estimates and intervals are scipy's. Missing data is None, never 0.
 """

@@ -1,4 +1,4 @@
-"""Recent availability of services and their remaining error budgets, for the Prometheus endpoint."""
+"""Reads the recent availability of services and their remaining error budgets for the Prometheus endpoint; cached."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The rows that a scrape reads from the database, except for the ratios."""
+"""Reads everything a scrape needs from the database, except for the ratios (`ratios.py`)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Statistics of one measure over many incidents. Pure."""
+"""Computes the statistics of one measure over many incidents. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

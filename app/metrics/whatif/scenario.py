@@ -1,4 +1,4 @@
-"""What a period would have cost if its incidents had been detected, acknowledged or resolved earlier or later.
+"""Computes what a period would have cost if its incidents had been detected, acknowledged or resolved earlier or later.
 
 Pure: no clock, no I/O, no settings. The stored intervals are moved and priced again, exactly: amounts are fractions,
 changes are decimals as written in the request. `ASSUMPTIONS` lists the assumptions.

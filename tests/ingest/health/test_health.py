@@ -567,7 +567,7 @@ async def test_a_real_end_beats_a_timeout_that_came_before_it(
     assert await alerts(engine) == [(at("10:00"), at("10:00") + timedelta(seconds=30), "recovered")]
 
 
-async def test_only_sources_that_say_so_time_out_and_heartbeats_never(
+async def test_only_sources_with_a_timeout_time_out_and_heartbeats_never(
     client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, five_minutes: None
 ) -> None:
     await rounds(engine, flusher, at("10:00"), at("10:00"))

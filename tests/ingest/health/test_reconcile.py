@@ -748,7 +748,7 @@ async def test_settings_that_make_no_sense_are_refused(client: httpx.AsyncClient
     assert answer.status_code == 422, answer.text
 
 
-async def test_only_admins_say_where_to_ask_and_only_alertmanagers_are_asked(
+async def test_only_admins_set_peers_and_only_alertmanagers_are_polled(
     client: httpx.AsyncClient, client_as: ClientAs
 ) -> None:
     body = {"peers": ["http://127.0.0.1:9093/"]}
