@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
 from app.base import postgres as embedded
+from app.base.http import credentials
 from app.base.http.context import Context
 from app.base.logs import Application, Receive, Send
 from app.base.logs import Scope as AsgiScope
@@ -114,8 +115,10 @@ async def context(settings: Settings) -> AsyncIterator[Context]:
 
 
 @pytest.fixture
-async def client(context: Context) -> AsyncIterator[httpx.AsyncClient]:
+async def client(context: Context, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.AsyncClient]:
     """The app, with the admin token."""
+    # However slow the machine: the limit for looking up a token is tested with a clock of its own.
+    monkeypatch.setattr(credentials, "LOOKUP_SECONDS", 60)
     async with client_of(context) as client:
         yield client
 
