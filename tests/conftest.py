@@ -117,7 +117,7 @@ async def context(settings: Settings) -> AsyncIterator[Context]:
 @pytest.fixture
 async def client(context: Context, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.AsyncClient]:
     """The app, with the admin token."""
-    # However slow the machine: the limit for looking up a token is tested with a clock of its own.
+    # A slow machine must not turn answers into 503; tests/base/test_credentials.py tests the real limit.
     monkeypatch.setattr(credentials, "LOOKUP_SECONDS", 60)
     async with client_of(context) as client:
         yield client
