@@ -1,6 +1,9 @@
 # docker build -t aftermath . && docker run -p 127.0.0.1:8080:8080 -v aftermath:/var/lib/aftermath aftermath
 
-FROM python:3.11-slim-bookworm AS build
+# To pin it: --build-arg PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:…
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
 RUN python -m venv /opt/aftermath && python -m venv /opt/build
@@ -13,10 +16,13 @@ COPY app app
 RUN /opt/build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /dist .
 RUN /opt/aftermath/bin/pip install --no-index --no-deps /dist/aftermath-*.whl
 
-FROM python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE}
+# New volumes mounted below aftermath-tokens, for `aftermath token create --file`, get its owner.
 # A fixed number, so that the owner of a volume stays the same from image to image.
 RUN groupadd --system --gid 10001 aftermath \
-    && useradd --system --uid 10001 --gid aftermath --home-dir /var/lib/aftermath --create-home aftermath
+    && useradd --system --uid 10001 --gid aftermath --home-dir /var/lib/aftermath --create-home aftermath \
+    && install --directory --owner=aftermath --group=aftermath --mode=0750 \
+        /var/lib/aftermath-tokens/prometheus /var/lib/aftermath-tokens/alertmanager
 COPY --from=build /opt/aftermath /opt/aftermath
 WORKDIR /var/lib/aftermath
 ENV PATH=/opt/aftermath/bin:$PATH \

@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Each test process has its own PostgreSQL; more than four would wait for the disk.
 PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
-.PHONY: run test test-faults check format bench bench-ingest bench-metrics openapi numbers dashboard wheel lock clean
+.PHONY: run test test-faults check format bench bench-ingest bench-adversarial bench-metrics bench-pages openapi numbers dashboard wheel lock clean
 .DELETE_ON_ERROR:
 
 run: .venv/.run ## install run-time dependencies and serve on 127.0.0.1:8080 with the built-in PostgreSQL
@@ -15,7 +15,7 @@ test: .venv/.dev ## all tests except the fault tests
 	$(BIN)/python -m pytest $(PARALLEL)
 
 test-faults: .venv/.dev ## fault tests with real processes: kills, cut connections, full disks, failover; several minutes
-	$(BIN)/python -m pytest tests/faults
+	$(BIN)/python -m pytest tests/faults --numprocesses=2 --dist=worksteal # they mostly wait
 
 check: .venv/.dev ## style, types, direction of imports, and whether openapi.yaml is up to date
 	$(BIN)/ruff check .
@@ -24,13 +24,19 @@ check: .venv/.dev ## style, types, direction of imports, and whether openapi.yam
 	$(BIN)/lint-imports
 	$(BIN)/aftermath openapi | diff -u openapi.yaml - || (echo "openapi.yaml is stale: make openapi" && exit 1)
 
-bench: bench-ingest bench-metrics ## all benchmarks; about 20 minutes, best on an idle machine
+bench: bench-ingest bench-metrics bench-pages ## all benchmarks; about 30 minutes, best on an idle machine
 
 bench-ingest: .venv/.dev ## ingest, compared with Alertmanager and with PostgreSQL alone
 	$(BIN)/python -m bench.ingest
 
+bench-adversarial: .venv/.dev ## how the time for hostile input grows with its size; about three minutes
+	$(BIN)/python -m bench.adversarial
+
 bench-metrics: .venv/.dev ## duration of queries and scrapes, and how it grows with history
 	$(BIN)/python -m bench.metrics
+
+bench-pages: .venv/.dev ## duration, size and SQL statements of each page over a year of 100,000 incidents
+	$(BIN)/python -m bench.pages
 
 format: .venv/.dev
 	$(BIN)/ruff check --fix .

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -16,8 +17,8 @@ from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app import __version__
 from app.base import db, logs, postgres
@@ -26,6 +27,7 @@ from app.base.errors import Problem
 from app.base.http.problems import openapi_document as openapi_document_of
 from app.base.tokens import Scope
 from app.incidents import timeline
+from app.ingest.receiver import alertmanager_receiver
 from app.ingest.senders import SENDERS
 from app.main import create_api
 from app.serve import STOP_SIGNALS, CannotServe, listen
@@ -104,25 +106,11 @@ async def _serve(settings: Settings) -> None:
         await serve_on(settings, listening)
 
 
-DATABASE = "aftermath"
-
-
 @asynccontextmanager
 async def _built_in(settings: Settings) -> AsyncIterator[str]:
     """Runs the built-in PostgreSQL during the block and yields the URL of the service's database."""
     async with await postgres.start(settings.data_dir) as built_in:
-        engine = db.connect(built_in.url("postgres"), pool_size=1)
-        try:
-            async with engine.connect() as connection:
-                await connection.execution_options(isolation_level="AUTOCOMMIT")
-                known = await connection.execute(
-                    text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": DATABASE}
-                )
-                if known.first() is None:
-                    await connection.execute(text(f"CREATE DATABASE {DATABASE}"))
-        finally:
-            await engine.dispose()
-        yield built_in.url(DATABASE)
+        yield await db.prepare_built_in(built_in.address)
 
 
 async def _prepare(settings: Settings, url: str) -> None:
@@ -148,32 +136,23 @@ async def _first_tokens(engine: AsyncEngine, settings: Settings) -> None:
         scopes = {known.bearer.scope for known in await access_tokens.list_tokens(session)}
         if settings.admin_token is None and Scope.ADMIN not in scopes:
             admin = await access_tokens.create_token(session, "first admin", Scope.ADMIN, now=now)
-            out.print(f"\n[bold]Your admin token, shown only once:[/] {admin}\n", highlight=False, soft_wrap=True)
+            out.print(f"\n[bold]Your admin token, shown only once:[/] {admin}", highlight=False, soft_wrap=True)
+            out.print(f"Open {_address(settings)} and sign in with this token.\n", highlight=False, soft_wrap=True)
         if Scope.INGEST not in scopes:
             ingest_token = await access_tokens.create_token(
                 session, "first alertmanager", Scope.INGEST, now=now, source_name="alertmanager", kind="alertmanager"
             )
             out.print("[bold]Paste this into alertmanager.yml[/] (shown only once):\n", highlight=False)
-            out.print(receiver_snippet(settings, ingest_token), highlight=False, markup=False, soft_wrap=True)
+            receiver = alertmanager_receiver(_address(settings), ingest_token)
+            out.print(receiver, highlight=False, markup=False, soft_wrap=True)
 
 
-def receiver_snippet(settings: Settings, token: str) -> str:
-    """A complete, valid alertmanager.yml. Its route and receivers can also be pasted into an existing file."""
-    base = settings.public_url or f"http://{settings.host}:{settings.port}"
-    return f"""\
-route:
-  receiver: aftermath
-  group_by: [alertname, service]
-receivers:
-  - name: aftermath
-    webhook_configs:
-      - url: {base.rstrip("/")}/webhooks/alertmanager
-        send_resolved: true
-        max_alerts: 0
-        http_config:
-          authorization:
-            credentials: {token}
-"""
+def _address(settings: Settings) -> str:
+    """Where browsers and senders on this machine, or outside if there is a public URL, reach the service."""
+    if settings.public_url:
+        return settings.public_url.rstrip("/")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104  listens on all addresses
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
 @cli.command()
@@ -191,6 +170,10 @@ def create_token(
     ] = Scope.READ,
     source: Annotated[str | None, typer.Option(help="With ingest: name of the source")] = None,
     kind: Annotated[str | None, typer.Option(help=f"With ingest: {', '.join(KINDS)}")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(help="Write the token to this file instead; nothing is created if the file has a valid one"),
+    ] = None,
 ) -> None:
     """Create a token and print it. It cannot be shown again."""
     if scope is Scope.INGEST and (not source or kind not in KINDS):
@@ -198,14 +181,59 @@ def create_token(
     if scope is not Scope.INGEST and (source or kind):
         raise _failed("--source and --kind are only valid with --scope ingest", status=2)
 
+    presented = _read_token(file) if file else ""
+
     async def create(engine: AsyncEngine) -> str:
         async with db.session(engine) as session:
-            return await access_tokens.create_token(
-                session, name, scope, now=datetime.now(UTC), source_name=source, kind=kind or ""
+            if file and await _is_valid(session, presented, name, scope, source):
+                return f"{file} has a valid token already."
+            token = await access_tokens.create_token(
+                session,
+                name,
+                scope,
+                now=datetime.now(UTC),
+                source_name=source,
+                kind=kind or "",
+                alphanumeric=kind in KINDS and SENDERS[kind].alphanumeric_tokens,
             )
+            if file is None:
+                return token
+            _write_token(file, token)  # before the commit: if it fails, no token is left behind
+            return f"Wrote the token to {file}."
 
-    made = _with_database(create)
-    out.print(made, highlight=False, markup=False, soft_wrap=True)
+    out.print(_with_database(create), highlight=False, markup=False, soft_wrap=True)
+
+
+async def _is_valid(session: AsyncSession, presented: str, name: str, scope: Scope, source: str | None) -> bool:
+    """Whether it is a token with these properties that is not revoked."""
+    public = access_tokens.id_of(presented)
+    known = await access_tokens.find_token(session, public) if public else None
+    if known is None or known.row.revoked_at or not access_tokens.matches(known, presented):
+        return False
+    return (known.bearer.name, known.bearer.scope, known.bearer.source) == (name, scope, source)
+
+
+def _read_token(file: Path) -> str:
+    try:
+        return file.read_text().strip()
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError) as error:
+        raise _failed(f"cannot read {file}: {error}") from None
+
+
+def _write_token(file: Path, token: str) -> None:
+    """Replaces the file in one step. Its owner and group can read it."""
+    staging = file.with_name(f".{file.name}.new")
+    try:
+        staging.unlink(missing_ok=True)
+        with os.fdopen(os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
+            opened.write(token)
+            os.fchmod(opened.fileno(), 0o640)
+            os.fsync(opened.fileno())
+        staging.rename(file)
+    except OSError as error:
+        raise _failed(f"cannot write {file}: {error}") from None
 
 
 @tokens.command("list")
@@ -276,20 +304,25 @@ def openapi_document() -> dict[str, Any]:
 
 @cli.command()
 def demo(
-    url: Annotated[str, typer.Option(help="Address of the service")] = "http://127.0.0.1:8080",
-    token: Annotated[str, typer.Option(envvar="AFTERMATH_ADMIN_TOKEN", help="An admin token")] = "",
-    seconds: Annotated[float, typer.Option(help="Duration of the demo")] = 60,
+    *,
+    url: Annotated[str | None, typer.Option(help="Address of the service; default: from its settings")] = None,
+    seed: Annotated[int, typer.Option(help="Another seed gives another quarter")] = 1906,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the demo, and nothing else")] = False,
 ) -> None:
-    """Post a realistic day of alerts to a running service, to show its numbers."""
-    from app.demo import play
+    """Play a quarter of incidents, deployments and actions to the running service, in about a minute.
 
-    if not token:
-        raise _failed(
-            "the demo requires an admin token: pass --token or set AFTERMATH_ADMIN_TOKEN. The first start of the "
-            "service printed one; `aftermath token create demo --scope admin` creates another",
-            status=2,
-        )
-    _run(play(url, token, seconds, out))
+    Everything it creates has a name that begins with `demo`. It is not played where such a name is in use.
+    """
+    from app import demo as the_demo
+
+    if remove:
+        removed = _with_database(the_demo.remove)
+        out.print(f"Removed the demo: {removed.incidents} incidents and {removed.deployments} deployments.")
+        return
+    settings = _settings()
+    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104  listens on all
+    address = url or f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+    _with_database(lambda engine: the_demo.play(engine, address, out, seed=seed))
 
 
 # — running —
@@ -304,7 +337,7 @@ async def _database() -> AsyncIterator[AsyncEngine]:
         if settings.database_url is not None:
             url = settings.database_url.get_secret_value()
         elif running := postgres.running(settings.data_dir):
-            url = running.url(DATABASE)
+            url = running.service_url(db.DATABASE)
         elif postgres.has_cluster(settings.data_dir):
             url, started = await at_stop.enter_async_context(_built_in(settings)), True
         else:

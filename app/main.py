@@ -2,22 +2,26 @@
 
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import __version__
-from app.base import db, logs
+from app.base import db, logs, web_sessions
 from app.base.db import partitions
 from app.base.http import health, problems
-from app.base.http.body_limit import BodyLimit
+from app.base.http.bodies import BytesInFlight
 from app.base.http.context import Context
 from app.base.http.credentials import Clock, Credentials
+from app.base.http.guard import Guard
+from app.base.http.turns import Turns
 from app.base.jobs import Jobs
+from app.base.outgoing import OutgoingClient
 from app.base.spool import Spool
 from app.catalog.calendars import api as calendars_api
 from app.catalog.maintenance import api as maintenance_api
@@ -26,47 +30,64 @@ from app.catalog.rules import api as rules_api
 from app.catalog.rules import store as rules_store
 from app.catalog.services import api as services_api
 from app.incidents import api as incidents_api
-from app.incidents.acknowledgements import record_acknowledgements, retry_and_drop_acknowledgements
+from app.incidents.reactions import record_reactions, retry_and_drop_reactions
 from app.ingest import api as ingest_api
-from app.ingest import webhook
+from app.ingest import quarantine, webhook
+from app.ingest.alertmanager import queries as alertmanager_queries
 from app.ingest.flush import Flusher
 from app.ingest.handlers import Handlers
 from app.ingest.health import api as source_health_api
 from app.ingest.health.reconcile.poll import reconcile_all
+from app.ingest.health.reconcile.store import delete_old_silences
 from app.ingest.health.watch import AWAY, watch
 from app.ingest.service import Ingest, ingesting
 from app.ingest.webhook import WebhookApp
 from app.metrics import api as metrics_api
 from app.metrics.deployments import api as deployments_api
-from app.metrics.deployments import causes
+from app.metrics.deployments import causes, changes
 from app.metrics.deployments import store as deployments_store
 from app.metrics.prometheus import ratios, settle
+from app.metrics.prometheus.others import RecentGauges
+from app.pages import install_pages
+from app.pages.web.session import Attempts
+from app.response import api as response_api
+from app.response.store import prometheus as response_metrics
+from app.reviews import api as reviews_api
+from app.reviews.store import required as required_reviews
 from app.settings import Settings
 
 log = logging.getLogger("aftermath")
 
 PARTITIONS_SECONDS = 3600.0  # interval between maintenance runs of the partitions
+RETENTION_SECONDS = 3600.0  # interval between deletions of old items from quarantine
 REFRESH_SECONDS = 60.0  # interval between loads of all tokens and sources
 LOCK_NOT_AVAILABLE = "55P03"
 
 
 REST_BODY_BYTES = 2**20
-HANDLERS = Handlers(deployments=deployments_store.handle_report, acknowledgements=record_acknowledgements)
+HANDLERS = Handlers(
+    deployments=deployments_store.handle_report,
+    changes=changes.handle_change,
+    reactions=record_reactions,
+)
 
 
-def create_app(settings: Settings) -> logs.Application:
-    """The whole service as one ASGI application. Its lifespan runs `serving` and adds the context to each request."""
-    api = BodyLimit(create_api(settings), at_most=REST_BODY_BYTES)
-    return logs.OneLinePerRequest(WebhookApp(api))
+def create_app(settings: Settings, *, on_end: Callable[[], None] | None = None) -> logs.Application:
+    """The whole service as one ASGI application. Its lifespan runs `serving` and adds the context to each request.
+
+    `on_end` is called when a part of the process has stopped, so that it must be restarted.
+    """
+    api = Guard(create_api(settings, on_end=on_end), at_most=REST_BODY_BYTES, larger=response_api.LARGER_BODIES)
+    return logs.OneLinePerRequest(WebhookApp(alertmanager_queries.AlertmanagerQueries(api)))
 
 
-def create_api(settings: Settings) -> FastAPI:
+def create_api(settings: Settings, *, on_end: Callable[[], None] | None = None) -> FastAPI:
     """The application without the webhooks, which it only documents."""
 
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[dict[str, Context]]:
         problems.openapi_document(api)  # completes the document served at /openapi.json
-        async with serving(settings) as context:
+        async with serving(settings, on_end=on_end) as context:
             yield {"context": context}
 
     api = FastAPIOffline(  # serves the scripts of /docs locally
@@ -83,27 +104,33 @@ def create_api(settings: Settings) -> FastAPI:
     )
     for router in (
         webhook.router,
+        alertmanager_queries.router,
         ingest_api.router,
         source_health_api.router,
         incidents_api.router,
+        response_api.router,
         services_api.router,
         rules_api.router,
         maintenance_api.router,
         objectives_api.router,
         calendars_api.router,
+        reviews_api.router,
         metrics_api.router,
         deployments_api.router,
         health.health_router,
     ):
         api.include_router(router)
     problems.install_problems(api)
+    install_pages(api)
     return api
 
 
 @asynccontextmanager
-async def serving(settings: Settings, *, clock: Clock = time.monotonic) -> AsyncIterator[Context]:
+async def serving(
+    settings: Settings, *, clock: Clock = time.monotonic, on_end: Callable[[], None] | None = None
+) -> AsyncIterator[Context]:
     """Runs connections, ingest and background jobs during the block. `clock` controls the refresh of cached tokens and
-    sources.
+    sources; `on_end` is called when a task that must keep running has stopped.
     """
     assert settings.database_url is not None, "the command line starts the built-in PostgreSQL and passes its address"
     url = settings.database_url.get_secret_value()
@@ -112,7 +139,7 @@ async def serving(settings: Settings, *, clock: Clock = time.monotonic) -> Async
         db.DatabaseMonitor(url) as monitor,
         Spool.at(settings.data_dir, max_bytes=settings.spool_max_bytes) as spool,
         ingesting(settings, url, rules_store.rules, HANDLERS, monitor=monitor, spool=spool) as ingest,
-        Jobs() as jobs,
+        Jobs(on_end) as jobs,
     ):
         credentials = Credentials(
             engine,
@@ -121,8 +148,10 @@ async def serving(settings: Settings, *, clock: Clock = time.monotonic) -> Async
             trust_seconds=settings.spool_trust_seconds,
             clock=clock,
         )
+        proxy = settings.outbound_proxy
+        outgoing = OutgoingClient(settings.outbound_allow or "", proxy=proxy.get_secret_value() if proxy else None)
         jobs.watch(monitor.task, *ingest.tasks)
-        _start_jobs(jobs, settings, engine, ingest.flusher, credentials)
+        _start_jobs(jobs, settings, engine, ingest.flusher, credentials, outgoing)
         yield Context(
             settings,
             engine,
@@ -130,13 +159,41 @@ async def serving(settings: Settings, *, clock: Clock = time.monotonic) -> Async
             spool,
             jobs,
             credentials,
-            {Ingest: ingest, ratios.RecentRatios: ratios.RecentRatios()},
+            BytesInFlight(max(settings.max_bytes_in_flight, settings.max_body_bytes)),
+            outgoing,
+            {
+                Ingest: ingest,
+                Turns: Turns(settings.questions_at_once),
+                Attempts: Attempts(),
+                ratios.RecentRatios: ratios.RecentRatios(),
+                RecentGauges: RecentGauges(response_metrics.read_gauges),
+            },
         )
     await engine.dispose()
 
 
+async def _delete_expired_sessions(engine: AsyncEngine) -> None:
+    async with db.session(engine) as session:
+        await web_sessions.delete_expired(session, now=datetime.now(UTC))
+
+
+async def _delete_old_silences(engine: AsyncEngine, keep: timedelta) -> None:
+    async with db.session(engine) as session:
+        await delete_old_silences(session, datetime.now(UTC) - keep)
+
+
+async def _draft_reviews(engine: AsyncEngine, settings: Settings) -> None:
+    async with db.session(engine) as session:
+        await required_reviews.draft_required(session, now=datetime.now(UTC), weights=settings.impact)
+
+
 def _start_jobs(
-    jobs: Jobs, settings: Settings, engine: AsyncEngine, flusher: Flusher, credentials: Credentials
+    jobs: Jobs,
+    settings: Settings,
+    engine: AsyncEngine,
+    flusher: Flusher,
+    credentials: Credentials,
+    outgoing: OutgoingClient,
 ) -> None:
     """Starts the work that the service does without a request."""
     settle_seconds, watch_seconds = settings.settle_interval_seconds, settings.watch_interval_seconds
@@ -149,12 +206,16 @@ def _start_jobs(
     async def settle_incidents() -> None:
         async with db.transaction(engine) as tx:
             await settle.settle(
-                tx, now=datetime.now(UTC), allowed_lateness=settings.allowed_lateness, weights=settings.impact
+                tx,
+                now=datetime.now(UTC),
+                allowed_lateness=settings.allowed_lateness,
+                weights=settings.impact,
+                also=response_metrics.count_outcomes,
             )
 
-    async def place_acknowledgements() -> None:
+    async def place_reactions() -> None:
         async with db.transaction(engine) as tx:
-            await retry_and_drop_acknowledgements(tx, now=datetime.now(UTC))
+            await retry_and_drop_reactions(tx, now=datetime.now(UTC))
 
     async def count_failures() -> None:
         async with db.transaction(engine) as tx:
@@ -164,19 +225,31 @@ def _start_jobs(
         await watch(engine, flusher, now=datetime.now(UTC), away=away)
 
     async def reconcile_sources() -> None:
-        await reconcile_all(engine, flusher, now=datetime.now(UTC))
+        await reconcile_all(engine, flusher, outgoing, now=datetime.now(UTC))
 
     async def maintain_partitions() -> None:
         async with db.transaction(engine) as tx:
             for done in await partitions.maintain(tx, now=datetime.now(UTC), keep=keep):
                 log.info(done)
 
+    async def delete_old_quarantine() -> None:
+        before = datetime.now(UTC) - timedelta(days=settings.retention_quarantine_days)
+        async with db.session(engine) as session:
+            deleted = await quarantine.delete_old(session, before)
+        if deleted.items:
+            log.info("deleted %d items received before %s from quarantine", deleted.items, before.isoformat())
+
     jobs.every(settle_seconds, "settle", settle_incidents)
     jobs.every(settle_seconds, "count failed deployments", count_failures)
-    jobs.every(settle_seconds, "place acknowledgements", place_acknowledgements)
+    jobs.every(settle_seconds, "place reactions", place_reactions)
+    jobs.every(settle_seconds, "draft required reviews", partial(_draft_reviews, engine, settings))
+
     jobs.every(watch_seconds, "watch", watch_sources)
     jobs.every(watch_seconds, "reconcile", reconcile_sources)
     jobs.every(REFRESH_SECONDS, "refresh credentials", credentials.refresh, at_once=True)
+    jobs.every(RETENTION_SECONDS, "delete old quarantine", delete_old_quarantine, at_once=True)
+    jobs.every(RETENTION_SECONDS, "delete old silences", partial(_delete_old_silences, engine, keep["alert"]))
+    jobs.every(RETENTION_SECONDS, "delete expired sessions", partial(_delete_expired_sessions, engine))
     jobs.every(
         PARTITIONS_SECONDS,
         "maintain partitions",

@@ -17,7 +17,8 @@ import uvloop
 from uvicorn.config import STARTUP_FAILURE
 
 from app.base import logs
-from app.base.http.server import protocol_with
+from app.base.http.clients import Connections, connections_within_file_limit
+from app.base.http.server import Limits, protocol_with
 from app.main import create_app
 from app.settings import Settings
 
@@ -46,19 +47,39 @@ def listen(settings: Settings) -> socket.socket:
 async def serve(settings: Settings, listening: socket.socket) -> None:
     """Serves until a signal arrives or, with workers, until canceled. Raises CannotServe."""
     if settings.workers == 1:
-        await serve_here(settings, listening)
+        await serve_here(settings, listening)  # if a part of it stops, its health checks fail
     else:
         await _serve_by_workers(settings, listening)
 
 
-async def serve_here(settings: Settings, listening: socket.socket) -> None:
-    """Serves in this process until SIGTERM or SIGINT."""
+async def serve_here(settings: Settings, listening: socket.socket, *, is_worker: bool = False) -> bool:
+    """Serves in this process until SIGTERM or SIGINT. Returns whether all its parts were still running.
+
+    A worker also stops when one of its parts, such as the queue, has stopped: a probe of the shared port may reach
+    another worker, so that nobody would notice. It completes the requests it has, and what it has answered 2xx is in
+    the database or in the spool.
+    """
+    running = True
+
+    def stop() -> None:
+        nonlocal running
+        running = False
+        server.should_exit = server.should_exit or is_worker
+
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(settings),
-            http=protocol_with(receive_seconds=settings.receive_seconds),
+            create_app(settings, on_end=stop),
+            http=protocol_with(
+                Limits(
+                    receive_seconds=settings.receive_seconds,
+                    write_seconds=settings.write_seconds,
+                    unread_bytes=settings.max_bytes_in_flight,
+                    connections=Connections(connections_within_file_limit(settings.max_connections)),
+                )
+            ),
+            ws="none",
             lifespan="on",
-            proxy_headers=False,  # the client's address is not used
+            proxy_headers=False,  # anyone could set them; behind a proxy its address stands for all its clients
             log_config=None,
             access_log=False,
             server_header=False,
@@ -72,6 +93,7 @@ async def serve_here(settings: Settings, listening: socket.socket) -> None:
         signal.signal(number, lambda *_: None)
     _tune_garbage_collection()
     await server.serve(sockets=[listening])
+    return running
 
 
 def _tune_garbage_collection() -> None:
@@ -118,7 +140,10 @@ async def _keep_worker(settings: Settings, listening: socket.socket) -> None:
             raise
         if status == STARTUP_FAILURE:
             raise CannotServe("a worker could not start; see the log above for the reason")
-        log.error("a worker exited unexpectedly with status %d; starting another", status)
+        if status == os.EX_SOFTWARE:
+            log.error("a part of a worker has stopped (see above); starting another worker")
+        else:
+            log.error("a worker exited unexpectedly with status %d; starting another", status)
         await asyncio.sleep(1)
 
 
@@ -136,7 +161,9 @@ def main() -> None:
     """Runs a worker process. The parent opened the socket and passes its file descriptor."""
     settings = Settings()
     logs.configure(settings.log_level)
-    uvloop.run(serve_here(settings, socket.socket(fileno=int(sys.argv[1]))))
+    listening = socket.socket(fileno=int(sys.argv[1]))
+    if not uvloop.run(serve_here(settings, listening, is_worker=True)):
+        sys.exit(os.EX_SOFTWARE)
 
 
 if __name__ == "__main__":

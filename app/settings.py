@@ -19,7 +19,6 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
-    StringConstraints,
     ValidationError,
     model_validator,
 )
@@ -28,6 +27,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from app.base.currency import Currency
+from app.base.outgoing import allowed, parse
 from app.base.severity import SEVERITIES, SeverityName
 
 PREFIX = "AFTERMATH_"
@@ -85,6 +86,23 @@ def _postgresql(url: SecretStr) -> SecretStr:
     return url
 
 
+def _allow_list(entries: str) -> str:
+    allowed(entries)
+    return entries
+
+
+def _proxy(url: SecretStr) -> SecretStr:
+    """Raises ValueError without the URL, which may contain a password."""
+    scheme, slashes, rest = url.get_secret_value().partition("://")
+    try:
+        address = parse(f"{scheme}{slashes}{rest.rpartition('@')[2]}")
+    except ValueError:
+        address = None
+    if address is None or address.path.strip("/"):
+        raise ValueError("must be the http:// or https:// URL of a proxy")
+    return url
+
+
 # A secret, because it contains a password. Not pydantic's PostgresDsn, which rejects `?host=/run/postgresql`.
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_postgresql)]
 Impact = Annotated[Decimal, Field(ge=0, le=1)]
@@ -110,7 +128,7 @@ class Labor(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    currency: Annotated[str, StringConstraints(pattern="^[A-Z]{3}$")]
+    currency: Currency
     low: Pay
     expected: Pay
     high: Pay
@@ -153,8 +171,9 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on")
     public_url: str | None = Field(
         None,
-        description="URL at which senders reach the service, used in the receiver printed by the first start; unset: "
-        "`http://HOST:PORT`",
+        description="URL at which senders reach the service, used in the receivers that it prints and shows. With "
+        "`https://`, cookies are sent over https only. Unset: `http://HOST:PORT`, and on pages the address in the "
+        "browser",
     )
     admin_token: SecretStr | None = Field(
         None,
@@ -169,7 +188,22 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         10 * 2**20, ge=1024, description="Maximum size of a delivery; larger ones are rejected with 413"
     )
+    max_bytes_in_flight: int = Field(
+        64 * 2**20,
+        ge=2**20,
+        description="Maximum size of all request bodies of more than 64 KiB in progress together, at least one of the "
+        "maximum size; beyond it, requests are rejected with 503. Also limits the responses waiting for slow clients",
+    )
+    max_connections: int = Field(
+        1000,
+        ge=1,
+        description="Maximum number of client connections per process; beyond it, idle ones are closed, and then new "
+        "ones are rejected with 503, except health checks",
+    )
     receive_seconds: Seconds = Field(60, description="Time limit for receiving a complete request")
+    write_seconds: Seconds = Field(
+        30, description="Time in which a client must read the next 64 KiB of a response; slower ones are disconnected"
+    )
     batch_alerts: int = Field(500, ge=1, description="Maximum number of alerts per transaction")
     queue_alerts: int = Field(
         20_000,
@@ -210,14 +244,61 @@ class Settings(BaseSettings):
         "severity, the number of `responders` (1 by default); unset: labor is not shown",
         examples=['{"currency": "EUR", "low": 60, "expected": 80, "high": 120}'],
     )
+    outbound_allow: Annotated[str, AfterValidator(_allow_list)] | None = Field(
+        None,
+        description="Host names, IP addresses and networks, separated by commas, that the service may call although "
+        "they are not public; a host name permits private addresses, and loopback, link-local, metadata and reserved "
+        "addresses must be listed themselves; only listed ones may be called over http; unset: public addresses only",
+        examples=["alertmanager.monitoring.svc,10.0.0.0/8,127.0.0.1"],
+    )
+    outbound_proxy: Annotated[SecretStr, AfterValidator(_proxy)] | None = Field(
+        None,
+        description="HTTP proxy for calls to hosts that are not in `AFTERMATH_OUTBOUND_ALLOW`; unset: none, whatever "
+        "`HTTPS_PROXY` says",
+        examples=["http://proxy.example.com:3128"],
+    )
     retention_alerts_days: int = Field(
         400,
         ge=31,
-        description="Age at which a whole month of alerts is dropped, except alerts of incidents that are not over; "
-        "incidents and their measures are kept",
+        description="Age at which a whole month of alerts is dropped, except alerts of incidents that are not over or "
+        "not settled; incidents and their measures are kept",
+    )
+    quarantine_bytes: int = Field(
+        64 * 2**20,
+        ge=0,
+        description="Disk space for the quarantine of one source; once full, deliveries that cannot be read completely "
+        "are rejected with 503, and what can be read is stored",
+    )
+    retention_quarantine_days: int = Field(
+        90, ge=1, description="Age at which quarantined items are deleted, replayed or not"
     )
     retention_deliveries_days: int = Field(
         90, ge=31, description="Age at which a whole month of delivery records is dropped"
+    )
+    question_occurrences: int = Field(
+        100_000,
+        ge=1,
+        description="Maximum number of times that planned maintenance takes place in the period of one request for "
+        "metrics; beyond it, the request is rejected with 422",
+    )
+    question_parts: int = Field(
+        250_000,
+        ge=1,
+        description="Maximum number of parts into which one request for metrics divides time, for example the impact "
+        "of incidents by planned maintenance; beyond it, the request is rejected with 422",
+    )
+    page_bytes: int = Field(
+        4 * 2**20,
+        ge=2**16,
+        description="Size of labels and annotations on one page of incidents or alerts; a page that reaches it ends "
+        "early and has a `next_cursor`",
+    )
+    questions_at_once: int = Field(
+        2,
+        ge=1,
+        le=8,
+        description="Maximum number of requests for metrics, and of pages that show them, that one process computes at "
+        "once; others wait, and after ten seconds are rejected with 503",
     )
     metrics_services: int = Field(
         200,
@@ -233,7 +314,7 @@ class Settings(BaseSettings):
 # — error messages —
 
 _NAMES = {f"{PREFIX}{name.upper()}": name for name in Settings.model_fields}
-_SECRET = {"database_url", "admin_token"}
+_SECRET = {"database_url", "admin_token", "outbound_proxy"}
 
 
 def _unknown(environment: Mapping[str, str]) -> list[str]:

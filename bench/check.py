@@ -9,7 +9,8 @@ from uuid import UUID
 import asyncpg
 
 from app.incidents.grouping import lifecycle
-from app.incidents.grouping.signal import End, EndReason
+from app.incidents.grouping.episode import End, fired_after_end
+from app.incidents.grouping.signal import EndReason
 from bench.load import Answered
 
 
@@ -103,21 +104,22 @@ def law_differs(alerts: Iterable[Mapping[str, Any]], incidents: Iterable[Mapping
                 timedelta(seconds=alert["max_span_seconds"]),
                 alert["severity"],
                 impact_started_at_reported=alert["impact_started_at_reported"],
+                fired_after_end_at=fired_after_end(alert["fired_at"], alert["end_reported_at"]),
             )
         )
     lawful = {
-        (key, course.began_at): course
+        (key, state.began_at): state
         for key, of_key in by_key.items()
-        for course in map(lifecycle.course_of, lifecycle.incidents_of(of_key))
+        for state in map(lifecycle.incident_state, lifecycle.incidents_of(of_key))
     }
-    stored = {(row["key_id"], row["began_at"]): _course(row) for row in incidents}
+    stored = {(row["key_id"], row["began_at"]): _state(row) for row in incidents}
     if stored != lawful:
-        other = sum(lawful.get(place) != course for place, course in stored.items())
+        other = sum(lawful.get(place) != state for place, state in stored.items())
         yield f"{len(lawful)} incidents expected by the law, {len(stored)} stored, of which {other} differ"
 
 
-def _course(row: Mapping[str, Any]) -> lifecycle.Course:
-    return lifecycle.Course(
+def _state(row: Mapping[str, Any]) -> lifecycle.IncidentState:
+    return lifecycle.IncidentState(
         began_at=row["began_at"],
         last_start_at=row["last_start_at"],
         stretch_began_at=row["stretch_began_at"],
@@ -129,4 +131,5 @@ def _course(row: Mapping[str, Any]) -> lifecycle.Course:
         open_alerts=row["open_alerts"],
         severity=row["severity"],
         impact_started_at_reported=row["impact_started_at_reported"],
+        fired_after_end_at=row["fired_after_end_at"],
     )

@@ -22,12 +22,13 @@ from app.base import db, schema
 from app.base.facts import Commit, Outcome, Report
 from app.base.tokens import ensure_source
 from app.catalog.services import store as services
-from app.incidents import actions
+from app.incidents import actions, refusals
 from app.incidents.grouping import decide as store
 from app.incidents.grouping.batch import MANUAL_SOURCE_ID, Incoming
+from app.incidents.grouping.episode import minute
 from app.incidents.grouping.rule import DEFAULT_RULE, decide
 from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status
-from app.incidents.grouping.timeline import TimelineKind
+from app.incidents.grouping.timeline_kind import TimelineKind
 from app.incidents.impact.rates import THE_BEGINNING
 from app.incidents.timeline import Attribution
 from app.metrics.deployments import store as deployments
@@ -53,13 +54,19 @@ _RULE = replace(DEFAULT_RULE, key_labels=("service", "cell"))
 
 @dataclass(slots=True)
 class History:
-    """The history generated so far; `make` continues from there."""
+    """The history generated so far; `make` continues from there. It covers the year from `first` on."""
 
     engine: AsyncEngine
     settings: Settings
+    first: datetime = FIRST
+    services: int = SERVICES
     incidents: int = 0
     random: Random = field(default_factory=lambda: Random(SEED))  # noqa: S311  not a secret; must be reproducible
     sources: Sequence[int] = ()
+
+    @property
+    def after(self) -> datetime:
+        return self.first + (AFTER - FIRST)
 
     async def make(self, total: int, out: Console) -> None:
         """Adds incidents until there are about `total` (a few merge), settles them and analyzes the tables."""
@@ -82,32 +89,36 @@ class History:
     async def _catalog(self) -> list[int]:
         """Adds owners and rates: some services have neither, and one in five rates changes during the year."""
         async with db.session(self.engine) as session:
-            for number in range(SERVICES):
+            for number in range(self.services):
                 name, owner = _service(number), OWNERS[number % len(OWNERS)]
-                service = schema.Service(name=name, owner=owner, links=[], first_seen_at=FIRST, updated_at=FIRST)
+                service = schema.Service(
+                    name=name, owner=owner, links=[], first_seen_at=self.first, updated_at=self.first
+                )
                 await services.put_service(session, service)
                 if number % 5:
-                    await services.put_rates(session, name, _rates(name, number), now=FIRST)
-            return [(await ensure_source(session, name, "alertmanager", now=FIRST)).id for name in SOURCES]
+                    await services.put_rates(session, name, _rates(name, number, self.first), now=self.first)
+            return [(await ensure_source(session, name, "alertmanager", now=self.first)).id for name in SOURCES]
 
     async def _add(self, session: AsyncSession, size: int) -> None:
         tx = await session.connection()
-        troubles = [self._trouble(self.incidents + place) for place in range(size)]
-        for trouble in troubles:
-            if trouble.deployment is not None:
-                await deployments.report(session, trouble.deployment, source_id=MANUAL_SOURCE_ID, now=AFTER)
-        outcomes = iter(await store.apply(tx, [each for trouble in troubles for each in trouble.incoming], now=AFTER))
-        for trouble in troubles:
-            [number, *_] = [next(outcomes).incident for _ in trouble.incoming]
+        scenarios = [self._scenario(self.incidents + place) for place in range(size)]
+        for scenario in scenarios:
+            if scenario.deployment is not None:
+                await deployments.report(session, scenario.deployment, source_id=MANUAL_SOURCE_ID, now=self.after)
+        outcomes = iter(
+            await store.apply(tx, [each for scenario in scenarios for each in scenario.incoming], now=self.after)
+        )
+        for scenario in scenarios:
+            [number, *_] = [next(outcomes).incident for _ in scenario.incoming]
             if number is not None:
-                await _act(session, number, trouble)
+                await _act(session, number, scenario, now=self.after)
 
-    def _trouble(self, number: int) -> "_Trouble":
+    def _scenario(self, number: int) -> "_Scenario":
         chance = self.random
-        name = _service(min(int(chance.expovariate(5 / SERVICES)), SERVICES - 1))
+        name = _service(min(int(chance.expovariate(5 / self.services)), self.services - 1))
         lasted = min(timedelta(seconds=chance.lognormvariate(math.log(MEDIAN_SECONDS), SIGMA)), LONGEST)
-        began = FIRST + chance.random() * (AFTER - FIRST)
-        is_open = began + lasted > AFTER or chance.random() < 0.0005  # the latter were forgotten
+        began = self.first + chance.random() * (self.after - self.first)
+        is_open = began + lasted > self.after or chance.random() < 0.0005  # the latter were forgotten
         labels = {
             "alertname": "HighErrorRate",
             "service": name,
@@ -123,7 +134,7 @@ class History:
         spans = [(began, None if is_open else began + lasted)]
         if not is_open and chance.random() < 0.05:  # it fires again within the window
             again = began + lasted + timedelta(minutes=2)
-            spans.append((again, min(again + timedelta(minutes=10), AFTER)))
+            spans.append((again, min(again + timedelta(minutes=10), self.after)))
         kind = AlertClass.MONITORING if chance.random() < 0.01 else AlertClass.SERVICE
         reason = EndReason.RULE_PAUSED if chance.random() < 0.02 else EndReason.RECOVERED
         annotations = {"for": "5m"} if chance.random() < 0.5 else {}
@@ -140,9 +151,12 @@ class History:
             )
             for begins, ends in spans
         ]
-        incoming = [Incoming(each, self.sources[chosen], decide(_RULE, labels, kind), AFTER) for each in signals]
+        incoming = [
+            Incoming(each, self.sources[chosen], decide(_RULE, labels, kind), self.after, minute(ends or begins))
+            for each, (begins, ends) in zip(signals, spans, strict=True)
+        ]
         share = [chance.random() for _ in ("acknowledged", "identified", "mitigated")]
-        return _Trouble(
+        return _Scenario(
             incoming,
             deployment,
             acknowledged=began + lasted * chance.random() / 2 if share[0] < 0.3 else None,
@@ -173,12 +187,12 @@ class History:
         while True:
             async with db.transaction(self.engine) as tx:
                 lateness, weights = self.settings.allowed_lateness, self.settings.impact
-                if not await settle(tx, now=AFTER, allowed_lateness=lateness, weights=weights):
+                if not await settle(tx, now=self.after, allowed_lateness=lateness, weights=weights):
                     return
 
 
 @dataclass(frozen=True, slots=True)
-class _Trouble:
+class _Scenario:
     incoming: Sequence[Incoming]
     deployment: Report | None
     acknowledged: datetime | None
@@ -186,24 +200,24 @@ class _Trouble:
     mitigated: datetime | None
 
 
-async def _act(session: AsyncSession, number: int, trouble: _Trouble) -> None:
-    if trouble.acknowledged is not None:
-        with suppress(actions.AlreadyResolved):  # it merged into an incident that had ended
-            attribution = Attribution(trouble.acknowledged, "sam")
-            await actions.acknowledge(session, number, attribution, by=None, now=AFTER)
-    for kind, at in ((TimelineKind.IDENTIFIED, trouble.identified), (TimelineKind.MITIGATED, trouble.mitigated)):
+async def _act(session: AsyncSession, number: int, scenario: _Scenario, *, now: datetime) -> None:
+    if scenario.acknowledged is not None:
+        with suppress(refusals.AlreadyResolved):  # it merged into an incident that had ended
+            attribution = Attribution(scenario.acknowledged, "sam")
+            await actions.acknowledge(session, number, attribution, at_stated=True, now=now)
+    for kind, at in ((TimelineKind.IDENTIFIED, scenario.identified), (TimelineKind.MITIGATED, scenario.mitigated)):
         if at is not None:
-            await actions.milestone(session, number, kind, Attribution(at, "sam"), now=AFTER)
+            await actions.milestone(session, number, kind, Attribution(at, "sam"), now=now)
 
 
 def _service(number: int) -> str:
     return f"service-{number:02}"
 
 
-def _rates(name: str, number: int) -> list[schema.ServiceRate]:
+def _rates(name: str, number: int, first: datetime) -> list[schema.ServiceRate]:
     hour = Decimal(100 * (number + 1))
     currency = "USD" if number % 3 else "EUR"
-    dates = [THE_BEGINNING, FIRST + timedelta(days=180)] if number % 5 == 1 else [THE_BEGINNING]
+    dates = [THE_BEGINNING, first + timedelta(days=180)] if number % 5 == 1 else [THE_BEGINNING]
     return [
         schema.ServiceRate(
             service=name,

@@ -39,7 +39,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from app.base import postgres as embedded
-from app.cli import DATABASE
+from app.base.db import DATABASE
 from bench.check import Wrong, check_counters, check_stored
 from bench.load import Answered, Load, LoadFailed, Target, drive, posted_alerts
 from tests.processes import RunningService, Service, a_process, an_alertmanager, free_port, program, until

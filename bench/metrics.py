@@ -123,7 +123,7 @@ async def main(sizes: Sequence[int]) -> None:
             history = History(engine, Settings.model_validate({"database_url": url}))
             for size in sizes:
                 await history.make(size, out)
-                async with _service(url, Path(directory)) as service:
+                async with running(url, Path(directory)) as service:
                     questions = questions_of(await described_routes(service.client))
                     await _measure(service, questions, size, results, out)
                     remarks.append(f"{service.resident():,.0f} MiB after the queries over {size:,} incidents")
@@ -131,7 +131,7 @@ async def main(sizes: Sequence[int]) -> None:
                         await _look_at_others(service, questions, results, out)
                         remarks += await _ask_again(service, questions, out)
             for question in track(questions, "memory per query", console=out, transient=True):
-                async with _service(url, Path(directory)) as service:
+                async with running(url, Path(directory)) as service:
                     results[str(question), "all"].memory = await _memory(service, question)
             await engine.dispose()
     for scope in (BUSIEST, "all"):
@@ -143,6 +143,7 @@ async def main(sizes: Sequence[int]) -> None:
 class Service:
     client: httpx.AsyncClient
     process: psutil.Process
+    token: str
 
     def resident(self) -> float:
         """MiB."""
@@ -220,7 +221,7 @@ async def described_routes(client: httpx.AsyncClient) -> list[str]:
 
 
 @asynccontextmanager
-async def _service(url: str, directory: Path) -> AsyncIterator[Service]:
+async def running(url: str, directory: Path) -> AsyncIterator[Service]:
     """`aftermath serve` on a free loopback port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -230,6 +231,7 @@ async def _service(url: str, directory: Path) -> AsyncIterator[Service]:
         "AFTERMATH_DATABASE_URL": url,
         "AFTERMATH_PORT": str(port),
         "AFTERMATH_ADMIN_TOKEN": token,
+        "AFTERMATH_DATA_DIR": str(directory / "service"),
         "AFTERMATH_LOG_LEVEL": "error",
     }
     with (directory / "service.log").open("ab") as log:
@@ -243,15 +245,15 @@ async def _service(url: str, directory: Path) -> AsyncIterator[Service]:
         try:
             headers = {"Authorization": f"Bearer {token}"}
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=120) as client:
-                await _until_ready(client, served)
-                yield Service(client, psutil.Process(served.pid))
+                await _until_ready(client, served, directory / "service.log")
+                yield Service(client, psutil.Process(served.pid), token)
         finally:
             served.terminate()
             await served.wait()
 
 
-async def _until_ready(client: httpx.AsyncClient, served: asyncio.subprocess.Process) -> None:
-    for _ in range(300):
+async def _until_ready(client: httpx.AsyncClient, served: asyncio.subprocess.Process, log: Path) -> None:
+    for _ in range(1200):
         if served.returncode is not None:
             break
         try:
@@ -260,8 +262,12 @@ async def _until_ready(client: httpx.AsyncClient, served: asyncio.subprocess.Pro
         except httpx.TransportError:
             pass
         await asyncio.sleep(0.1)
-    message = "the service did not start"
+    message = f"the service did not start: {_tail(log)}"
     raise RuntimeError(message)
+
+
+def _tail(log: Path) -> str:
+    return log.read_text()[-2000:]
 
 
 def _table(scope: str, sizes: Sequence[int], results: Results) -> Table:

@@ -21,10 +21,11 @@ from uuid import UUID
 
 import httpx
 
-from app.incidents.grouping.signal import End, EndReason, Episode, ends_of, latest
+from app.incidents.grouping.episode import REFIRE, Episode, ReportedEnd, endings_of
+from app.incidents.grouping.signal import EndReason
 
 MILLISECOND = timedelta(milliseconds=1)
-OURS = "10ad"  # every fingerprint of a plan begins so
+OURS = "10ad"  # prefix of every fingerprint of a plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Plan:
 
     def deliveries(self) -> Iterator[Delivery]:
         random_of = random.Random(self.seed)
-        # Reports by position in the stream: a repeat or a resolve may come long after the firing, or before it.
+        # Reports by position in the stream: a repeat or a resolve may follow long after the firing, or precede it.
         coming: list[tuple[int, int, Report]] = []
         place = 0
         while True:
@@ -122,16 +123,23 @@ class Plan:
 
 def episodes_of(reports: Sequence[Report]) -> dict[tuple[str, datetime], datetime | None]:
     """The episodes that result from these reports in any order and number: (fingerprint, start) → end."""
-    named: dict[str, dict[datetime, End | None]] = defaultdict(dict)
+    named: dict[str, dict[datetime, datetime | None]] = defaultdict(dict)
     for one in reports:
-        end = End(one.ended_at, EndReason.RECOVERED) if one.ended_at else None
-        named[one.fingerprint][one.started_at] = latest(named[one.fingerprint].get(one.started_at), end)
+        ends = [end for end in (named[one.fingerprint].get(one.started_at), one.ended_at) if end is not None]
+        named[one.fingerprint][one.started_at] = max(ends, default=None)
     found = {}
     for fingerprint, starts in named.items():
-        episodes = [Episode(start, starts[start]) for start in sorted(starts)]
-        for episode, derived in zip(episodes, ends_of(episodes), strict=True):
-            found[fingerprint, episode.started_at] = derived.at if derived else None
+        # Everything is reported within minutes, so that no end is void, and after all of it has happened.
+        episodes = [
+            Episode(start, _REPORTED_AT, ReportedEnd(end, EndReason.RECOVERED, _REPORTED_AT) if end else None)
+            for start, end in sorted(starts.items(), key=lambda each: each[0])
+        ]
+        for episode, derived in zip(episodes, endings_of(episodes, refire=REFIRE), strict=True):
+            found[fingerprint, episode.started_at] = derived.end.at if derived.end else None
     return found
+
+
+_REPORTED_AT = datetime.max.replace(tzinfo=UTC)
 
 
 # — sending —
@@ -194,7 +202,7 @@ class Load:
         return f"answered {len(self.answered)}, to send again {len(self._again)}, {dict(self.statuses)}, cut {self.cut}"
 
     async def send(self, connections: int) -> None:
-        """Returns when all is answered after `finish`, or at once when asked to give up."""
+        """Returns when all deliveries are answered after `finish`, or immediately when it should give up."""
         deliveries = self.plan.deliveries()
         await asyncio.gather(
             *(self._send_over(self.targets[n % len(self.targets)], deliveries) for n in range(connections))
@@ -250,7 +258,7 @@ class Load:
             self.cut += 1
             raise
         finally:
-            # First the one, then the other: `finish` looks from another thread.
+            # In this order, because `finish` reads them from another thread.
             if not taken:
                 self._again.append(delivery)
             self._under_way -= 1

@@ -1,8 +1,8 @@
 """Real processes for tests: the service as a user starts it, Debian's Prometheus, Alertmanager and PostgreSQL 15.
 
-Each is started on loopback at a free port, in a process group of its own, and is gone when its block ends, however it
-ends. Only what was started here is ended: processes are known by a mark in their environment, a built-in PostgreSQL
-by its working directory. A missing program is an error, never a reason to skip.
+Each is started on loopback at a free port, in a process group of its own, and ends with its block in any case. Only
+processes started here are ended: they are recognized by a variable in their environment, a built-in PostgreSQL by its
+working directory. A missing program is an error, never a reason to skip.
 
     python -m tests.processes postgres15 -- pytest …     with AFTERMATH_TEST_DATABASE_URL of a new cluster
 """
@@ -29,16 +29,18 @@ import psutil  # type: ignore[import-untyped]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 POSTGRES15 = Path("/usr/lib/postgresql/15/bin")
-PACKAGES = "apt-get install prometheus prometheus-alertmanager postgresql-15 wrk"
-# The command as `make test` installs it, beside the Python that runs the tests.
+PACKAGES = (
+    "apt-get install prometheus prometheus-alertmanager victoria-metrics postgresql-15 wrk zabbix-server-pgsql openssl"
+)
+# The command installed by `make test`, next to the Python that runs the tests.
 AFTERMATH = Path(sys.executable).with_name("aftermath")
-MARK = "STARTED_BY_TESTS"  # not AFTERMATH_…: the service refuses variables of that name that it does not know
+MARK = "STARTED_BY_TESTS"  # not AFTERMATH_…: the service rejects unknown variables with that prefix
 
 T = TypeVar("T")
 
 
-def until(answer: Callable[[], T | None], what: str, within: float = 60) -> T:
-    """The first answer that counts as true. An unreachable server has not answered yet."""
+def until(answer: Callable[[], T | None], what: str, within: float = 120) -> T:
+    """The first truthy result. An unreachable server counts as no result yet."""
     deadline = time.monotonic() + within
     while True:
         with suppress(httpx.TransportError):
@@ -56,7 +58,7 @@ def free_port() -> int:
 
 
 def program(name: str) -> str:
-    """Where it is; raises FileNotFoundError with what to install."""
+    """The path of the program. Raises FileNotFoundError, which names the package to install."""
     found = shutil.which(name)
     if found is None:
         message = f"{name} is not installed: {PACKAGES}"
@@ -78,7 +80,7 @@ class Running:
         return self.log_file.read_text(errors="replace")
 
     def stop(self, within: float = 60) -> int:
-        """SIGTERM; its exit status."""
+        """Sends SIGTERM and returns the exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(within)
 
@@ -139,7 +141,7 @@ def _marked(mark: str) -> list[psutil.Process]:
 
 @dataclass
 class Service:
-    """`aftermath serve` on a data directory; may be started, stopped, killed and started again."""
+    """`aftermath serve` on a data directory; can be started, stopped, killed and started again."""
 
     directory: Path
     environment: dict[str, str]
@@ -165,7 +167,7 @@ class Service:
 
     @contextmanager
     def run(self) -> Iterator["RunningService"]:
-        """Started, perhaps not ready yet. Nothing of it, PostgreSQL included, outlives the block."""
+        """Started, perhaps not ready yet. It ends with the block, including PostgreSQL."""
         self.starts += 1
         log_file = self.directory / f"service-{self.starts}.log"
         try:
@@ -185,11 +187,11 @@ class Service:
         """The processes of the built-in PostgreSQL of this data directory, its postmaster first."""
         parents: dict[psutil.Process, int] = {}
         for process in psutil.process_iter():
-            with suppress(psutil.Error, FileNotFoundError):  # the latter if it ends between two looks of psutil
+            with suppress(psutil.Error, FileNotFoundError):  # the latter if it ends between two calls of psutil
                 is_here = process.cwd() == str(self.data_dir / "postgres")
                 if is_here and process.status() != psutil.STATUS_ZOMBIE:
                     parents[process] = process.ppid()
-        # Not by their numbers: those begin again from 1 one day.
+        # Not by pid order: pids wrap around.
         here = {process.pid for process in parents}
         return sorted(parents, key=lambda process: parents[process] in here)
 
@@ -200,7 +202,7 @@ class Service:
                 process.kill()
 
     def command(self, *arguments: str) -> str:
-        """`aftermath <arguments>` beside the service or without it: what it prints. It must succeed."""
+        """The output of `aftermath <arguments>`, with or without a running service. It must succeed."""
         done = self.try_command(*arguments)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -213,7 +215,7 @@ class Service:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
 
@@ -243,7 +245,7 @@ class RunningService(Running):
 
     @contextmanager
     def client(self, token: str | None = None) -> Iterator[httpx.Client]:
-        """A client of the API, with that token, else with the one that the first start printed."""
+        """A client of the API with that token; by default the one that the first start printed."""
         headers = {"Authorization": f"Bearer {token or self.admin_token}"}
         with httpx.Client(base_url=self.service.url, headers=headers, timeout=30) as client:
             yield client
@@ -252,8 +254,23 @@ class RunningService(Running):
 # — Debian's senders —
 
 
+class Server(httpx.Client):
+    """A client of a started server."""
+
+    process: subprocess.Popen[bytes]
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """The server is stopped (SIGSTOP), and continues when the block ends."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
+
 @contextmanager
-def a_prometheus(directory: Path, config: str, port: int) -> Iterator[httpx.Client]:
+def a_prometheus(directory: Path, config: str, port: int, *arguments: str) -> Iterator[Server]:
     """A client of a Prometheus that is ready."""
     file = directory / "prometheus.yml"
     file.write_text(config)
@@ -262,6 +279,7 @@ def a_prometheus(directory: Path, config: str, port: int) -> Iterator[httpx.Clie
         f"--config.file={file}",
         f"--storage.tsdb.path={directory / 'prometheus'}",
         f"--web.listen-address=127.0.0.1:{port}",
+        *arguments,
         "--log.level=warn",
     ]
     with _a_server(command, directory / "prometheus.log", port, "/-/ready") as client:
@@ -271,7 +289,7 @@ def a_prometheus(directory: Path, config: str, port: int) -> Iterator[httpx.Clie
 @contextmanager
 def an_alertmanager(
     directory: Path, config: str, port: int, *, cluster: Sequence[str] = ("--cluster.listen-address=",)
-) -> Iterator[httpx.Client]:
+) -> Iterator[Server]:
     """A client of an Alertmanager that is ready; without peers unless `cluster` is given."""
     file = directory / "alertmanager.yml"
     file.write_text(config)
@@ -288,8 +306,38 @@ def an_alertmanager(
 
 
 @contextmanager
-def _a_server(command: Sequence[str], log_file: Path, port: int, ready: str) -> Iterator[httpx.Client]:
-    with a_process(command, log_file) as running, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+def a_victoria(directory: Path, port: int) -> Iterator[Server]:
+    """A client of a VictoriaMetrics that is ready, and answers with what has just been written to it."""
+    command = [
+        program("victoria-metrics"),
+        f"-storageDataPath={directory / 'victoria'}",
+        f"-httpListenAddr=127.0.0.1:{port}",
+        "-search.latencyOffset=0s",
+        "-loggerLevel=WARN",
+    ]
+    with _a_server(command, directory / "victoria.log", port, "/health") as client:
+        yield client
+
+
+@contextmanager
+def a_vmalert(directory: Path, rules: Path, port: int, *arguments: str) -> Iterator[Server]:
+    """A client of a vmalert that is ready."""
+    command = [
+        program("vmalert"),
+        f"-rule={rules}",
+        f"-httpListenAddr=127.0.0.1:{port}",
+        "-evaluationInterval=1s",
+        "-loggerLevel=WARN",
+        *arguments,
+    ]
+    with _a_server(command, directory / "vmalert.log", port, "/health") as client:
+        yield client
+
+
+@contextmanager
+def _a_server(command: Sequence[str], log_file: Path, port: int, ready: str) -> Iterator[Server]:
+    with a_process(command, log_file) as running, Server(base_url=f"http://127.0.0.1:{port}") as client:
+        client.process = running.process
 
         def is_ready() -> bool:
             assert running.process.poll() is None, f"{command[0]} ended:\n{running.log()}"
@@ -344,7 +392,7 @@ def a_postgres15() -> Iterator[str]:
             try:
                 yield f"postgresql://aftermath:{password}@/postgres?host={directory}"
             finally:
-                # A fast shutdown, so that no backend still writes into what is about to be removed.
+                # A fast shutdown, so that no backend writes into the directory while it is removed.
                 running.process.send_signal(signal.SIGINT)
                 running.process.wait(60)
 
@@ -370,7 +418,7 @@ def main(arguments: Sequence[str]) -> int:
             return 2
 
 
-# — what is sent —
+# — payloads —
 
 
 def an_alert(started_at: str, ended_at: str | None = None, **labels: str) -> dict[str, Any]:

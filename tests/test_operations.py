@@ -1,4 +1,4 @@
-"""docs/operations.md is right: what it names exists, and every alert that we ship has its part there.
+"""docs/operations.md is correct: everything it names exists, and every shipped alert has a section.
 
 The commands of its blocks marked `backup`, `restore`, `dump` and `undump` run in tests/faults/test_restore.py.
 """
@@ -22,7 +22,7 @@ def test_every_alert_has_its_part_in_the_order_of_the_rules() -> None:
     assert [title for title, begins in parts if begins.startswith("#")] == []
 
 
-def test_links_lead_somewhere() -> None:
+def test_links_have_existing_targets() -> None:
     links = re.findall(r"\]\(([^)#]+)", PAGE)
     assert len(links) > 3
     assert [link for link in links if not (REPOSITORY / "docs" / link).exists()] == []

@@ -32,7 +32,7 @@ NAMED_IN = [
 TEXTS = {
     str(path.relative_to(REPOSITORY)): path.read_text()
     for path in NAMED_IN
-    if path.suffix not in {".pyc", ".json"} and "fixtures" not in path.parts
+    if path.suffix not in {".pyc", ".json", ".woff2", ".png"} and "fixtures" not in path.parts
 }
 COMMAND = typer.main.get_command(cli)
 
@@ -48,7 +48,7 @@ def named_commands() -> Iterator[tuple[str, str]]:
 
 
 def what_is_wrong_with(written: str) -> str | None:
-    """What the command line does not know of it."""
+    """The part of it that the command line does not accept."""
     words = [word.strip(",.:;") for word in written.split()[1:]]
     command = COMMAND
     while isinstance(command, TyperGroup) and words and words[0].isalpha():

@@ -71,6 +71,23 @@ LABOR = """; example: AFTERMATH_LABOR='{"currency": "EUR", "low": 60, "expected"
             '{"currency": "EUR", "low": 3, "expected": 2, "high": 1}',
             f"AFTERMATH_LABOR must have low <= expected <= high{LABOR}",
         ),
+        (
+            "OUTBOUND_ALLOW",
+            "10.0.0.1/8",
+            (
+                "AFTERMATH_OUTBOUND_ALLOW must list host names, IP addresses and networks such as 10.0.0.0/8, "
+                "not '10.0.0.1/8'; "
+                "example: AFTERMATH_OUTBOUND_ALLOW=alertmanager.monitoring.svc,10.0.0.0/8,127.0.0.1"
+            ),
+        ),
+        (
+            "OUTBOUND_PROXY",
+            "socks5://user:hunter2@proxy",
+            (
+                "AFTERMATH_OUTBOUND_PROXY must be the http:// or https:// URL of a proxy; "
+                "example: AFTERMATH_OUTBOUND_PROXY=http://proxy.example.com:3128"
+            ),
+        ),
         ("PRT", "80", "AFTERMATH_PRT is not a setting; did you mean AFTERMATH_PORT?"),
         ("DB_URL", "secret", "AFTERMATH_DB_URL is not a setting; did you mean AFTERMATH_DATABASE_URL?"),
         ("XYZZY", "1", "AFTERMATH_XYZZY is not a setting: unset it (README.md lists all settings)"),

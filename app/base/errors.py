@@ -4,18 +4,19 @@
     ├── NotFound            404
     ├── Conflict            409  not allowed in the current state; the message explains what is
     ├── Invalid             422  well-formed, but not acceptable
-    ├── NotThisKind         400  the body is not JSON of the kind that the endpoint accepts
+    ├── UnrecognizedBody    400  the body is not JSON of the kind that the endpoint accepts
     ├── TooLarge            413
-    ├── Unsupported         415
+    ├── UnsupportedMediaType 415
     ├── Unauthorized        401
     ├── Forbidden           403
-    ├── Stale               412  If-Match names another version
+    ├── PreconditionFailed  412  If-Match names another version
     ├── Overloaded          503  try again later; carries Retry-After
     └── Stopped             503  a part of this process has stopped; restart it
 
 They are raised where a rule is broken, and become `application/problem+json` in one place (`http/problems.py`).
 """
 
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 RETRY_AFTER_SECONDS = 5
@@ -31,6 +32,7 @@ class Problem(Exception):
         super().__init__(detail or self.title)
         self.detail = detail or self.title
         self.headers = headers or {}
+        self.errors: Sequence[Mapping[str, str]] = ()  # several at once: `at` where, and `why`
 
     @property
     def kind(self) -> str:
@@ -58,7 +60,7 @@ class Invalid(Problem):
     status, title = 422, "Invalid request"
 
 
-class NotThisKind(Problem):
+class UnrecognizedBody(Problem):
     status, title = 400, "Unrecognized body"
 
 
@@ -66,7 +68,7 @@ class TooLarge(Problem):
     status, title = 413, "Body too large"
 
 
-class Unsupported(Problem):
+class UnsupportedMediaType(Problem):
     status, title = 415, "Unsupported encoding"
 
 
@@ -78,7 +80,7 @@ class Forbidden(Problem):
     status, title = 403, "Token does not allow this"
 
 
-class Stale(Problem):
+class PreconditionFailed(Problem):
     status, title = 412, "Changed in the meantime"
 
 

@@ -1,28 +1,30 @@
-"""Facts that senders report besides alerts (deployments, acknowledgements), as plain values. Ingest reads them from
-requests, other areas store them.
+"""Facts that senders report besides alerts (deployments, changes, reactions of people), as plain values. Ingest reads
+them from requests, other areas store them.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 COMMITS_AT_MOST = 5_000
-DEPLOYMENT_ID = r"^[A-Za-z0-9][A-Za-z0-9._:@+-]{0,199}$"
+DEPLOYMENT_KEY = r"^[A-Za-z0-9][A-Za-z0-9._:@+-]{0,199}$"
 
 
 class Outcome(StrEnum):
-    """How a deployment ended, or that it is still in progress."""
+    """How a deployment ended, or that it is still in progress. `unknown`: it ended, with a word that is not known."""
 
     PENDING = "pending"
     IN_PROGRESS = "in_progress"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELED = "canceled"
+    UNKNOWN = "unknown"
 
     @property
     def final(self) -> bool:
@@ -38,14 +40,16 @@ class Commit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one delivery reports about one deployment. Fields that it does not mention are None. `told_at` is the time
-    that the report describes.
+    """What one delivery reports about one deployment: something new runs in an environment.
+
+    Fields that it does not mention are None. `id` is unique per source, service and environment. `reported_at` is the
+    time that the report describes. `rolled_back` is the id of the deployment that this one takes back.
     """
 
     id: str
     service: str
     outcome: Outcome | None = None
-    told_at: datetime | None = None
+    reported_at: datetime | None = None
     environment: str | None = None
     production: bool | None = None
     version: str | None = None
@@ -57,23 +61,73 @@ class Report:
     unplanned: bool | None = None
     made_for: str | None = None
     needed_intervention: bool | None = None
+    rolled_back: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Acknowledgement:
-    """A person has acknowledged an alert in another tool. `fingerprint` is the alert's fingerprint in that tool."""
+class Change:
+    """A change that need not deploy anything: a push, a merge, a setting, a run of Puppet.
 
-    fingerprint: str
+    `service` is what the sender names as changed; `id` is unique per source. `clock_ahead`: see `is_ahead`.
+    """
+
+    id: str
+    service: str
+    happened_at: datetime
+    summary: str | None = None
+    environment: str | None = None
+    version: str | None = None
+    sha: str | None = None
+    link: str | None = None
+    clock_ahead: bool = False
+
+
+class ReactionKind(StrEnum):
+    """What a person did about an alert in another tool."""
+
+    ACKNOWLEDGED = "acknowledged"
+    UNACKNOWLEDGED = "unacknowledged"  # taken back, or it has expired
+    CLOSED = "closed"  # resolved by hand; only its alerts tell when an incident ended
+    NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """What a person did about an alert in another tool.
+
+    It concerns the alert with this `fingerprint` of the same source, and if that source has none, all alerts with this
+    `correlation`, of any source (see `Signal.correlation`). At least one of the two is set.
+    """
+
+    kind: ReactionKind
     at: datetime
-    by: str | None = None
+    fingerprint: str | None = None
+    correlation: str | None = None
+    by: str | None = None  # None: the tool does not report it
+    note: str | None = None
+    at_arrival: bool = False  # the tool reports no time, so `at` is when the request was received
 
 
-def deployment_id(text: str) -> str:
-    """Turns `text` into an id that can be part of a URL. Different texts give different ids."""
-    if re.fullmatch(DEPLOYMENT_ID, text):
-        return text
-    kept = re.sub(r"[^A-Za-z0-9._:@+-]", "-", text).lstrip("._:@+-")[:160]
-    return f"{kept or 'deployment'}-{sha256(text.encode()).hexdigest()[:16]}"
+# The clocks of build machines are worse than those of monitoring.
+CLOCK_AHEAD_AT_MOST = timedelta(minutes=15)
+CLOCK_TOLERANCE = timedelta(seconds=5)
+
+
+def is_ahead(at: datetime | None, received_at: datetime) -> bool:
+    """Whether the sender's clock was noticeably ahead; its time is used, and flagged."""
+    return at is not None and at > received_at + CLOCK_TOLERANCE
+
+
+def key_of(*parts: str) -> str:
+    """One word for an identity that consists of these parts, which can be part of a URL. Different identities have
+    different keys.
+    """
+    plain = ":".join(parts)
+    is_plain = re.fullmatch(DEPLOYMENT_KEY, plain) and not any(":" in part for part in parts[:-1])
+    if is_plain:
+        return plain
+    kept = re.sub(r"[^A-Za-z0-9._:@+-]", "-", plain).lstrip("._:@+-")[:160]
+    return f"{kept or 'key'}-{sha256(json.dumps(parts).encode()).hexdigest()[:16]}"
 
 
 # A report as JSON, for the API's documentation.

@@ -28,10 +28,12 @@ class Jobs:
     """`async with Jobs() as jobs: jobs.every(10, "settle", work)`; leaving the block cancels all jobs.
 
     A failed run is logged, and the next one follows after the usual pause. While the database is unreachable, failed
-    runs are not logged, because the database monitor has already logged the outage.
+    runs are not logged, because the database monitor has already logged the outage. `on_end` is called when a job
+    stops, which only a bug can cause.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_end: Callable[[], None] | None = None) -> None:
+        self._on_end = on_end
         self._jobs: dict[str, Job] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
@@ -87,6 +89,8 @@ class Jobs:
                 job.ended = True
                 error = None if task.cancelled() else task.exception()
                 log.critical("job %s has stopped; restart this process", job.name, exc_info=error)
+                if self._on_end:
+                    self._on_end()
 
         task.add_done_callback(done)
 
@@ -107,6 +111,9 @@ async def _run_round(job: Job, work: Work, expected: Mapping[str, str]) -> None:
             return
         if message := expected.get(db.state_of(error)):
             log.info("%s: %s", job.name, message)
+            return
+        if db.is_contended(error):
+            log.warning("%s gave way to another transaction (%s); will retry", job.name, db.state_of(error))
             return
         job.failures_in_a_row += 1
         job.error = type(error).__name__

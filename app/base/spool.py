@@ -9,7 +9,7 @@ random bytes in hex. A record consists of
     marker     16 bytes    the marker in the file's name
     length      4 bytes    length of the payload, big-endian
     check       4 bytes    CRC-32 of marker and length
-    payload                a `Kept` as MessagePack
+    payload                a `SpooledDelivery` as MessagePack
     digest     16 bytes    BLAKE2b of everything before it
 
 After a damaged record, reading resumes at the next marker. Senders cannot know the marker, so a body cannot contain a
@@ -20,7 +20,7 @@ Each process writes its own segments, so processes never wait for each other. An
 draining process, which removes it once all of it has been applied. Progress within a segment is not stored: the
 consumer must recognize a delivery by its id when it sees it again.
 
-Every disk error becomes `CannotKeep`: the sender gets a 503, and the service keeps running.
+Every disk error becomes `SpoolUnavailable`: the sender gets a 503, and the service keeps running.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ import secrets
 import time
 import zlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,15 +51,16 @@ SEGMENT_BYTES = 2**20  # a segment of this size is closed; also the limit for on
 WAITING_BYTES = 32 * 2**20  # limit for deliveries held in memory while the disk is slow
 FAILING_SECONDS = 5.0  # how long the spool reports itself as failing after a failed write; writes are still tried
 
+RECENT_SECONDS = 1.0  # how long `recent_depth` uses the same result
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class CannotKeep(Exception):
+class SpoolUnavailable(Exception):
     """The spool cannot accept a delivery; the message gives the reason. The delivery has not been acknowledged."""
 
 
-class Kept(msgspec.Struct, frozen=True):
+class SpooledDelivery(msgspec.Struct, frozen=True):
     """One delivery, with everything needed to apply it later as if the database had been available.
 
     The source is identified by name. The signature was verified on arrival.
@@ -73,7 +74,7 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Damaged:
+class DamagedRecord:
     """A part of a segment that cannot be read. Its id is stable: reading the segment again gives the same id."""
 
     id: UUID
@@ -82,7 +83,7 @@ class Damaged:
 
 
 # Returns whether everything was applied. If not, the segment is offered again later.
-Take = Callable[[Sequence[Kept | Damaged]], Awaitable[bool]]
+Take = Callable[[Sequence[SpooledDelivery | DamagedRecord]], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +102,11 @@ HEADER_BYTES = MARKER_BYTES + 4 + 4
 OVERHEAD_BYTES = HEADER_BYTES + DIGEST_BYTES
 
 
-class Stretch(NamedTuple):
+class DamagedRange(NamedTuple):
     """Bytes of a segment that are not a record. `torn`: the start of a record at the very end."""
 
-    begins: int
-    ends: int
+    start: int
+    end: int
     torn: bool
 
 
@@ -115,18 +116,18 @@ def record(payload: bytes, marker: bytes) -> bytes:
     return header + payload + _digest(header, payload)
 
 
-def payloads_in(segment: bytes, marker: bytes) -> Iterator[bytes | Stretch]:
+def payloads_in(segment: bytes, marker: bytes) -> Iterator[bytes | DamagedRange]:
     """The payloads of all intact records, in order, and the unreadable stretches between and after them."""
     at = 0
     while at < len(segment):
-        ends, payload = _record_at(segment, at, marker)
+        end, payload = _record_at(segment, at, marker)
         if payload is not None:
             yield payload
         else:
             found = segment.find(marker, at + 1)
-            ends = found if found > 0 else len(segment)
-            yield Stretch(at, ends, torn=found < 0 and _is_beginning(segment[at:], marker))
-        at = ends
+            end = found if found > 0 else len(segment)
+            yield DamagedRange(at, end, torn=found < 0 and _is_beginning(segment[at:], marker))
+        at = end
 
 
 def _record_at(segment: bytes, at: int, marker: bytes) -> tuple[int, bytes | None]:
@@ -134,9 +135,9 @@ def _record_at(segment: bytes, at: int, marker: bytes) -> tuple[int, bytes | Non
     header = segment[at : at + HEADER_BYTES]
     if not _is_header(header, marker):
         return at, None
-    ends = at + _record_bytes(header)
-    payload, digest = segment[at + HEADER_BYTES : ends - DIGEST_BYTES], segment[ends - DIGEST_BYTES : ends]
-    return ends, payload if digest == _digest(header, payload) else None
+    end = at + _record_bytes(header)
+    payload, digest = segment[at + HEADER_BYTES : end - DIGEST_BYTES], segment[end - DIGEST_BYTES : end]
+    return end, payload if digest == _digest(header, payload) else None
 
 
 def _is_beginning(rest: bytes, marker: bytes) -> bool:
@@ -180,30 +181,30 @@ class SegmentName(NamedTuple):
         return datetime.fromtimestamp(self.begun_ns / 1e9, UTC)
 
 
-def read(segment: bytes, name: SegmentName) -> list[Kept | Damaged]:
+def read(segment: bytes, name: SegmentName) -> list[SpooledDelivery | DamagedRecord]:
     """Contents of `segment`, without a torn record at the end."""
-    found: list[Kept | Damaged] = []
+    found: list[SpooledDelivery | DamagedRecord] = []
     for one in payloads_in(segment, name.marker):
         match one:
-            case Stretch(begins, ends, torn=True):
-                log.warning("segment %s ends with an unacknowledged, torn record of %d bytes", name, ends - begins)
-            case Stretch(begins, ends):
-                log.error("segment %s is damaged from byte %d to %d", name, begins, ends)
-                found.append(_damaged(name, len(found), segment[begins:ends]))
+            case DamagedRange(start, end, torn=True):
+                log.warning("segment %s ends with an unacknowledged, torn record of %d bytes", name, end - start)
+            case DamagedRange(start, end):
+                log.error("segment %s is damaged from byte %d to %d", name, start, end)
+                found.append(_damaged(name, len(found), segment[start:end]))
             case payload:
                 try:
-                    found.append(_KEPT.decode(payload))
+                    found.append(_SPOOLED_DELIVERY.decode(payload))
                 except msgspec.MsgspecError:  # written by another version
                     log.exception("segment %s contains a record that this version cannot read", name)
                     found.append(_damaged(name, len(found), payload))
     return found
 
 
-def _damaged(name: SegmentName, position: int, raw: bytes) -> Damaged:
-    return Damaged(uuid5(UUID(bytes=name.marker), str(position)), name.begun_at, raw)
+def _damaged(name: SegmentName, position: int, raw: bytes) -> DamagedRecord:
+    return DamagedRecord(uuid5(UUID(bytes=name.marker), str(position)), name.begun_at, raw)
 
 
-_KEPT = msgspec.msgpack.Decoder(Kept)
+_SPOOLED_DELIVERY = msgspec.msgpack.Decoder(SpooledDelivery)
 
 
 class _Segment:
@@ -232,7 +233,7 @@ class _Segment:
         """Writes all payloads to disk. After an OSError the segment must not be written again."""
         written = memoryview(b"".join(record(payload, self.name.marker) for payload in payloads))
         try:
-            ends = self.bytes + len(written)
+            end = self.bytes + len(written)
             while written:
                 written = written[os.write(self._file, written) :]
             os.fsync(self._file)
@@ -241,7 +242,7 @@ class _Segment:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, self.bytes)
             raise
-        self.bytes = ends
+        self.bytes = end
 
     def end(self) -> None:
         """Closes the segment, so that it can be drained. An empty segment is removed."""
@@ -277,11 +278,12 @@ class Spool:
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._segment: _Segment | None = None
         self._used_bytes = 0  # as of the last check; other processes write too
-        self._fails_until = 0.0
+        self._fails_until = self._fresh_until = 0.0
         self._waiting: deque[tuple[bytes, asyncio.Future[None]]] = deque()
         self._waiting_bytes = 0
         self._writer: asyncio.Task[None] | None = None
         self._counts: dict[SegmentName, tuple[int, int]] = {}
+        self._last_depth = Depth()
 
     @classmethod
     def at(cls, data_dir: Path, *, max_bytes: int) -> "Spool":
@@ -327,16 +329,16 @@ class Spool:
             return "the spool cannot write to its disk"
         return None
 
-    async def keep(self, kept: Kept) -> None:
-        """Returns once the delivery is safely on disk. Raises CannotKeep."""
-        payload = msgspec.msgpack.encode(kept)
+    async def add(self, delivery: SpooledDelivery) -> None:
+        """Returns once the delivery is safely on disk. Raises SpoolUnavailable."""
+        payload = msgspec.msgpack.encode(delivery)
         size = len(payload) + OVERHEAD_BYTES
         if self._directory is None or not self._max_bytes:
-            raise CannotKeep("there is no spool")
+            raise SpoolUnavailable("there is no spool")
         if self._used_bytes + self._waiting_bytes + size > self._max_bytes:
-            raise CannotKeep("the spool is full")
+            raise SpoolUnavailable("the spool is full")
         if self._waiting_bytes and self._waiting_bytes + size > WAITING_BYTES:
-            raise CannotKeep("too many deliveries are waiting to be written to the spool")
+            raise SpoolUnavailable("too many deliveries are waiting to be written to the spool")
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((payload, written))
         self._waiting_bytes += size
@@ -365,25 +367,40 @@ class Spool:
 
     async def depth(self) -> Depth:
         """Counts the segments of all processes that share the data directory."""
-        return await self._on_disk(self._look) if self._directory is not None else Depth()
+        if self._directory is not None:
+            self._last_depth = await self._on_disk(self._look)
+        return self._last_depth
+
+    async def recent_depth(self) -> Depth:
+        """Like `depth`, but up to a second old, so that frequent probes do not delay writes."""
+        if time.monotonic() >= self._fresh_until:
+            self._fresh_until = time.monotonic() + RECENT_SECONDS
+            await self.depth()
+        return self._last_depth
 
     # The methods up to `_drain_segment` run on the event loop, the rest in the disk thread.
 
     async def _write_all(self) -> None:
-        while self._waiting:
-            batch = self._next_batch()
-            size = sum(len(payload) + OVERHEAD_BYTES for payload, _ in batch)
-            try:
-                await self._on_disk(self._write, [payload for payload, _ in batch])
-            except OSError as error:
-                log.error("the spool cannot write to its disk: %s", error)  # noqa: TRY400  no traceback needed
-                self._fails_until = time.monotonic() + FAILING_SECONDS
-                _answer(batch, CannotKeep("the spool cannot write to its disk"))
-            else:
-                self._fails_until = 0.0
-                _answer(batch, None)
-            self._waiting_bytes -= size
-        self._writer = None
+        batch: Sequence[tuple[bytes, asyncio.Future[None]]] = []
+        try:
+            while self._waiting:
+                batch = self._next_batch()
+                try:
+                    await self._on_disk(self._write, [payload for payload, _ in batch])
+                    self._fails_until = 0.0
+                    _answer(batch, None)
+                except OSError as error:
+                    log.error("the spool cannot write to its disk: %s", error)  # noqa: TRY400  no traceback needed
+                    self._fails_until = time.monotonic() + FAILING_SECONDS
+                    _answer(batch, SpoolUnavailable("the spool cannot write to its disk"))
+                self._waiting_bytes -= sum(len(payload) + OVERHEAD_BYTES for payload, _ in batch)
+        except Exception:
+            log.exception("the spool has failed")
+        finally:
+            # After a bug, too: no client may wait forever, and the next delivery starts another writer.
+            _answer([*batch, *self._waiting], SpoolUnavailable("the spool has failed; see the log"))
+            self._waiting.clear()
+            self._writer, self._waiting_bytes = None, 0
 
     def _next_batch(self) -> list[tuple[bytes, asyncio.Future[None]]]:
         batch = [self._waiting.popleft()]
@@ -411,7 +428,7 @@ class Spool:
         finally:
             os.close(file)
 
-    def _claim(self, name: SegmentName) -> tuple[int, list[Kept | Damaged]] | None:
+    def _claim(self, name: SegmentName) -> tuple[int, list[SpooledDelivery | DamagedRecord]] | None:
         """The open, locked segment and its contents; None while another process writes to it."""
         file = self._opened(name)
         try:
@@ -473,10 +490,8 @@ class Spool:
         return os.open(str(name), os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self._directory)
 
 
-def _answer(batch: Sequence[tuple[bytes, asyncio.Future[None]]], error: Exception | None) -> None:
-    for _, written in batch:
-        if written.done():
-            continue
+def _answer(batch: Iterable[tuple[bytes, asyncio.Future[None]]], error: Exception | None) -> None:
+    for written in (written for _, written in batch if not written.done()):
         if error is None:
             written.set_result(None)
         else:

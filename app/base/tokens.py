@@ -1,18 +1,22 @@
 """Access tokens with scopes, stored as hashes and compared in constant time.
 
-A token has the form `aft_<id>_<secret>`; only the SHA-256 of it is stored. The secret has 256 random bits, so a fast
-hash is as good as a slow one. `ingest` tokens are for the webhooks of one source only; of the others each
-scope includes the ones before it: read, write, admin.
+A token has the form `aft_<id>_<secret>`, or is `<id><secret>` in 32 lower-case letters and digits, for tools that check
+the form of a key. Only the SHA-256 of it is stored. The secret has 256 random bits, or 124, so a fast hash is as good
+as a slow one. `ingest` tokens are for the webhooks of one source only; of the others each scope includes the ones
+before it: read, write, admin.
 """
 
 import hashlib
 import hmac
+import re
 import secrets
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from sqlalchemy import func, literal, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -42,13 +46,16 @@ class TokenNotFound(NotFound):
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """The holder of a valid token. `source`, its id and its kind are set for scope `ingest` only."""
+    """The holder of a valid token. `source`, its id and its kind are set for scope `ingest` only; `id` is that of the
+    token, or `admin` for the one in the settings.
+    """
 
     name: str
     scope: Scope
     source_id: int | None = None
     source: str | None = None
     kind: str | None = None
+    id: str = "admin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +69,16 @@ def digest_of(presented: str) -> bytes:
 
 
 def id_of(presented: str) -> str | None:
-    """The public part of a token, None if it does not look like one."""
-    prefix, _, rest = presented.partition("_")
-    public, _, secret = rest.partition("_")
-    return public if prefix == "aft" and public and secret else None
+    """The public part of a token, None if it does not have the form of one and so cannot exist."""
+    found = _FORM.fullmatch(presented)
+    return found and (found[1] or found[2])
+
+
+# As `create_token` makes them. Checked first, so that no other text reaches the cache or the database.
+_FORM = re.compile(r"aft_([0-9a-f]{8})_[A-Za-z0-9_-]{43}|([0-9a-f]{8})[0-9a-z]{24}", re.ASCII)
+
+
+_ALPHANUMERIC = string.digits + string.ascii_lowercase  # 24 of them have 124 bits
 
 
 def matches(known: KnownToken, presented: str) -> bool:
@@ -73,11 +86,24 @@ def matches(known: KnownToken, presented: str) -> bool:
 
 
 async def create_token(
-    session: AsyncSession, name: str, scope: Scope, *, now: datetime, source_name: str | None = None, kind: str = ""
+    session: AsyncSession,
+    name: str,
+    scope: Scope,
+    *,
+    now: datetime,
+    source_name: str | None = None,
+    kind: str = "",
+    alphanumeric: bool = False,
 ) -> str:
-    """Returns the token, which is shown once and never stored. An `ingest` token creates its source if necessary."""
-    public, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
-    presented = f"aft_{public}_{secret}"
+    """Returns the token, which is shown once and never stored. An `ingest` token creates its source if necessary.
+
+    `alphanumeric`: it consists of 32 lower-case letters and digits.
+    """
+    public = secrets.token_hex(4)
+    if alphanumeric:
+        presented = public + "".join(secrets.choice(_ALPHANUMERIC) for _ in range(24))
+    else:
+        presented = f"aft_{public}_{secrets.token_urlsafe(32)}"
     source = None
     if scope is Scope.INGEST and source_name:
         source = await ensure_source(session, source_name, kind, now=now)
@@ -133,6 +159,28 @@ async def list_tokens(session: AsyncSession) -> list[KnownToken]:
     return [_known_token(*found) for found in await session.exec(_TOKENS)]
 
 
+async def page_of_tokens(
+    session: AsyncSession, *, revoked: bool, after: tuple[datetime, str] | None, limit: int
+) -> list[KnownToken]:
+    """Those that are valid, the newest first, or those that were revoked, the latest first. `after` is the time (of
+    creation or revocation) and the id of the last one before.
+    """
+    at = col(Token.revoked_at) if revoked else col(Token.created_at)
+    query = select(Token, Source).join(Source, isouter=True).order_by(at.desc(), col(Token.id).desc())
+    query = query.where(col(Token.revoked_at).is_not(None) if revoked else col(Token.revoked_at).is_(None))
+    if after is not None:
+        query = query.where(tuple_(at, col(Token.id)) < tuple_(*map(literal, after)))
+    return [_known_token(*found) for found in await session.exec(query.limit(limit))]
+
+
+async def count_tokens(session: AsyncSession) -> tuple[int, int]:
+    """How many are valid, and how many were revoked."""
+    every, revoked = (
+        await session.exec(select(func.count(), func.count(col(Token.revoked_at))).select_from(Token))
+    ).one()
+    return every - revoked, revoked
+
+
 async def revoke_token(session: AsyncSession, public: str, *, now: datetime) -> None:
     """An already revoked token keeps its time of revocation. Raises TokenNotFound."""
     found = await session.get(Token, public, with_for_update=True)
@@ -147,4 +195,4 @@ _TOKENS = select(Token, Source).join(Source, isouter=True).order_by(col(Token.cr
 
 def _known_token(token: Token, source: Source | None) -> KnownToken:
     name, kind = (source.name, source.kind) if source else (None, None)
-    return KnownToken(token, Bearer(token.name, Scope(token.scope), token.source_id, name, kind))
+    return KnownToken(token, Bearer(token.name, Scope(token.scope), token.source_id, name, kind, token.id))

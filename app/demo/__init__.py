@@ -1,9 +1,10 @@
-"""`aftermath demo`: posts a realistic day of alerts to a running service, so that new users see numbers.
+"""`aftermath demo`: plays a believable quarter to a running service, so that new users see what the numbers tell.
 
-Every alert has the label `environment="demo"`, so that it never joins a real incident, and `demo_day`, the end of its
-day. A second run finds the first by that label and repeats the same day, which changes nothing.
+`quarter.py` decides what happens, as a pure function of a seed and the end of the quarter; `bodies.py` writes the
+requests; `player.py` sends them; `presence.py` marks everything as the demo's and removes it.
 """
 
 from app.demo.player import CannotPlay, play
+from app.demo.presence import AlreadyPlayed, NameInUse, NotPlayed, Removed, remove
 
-__all__ = ["CannotPlay", "play"]
+__all__ = ["AlreadyPlayed", "CannotPlay", "NameInUse", "NotPlayed", "Removed", "play", "remove"]

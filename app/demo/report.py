@@ -1,7 +1,8 @@
-"""The report at the end of the demo: the numbers of its day, and next steps."""
+"""The report at the end of the demo: the numbers of its quarter, what changed, and next steps."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -9,18 +10,42 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from app.base.commands import REMOVE_DEMO
+from app.base.http.fields import rfc3339
+from app.demo.facts import Quarter
 
-def print_report(
-    out: Console,
-    summary: Mapping[str, Any],
-    verdicts: Counter[str],
-    *,
-    deliveries: int,
-    busiest: str,
-    period: Mapping[str, str],
-    url: str,
-) -> None:
-    """`summary` is the response of /api/v1/metrics/summary for `period`; `busiest` is the number of an incident."""
+MONTH = timedelta(days=30)
+Ask = Callable[..., Awaitable[Any]]
+
+
+async def print_report(ask: Ask, out: Console, played: Quarter, *, deliveries: Counter[str], url: str) -> None:
+    """Asks the service for the numbers. They include what else is in its database."""
+    period = {"from": rfc3339(played.begins_at), "to": rfc3339(played.ends_at)}
+    summary = await ask("GET", "/api/v1/metrics/summary", params={**period, "group_by": "service"})
+    out.print(f"\n{deliveries.total()} deliveries of {len(deliveries)} sources.\n", highlight=False)
+    out.print(_table(summary))
+    never = summary["total"]["measures"]["time_to_acknowledge"]["censored"]
+    out.print("TTA: time from detection to the first acknowledgement. TTR: time from start to recovery. Medians.")
+    out.print(
+        f"{never} incidents ended unacknowledged: they have no TTA, which is not the same as 0.\n", highlight=False
+    )
+    out.print("Are we getting better? The last 30 days against the 30 days before:\n")
+    for measure in ("time_to_acknowledge", "time_to_recover"):
+        found = await compared(ask, measure, played)
+        out.print(f"  {measure}: [bold]{found['verdict']}[/] ({found['reason']})", highlight=False, soft_wrap=True)
+    out.print(f"\nIn a browser: {url}/", highlight=False, soft_wrap=True)
+    out.print(f"To remove the demo and nothing else: {REMOVE_DEMO}", highlight=False)
+
+
+async def compared(ask: Ask, measure: str, played: Quarter) -> Any:
+    """The response of the comparison."""
+    middle = played.ends_at - MONTH
+    sides = {"a_from": middle - MONTH, "a_to": middle, "b_from": middle, "b_to": played.ends_at}
+    times = {name: rfc3339(at) for name, at in sides.items()}
+    return await ask("GET", "/api/v1/metrics/compare", params={"measure": measure, **times})
+
+
+def _table(summary: Mapping[str, Any]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("service")
     for name in ("incidents", "open", "TTA", "TTR", "downtime", "cost"):
@@ -29,26 +54,7 @@ def print_report(
         table.add_row(numbers["filters"]["service"], *_cells(numbers))
     table.add_section()
     table.add_row("all", *_cells(summary["total"]))
-    counted = ", ".join(f"{number} {verdict}" for verdict, number in verdicts.most_common())
-    never = summary["total"]["measures"]["time_to_acknowledge"]["censored"]
-    for text in (
-        f"\n{deliveries} deliveries. Verdicts: {counted}.\n",
-        table,
-        "TTA: time from detection to the first acknowledgement. TTR: time from start to recovery.",
-        "With ten values or more the median is shown, otherwise the smallest and largest value.",
-        f"{never} incidents ended unacknowledged: they have no TTA, which is not the same as 0.\n",
-        "Try these next, with your token:\n",
-    ):
-        out.print(text, highlight=False)
-    for path in (
-        "/api/v1/incidents?status=open",
-        f"/api/v1/incidents/{busiest}",
-        f"/api/v1/incidents/{busiest}/timeline",
-        f"/api/v1/metrics/summary?from={period['from']}&to={period['to']}&group_by=service",
-        "/metrics",
-    ):
-        out.print(f'  curl -H "Authorization: Bearer $TOKEN" "{url}{path}"', highlight=False, soft_wrap=True)
-    out.print(f"\nIn a browser, without a token: {url}/docs", highlight=False, soft_wrap=True)
+    return table
 
 
 def _cells(numbers: Mapping[str, Any]) -> list[str]:
@@ -56,19 +62,15 @@ def _cells(numbers: Mapping[str, Any]) -> list[str]:
     return [
         str(numbers["incidents"]["value"]),
         str(numbers["open"]["value"]),
-        _typical(measures["time_to_acknowledge"]),
-        _typical(measures["time_to_recover"]),
+        _median(measures["time_to_acknowledge"]),
+        _median(measures["time_to_recover"]),
         _duration(numbers["downtime"]["seconds"]),
         _cost(numbers["cost"]),
     ]
 
 
-def _typical(measure: Mapping[str, Any]) -> str:
-    """The median if there is one, else the smallest and largest value."""
-    if measure["median"] is not None:
-        return f"median {_duration(measure['median'])}"
-    minutes = sorted({round(seconds / 60) for seconds in measure["values"] or ()})
-    return f"{'–'.join(map(str, {minutes[0]: 0, minutes[-1]: 0}))} m" if minutes else "—"
+def _median(measure: Mapping[str, Any]) -> str:
+    return "—" if measure["median"] is None else _duration(measure["median"])
 
 
 def _duration(seconds: float) -> str:

@@ -1,23 +1,28 @@
 """The timeline: the append-only history of each incident, and the event log of the service.
 
+A fact that a person recorded is one or more entries: the first, and a later one for each correction, which names the
+first. The newest entry of a fact is current; a fact whose newest entry is a withdrawal does not count.
+
 Entries derived from alerts are written by grouping/write.py, entries by people with `append`. `read_after` reads all
 entries, in an order that guarantees that no reader misses one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Text, cast, func, literal, text, tuple_
+from sqlalchemy import BigInteger, Text, cast, func, literal, or_, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.base.schema import TimelineEntry
-from app.incidents.grouping.timeline import TimelineKind
+from app.base.schema import Incident, RemovedEntry, TimelineEntry
+from app.incidents.fact import Fact
+from app.incidents.grouping.timeline_kind import IS_CURRENT, TimelineKind
 
 
 class UnknownEntry(LookupError):
@@ -33,6 +38,15 @@ class Attribution:
     note: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """Who corrected or withdrew a fact, and why. `fact` is the id of its first entry."""
+
+    fact: int
+    by: str | None
+    why: str | None = None
+
+
 async def append(
     session: AsyncSession,
     incident_id: UUID,
@@ -40,41 +54,105 @@ async def append(
     attribution: Attribution,
     *,
     detail: Mapping[str, Any] | None = None,
+    correction: Correction | None = None,
+    idempotency_key: str | None = None,
     now: datetime,
-) -> None:
+) -> TimelineEntry:
     """Records an action by a person, in the same transaction as the action."""
-    session.add(
-        TimelineEntry(
-            incident_id=incident_id,
-            at=attribution.at,
-            recorded_at=now,
-            kind=kind,
-            by=attribution.by,
-            note=attribution.note,
-            detail=None if detail is None else dict(detail),
-        )
+    entry = TimelineEntry(
+        incident_id=incident_id,
+        at=attribution.at,
+        recorded_at=now,
+        kind=kind,
+        by=attribution.by,
+        note=attribution.note,
+        detail=None if detail is None else dict(detail),
+        corrects=correction.fact if correction else None,
+        corrected_by=correction.by if correction else None,
+        why=correction.why if correction else None,
+        idempotency_key=idempotency_key,
+        sent_to=None if idempotency_key is None else incident_id,
     )
+    session.add(entry)
     # Flush now, not at commit, to keep the order of entries, including those written by raw statements.
     await session.flush()
+    return entry
 
 
-async def latest(session: AsyncSession, incident_id: UUID, kind: TimelineKind) -> TimelineEntry | None:
-    """The most recently recorded entry of this kind."""
+async def sent_before(session: AsyncSession, incident: Incident, idempotency_key: str) -> TimelineEntry | None:
+    """The entry recorded with this key, if a request to this incident would repeat it.
+
+    It was sent to this incident, wherever a merge or split has moved it since; or it was sent to another one and is in
+    this one now (of a merged incident: in the one it was merged into).
+    """
+    sent_to, incident_id = col(TimelineEntry.sent_to), col(TimelineEntry.incident_id)
+    here = incident_id.in_([incident.id, *([incident.merged_into] if incident.merged_into else [])])
     query = (
         select(TimelineEntry)
-        .where(TimelineEntry.incident_id == incident_id, TimelineEntry.kind == kind)
-        .order_by(col(TimelineEntry.id).desc())
+        .where(TimelineEntry.idempotency_key == idempotency_key, or_(sent_to == incident.id, here))
+        .order_by((sent_to == incident.id).desc(), col(TimelineEntry.id))
         .limit(1)
     )
     return (await session.exec(query)).first()
 
 
+def fact_of(entry: TimelineEntry) -> int:
+    """The id of the first entry of the fact."""
+    return entry.id if entry.corrects is None else entry.corrects
+
+
+async def latest(session: AsyncSession, incident_id: UUID, kind: TimelineKind) -> TimelineEntry | None:
+    """The current entry of the most recently recorded fact of this kind that is not withdrawn."""
+    query = (
+        select(TimelineEntry)
+        .where(TimelineEntry.incident_id == incident_id, TimelineEntry.kind == kind, text(IS_CURRENT))
+        .order_by(func.coalesce(TimelineEntry.corrects, TimelineEntry.id).desc())
+        .limit(1)
+    )
+    return (await session.exec(query)).first()
+
+
+async def entries_of_facts(session: AsyncSession, facts: Collection[int]) -> Sequence[TimelineEntry]:
+    """All entries of these facts, in the order in which they were recorded, whichever incident they belong to."""
+    id_, corrects = col(TimelineEntry.id), col(TimelineEntry.corrects)
+    query = select(TimelineEntry).where(or_(id_.in_(facts), corrects.in_(facts))).order_by(id_)
+    # Raw statements move entries.
+    return (await session.exec(query.execution_options(populate_existing=True))).all()
+
+
+async def facts_of(
+    tx: AsyncConnection, incidents: Collection[UUID], kinds: Collection[TimelineKind]
+) -> Mapping[UUID, Sequence[Fact]]:
+    """The facts of these kinds, as corrected and without withdrawn ones; incidents without any are missing.
+
+    One statement for any number of incidents.
+    """
+    query = TimelineEntry.__table__.select().where(
+        col(TimelineEntry.incident_id).in_(incidents), col(TimelineEntry.kind).in_(kinds), text(IS_CURRENT)
+    )
+    found: dict[UUID, list[Fact]] = defaultdict(list)
+    for row in await tx.execute(query):
+        fact = Fact(row.corrects or row.id, row.at, TimelineKind(row.kind), row.by, row.note or "", row.detail)
+        found[row.incident_id].append(fact)
+    return found
+
+
 async def entries(
-    session: AsyncSession, incident_id: UUID, *, after: tuple[datetime, int] | None, limit: int
+    session: AsyncSession,
+    incident_id: UUID,
+    *,
+    kinds: Collection[TimelineKind] = (),
+    after: tuple[datetime, int] | None,
+    limit: int,
 ) -> Sequence[TimelineEntry]:
-    """The timeline of one incident, earliest first; `after` is the time and id of the last entry read."""
+    """The timeline of one incident, earliest first; `after` is the time and id of the last entry read.
+
+    Only entries of these kinds; empty means all.
+    """
     at, id_ = col(TimelineEntry.at), col(TimelineEntry.id)
     query = select(TimelineEntry).where(TimelineEntry.incident_id == incident_id).order_by(at, id_).limit(limit)
+    if kinds:
+        query = query.where(col(TimelineEntry.kind).in_(kinds))
     if after is not None:
         query = query.where(tuple_(at, id_) > tuple_(*map(literal, after)))
     return (await session.exec(query)).all()
@@ -91,19 +169,26 @@ async def read_after(session: AsyncSession, after: int | None, *, limit: int) ->
     before id 7 is visible and then skip 7. Therefore entries are ordered by writing transaction, then by id, and
     entries of the oldest running transaction and of all later ones are held back.
 
-    An entry is not read again when a merge or split moves it, or when it is marked as corrected. Raises UnknownEntry.
+    An entry is not read again when a merge or split moves it, and its removal is not reported; corrections and
+    withdrawals are entries too. Raises UnknownEntry.
     """
     transaction_id, id_ = col(TimelineEntry.transaction_id), col(TimelineEntry.id)
     query = select(TimelineEntry).where(transaction_id < _OLDEST_RUNNING).order_by(transaction_id, id_).limit(limit)
     if after is not None:
         last = aliased(TimelineEntry)
-        written_by = select(col(last.transaction_id)).where(col(last.id) == after).scalar_subquery()
+        here = select(col(last.transaction_id)).where(col(last.id) == after)
+        removed = select(col(RemovedEntry.transaction_id)).where(col(RemovedEntry.id) == after)
+        written_by = here.union_all(removed).scalar_subquery()
         query = query.where(tuple_(transaction_id, id_) > tuple_(written_by, literal(after)))
     found = (await session.exec(query)).all()
-    if after is not None and not found and await session.get(TimelineEntry, after) is None:
+    if after is not None and not found and not await _has_existed(session, after):
         message = f"there is no timeline entry {after}"
         raise UnknownEntry(message)
     return found
+
+
+async def _has_existed(session: AsyncSession, entry_id: int) -> bool:
+    return any([await session.get(table, entry_id) for table in (TimelineEntry, RemovedEntry)])
 
 
 _OLDEST_RUNNING = cast(cast(func.pg_snapshot_xmin(func.pg_current_snapshot()), Text), BigInteger)
@@ -119,21 +204,38 @@ async def renumber_after_restore(tx: AsyncConnection) -> int:
     """
     if not (await tx.execute(_IS_IN_THE_FUTURE)).scalar_one():
         return 0
-    await tx.execute(text("LOCK TABLE timeline IN SHARE ROW EXCLUSIVE MODE"))
-    return (await tx.execute(_RENUMBER)).rowcount
+    await tx.execute(text("LOCK TABLE timeline, removed_entry IN SHARE ROW EXCLUSIVE MODE"))
+    renumbered: int = (await tx.execute(_RENUMBER)).scalar_one()
+    return renumbered
 
 
 # Committed transactions are always below the xmax of a new snapshot.
-_IS_IN_THE_FUTURE = text("""
-    SELECT coalesce(max(transaction_id) >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint, false)
-      FROM timeline
+_LATEST = """
+      FROM (SELECT max(transaction_id) AS latest FROM timeline
+             UNION ALL
+            SELECT max(transaction_id) FROM removed_entry) AS written"""
+
+_IS_IN_THE_FUTURE = text(f"""
+    SELECT coalesce(max(latest) >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint, false)
+    {_LATEST}
 """)
 
 # Check again: another process may have renumbered while this one waited for the lock.
-_RENUMBER = text("""
-    UPDATE timeline
-       SET transaction_id = transaction_id - restored.distance
-      FROM (SELECT max(transaction_id) - pg_snapshot_xmin(pg_current_snapshot())::text::bigint + 1 AS distance
-              FROM timeline
-            HAVING max(transaction_id) >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint) AS restored
-""")
+_RENUMBER = text(f"""
+    WITH restored AS (
+        SELECT max(latest) - pg_snapshot_xmin(pg_current_snapshot())::text::bigint + 1 AS distance
+        {_LATEST}
+        HAVING max(latest) >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+    ), removed AS (
+        UPDATE removed_entry
+           SET transaction_id = transaction_id - restored.distance
+          FROM restored
+    ), renumbered AS (
+        UPDATE timeline
+           SET transaction_id = transaction_id - restored.distance
+          FROM restored
+        RETURNING 1
+    )
+    SELECT count(*)
+      FROM renumbered
+""")  # noqa: S608  a constant of this file

@@ -6,12 +6,14 @@ own file reads one alert. It uses `json.sanitize`, `parse_time` and `normalize_t
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from heapq import nsmallest
 
 import msgspec
 
+from app.base.times import EARLIEST
 from app.incidents.grouping.signal import Signal, Status
 from app.ingest.sender import Part, Reading, Rejected, Unreadable
 
@@ -32,6 +34,8 @@ class Message(msgspec.Struct, kw_only=True, gc=False):
 
     alerts: list[msgspec.Raw] | None
     left_out: msgspec.Raw = msgspec.field(default=NULL, name="truncatedAlerts")
+    external_url: msgspec.Raw = msgspec.field(default=NULL, name="externalURL")
+    group_key: msgspec.Raw = msgspec.field(default=NULL, name="groupKey")
 
 
 def truncated(left_out: msgspec.Raw) -> int:
@@ -61,11 +65,28 @@ def read_each(message: Message, signal_in: Callable[[bytes], Signal], part: Part
         except msgspec.DecodeError:
             # Only a value that `json._shallow` took out unread can be invalid here; the rest was checked with the body.
             rejected.append(Rejected("bad_json", "the alert is not valid JSON", raw, Part(position)))
+    read: Sequence[int] = range(first, limit)
+    if rejected:
+        unread = {one.part.start for one in rejected if one.part}
+        read = [position for position in read if position not in unread]
     if beyond := alerts[limit:end]:
-        raw = b"[" + b",".join(bytes(alert) for alert in beyond) + b"]"
+        raw = msgspec.json.encode(beyond)
         detail = f"{len(beyond)} alerts beyond the {ALERTS_AT_MOST} a delivery may hold"
         rejected.append(Rejected("too_many_alerts", detail, raw, Part(limit, len(beyond))))
-    return Reading(tuple(signals), tuple(rejected), truncated(message.left_out) if part is None else 0)
+    return Reading(
+        tuple(signals),
+        tuple(rejected),
+        truncated(message.left_out) if part is None else 0,
+        alerts=[alerts[position] for position in read],
+        positions=read,
+    )
+
+
+def require_few_texts(json: bytes) -> None:
+    """Raises Unreadable for an alert with so many labels or annotations that decoding them would take long."""
+    # Nearly exact: an escaped quote is no quote, unless its backslash is escaped.
+    if len(json) > _QUOTES_AT_MOST and json.count(b'"') - json.count(rb"\"") > _QUOTES_AT_MOST:
+        raise Unreadable("too_many_labels", f"the alert has more than {_QUOTES_AT_MOST // 4} labels and annotations")
 
 
 def within_limits(
@@ -82,12 +103,13 @@ def within_limits(
         if long_labels or long_annotations or short_link != link:
             link, flags = short_link, ("value_truncated",)
     if len(labels) > LABELS_AT_MOST:
-        labels, flags = dict(sorted(labels.items())[:LABELS_AT_MOST]), (*flags, "labels_truncated")
+        labels, flags = dict(nsmallest(LABELS_AT_MOST, labels.items())), (*flags, "labels_truncated")
     return labels, annotations, link, flags
 
 
 def parse_time(text: str | None) -> tuple[datetime | None, Flags]:
-    """Parses RFC 3339 into UTC with whole microseconds. None if there is no text or it is Go's zero time.
+    """Parses RFC 3339 into UTC with whole microseconds. None if there is no text, or for a zero time: anything too
+    early to be stored (see `base.times`), such as Go's year 1.
 
     A time without an offset is read as UTC and flagged. Raises Unreadable.
     """
@@ -104,7 +126,7 @@ def normalize_times(
 ) -> tuple[datetime | None, datetime | None, Flags]:
     """Start and end as far as they are possible for an alert received at `received_at`, and flags for what was changed.
 
-    A firing has no end; a resolve always has one.
+    A firing has no end; a resolve always has one. An end before the start is kept and flagged.
     """
     flags: Flags = ()
     if started_at is not None and started_at > received_at + CLOCK_SKEW:
@@ -117,15 +139,17 @@ def normalize_times(
     elif ended_at > received_at + CLOCK_SKEW:
         ended_at, flags = received_at, (*flags, "ends_clamped")
     if started_at is not None and ended_at < started_at:
-        ended_at, flags = started_at, (*flags, "ends_before_start")
+        flags = (*flags, "ends_before_start")
     return started_at, ended_at, flags
 
 
 _FIRING = Status.FIRING  # looked up once, because tens of thousands of alerts per second are read
+_QUOTES_AT_MOST = 4 * 5_000
+_NAIVE: Flags = ("naive_time",)
 _CHARACTER_BYTES = 4  # at most, in UTF-8
 _LONGEST_TIME = 64
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d++)?+(?:[Zz]|[+-]\d\d:?\d\d)?+", re.ASCII)
-_FIRST_TRUE_YEAR = "1971"
+_LAST_ZERO_YEAR = "1970"  # that of Unix; one offset can make it another year
 
 
 def _cut_each(texts: dict[str, str], value_bytes: int, json_bytes: int) -> tuple[dict[str, str], bool]:
@@ -142,7 +166,7 @@ def _cut_each(texts: dict[str, str], value_bytes: int, json_bytes: int) -> tuple
 def _cut(text: str, at_most: int) -> str:
     if len(text) * _CHARACTER_BYTES <= at_most:
         return text
-    return text.encode()[:at_most].decode(errors="ignore")
+    return text[:at_most].encode()[:at_most].decode(errors="ignore")
 
 
 # Few times are distinct: they repeat within a batch and in repeats, and every firing has the zero time.
@@ -152,10 +176,11 @@ def _parse_time(text: str) -> tuple[datetime | None, Flags]:
         raise Unreadable("bad_time", "a time is not RFC 3339")
     # Go's zero time is in year 1, or in year 0 in zones west of UTC. The first may overflow when converted to UTC, and
     # Python has no year 0. So check the year first.
-    if text < _FIRST_TRUE_YEAR:
+    if text < _LAST_ZERO_YEAR:
         return None, ()
     try:
         time = datetime.fromisoformat(text.upper())  # truncates to microseconds; does not accept a lower-case z
-        return (time.replace(tzinfo=UTC), ("naive_time",)) if time.tzinfo is None else (time.astimezone(UTC), ())
+        time, flags = (time.replace(tzinfo=UTC), _NAIVE) if time.tzinfo is None else (time.astimezone(UTC), ())
     except (ValueError, OverflowError):
         raise Unreadable("bad_time", "a time does not exist in the calendar") from None
+    return (time, flags) if time >= EARLIEST else (None, ())

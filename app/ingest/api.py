@@ -1,28 +1,37 @@
 """HTTP API of quarantined deliveries and of sources."""
 
-import base64
+import logging
+from collections.abc import AsyncIterator
+from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import BaseModel, Field, SecretStr, StringConstraints
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, Field, StringConstraints
+from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.base import tokens
+from app.base import db, tokens
 from app.base.errors import Invalid
 from app.base.http.auth import Admin, Reader, Writer
 from app.base.http.context import Now, Session, context_of
-from app.base.http.fields import At, Contract, Name
+from app.base.http.fields import AtShown, Input, Name, Secret
 from app.base.http.paging import Page, Pages, page_of
 from app.base.http.problems import problem_responses
-from app.base.schema import Quarantine, Source, StoredRequest
+from app.base.schema import Source
+from app.incidents.grouping.rule import OptionalRecovery
 from app.incidents.grouping.signal import Verdict
-from app.ingest import store
+from app.ingest import quarantine, store
+from app.ingest.quarantine import Listed
 from app.ingest.replay import replay as replay_item
 from app.ingest.senders import SENDERS
 from app.ingest.service import ingest_of
 
+log = logging.getLogger("aftermath.ingest")
 router = APIRouter()
+
+RAW_CHUNK_BYTES = 2**19
 
 Kind = StrEnum("Kind", {kind.upper(): kind for kind in SENDERS})  # type: ignore[misc]
 
@@ -34,37 +43,23 @@ class QuarantineItem(BaseModel):
     id: int
     source: str
     delivery_id: UUID
-    received_at: At
+    received_at: AtShown
     reason: str = Field(description="Why it could not be read, as an identifier", examples=["bad_time"])
     detail: str
-    raw: str = Field(description="The bytes as received: as text if they are valid UTF-8, else as base64")
-    raw_encoding: Literal["utf-8", "base64"]
-    headers: dict[str, str] = Field(description="Headers of its request, except those that may contain a secret")
+    size_bytes: int = Field(description="Size of what was received; `GET /api/v1/quarantine/{id}/raw` returns it")
     attempts: int = Field(description="Replays that failed; `reason` and `detail` are those of the last one")
-    replayed_at: At | None
+    replayed_at: AtShown | None
 
 
-def _shown(item: Quarantine, stored: StoredRequest, source: Source) -> QuarantineItem:
-    sent = stored.body if item.raw is None else item.raw
-    try:
-        raw, encoding = sent.decode(), "utf-8"
-    except UnicodeDecodeError:
-        raw, encoding = base64.b64encode(sent).decode(), "base64"
-    return QuarantineItem.model_validate(
-        {
-            "id": item.id,
-            "source": source.name,
-            "delivery_id": item.delivery_id,
-            "received_at": item.received_at,
-            "reason": item.reason,
-            "detail": item.detail,
-            "raw": raw,
-            "raw_encoding": encoding,
-            "headers": stored.headers,
-            "attempts": item.attempts,
-            "replayed_at": item.replayed_at,
-        }
-    )
+class QuarantineDetails(QuarantineItem):
+    headers: dict[str, str] = Field(description="Headers of its request, except those that may contain a secret")
+
+
+def _shown(listed: Listed) -> dict[str, object]:
+    return listed.item.model_dump(exclude={"raw"}) | {"source": listed.source, "size_bytes": listed.size}
+
+
+ItemId = Annotated[int, Path(ge=1, lt=2**63)]
 
 
 @router.get(
@@ -81,13 +76,91 @@ async def list_quarantine(
     source: Annotated[Name | None, Query(description="Only items from this source")] = None,
     replayed: Annotated[bool, Query(description="Also list items that have been replayed")] = False,  # noqa: FBT002  a query
 ) -> Page[QuarantineItem]:
-    """Alerts and deployment reports that could not be read or applied, as received, newest first."""
+    """Alerts and deployment reports that could not be read or applied, newest first, without what was received."""
     key = paging.after(int)
-    rows = await store.quarantined(
+    rows = await quarantine.listed(
         session, waiting=not replayed, source_name=source, before=key[0] if key else None, limit=paging.limit + 1
     )
-    items, cursor = page_of(rows, paging, lambda row: (row[0].id,))
-    return Page(items=[_shown(*row) for row in items], next_cursor=cursor)
+    items, cursor = page_of(rows, paging, lambda row: (row.item.id,))
+    return Page(items=[QuarantineItem.model_validate(_shown(row)) for row in items], next_cursor=cursor)
+
+
+class QuarantineDeletion(BaseModel):
+    items: int = Field(description="Number of deleted items")
+    stored_bytes: int = Field(description="Disk space that they took up, as counted for the quota")
+
+
+@router.delete(
+    "/api/v1/quarantine",
+    responses=problem_responses(404),
+    tags=["webhooks"],
+    summary="Delete all quarantined items of a source",
+)
+async def delete_quarantine(
+    by: Writer, session: Session, source: Annotated[Name, Query(description="The source", examples=["prod"])]
+) -> QuarantineDeletion:
+    """Deletes everything that this source has in quarantine, replayed or not. What was not replayed is lost."""
+    deleted = await quarantine.delete_all(session, (await tokens.source_by_name(session, source)).id)
+    log.info("%s deleted %d items from the quarantine of %s", by.name, deleted.items, source)
+    return QuarantineDeletion(items=deleted.items, stored_bytes=deleted.stored_bytes)
+
+
+@router.get(
+    "/api/v1/quarantine/{id}",
+    responses=problem_responses(404),
+    tags=["webhooks"],
+    summary="Get a quarantined item",
+)
+async def get_quarantined(_: Reader, session: Session, id: ItemId) -> QuarantineDetails:  # noqa: A002
+    """Returns why it is in quarantine, and the headers of its request."""
+    listed, headers = await quarantine.find(session, id)
+    return QuarantineDetails.model_validate(_shown(listed) | {"headers": headers})
+
+
+@router.get(
+    "/api/v1/quarantine/{id}/raw",
+    response_class=StreamingResponse,
+    responses=problem_responses(404)
+    | {
+        200: {
+            "description": "The bytes as received: the part of the body that could not be read, or all of it",
+            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        }
+    },
+    tags=["webhooks"],
+    summary="Get what was received",
+)
+async def get_quarantined_raw(request: Request, _: Reader, id: ItemId) -> StreamingResponse:  # noqa: A002
+    """Returns the bytes of a quarantined item, unchanged, as a download."""
+    engine = context_of(request).engine
+    async with db.session(engine) as session:
+        size = (await quarantine.find(session, id))[0].size
+
+    async def parts() -> AsyncIterator[bytes]:
+        for at in range(0, size, RAW_CHUNK_BYTES):
+            async with db.session(engine) as session:  # one per part, so that a slow client does not hold a connection
+                part = await quarantine.sent(session, id, at=at, size=RAW_CHUNK_BYTES)
+            yield part
+
+    headers = {
+        "Content-Length": str(size),
+        "Content-Disposition": f'attachment; filename="quarantine-{id}"',
+        "X-Content-Type-Options": "nosniff",
+    }
+    return StreamingResponse(parts(), media_type="application/octet-stream", headers=headers)
+
+
+@router.delete(
+    "/api/v1/quarantine/{id}",
+    status_code=204,
+    responses=problem_responses(404),
+    tags=["webhooks"],
+    summary="Delete a quarantined item",
+)
+async def delete_quarantined(by: Writer, session: Session, id: ItemId) -> None:  # noqa: A002
+    """If it was not replayed, it is lost."""
+    await quarantine.delete_item(session, id)
+    log.info("%s deleted item %d from quarantine", by.name, id)
 
 
 class ReplayModel(BaseModel):
@@ -99,7 +172,7 @@ class ReplayModel(BaseModel):
         description="As in the response to a delivery; for a deployment: recorded, repeated, ignored or quarantined"
     )
     incidents: list[str] = Field(description="Numbers of the incidents to which the alerts belong")
-    deployment: str | None = Field(None, description="Id of the deployment, if the item is a deployment report")
+    deployment: str | None = Field(None, description="Key of the deployment, if the item is a deployment report")
 
 
 @router.post(
@@ -114,15 +187,15 @@ async def replay(
     _: Writer,
     session: Session,
     now: Now,
-    id: Annotated[int, Path(ge=1, lt=2**63)],  # noqa: A002
+    id: ItemId,  # noqa: A002
 ) -> ReplayModel:
     """Processes the item again, for example after an update that can read it. Whatever still cannot be read stays in
     quarantine under the same id, with one more attempt. Times that the sender omitted default to when the item was
     first received.
     """
-    item, stored, source = await store.begin_replay(session, id)
+    item, stored, source = await quarantine.begin_replay(session, id)
     receipt, rejected = await replay_item(session, ingest_of(request).flusher, item, stored, source)
-    store.end_replay(session, item, rejected, now=now)
+    quarantine.end_replay(session, item, rejected, now=now)
     return ReplayModel(
         delivery_id=receipt.delivery_id,
         signals=receipt.signals,
@@ -135,12 +208,12 @@ async def replay(
 # — sources —
 
 
-_SIGNED = frozenset(kind for kind, sender in SENDERS.items() if sender.verify)
+SIGNED = frozenset(kind for kind, sender in SENDERS.items() if sender.verify)  # kinds
 
 
-class SourceSettings(Contract):
+class SourceSettings(Input):
     kind: Kind = Field(examples=["grafana"])
-    hmac_secret: SecretStr | None = Field(
+    hmac_secret: Secret | None = Field(
         None,
         description="Deliveries must be signed with this secret; write-only; null: no signature is required",
         max_length=500,
@@ -159,6 +232,28 @@ class SourceSettings(Contract):
         "`timeout`, which does not count as a recovery; if it is resent later, it is open again. Use several times the "
         "sender's repeat_interval. Null: an alert stays open until it is resolved by its source or by a person",
     )
+    recoveries: list[OptionalRecovery] = Field(
+        [],
+        max_length=2,
+        description="Ends that are recoveries of this source's alerts, although in general they are none: alerts of "
+        "Grafana rules with a filter end like this when all is well. They then end as `recovered`. A rule can set it "
+        "for some alerts only",
+    )
+    refire_seconds: int = Field(
+        900,
+        ge=60,
+        le=86400,
+        description="An alert that its source still reports as firing this long after it reported its end has not "
+        "ended: the end no longer counts, and the incident is open again, without a gap. Use at least a minute more "
+        "than a delivery may be delayed, for example by a slow peer: times of receipt count in whole minutes",
+    )
+    correlation_label: Annotated[str, StringConstraints(pattern=r"^[^\x00]{1,1024}$")] | None = Field(
+        None,
+        description="Label whose value is the key that other tools know an alert by (PagerDuty's dedup key, Opsgenie's "
+        "alias, Splunk On-Call's entity id), so that acknowledgements there find its incident. Null, or an alert "
+        "without the label: the key that the sender reports, which for Alertmanager and Grafana is that of the group",
+        examples=["incident_key"],
+    )
 
 
 class SourceModel(BaseModel):
@@ -168,7 +263,10 @@ class SourceModel(BaseModel):
     hmac_header: str | None
     hmac_timestamp_header: str | None
     stale_seconds: int | None
-    created_at: At
+    recoveries: list[OptionalRecovery]
+    refire_seconds: int
+    correlation_label: str | None
+    created_at: AtShown
 
 
 def _source_model(row: Source) -> SourceModel:
@@ -211,21 +309,32 @@ async def get_source(_: Reader, session: Session, name: Name) -> SourceModel:
 async def put_source(
     request: Request, _: Admin, session: Session, now: Now, name: Name, settings: SourceSettings
 ) -> SourceModel:
-    """Sets how deliveries of this source must be signed, and when an alert that it no longer resends is closed.
+    """Sets how deliveries of this source must be signed, when an alert that it no longer resends is closed, when an
+    alert that it still reports as firing is open again, which ends are recoveries, and by which label acknowledgements
+    in other tools find its alerts.
+
     Omitted fields are reset to their defaults. Create its tokens with `aftermath token create`.
     """
-    if settings.hmac_secret is not None and settings.kind not in _SIGNED:
+    changed = await change_source(session, name, settings, now=now)
+    context_of(request).credentials.forget_source(name)
+    return _source_model(changed)
+
+
+async def change_source(session: AsyncSession, name: str, settings: SourceSettings, *, now: datetime) -> Source:
+    """Creates or changes a source. Then call `Credentials.forget_source`. Raises Invalid and SourceOfOtherKind."""
+    if settings.hmac_secret is not None and settings.kind not in SIGNED:
         message = f"sources of kind {settings.kind.value!r} do not sign deliveries; omit hmac_secret"
         raise Invalid(message)
     source = Source(
         name=name,
         kind=settings.kind.value,
-        hmac_secret=settings.hmac_secret.get_secret_value() if settings.hmac_secret else None,
+        hmac_secret=None if settings.hmac_secret is None else settings.hmac_secret.get_secret_value(),
         hmac_header=settings.hmac_header,
         hmac_timestamp_header=settings.hmac_timestamp_header,
         stale_seconds=settings.stale_seconds,
+        recoveries=sorted(set(settings.recoveries)),
+        refire_seconds=settings.refire_seconds,
+        correlation_label=settings.correlation_label,
         created_at=now,
     )
-    changed = await store.put_source(session, source)
-    context_of(request).credentials.forget_source(name)
-    return _source_model(changed)
+    return await store.put_source(session, source)

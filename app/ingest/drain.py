@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Self
@@ -10,9 +10,10 @@ from typing import Self
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.base.spool import Damaged, Kept, Spool
+from app.base.spool import DamagedRecord, Spool, SpooledDelivery
+from app.base.threads import off_loop_if_large
 from app.ingest import store
-from app.ingest.envelope import from_spool
+from app.ingest.envelope import decode_request
 from app.ingest.flush import Delivery, Flusher
 from app.ingest.replay import read_again
 from app.ingest.sender import Reading, Receipt, Rejected, Request
@@ -71,23 +72,27 @@ class Drain:
                     log.exception("the spool cannot be drained")
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _apply(self, found: Sequence[Kept | Damaged]) -> bool:
+    async def _apply(self, found: Sequence[SpooledDelivery | DamagedRecord]) -> bool:
         """Returns whether everything has been applied or quarantined. Raises the database's errors while it is down."""
-        senders = {(one.source, one.kind) if isinstance(one, Kept) else _SOURCE_OF_DAMAGED for one in found}
+        senders = {(one.source, one.kind) if isinstance(one, SpooledDelivery) else _SOURCE_OF_DAMAGED for one in found}
         async with db.transaction(self._engine) as tx:
             ids = await store.ensure_sources(tx, senders, now=datetime.now(UTC))
         all_applied = True
-        for batch in self._batches(_delivery(one, ids) for one in found):
+        async for batch in self._batches(found, ids):
             for outcome in await self._flusher.flush(self._connection, batch):
                 if isinstance(outcome, Exception) and db.is_unreachable(outcome):
                     raise outcome
                 all_applied = all_applied and isinstance(outcome, Receipt)
         return all_applied
 
-    def _batches(self, deliveries: Iterable[Delivery]) -> Iterator[list[Delivery]]:
+    async def _batches(
+        self, found: Sequence[SpooledDelivery | DamagedRecord], source_ids: Mapping[tuple[str, str], int]
+    ) -> AsyncIterator[list[Delivery]]:
         batch: list[Delivery] = []
         weight = 0
-        for one in deliveries:
+        for kept in found:
+            size = len(kept.raw if isinstance(kept, DamagedRecord) else kept.body)
+            one = await off_loop_if_large(size, _delivery, kept, source_ids)
             if batch and weight + one.weight > self._batch_alerts:
                 yield batch
                 batch, weight = [], 0
@@ -100,22 +105,22 @@ class Drain:
 _SOURCE_OF_DAMAGED = ("spool", "spool")  # name and kind of the source for records whose own source cannot be read
 
 
-def _delivery(one: Kept | Damaged, source_ids: Mapping[tuple[str, str], int]) -> Delivery:
+def _delivery(one: SpooledDelivery | DamagedRecord, source_ids: Mapping[tuple[str, str], int]) -> Delivery:
     """The delivery, with the id, time and reading that it had or would have had when it arrived."""
-    if isinstance(one, Damaged):
+    if isinstance(one, DamagedRecord):
         rejected = Rejected("damaged_in_spool", "a stretch of the spool that has changed on its disk")
         name, kind = _SOURCE_OF_DAMAGED
         request, reading = Request(one.raw, one.received_at, name), Reading(rejected=(rejected,))
     else:
         name, kind = one.source, one.kind
         request, reading = _read(one)
-    return Delivery(source_ids[name, kind], name, one.received_at, reading, request, kind, one.id, spooled=True)
+    return Delivery(source_ids[name, kind], name, one.received_at, reading, request, kind, one.id, was_spooled=True)
 
 
-def _read(kept: Kept) -> tuple[Request, Reading]:
+def _read(spooled: SpooledDelivery) -> tuple[Request, Reading]:
     try:
-        request = from_spool(kept.body, source=kept.source, received_at=kept.received_at)
+        request = decode_request(spooled.body, source=spooled.source, received_at=spooled.received_at)
     except ValueError:
         rejected = Rejected("damaged_in_spool", "it does not begin with an envelope")
-        return Request(kept.body, kept.received_at, kept.source), Reading(rejected=(rejected,))
-    return request, read_again(kept.kind, request)
+        return Request(spooled.body, spooled.received_at, spooled.source), Reading(rejected=(rejected,))
+    return request, read_again(spooled.kind, request)

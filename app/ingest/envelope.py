@@ -17,6 +17,8 @@ class Envelope(msgspec.Struct, frozen=True):
     headers: dict[str, str]
     query: dict[str, str]
     path: dict[str, str]
+    method: str = "POST"
+    endpoint: str = ""
 
 
 def envelope_of(request: Request) -> Envelope:
@@ -24,22 +26,33 @@ def envelope_of(request: Request) -> Envelope:
         {name: _storable(value) for name, value in request.headers.items() if not _SECRET.search(name)},
         {_storable(name): _storable(value) for name, value in request.query.items()},
         {name: _storable(value) for name, value in request.path.items()},
+        request.method,
+        request.endpoint,
     )
 
 
-def spooled(request: Request) -> bytes:
+def encode_request(request: Request) -> bytes:
     """Serializes the request: its envelope as a line of JSON, then its body."""
     return _ENCODER.encode(envelope_of(request)) + b"\n" + request.body
 
 
-def from_spool(kept: bytes, *, source: str, received_at: datetime) -> Request:
-    """The inverse of `spooled`. Raises ValueError for anything that `spooled` did not write."""
-    line, newline, body = kept.partition(b"\n")
+def decode_request(encoded: bytes, *, source: str, received_at: datetime) -> Request:
+    """The inverse of `encode_request`. Raises ValueError for anything that `encode_request` did not write."""
+    line, newline, body = encoded.partition(b"\n")
     if not newline:
         message = "no envelope"
         raise ValueError(message)
     envelope = _DECODER.decode(line)  # its errors are ValueErrors
-    return Request(body, received_at, source, envelope.headers, envelope.query, envelope.path)
+    return Request(
+        body,
+        received_at,
+        source,
+        envelope.headers,
+        envelope.query,
+        envelope.path,
+        envelope.method,
+        envelope.endpoint,
+    )
 
 
 _SECRET = re.compile(r"auth|cookie|token|secret|signature|api-?key|password|credential|hmac", re.IGNORECASE)

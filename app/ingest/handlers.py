@@ -1,4 +1,4 @@
-"""Types of the functions with which other areas store a delivery's deployments and acknowledgements.
+"""Types of the functions with which other areas store a delivery's deployments, changes and reactions.
 
 They run in the transaction of the delivery. `app/main.py` passes the functions, because ingest may not import those
 areas.
@@ -11,20 +11,26 @@ from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.base.facts import Acknowledgement, Report
+from app.base.facts import Change, Reaction, Report
 
 
 class HandleReport(Protocol):
-    """Stores a report. Returns the id of its deployment, and a verdict such as `recorded` or `repeated`."""
+    """Stores a report. Returns the key of its deployment, and a verdict such as `recorded` or `repeated`."""
 
     async def __call__(self, tx: AsyncConnection, new: Report, *, source_id: int, now: datetime) -> tuple[str, str]: ...
 
 
-class HandleAcknowledgements(Protocol):
-    """Stores acknowledgements, and places them once their incident exists."""
+class HandleChange(Protocol):
+    """Stores a change. Returns its key, and a verdict such as `recorded` or `repeated`."""
+
+    async def __call__(self, tx: AsyncConnection, new: Change, *, source_id: int, now: datetime) -> tuple[str, str]: ...
+
+
+class HandleReactions(Protocol):
+    """Stores reactions of people, and places them once their incident exists."""
 
     async def __call__(
-        self, tx: AsyncConnection, new: Sequence[Acknowledgement], *, source_id: int, now: datetime
+        self, tx: AsyncConnection, new: Sequence[Reaction], *, source_id: int, now: datetime
     ) -> None: ...
 
 
@@ -33,4 +39,5 @@ class Handlers:
     """One for each kind of fact."""
 
     deployments: HandleReport
-    acknowledgements: HandleAcknowledgements
+    changes: HandleChange
+    reactions: HandleReactions

@@ -7,46 +7,78 @@ What is repaired, and an example of each:
     half a surrogate pair                       "\ud83d", half of an emoji that a template has cut
     bytes that are not UTF-8                    "caf\xe9", Latin-1
     NUL, which PostgreSQL cannot store          "\u0000"
+    numbers that JSON does not have             NaN, -Infinity; they become null
     an alert nested too deeply to be decoded    [[[[…]]]]; only this alert is rejected
 
-Texts that had to change are flagged `value_cleaned`. Syntax errors outside of strings are not repaired.
+Texts that had to change are flagged `value_cleaned`. Other syntax errors outside of strings are not repaired.
+
+Anyone with a token can send 10 MB of anything, so time and memory are proportional to the size of the body, and nothing
+in Python runs once for each of its characters: bytes are replaced in bulk. `bench/adversarial.py` measures it.
 """
 
 import re
-from collections.abc import Mapping
-from typing import TypeVar
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-from app.base.errors import NotThisKind
-from app.ingest.alerts import Flags, Message
+from app.base.errors import UnrecognizedBody
+from app.ingest.alerts import ALERTS_AT_MOST, Flags, Message
 from app.ingest.sender import Rejected, Unreadable
 
 M = TypeVar("M", bound=Message)
+M_co = TypeVar("M_co", bound=Message, covariant=True)
 
 
-def parse_envelope(body: bytes, decoder: msgspec.json.Decoder[M], *, expected: str) -> M | Rejected:
-    """Decodes the body. If it is nested so deeply that no alert can be read, the whole body is rejected as `too_deep`.
+class Decoder(Protocol[M_co]):
+    """Such as `msgspec.json.Decoder`, with its errors."""
 
-    Raises NotThisKind if the body is not JSON or not of the decoder's shape; `expected` becomes the message.
+    def decode(self, body: bytes, /) -> M_co: ...
+
+
+def parse_envelope(body: bytes, decoder: Decoder[M], *, expected: str, alert_level: int = 3) -> M | Rejected:
+    """Decodes the body. The whole body is rejected as `too_deep` if it is nested so deeply that no alert can be read,
+    and as `too_many_alerts` if it has ten times as many alerts as would be read.
+
+    `alert_level`: how deeply an alert is nested; 3 in a list in the object that is the body. Raises UnrecognizedBody if
+    the body is not JSON or not of the decoder's shape; `expected` becomes the message.
     """
+    if has_more_values(body, than=_COUNTED, depth=alert_level - 1):
+        return Rejected("too_many_alerts", f"the body has more than {_COUNTED} alerts")
     try:
         return decoder.decode(body)
     except msgspec.ValidationError:
-        raise NotThisKind(expected) from None
+        raise UnrecognizedBody(expected) from None
     except (msgspec.DecodeError, RecursionError):
-        repaired, taken_out = _shallow(_legal(body))
+        legal = _legal(body)
     try:
-        message = decoder.decode(repaired)
+        try:
+            return decoder.decode(legal)
+        except RecursionError:
+            return _decode_without_deep_alerts(legal, decoder, alert_level)
     except msgspec.ValidationError:
-        raise NotThisKind(expected) from None
+        raise UnrecognizedBody(expected) from None
     except msgspec.DecodeError:
-        raise NotThisKind(f"The body is not valid JSON. {expected}") from None
+        raise UnrecognizedBody(f"The body is not valid JSON. {expected}") from None
     except RecursionError:
         return Rejected("too_deep", "the body is nested too deeply to be read")
-    if taken_out and message.alerts:
-        message.alerts = [msgspec.Raw(taken_out.get(bytes(raw), bytes(raw))) for raw in message.alerts]
-    return message
+
+
+def has_more_values(body: bytes, *, than: int, depth: int) -> bool:
+    """Whether the objects and arrays at this depth (1 is the outermost) have more values together.
+
+    Finds out without decoding, because millions of small values take much more memory than the body.
+    """
+    if body.count(b",") < than:
+        return False
+    commas = 0
+    for piece in _structure(body, ord(",")):
+        commas += int(np.count_nonzero(piece.found & (piece.depths == depth)))
+        if commas >= than:
+            return True
+    return False
 
 
 def sanitize(raw: bytes) -> tuple[bytes, Flags]:
@@ -56,7 +88,8 @@ def sanitize(raw: bytes) -> tuple[bytes, Flags]:
     # A NUL is an escape by now, even if the sender wrote it as a byte (see `_legal`).
     cleaned = raw.decode(errors="replace").encode()
     if rb"\u0000" in raw:
-        cleaned = _ESCAPE.sub(lambda escape: b"" if escape[0] == rb"\u0000" else escape[0], cleaned)
+        cleaned = cleaned.replace(rb"\\", _ESCAPED_BACKSLASH).replace(rb"\u0000", b"")
+        cleaned = cleaned.replace(_ESCAPED_BACKSLASH, rb"\\")
     return cleaned, () if cleaned == raw else ("value_cleaned",)
 
 
@@ -89,19 +122,9 @@ def annotations_in(raw: msgspec.Raw) -> dict[str, str]:
 
 _BACKSLASH = ord("\\")
 _DEEP = 100
-_ALERT_LEVEL = 3  # the body, its list, an alert
+_COUNTED = 10 * ALERTS_AT_MOST
 _STRING_VALUE = msgspec.json.Decoder(str)
 _OBJECT_OR_NULL = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
-_STRUCTURE = re.compile(_STRING.pattern + rb"|[\[{]|[\]}]", re.DOTALL)
-_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{4}|.)", re.DOTALL)
-_SUSPECT = re.compile(
-    rb"(?P<control>[\x00-\x1f])"
-    rb"|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a complete pair is valid
-    rb"|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
-    rb"|\\.",  # any other escape, so that an escaped backslash never starts one
-    re.DOTALL,
-)
 
 
 def _is_plain(json: bytes) -> bool:
@@ -113,35 +136,126 @@ def _texts(values: Mapping[str, msgspec.Raw]) -> dict[str, str]:
     return {name: text for name, value in values.items() if (text := text_in(value)) is not None}
 
 
+# — repairing strings —
+
+# Bytes that UTF-8 never uses. Those in a body all become the last one, so that the others can stand for escapes.
+_ESCAPED_BACKSLASH, _ESCAPED_QUOTE, _BROKEN = b"\xfd", b"\xfe", b"\xff"
+_NEVER_IN_UTF8 = bytes(_BROKEN[0] if byte in {0xC0, 0xC1, *range(0xF5, 0x100)} else byte for byte in range(256))
+_HIGH, _LOW = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+# Begins with text that is the same in both alternatives, because the search for fixed text is fast.
+_HALF_OF_PAIR = re.compile(
+    rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!%b)|[c-fC-F][0-9a-fA-F]{2}(?<!%b%b))" % (_LOW, _HIGH, _LOW)
+)
+_BLANKS = {b"\t": rb"\t", b"\n": rb"\n", b"\r": rb"\r"}  # control characters that are valid outside of strings
+_CONTROLS = {bytes([code]): rb"\u%04x" % code for code in range(0x20) if bytes([code]) not in _BLANKS}
+_NO_NUMBER = re.compile(rb"-?(?:NaN|Infinity)")
+_CONTROLS_AT_MOST = 0.1  # share of the body; with more it is no text, and would become six times as large
+_FEW = 1000
+_PIECE = 64 * 1024  # bytes whose strings are separate objects for a moment
+
+
 def _legal(body: bytes) -> bytes:
-    """`body` with valid JSON strings; syntax errors outside of strings remain."""
-    return _STRING.sub(lambda string: _SUSPECT.sub(_as_json, string[0]), body.removeprefix(b"\xef\xbb\xbf"))
+    """`body` with valid JSON strings, and null for NaN and infinity; other syntax errors outside of strings remain."""
+    legal = body.removeprefix(b"\xef\xbb\xbf").translate(_NEVER_IN_UTF8)
+    # Left to right, so a backslash that is escaped itself escapes nothing.
+    legal = legal.replace(rb"\\", _ESCAPED_BACKSLASH).replace(rb"\"", _ESCAPED_QUOTE)
+    legal = _HALF_OF_PAIR.sub(_BROKEN, legal)  # `sanitize` replaces and flags it
+    controls = len(legal) - len(legal.translate(None, b"".join(_CONTROLS)))
+    if controls <= _CONTROLS_AT_MOST * len(legal) + _FEW:
+        for control, escape in _CONTROLS.items():
+            legal = legal.replace(control, escape)
+    if any(wanted in legal for wanted in (*_BLANKS, b"NaN", b"Infinity")):
+        legal = b"".join(_repaired_pieces(legal))
+    return legal.replace(_ESCAPED_QUOTE, rb"\"").replace(_ESCAPED_BACKSLASH, rb"\\")
 
 
-def _as_json(suspect: re.Match[bytes]) -> bytes:
-    if suspect["control"]:
-        return rb"\u%04x" % suspect[0][0]
-    # Half a surrogate pair becomes a byte that is never valid in UTF-8, which `sanitize` replaces and flags.
-    return b"\xff" if suspect["half"] else suspect[0]
+def _repaired_pieces(body: bytes) -> Iterator[bytes]:
+    """`body`, piece by piece, with blanks in strings escaped and null for numbers that JSON does not have. Each of its
+    quotes begins or ends a string.
+    """
+    within = 0  # 1 if the piece begins within a string
+    start = 0
+    while start < len(body):
+        comma = body.rfind(b",", start, start + _PIECE)  # so that no number is split
+        end = comma + 1 if comma >= 0 else start + _PIECE
+        parts = body[start:end].split(b'"')
+        if strings := parts[1 - within :: 2]:
+            escaped = b'"'.join(strings)
+            for blank, escape in _BLANKS.items():
+                escaped = escaped.replace(blank, escape)
+            parts[1 - within :: 2] = escaped.split(b'"')
+        if others := parts[within::2]:
+            parts[within::2] = _NO_NUMBER.sub(b"null", b'"'.join(others)).split(b'"')
+        within = (within + len(parts) - 1) % 2
+        start = end
+        yield b'"'.join(parts)
 
 
-def _shallow(body: bytes) -> tuple[bytes, dict[bytes, bytes]]:
-    """Replaces alerts that are nested too deeply by placeholders; returns the body and the originals by placeholder."""
+# — taking out what is nested too deeply —
+
+_STEPS = np.zeros(256, np.int8)
+_STEPS[[*b"{["]], _STEPS[[*b"}]"]] = 1, -1
+
+
+def _decode_without_deep_alerts(body: bytes, decoder: Decoder[M], alert_level: int) -> M:
+    """Decodes a body without the alerts that are nested too deeply, which are put back undecoded. `body` is legal."""
     pieces: list[bytes] = []
     taken_out: dict[bytes, bytes] = {}
-    depth = deepest = start = kept_to = 0
-    for token in _STRUCTURE.finditer(body):
-        match token[0]:
-            case b"{" | b"[":
-                depth += 1
-                if depth == _ALERT_LEVEL:
-                    start, deepest = token.start(), depth
-                deepest = max(depth, deepest)
-            case b"}" | b"]":
-                if depth == _ALERT_LEVEL and deepest > _DEEP:
-                    stand_in = b'{"taken out": %d}' % len(taken_out)
-                    pieces += body[kept_to:start], stand_in
-                    kept_to = token.end()
-                    taken_out[stand_in] = body[start:kept_to]
-                depth -= 1
-    return b"".join([*pieces, body[kept_to:]]), taken_out
+    kept_to = 0
+    for start, end in _deep_values(body, alert_level):
+        stand_in = b'{"taken out": %d}' % len(taken_out)
+        taken_out[stand_in] = body[start:end]
+        pieces += body[kept_to:start], stand_in
+        kept_to = end
+    message = decoder.decode(b"".join([*pieces, body[kept_to:]]))
+    for position, alert in enumerate(message.alerts or ()):
+        if original := taken_out.get(bytes(alert)):
+            assert message.alerts is not None
+            message.alerts[position] = msgspec.Raw(original)
+    return message
+
+
+def _deep_values(body: bytes, level: int = 3) -> Iterator[tuple[int, int]]:
+    """Start and end of each object or array at this level that is nested too deeply."""
+    begun = 0  # start of the latest value
+    is_deep = False  # whether it is nested too deeply and has not ended yet
+    for offset, _, steps, depths in _structure(body):
+        begins = np.flatnonzero((steps == 1) & (depths == level))
+        ends = np.flatnonzero((steps == -1) & (depths == level - 1))
+        too_deep = np.flatnonzero((steps == 1) & (depths == _DEEP + 1))
+        values = {int(value) for value in np.searchsorted(begins, too_deep) - 1}  # -1: one from an earlier piece
+        for value in sorted({-1, *values} if is_deep else values):
+            start = begun if value < 0 else offset + int(begins[value])
+            end = int(np.searchsorted(ends, start - offset))
+            is_deep = end == len(ends)
+            if is_deep:
+                begun = start
+            else:
+                yield start, offset + int(ends[end]) + 1
+        if len(begins) and not is_deep:
+            begun = offset + int(begins[-1])
+
+
+class _Piece(NamedTuple):
+    """A stretch of a body. For each byte: whether it is the one looked for, outside of strings; whether it opens (1) or
+    closes (-1) an object or array; and how many are open then.
+    """
+
+    offset: int
+    found: NDArray[np.bool_]
+    steps: NDArray[np.int8]
+    depths: NDArray[np.int64]
+
+
+def _structure(body: bytes, wanted: int = 0) -> Iterator[_Piece]:
+    """Piece by piece. `body` need not be valid JSON; then the result only has the right size."""
+    # Of the same length, so that positions stay.
+    plain = body.replace(rb"\\", b"  ").replace(rb"\"", b"  ")
+    within = depth = 0
+    for offset in range(0, len(plain), _PIECE):
+        piece = np.frombuffer(plain, np.uint8, min(_PIECE, len(plain) - offset), offset)
+        outside = (within + np.cumsum(piece == ord('"'))) % 2 == 0
+        steps = np.where(outside, _STEPS[piece], np.int8(0))
+        depths = depth + np.cumsum(steps, dtype=np.int64)
+        within, depth = int(not outside[-1]), int(depths[-1])
+        yield _Piece(offset, outside & (piece == wanted), steps, depths)

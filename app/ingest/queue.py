@@ -14,23 +14,24 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
 from app.base.errors import Overloaded
-from app.base.spool import CannotKeep, Kept, Spool
-from app.ingest.envelope import spooled
+from app.base.spool import Spool, SpooledDelivery, SpoolUnavailable
+from app.ingest.envelope import encode_request
 from app.ingest.flush import Delivery, Flusher
-from app.ingest.sender import Receipt, Spooled
+from app.ingest.sender import Receipt, SpoolReceipt
 
 SLOW_SECONDS = 2.0  # if a batch takes longer, the database is probed
 GATHER_SECONDS = 0.005  # how long a batch waits for the next requests of clients that just got a response
-CROWD = 8  # minimum deliveries in the previous batch for that wait
-LANES = 2  # batches in the database at once
-ENOUGH = 64  # minimum weight of a batch that starts while another is in the database
+MIN_DELIVERIES_TO_GATHER = 8  # minimum deliveries in the previous batch for that wait
+PARALLEL_BATCHES = 2  # batches in the database at once
+MIN_BATCH_WEIGHT = 64  # minimum weight of a batch that starts while another is in the database
 SPOOL_SECONDS = 0.5  # interval at which waiting deliveries go to the spool while the database is down
 
 
 class _Waiting(NamedTuple):
     delivery: Delivery
-    answer: "asyncio.Future[Receipt | Spooled]"
+    answer: "asyncio.Future[Receipt | SpoolReceipt]"
     since: float  # by the clock of the event loop
+    weight: int  # of the delivery
 
 
 class _Batch(NamedTuple):
@@ -57,7 +58,7 @@ class Queue:
         queue_seconds: float,
     ) -> None:
         self._flusher = flusher
-        self._connections = [db.RawConnection(engine) for _ in range(LANES)]
+        self._connections = [db.RawConnection(engine) for _ in range(PARALLEL_BATCHES)]
         self._monitor = monitor
         self._spool = spool
         self._batch_alerts = batch_alerts
@@ -96,12 +97,12 @@ class Queue:
         """They run as long as the queue accepts deliveries. If one ends earlier, the process must be restarted."""
         return self._tasks
 
-    async def take(self, delivery: Delivery) -> Receipt | Spooled:
+    async def take(self, delivery: Delivery) -> Receipt | SpoolReceipt:
         """Returns after the commit, or once it is in the spool. If it raises Overloaded, nothing was stored."""
         if self._closing:
             raise _overloaded("the service is shutting down")
         if self._monitor.is_down:
-            return await self._keep(delivery)
+            return await self._add_to_spool(delivery)
         loop = asyncio.get_running_loop()
         now = loop.time()
         if self._weight > self._queue_alerts:
@@ -109,10 +110,11 @@ class Queue:
         oldest = next((batch.waiting for batch in self._in_flight.values()), self._waiting)
         if oldest and now - oldest[0].since > self._queue_seconds:
             raise _overloaded("alerts have been waiting for too long")
-        one = _Waiting(delivery, loop.create_future(), now)
+        weight = delivery.weight
+        one = _Waiting(delivery, loop.create_future(), now, weight)
         self._waiting.append(one)
-        self._weight += delivery.weight
-        self._returning = max(0, self._returning - delivery.weight)
+        self._weight += weight
+        self._returning = max(0, self._returning - weight)
         if self._weight >= self._wanted:
             self._due.set()
         return await one.answer
@@ -149,7 +151,7 @@ class Queue:
         finally:
             suspicion.cancel()
             del self._in_flight[connection]
-            if len(batch.waiting) >= CROWD:
+            if len(batch.waiting) >= MIN_DELIVERIES_TO_GATHER:
                 self._gather(batch.weight)
             self._reconsider()
         to_spool = []
@@ -165,10 +167,10 @@ class Queue:
     def _next_batch(self) -> _Batch:
         share = self._share()
         batch = [self._waiting.popleft()]
-        weight = batch[0].delivery.weight
-        while self._waiting and weight + self._waiting[0].delivery.weight <= share:
+        weight = batch[0].weight
+        while self._waiting and weight + self._waiting[0].weight <= share:
             batch.append(self._waiting.popleft())
-            weight += batch[-1].delivery.weight
+            weight += batch[-1].weight
         self._weight -= weight
         return _Batch(batch, weight)
 
@@ -185,7 +187,7 @@ class Queue:
 
     def _reconsider(self) -> None:
         """Recomputes the weight at which the next batch starts."""
-        if len(self._in_flight) == LANES:
+        if len(self._in_flight) == PARALLEL_BATCHES:
             self._wanted = math.inf
         elif self._closing:
             self._wanted = 0
@@ -199,7 +201,7 @@ class Queue:
     def _share(self) -> float:
         """The weight of a batch if everything waiting, in flight or expected is divided among the lanes."""
         total = self._weight + self._returning + sum(batch.weight for batch in self._in_flight.values())
-        return min(max(ENOUGH, total / LANES), self._batch_alerts)
+        return min(max(MIN_BATCH_WEIGHT, total / PARALLEL_BATCHES), self._batch_alerts)
 
     def _refuse_everything(self, _: object) -> None:
         """Rejects all waiting deliveries when flushing ends for any reason, so that no client waits forever."""
@@ -221,7 +223,7 @@ class Queue:
             await asyncio.sleep(SPOOL_SECONDS)
 
     async def _spool_all(self, waiting: Sequence[_Waiting]) -> None:
-        keeping = [self._keep(one.delivery) for one in waiting]
+        keeping = [self._add_to_spool(one.delivery) for one in waiting]
         try:
             outcomes = await asyncio.gather(*keeping, return_exceptions=True)
         except asyncio.CancelledError:
@@ -231,24 +233,26 @@ class Queue:
         for one, outcome in zip(waiting, outcomes, strict=True):
             _answer(one, outcome)
 
-    async def _keep(self, delivery: Delivery) -> Spooled:
+    async def _add_to_spool(self, delivery: Delivery) -> SpoolReceipt:
         """Raises Overloaded, and DatabaseDown for a delivery without facts, which is not worth keeping."""
         assert delivery.request is not None, "only what a source has sent waits here"
         if delivery.reading.ignored is not None:
             raise db.DatabaseDown
-        body = spooled(delivery.request)
+        body = encode_request(delivery.request)
         try:
-            await self._spool.keep(Kept(delivery.id, delivery.kind, delivery.source, delivery.received_at, body))
-        except CannotKeep as error:
+            await self._spool.add(
+                SpooledDelivery(delivery.id, delivery.kind, delivery.source, delivery.received_at, body)
+            )
+        except SpoolUnavailable as error:
             raise _overloaded(f"the database is unavailable, and {error}") from None
-        return Spooled(delivery.id, len(delivery.reading.signals))
+        return SpoolReceipt(delivery.id, len(delivery.reading.signals))
 
 
 def _overloaded(why: str) -> Overloaded:
     return Overloaded(f"{why}; retry later")
 
 
-def _answer(one: _Waiting, outcome: Receipt | Spooled | BaseException) -> None:
+def _answer(one: _Waiting, outcome: Receipt | SpoolReceipt | BaseException) -> None:
     if one.answer.done():
         return
     if isinstance(outcome, BaseException):

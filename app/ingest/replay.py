@@ -1,20 +1,26 @@
 """Reads stored requests again with their sender, and replays quarantined items."""
 
 import logging
+from functools import partial
 
+from msgspec.structs import replace
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db
-from app.base.errors import Conflict, NotThisKind
+from app.base.errors import Conflict, Problem
 from app.base.schema import Quarantine, Source, StoredRequest
+from app.base.threads import off_loop_if_large
+from app.ingest.attempts import KeepsChanging
 from app.ingest.flush import Delivery, Flusher
+from app.ingest.poison import without_poison
 from app.ingest.sender import Part, Reading, Receipt, Rejected, Request
 from app.ingest.senders import SENDERS
 
 log = logging.getLogger("aftermath.ingest")
 
 
-class Damaged(Conflict):
+class StillDamaged(Conflict):
     title = "Item cannot be replayed"
 
 
@@ -22,8 +28,8 @@ def read_again(kind: str, request: Request) -> Reading:
     """Like `Sender.read`, but a request that its sender no longer accepts becomes one rejected part."""
     try:
         return SENDERS[kind].read(request)
-    except (KeyError, NotThisKind) as error:  # another version accepted it
-        return Reading(rejected=(Rejected("not_this_kind", type(error).__name__),))
+    except (KeyError, Problem) as error:  # another version accepted it
+        return Reading(rejected=(Rejected("unrecognized_body", type(error).__name__),))
 
 
 async def replay(
@@ -31,32 +37,56 @@ async def replay(
 ) -> tuple[Receipt, tuple[Rejected, ...]]:
     """Reads an item again and applies what is readable, in the caller's transaction. Also returns what is rejected.
 
-    Raises Damaged.
+    Raises StillDamaged.
     """
     if item.reason == "damaged_in_spool":
         message = (
             "this item was corrupted on disk; repair `raw` (it may contain several deliveries) and post it to the "
             "webhook endpoint"
         )
-        raise Damaged(message)
+        raise StillDamaged(message)
     part = None if item.part_start is None or item.part_length is None else Part(item.part_start, item.part_length)
-    request = Request(stored.body, item.received_at, source.name, stored.headers, stored.query, stored.path, part)
-    reading = read_again(source.kind, request)
+    request = Request(
+        stored.body,
+        item.received_at,
+        source.name,
+        stored.headers,
+        stored.query,
+        stored.path,
+        stored.method,
+        stored.endpoint,
+        part,
+    )
+    reading = await off_loop_if_large(len(request.body), read_again, source.kind, request)
     nothing = Receipt(item.delivery_id, 0, {}, [])
     if not (reading.signals or reading.needs_handlers or reading.ignored):
         return nothing, reading.rejected
     usable = Reading(
         reading.signals,
         deployments=reading.deployments,
-        acknowledgements=reading.acknowledgements,
+        changes=reading.changes,
+        reactions=reading.reactions,
         ignored=reading.ignored,
+        alerts=reading.alerts,
+        positions=reading.positions,
     )
     delivery = Delivery(source.id, source.name, item.received_at, usable, request, source.kind)
+    tx = await session.connection()
     try:
-        return await flusher.replay(await session.connection(), delivery), reading.rejected
+        return await _apply(flusher, tx, delivery), reading.rejected
     except Exception as error:
-        if db.is_unreachable(error):
+        if db.is_unreachable(error) or db.is_contended(error) or isinstance(error, KeepsChanging):
             raise
         log.exception("a replayed item cannot be applied")
-        again = Rejected("cannot_apply", type(error).__name__, item.raw, part)
-        return nothing, (again,)
+        detail = type(error).__name__
+    harmless = await without_poison(usable, partial(flusher.can_apply, delivery), detail=detail)
+    if harmless is None:
+        return nothing, (Rejected("cannot_apply", detail, item.raw, part),)
+    delivery.reading = replace(harmless, rejected=())
+    return await _apply(flusher, tx, delivery), reading.rejected + harmless.rejected
+
+
+async def _apply(flusher: Flusher, tx: AsyncConnection, delivery: Delivery) -> Receipt:
+    receipt = await flusher.apply(tx, delivery)
+    assert isinstance(receipt, Receipt), "nothing of it goes to quarantine"
+    return receipt

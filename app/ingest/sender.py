@@ -3,7 +3,7 @@
 A `Sender` is declared at the end of its own file in `senders/`. Reading is pure: a `Request` in, a `Reading` out.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -12,10 +12,11 @@ from uuid import UUID
 
 import msgspec
 
-from app.base.facts import Acknowledgement, Report
+from app.base.facts import Change, Reaction, Report
 from app.incidents.grouping.signal import Signal
 
 EMPTY: Mapping[str, str] = MappingProxyType({})
+QUERY_ERROR = "query_error"  # the flag of a signal that a failing query caused
 
 
 class Part(NamedTuple):
@@ -28,7 +29,8 @@ class Part(NamedTuple):
 class Request(msgspec.Struct, frozen=True):
     """One HTTP request of a source, without the token it was sent with. Header names are in lower case.
 
-    `part` selects some of its alerts; None selects all.
+    `endpoint` is the path of its endpoint as the sender declares it, with the names of its parameters; `path` has their
+    values, decoded. `part` selects some of the alerts; None selects all.
     """
 
     body: bytes
@@ -36,7 +38,9 @@ class Request(msgspec.Struct, frozen=True):
     source: str  # its name
     headers: Mapping[str, str] = EMPTY
     query: Mapping[str, str] = EMPTY
-    path: Mapping[str, str] = EMPTY  # the parameters of the path
+    path: Mapping[str, str] = EMPTY
+    method: str = "POST"
+    endpoint: str = ""
     part: Part | None = None
 
 
@@ -53,19 +57,26 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):
-    """The facts in a request. `truncated` is the number of alerts that the sender reports as left out."""
+    """The facts in a request. `truncated` is the number of alerts that the sender reports as left out.
+
+    `alerts` and `positions` are those that the signals were read from, one for one; empty if they do not correspond.
+    """
 
     signals: tuple[Signal, ...] = ()
     rejected: tuple[Rejected, ...] = ()
     truncated: int = 0
     deployments: tuple[Report, ...] = ()
-    acknowledgements: tuple[Acknowledgement, ...] = ()
+    changes: tuple[Change, ...] = ()
+    reactions: tuple[Reaction, ...] = ()
     ignored: str | None = None  # why the request contains no facts, for example because it is a ping
+    sender: str | None = None  # the address by which the sender calls itself
+    alerts: Sequence[msgspec.Raw] = ()
+    positions: Sequence[int] = ()
 
     @property
     def needs_handlers(self) -> bool:
         """Whether it contains facts that other areas store."""
-        return bool(self.deployments or self.acknowledgements)
+        return bool(self.deployments or self.changes or self.reactions)
 
 
 class Unreadable(Exception):
@@ -88,10 +99,11 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
     verdicts: dict[str, int]
     incidents: list[str]
     deployments: list[str] = []
+    changes: list[str] = []
     reason: str | None = None  # why it was ignored or a part rejected (the first one); in the response of some senders
 
 
-class Spooled(msgspec.Struct, frozen=True):
+class SpoolReceipt(msgspec.Struct, frozen=True):
     """The outcome of a delivery while the database is down: it is on disk, and has no verdicts yet."""
 
     delivery_id: UUID
@@ -107,23 +119,34 @@ class Answer(NamedTuple):
     headers: tuple[tuple[bytes, bytes], ...] = ((b"content-type", b"application/json"),)
 
 
-def receipt_as_json(outcome: Receipt | Spooled) -> Answer:
+class Refusal(NamedTuple):
+    """Why a request is refused: the status, and the members of a problem in problem+json."""
+
+    status: int
+    title: str
+    detail: str
+
+
+def receipt_as_json(outcome: Receipt | SpoolReceipt, request: Request) -> Answer:
     """200 with the receipt, 202 while the database is down."""
-    if isinstance(outcome, Spooled):
+    del request
+    if isinstance(outcome, SpoolReceipt):
         return Answer(202, _JSON.encode(outcome))
-    if outcome.deployments or outcome.reason:
-        outcome = msgspec.structs.replace(outcome, deployments=[], reason=None)
+    if outcome.deployments or outcome.changes or outcome.reason:
+        outcome = msgspec.structs.replace(outcome, deployments=[], changes=[], reason=None)
     return Answer(200, _JSON.encode(outcome))
 
 
-def deployment_as_json(outcome: Receipt | Spooled) -> Answer:
-    """200 with the verdict on the reported deployment, 202 while the database is down."""
-    if isinstance(outcome, Spooled):
+def deployment_as_json(outcome: Receipt | SpoolReceipt, request: Request) -> Answer:
+    """200 with the verdict on the reported deployment or change, 202 while the database is down."""
+    del request
+    if isinstance(outcome, SpoolReceipt):
         return Answer(202, _JSON.encode({"delivery_id": outcome.delivery_id, "spooled": True}))
     body = {
         "delivery_id": outcome.delivery_id,
         "verdict": next(iter(outcome.verdicts), "ignored"),
         "deployment": next(iter(outcome.deployments), None),
+        "change": next(iter(outcome.changes), None),
         "reason": outcome.reason,
     }
     return Answer(200, _JSON.encode(body))
@@ -163,24 +186,70 @@ class Credential:
     body: Callable[[bytes], tuple[str | None, bytes]] | None = None
 
 
+class KnownAlert(NamedTuple):
+    """The newest alert of a series, and when its incident was acknowledged."""
+
+    started_at: datetime
+    ended_at: datetime | None
+    severity: int  # 1 (worst) to 5
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    acknowledged_at: datetime | None
+
+
+class LookUp(NamedTuple):
+    """How to answer a request that only asks, which is no delivery.
+
+    `fingerprint` is that of the alert it asks for; None if it asks for none, or for one that cannot exist.
+    """
+
+    fingerprint: Callable[[Request], str | None]
+    answer: Callable[[KnownAlert | None, Request], Answer]
+
+
+class Endpoint(NamedTuple):
+    """A path with parameters in braces, and the methods it takes. Its first segment is no parameter.
+
+    With `look_up`, its requests are no deliveries, but are admitted like those. `example` is a body for it, if that of
+    the sender is none.
+    """
+
+    path: str
+    methods: tuple[str, ...] = ("POST", "PUT")
+    look_up: LookUp | None = None
+    example: Mapping[str, Any] | None = None
+    is_documented: bool = True  # in OpenAPI; False for another spelling of an endpoint that is
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sender:
     """A kind of sender.
 
-    `read` raises NotThisKind for a body of another kind, which gets 400; anything else that cannot be read becomes
-    `Rejected`, and the rest is used. The first two segments of a path contain no parameters.
+    `read` raises UnrecognizedBody for a body of another kind, which gets 400; anything else that cannot be read becomes
+    `Rejected`, and the rest is used. An endpoint that people call raises another Problem instead of rejecting.
+
+    A sender that imitates the API of another product answers in its form: `answer` gets the outcome and the request,
+    and `refuse` the reason for a refusal (None: problem+json, as everywhere).
+
+    `recognizes` returns whether a JSON object is a body of this kind: one sent to the endpoint of another kind is
+    answered with the right address. `alphanumeric_tokens`: its clients check that a token consists of 32 letters and
+    digits.
     """
 
     kind: str
     name: str
     describes: str
     read: Callable[[Request], Reading]
-    example: Mapping[str, Any]  # a body, for the API's documentation
+    example: Any  # a body: a JSON object or array, for the API's documentation
     verify: Verifier | None = None
     credential: Credential = Credential()
-    answer: Callable[[Receipt | Spooled], Answer] = receipt_as_json
-    paths: tuple[str, ...] = field(default=())
+    answer: Callable[[Receipt | SpoolReceipt, Request], Answer] = receipt_as_json
+    refuse: Callable[[Refusal], Answer] | None = None
+    recognizes: Callable[[Mapping[str, Any]], bool] | None = None
+    alphanumeric_tokens: bool = False
+    endpoints: tuple[Endpoint, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        if not self.paths:
-            object.__setattr__(self, "paths", (f"/webhooks/{self.kind}", f"/webhooks/{self.kind}/{{token}}"))
+        if not self.endpoints:
+            paths = (f"/webhooks/{self.kind}", f"/webhooks/{self.kind}/{{token}}")
+            object.__setattr__(self, "endpoints", tuple(Endpoint(path) for path in paths))

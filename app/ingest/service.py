@@ -42,7 +42,7 @@ async def ingesting(
 ) -> AsyncIterator[Ingest]:
     """Accepts deliveries during the block. It has its own connections, so that slow queries do not delay alerts."""
     engine = db.connect(url, pool_size=CONNECTIONS, few_rows=True)
-    flusher = Flusher(engine, load_rules, handlers, monitor)
+    flusher = Flusher(engine, load_rules, handlers, monitor, quarantine_bytes=settings.quarantine_bytes)
     try:
         async with (
             Queue(

@@ -1,35 +1,34 @@
-"""SQL for deliveries, heartbeats, quarantine, sources and the counts of ingest."""
+"""SQL for deliveries, heartbeats, sources and the counts of ingest."""
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import text
+from sqlalchemy import func, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
-from sqlmodel.sql.expression import Select
 
 from app.base import db
-from app.base.db import Executor
-from app.base.errors import Conflict, NotFound
-from app.base.schema import Quarantine, Source, StoredRequest
+from app.base.db import Transaction
+from app.base.schema import Source
 from app.base.tokens import SourceOfOtherKind
 from app.incidents.grouping.batch import Incoming
+from app.incidents.grouping.decide import series_of
+from app.incidents.grouping.episode import REFIRE
 from app.incidents.grouping.signal import Verdict
-from app.incidents.grouping.write import Change, Count
+from app.incidents.grouping.write import Count, StatementPart
 from app.incidents.measures.measures import INGEST_LAG_BOUNDS
-from app.ingest.envelope import envelope_of
-from app.ingest.sender import Reading, Rejected, Request
+from app.ingest.sender import KnownAlert, Reading, Request
 
 
 @dataclass(slots=True)
-class Recorded:
+class DeliveryRecord:
     """One delivery and the verdicts on its signals, ready to be stored."""
 
     id: UUID
@@ -41,8 +40,17 @@ class Recorded:
     verdicts: dict[str, int] = field(default_factory=dict)  # of signals and rejected parts
     other_verdicts: Mapping[str, int] | None = None  # of other facts
     deployments: Sequence[str] = ()
+    changes: Sequence[str] = ()
     lags: list[float] = field(default_factory=list)  # seconds from event to arrival, of signals that changed something
     resolved_without_firing: int = 0  # alerts whose first signal was their end
+    words: dict[tuple[str, str], int] = field(default_factory=dict)  # how often, by tally and label
+    contradicted_ends: int = 0  # ends reported by the source that this delivery has voided
+    spooled: bool = False  # already acknowledged
+    refusal: Exception | None = None  # why its rejected parts were not kept
+    refused: int = 0  # their number
+
+    def count_word(self, tally: str, label: str) -> None:
+        self.words[tally, label] = self.words.get((tally, label), 0) + 1
 
     @property
     def outcome(self) -> str:
@@ -54,9 +62,20 @@ class Recorded:
     def all_verdicts(self) -> dict[str, int]:
         return {**self.verdicts, **self.other_verdicts} if self.other_verdicts else self.verdicts
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether anything of it is stored."""
+        return not self.refused or bool(self.all_verdicts)
 
-def record(deliveries: Sequence[Recorded]) -> tuple[list[Change], list[Count]]:
-    """Changes for `grouping.write` to store in its statement: deliveries, their rejected parts, and counts of both."""
+    def refuse(self, why: Exception) -> None:
+        """Takes its rejected parts out, which will not be stored."""
+        self.refusal = why
+        self.refused = self.verdicts.pop(Verdict.QUARANTINED)
+        self.reading = msgspec.structs.replace(self.reading, rejected=())
+
+
+def record(deliveries: Sequence[DeliveryRecord]) -> tuple[list[StatementPart], list[Count]]:
+    """Changes for `grouping.write` to store in its statement: deliveries and counts."""
     rows = [
         {
             "id": one.id,
@@ -67,42 +86,13 @@ def record(deliveries: Sequence[Recorded]) -> tuple[list[Change], list[Count]]:
             "verdicts": one.all_verdicts,
         }
         for one in deliveries
+        if one.is_kept
     ]
-    changes = [Change("delivered", _ADD_DELIVERIES, {"deliveries": _json.encode(rows).decode()})]
-    rejected = [quarantined for one in deliveries for quarantined in _rejected_rows(one)]
-    if rejected:
-        requests = [_request_row(one.id, one.request) for one in deliveries if one.request and one.reading.rejected]
-        changes.append(Change("stored", _ADD_REQUESTS, {"requests": _json.encode(requests).decode()}))
-        changes.append(Change("rejected", _ADD_QUARANTINE, {"rejected": _json.encode(rejected).decode()}))
+    changes = [StatementPart("delivered", _ADD_DELIVERIES, {"deliveries": _json.encode(rows).decode()})]
     return changes, [(*what, value) for what, value in _counts(deliveries).items()]
 
 
-def _request_row(delivery_id: UUID, request: Request) -> dict[str, object]:
-    envelope = envelope_of(request)
-    return {
-        "delivery_id": delivery_id,
-        "headers": envelope.headers,
-        "query": envelope.query,
-        "path": envelope.path,
-        "body": request.body,
-    }
-
-
-def _rejected_rows(one: Recorded) -> Iterator[dict[str, object]]:
-    for rejected in one.reading.rejected:
-        yield {
-            "source_id": one.source_id,
-            "delivery_id": one.id,
-            "received_at": one.received_at,
-            "reason": rejected.reason,
-            "detail": rejected.detail,
-            "part_start": rejected.part and rejected.part.start,
-            "part_length": rejected.part and rejected.part.length,
-            "raw": rejected.raw,
-        }
-
-
-async def record_beats(tx: Executor, beats: Sequence[Incoming]) -> None:
+async def record_beats(tx: Transaction, beats: Sequence[Incoming]) -> None:
     """Stores the latest arrival of each heartbeat, and when a missing one returned."""
     by_series: dict[tuple[int, str], list[Incoming]] = defaultdict(list)
     for beat in beats:
@@ -140,9 +130,12 @@ _ADD_BEATS = text("""
 """)
 
 
-def _counts(deliveries: Sequence[Recorded]) -> Mapping[tuple[str, str, str], float]:
+def _counts(deliveries: Sequence[DeliveryRecord]) -> Mapping[tuple[str, str, str], float]:
     counts: dict[tuple[str, str, str], float] = defaultdict(float)
     for one in deliveries:
+        counts["quarantine_refused", one.source, ""] += one.refused
+        if not one.is_kept:
+            continue
         counts["deliveries", one.source, one.outcome] += 1
         latest = ("last_delivery", one.source, "")
         counts[latest] = max(counts[latest], one.received_at.timestamp())
@@ -153,12 +146,14 @@ def _counts(deliveries: Sequence[Recorded]) -> Mapping[tuple[str, str, str], flo
         if truncated := one.reading.truncated:
             counts["truncated_alerts", one.source, ""] += truncated
             counts["truncated_deliveries", one.source, ""] += 1
-        if one.resolved_without_firing:
-            counts["resolved_without_firing", one.source, ""] += one.resolved_without_firing
+        counts["resolved_without_firing", one.source, ""] += one.resolved_without_firing
+        counts["contradicted_ends", one.source, ""] += one.contradicted_ends
+        for (tally, label), number in one.words.items():
+            counts[tally, one.source, label] += number
         for lag in one.lags:
             counts["ingest_lag_bucket", one.source, _bound(lag)] += 1
             counts["ingest_lag_sum", one.source, ""] += lag
-    return counts
+    return {place: number for place, number in counts.items() if number}
 
 
 def _bound(lag: float) -> str:
@@ -168,7 +163,20 @@ def _bound(lag: float) -> str:
 _BOUNDS = (*(f"{bound:g}" for bound in INGEST_LAG_BOUNDS), "+Inf")
 
 
-async def known_deliveries(tx: Executor, ids: Sequence[UUID]) -> frozenset[UUID]:
+async def counted_labels(tx: Transaction, tally: str, source: str) -> set[str]:
+    """The labels under which this tally of the source has been counted."""
+    return {row[0] for row in await tx.execute(_COUNTED_LABELS, {"tally": tally, "source": source})}
+
+
+_COUNTED_LABELS = text("""
+    SELECT DISTINCT label
+      FROM tally
+     WHERE name = :tally
+       AND source = :source
+""")
+
+
+async def known_deliveries(tx: Transaction, ids: Sequence[UUID]) -> frozenset[UUID]:
     """Those of the deliveries that are already stored."""
     return frozenset(row[0] for row in await tx.execute(_KNOWN_DELIVERIES, {"ids": ids}))
 
@@ -185,97 +193,35 @@ _ADD_DELIVERIES = """
       FROM json_to_recordset(CAST(:deliveries AS json)) AS new (
            id uuid, source_id integer, received_at timestamptz, signals integer, truncated integer, verdicts json)"""
 
-_ADD_REQUESTS = """
-    INSERT INTO stored_request (delivery_id, headers, query, path, body)
-    SELECT delivery_id, headers, query, path, decode(body, 'base64')
-      FROM json_to_recordset(CAST(:requests AS json)) AS new (
-           delivery_id uuid, headers jsonb, query jsonb, path jsonb, body text)"""
-
-_ADD_QUARANTINE = """
-    INSERT INTO quarantine (source_id, delivery_id, received_at, reason, detail, part_start, part_length, raw)
-    SELECT source_id, delivery_id, received_at, reason, detail, part_start, part_length, decode(raw, 'base64')
-      FROM json_to_recordset(CAST(:rejected AS json)) AS new (
-           source_id integer, delivery_id uuid, received_at timestamptz, reason text, detail text,
-           part_start integer, part_length integer, raw text)"""
-
 _json = msgspec.json.Encoder()
 
 
-# — quarantine —
+# — alerts —
 
 
-class QuarantinedNotFound(NotFound):
-    title = "Quarantined item not found"
+async def newest_alert(tx: AsyncConnection, source_id: int, fingerprint: str) -> KnownAlert | None:
+    """The newest alert of a series."""
+    found = (await tx.execute(_NEWEST_ALERT, {"series": series_of(source_id, fingerprint)})).one_or_none()
+    return None if found is None else KnownAlert(*found)
 
 
-class AlreadyReplayed(Conflict):
-    title = "Item already replayed"
-
-
-Quarantined = tuple[Quarantine, StoredRequest, Source]
-
-
-async def quarantined(
-    session: AsyncSession, *, waiting: bool, source_name: str | None, before: int | None, limit: int
-) -> Sequence[Quarantined]:
-    """Newest first. `waiting`: only those that have not been replayed."""
-    query = _quarantined().order_by(col(Quarantine.id).desc()).limit(limit)
-    if waiting:
-        query = query.where(col(Quarantine.replayed_at).is_(None))
-    if source_name is not None:
-        query = query.where(Source.name == source_name)
-    if before is not None:
-        query = query.where(Quarantine.id < before)
-    return (await session.exec(query)).all()
-
-
-async def begin_replay(session: AsyncSession, quarantine_id: int) -> Quarantined:
-    """The item, locked against a second replay. Raises QuarantinedNotFound or AlreadyReplayed."""
-    query = _quarantined().where(Quarantine.id == quarantine_id).with_for_update(of=Quarantine)
-    found = (await session.exec(query)).one_or_none()
-    if found is None:
-        message = f"there is no item {quarantine_id} in quarantine; GET /api/v1/quarantine lists them"
-        raise QuarantinedNotFound(message)
-    item = found[0]
-    if item.replayed_at is not None:
-        message = f"item {quarantine_id} was already replayed at {item.replayed_at.isoformat()}; no action is needed"
-        raise AlreadyReplayed(message)
-    return found
-
-
-def end_replay(session: AsyncSession, item: Quarantine, rejected: Sequence[Rejected], *, now: datetime) -> None:
-    """Keeps the parts rejected again: the first under the item's id with one more attempt, the others as new items."""
-    if not rejected:
-        item.replayed_at = now
-        return
-    item.attempts += 1
-    for number, again in enumerate(rejected):
-        row = item if number == 0 else _sibling_of(item)
-        row.reason, row.detail, row.raw = again.reason, again.detail, again.raw
-        row.part_start, row.part_length = again.part or (None, None)
-        session.add(row)
-
-
-def _sibling_of(item: Quarantine) -> Quarantine:
-    return Quarantine(
-        source_id=item.source_id,
-        delivery_id=item.delivery_id,
-        received_at=item.received_at,
-        reason=item.reason,
-        detail=item.detail,
-        attempts=item.attempts,
-    )
-
-
-def _quarantined() -> Select[Quarantine, StoredRequest, Source]:
-    return (
-        select(Quarantine, StoredRequest, Source)
-        .join(StoredRequest, col(StoredRequest.delivery_id) == Quarantine.delivery_id)
-        .join(Source, col(Source.id) == Quarantine.source_id)
-    )
+_NEWEST_ALERT = text("""
+    SELECT alert.started_at, alert.ended_at, alert.severity, alert.labels, alert.annotations, incident.acknowledged_at
+      FROM alert
+      JOIN incident ON incident.id = alert.incident_id
+     WHERE alert.series = :series
+     ORDER BY alert.started_at DESC
+     LIMIT 1
+""")
 
 
 # — sources —
+
+
+async def recoveries_of_sources(tx: AsyncConnection) -> Mapping[int, frozenset[str]]:
+    """`Source.recoveries` by id, of the sources that have any."""
+    found = await tx.execute(select(Source.id, Source.recoveries).where(func.cardinality(Source.recoveries) > 0))
+    return {id_: frozenset(recoveries) for id_, recoveries in found}
 
 
 async def ensure_sources(
@@ -287,6 +233,19 @@ async def ensure_sources(
     query = select(Source.name, Source.id).where(col(Source.name).in_([row["name"] for row in rows]))
     ids = dict((await tx.execute(query)).all())
     return {(name, kind): ids[name] for name, kind in wanted}
+
+
+async def refire_of_sources(tx: AsyncConnection) -> Mapping[int, timedelta]:
+    """The sources for which `refire_seconds` is not the default."""
+    default = int(REFIRE.total_seconds())
+    query = select(Source.id, Source.refire_seconds).where(col(Source.refire_seconds) != default)
+    return {id_: timedelta(seconds=seconds) for id_, seconds in await tx.execute(query)}
+
+
+async def correlation_label_of_sources(tx: AsyncConnection) -> Mapping[int, str]:
+    """The sources that have a `correlation_label`."""
+    query = select(Source.id, Source.correlation_label).where(col(Source.correlation_label).is_not(None))
+    return dict((await tx.execute(query)).all())
 
 
 async def put_source(session: AsyncSession, source: Source) -> Source:

@@ -1,4 +1,5 @@
-"""Shared by the senders of deployments: reading one report, and parsing fields that may contain anything.
+"""Shared by the senders of single facts (deployments, changes, reactions, alerts of imitated APIs): reading one fact,
+and parsing fields that may contain anything.
 
 These senders make a few deliveries a minute, so the standard library's JSON is fast enough.
 """
@@ -7,12 +8,16 @@ import hmac
 import json
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
-from app.base.errors import NotThisKind
-from app.base.facts import COMMITS_AT_MOST, Commit, Outcome, Report
+from app.base.errors import Invalid, TooLarge, UnrecognizedBody
+from app.base.facts import CLOCK_AHEAD_AT_MOST, COMMITS_AT_MOST, Change, Commit, Outcome, Reaction, Report, is_ahead
+from app.base.moments import NotAMoment, moment_of
+from app.base.vocabulary import outcome_of
+from app.incidents.grouping.signal import Signal
 from app.ingest.alerts import CLOCK_SKEW
 from app.ingest.sender import Reading, Rejected, Request, Unreadable
 
@@ -20,21 +25,55 @@ TEXT_AT_MOST = 200
 LINK_AT_MOST = 2_000
 
 
+class UnusableReport(Invalid):
+    title = "Deployment report cannot be used"
+
+
 class Ignored(NamedTuple):
-    """The request contains no deployment, for example a ping or another event."""
+    """The request contains no fact, for example because it is a ping or another event."""
 
     reason: str
 
 
-def read_report(request: Request, report_in: Callable[[Mapping[str, Any], Request], Report | Ignored]) -> Reading:
-    """The deployment in a request whose body is one JSON object. Raises NotThisKind."""
+Fact = Report | Change | Reaction | Signal
+FactIn = Callable[[Mapping[str, Any], Request], Fact | Ignored]
+
+
+def read_report(request: Request, fact_in: FactIn) -> Reading:
+    """The fact in a request whose body is one JSON object. Raises UnrecognizedBody."""
     try:
-        report = report_in(_message(request.body, request.headers), request)
-        if isinstance(report, Ignored):
-            return Reading(ignored=report.reason)
-        return Reading(deployments=(_plausible(report, request.received_at),))
+        return _reading(request, fact_in)
     except Unreadable as unreadable:
         return Reading(rejected=(Rejected(unreadable.reason, unreadable.detail),))
+
+
+def read_strictly(request: Request, fact_in: FactIn) -> Reading:
+    """Like `read_report`, for an endpoint that people call from CI: what it cannot use fails the job.
+
+    Raises UnrecognizedBody and UnusableReport.
+    """
+    try:
+        return _reading(request, fact_in)
+    except Unreadable as unreadable:
+        raise UnusableReport(unreadable.detail) from None
+
+
+def _reading(request: Request, fact_in: FactIn) -> Reading:
+    """Raises UnrecognizedBody and Unreadable."""
+    match fact_in(message_in(request), request):
+        case Ignored(reason):
+            return Reading(ignored=reason)
+        case Reaction() as reaction:
+            return Reading(reactions=(reaction,))
+        case Signal() as signal:
+            return Reading((signal,))
+        case Change() as change:
+            _require_plausible(request.received_at, change.happened_at)
+            ahead = is_ahead(change.happened_at, request.received_at)
+            return Reading(changes=(replace(change, clock_ahead=ahead),))
+        case Report() as report:
+            _require_plausible(request.received_at, report.reported_at, report.started_at, report.finished_at)
+            return Reading(deployments=(report,))
 
 
 def is_signed(request: Request, *, secret: str, header: str, prefix: str) -> bool:
@@ -72,28 +111,31 @@ def flag_in(value: Any) -> bool | None:
 
 
 def moment_in(value: Any) -> datetime | None:
-    """RFC 3339, the forms of GitLab (`2026-08-20 10:00:45 +0200`, `… UTC`), or a Unix time. UTC if there is no offset.
+    """RFC 3339, RFC 2822, the forms of GitLab (`2026-08-20 10:00:45 +0200`, `… UTC`), or a Unix time, also as text.
+    UTC if there is no offset.
 
-    Raises Unreadable.
+    None for a zero time, which is anything before 1971. Raises Unreadable.
     """
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return _since_1970(value)
+    if isinstance(value, bool | list | dict):
+        raise Unreadable("bad_time", "a time is neither text nor a number")
     text = text_in(value)
-    if text is None:
-        return None
-    shape = _TIME.fullmatch(text)
-    if shape is None:
-        raise Unreadable("bad_time", "a time is not RFC 3339")
-    if int(shape["year"]) <= 1970:  # a zero time
-        return None
-    offset = shape["offset"] or "+00:00"
-    offset = "+00:00" if offset.upper() in {"Z", "UTC"} else offset
     try:
-        return datetime.fromisoformat(f"{shape['date']}T{shape['time']}{shape['fraction'] or ''}{offset}").astimezone(
-            UTC
-        )
-    except (ValueError, OverflowError):
-        raise Unreadable("bad_time", "a time does not exist in the calendar") from None
+        return None if text is None else moment_of(text if isinstance(value, str) else value)
+    except NotAMoment as error:
+        raise Unreadable("bad_time", str(error)) from None
+
+
+def moment_or_arrival(value: Any, request: Request) -> tuple[datetime, bool]:
+    """The time at which something happened, and whether that is when the request was received: without a time, and for
+    one that is unreadable or in the future. What a person did is worth more than its time.
+    """
+    try:
+        at = moment_in(value)
+    except Unreadable:
+        at = None
+    if at is None or at > request.received_at + CLOCK_SKEW:
+        return request.received_at, True
+    return at, False
 
 
 def commits_in(value: Any) -> tuple[Commit, ...]:
@@ -113,48 +155,47 @@ def commits_in(value: Any) -> tuple[Commit, ...]:
 
 
 def outcome_in(value: Any) -> Outcome | None:
-    """Maps the words of CI systems to an outcome. Raises Unreadable for an unknown word."""
-    word = (text_in(value) or "").lower().replace("-", "_").replace(" ", "_")
-    if not word:
-        return None
-    if word not in _OUTCOMES:
-        raise Unreadable("unknown_outcome", "the outcome is not recognized; use `succeeded` or `failed`")
-    return _OUTCOMES[word]
+    """The outcome in the words of any CI system; `unknown` for an unknown word, None if there is none."""
+    if isinstance(value, bool | list | dict):
+        return Outcome.UNKNOWN
+    word = text_in(value)
+    return None if word is None else outcome_of(word) or Outcome.UNKNOWN
 
 
-_OUTCOMES = {
-    word: outcome
-    for outcome, words in {
-        Outcome.PENDING: "pending queued waiting created scheduled blocked requested",
-        Outcome.IN_PROGRESS: "in_progress running started progressing terminating",
-        Outcome.SUCCEEDED: "succeeded success successful passed completed deployed ok fixed",
-        Outcome.FAILED: "failed failure error errored broken",
-        Outcome.CANCELED: "cancelled canceled aborted skipped",
-    }.items()
-    for word in words.split()
-}
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-_TIME = re.compile(
-    r"(?P<date>(?P<year>\d{4})-\d\d-\d\d)[Tt ](?P<time>\d\d:\d\d:\d\d)(?P<fraction>\.\d+)? ?"
-    r"(?P<offset>[Zz]|UTC|[+-]\d\d:?\d\d)?",
-    re.ASCII,
-)
 _EXPECTED = "Expected a JSON object."
 
 
-def _message(body: bytes, headers: Mapping[str, str]) -> Mapping[str, Any]:
-    if headers.get("content-type", "").lower().startswith("application/x-www-form-urlencoded"):
+BODY_AT_MOST = 2**20  # bytes; 5,000 commits take half of it
+VALUES_AT_MOST = 20_000  # objects and lists
+
+
+def has_too_many_values(text: str) -> bool:
+    """Whether decoding the JSON would make so many objects that garbage collection would take longer than decoding."""
+    return text.count("[") + text.count("{") > VALUES_AT_MOST
+
+
+def message_in(request: Request) -> Mapping[str, Any]:
+    """The JSON object in the body. Raises UnrecognizedBody, TooLarge, and Unreadable if it cannot be decoded."""
+    body = request.body
+    if len(body) > BODY_AT_MOST:
+        raise TooLarge(f"a request of this kind may have at most {BODY_AT_MOST} bytes; send fewer commits, if any")
+    is_form = request.headers.get("content-type", "").lower().startswith("application/x-www-form-urlencoded")
+    if is_form and not body.lstrip().startswith(b"{"):  # curl says so of any body
         body = _form_payload(body)
+    text = body.decode("utf-8-sig", "replace")
+    if has_too_many_values(text):
+        raise TooLarge(f"a request of this kind may have at most {VALUES_AT_MOST} objects and lists")
     try:
-        message = json.loads(body.decode("utf-8-sig", "replace"), strict=False)
+        message = json.loads(text, strict=False)
     except json.JSONDecodeError:
-        raise NotThisKind(f"The body is not valid JSON. {_EXPECTED}") from None
+        raise UnrecognizedBody(f"The body is not valid JSON. {_EXPECTED}") from None
     except RecursionError:
         raise Unreadable("too_deep", "the body is nested too deeply to be read") from None
     except ValueError:
         raise Unreadable("bad_number", "a number has too many digits") from None
     if not isinstance(message, dict):
-        raise NotThisKind(_EXPECTED)
+        raise UnrecognizedBody(_EXPECTED)
     return message
 
 
@@ -163,24 +204,12 @@ def _form_payload(body: bytes) -> bytes:
     try:
         return parse_qs(body.decode("utf-8", "replace"), max_num_fields=100).get("payload", [""])[0].encode()
     except ValueError:
-        raise NotThisKind("The form has too many fields. Expected one named `payload`.") from None
+        raise UnrecognizedBody("The form has too many fields. Expected one named `payload`.") from None
 
 
-def _plausible(report: Report, received_at: datetime) -> Report:
-    latest = received_at + CLOCK_SKEW
-    times = (report.told_at, report.started_at, report.finished_at)
+def _require_plausible(received_at: datetime, *times: datetime | None) -> None:
+    """Raises Unreadable."""
+    latest = received_at + CLOCK_AHEAD_AT_MOST
     if any(at is not None and at > latest for at in times):
-        raise Unreadable("future_time", "a time lies in the future")
-    return report
-
-
-def _since_1970(number: float) -> datetime:
-    """A Unix time in seconds, milli-, micro- or nanoseconds, recognized by magnitude."""
-    try:
-        whole = int(number)
-        for per_second in (1, 10**3, 10**6, 10**9):
-            if abs(whole) < 10**11 * per_second:
-                return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=int(number * 10**6) // per_second)
-    except (ValueError, OverflowError):
-        pass
-    raise Unreadable("bad_time", "a time is a number but not a valid Unix time")
+        minutes = CLOCK_AHEAD_AT_MOST // timedelta(minutes=1)
+        raise Unreadable("future_time", f"a time lies more than {minutes} minutes in the future; check the clock")

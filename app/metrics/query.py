@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from app.base.times import Span
+from app.incidents.impact.maintenance import UNBOUNDED, Bounds
 from app.incidents.measures.business_hours import BusinessHours
 
 GroupKey = str | int | None
+
+HORIZON = 48 * 3600.0  # seconds, the default of the restricted mean
 
 
 class GroupBy(StrEnum):
@@ -17,6 +20,7 @@ class GroupBy(StrEnum):
 
     # Each value is the name of a field of `Filters`.
     SERVICE = "service"
+    ENVIRONMENT = "environment"
     SEVERITY = "severity"
     SOURCE = "source"
     OWNER = "owner"
@@ -32,11 +36,13 @@ class Filters:
     source: str | None = None
     owner: str | None = None  # of the service; empty: services without an owner
     hour_of_week: int | None = None  # of detection, in UTC: 0 to 167, from Monday 00:00
+    environment: str | None = None  # UNKNOWN_ENVIRONMENT: incidents without one
 
     @property
     def may_split_a_service(self) -> bool:
         """Whether the filters may match some incidents of a service but not others that share its cost."""
-        return self.severity is not None or self.source is not None or self.hour_of_week is not None
+        chosen = (self.environment, self.severity, self.source, self.hour_of_week)
+        return any(value is not None for value in chosen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,7 @@ class MetricsQuery:
     group_by: GroupBy | None = None
     include_non_recoveries: bool = False
     measures: frozenset[str] | None = None  # names; None: all
+    bounds: Bounds = UNBOUNDED
     calendar: BusinessHours | None = None  # if given, durations are measured in its hours too
 
     @property

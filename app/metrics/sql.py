@@ -9,8 +9,8 @@ from app.metrics.query import MetricsQuery
 def bound(query: MetricsQuery) -> dict[str, object]:
     """The bind parameters `begins`, `ends`, `people` (never counted as a source) and one per filter."""
     return {
-        "begins": query.period.begins,
-        "ends": query.period.ends,
+        "start": query.period.start,
+        "end": query.period.end,
         "people": MANUAL_SOURCE_ID,
         **asdict(query.filters),
     }

@@ -67,7 +67,7 @@ async def test_an_incident_is_a_line(client: httpx.AsyncClient, engine: AsyncEng
     assert (search["resolved_at"], search["time_to_recover_seconds"], search["cost_eur_expected"]) == ("", "", "")
 
 
-async def test_it_has_what_the_list_has_in_the_same_order(
+async def test_the_export_has_the_same_incidents_in_the_same_order_as_the_list(
     client: httpx.AsyncClient, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api, "CHUNK", 4)
@@ -86,14 +86,29 @@ async def test_it_has_what_the_list_has_in_the_same_order(
 
 async def test_without_incidents_there_are_the_names_of_the_columns(client: httpx.AsyncClient) -> None:
     answer = await client.get(PATH)
-    assert answer.text.startswith("number,title,service,severity,")
+    assert answer.text.startswith("number,title,service,environment,severity,")
     assert answer.text.endswith("\r\n")
     assert answer.text.count("\r\n") == 1
     assert answer.headers["content-disposition"] == 'attachment; filename="incidents.csv"'
 
 
 async def test_no_cell_begins_like_a_formula_and_no_line_breaks(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
-    hostile = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '"=1", ""', "a\nb,c", "a\r\nb", "ü;'\"", ",", "' or 1"]
+    hostile = [
+        "=1+1",
+        "+1",
+        "-1",
+        "@SUM(A1)",
+        "\t=1",
+        "\r=1",
+        "＝1+1",
+        "＠SUM",
+        '"=1", ""',
+        "a\nb,c",
+        "a\r\nb",
+        "ü;'\"",
+        ",",
+        "' or 1",
+    ]
     await store(
         engine,
         *(an_incident("10:00", service=text, title=text, key=text, acknowledged_by=text) for text in hostile),
@@ -104,6 +119,16 @@ async def test_no_cell_begins_like_a_formula_and_no_line_breaks(client: httpx.As
     for row in rows:
         assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in row.values())
         assert row["title"] == row["service"] == row["key"] == row["acknowledged_by"]
+
+
+@pytest.mark.parametrize("first", [*"=+-@\t\r\n", *"＝＋－＠", *"﹦﹢﹣﹫", *"⁺₊⁼₌⁻₋", "\u2212"])
+def test_variants_of_the_characters_that_begin_a_formula_are_escaped(first: str) -> None:
+    assert spreadsheet_text(f"{first}1") == f"'{first}1"
+
+
+@pytest.mark.parametrize("text", ["", "a=1", "é", "1-2", "–", "｜", " "])
+def test_other_text_is_kept_as_it_is(text: str) -> None:
+    assert spreadsheet_text(text) == text
 
 
 @given(st.text())
@@ -146,6 +171,9 @@ QUESTIONS: dict[str, dict[str, str]] = {
     "whatif": DAY | {"time_to_recover": "-50%"},
     "compare": COMPARED,
     "dora": DAY,
+    "action-items": DAY,
+    "targets": DAY | {"group_by": "service"},
+    "tasks": DAY | {"group_by": "service"},
 }
 TABLES = ("summary/ecdf", "summary/histogram", "summary/values", "dora/values")
 
@@ -157,12 +185,12 @@ async def sheet(client: httpx.AsyncClient, route: str, **more: str) -> list[dict
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     assert answer.headers["content-disposition"] == f'attachment; filename="{part or question}.csv"'
     header, *lines = csv.reader(StringIO(answer.text, newline=""), strict=True)
-    assert len(header) == len(set(header)), "a column is there twice"
+    assert len(header) == len(set(header)), "a column occurs twice"
     assert {len(line) for line in lines} <= {len(header)}
     return [dict(zip(header, line, strict=True)) for line in lines]
 
 
-def test_every_metric_has_a_sheet_that_is_asked_alike() -> None:
+def test_every_metric_has_a_csv_export_with_the_same_parameters() -> None:
     paths = openapi_document()["paths"]
     metrics = {path for path in paths if path.startswith(METRICS) and not path.endswith(".csv")}
     assert metrics == {f"{METRICS}/{route}" for route in (*QUESTIONS, "definitions")}
@@ -173,7 +201,7 @@ def test_every_metric_has_a_sheet_that_is_asked_alike() -> None:
 
 
 async def two_services(engine: AsyncEngine) -> None:
-    """Twelve short incidents of one, one of the other, and the first has a rate."""
+    """Twelve short incidents of one service with a rate, and one of another."""
     await store(
         engine,
         *(an_incident(f"{hour}:00", f"{hour}:{10 + hour}") for hour in range(12)),
@@ -196,7 +224,7 @@ async def test_a_sheet_has_the_numbers_of_the_answer(client: httpx.AsyncClient, 
 
 
 def parts_of(route: str, answer: Any) -> list[Any]:
-    """What each line is made of."""
+    """The source of each line."""
     within = {"since": answer.get("from"), "until": answer.get("to")}
     period = {"from": within["since"], "to": within["until"]}
     match route:
@@ -210,11 +238,12 @@ def parts_of(route: str, answer: Any) -> list[Any]:
             return [period | each for each in answer["services"]]
         case "whatif":
             return [answer, *(period | {"changes": answer["changes"]} | each for each in answer["services"])]
-    return [answer]
+    asked = {name: answer[name] for name in ("from", "to", "service", "severity") if name in answer}
+    return [answer, *(asked | each for each in answer.get("groups", ()))]
 
 
 def scalars(answer: Any, under: str = "") -> Iterator[tuple[str, str]]:
-    """Of JSON, as a sheet names and writes them."""
+    """Values of the JSON, with the names and formats of the CSV."""
     for name, value in answer.items():
         if name in {"formula", "formulas", "links", "label", "starts", "ends", "assumptions"}:
             continue
@@ -246,7 +275,7 @@ async def test_each_list_of_the_summary_has_a_sheet(client: httpx.AsyncClient, e
 
 
 def lists_in(answer: Any) -> Iterator[tuple[str, dict[str, str]]]:
-    """The lines there should be, by table; those of the whole first, and of a measure those by the first clock."""
+    """The expected lines by table: totals first, and for each measure the elapsed time before business hours."""
     for numbers in (answer["total"], *answer["groups"]):
         filters = {name: "" for name, value in numbers["filters"].items() if value is None}
         clocks = [("", numbers["measures"])]
@@ -287,7 +316,7 @@ async def test_the_definitions_are_a_sheet_of_words(client: httpx.AsyncClient) -
 
 
 async def test_columns_do_not_come_and_go_with_the_data(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
-    """But those of what has a name: a currency, a reason."""
+    """Except the columns of named things: a currency, a reason."""
     of_nothing = {route: (await sheet(client, route))[0] for route in ("summary", "downtime", "whatif", "dora")}
     assert [await sheet(client, route) for route in ("availability", "timeseries")] == [[], []]
     await two_services(engine)
@@ -310,7 +339,19 @@ async def test_money_saved_is_a_number(client: httpx.AsyncClient, engine: AsyncE
 
 
 GROUPED = {"summary", "timeseries", "summary/values"}
-HOSTILE = ['=HYPERLINK("http://evil","x")', "+1", "-1", "@SUM(1)", "\t=1", "\r=1", '"=1', "a,b\n=1", "-2+3"]
+HOSTILE = [
+    '=HYPERLINK("http://evil","x")',
+    "+1",
+    "-1",
+    "@SUM(1)",
+    "\t=1",
+    "\r=1",
+    "＝1+1",
+    "＠SUM",
+    '"=1',
+    "a,b\n=1",
+    "-2+3",
+]
 
 
 async def test_no_name_becomes_a_formula_in_any_sheet(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
@@ -322,8 +363,8 @@ async def test_no_name_becomes_a_formula_in_any_sheet(client: httpx.AsyncClient,
         groups = [{"group_by": each} for each in ("service", "owner")] if route in GROUPED else [{}]
         for grouped in groups:
             lines = await sheet(client, route, **grouped)
-            column = grouped.get("group_by", "service")
-            if route not in {"compare", "dora"}:
+            column = "key" if route == "targets" else grouped.get("group_by", "service")
+            if route not in {"compare", "dora", "action-items", "tasks"}:  # nothing of theirs is in a service
                 assert {line[column] for line in lines} - {""} == {spreadsheet_text(name) for name in HOSTILE}
             for name, cell in ((name, cell) for line in lines for name, cell in line.items()):
                 assert not name.startswith(("=", "+", "-", "@"))
@@ -345,7 +386,7 @@ async def test_many_lines_come_in_parts(
 
 
 @pytest.mark.parametrize("route", [*QUESTIONS, *TABLES])
-async def test_a_wrong_question_for_a_sheet_is_a_problem(client: httpx.AsyncClient, route: str) -> None:
+async def test_wrong_parameters_of_a_csv_export_are_a_problem(client: httpx.AsyncClient, route: str) -> None:
     answer = await client.get(f"{METRICS}/{route}.csv", params={"from": "soon", "a_from": "soon"})
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"

@@ -19,6 +19,6 @@ def test_an_incident_is_named_by_its_number_or_its_id() -> None:
 @pytest.mark.parametrize(
     "text", ["", "17", "INC-0", "INC-01", "inc-1", "INC-1234567890123456789", "INC-\u0661", "INC-1\n", "0191f0c85d6e"]
 )
-def test_anything_else_is_no_incident(text: str) -> None:
+def test_other_identifiers_are_no_incident(text: str) -> None:
     with pytest.raises(ValidationError, match="its number such as `INC-1`"):
         REF.validate_python(text)

@@ -134,3 +134,40 @@ async def test_a_task_of_another_component_that_fails_has_ended_too(caplog: pyte
     assert "LookupError" in caplog.text
     assert not waiting.done()  # it ends with the component that it belongs to
     waiting.cancel()
+
+
+async def test_the_end_of_a_job_is_reported() -> None:
+    calls = 0
+
+    def on_end() -> None:
+        nonlocal calls
+        calls += 1
+
+    async def work() -> None:
+        raise asyncio.CancelledError
+
+    async def wait() -> None:
+        await asyncio.sleep(3600)
+
+    async with Jobs(on_end) as jobs:
+        jobs.every(0.001, "settle", wait)
+        await asyncio.sleep(0.01)
+        assert calls == 0
+        jobs.every(0.001, "watch", work)
+        await eventually(lambda: calls)
+    assert calls == 1, "jobs that the block has ended do not count"
+
+
+class Deadlock(Exception):
+    sqlstate = "40P01"
+
+
+async def test_a_round_that_gave_way_to_another_transaction_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    async def work() -> None:
+        raise Deadlock
+
+    async with Jobs() as jobs:
+        jobs.every(0.001, "settle", work)
+        await eventually(lambda: caplog.records)
+        assert not jobs.failing
+    assert "settle gave way to another transaction (40P01); will retry" in caplog.text

@@ -13,9 +13,11 @@ from app.base import db
 from app.base.db import partitions
 from app.incidents.grouping import decide as store
 from app.incidents.grouping.batch import Incoming
+from app.incidents.grouping.episode import minute
 from app.incidents.grouping.rule import DEFAULT_RULE, decide
 from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status
-from tests.ingest.test_webhook import DOOR, a_delivery, an_alert
+from tests.ingest.test_webhook import WEBHOOK, a_delivery, an_alert
+from tests.metrics.prometheus.test_exposition import settled
 
 NOW = datetime.now(UTC)
 KEEP = {"alert": timedelta(days=400), "delivery": timedelta(days=90)}
@@ -39,7 +41,7 @@ async def ask(engine: AsyncEngine, question: str) -> list[Any]:
 async def test_months_are_made_ahead_without_gaps_and_once(engine: AsyncEngine) -> None:
     await maintain(engine, NOW)
     assert await maintain(engine, NOW) == []
-    # As if it had been switched off for half a year.
+    # As if the service had been stopped for half a year.
     made = await maintain(engine, later := NOW + timedelta(days=180))
     assert len([one for one in made if one.startswith("created alert_")]) == len(
         [one for one in made if one.startswith("created delivery_")]
@@ -67,21 +69,24 @@ async def incidents(client: httpx.AsyncClient) -> list[dict[str, Any]]:
 async def test_old_months_are_dropped_except_alerts_that_grouping_may_need(
     client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
-    """An ended incident and an open one, more than a year later."""
-    for alert in (an_alert(ago(days=3), service="over"), an_alert(ago(days=3), service="still")):
-        await client.post(DOOR, json=a_delivery(alert))
-    await client.post(DOOR, json=a_delivery(an_alert(ago(days=3), ago(days=2), service="over")))
+    """A settled incident, an ended one whose stretches are not stored, and an open one, more than a year later."""
+    for service in ("over", "unsettled", "still"):
+        await client.post(WEBHOOK, json=a_delivery(an_alert(ago(days=3), service=service)))
+    await client.post(WEBHOOK, json=a_delivery(an_alert(ago(days=3), ago(days=2), service="over")))
+    assert await settled(engine, NOW) == 1
+    await client.post(WEBHOOK, json=a_delivery(an_alert(ago(days=3), ago(days=2), service="unsettled")))
     before = await incidents(client)
-    assert {one["service"]: one["status"] for one in before} == {"over": "resolved", "still": "open"}
+    statuses = {"over": "resolved", "unsettled": "resolved", "still": "open"}
+    assert {one["service"]: one["status"] for one in before} == statuses
 
     [past, *_] = await known(engine, "alert")
     done = await maintain(engine, past.until + timedelta(days=500))
     assert {one.rsplit("_", 1)[0] for one in done} >= {"dropped alert", "dropped delivery"}
-    assert await ask(engine, "SELECT labels ->> 'service' FROM alert") == ["still"]
+    assert await ask(engine, "SELECT labels ->> 'service' FROM alert ORDER BY 1") == ["still", "unsettled"]
     assert await ask(engine, "SELECT count(*) FROM delivery") == [0]
     assert await incidents(client) == before
-    # What was kept goes on as if nothing had happened.
-    resolved = await client.post(DOOR, json=a_delivery(an_alert(ago(days=3), ago(days=1), service="still")))
+    # Kept incidents continue normally.
+    resolved = await client.post(WEBHOOK, json=a_delivery(an_alert(ago(days=3), ago(days=1), service="still")))
     assert resolved.json()["verdicts"] == {"resolved": 1}
     assert {one["status"] for one in await incidents(client)} == {"resolved"}
 
@@ -96,7 +101,8 @@ async def test_an_incident_over_shortly_before_keeps_its_alerts(client: httpx.As
             started = end - timedelta(minutes=30)
             decision = decide(DEFAULT_RULE, {"service": name}, AlertClass.SERVICE)
             signal = Signal(name, Status.RESOLVED, started, end, {"service": name}, end_reason=EndReason.RECOVERED)
-            await store.apply(tx, [Incoming(signal, 1, decision, end)], now=end)
+            await store.apply(tx, [Incoming(signal, 1, decision, end, minute(end))], now=end)
+    assert await settled(engine, month.until) == 2
     await maintain(engine, month.until + KEEP["alert"] + timedelta(days=1))
     assert await ask(engine, "SELECT fingerprint FROM alert") == ["near"]
 
@@ -104,7 +110,7 @@ async def test_an_incident_over_shortly_before_keeps_its_alerts(client: httpx.As
 async def test_a_late_signal_about_dropped_months_finds_a_place(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     [past, *_] = await known(engine, "alert")
     await maintain(engine, past.until + timedelta(days=500))
-    reported = await client.post(DOOR, json=a_delivery(an_alert(ago(days=700), ago(days=699))))
+    reported = await client.post(WEBHOOK, json=a_delivery(an_alert(ago(days=700), ago(days=699))))
     assert reported.json()["verdicts"] == {"opened": 1}
     assert await ask(engine, "SELECT count(*) FROM alert_past") == [1]
 

@@ -123,7 +123,7 @@ async def test_a_killed_postmaster_is_started_again_at_the_same_address(data_dir
         killed = server.pid
         os.kill(killed, signal.SIGKILL)
         await until(lambda: server.pid != killed)
-        # Its own start is not done yet; a client waits, as it does for any restart of PostgreSQL.
+        # It is still starting; a client waits, as for any restart of PostgreSQL.
         await until_answered(server)
         assert (await read(server), is_alive(backend)) == ("kept", False)
 
@@ -173,11 +173,11 @@ async def test_two_servers_in_one_process_are_two_services(server: BuiltIn) -> N
     assert await ask(server, "SELECT 'still here'") == "still here"
 
 
-async def test_a_stale_pid_file_with_a_reused_pid_neither_harms_that_process_nor_hinders_the_start(
+async def test_a_stale_pid_file_with_a_reused_pid_neither_affects_that_process_nor_prevents_the_start(
     data_dir: Path,
 ) -> None:
     await (await embedded.start(data_dir)).stop()
-    # Of the same user: one of another user PostgreSQL would not mistake for a server.
+    # Of the same user: PostgreSQL does not mistake a process of another user for a server.
     with a_stranger(user=(data_dir / "postgres").stat().st_uid) as stranger:
         stale = f"{stranger.pid}\n{data_dir}/postgres\n1\n5432\n.\n\n 1 1\nready\n"
         (data_dir / "postgres" / "postmaster.pid").write_text(stale)
@@ -189,7 +189,9 @@ async def test_a_stale_pid_file_with_a_reused_pid_neither_harms_that_process_nor
 
 
 @pytest.mark.parametrize("name", ["short", "l" * 100])  # too long for a socket, which then lives elsewhere
-async def test_a_stale_pid_file_that_names_another_server_does_not_harm_that_server(tmp_path: Path, name: str) -> None:
+async def test_a_stale_pid_file_that_names_another_server_does_not_affect_that_server(
+    tmp_path: Path, name: str
+) -> None:
     tmp_path /= name
     await (await embedded.start(tmp_path / "first")).stop()
     async with await embedded.start(tmp_path / "second") as second:
@@ -209,7 +211,7 @@ async def test_a_pid_file_that_names_no_possible_socket_does_not_hinder_the_star
         (data_dir / "postgres" / "postmaster.pid").write_text("\n".join(stale))
         async with await embedded.start(data_dir) as server:
             assert await ask(server, "SELECT 'well'") == "well"
-        Path(named).mkdir(exist_ok=True)  # it may have been taken for a leftover of ours
+        Path(named).mkdir(exist_ok=True)  # it might have been mistaken for a leftover of the service
 
 
 async def test_a_garbled_pid_file_does_not_hinder_the_start(data_dir: Path) -> None:
@@ -226,7 +228,7 @@ async def test_works_in_a_directory_with_a_long_or_odd_name(open_directory: Path
         await write(server)
         socket_directory = server.address.socket_directory
         assert socket_directory.stat().st_mode & 0o777 == 0o700
-        # Started again it still has its socket.
+        # After a restart it still has its socket.
         killed = server.pid
         os.kill(killed, signal.SIGKILL)
         await until(lambda: server.pid != killed)
@@ -292,7 +294,7 @@ async def test_works_as_an_ordinary_user(open_directory: Path) -> None:
         pytest.skip("the installation is closed to ordinary users")
     data_dir = open_directory / "data"
     os.chown(open_directory, nobody.pw_uid, nobody.pw_gid)
-    # Loaded before, as this Python itself may be closed to that user.
+    # Loaded beforehand, because that user may have no access to this Python.
     loaded = "import os, concurrent.futures.thread"
     become = f"{loaded}; os.setgroups([]); os.setgid({nobody.pw_gid}); os.setuid({nobody.pw_uid})"
     async with a_service(data_dir, first=become) as (_, postmaster):
@@ -300,7 +302,7 @@ async def test_works_as_an_ordinary_user(open_directory: Path) -> None:
         assert running is not None
         await write(running)
         assert psutil.Process(postmaster).username() == "nobody"
-    # And then as root: the same user goes on with it.
+    # Then as root: the server runs as the same user.
     async with await embedded.start(data_dir) as server:
         assert (psutil.Process(server.pid).username(), await read(server)) == ("nobody", "kept")
     async with a_service(data_dir, first=become):
@@ -415,7 +417,7 @@ def plain(url: str) -> str:
 
 
 async def ask(server: BuiltIn | Address, query: str) -> Any:
-    """Runs what stands before the last semicolon; answers the first value of the rest."""
+    """Runs the statements before the last semicolon; returns the first value of the last one."""
     engine = create_async_engine(server.url("postgres"), poolclass=NullPool)
     async with engine.connect() as connection:
         *before, last = query.split("; ")
@@ -477,7 +479,7 @@ def is_alive(pid: int) -> bool:
 def processes_in(data_dir: Path) -> list[int]:
     found = []
     for process in psutil.process_iter():
-        with suppress(psutil.Error, FileNotFoundError):  # the latter if it ends between two looks of psutil
+        with suppress(psutil.Error, FileNotFoundError):  # the latter if it ends between two calls of psutil
             if process.cwd().startswith(str(data_dir)):
                 found.append(process.pid)
     return found
@@ -485,7 +487,7 @@ def processes_in(data_dir: Path) -> list[int]:
 
 @contextmanager
 def a_stranger(user: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that has nothing to do with us."""
+    """An unrelated process."""
     stranger = subprocess.Popen(["sleep", "60"], user=user)
     try:
         yield stranger
@@ -509,7 +511,7 @@ def may_read(path: Path, user: int) -> bool:
 
 @pytest.fixture
 def open_directory() -> Iterator[Path]:
-    """Unlike tmp_path, all users can get there."""
+    """Unlike tmp_path, accessible to all users."""
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
         yield Path(directory)
@@ -518,7 +520,7 @@ def open_directory() -> Iterator[Path]:
 
 @asynccontextmanager
 async def a_service(data_dir: Path, *, first: str = "") -> AsyncIterator[tuple[subprocess.Popen[str], int]]:
-    """Another process that has the built-in server running, and the pid of its postmaster. Ends both."""
+    """Another process that runs the built-in server, and the pid of its postmaster. Ends both."""
     async with AsyncExitStack() as stack:
         service = stack.enter_context(a_service_process(data_dir, first=first))
         assert service.stdout is not None
@@ -539,7 +541,7 @@ async def a_service(data_dir: Path, *, first: str = "") -> AsyncIterator[tuple[s
 
 @contextmanager
 def a_service_process(data_dir: Path, *, first: str = "") -> Iterator[subprocess.Popen[str]]:
-    """That other process, perhaps in the middle of its start. A killed one leaves what a killed one leaves."""
+    """Ends that process, which may still be starting. If it is killed, its files remain."""
     program = textwrap.dedent(
         f"""
         import asyncio, signal, sys

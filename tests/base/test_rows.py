@@ -23,7 +23,7 @@ async def test_an_upsert_inserts_then_replaces_all_columns_except_kept_ones(engi
         assert (first_is_new, first.owner, first.links) == (True, "us", links)
         later = NOON + timedelta(hours=1)
         second, second_is_new = await db.upsert(session, a_service(later), keep=("first_seen_at",))
-        # One object stands for the row, and shows what is stored now.
+        # One object represents the row and has the stored values.
         assert (second_is_new, second is first) == (False, True)
     async with db.session(engine) as session:
         [stored] = await session.exec(select(schema.Service))

@@ -1,4 +1,4 @@
-"""Rows as objects: what a session writes and reads."""
+"""Rows as objects, written and read by a session."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ async def test_a_session_commits_when_its_block_ends_well(engine: AsyncEngine) -
     assert (service.name, service.owner, service.links, service.first_seen_at) == ("shop", None, [], NOON)
 
 
-async def test_a_session_changes_nothing_when_its_block_fails(engine: AsyncEngine) -> None:
+async def test_a_session_rolls_back_when_its_block_fails(engine: AsyncEngine) -> None:
     async def add_and_fail() -> None:
         async with db.session(engine) as session:
             session.add(Service(name="shop", first_seen_at=NOON, updated_at=NOON))
@@ -79,7 +79,7 @@ async def test_every_change_of_the_rules_is_a_new_version(engine: AsyncEngine, c
 
 
 async def test_changes_of_several_rules_never_deadlock(engine: AsyncEngine) -> None:
-    """In whatever order: the first takes its turn at the version, and the second waits before it locks a rule."""
+    """In any order: the first locks the version, and the second waits before it locks a rule."""
     change = text("UPDATE rule SET position = position + 1 WHERE name = :name")
 
     async def change_both(first: str, second: str, *, pause: float) -> None:
@@ -112,7 +112,6 @@ def an_incident() -> Incident:
         reopened=0,
         alerts=1,
         open_alerts=1,
-        still_firing=False,
         declared=False,
         impact_started_at_reported=NOON,
         version=1,

@@ -9,31 +9,41 @@ import inspect
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any, ClassVar
 
 import pytest
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.base.http.server import HEAD_BYTES, LimitedProtocol, _OneWrite, protocol_with
+from app.base.http.clients import Connections
+from app.base.http.server import (
+    HEAD_BYTES,
+    PIPELINED_REQUESTS,
+    LimitedProtocol,
+    Limits,
+    _OneWrite,
+    protocol_with,
+)
 from app.base.logs import Application, Receive, Scope, Send
 
 RECEIVE_SECONDS = 0.4
 BODY = b"the answer"
+LARGE = bytes(8 * 2**20)
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
-    """Responds with the length of the body once it is complete; never responds to `/waits`."""
-    body, more = b"", True
+    """Responds when the body is complete: to `/waits` late, to `/early` at once, to `/large` with much."""
+    body, more = b"", scope["path"] != "/early"
     while more:
         message = await receive()
         body += message.get("body", b"")
         more = message.get("more_body", False)
     if scope["path"] == "/waits":
         await asyncio.sleep(1.5 * RECEIVE_SECONDS)
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(BODY))]})
-    await send({"type": "http.response.body", "body": BODY})
+    answer = LARGE if scope["path"] == "/large" else BODY
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(answer))]})
+    await send({"type": "http.response.body", "body": answer})
 
 
 class Server(uvicorn.Server):
@@ -60,6 +70,11 @@ class Server(uvicorn.Server):
             await serving
 
 
+def limits(**changed: Any) -> Limits:
+    usual = {"write_seconds": 30, "unread_bytes": 2**26, "connections": Connections(100)}
+    return Limits(**{"receive_seconds": RECEIVE_SECONDS, **usual, **changed})
+
+
 async def until(is_so: Callable[[], object]) -> None:
     async with asyncio.timeout(30):
         while not is_so():
@@ -77,11 +92,17 @@ class Recorded(_OneWrite):
         super()._write()
 
 
+@asynccontextmanager
+async def serving(**changed: Any) -> AsyncIterator[Server]:
+    async with Server(protocol_with(limits(**changed))).running() as server:
+        yield server
+
+
 @pytest.fixture
 async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
     monkeypatch.setattr("app.base.http.server._OneWrite", Recorded)
     monkeypatch.setattr(Recorded, "writes", [])
-    async with Server(protocol_with(receive_seconds=RECEIVE_SECONDS)).running() as server:
+    async with Server(protocol_with(limits())).running() as server:
         yield server
 
 
@@ -103,6 +124,16 @@ async def cut_off_after(reader: asyncio.StreamReader) -> float:
     return time.monotonic() - began
 
 
+async def all_of(reader: asyncio.StreamReader) -> bytes:
+    """Everything until the server closes the connection."""
+    read = b""
+    async with asyncio.timeout(30):
+        with suppress(ConnectionError):
+            while more := await reader.read(2**16):
+                read += more
+    return read
+
+
 async def an_answer(reader: asyncio.StreamReader) -> bytes:
     async with asyncio.timeout(30):
         return await reader.readuntil(BODY)
@@ -112,7 +143,7 @@ def a_request(body: bytes = b"", path: str = "/") -> bytes:
     return b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (path.encode(), len(body), body)
 
 
-# — what it relies on —
+# — methods of uvicorn —
 
 
 def test_uvicorn_still_has_the_overridden_methods() -> None:
@@ -121,23 +152,37 @@ def test_uvicorn_still_has_the_overridden_methods() -> None:
         "connection_made": ["self", "transport"],
         "connection_lost": ["self", "exc"],
         "data_received": ["self", "data"],
+        "eof_received": ["self"],
+        "pause_writing": ["self"],
+        "resume_writing": ["self"],
         "on_headers_complete": ["self"],
+        "on_body": ["self", "body"],
         "on_message_complete": ["self"],
+        "send_400_response": ["self", "msg"],
     }
     for name, parameters in expected.items():
         assert list(inspect.signature(getattr(HttpToolsProtocol, name)).parameters) == parameters, name
         assert name in vars(LimitedProtocol)
     plain = HttpToolsProtocol(uvicorn.Config(echo), uvicorn.server.ServerState(), {}, asyncio.new_event_loop())
-    ours = {"receive_seconds", *LimitedProtocol.__annotations__, "_check", "_check_in"}
-    assert ours.isdisjoint(dir(plain))
+    ours = {*LimitedProtocol.__annotations__, *vars(LimitedProtocol)} - {*vars(object), *expected}
+    assert {name for name in ours if not name.startswith("__")}.isdisjoint(dir(plain))
+    used = {"app", "client", "cycle", "flow", "headers", "loop", "pipeline", "server_state", "url"}
+    used |= {"timeout_keep_alive", "timeout_keep_alive_handler", "timeout_keep_alive_task"}
+    assert used - {*dir(plain), "url"} == set()  # `url` is set when a request begins
     plain.loop.close()
 
 
+def test_uvicorn_still_has_the_attributes_of_a_cycle() -> None:
+    used = {"disconnected", "keep_alive", "message_event", "more_body", "response_complete", "response_started"}
+    assert used - set(inspect.getsource(RequestResponseCycle).replace("self.", " ").split()) == set()
+
+
 def test_uvicorn_takes_a_class_and_makes_the_protocol_itself() -> None:
-    config = uvicorn.Config(echo, http=protocol_with(receive_seconds=7))
+    shared = limits()
+    config = uvicorn.Config(echo, http=protocol_with(shared))
     config.load()
     assert issubclass(config.http_protocol_class, LimitedProtocol)
-    assert config.http_protocol_class.receive_seconds == 7
+    assert config.http_protocol_class.limits is shared
 
 
 # — limits —
@@ -175,7 +220,270 @@ async def test_a_head_without_end_is_cut_off(server: Server, begins: bytes) -> N
         writer.write(begins)
         for _ in range(HEAD_BYTES // 1024 + 2):
             writer.write(b"a" * 1024)
-        assert await cut_off_after(reader) < RECEIVE_SECONDS
+        assert (await all_of(reader)).startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (b"X: " + b"a" * (HEAD_BYTES - 50) + b"\r\n", 200),
+        (b"X: " + b"a" * HEAD_BYTES + b"\r\n", 431),
+        (b"X: " + b"a" * 2**20 + b"\r\n", 431),
+        (b"a:b\r\n" * 90, 200),
+        (b"a:b\r\n" * 101, 431),
+        (b"a:b\r\n" * 10_000, 431),
+    ],
+    ids=["64 KB", "65 KB", "1 MB", "90 headers", "101 headers", "10,000 headers"],
+)
+async def test_a_whole_head_in_one_packet_is_limited_too(server: Server, headers: bytes, status: int) -> None:
+    async with connected(server) as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\n" + headers + b"\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 %d " % status)
+
+
+async def test_a_head_behind_another_request_is_limited_too(server: Server) -> None:
+    async with connected(server) as (reader, writer):
+        head = b"GET / HTTP/1.1\r\nX: " + b"a" * HEAD_BYTES
+        writer.write(a_request() + head)
+        assert (await an_answer(reader)).startswith(b"HTTP/1.1 200 ")
+        writer.write(b"aaaa\r\n\r\n")
+        assert (await all_of(reader)).startswith(b"HTTP/1.1 431 ")
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begins", "endless"),
+    [
+        (b"1\r\nx\r\n0\r\n", b"t: " + b"x" * 1021),
+        (b"0\r\n", b"t: x\r\n"),
+        (b"0\r\nt: ", b"x" * 1024),
+        (b"1;", b"e=x;" * 256),
+        (b"", b"1;" + b"e" * 1020 + b"\r\nx\r\n"),
+        (b"", b"0" * 1024),
+    ],
+    ids=["a trailer", "trailers", "a long trailer", "an extension", "extensions", "zeros"],
+)
+async def test_bytes_around_the_body_are_counted(begins: bytes, endless: bytes) -> None:
+    async with serving(receive_seconds=30) as server, connected(server) as (reader, writer):
+        writer.write(CHUNKED + begins)
+        refused = asyncio.create_task(all_of(reader))
+        sent = 0
+        while not refused.done() and sent < 2**24:
+            writer.write(endless * 16)
+            sent += len(endless) * 16
+            await asyncio.sleep(0)
+        assert (await refused)[:13] in {b"HTTP/1.1 400 ", b""}
+        assert sent < 2**20
+
+
+async def test_small_chunks_are_no_attack(server: Server) -> None:
+    async with connected(server) as (reader, writer):
+        writer.write(CHUNKED + b"1\r\nx\r\n" * 2**16 + b"0\r\nt: x\r\n\r\n")
+        assert (await an_answer(reader)).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_trailers_do_not_become_headers() -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await echo(scope, receive, send)
+        seen.extend(name for name, _ in scope["headers"])
+
+    async with Server(protocol_with(limits()), app).running() as server, connected(server) as (reader, writer):
+        writer.write(CHUNKED + b"0\r\nAuthorization: x\r\n\r\n")
+        assert (await an_answer(reader)).startswith(b"HTTP/1.1 200 ")
+    assert seen == [b"host", b"transfer-encoding"]
+
+
+async def test_pipelined_requests_are_limited() -> None:
+    async with serving() as server, connected(server) as (reader, writer):
+        writer.write(a_request(path="/waits") + a_request() * 5000)
+        answers = await all_of(reader)
+        assert answers.count(BODY) <= PIPELINED_REQUESTS + 1
+
+
+async def test_a_body_behind_another_request_is_cut_off_in_time(server: Server) -> None:
+    async with connected(server) as (reader, writer):
+        writer.write(a_request() + a_request(b"x" * 10)[:-3])
+        assert (await an_answer(reader)).startswith(b"HTTP/1.1 200 ")
+        assert await cut_off_after(reader) < RECEIVE_SECONDS * 10
+
+
+# — responses —
+
+
+@pytest.mark.parametrize("garbage", [b"garbage", b"\x00", b"GET\r\n\r\n"])
+@pytest.mark.parametrize("before", [1, 3])
+async def test_garbage_behind_requests_does_not_replace_their_answers(
+    server: Server, garbage: bytes, before: int
+) -> None:
+    async with connected(server) as (reader, writer):
+        writer.write(a_request(b"x", path="/waits") * before + garbage)
+        answers = await all_of(reader)
+        assert (answers.count(b"HTTP/1.1 200 "), answers.count(BODY)) == (before, before)
+        assert b"connection: close" in answers
+
+
+async def test_garbage_after_an_answer_is_refused(server: Server) -> None:
+    async with connected(server) as (reader, writer):
+        writer.write(a_request(b"x"))
+        await an_answer(reader)
+        writer.write(b"garbage")
+        refused = await all_of(reader)
+        assert refused.startswith(b"HTTP/1.1 400 ")
+        assert b"content-type: application/problem+json\r\n" in refused
+
+
+async def test_garbage_in_a_body_is_refused(server: Server) -> None:
+    async with connected(server) as (reader, writer):
+        writer.write(CHUNKED + b"1\r\nx\r\n")
+        await asyncio.sleep(0.05)
+        writer.write(b"garbage\r\n")
+        assert (await all_of(reader)).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("requests", [1, 3])
+async def test_a_client_that_only_closes_its_direction_gets_its_answers(server: Server, requests: int) -> None:
+    async with connected(server) as (reader, writer):
+        writer.write(a_request(b"x", path="/waits") * requests)
+        writer.write_eof()
+        assert (await all_of(reader)).count(BODY) == requests
+
+
+@pytest.mark.parametrize("sent", [b"", a_request(b"xx")[:-1]], ids=["idle", "incomplete"])
+async def test_a_client_that_closes_its_direction_too_early_is_disconnected(sent: bytes) -> None:
+    async with serving(receive_seconds=30) as server, connected(server) as (reader, writer):
+        writer.write(sent)
+        writer.write_eof()
+        assert await all_of(reader) == b""
+
+
+@pytest.mark.parametrize("close", [b"", b"Connection: close\r\n"], ids=["keep-alive", "close"])
+async def test_a_client_that_sends_everything_before_it_reads_gets_an_early_answer(close: bytes) -> None:
+    """If it keeps the connection, that is closed like any other idle one."""
+
+    def client(port: int) -> bytes:
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as sender:
+            sender.sendall(b"POST /early HTTP/1.1\r\n" + close + b"Content-Length: %d\r\n\r\n" % len(LARGE))
+            sender.sendall(LARGE)
+            answer = b""
+            while more := sender.recv(2**16):
+                answer += more
+            return answer
+
+    protocol = protocol_with(limits(receive_seconds=30))
+    async with Server(protocol, timeout_keep_alive=1).running() as server:
+        assert (await asyncio.to_thread(client, server.port)).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("packets", [[b"rest"], [b"re", b"st"], [b"rest" + a_request(path="/early")]], ids=len)
+async def test_a_connection_serves_the_next_request_after_an_early_answer(packets: list[bytes]) -> None:
+    """Clients send the body after the head, so an early answer may come in between; they then use the connection
+    again, and a request on a closed one fails.
+    """
+    async with serving(receive_seconds=30) as server, connected(server) as (reader, writer):
+        writer.write(b"POST /early HTTP/1.1\r\nContent-Length: 4\r\n\r\n")
+        await reader.readuntil(BODY)
+        for packet in packets:
+            writer.write(packet)
+            await writer.drain()
+            await asyncio.sleep(0.05)
+        writer.write(a_request(b"x", path="/early"))
+        for _ in range(1 + packets[-1].count(b"POST")):
+            async with asyncio.timeout(20):
+                await reader.readuntil(BODY)
+
+
+async def test_a_request_after_an_early_answer_is_not_cut_off_by_the_timer_of_idle_connections() -> None:
+    protocol = protocol_with(limits(receive_seconds=30))
+    async with Server(protocol, timeout_keep_alive=1).running() as server, connected(server) as (reader, writer):
+        writer.write(b"POST /early HTTP/1.1\r\nContent-Length: 4\r\n\r\n")
+        await reader.readuntil(BODY)
+        writer.write(b"rest" + a_request(b"long")[:-4])
+        await asyncio.sleep(1.5)
+        writer.write(b"long")
+        async with asyncio.timeout(20):
+            await reader.readuntil(BODY)
+
+
+async def test_what_is_discarded_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.base.http.server.DISCARDED_BYTES", 2**20)
+    async with serving(receive_seconds=30) as server, connected(server) as (_, writer):
+        writer.write(b"POST /early HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (10 * len(LARGE)))
+        with pytest.raises(ConnectionError):
+            await drained(writer, LARGE * 10)
+
+
+async def drained(writer: asyncio.StreamWriter, data: bytes) -> None:
+    for at in range(0, len(data), 2**16):
+        writer.write(data[at : at + 2**16])
+        await writer.drain()
+
+
+# — clients that do not read —
+
+
+async def test_a_client_that_does_not_read_is_cut_off() -> None:
+    async with serving(write_seconds=0.3) as server, connected(server) as (reader, writer):
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(a_request(path="/large"))
+        await until(lambda: server.server_state.connections)
+        began = time.monotonic()
+        await until(lambda: not server.server_state.connections)
+        assert time.monotonic() - began < 5
+        del reader
+
+
+async def test_a_client_that_reads_slowly_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.base.http.server.PROGRESS_BYTES", 1)
+    async with serving(write_seconds=0.3) as server, connected(server) as (reader, writer):
+        writer.write(a_request(path="/large"))
+        read = 0
+        while read < len(LARGE):
+            got = await reader.read(2**20)
+            assert got
+            read += len(got)
+            await asyncio.sleep(0.1)
+
+
+async def test_the_slowest_of_too_many_unread_answers_are_dropped() -> None:
+    shared = limits(unread_bytes=2 * len(LARGE))
+    async with Server(protocol_with(shared)).running() as server, AsyncExitStack() as stack:
+        for _ in range(6):
+            _, writer = await stack.enter_async_context(connected(server))
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            writer.write(a_request(path="/large"))
+            await asyncio.sleep(0.1)
+        await until(lambda: len(server.server_state.connections) < 6)
+        assert 0 < sum(one.unsent_bytes() for one in shared.slow) <= 2 * len(LARGE)
+
+
+# — too many connections —
+
+
+async def test_idle_connections_make_room_and_busy_ones_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.base.http.clients.IDLE_SECONDS", 0.2)
+    async with serving(connections=Connections(2), receive_seconds=30) as server, AsyncExitStack() as stack:
+        idle, _ = await stack.enter_async_context(connected(server))
+        await asyncio.sleep(0.3)
+        busy, writer = await stack.enter_async_context(connected(server))
+        writer.write(a_request(path="/waits"))
+        third, writer = await stack.enter_async_context(connected(server))
+        writer.write(a_request(path="/waits"))
+        assert await cut_off_after(idle) < 5
+        fourth, writer = await stack.enter_async_context(connected(server))
+        writer.write(a_request())
+        refused = await all_of(fourth)
+        assert refused.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 5" in refused
+        assert b"AFTERMATH_MAX_CONNECTIONS" in refused
+        fifth, writer = await stack.enter_async_context(connected(server))
+        writer.write(b"GET /healthz HTTP/1.1\r\n\r\n")
+        assert (await an_answer(fifth)).startswith(b"HTTP/1.1 200 ")
+        for reader in (busy, third):
+            assert (await an_answer(reader)).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_a_body_may_be_larger_than_a_head(server: Server) -> None:
@@ -253,7 +561,7 @@ async def test_pieces_leave_together_and_before_the_connection_ends() -> None:
     assert transport.get_extra_info("peername") == "there"
 
 
-async def test_an_answer_to_a_client_that_has_gone_is_dropped() -> None:
+async def test_the_response_to_a_disconnected_client_is_dropped() -> None:
     below = Below()
     transport = _OneWrite(below, asyncio.get_running_loop())
     transport.write(b"head")

@@ -1,4 +1,4 @@
-"""The harness of `make bench` measures what it says, and its check of the database sees what is wrong."""
+"""The harness of `make bench` measures correctly, and its check of the database finds errors."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +36,7 @@ def stored(*ids: int, **changed: Any) -> list[dict[str, Any]]:
     return [{"fingerprint": f"0007{id_:012}", "started_at": LOAD.at(id_), "ended_at": None} | changed for id_ in ids]
 
 
-# — what was answered must be there, once —
+# — answered deliveries are stored exactly once —
 
 
 def test_bodies_are_counted_by_connection() -> None:
@@ -55,11 +55,11 @@ def test_bodies_are_counted_by_connection() -> None:
         (stored(*range(5)) + stored(5, ended_at=LOAD.at(9)), "1 alerts have a different end than sent, such as 5"),
     ],
 )
-def test_what_differs_is_named(rows: list[dict[str, Any]], difference: str) -> None:
+def test_differences_are_named(rows: list[dict[str, Any]], difference: str) -> None:
     assert list(stored_differs([answered()], rows)) == [difference]
 
 
-def test_what_was_not_answered_may_be_there_or_not() -> None:
+def test_an_unanswered_delivery_may_or_may_not_be_stored() -> None:
     cut_off = answered(refused={2: 0})
     assert (cut_off.webhooks, cut_off.alerts) == (2, 4)
     for rows in (stored(*range(4)), stored(*range(6))):
@@ -67,7 +67,7 @@ def test_what_was_not_answered_may_be_there_or_not() -> None:
 
 
 @pytest.mark.parametrize("counted", [{"deliveries": 4, "signals": 6}, {"deliveries": 3, "signals": 7}])
-def test_what_is_counted_is_what_was_answered(counted: dict[str, int]) -> None:
+def test_the_counts_match_the_responses(counted: dict[str, int]) -> None:
     none = {"deliveries": 0, "signals": 0}
     check_counters(answered(), none, {"deliveries": 3, "signals": 6})
     check_counters(answered(refused={2: 0}), none, {"deliveries": 2, "signals": 4})
@@ -77,14 +77,14 @@ def test_what_is_counted_is_what_was_answered(counted: dict[str, int]) -> None:
         check_counters(answered(), none, none)
 
 
-def test_new_ones_join_what_has_been_opened() -> None:
+def test_new_alerts_join_open_incidents() -> None:
     assert [LOAD.opening.contents(turn) for turn in range(3)] == [(range(2), None), (range(2, 4), None), None]
     assert LOAD.joining.contents(0) == (range(4, 6), None)
     again = answered(LOAD.joining).again("repeats")
     assert [again.contents(turn) for turn in (0, 3, 4)] == [(range(2), None), (range(6, 8), None), (range(2), None)]
 
 
-def test_half_are_resolves_of_what_was_fired_before() -> None:
+def test_half_the_signals_resolve_earlier_ones() -> None:
     half = answered(sent=(2, 2)).again("half")
     assert (half.mode, half.known) == ("half", 4)
     assert [half.contents(turn) for turn in range(5)] == [
@@ -100,7 +100,7 @@ def test_half_are_resolves_of_what_was_fired_before() -> None:
 # — goals —
 
 
-def test_a_goal_says_by_how_much_it_is_missed() -> None:
+def test_a_goal_reports_by_how_much_it_is_missed() -> None:
     assert Goal("", [1.0, 1.2, 9.0], 1.5).value == 1.2
     assert Goal("", [1.2], 1.5).missed_by == pytest.approx(0.2)
     assert Goal("", [1.6], 1.5).missed_by == 0
@@ -108,7 +108,7 @@ def test_a_goal_says_by_how_much_it_is_missed() -> None:
     assert Goal("", [0.9], 1.0, at_most=True).missed_by == 0
 
 
-# — the real thing —
+# — the real service —
 
 
 @pytest.mark.debian
@@ -140,7 +140,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
         ("UPDATE incident SET merged_into = gen_random_uuid() WHERE began_at = $1", "incidents expected by the law"),
     ],
 )
-def test_the_check_sees_what_is_wrong_in_the_database(loaded: Loaded, breaks: str, difference: str) -> None:
+def test_the_check_finds_errors_in_the_database(loaded: Loaded, breaks: str, difference: str) -> None:
     figures = loaded.put("half", loaded.put_new("new", Load(next(loaded.runs), 2, 0.3, keys=5)).answered.again("half"))
     load = figures.answered.load
 
@@ -157,7 +157,7 @@ def test_the_check_sees_what_is_wrong_in_the_database(loaded: Loaded, breaks: st
 
 
 @pytest.mark.debian
-def test_history_is_what_the_service_would_have_made_of_it(loaded: Loaded) -> None:
+def test_generated_history_equals_that_of_the_service(loaded: Loaded) -> None:
     loaded.put("seed", Load(FIRST_SEEDED, 10, 2.0, mode="resolved", keys=4, known=20))
 
     async def fill(connection: asyncpg.Connection) -> None:
@@ -166,7 +166,7 @@ def test_history_is_what_the_service_would_have_made_of_it(loaded: Loaded) -> No
         assert await connection.fetchval(count) == 8 * 200
 
     loaded.ask(fill)
-    # The same things go wrong again, after all that.
+    # The same errors are found again afterwards.
     loaded.put("again", Load(FIRST_SEEDED, 1, 0.3, keys=4, first_ms=NOON_MS))
 
 

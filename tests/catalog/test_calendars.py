@@ -61,7 +61,7 @@ async def test_calendars_are_listed_in_pages(client: httpx.AsyncClient) -> None:
 
 
 def on_monday(*spans: tuple[str, str]) -> dict[str, Any]:
-    return OFFICE | {"hours": {"monday": [{"from": begins, "to": ends} for begins, ends in spans]}}
+    return OFFICE | {"hours": {"monday": [{"from": start, "to": end} for start, end in spans]}}
 
 
 @pytest.mark.parametrize(
@@ -102,11 +102,11 @@ async def test_hours_may_touch(client: httpx.AsyncClient) -> None:
 
 
 async def test_readers_read_and_writers_write(client_as: ClientAs) -> None:
-    reader, nobody = await client_as(Scope.READ), await client_as(None)
+    reader, anonymous = await client_as(Scope.READ), await client_as(None)
     for method in ("PUT", "DELETE"):
         assert (await reader.request(method, f"{CALENDARS}/x", json=OFFICE)).status_code == 403
     assert (await reader.get(CALENDARS)).status_code == 200
-    assert (await nobody.get(CALENDARS)).status_code == 401
+    assert (await anonymous.get(CALENDARS)).status_code == 401
     assert (await (await client_as(Scope.WRITE)).put(f"{CALENDARS}/x", json=OFFICE)).status_code == 201
 
 

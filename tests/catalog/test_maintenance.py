@@ -116,7 +116,7 @@ async def test_maintenance_that_is_not_acceptable_is_refused(client: httpx.Async
     assert (await client.get(MAINTENANCE)).json()["items"] == []
 
 
-# — what it takes out —
+# — effect on downtime and cost —
 
 
 async def test_maintenance_leaves_downtime_cost_and_counters_and_is_shown_apart(
@@ -141,14 +141,12 @@ async def test_maintenance_leaves_downtime_cost_and_counters_and_is_shown_apart(
     assert [(point["downtime_seconds"], point["planned_seconds"]) for point in series[0]["points"]] == [(5400, 1800)]
 
 
-async def test_maintenance_while_only_an_open_incident_harms_counts_too(
-    client: httpx.AsyncClient, engine: AsyncEngine
-) -> None:
+async def test_maintenance_during_an_open_incident_counts_too(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     await store(engine, an_incident("01:00", "02:00"), an_incident("12:00"))
-    for name, begins in (("before", "05"), ("late", "14")):
+    for name, start in (("before", "05"), ("late", "14")):
         body = {
             "reason": "moving",
-            "once": {"from": f"2024-08-20T{begins}:00:00Z", "to": f"2024-08-20T{begins}:30:00Z"},
+            "once": {"from": f"2024-08-20T{start}:00:00Z", "to": f"2024-08-20T{start}:30:00Z"},
         }
         await client.put(f"{MAINTENANCE}/{name}", json=body)
     found = (await client.get("/api/v1/metrics/downtime", params=PERIOD)).json()["downtime"]

@@ -23,22 +23,25 @@ from app.base.tokens import Scope
 from app.catalog.objectives import store as objectives
 from app.incidents.impact.availability import (
     LOOKED_BACK,
-    Calendar,
-    Failing,
+    BudgetLeft,
+    CalendarPeriod,
+    FailingIncident,
     Objective,
     availability,
     budget,
     poisson_interval,
     reach,
 )
-from app.incidents.impact.intervals import Harm, downtime, weighted
+from app.incidents.impact.intervals import ImpactInterval, downtime, weighted
 from app.metrics.prometheus import exposition
 from app.metrics.prometheus.ratios import RecentRatios, read_ratios
 from app.metrics.prometheus.snapshot import read_snapshot
 from tests.conftest import ClientAs
-from tests.incidents.impact.test_intervals import WHOLE, a_harm, a_span, at, many_harms
+from tests.incidents.impact.test_intervals import WHOLE, a_span, an_impact, at, many_impacts
 from tests.incidents.impact.test_maintenance import breaks
+from tests.ingest.test_webhook import WEBHOOK, a_delivery, an_alert
 from tests.metrics.prometheus.test_exposition import DAY, WEIGHTS, an_incident, store
+from tests.statements import counted
 
 MAINTENANCE, SERVICES = "/api/v1/maintenance", "/api/v1/services"
 NIGHT = {"reason": "Patching", "once": {"from": "2024-08-20T10:30:00Z", "to": "2024-08-20T11:00:00Z"}}
@@ -46,8 +49,8 @@ THREE_NINES = {"target": "0.999", "window": {"rolling_days": 30}}
 PERIOD = {"from": "2024-08-20T00:00:00Z", "to": "2024-08-21T00:00:00Z"}
 
 
-def failing(number: int, begins: str, ends: str, impact: str = "1") -> Failing:
-    return Failing(number, at(begins), a_harm(number, begins, ends, impact))
+def failing(number: int, start: str, end: str, impact: str = "1") -> FailingIncident:
+    return FailingIncident(number, at(start), [an_impact(number, start, end, impact)])
 
 
 def an_objective(target: str = "0.99", **changes: object) -> Objective:
@@ -107,15 +110,17 @@ def test_at_the_ends_of_the_interval_the_count_is_just_likely_enough(count: int)
     assert count == 0 or stats.poisson.sf(count - 1, low) == pytest.approx(0.025)
 
 
-def of_checkout(harms: Sequence[Harm]) -> list[Failing]:
-    return [Failing(each.incident.int, each.span.begins, each) for each in harms if each.service == "checkout"]
+def of_checkout(intervals: Sequence[ImpactInterval]) -> list[FailingIncident]:
+    return [
+        FailingIncident(each.incident.int, each.span.start, [each]) for each in intervals if each.service == "checkout"
+    ]
 
 
-@given(many_harms(), breaks)
-def test_downtime_and_planned_are_unchanged(harms: list[Harm], maintenance: list[Span]) -> None:
-    around = of_checkout(harms)
-    before = availability("checkout", around, [], WHOLE, now=WHOLE.ends)
-    after = availability("checkout", around, maintenance, WHOLE, now=WHOLE.ends)
+@given(many_impacts(), breaks)
+def test_downtime_and_planned_are_unchanged(intervals: list[ImpactInterval], maintenance: list[Span]) -> None:
+    around = of_checkout(intervals)
+    before = availability("checkout", around, [], WHOLE, now=WHOLE.end)
+    after = availability("checkout", around, maintenance, WHOLE, now=WHOLE.end)
     assert before.planned == timedelta()
     assert after.downtime + after.planned == before.downtime
     assert after.in_service + after.maintenance == before.in_service
@@ -127,9 +132,9 @@ def test_downtime_and_planned_are_unchanged(harms: list[Harm], maintenance: list
         assert 0 <= after.ratio <= after.ratio_weighted <= 1
 
 
-@given(many_harms())
-def test_weighted_downtime_is_shared_exactly_and_unweighted_it_is_the_union(harms: list[Harm]) -> None:
-    own = [each.harm for each in of_checkout(harms)]
+@given(many_impacts())
+def test_weighted_downtime_is_shared_exactly_and_unweighted_it_is_the_union(intervals: list[ImpactInterval]) -> None:
+    own = [interval for each in of_checkout(intervals) for interval in each.intervals]
     found = weighted(own, WHOLE)
     assert sum(found.incidents.values()) == found.seconds
     full = weighted((replace(each, impact=Decimal(1)) for each in own), WHOLE)
@@ -153,7 +158,7 @@ def test_a_budget_worked_by_hand() -> None:
     assert three_days == Fraction(810, (72 - 4) * 36)
 
 
-def test_unweighted_every_harm_counts_in_full_and_none_does_not() -> None:
+def test_unweighted_every_impact_counts_in_full_and_none_does_not() -> None:
     around = [failing(1, "10:00", "11:00", "0.1"), failing(2, "12:00", "13:00", "0")]
     found = budget(an_objective(weighted=False), around, [], now=at("24:00"))
     assert found.incidents == [(1, Fraction(3600))]
@@ -166,46 +171,84 @@ def test_a_burn_rate_of_1_spends_the_budget_at_the_end_of_the_window() -> None:
 
 
 @pytest.mark.parametrize(
-    ("window", "now", "begins", "ends"),
+    ("window", "now", "start", "end"),
     [
-        (Calendar.MONTH, "2026-02-28T23:59:59+00:00", "2026-02-01", "2026-03-01"),
-        (Calendar.MONTH, "2026-12-01T00:00:00+00:00", "2026-12-01", "2027-01-01"),
-        (Calendar.MONTH, "2027-01-01T00:30:00+01:00", "2026-12-01", "2027-01-01"),
-        (Calendar.QUARTER, "2024-03-31T12:00:00+00:00", "2024-01-01", "2024-04-01"),
-        (Calendar.QUARTER, "2026-11-30T12:00:00+00:00", "2026-10-01", "2027-01-01"),
+        (CalendarPeriod.MONTH, "2026-02-28T23:59:59+00:00", "2026-02-01", "2026-03-01"),
+        (CalendarPeriod.MONTH, "2026-12-01T00:00:00+00:00", "2026-12-01", "2027-01-01"),
+        (CalendarPeriod.MONTH, "2027-01-01T00:30:00+01:00", "2026-12-01", "2027-01-01"),
+        (CalendarPeriod.QUARTER, "2024-03-31T12:00:00+00:00", "2024-01-01", "2024-04-01"),
+        (CalendarPeriod.QUARTER, "2026-11-30T12:00:00+00:00", "2026-10-01", "2027-01-01"),
         (timedelta(days=7), "2026-11-30T00:00:00+00:00", "2026-11-23", "2026-11-30"),
     ],
 )
-def test_the_window_of_an_objective(window: timedelta | Calendar, now: str, begins: str, ends: str) -> None:
-    expected = Span(*(datetime.fromisoformat(border).replace(tzinfo=UTC) for border in (begins, ends)))
+def test_the_window_of_an_objective(window: timedelta | CalendarPeriod, now: str, start: str, end: str) -> None:
+    expected = Span(*(datetime.fromisoformat(border).replace(tzinfo=UTC) for border in (start, end)))
     assert an_objective(window=window).period(datetime.fromisoformat(now)) == expected
 
 
 def test_the_budget_of_a_calendar_window_reaches_to_its_end_and_burns_until_now() -> None:
-    stated = an_objective(window=Calendar.MONTH)
+    stated = an_objective(window=CalendarPeriod.MONTH)
     now = at("12:00")
     ahead = [Span(now + timedelta(days=1), now + timedelta(days=2))]
     found = budget(stated, [failing(1, "11:00", "14:00")], ahead, now=now)
     assert found.seconds == Fraction(30 * 24 * 3600, 100)
     assert found.burned == 3600
-    assert reach(stated, now).ends == found.period.ends
+    assert reach(stated, now).end == found.period.end
 
 
-@given(many_harms(), breaks, st.booleans())
+@given(many_impacts(), breaks, st.booleans())
 def test_incidents_burn_all_of_it_and_maintenance_none(
-    harms: list[Harm], maintenance: list[Span], in_full: bool
+    intervals: list[ImpactInterval], maintenance: list[Span], in_full: bool
 ) -> None:
     stated = an_objective(weighted=not in_full)
-    found = budget(stated, of_checkout(harms), maintenance, now=WHOLE.ends)
+    found = budget(stated, of_checkout(intervals), maintenance, now=WHOLE.end)
     amounts = [seconds for _number, seconds in found.incidents]
     assert sum(amounts) == found.burned == found.seconds - found.left
     assert amounts == sorted(amounts, reverse=True)
-    assert budget(stated, of_checkout(harms), [], now=WHOLE.ends).burned >= found.burned
-    idle = budget(stated, of_checkout(harms), [WHOLE], now=WHOLE.ends)
+    assert budget(stated, of_checkout(intervals), [], now=WHOLE.end).burned >= found.burned
+    idle = budget(stated, of_checkout(intervals), [WHOLE], now=WHOLE.end)
     assert (idle.burned, idle.seconds, idle.left_ratio) == (Fraction(0), Fraction(0), None)
 
 
 # — over HTTP: availability —
+
+
+async def test_availability_in_one_environment(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await store(
+        engine,
+        an_incident("10:00", "12:00", environment="production"),
+        an_incident("13:00", "16:00", environment="staging"),
+        an_incident("20:00", "21:00"),
+    )
+    down: dict[str, float] = {}
+    for environment in ("prod", "staging", "unknown", "test", ""):
+        params = PERIOD | ({"environment": environment} if environment else {})
+        [found] = (await client.get("/api/v1/metrics/availability", params=params)).json()["services"]
+        down[environment] = found["downtime_seconds"]
+        assert ("environment=" in found["links"][0]) is bool(environment)
+    assert down == {"prod": 7200, "staging": 10800, "unknown": 3600, "test": 0, "": 21600}
+
+
+async def test_only_incidents_in_its_environment_burn_the_budget_of_an_objective(
+    client: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
+    now = datetime.now(UTC)
+    hours = {name: now - timedelta(hours=hours) for name, hours in (("production", 10), ("staging", 20), (None, 30))}
+    rows = [
+        an_incident("10:00", "11:00", environment=name)
+        | {"began_at": at, "last_start_at": at, "stretch_began_at": at, "ended_at": at + timedelta(hours=1)}
+        for name, at in hours.items()
+    ]
+    await store(engine, *rows)
+    path, body = "/api/v1/services/checkout/objective", {"target": "0.9", "window": {"rolling_days": 30}}
+    burned = {}
+    for environment in ("prod", "staging", None):
+        shown = (await client.put(path, json=body | {"environment": environment})).json()
+        burned[shown["environment"]] = shown["error_budget"]["burned_seconds"]
+        async with db.transaction(engine) as tx:
+            ratios = await read_ratios(tx, ["checkout"], now=now, weights=WEIGHTS)
+        assert ratios.budget_left["checkout"] == pytest.approx(shown["error_budget"]["left_ratio"], abs=1e-3)
+    assert burned == {"production": 3600, "staging": 3600, None: 10800}
 
 
 async def test_availability_of_all_services(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
@@ -239,11 +282,11 @@ async def test_availability_of_all_services(client: httpx.AsyncClient, engine: A
             assert (await client.get(link)).status_code == 200
     alone = (await client.get("/api/v1/metrics/availability", params=PERIOD | {"service": "search"})).json()
     assert alone["services"] == [by_name["search"]]
-    nobody = (await client.get("/api/v1/metrics/availability", params=PERIOD | {"service": "nobody"})).json()
-    assert nobody["services"] == []
+    unowned = (await client.get("/api/v1/metrics/availability", params=PERIOD | {"service": "nobody"})).json()
+    assert unowned["services"] == []
 
 
-async def test_availability_takes_three_statements_for_any_number_of_services(engine: AsyncEngine) -> None:
+async def test_availability_takes_four_statements_for_any_number_of_services(engine: AsyncEngine) -> None:
     statements: list[str] = []
     event.listen(engine.sync_engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
     period = Span(*(datetime.fromisoformat(border) for border in PERIOD.values()))
@@ -252,9 +295,9 @@ async def test_availability_takes_three_statements_for_any_number_of_services(en
         await store(engine, *(an_incident("10:00", "11:00", service=f"service-{n}") for n in range(services)))
         async with db.transaction(engine) as tx:
             statements.clear()
-            await objectives.availabilities(tx, period, now=period.ends, weights=WEIGHTS)
+            await objectives.availabilities(tx, period, now=period.end, weights=WEIGHTS)
             spent.append(len(statements))
-    assert spent == [3, 3]
+    assert spent == [4, 4]
 
 
 async def test_failures_in_a_period_are_found_by_an_index(engine: AsyncEngine) -> None:
@@ -262,10 +305,12 @@ async def test_failures_in_a_period_are_found_by_an_index(engine: AsyncEngine) -
 
     hours = range(-3000, 24)
     await store(engine, *(an_incident(f"{hour}:00", f"{hour}:30") for hour in hours))
-    period = {"begins": DAY, "ends": DAY + timedelta(days=1), "now": DAY + timedelta(days=1)}
+    period = {"start": DAY, "end": DAY + timedelta(days=1), "now": DAY + timedelta(days=1)}
     async with db.transaction(engine) as tx:
         await tx.execute(text("ANALYZE incident"))
-        plan = await tx.execute(text(f"EXPLAIN ANALYZE {_FAILING_WITHIN.text}"), period | {"services": None})
+        plan = await tx.execute(
+            text(f"EXPLAIN ANALYZE {_FAILING_WITHIN.text}"), period | {"services": None, "environment": None}
+        )
         lines = "\n".join(plan.scalars())
     assert "incident_by_end" in lines, lines
     assert "Seq Scan" not in lines, lines
@@ -304,6 +349,7 @@ async def test_prometheus_reads_ratios_over_stated_windows(engine: AsyncEngine) 
             service="checkout", target=Decimal("0.99"), rolling_days=30, weighted=True, created_at=now, updated_at=now
         )
         await objectives.put_objective(session, stated)
+        await (await session.connection()).execute(text("UPDATE service SET in_service_since = '2020-01-01Z'"))
     found = await gauges(engine, now)
     assert found == {
         ("aftermath_availability_ratio", "checkout", "7d"): pytest.approx(1 - 1 / 168),
@@ -432,3 +478,109 @@ async def test_readers_read_and_writers_change_objectives(client_as: ClientAs, e
         Scope.READ: [200, 404, 403, 403],
         Scope.WRITE: [200, 404, 201, 204],
     }
+
+
+# — since when —
+
+
+def test_only_time_in_service_counts() -> None:
+    around = [failing(1, "08:00", "11:00"), failing(2, "12:00", "12:06")]
+    found = availability("checkout", around, [a_span("13:00", "14:00")], WHOLE, since=at("10:00"), now=at("16:00"))
+    assert (found.period, found.in_service) == (Span(at("10:00"), at("16:00")), timedelta(hours=5))
+    assert (found.downtime, found.failures, found.carried_in) == (timedelta(minutes=66), 1, [1])
+    new = availability("checkout", [], [], WHOLE, since=at("16:00"), now=at("16:00"))
+    assert (new.ratio, new.ratio_weighted, new.mtbf) == (None, None, None)
+    burned = budget(an_objective(), around, [], since=at("10:00"), now=at("20:00"))
+    assert burned.seconds == Fraction(10 * 3600, 100), "ten hours in service, and the window ends now"
+    assert (burned.burned, burned.in_service_since) == (Fraction(66 * 60), at("10:00"))
+    hour, six_hours, three_days = (burned.burn_rates[lookback] for lookback in LOOKED_BACK)
+    assert (hour, six_hours, three_days) == (Fraction(0), Fraction(0), Fraction(66 * 100, 600))
+
+
+async def test_a_service_first_seen_eight_minutes_ago_is_not_available_for_thirty_days(
+    client: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
+    now = datetime.now(UTC)
+    began, ended = now - timedelta(minutes=8), now - timedelta(minutes=7, seconds=24)
+    alert = an_alert(began.isoformat(), ended.isoformat())
+    assert (await client.post(WEBHOOK, json=a_delivery(alert))).status_code == 200
+    period = {"from": (now - timedelta(days=30)).isoformat(), "to": now.isoformat()}
+    [shown] = (await client.get("/api/v1/metrics/availability", params=period)).json()["services"]
+    assert shown["availability"] == pytest.approx(1 - 36 / 480, abs=1e-6)
+    assert shown["in_service_since"] == shown["counted_from"]
+    assert datetime.fromisoformat(shown["counted_from"]) == began
+    await client.put(f"{SERVICES}/checkout/objective", json=THREE_NINES)
+    since = now - timedelta(days=10)
+    service = await client.put(f"{SERVICES}/checkout", json={"in_service_since": since.isoformat()})
+    assert datetime.fromisoformat(service.json()["in_service_since"]) == since
+    [shown] = (await client.get("/api/v1/metrics/availability", params=period)).json()["services"]
+    assert shown["availability"] == pytest.approx(1 - 36 / 864_000, abs=1e-9)
+    found = (await client.get(f"{SERVICES}/checkout/objective")).json()["error_budget"]
+    assert datetime.fromisoformat(found["in_service_since"]) == since
+    assert found["seconds"] == pytest.approx(864, abs=1)
+    assert found["from"] < found["in_service_since"]
+    [family] = [
+        family
+        for family in parse_text((await client.get("/metrics")).text)
+        if family.name == "aftermath_service_in_service_since_timestamp_seconds"
+    ]
+    assert [(each.labels, each.value) for each in family.samples] == [({"service": "checkout"}, since.timestamp())]
+
+
+async def test_history_that_is_imported_counts_from_its_first_incident(client: httpx.AsyncClient) -> None:
+    await client.post(WEBHOOK, json=a_delivery(an_alert("2026-08-20T12:00:00Z", "2026-08-20T13:12:00Z")))
+    await client.post(WEBHOOK, json=a_delivery(an_alert("2026-08-21T12:00:00Z", "2026-08-21T13:12:00Z")))
+    period = {"from": "2026-08-01T00:00:00Z", "to": "2026-08-23T12:00:00Z"}
+    [shown] = (await client.get("/api/v1/metrics/availability", params=period)).json()["services"]
+    assert shown["in_service_since"] == "2026-08-20T12:00:00Z"
+    assert shown["availability"] == pytest.approx(1 - 2 * 72 / (3 * 24 * 60))
+
+
+# — all services at once —
+
+
+async def test_what_is_left_of_all_budgets_is_that_of_each(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    windows: list[dict[str, Any]] = [{"rolling_days": 1}, {"rolling_days": 30}, {"calendar": "quarter"}]
+    now = datetime(2024, 8, 20, 12, tzinfo=UTC)
+
+    async def left() -> list[BudgetLeft]:
+        async with db.session(engine) as session:
+            return await objectives.budgets_left(session, now=now, weights=WEIGHTS)
+
+    assert await left() == []
+    spent = []
+    for services in (1, 12):
+        names = [f"service-{n:02}" for n in range(services)]
+        incidents = [
+            an_incident(f"0{n % 9}:0{part}", f"1{n % 3}:1{part}" if n % 4 else None, service=name, severity=1 + n % 3)
+            | {"environment": ("staging", "production", None)[part]}
+            for n, name in enumerate(names)
+            for part in range(3)
+        ]
+        await store(engine, *incidents)
+        for n, name in enumerate(names):
+            body = {
+                "target": "0.99",
+                "window": windows[n % 3],
+                "weighted": n % 2 == 0,
+                "environment": "production" if n % 5 == 1 else None,
+            }
+            assert (await client.put(f"{SERVICES}/{name}/objective", json=body)).status_code in {200, 201}
+        await client.put(f"{MAINTENANCE}/night", json=NIGHT)
+        with counted(engine) as statements:
+            found = await left()
+        spent.append(len(statements))
+        assert [each.objective.service for each in found] == names
+        for each in found:
+            async with db.session(engine) as session:
+                row = await objectives.find_objective(session, each.objective.service)
+                alone = await objectives.budget(session, row, now=now, weights=WEIGHTS)
+            assert (each.objective, each.in_service_since, each.period) == (
+                alone.objective,
+                alone.in_service_since,
+                alone.period,
+            )
+            assert (each.seconds, each.burned, each.left_ratio) == (alone.seconds, alone.burned, alone.left_ratio)
+    assert spent == [5, 5]
+    assert any(each.is_overspent for each in found)
+    assert len({each.burned for each in found}) > 5

@@ -35,7 +35,7 @@ def without_times(body: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if name not in {"updated_at", "next", "error_budget"}}
 
 
-async def test_of_many_at_once_one_creates(client: httpx.AsyncClient, put: tuple[str, dict[str, Any]]) -> None:
+async def test_concurrent_creation_creates_one(client: httpx.AsyncClient, put: tuple[str, dict[str, Any]]) -> None:
     path, body = put
     answers = await asyncio.gather(*(client.put(path, json=body) for _ in range(12)))
     assert sorted(answer.status_code for answer in answers) == [200] * 11 + [201], answers[0].text

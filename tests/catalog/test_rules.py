@@ -23,9 +23,23 @@ DEFAULTS = {
     "service_labels": ["service", "app", "app_kubernetes_io_name", "job", "rulename", "alertname"],
     "severity_labels": ["severity", "priority", "level"],
     "severities": {},
+    "environment_labels": [
+        "environment",
+        "env",
+        "deployment.environment.name",
+        "deployment.environment",
+        "deployment_environment_name",
+        "deployment_environment",
+        "stage",
+    ],
+    "environment": None,
+    "opens_incidents": True,
+    "recoveries": [],
 }
 
-USUAL = ["aftermath-heartbeat", "watchdog"]  # present from the start, and tried first
+# Present from the start; tried before and after other rules.
+FIRST = ["aftermath-heartbeat", "watchdog", "aftermath-alerts", "info-inhibitor"]
+LAST = ["probes", "hosts", "kubernetes-nodes", "kubernetes-workloads", "default"]
 
 
 def stated(answer: httpx.Response) -> dict[str, Any]:
@@ -51,10 +65,14 @@ async def test_put_replaces_the_whole_rule(client: httpx.AsyncClient) -> None:
         "service_labels": ["team"],
         "severity_labels": ["urgency"],
         "severities": {"Blocker": "sev1", "later": "sev4"},
+        "environment_labels": ["tier"],
+        "environment": "prod",
+        "opens_incidents": False,
+        "recoveries": ["no_data"],
         "heartbeat_seconds": 600,
     }
     first = await client.put("/api/v1/rules/disk", json=whole)
-    canonical = whole | {"matchers": ['alert.name=~"Disk.*"', 'team!="blue"']}
+    canonical = whole | {"matchers": ['alert.name=~"Disk.*"', 'team!="blue"'], "environment": "production"}
     assert (first.status_code, stated(first)) == (201, canonical | {"name": "disk"})
     second = await client.put("/api/v1/rules/disk", json={"position": 8})
     assert (second.status_code, stated(second)) == (200, DEFAULTS | {"name": "disk", "position": 8})
@@ -64,14 +82,14 @@ async def test_put_replaces_the_whole_rule(client: httpx.AsyncClient) -> None:
 async def test_the_store_gives_back_the_rules_that_were_put_in_their_order(
     client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
-    for name, position in (("late", 9), ("b", 1), ("a", 1)):
+    for name, position in (("late", 9), ("b", 2), ("a", 2)):
         body = {"position": position, "matchers": ["job=x"], "severities": {"x": "sev2"}, "window_seconds": 172_800}
         assert (await client.put(f"/api/v1/rules/{name}", json=body)).status_code == 201
     async with db.transaction(engine) as tx:
         rules = await store.rules(tx)
-    assert [rule.name for rule in rules] == [*USUAL, "a", "b", "late", "default"]
+    assert [rule.name for rule in rules] == [*FIRST, "a", "b", "late", *LAST]
     assert rules[-1] == DEFAULT_RULE
-    rule = rules[len(USUAL)]
+    rule = rules[len(FIRST)]
     assert (rule.severities, rule.window, rule.max_span) == ({"x": 2}, rule.max_span, rule.window)
     assert [str(matcher) for matcher in rule.matchers] == ['job="x"']
 
@@ -86,13 +104,13 @@ async def test_rules_are_listed_page_by_page_in_the_order_they_are_asked(client:
         cursor = page["next_cursor"]
         if cursor is None:
             break
-    assert names == [USUAL, ["z", "a"], ["b", "y"], ["default"]]
+    assert names == [FIRST[:2], FIRST[2:], ["z", "a"], ["b", "y"], LAST[:2], LAST[2:4], LAST[4:]]
 
 
 async def test_a_rule_that_is_put_as_it_is_shown_stays_the_same(client: httpx.AsyncClient) -> None:
     await client.put("/api/v1/rules/batch", json={"matchers": [' job = "batch" '], "heartbeat_seconds": 60})
     shown = (await client.get("/api/v1/rules")).json()["items"]
-    assert [rule["name"] for rule in shown] == [*USUAL, "batch", "default"]
+    assert [rule["name"] for rule in shown] == [*FIRST, "batch", *LAST]
     for rule in shown:
         body = {name: value for name, value in rule.items() if name not in {"name", "created_at", "updated_at"}}
         again = await client.put(f"/api/v1/rules/{rule['name']}", json=body)
@@ -124,7 +142,7 @@ async def test_the_default_rule_may_be_changed(client: httpx.AsyncClient) -> Non
         ("other", {"position": 2**31 - 1}, "position 2147483647"),
     ],
 )
-async def test_the_default_rule_stays_last_and_takes_everything(
+async def test_the_default_rule_stays_last_and_matches_everything(
     client: httpx.AsyncClient, name: str, body: dict[str, object], why: str
 ) -> None:
     answer = await client.put(f"/api/v1/rules/{name}", json=body)
@@ -154,6 +172,9 @@ async def test_the_default_rule_cannot_be_deleted(client: httpx.AsyncClient) -> 
         ({"severities": {"x": "sev6"}}, "sev1"),
         ({"severities": {"": "sev1"}}, "severities"),
         ({"key_labels": [""]}, "key_labels"),
+        ({"environment": "unknown"}, "does not name an environment"),
+        ({"recoveries": ["timeout"]}, "missing_series"),
+        ({"matchers": ['job="a" or service=a']}, "character 20: put the values of alternatives in double quotes"),
         ({"windows": 60}, "windows"),
         ([], "body"),
     ],

@@ -35,6 +35,7 @@ async def test_a_service_is_created_then_updated(client: httpx.AsyncClient) -> N
             "links": links,
             "rates": [],
             "first_seen_at": "",
+            "in_service_since": None,
             "updated_at": "",
         },
     )
@@ -217,8 +218,8 @@ DAY = datetime(2026, 7, 1, tzinfo=UTC)
 days = st.integers(-3, 3).map(lambda count: DAY + timedelta(days=count))
 
 
-def eur_from(begins: datetime, currency: str = "EUR") -> Rate:
-    return Rate("x", begins, currency, Decimal(1), Decimal(2), Decimal(3))
+def eur_from(start: datetime, currency: str = "EUR") -> Rate:
+    return Rate("x", start, currency, Decimal(1), Decimal(2), Decimal(3))
 
 
 @given(st.lists(st.builds(eur_from, days, st.sampled_from(["EUR", "USD"]))), days)

@@ -1,4 +1,4 @@
-"""The Grafana dashboard: what is committed is what the code writes, and Prometheus can answer all that it asks."""
+"""The Grafana dashboard: the committed file equals the generated one, and Prometheus can run all its queries."""
 
 import json
 import math
@@ -26,7 +26,7 @@ scrape_configs:
 """
 
 
-def test_the_committed_dashboard_is_what_the_code_writes() -> None:
+def test_the_committed_dashboard_equals_the_generated_one() -> None:
     assert WRITTEN.read_text() == written(), "make dashboard"
 
 
@@ -38,7 +38,7 @@ def test_every_metric_that_it_asks_for_is_exported() -> None:
 
 def test_it_shows_every_family() -> None:
     text = "\n".join(asked_for())
-    # The oldest unacknowledged one is for the alert that tells of it.
+    # The oldest unacknowledged incident is used by an alert only.
     elsewhere = {"aftermath_oldest_unacknowledged_incident_start_timestamp_seconds"}
     assert {name for name in FAMILIES if not re.search(rf"\b{name}(?:_bucket|_count)?\b", text)} == elsewhere
 
@@ -56,7 +56,7 @@ def test_every_panel_explains_itself_and_no_two_overlap() -> None:
     assert len(numbers) == len(set(numbers))
 
 
-# — what a counter gained —
+# — increases of counters —
 
 ALIVE = 'aftermath_build_info{version="1", instance="a"}'
 HEARTBEAT = 'aftermath_incidents_total{service="heartbeat", severity="sev5", instance="a"}'
@@ -71,29 +71,29 @@ SETTLED = 'aftermath_incidents_total{service="checkout", severity="sev1"'
         pytest.param(
             {f'{SETTLED}, instance="a"}}': "3x20 4x20", HEARTBEAT: "1x20 9x20"}, 1, id="the heartbeat is left out"
         ),
-        pytest.param({f'{SETTLED}, instance="a"}}': "3x40"}, 0, id="nothing happened"),
+        pytest.param({f'{SETTLED}, instance="a"}}': "3x40"}, 0, id="no events"),
         pytest.param(
             {f'{SETTLED}, instance="a"}}': "3x20 4x20", f'{SETTLED}, instance="b"}}': "3x20 4x20"},
             1,
             id="replicas are not added up",
         ),
-        pytest.param({f'{SETTLED}, instance="a"}}': "_x20 2x20"}, 2, id="what a new series begins with counts"),
+        pytest.param({f'{SETTLED}, instance="a"}}': "_x20 2x20"}, 2, id="the first value of a new series counts"),
         pytest.param(
             {ALIVE: "_x15 1x25", f'{SETTLED}, instance="a"}}': "_x15 7x5 9x20"},
             2,
-            id="what was before the first scrape is not",
+            id="values before the first scrape do not count",
         ),
         pytest.param(
             {f'{SETTLED}, instance="old"}}': "3x25", f'{SETTLED}, instance="a"}}': "_x25 5x15"},
             2,
-            id="a replica that replaces another goes on",
+            id="a replica that replaces another continues its counters",
         ),
     ],
 )
-def test_a_period_gains_what_was_added_in_it(tmp_path: Path, series: dict[str, str], gained: int) -> None:
-    told = {ALIVE: "1x40", **series}
+def test_a_period_gains_the_increases_within_it(tmp_path: Path, series: dict[str, str], gained: int) -> None:
+    samples = {ALIVE: "1x40", **series}
     query = in_place(Series("aftermath_incidents_total").gained("$__range"), span="30m")
-    assert_prometheus_says(tmp_path, told, query, [{"labels": "{}", "value": gained}])
+    assert_prometheus_returns(tmp_path, samples, query, [{"labels": "{}", "value": gained}])
 
 
 @pytest.mark.debian
@@ -101,19 +101,19 @@ def test_a_quantile_of_few_values_is_none(tmp_path: Path) -> None:
     name = "aftermath_time_to_recover_seconds"
     query = in_place(quantile(0.5, name, "$__range"), span="30m")
 
-    def told(n: int) -> dict[str, str]:
+    def samples(n: int) -> dict[str, str]:
         of = '{service="checkout", severity="sev1", instance="a"'
         parts = {f"{name}_count{of}}}": n, f'{name}_bucket{of}, le="60.0"}}': 0}
         parts |= {f'{name}_bucket{of}, le="{le}"}}': n for le in ("120.0", "+Inf")}
         return {ALIVE: "1x40", **{series: f"0x20 {value}x20" for series, value in parts.items()}}
 
-    assert_prometheus_says(tmp_path, told(9), query, [])
-    assert_prometheus_says(tmp_path, told(10), query, [{"labels": "{}", "value": 90}])
+    assert_prometheus_returns(tmp_path, samples(9), query, [])
+    assert_prometheus_returns(tmp_path, samples(10), query, [{"labels": "{}", "value": 90}])
 
 
 @pytest.mark.debian
-def test_a_share_of_nothing_is_none(tmp_path: Path) -> None:
-    told = {
+def test_a_share_of_zero_is_none(tmp_path: Path) -> None:
+    samples = {
         ALIVE: "1x40",
         'aftermath_change_failures_total{service="checkout"}': "0x20 1x20",
         'aftermath_deployments_total{service="checkout", outcome="succeeded"}': "0x20 4x20",
@@ -124,10 +124,10 @@ def test_a_share_of_nothing_is_none(tmp_path: Path) -> None:
     by = "service"
     query = share(failed.gained("$__range", by=by), finished.gained("$__range", by=by), by=by)
     expected = [{"labels": '{service="checkout"}', "value": 0.25}]
-    assert_prometheus_says(tmp_path, told, in_place(query, span="30m"), expected)
+    assert_prometheus_returns(tmp_path, samples, in_place(query, span="30m"), expected)
 
 
-# — all of it —
+# — all queries —
 
 
 @pytest.mark.debian
@@ -137,32 +137,38 @@ def test_every_query_has_an_answer_where_the_demo_was_played(tmp_path: Path) -> 
         "AFTERMATH_ALLOWED_LATENESS_SECONDS": "0",
         "AFTERMATH_SETTLE_INTERVAL_SECONDS": "0.2",
         "AFTERMATH_WATCH_INTERVAL_SECONDS": "0.2",
+        "AFTERMATH_OUTBOUND_ALLOW": "127.0.0.1",
     }
     service = Service(tmp_path, settles_soon)
     with service.serve() as running, running.client() as client:
         (tmp_path / "token").write_text(service.command("token", "create", "prometheus", "--scope", "read"))
-        # Ratios are remembered for half a minute: what is to be in the first scrape must be there before.
+        # Ratios are cached for half a minute and end up to half a minute ago, so the data must exist before the first
+        # scrape and the service before that.
         objective = {"target": "0.99", "window": {"rolling_days": 30}}
-        ok(client.put("/api/v1/services/checkout", json={"owner": "Shop"}))
+        ok(client.put("/api/v1/services/checkout", json={"owner": "Shop", "in_service_since": "2026-01-01T00:00:00Z"}))
         ok(client.put("/api/v1/services/checkout/objective", json=objective))
         watchdog = an_alert("2026-08-20T10:00:00Z", alertname="Watchdog")
         ok(client.post("/webhooks/alertmanager", json=a_delivery(watchdog)))
         silent = {"peers": [f"http://127.0.0.1:{free_port()}"]}
         ok(client.put("/api/v1/sources/alertmanager/reconciler", json=silent))
+        ok(client.post("/api/v1/reviews", json={"title": "A near miss", "due_at": "2026-08-21T00:00:00Z"}))
+        item = {"title": "Add an alert", "phase": "detection", "review": "REV-1"}
+        for priority in (1, 2, 3, None):
+            ok(client.post("/api/v1/action-items", json=item | {"priority": priority}))
         config = PROMETHEUS.format(directory=tmp_path, port=service.port)
         with a_prometheus(tmp_path, config, free_port()) as prometheus:
             until(lambda: answers(prometheus, "aftermath_build_info"), "the first scrape")
             begun = time.time()
             deploy(client)
-            service.command("demo", "--seconds", "0", "--token", str(running.admin_token), "--url", service.url)
+            service.command("demo", "--url", service.url)
 
             def is_scraped() -> bool:
-                known = client.get("/api/v1/incidents", params={"limit": 200}).json()["items"]
+                known = client.get("/api/v1/incidents", params={"limit": 500}).json()["items"]
                 settled = [incident for incident in known if incident["settled"]]
                 over = [incident for incident in known if incident["status"] == "resolved"]
                 return settled == over and answers(prometheus, "sum(aftermath_incidents_total)") == [len(settled)]
 
-            until(is_scraped, "all that is over has settled and is scraped")
+            until(is_scraped, "all ended incidents have settled and are scraped")
             seconds = math.ceil(time.time() - begun)
             unanswered = [
                 f"{panel['title']}: {query}"
@@ -176,7 +182,7 @@ def test_every_query_has_an_answer_where_the_demo_was_played(tmp_path: Path) -> 
                 assert series is not None
                 found = prometheus.get(f"/api/v1/label/{series[2]}/values", params={"match[]": series[1]})
                 assert ok(found).json()["data"], variable["name"]
-            # And the period that saw all of it begin says what REST says.
+            # A period that covers all of it shows the same numbers as REST.
             counted = in_place(Series("aftermath_incidents_total").gained("$__range"), span=f"{seconds}s")
             assert answers(prometheus, counted, at=begun + seconds) == answers(
                 prometheus, "sum(aftermath_incidents_total)"
@@ -208,7 +214,7 @@ def asked_for() -> list[str]:
 
 
 def exported_names(family: str, kind: FamilyType) -> Iterator[str]:
-    """All that a query may name."""
+    """All series that a query may use."""
     if kind is FamilyType.HISTOGRAM:
         yield from (f"{family}_{part}" for part in ("bucket", "sum", "count"))
     else:
@@ -216,9 +222,10 @@ def exported_names(family: str, kind: FamilyType) -> Iterator[str]:
 
 
 def in_place(query: str, *, span: str) -> str:
-    """As Grafana asks, with everything chosen and `span` for every duration."""
+    """The query as Grafana sends it, with all values selected and `span` for every duration."""
     values = {
         "$service": ".*",
+        "$environment": ".*",
         "$severity": ".*",
         "$__range_s": str(86_400),
         "$__range": span,
@@ -260,11 +267,13 @@ def deploy(client: httpx.Client) -> None:
         ok(client.post("/api/v1/deployments", json=report | fields))
 
 
-def assert_prometheus_says(directory: Path, told: dict[str, str], query: str, expected: list[dict[str, Any]]) -> None:
-    """At the end of 40 minutes in which it was told so every minute."""
+def assert_prometheus_returns(
+    directory: Path, samples: dict[str, str], query: str, expected: list[dict[str, Any]]
+) -> None:
+    """The result after 40 minutes with a sample every minute."""
     case = {
         "interval": "1m",
-        "input_series": [{"series": series, "values": values} for series, values in told.items()],
+        "input_series": [{"series": series, "values": values} for series, values in samples.items()],
         "promql_expr_test": [{"expr": query, "eval_time": "40m", "exp_samples": expected}],
     }
     file = directory / "case.yml"

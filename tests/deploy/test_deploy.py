@@ -1,6 +1,7 @@
-"""What stands in deploy/ and the Dockerfile is right, as far as can be told without an engine."""
+"""The files in deploy/ and the Dockerfile are correct, as far as this can be checked without a container engine."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,7 +15,11 @@ import httpx
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
+from sqlalchemy.engine import URL, make_url
 
+from app.base import db
+from app.base import postgres as embedded
 from app.settings import Settings
 from tests.processes import REPOSITORY, Service, program
 
@@ -33,10 +38,10 @@ def test_promtool_takes_the_configuration(tmp_path: Path) -> None:
     copied = tmp_path / "prometheus"
     shutil.copytree(PROMETHEUS, copied)
     config = copied / "prometheus.yml"
-    # It asks whether the file of the token is there.
+    # It checks that the token file exists.
     token = tmp_path / "token"
     token.write_text("secret")
-    config.write_text(config.read_text().replace("/run/secrets/prometheus_token", str(token)))
+    config.write_text(config.read_text().replace("/run/aftermath/token", str(token)))
     checked("promtool", "check", "config", config)
 
 
@@ -46,7 +51,7 @@ def test_promtool_takes_the_rules() -> None:
 
 
 @pytest.mark.debian
-def test_the_rules_do_what_their_tests_say() -> None:
+def test_the_alert_rules_pass_their_tests() -> None:
     checked("promtool", "test", "rules", *RULE_TESTS)
 
 
@@ -65,21 +70,21 @@ def test_amtool_takes_the_configuration() -> None:
     ],
 )
 def test_all_but_aftermaths_own_alerts_go_to_aftermath(labels: tuple[str, ...], receiver: str) -> None:
-    said = checked("amtool", "config", "routes", "test", f"--config.file={ALERTMANAGER}", *labels)
-    assert said.split() == [receiver]
+    output = checked("amtool", "config", "routes", "test", f"--config.file={ALERTMANAGER}", *labels)
+    assert output.split() == [receiver]
 
 
 # — rules —
 
 
-def test_every_alert_says_what_to_do_and_is_tested() -> None:
+def test_every_alert_describes_the_remedy_and_is_tested() -> None:
     tests = [test for file in RULE_TESTS for test in read(file)["tests"]]
     tested = {case["alertname"] for test in tests for case in test.get("alert_rule_test", [])}
     for alert in alerts():
         assert set(alert) >= {"alert", "expr", "for", "labels", "annotations"}, alert
         assert set(alert["annotations"]) == {"summary", "description", "runbook"}, alert["alert"]
         assert alert["labels"]["severity"] in {"critical", "warning", "none"}
-        # Else it would become part of the very incident that it tells of.
+        # Otherwise it would become part of the incident that it reports.
         assert alert["labels"]["service"] in {"aftermath", "heartbeat"}
     assert {alert["alert"] for alert in alerts()} == tested
 
@@ -110,7 +115,7 @@ def test_the_lock_of_the_image_is_part_of_the_lock_of_the_tests() -> None:
     assert {plain_name(tool) for tool in project["dependency-groups"]["dev"]} & names == set()
 
 
-def test_the_lock_of_the_build_has_what_the_build_requires() -> None:
+def test_the_lock_of_the_build_has_the_build_requirements() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     assert project["build-system"]["requires"] == project["dependency-groups"]["build"]
     built = {pin.split("==")[0] for pin in pins(REPOSITORY / "requirements-build.lock")}
@@ -125,7 +130,7 @@ def test_the_locks_name_no_index_and_hash_everything() -> None:
         assert [block for block in blocks if "--hash=sha256:" not in block] == []
 
 
-def test_what_the_dockerfile_copies_is_there_and_not_ignored() -> None:
+def test_the_files_that_the_dockerfile_copies_exist_and_are_not_ignored() -> None:
     allowed = {line[1:] for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     own = [words for words in instructions("COPY") if not words[1].startswith("--")]
     copied = {source for _, *sources, _ in own for source in sources}
@@ -133,15 +138,15 @@ def test_what_the_dockerfile_copies_is_there_and_not_ignored() -> None:
     assert [name for name in copied if not (REPOSITORY / name).exists()] == []
 
 
-def test_the_image_installs_the_wheel_and_what_is_locked() -> None:
+def test_the_image_installs_the_wheel_and_the_locked_packages() -> None:
     installed = [words for words in instructions("RUN") if "/opt/aftermath/bin/pip" in words[1]]
     assert [words[-1] for words in installed] == ["requirements-run.lock", "/dist/aftermath-*.whl"]
     for words in instructions("RUN"):
         if "pip" in words[1]:
-            # Nothing is downloaded whose hash is not in a lock, and nothing is compiled but the project itself.
+            # Only files whose hashes are in a lock are downloaded, and only the project itself is built.
             assert {"--require-hashes", "--only-binary=:all:"} <= {*words} or {"--no-index", "--no-deps"} <= {*words}
     assert instructions("ENTRYPOINT") == [["ENTRYPOINT", '["aftermath"]']]
-    assert not any("app" in words for words in instructions("COPY")[-1:]), "the sources stay in the stage that builds"
+    assert not any("app" in words for words in instructions("COPY")[-1:]), "the sources stay in the build stage"
 
 
 def test_the_image_does_not_run_as_root() -> None:
@@ -157,7 +162,7 @@ def test_all_variables_of_the_image_and_of_compose_are_settings() -> None:
     assert named - known == set()
 
 
-def test_the_health_check_of_the_image_tells_a_live_service_from_a_dead_one(tmp_path: Path) -> None:
+def test_the_health_check_of_the_image_detects_a_dead_service(tmp_path: Path) -> None:
     [words] = instructions("HEALTHCHECK")
     command = json.loads(" ".join(words).partition(" CMD ")[2])
     assert command[0] == "python"
@@ -190,14 +195,132 @@ def compose() -> Any:
 
 def test_compose_asks_for_its_secrets_and_holds_none(compose: Any) -> None:
     text = (DEPLOY / "compose.yaml").read_text()
-    for name in ("AFTERMATH_ADMIN_TOKEN", "POSTGRES_PASSWORD"):
+    for name in ("AFTERMATH_ADMIN_TOKEN", "POSTGRES_PASSWORD", "DATABASE_PASSWORD"):
         assert len(re.findall(rf"\$\{{{name}:\?[^}}]+}}", text)) == len(re.findall(rf"\${{?{name}\b", text)) > 0
-    assert {secret["environment"] for secret in compose["secrets"].values()} == {"AFTERMATH_ADMIN_TOKEN"}
+        assert re.search(rf"for name in .*\b{name}\b.*; do", text), "the instructions create it"
+    assert "secrets" not in compose
 
 
-def test_compose_wires_what_the_configurations_name(compose: Any) -> None:
+def test_compose_has_fields_that_its_specification_has(compose: Any) -> None:
+    """There is no schema here. A field that is not in this list is a typo, or the list needs it."""
+    assert set(compose) == {"name", "x-hardened", "services", "networks", "volumes"}
+    known = {
+        *("build", "cap_drop", "command", "depends_on", "entrypoint", "environment", "group_add", "healthcheck"),
+        *("image", "init", "mem_limit", "networks", "pids_limit", "ports", "read_only", "restart", "security_opt"),
+        *("shm_size", "stop_grace_period", "tmpfs", "user", "volumes"),
+    }
+    for name, service in compose["services"].items():
+        assert set(service) <= known, name
+        assert set(service["networks"]) <= set(compose["networks"]), name
+
+
+def test_compose_gives_no_container_more_than_it_needs(compose: Any) -> None:
+    for name, service in compose["services"].items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["mem_limit"] in {"256m", "512m", "1g"}, name
+        assert 0 < service["pids_limit"] <= 256, name
+        assert all(":size=" in mount for mount in service["tmpfs"]), name
+    assert compose["services"]["aftermath"]["mem_limit"] == "1g"
+    # All but the database and what creates the tokens are kept away from the database, and that from everything else.
+    assert compose["networks"]["database"] == {"internal": True}
+    on_it = {name for name, service in compose["services"].items() if "database" in service["networks"]}
+    assert on_it == {"aftermath", "tokens", "postgres"}
+
+
+def test_only_the_service_of_compose_has_the_admin_token(compose: Any) -> None:
+    with_it = {name for name, service in compose["services"].items() if "AFTERMATH_ADMIN_TOKEN" in str(service)}
+    assert with_it == {"aftermath"}
+    assert "POSTGRES_PASSWORD" not in str(compose["services"]["aftermath"]), "the superuser's"
+
+
+def test_the_tokens_of_compose_can_do_what_they_are_for_and_nothing_else(compose: Any, tmp_path: Path) -> None:
+    """Runs the commands of the service `tokens`."""
+    tokens = compose["services"]["tokens"]
+    assert tokens["entrypoint"] == ["sh", "-euc"]
+    [script] = tokens["command"]
+    places = [volume.split(":")[1] for volume in tokens["volumes"]]
+    service = Service(tmp_path, {})
+    for place in places:
+        (tmp_path / Path(place).name).mkdir()
+
+    def run() -> tuple[str, str]:
+        commands = script.replace("/var/lib/aftermath-tokens", str(tmp_path))
+        environment = {**os.environ, **service.variables, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        subprocess.run(["sh", "-euc", commands], env=environment, check=True, capture_output=True, timeout=120)
+        files = [tmp_path / name / "token" for name in ("prometheus", "alertmanager")]
+        assert [file.stat().st_mode & 0o777 for file in files] == [0o640] * 2
+        assert [len(list(file.parent.iterdir())) for file in files] == [1, 1]
+        return files[0].read_text(), files[1].read_text()
+
+    with service.serve() as running:
+        prometheus, alertmanager = run()
+        assert run() == (prometheus, alertmanager), "a second start changes nothing"
+        allowed = {
+            prometheus: {("GET", "/metrics"), ("GET", "/api/v1/incidents")},
+            alertmanager: {("POST", "/webhooks/alertmanager")},
+        }
+        routes = {*allowed[prometheus], *allowed[alertmanager], ("PUT", "/api/v1/services/x")}
+        for token, permitted in allowed.items():
+            with running.client(token) as client:
+                answers = {one: client.request(*one, json={"alerts": []}).status_code for one in routes}
+            assert {one for one, status in answers.items() if status < 300} == permitted, answers
+        service.command("token", "revoke", prometheus.split("_")[1])
+        renewed, same = run()
+        assert (renewed != prometheus, same) == (True, alertmanager)
+
+
+def test_the_volumes_of_the_tokens_belong_to_the_image_and_to_one_reader_each(compose: Any) -> None:
     services = compose["services"]
-    assert set(services) == {"aftermath", "postgres", "prometheus", "alertmanager"}
+    made = {volume.split(":")[0]: volume.split(":")[1] for volume in services["tokens"]["volumes"]}
+    dockerfile = " ".join((REPOSITORY / "Dockerfile").read_text().replace("\\\n", " ").split())
+    owned = "install --directory --owner=aftermath --group=aftermath --mode=0750"
+    [installed] = re.findall(rf"{owned}((?: /\S+)+)", dockerfile)
+    assert set(made.values()) == set(installed.split())
+    [gid] = re.findall(r"--gid (\d+)", dockerfile)
+    for volume in made:
+        readers = [name for name, service in services.items() if f"{volume}:/run/aftermath:ro" in service["volumes"]]
+        assert readers == [volume.removesuffix("_token")]
+        assert services[readers[0]]["group_add"] == [gid]
+        assert services[readers[0]]["depends_on"]["tokens"] == {"condition": "service_completed_successfully"}
+
+
+@pytest.mark.debian
+async def test_the_role_of_the_service_in_the_postgresql_of_compose_is_no_superuser(
+    compose: Any, tmp_path: Path
+) -> None:
+    """Runs the script that the image runs, on a server whose superuser is named as there."""
+    mounted = [volume.split(":") for volume in compose["services"]["postgres"]["volumes"] if volume.startswith("./")]
+    [[script, target, _]] = mounted
+    assert target.startswith("/docker-entrypoint-initdb.d/")
+    assert os.access(DEPLOY / script, os.X_OK)
+    async with await embedded.start(tmp_path / "data") as server:
+        await executed(server.url("postgres"), "CREATE ROLE postgres SUPERUSER LOGIN PASSWORD 'super'")
+        superuser = make_url(server.url("postgres")).set(username="postgres", password="super")
+        await executed(superuser, "ALTER ROLE aftermath RENAME TO other")
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PGHOST": str(server.address.socket_directory),
+            "PGPASSWORD": "super",
+            "POSTGRES_USER": compose["services"]["postgres"]["environment"]["POSTGRES_USER"],
+            "DATABASE_PASSWORD": "it's secret",
+        }
+        done = subprocess.run([DEPLOY / script], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        url = superuser.set(username="aftermath", password="it's secret", database="aftermath")
+        await executed(url, "CREATE EXTENSION btree_gist")
+        engine = db.connect(url.render_as_string(hide_password=False), pool_size=1)
+        await db.migrate(engine)
+        async with engine.connect() as connection:
+            is_super = await connection.execute(text("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"))
+            assert is_super.scalar_one() is False
+        await engine.dispose()
+
+
+def test_compose_mounts_the_files_named_in_the_configurations(compose: Any) -> None:
+    services = compose["services"]
+    assert set(services) == {"aftermath", "tokens", "postgres", "prometheus", "alertmanager"}
     scraping, routing = read(PROMETHEUS / "prometheus.yml"), read(ALERTMANAGER)
     [aftermath] = targets(scraping["scrape_configs"])
     [alertmanager] = targets(scraping["alerting"]["alertmanagers"])
@@ -211,8 +334,10 @@ def test_compose_wires_what_the_configurations_name(compose: Any) -> None:
         "alertmanager": webhook["http_config"]["authorization"]["credentials_file"],
     }
     for name, file in files.items():
-        assert [f"/run/secrets/{secret}" for secret in services[name]["secrets"]] == [file]
-        assert {Path(file).name} <= set(compose["secrets"])
+        assert f"{name}_token:{Path(file).parent}:ro" in services[name]["volumes"]
+        assert f"{name}_token:/var/lib/aftermath-tokens/{name}" in services["tokens"]["volumes"]
+        assert f"--file /var/lib/aftermath-tokens/{name}/{Path(file).name}\n" in services["tokens"]["command"][0]
+    assert services["aftermath"]["environment"]["AFTERMATH_OUTBOUND_ALLOW"] == alertmanager.partition(":")[0]
 
 
 def test_compose_starts_the_service_after_its_database_is_healthy(compose: Any) -> None:
@@ -221,29 +346,40 @@ def test_compose_starts_the_service_after_its_database_is_healthy(compose: Any) 
     assert "pg_isready" in services["postgres"]["healthcheck"]["test"]
 
 
-def test_compose_is_open_to_this_machine_only_and_keeps_what_it_must(compose: Any) -> None:
+def test_compose_listens_on_this_machine_only_and_persists_its_data(compose: Any) -> None:
     for name, service in compose["services"].items():
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:"), name
         for volume in service.get("volumes", []):
             origin = volume.split(":")[0]
             assert (DEPLOY / origin).exists() if origin.startswith(".") else origin in compose["volumes"]
-        # What `latest` is tomorrow nobody has tested.
-        assert service["image"] == "aftermath" or re.search(r":v?\d", service["image"]), name
-    assert int(compose["services"]["postgres"]["image"].partition(":")[2]) >= 16
+        # An exact version by default; a variable replaces it by one with a digest.
+        pinned = re.fullmatch(r"\$\{([A-Z]+_IMAGE):-[a-z/]+:v?\d+\.\d+[a-z0-9.-]*\}", service["image"])
+        assert service["image"] == "aftermath" or pinned, name
+        assert pinned is None or pinned[1] in (REPOSITORY / "docs/operations.md").read_text(), name
+    base = compose["services"]["aftermath"]["build"]["args"]["PYTHON_IMAGE"].removeprefix("${PYTHON_IMAGE:-")
+    assert instructions("ARG") == [["ARG", f"PYTHON_IMAGE={base.removesuffix('}')}"]]
+    assert {words[1] for words in instructions("FROM")} == {"${PYTHON_IMAGE}"}
 
 
 # ------------------------------------------------------------------------------------------------------------------
 
 
 def checked(tool: str, *arguments: str | Path) -> str:
-    """What the tool says; it must be content."""
+    """The output of the tool, which must succeed."""
     command = [program(tool), *arguments]
     done = subprocess.run(
         command, cwd=DEPLOY, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+async def executed(url: str | URL, statement: str) -> None:
+    engine = db.connect(url if isinstance(url, str) else url.render_as_string(hide_password=False), pool_size=1)
+    async with db.transaction(engine) as tx:
+        await tx.execute(text(statement))
+    await engine.dispose()
 
 
 def read(file: Path) -> Any:
@@ -264,7 +400,7 @@ def targets(configs: list[dict[str, Any]]) -> list[str]:
 
 
 def exported_names(text: str) -> set[str]:
-    """All that a query may name."""
+    """All series that a query may use."""
     suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "summary": ["", "_sum", "_count"]}
     return {
         family.name + suffix

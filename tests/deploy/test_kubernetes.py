@@ -1,7 +1,7 @@
 """deploy/kubernetes against the schemas that Kubernetes publishes, and against the rest of this repository.
 
-Two files have no schema there. Of `servicemonitor.yaml` the fields are compared with a list of those that the operator
-documents; what kustomize itself makes of `kustomization.yaml` nobody checks here, only what it names.
+Two files have no schema there. The fields of `servicemonitor.yaml` are compared with a list of those that the operator
+documents; of `kustomization.yaml` only the names are checked, not the output of kustomize.
 """
 
 import copy
@@ -29,13 +29,13 @@ def read(name: str) -> Any:
 
 
 def check(manifest: Any) -> None:
-    """Raises for whatever its schema does not know."""
+    """Raises for anything that its schema does not define."""
     for version in VERSIONS:
         kubernetes_validate.validate(manifest, version, strict=True)
 
 
 @pytest.mark.parametrize("name", WITH_SCHEMA)
-def test_each_manifest_is_what_its_schema_says(name: str) -> None:
+def test_each_manifest_matches_its_schema(name: str) -> None:
     check(read(name))
 
 
@@ -49,7 +49,7 @@ def test_a_misspelt_field_would_be_found(name: str) -> None:
 
 
 def places(value: Any, above: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    """Where the objects are whose fields have names of their own choice by nobody."""
+    """The objects in a schema whose field names are fixed."""
     if isinstance(value, dict) and (not above or above[-1] not in {"matchLabels", "labels", "requests", "limits"}):
         yield above
     for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
@@ -86,12 +86,12 @@ def test_the_image_has_the_version_of_the_package() -> None:
 
 @pytest.mark.parametrize("name", ["deployment.yaml", "migration.yaml"])
 def test_kubernetes_sets_no_variables_for_the_service(name: str) -> None:
-    """For a Service named aftermath it would set AFTERMATH_PORT, to an address."""
+    """For a Service named aftermath, Kubernetes would set AFTERMATH_PORT to an address."""
     assert read("service.yaml")["metadata"]["name"] == "aftermath"
     assert read(name)["spec"]["template"]["spec"]["enableServiceLinks"] is False
 
 
-def test_what_is_selected_are_the_replicas() -> None:
+def test_the_selector_matches_the_replicas() -> None:
     replicas = read("deployment.yaml")["spec"]
     labels = replicas["template"]["metadata"]["labels"]
     [spread] = replicas["template"]["spec"]["topologySpreadConstraints"]
@@ -109,7 +109,7 @@ def test_what_is_selected_are_the_replicas() -> None:
     monitored = read("servicemonitor.yaml")["spec"]
     service = read("service.yaml")["metadata"]["labels"]
     assert monitored["selector"]["matchLabels"].items() <= service.items()
-    # As the rules for Prometheus call it.
+    # The name that the Prometheus rules use.
     assert service[monitored["jobLabel"]] == "aftermath"
     assert 'up{job="aftermath"}' in (REPOSITORY / "deploy/prometheus/aftermath.rules.yml").read_text()
 
@@ -137,20 +137,34 @@ def test_variables_are_settings_and_secrets_are_those_that_are_made() -> None:
         one["valueFrom"]["secretKeyRef"] for container in containers() for one in container["env"] if "valueFrom" in one
     ]
     asked += [one["authorization"]["credentials"] for one in read("servicemonitor.yaml")["spec"]["endpoints"]]
-    told = (FOLDER / "kustomization.yaml").read_text() + (REPOSITORY / "docs/operations.md").read_text()
+    instructions = (FOLDER / "kustomization.yaml").read_text() + (REPOSITORY / "docs/operations.md").read_text()
     assert len(asked) == 4
     for one in asked:
-        assert re.search(rf"create secret generic {one['name']} [^`]*--from-literal={one['key']}=", told), one
+        assert re.search(rf"create secret generic {one['name']} [^`]*--from-literal={one['key']}=", instructions), one
 
 
-def test_nobody_is_root_and_nothing_but_volumes_can_be_written() -> None:
+def test_no_container_runs_as_root_and_only_volumes_are_writable() -> None:
     for pod in pods():
         assert (pod["securityContext"]["runAsNonRoot"], pod["automountServiceAccountToken"]) == (True, False)
     for container in containers():
         context = container["securityContext"]
         assert (context["allowPrivilegeEscalation"], context["readOnlyRootFilesystem"]) == (False, True)
         assert context["capabilities"] == {"drop": ["ALL"]}
-        assert {"memory"} <= container["resources"]["limits"].keys()
+        assert {"memory", "ephemeral-storage"} <= container["resources"]["limits"].keys()
+    for pod in pods():
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert all("sizeLimit" in volume["emptyDir"] for volume in pod["volumes"])
+
+
+def test_the_admin_token_is_in_no_other_program() -> None:
+    """Prometheus' is made with scope `read`, as the page of operations shows."""
+    told = (REPOSITORY / "docs/operations.md").read_text()
+    [made] = re.findall(r"TOKEN=\$\(kubectl .* aftermath token create (.*)\)\n.*generic aftermath-prometheus ", told)
+    assert made == "prometheus --scope read"
+    assert read("servicemonitor.yaml")["spec"]["endpoints"][0]["authorization"]["credentials"]["name"] == (
+        "aftermath-prometheus"
+    )
+    assert [name for name in FILES if "admin-token" in (FOLDER / name).read_text()] == ["deployment.yaml"]
 
 
 def test_it_may_end_in_its_own_time() -> None:

@@ -15,14 +15,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
 from app.base import postgres as embedded
-from app.cli import DATABASE
+from app.base.db import DATABASE
 from tests.load import OURS, Load, Plan, Report, episodes_of, under_load
 from tests.oracle import assert_lawful
 from tests.processes import RunningService, Service, a_delivery, an_alert, until
 
 TOKEN = "admin-token-of-the-faults"
 
-# The queue may be full of alerts, and Python keeps what it had; growth without bound passes this within minutes.
+# The queue may be full of alerts, and Python does not return memory; unbounded growth exceeds this within minutes.
 MEMORY_RATIO = 1.5
 MEMORY_BYTES = 150 * 2**20
 
@@ -47,9 +47,9 @@ def assert_all_is_well(
     quarantined: int = 0,
     times_are_true: bool = True,
 ) -> None:
-    """After `load.finish()`: all that was sent has been answered 2xx in the end.
+    """After `load.finish()`: every delivery has finally been answered 2xx.
 
-    `began_with` is the memory it began with, `quarantined` what others than the load sent to quarantine.
+    `began_with` is the memory at the start, `quarantined` the number of quarantined items from other senders.
     """
     assert load.statuses.keys() <= {200, 202, 503}, load
     assert_it_serves(running)
@@ -64,7 +64,7 @@ async def _look(load: Load, database_url: str, quarantined: int, *, times_are_tr
         await _assert_counted_once(engine)
         reported, stored = episodes_of(load.reports), await _stored(engine)
         if times_are_true:
-            # Exactly the result of everything that was sent.
+            # Exactly the result of all deliveries.
             assert {
                 one for one in reported.keys() | stored.keys() if reported.get(one, ...) != stored.get(one, ...)
             } == set()
@@ -148,12 +148,12 @@ def assert_it_serves(running: RunningService) -> None:
         body = a_delivery(an_alert(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), service=AFTER))
 
         def taken() -> httpx.Response | None:
-            # A worker may notice a second later than another that the database is back, and then uses its spool.
+            # One worker may notice a second later than another that the database is back, and use the spool until then.
             answer = client.post("/webhooks/alertmanager", json=body)
             assert answer.status_code in {200, 202}, answer.text
             return answer if answer.status_code == 200 else None
 
-        [number] = until(taken, "the database takes deliveries").json()["incidents"]
+        [number] = until(taken, "the database accepts deliveries").json()["incidents"]
         assert client.get(f"/api/v1/incidents/{number}").json()["service"] == AFTER
         assert "aftermath_deliveries_total{" in client.get("/metrics").text
         until(lambda: "\naftermath_spool_records 0.0\n" in client.get("/metrics").text, "the spool is drained")
@@ -166,7 +166,7 @@ def url_of(service: Service) -> str:
     return address.url(DATABASE)
 
 
-# — what it holds —
+# — memory and files —
 
 
 def assert_memory_is_bounded(running: RunningService, began_with: int) -> None:

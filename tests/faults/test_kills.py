@@ -1,4 +1,4 @@
-"""The service or its PostgreSQL ends under load, in every way."""
+"""The service or its PostgreSQL ends under load, by every signal."""
 
 import random
 import signal
@@ -32,7 +32,7 @@ def test_kill_9_of_the_service_at_random_moments(tmp_path: Path, workers: str) -
             began_with = memory_of(running)
             load.wait_for(50)
             load.finish()
-            assert load.cut > 5, "the kills met nothing under way"
+            assert load.cut > 5, "no delivery was in progress when the kills happened"
             assert_all_is_well(load, running, began_with=began_with)
 
 
@@ -44,15 +44,15 @@ def test_kill_9_of_workers_at_random_moments(tmp_path: Path) -> None:
         for _ in range(5):
             load.wait_for(50)
             time.sleep(moment.uniform(0, 1))
-            until(lambda: len(processes_of(running)) == 3, "both workers are there")
+            until(lambda: len(processes_of(running)) == 3, "both workers have started")
             # Connections are not spread evenly: one worker may have none.
             max(processes_of(running)[1:], key=lambda worker: len(worker.net_connections("tcp"))).kill()
         load.finish()
-        assert load.cut > 2, "the kills met nothing under way"
+        assert load.cut > 2, "no delivery was in progress when the kills happened"
         assert_all_is_well(load, running, began_with=began_with)
 
 
-def test_sigterm_under_load_answers_what_it_took(tmp_path: Path) -> None:
+def test_sigterm_under_load_answers_every_accepted_request(tmp_path: Path) -> None:
     moment = random.Random("sigterm")
     service = a_service(tmp_path)
     with loaded(service, Plan(seed=3)) as load:
@@ -79,12 +79,12 @@ def test_postgresql_ends_under_load_and_comes_back(tmp_path: Path, how: str) -> 
         for _ in range(4):
             load.wait_for(50)
             time.sleep(moment.uniform(0, 1))
-            serving = until(lambda: backends_of(service), "PostgreSQL is back, and used")
+            serving = until(lambda: backends_of(service), "PostgreSQL is back and in use")
             # When a backend dies, the postmaster ends the others, because shared memory may be corrupt.
-            ends = moment.choice(serving) if how == "backend killed" else service.postgres()[0]
-            with suppress(psutil.NoSuchProcess):  # it may have been such a neighbor
-                ends.send_signal(_SIGNALS[how])
-            until(partial(has_ended, ends), "it has ended")
+            end = moment.choice(serving) if how == "backend killed" else service.postgres()[0]
+            with suppress(psutil.NoSuchProcess):  # it may have been ended that way
+                end.send_signal(_SIGNALS[how])
+            until(partial(has_ended, end), "it has ended")
         load.wait_for(50)
         load.finish()
         assert load.statuses[202] > 0, "the outage was not noticed"
@@ -100,7 +100,7 @@ _SIGNALS = {
 
 
 def backends_of(service: Service) -> list[psutil.Process]:
-    """Those that serve us; none while PostgreSQL recovers."""
+    """The backends of the service; none while PostgreSQL recovers."""
     return [one for one in service.postgres() if is_backend(one)]
 
 
@@ -113,6 +113,6 @@ def has_ended(process: psutil.Process) -> bool:
 
 def is_backend(process: psutil.Process) -> bool:
     try:
-        return "aftermath aftermath" in " ".join(process.cmdline())
+        return "aftermath_service aftermath" in " ".join(process.cmdline())
     except psutil.Error:
         return False

@@ -15,7 +15,7 @@ PAGE = (REPOSITORY / "docs/operations.md").read_text()
 
 def test_the_built_in_one_is_backed_up_under_load_and_restored(tmp_path: Path) -> None:
     service = a_service(tmp_path)
-    # As on the page: a folder with .venv and .data in it.
+    # As in the documentation: a directory with .venv and .data.
     (tmp_path / ".venv").symlink_to(REPOSITORY / ".venv")
     (tmp_path / ".data").symlink_to(service.data_dir)
     with service.serve() as running, loaded(service, Plan(seed=51)) as load:
@@ -26,7 +26,7 @@ def test_the_built_in_one_is_backed_up_under_load_and_restored(tmp_path: Path) -
         running.kill()
         service.kill_postgres()
     run("restore", tmp_path)
-    # As if the disk had died.
+    # As after the loss of the disk.
     shutil.rmtree(service.data_dir / "postgres.before")
     with service.serve() as running:
         assert_it_serves(running)

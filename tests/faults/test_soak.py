@@ -1,6 +1,6 @@
 """Minutes of steady load: memory and open files do not grow.
 
-AFTERMATH_SOAK_SECONDS says how long; hours are welcome, where there is time.
+AFTERMATH_SOAK_SECONDS sets the duration, which may be hours.
 """
 
 import os
@@ -18,7 +18,7 @@ GROWTH = 1.05
 MEMORY_BYTES = 8 * 2**20
 FILES = 8
 
-# What is asked while it is loaded, as a Prometheus and people do: nothing whose answer grows with history.
+# Requests during the load, like those of Prometheus and people; none of the responses grows with history.
 ASKED = (
     "/metrics",
     "/api/v1/incidents?limit=500",
@@ -44,11 +44,11 @@ def test_memory_and_open_files_stay_flat(tmp_path: Path) -> None:
             memory.append(memory_of(running))
             files.append(files_of(running))
             time.sleep(0.5)
-        # Of four quarters the first fills pools and caches.
+        # Pools and caches fill during the first of four quarters.
         quarter = len(memory) // 4
         second, last = slice(quarter, 2 * quarter), slice(3 * quarter, None)
-        course = [held // 2**20 for held in memory[:: max(1, quarter // 4)]]
-        assert median(memory[last]) < GROWTH * median(memory[second]) + MEMORY_BYTES, f"MiB: {course}, {load}"
+        samples = [held // 2**20 for held in memory[:: max(1, quarter // 4)]]
+        assert median(memory[last]) < GROWTH * median(memory[second]) + MEMORY_BYTES, f"MiB: {samples}, {load}"
         assert median(files[last]) <= median(files[second]) + FILES
         load.finish()
         assert load.statuses.keys() == {200}

@@ -23,7 +23,7 @@ def test_kill_9_while_the_spool_fills_and_while_it_drains(tmp_path: Path, worker
             tmp_path,
             AFTERMATH_DATABASE_URL=server.url,
             AFTERMATH_WORKERS=workers,
-            # Small batches, so that draining takes its time.
+            # Small batches slow the draining down.
             AFTERMATH_BATCH_ALERTS="50",
         )
         with loaded(service, Plan(seed=21), pause_seconds=0.02) as load:
@@ -47,7 +47,7 @@ def test_kill_9_while_the_spool_fills_and_while_it_drains(tmp_path: Path, worker
                 assert_all_is_well(load, running, began_with=began_with, database_url=server.url)
 
 
-def test_a_full_disk_refuses_and_what_it_holds_is_drained(tmp_path: Path) -> None:
+def test_a_full_disk_rejects_new_deliveries_and_stored_ones_are_drained(tmp_path: Path) -> None:
     with (
         a_server() as server,
         a_service_on_a_small_disk(tmp_path, AFTERMATH_DATABASE_URL=server.url) as service,
@@ -70,7 +70,7 @@ def test_a_full_disk_refuses_and_what_it_holds_is_drained(tmp_path: Path) -> Non
             assert_all_is_well(load, running, began_with=began_with, database_url=server.url)
 
 
-# Where nothing may be mounted, the process is forbidden to make any file larger: its writes fail in the same place.
+# Without permission to mount a file system, a limit on file size makes the same writes fail.
 _MAY_MOUNT = subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode == 0
 
 
@@ -90,7 +90,7 @@ def a_service_on_a_small_disk(directory: Path, **environment: str) -> Iterator[S
 
 @contextmanager
 def a_disk_without_room(service: Service, running: RunningService) -> Iterator[None]:
-    """Full in the end."""
+    """The spool until it is full."""
     if _MAY_MOUNT:
         _fill(service.data_dir / "filling")
         yield

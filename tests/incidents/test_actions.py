@@ -1,10 +1,10 @@
-"""People's facts among signals, in any order: the rows equal the law, and no fact is lost."""
+"""Actions of people and signals in any order: the rows equal the law, and no fact is lost."""
 
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 from uuid import UUID, uuid5
@@ -22,18 +22,21 @@ from app.base.schema import Incident
 from app.incidents import actions
 from app.incidents.grouping import lifecycle
 from app.incidents.grouping.batch import Incoming
-from app.incidents.grouping.signal import End, EndReason, Episode, ends_of
-from app.incidents.grouping.timeline import TimelineKind
+from app.incidents.grouping.decide import apply, keys_of, lock_keys
+from app.incidents.grouping.episode import REFIRE, End, Ending, Episode, ReportedEnd, endings_of, fired_after_end
+from app.incidents.grouping.signal import EndReason
+from app.incidents.grouping.timeline_kind import TimelineKind
+from app.incidents.grouping.write import BatchConflict
 from app.incidents.timeline import Attribution
 from tests.incidents.grouping.test_store import KEYS, Reported, apply_batch, at, firing, forget, resolved, signals
-from tests.oracle import assert_consistent, courses_in
+from tests.oracle import assert_consistent, states_in
 
 NOW = at(500)
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What a person does to the incident in this place of all that ever were, at this minute."""
+    """An action of a person at this minute on the incident at this index."""
 
     verb: str
     place: int
@@ -42,7 +45,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """All that have ended are counted into the histograms."""
+    """All ended incidents are counted in the histograms."""
 
 
 Step = tuple[Reported, ...] | Action | Settle
@@ -56,7 +59,7 @@ steps = st.lists(
     st.one_of(st.lists(signals, min_size=1, max_size=3).map(tuple), people, st.just(Settle())), min_size=2, max_size=12
 )
 SPAN = timedelta(minutes=40)
-# The older of two is the later one in time, and is what the younger, held open, becomes part of.
+# The older of two incidents starts later; the newer one, held open by a person, is merged into it.
 REOPENED_INTO_ANOTHER: list[Step] = [
     (resolved(1, 50, 55),),
     (resolved(0, 0, 10),),
@@ -78,16 +81,16 @@ async def test_rows_equal_the_law_and_no_fact_is_lost(engine: AsyncEngine, scrip
             await _run(engine, "UPDATE incident SET settled_at = now() WHERE ended_at IS NOT NULL")
         else:
             await apply_batch(engine, [one.incoming(max_span=SPAN) for one in step])
-            courses = await courses_in(engine)
+            states = await states_in(engine)
             await apply_batch(engine, [one.incoming(max_span=SPAN) for one in step])
-            assert await courses_in(engine) == courses, "redelivery changes nothing"
+            assert await states_in(engine) == states, "redelivery changes nothing"
         before = await _assert_lawful(engine, before, expected)
 
 
 async def _act(
     engine: AsyncEngine, action: Action, known: Sequence[Any], expected: Counter[str], *, seen: bool = True
 ) -> None:
-    """`seen`: nobody else acts meanwhile, so that its effect can be checked afterwards."""
+    """`seen`: no other action runs at the same time, so that the effect can be checked."""
     now, when = NOW, Attribution(at(action.minute), "ada")
     act: Callable[[AsyncSession], Awaitable[Incident]]
     if action.verb == "declare" or not known:
@@ -102,7 +105,7 @@ async def _act(
         what, act = {
             "acknowledge": (
                 TimelineKind.ACKNOWLEDGED,
-                lambda session: actions.acknowledge(session, ref, when, by=None, now=now),
+                lambda session: actions.acknowledge(session, ref, when, at_stated=True, now=now),
             ),
             "identified": (identified, lambda session: actions.milestone(session, ref, identified, when, now=now)),
             "note": (TimelineKind.NOTE, lambda session: actions.record(session, ref, TimelineKind.NOTE, when, now=now)),
@@ -152,8 +155,8 @@ async def _assert_lawful(
     by_key: dict[UUID, list[lifecycle.Alert]] = defaultdict(list)
     for row in alerts:
         by_key[row.key_id].append(_as_law(row))
-    lawful = {key: list(map(lifecycle.course_of, lifecycle.incidents_of(found))) for key, found in by_key.items()}
-    assert await courses_in(engine) == lawful
+    lawful = {key: list(map(lifecycle.incident_state, lifecycle.incidents_of(found))) for key, found in by_key.items()}
+    assert await states_in(engine) == lawful
     await assert_consistent(engine)
 
     living = {id_: row for id_, row in rows.items() if row.merged_into is None}
@@ -162,13 +165,11 @@ async def _assert_lawful(
         assert rows[id_].settled_at is not None or row.settled_at is None
         if id_ in living and row.title_stated is not None:
             assert rows[id_].title_stated is not None
-    assert expected is None or Counter(entry.kind for entry in entries) == expected, "no fact is lost, none doubled"
+    assert expected is None or Counter(entry.kind for entry in entries) == expected, "no fact is lost or duplicated"
     assert {entry.incident_id for entry in entries} <= living.keys(), "no fact stays with a merged incident"
     for id_, row in living.items():
         acknowledged = [entry.at for entry in entries if entry.incident_id == id_ and entry.kind == "acknowledged"]
         assert row.acknowledged_at == min(acknowledged, default=None)
-        by_hand = [one for one in alerts if one.incident_id == id_ and one.manual_end_at and one.real_end_at is None]
-        assert by_hand or not row.still_firing
     return rows
 
 
@@ -176,9 +177,9 @@ def _as_law(row: Any) -> lifecycle.Alert:
     end = End(row.ended_at, EndReason(row.end_reason)) if row.ended_at else None
     window, span = timedelta(seconds=row.window_seconds), timedelta(seconds=row.max_span_seconds)
     by_people = row.source_id == 0
-    return lifecycle.Alert(
-        row.series, row.started_at, end, window, span, row.severity, by_people, row.impact_started_at_reported
-    )
+    fired_after = fired_after_end(row.fired_at, row.end_reported_at)
+    impact = row.impact_started_at_reported
+    return lifecycle.Alert(row.series, row.started_at, end, window, span, row.severity, by_people, impact, fired_after)
 
 
 def _assert_series(alerts: Sequence[Any], unmatched: Sequence[Any]) -> None:
@@ -189,16 +190,28 @@ def _assert_series(alerts: Sequence[Any], unmatched: Sequence[Any]) -> None:
         episodes = [
             Episode(
                 row.started_at,
-                End(row.real_end_at, EndReason(row.real_end_reason), row.real_end_guessed) if row.real_end_at else None,
+                row.fired_at,
+                _reported(row.real_end_at, row.real_end_reason, row.real_end_reported_at),
+                _reported(row.guessed_end_at, row.guessed_end_reason, row.guessed_end_reported_at),
+                End(row.inferred_end_at, EndReason(row.inferred_end_reason)) if row.inferred_end_at else None,
                 row.manual_end_at,
+                row.listed_since,
             )
             for row in rows
         ]
-        unnamed = [End(one.ended_at, EndReason(one.end_reason)) for one in unmatched if one.series == series]
-        assert ends_of(episodes, unnamed) == [_as_law(row).end for row in rows]
+        unnamed = [
+            _reported(one.ended_at, one.end_reason, one.reported_at) for one in unmatched if one.series == series
+        ]
+        expected = endings_of(episodes, [end for end in unnamed if end], refire=REFIRE)
+        stored = [Ending(_as_law(row).end, row.end_reported_at, row.sender_ended, row.covered) for row in rows]
+        assert stored == expected
 
 
-async def test_what_is_split_off_an_incident_that_is_merged_away_keeps_its_facts(engine: AsyncEngine) -> None:
+def _reported(at: datetime | None, reason: str, reported_at: datetime) -> ReportedEnd | None:
+    return None if at is None else ReportedEnd(at, EndReason(reason), reported_at)
+
+
+async def test_a_part_split_off_a_merged_incident_keeps_its_facts(engine: AsyncEngine) -> None:
     expected: Counter[str] = Counter()
     await apply_batch(engine, [resolved(1, 0, 5).incoming(max_span=SPAN)])
     await apply_batch(engine, [firing(0, 20).incoming(max_span=SPAN), resolved(1, 60, 70).incoming(max_span=SPAN)])
@@ -214,11 +227,36 @@ async def test_what_is_split_off_an_incident_that_is_merged_away_keeps_its_facts
 
 
 async def test_people_and_senders_at_once_leave_lawful_rows(engine: AsyncEngine, database_url: str) -> None:
-    """Two processes; in the middle a rule changes, so that the same series comes with another key."""
+    """Two processes; a rule changes in between, so that the same series gets another key."""
+    await forget(engine)
     engines = [engine, db.connect(database_url, pool_size=10)]
     expected: Counter[str] = Counter()
     random = Random(2)
     await apply_batch(engine, [firing(series, 0).incoming(max_span=SPAN) for series in range(4)])
+
+    has_changed = False
+
+    async def change_rules() -> None:
+        nonlocal has_changed
+        await asyncio.sleep(0.3)
+        async with db.transaction(engine) as tx:
+            await tx.execute(text("UPDATE rule SET updated_at = now()"))
+            has_changed = True
+
+    async def send(number: int, batch: Sequence[Incoming]) -> None:
+        """Decides again if the rules have changed before the batch had its locks, as `Flusher` does."""
+        also_lock: frozenset[UUID] = frozenset()
+        while True:
+            decided_by_new = has_changed
+            decided = [_of_new_rule(one) for one in batch] if decided_by_new else batch
+            try:
+                async with db.transaction(engines[number % 2]) as tx:
+                    await lock_keys(tx, keys_of(decided) | also_lock)
+                    if decided_by_new == has_changed:
+                        await apply(tx, decided, now=NOW, also_lock=also_lock)
+                        return
+            except BatchConflict as conflict:
+                also_lock |= conflict.keys
 
     async def sender(number: int) -> None:
         for step in range(15):
@@ -226,8 +264,7 @@ async def test_people_and_senders_at_once_leave_lawful_rows(engine: AsyncEngine,
                 resolved(series, start, start + random.randrange(9)) if random.random() < 0.5 else firing(series, start)
                 for series, start in ((random.randrange(4), random.randrange(0, 70, 10)) for _ in range(3))
             ]
-            batch = [one.incoming(max_span=SPAN, seen=step) for one in reported]
-            await apply_batch(engines[number % 2], [_of_new_rule(one) for one in batch] if step > 7 else batch)
+            await send(number, [one.incoming(max_span=SPAN, seen=step) for one in reported])
 
     async def person(number: int) -> None:
         for _ in range(10):
@@ -242,7 +279,7 @@ async def test_people_and_senders_at_once_leave_lawful_rows(engine: AsyncEngine,
                 seen=False,
             )
 
-    await asyncio.gather(*map(sender, range(4)), *map(person, range(4)))
+    await asyncio.gather(change_rules(), *map(sender, range(4)), *map(person, range(4)))
     await engines[1].dispose()
     await _assert_lawful(engine, {}, None)
 
@@ -261,6 +298,31 @@ async def test_a_repeat_under_a_new_rule_does_not_undo_a_resolve_at_the_same_tim
         await asyncio.sleep(0.2)
     await repeat
     await _assert_lawful(engine, {}, Counter(resolved=1))
+
+
+async def test_a_change_of_rules_waits_for_running_batches_and_the_next_batch_for_the_change(
+    engine: AsyncEngine,
+) -> None:
+    order: list[str] = []
+
+    async def change_rules() -> None:
+        async with db.transaction(engine) as tx:
+            await tx.execute(text("UPDATE rule SET updated_at = now()"))
+            order.append("changed")
+            await asyncio.sleep(0.2)
+
+    async def next_batch() -> None:
+        await asyncio.sleep(0.1)
+        await apply_batch(engine, [firing(1, 0).incoming(max_span=SPAN)])
+        order.append("next batch")
+
+    async with db.transaction(engine) as tx:
+        await apply(tx, [firing(0, 0).incoming(max_span=SPAN)], now=NOW)
+        waiting = [asyncio.create_task(change_rules()), asyncio.create_task(next_batch())]
+        await asyncio.sleep(0.3)
+        order.append("first batch")
+    await asyncio.gather(*waiting)
+    assert order == ["first batch", "changed", "next batch"]
 
 
 async def _run(engine: AsyncEngine, statement: str) -> None:

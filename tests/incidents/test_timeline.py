@@ -18,7 +18,7 @@ from app import cli
 from app.base import db
 from app.base.schema import TimelineEntry
 from app.incidents import timeline
-from app.incidents.grouping.timeline import TimelineKind
+from app.incidents.grouping.timeline_kind import TimelineKind
 from app.incidents.timeline import Attribution, UnknownEntry
 from app.settings import Settings
 from tests.base.test_schema import an_incident
@@ -47,7 +47,7 @@ async def insert(tx: AsyncConnection, incident_id: UUID, note: str) -> None:
 
 
 async def read(engine: AsyncEngine, after: int | None, *, at_least: int = 0, limit: int = 100) -> list[TimelineEntry]:
-    """All there is; waits for `at_least` entries, because any transaction of the cluster holds the reader back."""
+    """All entries; waits for `at_least`, because any open transaction of the cluster delays the reader."""
     found: list[TimelineEntry] = []
     async with asyncio.timeout(60):
         while True:
@@ -66,7 +66,7 @@ def notes(entries: Sequence[TimelineEntry]) -> list[str | None]:
     return [entry.note for entry in entries]
 
 
-async def test_an_entry_whose_commit_was_overtaken_is_not_lost(engine: AsyncEngine, incident_id: UUID) -> None:
+async def test_an_entry_committed_out_of_order_is_not_lost(engine: AsyncEngine, incident_id: UUID) -> None:
     async def by_id(after: int) -> Sequence[TimelineEntry]:
         async with db.session(engine) as session:
             query = select(TimelineEntry).where(col(TimelineEntry.id) > after).order_by(col(TimelineEntry.id))
@@ -130,11 +130,11 @@ async def test_every_entry_is_read_exactly_once(
 async def test_after_a_restore_nothing_is_repeated_or_withheld(engine: AsyncEngine, incident_id: UUID) -> None:
     await append(engine, incident_id, "read", "read too", "not yet read")
     [_, last, _] = await read(engine, None, at_least=3)
-    # What a dump of a cluster with many more transactions holds.
+    # The contents of a dump from a cluster with many more transactions.
     async with db.transaction(engine) as tx:
         await tx.execute(text("UPDATE timeline SET transaction_id = transaction_id + 1000000000"))
     await append(engine, incident_id, "new")
-    assert notes(await read(engine, None, at_least=1)) == ["new"], "without renumbering, what was there is out of reach"
+    assert notes(await read(engine, None, at_least=1)) == ["new"], "without renumbering, earlier entries cannot be read"
     async with db.transaction(engine) as tx:
         await tx.execute(text("DELETE FROM timeline WHERE note = 'new'"))
 

@@ -1,4 +1,4 @@
-"""PostgreSQL goes away beneath the app and comes back: what doors answer meanwhile, and what is there afterwards."""
+"""PostgreSQL becomes unavailable and comes back: the responses meanwhile, and the stored data afterwards."""
 
 import asyncio
 import hashlib
@@ -26,13 +26,13 @@ from app.base import db
 from app.base import tokens as access
 from app.base.http.context import Context
 from app.base.http.credentials import FRESH_SECONDS
-from app.base.spool import Kept, SegmentName, read
+from app.base.spool import SegmentName, SpooledDelivery, read
 from app.base.tokens import Scope
 from app.main import serving
 from app.settings import Settings
 from tests.conftest import ADMIN_TOKEN, client_of
 from tests.faults.postgres import Server, a_server
-from tests.ingest.test_webhook import DOOR, a_delivery, an_alert
+from tests.ingest.test_webhook import WEBHOOK, a_delivery, an_alert
 from tests.oracle import assert_lawful
 from tests.processes import REPOSITORY
 
@@ -48,7 +48,7 @@ def postgres() -> Iterator[Server]:
 
 @pytest.fixture
 async def away(postgres: Server, tmp_path: Path) -> AsyncIterator["Place"]:
-    """A place with an empty database, which a test may stop."""
+    """A server with an empty database, which a test may stop."""
     engine = db.connect(postgres.url)
     async with db.transaction(engine) as tx:
         await tx.execute(text("DROP SCHEMA public CASCADE"))
@@ -72,7 +72,7 @@ class Place:
         self.data_dir = data_dir
         self.stack = stack
         self.engine: AsyncEngine = db.connect(server.url)
-        self.elapsed_seconds = 0.0  # beyond real time, for what is known of tokens and sources
+        self.elapsed_seconds = 0.0  # added to real time, for the cache of tokens and sources
         self.context: Context
 
     @asynccontextmanager
@@ -85,7 +85,7 @@ class Place:
         ):
             yield client
 
-    async def go_away(self) -> None:
+    async def stop_database(self) -> None:
         await asyncio.to_thread(self.server.stop)
 
     async def come_back(self) -> None:
@@ -131,16 +131,16 @@ async def scraped(client: httpx.AsyncClient) -> dict[str, float]:
 
 
 async def deliver(client: httpx.AsyncClient, name: str, **how: Any) -> httpx.Response:
-    return await client.post(DOOR, json=a_delivery(an_alert(instance=name)), **how)
+    return await client.post(WEBHOOK, json=a_delivery(an_alert(instance=name)), **how)
 
 
-# — taken, kept, drained —
+# — spooled and drained —
 
 
-async def test_what_comes_while_the_database_is_away_is_kept_and_applied_in_order(away: Place) -> None:
+async def test_deliveries_during_an_outage_are_spooled_and_applied_in_order(away: Place) -> None:
     async with away.app() as client:
         before = await deliver(client, "before")
-        await away.go_away()
+        await away.stop_database()
         began = datetime.now(UTC)
         answers = [await deliver(client, name) for name in NAMES]
         assert [answer.status_code for answer in answers] == [202] * 4
@@ -153,7 +153,7 @@ async def test_what_comes_while_the_database_is_away_is_kept_and_applied_in_orde
         rows = await away.all_("SELECT id, received_at, verdicts FROM delivery ORDER BY received_at")
         assert [row[0] for row in rows] == [UUID(answer.json()["delivery_id"]) for answer in (before, *answers)]
         assert all(began <= received_at <= ended for _, received_at, _ in rows[1:])
-        # In the order in which they came, each was new: the fourth joined three.
+        # In order of arrival each was new: the fourth joined three.
         assert [row[2] for row in rows] == [{"opened": 1}, *[{"joined": 1}] * 4]
         [incident] = (await client.get("/api/v1/incidents")).json()["items"]
         assert (incident["number"], incident["alerts"]) == ("INC-1", 5)
@@ -169,23 +169,23 @@ async def test_reports_of_deployments_are_kept_and_applied_once(away: Place) -> 
     async with away.app() as client:
         await client.post("/webhooks/deployments", json=a_report("7"))
         await client.post("/webhooks/github", json=github, headers=event)
-        await away.go_away()
+        await away.stop_database()
         answers = [
             await client.post("/webhooks/deployments", json=a_report("7", outcome="failed", version="poison")),
             await client.post("/webhooks/deployments", json=a_report("8")),
-            await client.post("/webhooks/deployments", json={"id": "of no service"}),
+            await client.post("/webhooks/github", json={"deployment": {}}, headers=event),
             await client.post("/webhooks/github", json=github, headers=event),
         ]
         assert [answer.status_code for answer in answers] == [202] * 4
         assert answers[0].json() == {"delivery_id": answers[0].json()["delivery_id"], "spooled": True}
-        # It is not about a deployment: nothing is lost.
+        # It is not about a deployment, so nothing is lost.
         assert (await client.post("/webhooks/github", json={}, headers={"X-GitHub-Event": "ping"})).status_code == 503
     [segment] = away.segments()
     copy = shutil.copy(segment, away.data_dir / "copy")
     await away.come_back()
     async with db.transaction(away.engine) as tx:
         await tx.execute(text("ALTER TABLE deployment ADD CHECK (version IS DISTINCT FROM 'poison')"))
-    for _ in range(2):  # as if it had died between the commit and the removal
+    for _ in range(2):  # as after a crash between the commit and the removal
         async with away.app() as client:
             await drained(client)
         verdicts = dict(await away.all_("SELECT id, verdicts FROM delivery"))
@@ -196,8 +196,9 @@ async def test_reports_of_deployments_are_kept_and_applied_once(away: Place) -> 
             {"repeated": 1},
         ]
         assert len(verdicts) == 6
-        assert await away.all_("SELECT reason FROM quarantine ORDER BY reason") == [("cannot_apply",), ("no_service",)]
-        assert await away.all_("SELECT id, outcome FROM deployment WHERE id IN ('7', '8') ORDER BY id") == [
+        assert await away.all_("SELECT reason FROM quarantine ORDER BY reason") == [("cannot_apply",), ("no_state",)]
+        applied = "SELECT reported_id, outcome FROM deployment WHERE reported_id IN ('7', '8') ORDER BY reported_id"
+        assert await away.all_(applied) == [
             ("7", "succeeded"),
             ("8", "succeeded"),
         ]
@@ -212,7 +213,7 @@ def a_report(id_: str, **fields: Any) -> dict[str, Any]:
 async def test_it_is_there_after_a_restart_too(away: Place) -> None:
     async with away.app() as client:
         await deliver(client, "before")
-        await away.go_away()
+        await away.stop_database()
         answers = await asyncio.gather(*(deliver(client, str(number)) for number in range(50)))
         assert {answer.status_code for answer in answers} == {202}
     await away.come_back()
@@ -227,7 +228,7 @@ async def test_it_is_there_after_a_restart_too(away: Place) -> None:
 async def test_new_ones_go_to_the_database_while_old_ones_still_wait(away: Place) -> None:
     async with away.app(batch_alerts=1) as client:
         await deliver(client, "before")
-        await away.go_away()
+        await away.stop_database()
         olds = 60
         answers = await asyncio.gather(*(deliver(client, str(number)) for number in range(olds)))
         assert {answer.status_code for answer in answers} == {202}
@@ -236,7 +237,7 @@ async def test_new_ones_go_to_the_database_while_old_ones_still_wait(away: Place
         async def is_taken() -> bool:
             return (await deliver(client, "new")).status_code == 200
 
-        await until(is_taken, "the database takes deliveries")
+        await until(is_taken, "the database accepts deliveries")
         assert len(away.segments()) == 1
         [(there,)] = await away.all_("SELECT count(*) FROM alert")
         assert there < 2 + olds
@@ -247,11 +248,11 @@ async def test_new_ones_go_to_the_database_while_old_ones_still_wait(away: Place
 # — exactly once —
 
 
-async def test_a_segment_that_comes_again_is_not_applied_again(away: Place) -> None:
+async def test_a_segment_read_twice_is_applied_once(away: Place) -> None:
     """As after a crash between the commit and the removal."""
     async with away.app() as client:
         await deliver(client, "before")
-        await away.go_away()
+        await away.stop_database()
         for name in NAMES:
             await deliver(client, name)
     kept = {segment: segment.read_bytes() for segment in away.segments()}
@@ -269,17 +270,17 @@ async def test_a_segment_that_comes_again_is_not_applied_again(away: Place) -> N
     assert len(await away.all_("SELECT 1 FROM delivery")) == 5
 
 
-async def test_one_whose_commit_comes_through_at_that_very_moment_is_not_applied_again(away: Place) -> None:
+async def test_a_delivery_committed_at_the_last_moment_is_not_applied_again(away: Place) -> None:
     """The connection broke at the commit, the delivery went to the spool, and the commit is only now done."""
     async with away.app() as client:
         await deliver(client, "before")
-        await away.go_away()
+        await away.stop_database()
         await deliver(client, "a")
     [segment] = away.segments()
     name = SegmentName.of(segment.name)
     assert name is not None
     [spooled] = read(segment.read_bytes(), name)
-    assert isinstance(spooled, Kept)
+    assert isinstance(spooled, SpooledDelivery)
     await away.come_back()
     async with db.transaction(away.engine) as tx:
         await tx.execute(
@@ -304,7 +305,7 @@ async def test_one_whose_commit_comes_through_at_that_very_moment_is_not_applied
 async def test_a_damaged_record_goes_to_quarantine_once_and_the_rest_is_applied(away: Place) -> None:
     async with away.app() as client:
         await deliver(client, "before")
-        await away.go_away()
+        await away.stop_database()
         for name in NAMES:
             await deliver(client, name)
     [segment] = away.segments()
@@ -319,17 +320,19 @@ async def test_a_damaged_record_goes_to_quarantine_once_and_the_rest_is_applied(
         async with away.app() as client:
             await drained(client)
             [item] = (await client.get("/api/v1/quarantine")).json()["items"]
-            assert (item["source"], item["reason"], item["raw_encoding"]) == ("spool", "damaged_in_spool", "base64")
+            assert (item["source"], item["reason"]) == ("spool", "damaged_in_spool")
+            damaged = (await client.get(f"/api/v1/quarantine/{item['id']}/raw")).content
+            assert (damaged in content, b'"instance":"c"' in damaged) == (True, True)
             replayed = await client.post(f"/api/v1/quarantine/{item['id']}/replay")
             assert (replayed.status_code, "corrupted" in replayed.json()["detail"]) == (409, True)
         assert {row[0] for row in await away.all_("SELECT labels->>'instance' FROM alert")} == {"before", "a", "c", "d"}
         shutil.copy(copy, segment)
 
 
-async def test_what_can_neither_be_applied_nor_quarantined_stays_and_the_rest_goes_on(away: Place) -> None:
+async def test_a_record_that_cannot_be_quarantined_stays_and_the_others_are_drained(away: Place) -> None:
     async with away.app() as client:
         await deliver(client, "before")
-        await away.go_away()
+        await away.stop_database()
         for name in NAMES:
             await deliver(client, name)
         await away.come_back()
@@ -359,14 +362,14 @@ async def test_what_can_neither_be_applied_nor_quarantined_stays_and_the_rest_go
 async def test_without_room_in_a_spool_deliveries_are_refused(away: Place, max_bytes: int, why: str) -> None:
     async with away.app(spool_max_bytes=max_bytes) as client:
         await deliver(client, "before")
-        await away.go_away()
+        await away.stop_database()
         taken = 0
         while (answer := await deliver(client, str(taken))).status_code == 202:
             taken += 1
         assert (taken > 0) == (max_bytes > 0)
         assert (answer.status_code, answer.headers["Retry-After"], why in answer.text) == (503, "5", True)
         ready = await client.get("/readyz")
-        # What is left may still be enough for a smaller one.
+        # The remaining space may still suffice for a smaller one.
         assert ready.status_code == (200 if max_bytes else 503)
         if not max_bytes:
             assert why in ready.json()["detail"]
@@ -382,7 +385,7 @@ async def test_readiness_and_metrics_report_the_outage(away: Place) -> None:
         assert "aftermath_incidents_open" in found
         assert "aftermath_spool_oldest_timestamp_seconds" not in found
         assert (await client.get("/readyz")).json() == {"status": "ok", "detail": None, "version": __version__}
-        await away.go_away()
+        await away.stop_database()
         began = time.time()
         await deliver(client, "a")
         await deliver(client, "b")
@@ -401,11 +404,11 @@ async def test_readiness_and_metrics_report_the_outage(away: Place) -> None:
         assert (await client.get("/readyz")).json()["status"] == "ok"
 
 
-# — who gets in —
+# — authentication —
 
 
 async def test_known_tokens_stay_valid_and_unknown_ones_are_not_refused_for_good(away: Place) -> None:
-    """Also a token that nobody has used yet."""
+    """Also a token that has not been used yet."""
     unused = await away.token(Scope.INGEST, "eu")
     reader = await away.token(Scope.READ)
     revoked = await away.token(Scope.INGEST, "us")
@@ -413,13 +416,14 @@ async def test_known_tokens_stay_valid_and_unknown_ones_are_not_refused_for_good
         await access.revoke_token(session, revoked["Authorization"].split("_")[1], now=datetime.now(UTC))
     async with away.app() as client:
         await away.context.credentials.refresh()
-        await away.go_away()
+        await away.stop_database()
         down_and_expired(away)
         assert (await deliver(client, "a", headers=unused)).status_code == 202
         assert (await client.post("/webhooks/grafana", json=a_delivery(), headers=unused)).status_code == 403
         assert (await deliver(client, "b", headers=revoked)).status_code == 401
-        assert (await deliver(client, "c", headers={"Authorization": "Bearer aft_00000000_x"})).status_code == 503
-        wrong = {"Authorization": unused["Authorization"] + "x"}
+        unknown = {"Authorization": f"Bearer aft_00000000_{'x' * 43}"}
+        assert (await deliver(client, "c", headers=unknown)).status_code == 503
+        wrong = {"Authorization": unused["Authorization"][:-43] + "x" * 43}
         assert (await deliver(client, "d", headers=wrong)).status_code == 401
         assert (await client.get("/metrics", headers=reader)).status_code == 200
         await away.come_back()
@@ -428,7 +432,7 @@ async def test_known_tokens_stay_valid_and_unknown_ones_are_not_refused_for_good
 
 
 def down_and_expired(away: Place) -> None:
-    """The database is known to be down, and what is known of tokens and sources would be looked up again."""
+    """The database counts as down, and cached tokens and sources have expired."""
     away.context.monitor.mark_down()
     away.elapsed_seconds += FRESH_SECONDS + 1
 
@@ -437,7 +441,7 @@ async def test_trust_in_a_token_ends(away: Place) -> None:
     token = await away.token(Scope.INGEST, "eu")
     async with away.app(spool_trust_seconds=3600) as client:
         assert (await deliver(client, "before", headers=token)).status_code == 200
-        await away.go_away()
+        await away.stop_database()
         away.context.monitor.mark_down()
         for seconds, status in ((3000, 202), (601, 503)):
             away.elapsed_seconds += seconds
@@ -452,7 +456,7 @@ async def test_signatures_are_checked_while_it_is_away(away: Place) -> None:
         await client.put("/api/v1/sources/grafana", json={"kind": "grafana", "hmac_secret": "secret"})
         signed = {"X-Grafana-Alerting-Signature": signature}
         assert (await client.post("/webhooks/grafana", content=body, headers=signed)).status_code == 200
-        await away.go_away()
+        await away.stop_database()
         down_and_expired(away)
         assert (await client.post("/webhooks/grafana", content=body)).status_code == 401
         assert (await client.post("/webhooks/grafana", content=body, headers=signed)).status_code == 202
@@ -464,8 +468,8 @@ async def test_signatures_are_checked_while_it_is_away(away: Place) -> None:
 # — slow, and hanging —
 
 
-async def test_a_database_that_hangs_is_away_and_loses_nothing(away: Place) -> None:
-    """Its processes are stopped: connections stay open and nobody answers."""
+async def test_a_hanging_database_counts_as_down_and_no_delivery_is_lost(away: Place) -> None:
+    """Its processes are stopped: connections stay open without responses."""
     async with away.app() as client:
         await deliver(client, "before")
         assert away.server.running is not None
@@ -489,10 +493,8 @@ async def test_a_database_that_hangs_is_away_and_loses_nothing(away: Place) -> N
         assert len(await away.all_("SELECT 1 FROM alert")) == 4
 
 
-async def test_where_the_oldest_has_waited_too_long_the_next_is_refused(
-    settings: Settings, engine: AsyncEngine
-) -> None:
-    """The database is there, but another session holds what the first batch needs."""
+async def test_a_delivery_is_refused_if_the_oldest_has_waited_too_long(settings: Settings, engine: AsyncEngine) -> None:
+    """The database is up, but another session holds a lock that the first batch needs."""
     async with (
         serving(settings.model_copy(update={"queue_seconds": 0.3})) as context,
         client_of(context) as client,

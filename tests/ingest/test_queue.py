@@ -1,4 +1,4 @@
-"""The queue with a flusher that does what a test wants: no delivery waits for ever."""
+"""The queue with a flusher that the test controls: no delivery waits forever."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
@@ -44,7 +44,7 @@ def a_delivery() -> Delivery:
     return Delivery(1, "alertmanager", datetime.now(UTC), Reading())
 
 
-async def test_a_bug_in_a_flush_refuses_what_waits_in_it_and_what_comes_after() -> None:
+async def test_a_bug_in_a_flush_rejects_its_batch_and_later_deliveries() -> None:
     async def fails(_: Sequence[Delivery]) -> list[Receipt | Exception]:
         raise LookupError
 
@@ -57,7 +57,7 @@ async def test_a_bug_in_a_flush_refuses_what_waits_in_it_and_what_comes_after() 
         await queue.__aexit__()
 
 
-async def test_a_bug_in_a_flush_refuses_what_waits_behind_it() -> None:
+async def test_a_bug_in_a_flush_rejects_the_deliveries_waiting_behind_it() -> None:
     started = asyncio.Event()
 
     async def fails(_: Sequence[Delivery]) -> list[Receipt | Exception]:
@@ -77,7 +77,7 @@ async def test_a_bug_in_a_flush_refuses_what_waits_behind_it() -> None:
         await queue.__aexit__()
 
 
-async def test_leaving_flushes_what_waits() -> None:
+async def test_leaving_flushes_waiting_deliveries() -> None:
     async def flush(deliveries: Sequence[Delivery]) -> list[Receipt | Exception]:
         await asyncio.sleep(0.01)
         return [Receipt(one.id, 0, {}, []) for one in deliveries]
@@ -90,7 +90,7 @@ async def test_leaving_flushes_what_waits() -> None:
         await queue.take(a_delivery())
 
 
-async def test_too_much_that_waits_is_refused_and_a_client_that_goes_harms_nobody() -> None:
+async def test_a_full_queue_refuses_and_a_disconnecting_client_does_not_affect_others() -> None:
     go_on = asyncio.Event()
 
     async def flush(deliveries: Sequence[Delivery]) -> list[Receipt | Exception]:

@@ -1,7 +1,7 @@
-"""Every sender's fixtures, and what no sender can do to us.
+"""Senders whose body is a list of alerts: their fixtures, and hostile bodies.
 
-A fixture is a pair: `<case>.json`, a body, and `<case>.signals.json`, all that it must give at RECEIVED_AT: the signals
-(what is left out has its default), the rejected alerts by their place in the body, or the words it is refused with.
+A fixture is a pair: `<case>.json`, a body, and `<case>.signals.json`, its expected reading at RECEIVED_AT: the signals
+(omitted fields have their defaults), the rejected alerts by their place in the body, or the message of the refusal.
 Bodies that are huge or broken byte by byte are built here.
 """
 
@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from app.base.errors import NotThisKind
-from app.incidents.grouping.signal import Signal, Status, fingerprint_of
+from app.base.errors import TooLarge, UnrecognizedBody
+from app.incidents.grouping.signal import Signal, Status, fingerprint_of, pending
+from app.ingest import json as reader
 from app.ingest.alerts import ALERTS_AT_MOST, ANNOTATION_BYTES, LABEL_BYTES, LABELS_AT_MOST, NAME_BYTES
 from app.ingest.sender import Part, Reading, Request
 from app.ingest.senders import SENDERS, grafana
@@ -26,12 +27,17 @@ from tests.processes import REPOSITORY
 
 RECEIVED_AT = datetime(2026, 8, 20, 12, tzinfo=UTC)
 FIXTURES = REPOSITORY / "tests" / "fixtures"
-DEPLOYMENT_KINDS = ("deployments", "github", "gitlab", "pagerduty-change")
-ALERT_KINDS = tuple(kind for kind in SENDERS if kind not in DEPLOYMENT_KINDS)
+# All other kinds are tested in test_sender_requests.py.
+DEPLOYMENT_KINDS = ("deployments", "github", "gitlab")
+ALERT_KINDS = ("alertmanager", "grafana")
+LIST_KINDS = ("alertmanager-api",)  # whose body is a list of alerts; their hostile bodies have a file of their own
 CASES = sorted(
-    path for kind in ALERT_KINDS for path in (FIXTURES / kind).glob("*.json") if not path.name.endswith(".signals.json")
+    path
+    for kind in (*ALERT_KINDS, *LIST_KINDS)
+    for path in (FIXTURES / kind).glob("*.json")
+    if not path.name.endswith(".signals.json")
 )
-BODIES = [path.read_bytes() for path in CASES]
+BODIES = [path.read_bytes() for path in CASES if path.parent.name in ALERT_KINDS]
 
 
 class ExpectedRejected(msgspec.Struct, forbid_unknown_fields=True):
@@ -44,10 +50,11 @@ class Expected(msgspec.Struct, forbid_unknown_fields=True):
     rejected: tuple[ExpectedRejected, ...] = ()
     truncated: int = 0
     refused: str | None = None
+    received_at: datetime = RECEIVED_AT
 
 
-def read(kind: str, body: bytes, part: Part | None = None) -> Reading:
-    return SENDERS[kind].read(Request(body, RECEIVED_AT, kind, part=part))
+def read(kind: str, body: bytes, part: Part | None = None, *, received_at: datetime = RECEIVED_AT) -> Reading:
+    return SENDERS[kind].read(Request(body, received_at, kind, part=part))
 
 
 def case_id(path: Path) -> str:
@@ -59,29 +66,29 @@ def test_a_body_gives_exactly_its_signals(path: Path) -> None:
     body = path.read_bytes()
     expected = msgspec.json.decode(path.with_suffix(".signals.json").read_bytes(), type=Expected)
     if expected.refused is not None:
-        with pytest.raises(NotThisKind) as refusal:
+        with pytest.raises(UnrecognizedBody) as refusal:
             read(path.parent.name, body)
         assert refusal.value.detail == expected.refused
         return
 
-    reading = read(path.parent.name, body)
+    reading = read(path.parent.name, body, received_at=expected.received_at)
 
     assert reading.signals == tuple(msgspec.convert(signal, Signal) for signal in expected.signals)
     assert [rejected.reason for rejected in reading.rejected] == [rejected.reason for rejected in expected.rejected]
     for rejected, wanted in zip(reading.rejected, expected.rejected, strict=True):
         sent = json.loads(body)
-        assert json.loads(rejected.raw or body) == (sent if wanted.alert is None else sent["alerts"][wanted.alert])
+        sent_alerts = sent if isinstance(sent, list) else sent.get("alerts")
+        assert json.loads(rejected.raw or body) == (sent if wanted.alert is None else sent_alerts[wanted.alert])
         assert rejected.detail
     assert reading.truncated == expected.truncated
 
 
 def test_every_fixture_has_its_pair_and_every_kind_its_fixtures() -> None:
-    # Those of deployments are looked after by tests/metrics/deployments/test_deployments.py.
-    for path in (path for kind in FIXTURES.iterdir() if kind.name not in DEPLOYMENT_KINDS for path in kind.iterdir()):
+    for path in (path for kind in (*ALERT_KINDS, *LIST_KINDS) for path in (FIXTURES / kind).iterdir()):
         body = path.with_name(path.name.replace(".signals.json", ".json"))
         assert body.exists(), path
         assert body.with_suffix(".signals.json").exists(), path
-    assert {path.parent.name for path in CASES} == set(ALERT_KINDS)
+    assert {path.parent.name for path in CASES} == {*ALERT_KINDS, *LIST_KINDS}
 
 
 def test_a_signal_in_a_fixture_has_no_misspelt_field() -> None:
@@ -98,7 +105,24 @@ def test_both_peers_report_the_same_resolve() -> None:
     assert first in second
 
 
-# What is too big or too broken to be a file.
+@pytest.mark.parametrize("kind", ["alertmanager", "grafana"])
+def test_a_group_correlates_with_its_key_in_pagers(kind: str) -> None:
+    """The dedup key, alias and entity id that Alertmanager 0.25 sent for the same group to PagerDuty, Opsgenie and
+    Splunk On-Call.
+    """
+    body = json.loads(a_body(an_alert(), an_alert(fingerprint="b"), {"status": 1}))
+    sent = json.dumps(body | {"groupKey": '{}:{alertname="HostDown", service="checkout"}'}).encode()
+    key = "aa8ea89d9cf34f952c909881d11ebdc347c9a03341e2cb7f7de522a319ce1b09"
+    assert [signal.correlation for signal in read(kind, sent).signals] == [key, key]
+    unusable: Any
+    for unusable in (None, 7, {}, []):
+        other = json.dumps(body | {"groupKey": unusable}).encode()
+        assert [signal.correlation for signal in read(kind, other).signals] == ["", ""]
+    # Half a surrogate pair, which no sender of a key can have hashed.
+    assert len(read(kind, sent.replace(b"HostDown", rb"\ud83d")).signals) == 2
+
+
+# Bodies that are too large or too broken for a file.
 
 
 def an_alert(**fields: Any) -> dict[str, Any]:
@@ -174,7 +198,7 @@ def test_each_long_text_is_cut_at_a_whole_character(kind: str, long: dict[str, A
 
 
 @each_kind
-def test_what_fits_is_not_flagged(kind: str) -> None:
+def test_values_within_limits_are_not_flagged(kind: str) -> None:
     labels = {"a" * NAME_BYTES: "b" * LABEL_BYTES} | {f"l{n}": "€" for n in range(LABELS_AT_MOST - 1)}
 
     [signal] = read(kind, a_body(an_alert(labels=labels, annotations={"a": "€" * (ANNOTATION_BYTES // 3)}))).signals
@@ -190,7 +214,7 @@ def test_of_too_many_labels_the_first_are_kept(kind: str) -> None:
 
     assert list(signal.labels) == [f"label_{place:03}" for place in range(LABELS_AT_MOST)]
     assert signal.flags == ("labels_truncated",)
-    assert signal.fingerprint == fingerprint_of(labels), "alerts that differ in what is cut are still two"
+    assert signal.fingerprint == fingerprint_of(labels), "alerts that differ only in the truncated part are still two"
 
 
 @each_kind
@@ -212,7 +236,7 @@ def test_bytes_that_are_not_utf8_are_replaced_in_their_alert_only(kind: str) -> 
 
 
 @each_kind
-def test_a_byte_order_mark_does_no_harm(kind: str) -> None:
+def test_a_byte_order_mark_is_ignored(kind: str) -> None:
     body = a_body(an_alert())
     assert read(kind, b"\xef\xbb\xbf" + body) == read(kind, body)
 
@@ -255,13 +279,13 @@ def test_a_legacy_rule_with_a_tag_nested_too_deeply_is_kept() -> None:
 
 
 @each_kind
-def test_depth_beside_the_alerts_is_nobodys_harm(kind: str) -> None:
+def test_deep_nesting_outside_the_alerts_does_not_affect_them(kind: str) -> None:
     body = a_body(an_alert())
     assert read(kind, body.replace(b'"4"', deep(10_000))) == read(kind, body)
 
 
 @each_kind
-def test_a_body_too_deep_to_be_sorted_out_is_kept_whole(kind: str) -> None:
+def test_a_body_nested_too_deeply_is_quarantined_as_a_whole(kind: str) -> None:
     body = b'{"alerts":[' + b'{"a":' * 10_000
 
     reading = read(kind, body)
@@ -285,19 +309,19 @@ def test_a_body_too_deep_to_be_sorted_out_is_kept_whole(kind: str) -> None:
         b"\xff\xfe",
     ],
 )
-def test_a_body_that_is_not_json_is_refused_with_a_remedy(kind: str, body: bytes) -> None:
-    with pytest.raises(NotThisKind, match=r"^The body is not valid JSON\. Expected .+\. .+\.$"):
+def test_a_body_that_is_not_json_is_refused_with_instructions(kind: str, body: bytes) -> None:
+    with pytest.raises(UnrecognizedBody, match=r"^The body is not valid JSON\. Expected .+\. .+\.$"):
         read(kind, body)
 
 
 @each_kind
 @pytest.mark.parametrize("body", [b"[]", b"1", b"null", b'"alerts"', b"{}", b'{"alerts": 1}', deep(10_000)])
-def test_json_of_another_kind_is_refused_with_a_remedy(kind: str, body: bytes) -> None:
-    with pytest.raises(NotThisKind, match=r"^Expected .+\. .+\.$"):
+def test_json_of_another_kind_is_refused_with_instructions(kind: str, body: bytes) -> None:
+    with pytest.raises(UnrecognizedBody, match=r"^Expected .+\. .+\.$"):
         read(kind, body)
 
 
-# Always and never.
+# Properties.
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
@@ -331,16 +355,17 @@ kinds = st.sampled_from(sorted(ALERT_KINDS))
 
 
 def reads_or_refuses(kind: str, body: bytes) -> Reading | None:
-    """What every parser promises of any bytes, and PostgreSQL asks of any text."""
+    """The guarantees of every parser for any bytes, and the requirements of PostgreSQL for any text."""
     try:
         reading = read(kind, body)
-    except NotThisKind:
+    except UnrecognizedBody:
         return None
     for signal in reading.signals:
         assert (signal.ended_at is None) == (signal.end_reason is None) == (signal.status is Status.FIRING)
         for time in (signal.started_at, signal.ended_at):
             assert time is None or (time.tzinfo is UTC and time <= RECEIVED_AT + timedelta(minutes=5))
-        assert signal.started_at is None or signal.ended_at is None or signal.started_at <= signal.ended_at
+        is_before = bool(signal.started_at and signal.ended_at and signal.ended_at < signal.started_at)
+        assert is_before == ("ends_before_start" in signal.flags)
         assert signal.fingerprint
         assert len(signal.labels) <= LABELS_AT_MOST
         for text in (signal.fingerprint, signal.link, *pieces(signal.labels), *pieces(signal.annotations)):
@@ -396,8 +421,8 @@ def test_no_damage_to_a_real_body_raises(kind: str, body: bytes, data: st.DataOb
 
 
 @given(kinds, st.sampled_from(BODIES), json_values.map(json.dumps))
-def test_fields_beside_the_alerts_change_nothing(kind: str, body: bytes, text: str) -> None:
-    """Among it half a surrogate pair, a NUL and depth: the fast way and the mending way read alike."""
+def test_fields_outside_the_alerts_do_not_matter(kind: str, body: bytes, text: str) -> None:
+    """With half a surrogate pair, a NUL and depth: the fast and the repairing parser agree."""
     reading = reads_or_refuses(kind, body)
     for beside in (text.encode(), rb'"\ud800"', b'"\x00"', deep(2000)):
         if body.startswith(b"{"):
@@ -409,7 +434,7 @@ def test_fields_beside_the_alerts_change_nothing(kind: str, body: bytes, text: s
 some_text = st.text(max_size=5) | st.builds(
     lambda character, number: character * number,
     st.sampled_from(["v", "ü", "𝄞", "\\", "\x01"]),
-    st.sampled_from([256, 257, 1024, 1025, 4096, 4097, 16_400]),  # on both sides of every bound
+    st.sampled_from([256, 257, 1024, 1025, 4096, 4097, 16_400]),  # on both sides of every limit
 )
 AS_USUAL = {
     "status": "firing",
@@ -420,7 +445,7 @@ AS_USUAL = {
     "generatorURL": "",
     "fingerprint": "f",
 }
-# One thing in it that is not.
+# One invalid value in it.
 usual_alerts = st.one_of(
     st.sampled_from([*AS_USUAL, "valueString"]).flatmap(lambda name: st.tuples(st.just(name), json_values)),
     st.tuples(st.sampled_from(["labels", "annotations"]), st.dictionaries(some_text, some_text, max_size=2)),
@@ -434,14 +459,14 @@ usual_alerts = st.one_of(
 
 @settings(max_examples=600)
 @given(kinds, st.lists(usual_alerts, min_size=1, max_size=2), st.integers(-1, 3))
-def test_what_has_to_be_repaired_beside_the_alerts_changes_nothing(kind: str, alerts: list[Any], left_out: int) -> None:
+def test_repairs_outside_the_alerts_do_not_affect_them(kind: str, alerts: list[Any], left_out: int) -> None:
     alone = json.dumps({"alerts": alerts, "truncatedAlerts": left_out})
     for beside in ('"beside": "ü"', '"beside": "\\ud800"', '"beside": "two\nlines"'):
         assert read(kind, alone.encode()) == read(kind, ("{" + beside + ", " + alone[1:]).encode())
 
 
 def is_whole(reading: Reading | None, body: bytes) -> bool:
-    """Whether all of the body was rejected, and so differs with what stands beside."""
+    """Whether the whole body was rejected, so that it depends on everything in it."""
     return reading is not None and any(rejected.raw is None for rejected in reading.rejected)
 
 
@@ -477,7 +502,7 @@ def test_anything_else_is_not() -> None:
     assert not is_genuine({HEADER: SIGNED_WITH_TIME, "X-Sent-At": "\ud800"}, timestamp_header="X-Sent-At")
 
 
-def test_an_empty_secret_signs_nothing() -> None:
+def test_an_empty_secret_accepts_no_signature() -> None:
     by_anybody = hmac.new(b"", b'{"a":1}', "sha256").hexdigest()
     assert not is_genuine({HEADER: by_anybody}, secret="")
 
@@ -500,3 +525,126 @@ def test_a_signed_time_cannot_be_left_out_or_changed() -> None:
 def test_no_garbage_makes_a_signature_raise(signature: str, at: str, body: bytes, timestamp_header: str | None) -> None:
     headers = {HEADER: signature, "X-At": at}
     assert not is_genuine(headers, body=body, timestamp_header=timestamp_header)
+
+
+# Repairing what is not JSON, compared with a version that looks at one character after the other.
+
+
+def repaired_slowly(body: str) -> str:
+    """Escapes control characters in strings, and replaces halves of surrogate pairs by `?`."""
+    found, within, at = list[str](), False, 0
+    while at < len(body):
+        size = 1
+        if body[at] == "\\":
+            size = 6 if body.startswith(r"\u", at) else 2
+            if body[at : at + 3].lower() == r"\ud":
+                half, other = body[at : at + 6], body[at + 6 : at + 12]
+                is_pair = half[3] in "89abAB" and other[:3].lower() == r"\ud" and other[3:4] in [*"cdefCDEF"]
+                found.append(half + other if is_pair else "?")
+                at += 12 if is_pair else 6
+                continue
+            found.append(body[at : at + size])
+        elif body[at] == '"':
+            within = not within
+            found.append('"')
+        else:
+            found.append(f"\\u{ord(body[at]):04x}" if within and body[at] < " " else body[at])
+        at += size
+    return "".join(found)
+
+
+json_pieces = st.sampled_from(
+    ["a", "é", " ", "\n", "\t", "\x01", "\x1f", r"\\", r"\"", r"\n", r"\u0041", r"\ud83d", r"\ude00", r"\uD83D\uDE00"]
+)
+
+
+@given(st.lists(st.lists(json_pieces, max_size=12).map("".join), min_size=1, max_size=5), st.integers(1, 9))
+def test_strings_are_repaired_as_if_one_by_one(texts: list[str], piece: int) -> None:
+    body = "[" + ",\n".join(f'"{text}"' for text in texts) + "]"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "_PIECE", piece)
+        repaired = reader._legal(body.encode()).decode(errors="replace").replace("\ufffd", "?")
+    assert json.loads(repaired) == json.loads(repaired_slowly(body))
+
+
+@given(
+    st.lists(st.sampled_from(["[", "]", "{", "}", '"', r"\"", "a", ","]), max_size=60).map("".join), st.integers(1, 9)
+)
+def test_alerts_nested_too_deeply_are_found_in_any_body(middle: str, piece: int) -> None:
+    body = ('{"alerts":[' + middle + "[" * 200 + "]" * 200 + ",1]}").encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "_PIECE", piece)
+        in_pieces = [*reader._deep_values(body)]
+    assert in_pieces == [*reader._deep_values(body)]
+    for start, end in in_pieces:
+        assert body[start:end].startswith((b"[", b"{"))
+        assert body[start:end].endswith((b"]", b"}"))
+
+
+@each_kind
+def test_numbers_that_json_does_not_have_become_null(kind: str) -> None:
+    body = a_body(an_alert(annotations={"summary": "NaN -Infinity"}), an_alert(annotations={"value": "@"}))
+    for number in (b"NaN", b"Infinity", b"-Infinity"):
+        first, second = read(kind, body.replace(b'"@"', number)).signals
+        assert (first.annotations, second.annotations) == ({"summary": "NaN -Infinity"}, {})
+
+
+@each_kind
+def test_a_body_of_control_characters_is_refused(kind: str) -> None:
+    with pytest.raises(UnrecognizedBody):
+        read(kind, a_body(an_alert(annotations={"summary": "@"})).replace(b"@", b"\x01" * 100_000))
+
+
+@each_kind
+def test_an_alert_with_very_many_labels_is_kept_unread(kind: str) -> None:
+    many = {f"l{number}": "x" for number in range(20_000)}
+    reading = read(kind, a_body(an_alert(), an_alert(labels=many), an_alert(annotations=many), an_alert()))
+    assert len(reading.signals) == 2
+    assert [(one.reason, one.part) for one in reading.rejected] == [
+        ("too_many_labels", Part(1)),
+        ("too_many_labels", Part(2)),
+    ]
+
+
+@each_kind
+def test_a_body_of_very_many_values_is_kept_unread(kind: str) -> None:
+    [rejected] = read(kind, b'{"alerts":[' + b"0," * 100_000 + b"0]}").rejected
+    assert (rejected.reason, rejected.raw, rejected.part) == ("too_many_alerts", None, None)
+    assert len(read(kind, b'{"alerts":[],"x":[[' + b"0," * 100_000 + b"0]]}").rejected) == 0
+
+
+@pytest.mark.parametrize("kind", DEPLOYMENT_KINDS)
+@pytest.mark.parametrize("body", [b'{"a":"' + b"x" * 2**20 + b'"}', b'{"a":[' + b"[]," * 20_000 + b"0]}"])
+def test_a_huge_report_of_a_deployment_is_refused(kind: str, body: bytes) -> None:
+    with pytest.raises(TooLarge):
+        read(kind, body)
+
+
+@each_kind
+@pytest.mark.parametrize(
+    ("time", "read_as"),
+    [
+        ("1971-01-01T00:00:00Z", datetime(1971, 1, 1, tzinfo=UTC)),
+        ("1971-01-01T00:00:00+14:00", None),
+        ("1970-12-31T12:00:00-12:00", datetime(1971, 1, 1, tzinfo=UTC)),
+        ("1970-12-31T23:59:59.999999Z", None),
+        ("2200-01-01T00:00:00Z", None),
+    ],
+)
+def test_times_are_bounded_after_conversion(kind: str, time: str, read_as: datetime | None) -> None:
+    [signal] = read(kind, a_body(an_alert(startsAt=time))).signals
+    assert signal.started_at == read_as
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [
+        ("9999999999w", None),
+        ("99999999999999999999999999999999999999w", None),
+        ("2d", timedelta(days=2)),
+        ("2d1ms", None),
+        ("1h30m", timedelta(minutes=90)),
+    ],
+)
+def test_no_duration_overflows(text: str, length: timedelta | None) -> None:
+    assert pending({"for": text}) == length

@@ -20,13 +20,15 @@ from app.base import db
 from app.base.schema import Service, Source
 from app.base.times import Span
 from app.base.tokens import Scope
+from app.incidents.impact.columns import StretchColumns
 from app.incidents.measures.measures import MEASURES, Facts
 from app.incidents.measures.vectorized import OUTCOMES, Columns, MeasuredMany
 from app.metrics.query import GroupBy, MetricsQuery
 from app.metrics.summary.numbers import Prepared, prepare, summarize, summarize_buckets
 from app.metrics.summary.periods import Interval, TooManyBuckets, buckets
-from app.metrics.summary.summaries import Summary, summaries
+from app.metrics.summary.summaries import Asked, Summary, summaries
 from tests.conftest import ClientAs
+from tests.incidents.impact.test_stretches import whole
 from tests.metrics.prometheus.test_exposition import DAY, WEIGHTS, an_incident, at, price, store
 
 PERIOD = {"from": "2024-08-20T00:00:00Z", "to": "2024-08-21T00:00:00Z"}
@@ -35,6 +37,7 @@ METRICS = "/api/v1/metrics"
 
 NO_FILTERS = {
     "service": None,
+    "environment": None,
     "severity": None,
     "source": None,
     "owner": None,
@@ -87,7 +90,7 @@ async def test_a_summary_counts_measures_prices_and_links(client: httpx.AsyncCli
 
 
 @pytest.mark.parametrize("question", ["summary", "timeseries"])
-async def test_of_one_measure_there_is_what_there_is_of_all(
+async def test_one_measure_has_the_same_numbers_as_all(
     client: httpx.AsyncClient, engine: AsyncEngine, question: str
 ) -> None:
     await a_day(engine)
@@ -130,7 +133,7 @@ async def test_links_lead_to_the_incidents_behind_the_number(client: httpx.Async
             assert sum(len(items) for items in listed) == each[name]["value"], each["filters"]
 
 
-async def test_what_began_before_the_period_harms_in_it_and_is_linked(
+async def test_an_incident_carried_into_the_period_has_impact_and_is_linked(
     client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
     await a_day(engine)
@@ -156,7 +159,7 @@ async def test_groups_by_service_sum_to_the_whole(client: httpx.AsyncClient, eng
     assert groups["checkout"] == (await asked(client, "summary", service="checkout"))["total"]
 
 
-async def test_groups_by_severity_share_the_cost_of_what_overlaps(
+async def test_groups_by_severity_share_the_cost_of_overlapping_incidents(
     client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
     await a_day(engine)
@@ -182,23 +185,25 @@ async def test_the_cost_of_an_incident_is_its_share(client: httpx.AsyncClient, e
     assert alone["cost"] == shown[str(ids[1])]
 
 
-async def test_a_page_of_incidents_is_priced_in_three_statements(
+async def test_a_page_of_incidents_is_priced_in_a_fixed_number_of_statements(
     client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
     from app.base import db
     from app.incidents import views
-    from app.incidents.impact import store as costs
+    from app.incidents.impact import individual as costs
 
     await store(engine, *(an_incident("10:00", "11:00", service=f"service-{n % 7}") for n in range(40)))
     await price(engine, "60", "service-1")
     async with db.session(engine) as session:
-        rows = await views.incidents(session, views.Filters(), before=None, limit=50)
+        rows, _ = await views.incidents(session, views.Filters(), before=None, limit=50, bytes_at_most=2**20)
         tx = await session.connection()
         statements: list[str] = []
         event.listen(engine.sync_engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
-        priced = await costs.costs_of(tx, rows, now=at("23:00"), weights=WEIGHTS)
-    assert (len(statements), len(priced)) == (3, 6)
-    assert {str(cost["EUR"].expected) for cost in priced.values()} == {"10.00"}
+        found = await costs.impacts_of(tx, rows, now=at("23:00"), weights=WEIGHTS)
+    assert len(statements) == 4  # they and those around them, their alerts, rates, maintenance
+    priced = [str(each.cost["EUR"].expected) for each in found.values() if each.cost]
+    assert priced == ["10.00"] * 6
+    assert {each.downtime for each in found.values()} == {timedelta(hours=1)}
 
 
 async def test_merged_incidents_are_in_no_number(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
@@ -369,7 +374,7 @@ async def test_a_name_with_odd_characters_is_a_filter(client: httpx.AsyncClient,
     assert answer.json()["total"]["incidents"]["value"] == 1
 
 
-# — many of one measure —
+# — many values of one measure —
 
 
 async def twelve(engine: AsyncEngine) -> None:
@@ -392,14 +397,14 @@ async def twelve(engine: AsyncEngine) -> None:
 A_SOURCE = {"kind": "alertmanager", "created_at": DAY}
 
 
-async def test_from_ten_on_there_are_statistics_and_what_is_open_takes_part(
+async def test_from_ten_values_on_there_are_statistics_that_include_open_incidents(
     client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
     await twelve(engine)
     recovered = (await asked(client, "summary", horizon=7200))["total"]["measures"]["time_to_recover"]
     assert (recovered["n"], recovered["pending"], recovered["values"]) == (11, 1, None)
     assert (recovered["median"], recovered["p90"], recovered["p95"], recovered["mean"]) == (3600, 6000, None, 3600)
-    # 12 in all: half have happened when the sixth has
+    # 12 in total: half of them have ended when the sixth has
     assert recovered["kaplan_meier_median"]["seconds"] == 3600
     # (10 + 20 + … + 110 + 120 for the open one) / 12
     assert recovered["restricted_mean"]["seconds"] == pytest.approx(65 * 60)
@@ -416,15 +421,46 @@ async def test_from_ten_on_there_are_statistics_and_what_is_open_takes_part(
     assert (acknowledged["kaplan_meier_median"], acknowledged["ecdf"]) == (None, [])
 
 
+async def test_numbers_of_one_environment_and_of_each(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await store(
+        engine,
+        an_incident("10:00", "11:00", environment="production", acknowledged_at=at("10:10")),
+        an_incident("10:00", "12:30", environment="staging", acknowledged_at=at("10:20")),
+        an_incident("15:00", "15:30"),
+    )
+    await price(engine, "60")
+    answer = await asked(client, "summary", group_by="environment")
+    groups = {each["filters"]["environment"]: each for each in answer["groups"]}
+    downtime = {name: each["downtime"]["seconds"] for name, each in groups.items()}
+    assert downtime == {"production": 3600, "staging": 9000, "unknown": 1800}
+    for name, word in (("production", "prod"), ("staging", "STG"), ("unknown", "unknown")):
+        assert (await asked(client, "summary", environment=word))["total"] == groups[name]
+        [link] = groups[name]["incidents"]["links"]
+        assert len((await client.get(link)).json()["items"]) == 1
+    amounts = [Decimal(each["cost"]["amounts"]["EUR"]["expected"]) for each in groups.values()]
+    assert sum(amounts) == Decimal(answer["total"]["cost"]["amounts"]["EUR"]["expected"])
+    compared = {
+        "measure": "time_to_acknowledge",
+        "a_from": PERIOD["from"],
+        "a_to": PERIOD["to"],
+        "b_from": PERIOD["to"],
+    }
+    of_staging = (await client.get(f"{METRICS}/compare", params=compared | {"environment": "stg"})).json()
+    assert (of_staging["environment"], of_staging["a"]["n"]) == ("staging", 1)
+
+
 @pytest.mark.parametrize(
     ("group_by", "expected"),
     [
-        ("source", {"prod-1": 11, "prod-2": 3}),  # reported by both: in both groups; declared: in none
+        (
+            "source",
+            {"prod-1": 11, "prod-2": 3},
+        ),  # reported by both sources: in both groups; declared by a person: in none
         ("owner", {"Payments": 12}),
         ("hour_of_week", dict.fromkeys([*range(25, 36), 44], 1)),  # the day is a Tuesday
     ],
 )
-async def test_groups_are_what_their_filter_gives_and_link_to_their_incidents(
+async def test_each_group_equals_the_result_of_its_filter_and_links_to_its_incidents(
     client: httpx.AsyncClient, engine: AsyncEngine, group_by: str, expected: Mapping[str | int, int]
 ) -> None:
     await twelve(engine)
@@ -454,12 +490,13 @@ async def test_an_invalid_horizon_is_rejected(client: httpx.AsyncClient, horizon
     assert (await client.get(f"{METRICS}/summary", params={"horizon": horizon})).status_code == 422
 
 
-# — pure —
+# — pure functions —
 
 
-def test_a_summary_of_nothing_is_null() -> None:
+def test_a_summary_without_incidents_is_null() -> None:
     nothing = MeasuredMany(np.zeros(0), np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64))
-    [found] = summaries(nothing, np.zeros(0, np.int64), np.zeros(0, np.int64), 1, 3600)
+    question = Asked(3600, np.zeros(0, np.int64), [timedelta(days=7)])
+    [found] = summaries(nothing, np.zeros(0, np.int64), np.zeros(0, np.int64), 1, question)
     assert found == Summary(0, None, [], 0, 0, 0, {}, None)
 
 
@@ -493,26 +530,26 @@ def test_every_incident_is_in_exactly_one_count(drawn: list[tuple[int, float]]) 
 def test_buckets_begin_at_midnight_on_monday_or_on_the_first(interval: Interval, borders: list[str]) -> None:
     moments = [datetime.fromisoformat(border).replace(tzinfo=UTC) for border in borders]
     assert buckets(Span(moments[0], moments[-1]), interval, at_most=10) == [
-        Span(begins, ends) for begins, ends in pairwise(moments)
+        Span(start, end) for start, end in pairwise(moments)
     ]
 
 
 def test_a_week_begins_on_monday() -> None:
     [_, second] = buckets(Span(at("00:00"), at("00:00") + timedelta(days=7)), Interval.WEEK, at_most=10)
-    assert second.begins == datetime(2024, 8, 26, tzinfo=UTC)
+    assert second.start == datetime(2024, 8, 26, tzinfo=UTC)
 
 
 @given(st.datetimes(datetime(1972, 1, 1), datetime(2190, 1, 1)), st.integers(0, 10**6), st.sampled_from(Interval))  # noqa: DTZ001
-def test_buckets_follow_one_another_and_fill_the_period(begins: datetime, minutes: int, interval: Interval) -> None:
-    period = Span(begins.replace(tzinfo=UTC), begins.replace(tzinfo=UTC) + timedelta(minutes=minutes))
+def test_buckets_follow_one_another_and_fill_the_period(start: datetime, minutes: int, interval: Interval) -> None:
+    period = Span(start.replace(tzinfo=UTC), start.replace(tzinfo=UTC) + timedelta(minutes=minutes))
     try:
         found = buckets(period, interval, at_most=100)
     except TooManyBuckets:
-        assert period.ends - period.begins > timedelta(days=99)
+        assert period.end - period.start > timedelta(days=99)
         return
-    assert [span.ends for span in found[:-1]] == [span.begins for span in found[1:]]
-    assert sum((span.ends - span.begins for span in found), timedelta()) == period.ends - period.begins
-    assert all(span.begins < span.ends for span in found)
+    assert [span.end for span in found[:-1]] == [span.start for span in found[1:]]
+    assert sum((span.end - span.start for span in found), timedelta()) == period.end - period.start
+    assert all(span.start < span.end for span in found)
 
 
 @st.composite
@@ -527,7 +564,8 @@ def many_prepared(draw: st.DrawFn) -> Prepared:
             Facts(began, draw(st.sampled_from("ab")), draw(st.integers(1, 4)), ended, impact_started_at=stated)
         )
     columns = Columns.of(range(len(every)), every)
-    return prepare(columns, MetricsQuery(TWO_DAYS), now=DAY + timedelta(days=3), weights=WEIGHTS)
+    known = StretchColumns.of(map(whole, every))
+    return prepare(columns, known, MetricsQuery(TWO_DAYS), now=DAY + timedelta(days=3), weights=WEIGHTS)
 
 
 TWO_DAYS = Span(DAY - timedelta(hours=5), DAY + timedelta(days=2, hours=7))

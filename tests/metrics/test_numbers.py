@@ -15,13 +15,18 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.base.vocabulary import UNKNOWN_ENVIRONMENT
 from app.incidents.definitions import DEFINITIONS, FORMULAS
 from app.incidents.definitions.model import SUMMARY_FROM, Kind
+from app.incidents.grouping.signal import EndReason
 from app.incidents.measures.measures import MEASURES
+from app.incidents.path import Effect
 from app.metrics.comparison.compare import Trend
 from app.metrics.prometheus.families import FAMILIES
+from app.metrics.prometheus.snapshot import OTHER
 from app.metrics.reference import REFERENCE_BEGINS, reference
 from app.metrics.summary import survival
+from app.response.targets import Outcome
 from tests.metrics.prometheus.test_exposition import an_incident, at, price, settled, store
 from tests.processes import REPOSITORY
 
@@ -80,7 +85,7 @@ def test_the_page_ends_with_the_registry() -> None:
         assert f"| `{family.name}` |" in REFERENCE
 
 
-# — every number that is answered is defined —
+# — every number in a response is defined —
 
 SCHEMAS = yaml.safe_load((REPOSITORY / "openapi.yaml").read_text())
 ANSWERS = {
@@ -92,12 +97,15 @@ ANSWERS = {
     "objective": SCHEMAS["paths"]["/api/v1/services/{name}/objective"]["get"],
 }
 
-# Words that say which part of a number it is; the number itself is what holds them.
+# Names of parts of a number; the number is the object that contains them.
 PARTS = {"value", "low", "high", "expected", "ratio", "shorter", "longer", "days", "per_day", "hours", "rate", "k"}
 PARTS |= {
     "total",
     "total_after",
     "share",
+    "largest_share",
+    "a",
+    "b",
     "from",
     "to",
     "formula",
@@ -106,29 +114,41 @@ PARTS |= {
     "measures",
     "groups",
     "services",
+    "acknowledge",
+    "update",
+    "resolve",
 }
-# The question told back, and how much of a long list is not shown: no numbers about incidents.
+# The repeated query, and counts of omitted list entries: no numbers about incidents.
 ECHOES = {"hour_of_week", "groups_left_out", "services_left_out", "incidents_left_out", "cost_per_hour", "rolling_days"}
-# Where an answer has a word for a number that elsewhere means another one.
+# Names in responses that mean different numbers in different places.
 CALLED: dict[tuple[str, str], str] = {
     ("objective", "error_budget"): "budget",
     ("objective", "incidents"): "burned",
     ("objective", "left_out"): "burned",
     ("objective", "burn_rates"): "burn_rate",
-    ("whatif", "incidents"): "harming",
+    ("whatif", "incidents"): "incidents_with_impact",
     ("whatif", "before"): "cost",
     ("whatif", "after"): "whatif",
     ("whatif", "downtime_before"): "downtime",
     ("whatif", "downtime_after"): "whatif_downtime",
     ("whatif", ""): "whatif",
     ("summary", "horizon"): "restricted_mean",
+    ("action-items", "horizon"): "restricted_mean",
     ("compare", "measure"): "time_to_recover",
+    **{("targets", outcome): "target_outcomes" for outcome in Outcome},
+    ("targets", "share_met"): "targets_met",
+    **{("tasks", effect): "tasks" for effect in Effect},
+    ("tasks", "without_positive_effect"): "tasks_without_positive_effect",
+    ("compare", "storms"): "compare_clusters",
+    ("compare", "weeks"): "compare_clusters",
+    ("compare", "by_storms"): "compare_interval",
+    ("compare", "by_weeks"): "compare_interval",
     ("dora", "mean_hours_to_recover"): "failed_deployment_recovery_time",
 }
 
 
 def defined(route: str, path: Sequence[str]) -> str | None:
-    """The definition of the number at this place of an answer, by its name there; None: it is not a number."""
+    """The definition of the number at this place of a response, by its name there; None: not a number."""
     for word in reversed(path):
         name = word.removesuffix("_seconds") if word != "seconds" else ""
         for known in (CALLED.get((route, name)), f"{route}_{name}", name, word):
@@ -155,7 +175,7 @@ def test_every_number_in_an_answer_is_defined(route: str) -> None:
 
 
 def numbers_in(schema: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Where a schema has numbers, and money, which is text: the names on the way."""
+    """The paths to numbers and amounts of money (which are text) in a schema."""
     if "$ref" in schema:
         schema = SCHEMAS["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
     for choice in schema.get("anyOf", ()):
@@ -220,8 +240,8 @@ async def test_every_family_has_the_help_of_the_registry(client: httpx.AsyncClie
             assert set(sample.labels) - {"le"} == set(known[name].labels), sample
 
 
-def test_a_family_speaks_of_a_number_as_the_registry_does() -> None:
-    """Only what is of the feed, and the time of something, has words of its own."""
+def test_a_family_has_the_wording_of_the_registry() -> None:
+    """Only families about sources, and times, have texts of their own."""
     for family in FAMILIES.values():
         if family.shows is not None:
             assert FORMULAS[family.shows] in family.formula
@@ -229,11 +249,11 @@ def test_a_family_speaks_of_a_number_as_the_registry_does() -> None:
             assert family.name.endswith("_timestamp_seconds")
 
 
-# — the same question has the same answer, whoever is asked —
+# — all surfaces show the same numbers —
 
 
 async def test_all_surfaces_show_the_same_numbers(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
-    """Of one service and day, all of it over and settled, without sev5 and without maintenance."""
+    """One service and day, all incidents settled, without sev5 and without maintenance."""
     began = [at("02:00") + timedelta(minutes=37 * n) for n in range(24)]
     await store(
         engine,
@@ -245,6 +265,7 @@ async def test_all_surfaces_show_the_same_numbers(client: httpx.AsyncClient, eng
                 ended_at=each + timedelta(minutes=5 + 3 * n % 50, seconds=n),
                 reach_at=each + timedelta(hours=2),
                 acknowledged_at=each + timedelta(minutes=n % 7) if n % 3 else None,
+                declared_at=each + timedelta(minutes=1 + n % 7) if n % 3 else None,
                 impact_started_at_stated=each - timedelta(minutes=n % 5) if n % 2 else None,
                 severity=1 + n % 3,
                 end_reason="recovered" if n % 8 else "rule_paused",
@@ -287,7 +308,7 @@ async def test_all_surfaces_show_the_same_numbers(client: httpx.AsyncClient, eng
         if measure.histogram:
             assert scraped(f"{measure.name}_seconds_count") == found["n"] > SUMMARY_FROM
             assert scraped(f"{measure.name}_seconds_sum") == pytest.approx(found["mean"] * found["n"])
-    await assert_sheets_tell(client, of_checkout, total)
+    await assert_sheets_show(client, of_checkout, total)
     recovery, of_dora = total["measures"]["time_to_recover"], dora["time_to_recover"]
     assert (of_dora["n"], of_dora["pending"], of_dora["left_out"]) == (recovery["n"], 0, 3)
     assert of_dora["median_seconds"] == pytest.approx(recovery["median"])
@@ -322,7 +343,7 @@ async def test_all_surfaces_show_the_same_numbers(client: httpx.AsyncClient, eng
     ] == [cost] * 5
 
 
-async def assert_sheets_tell(client: httpx.AsyncClient, question: dict[str, str], total: Any) -> None:
+async def assert_sheets_show(client: httpx.AsyncClient, question: dict[str, str], total: Any) -> None:
     for route in ("summary", "timeseries", "downtime"):
         sheet = await client.get(f"/api/v1/metrics/{route}.csv", params=question | {"interval": "day"})
         line = next(csv.DictReader(StringIO(sheet.text, newline="")))
@@ -336,34 +357,41 @@ async def assert_sheets_tell(client: httpx.AsyncClient, question: dict[str, str]
                     assert (float(cell) if cell else None) == found[statistic]
 
 
-# — what the prose claims —
+# — claims of the documentation —
 
 
-def test_what_the_prose_names_is_there() -> None:
+def test_names_in_the_prose_exist() -> None:
     answered = {name for schema in SCHEMAS["components"]["schemas"].values() for name in schema.get("properties", {})}
     asked = {
         each["name"] for methods in SCHEMAS["paths"].values() for each in methods.get("get", {}).get("parameters", ())
     }
     named = set(re.findall(r"`([a-z_]{3,})(?:=true)?`", PROSE))
     assert len(named) > 10
-    assert named - answered - asked - FORMULAS.keys() - FAMILIES.keys() - set(Trend) == {"null"}
+    values = {"null", UNKNOWN_ENVIRONMENT, OTHER, *Trend, *EndReason}
+    assert named <= answered | asked | FORMULAS.keys() | FAMILIES.keys() | values
     routes = set(re.findall(r"(/api/v1/[a-z/{}]+(?:\.csv)?)", PROSE))
     assert len(routes) > 1
     assert routes <= SCHEMAS["paths"].keys()
 
 
-def test_means_improve_by_chance_as_often_as_the_page_says() -> None:
+def test_means_improve_by_chance_as_often_as_documented() -> None:
     random = np.random.default_rng(20260820)
     for n in (50, 150, 300):
         before, after = (random.lognormal(np.log(45), 1.5, (4000, n)).mean(1) for _ in range(2))
         assert f"{(after <= 0.9 * before).mean():.0%}".replace("%", " %") in PROSE
 
 
-def test_what_is_open_matters_as_much_as_the_page_says() -> None:
+def test_open_incidents_matter_as_much_as_documented() -> None:
     random, n = np.random.default_rng(1), 100_000
     since, lasts = random.uniform(0, 168 * HOURS, n), random.lognormal(np.log(2 * HOURS), 1.8, n)
     closed = lasts <= 168 * HOURS - since
-    found = survival.estimates(lasts[closed], (168 * HOURS - since)[~closed], 48 * HOURS)
+    found = survival.estimates(
+        lasts[closed],
+        (168 * HOURS - since)[~closed],
+        48 * HOURS,
+        began=np.concatenate((since[closed], since[~closed])),
+        observed=timedelta(days=7),
+    )
     assert found is not None
     assert found.median.seconds is not None
     assert f"{(~closed).mean() * 100:.1f} % are still open" in PROSE

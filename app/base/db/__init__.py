@@ -1,9 +1,11 @@
 """PostgreSQL: connections, transactions, migrations and monitoring."""
 
+from app.base.db.built_in import DATABASE, prepare_built_in
 from app.base.db.engine import (
     OLDEST_SERVER,
     UnsupportedServer,
     connect,
+    is_contended,
     is_unreachable,
     require_supported,
     session,
@@ -14,10 +16,11 @@ from app.base.db.engine import (
 from app.base.db.failures import CannotUseDatabase, explained
 from app.base.db.migrations import MIGRATIONS, alembic_config, migrate
 from app.base.db.monitor import HANGS_SECONDS, PROBE_AT_MOST_SECONDS, PROBE_SECONDS, DatabaseDown, DatabaseMonitor
-from app.base.db.raw import Executor, RawConnection, Rows, copy
+from app.base.db.raw import RawConnection, Rows, Transaction, copy
 from app.base.db.rows import upsert
 
 __all__ = [
+    "DATABASE",
     "HANGS_SECONDS",
     "MIGRATIONS",
     "OLDEST_SERVER",
@@ -26,16 +29,18 @@ __all__ = [
     "CannotUseDatabase",
     "DatabaseDown",
     "DatabaseMonitor",
-    "Executor",
     "RawConnection",
     "Rows",
+    "Transaction",
     "UnsupportedServer",
     "alembic_config",
     "connect",
     "copy",
     "explained",
+    "is_contended",
     "is_unreachable",
     "migrate",
+    "prepare_built_in",
     "require_supported",
     "session",
     "session_within",

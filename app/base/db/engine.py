@@ -137,12 +137,19 @@ async def session_within(tx: AsyncConnection) -> AsyncIterator[AsyncSession]:
         await rows.flush()
 
 
+def is_contended(error: BaseException) -> bool:
+    """Whether the transaction conflicted with another one. The database is well, and a retry may succeed."""
+    # 40 serialization failure and deadlock, 55P03 lock not available
+    state = state_of(error)
+    return state[:2] == "40" or state == "55P03"
+
+
 def is_unreachable(error: BaseException) -> bool:
     """Whether the error means that the database is unavailable or overloaded, so that a later retry may succeed."""
-    # 08 connection, 53 out of resources, 57P0x shutting down or starting up, 40 serialization and deadlock,
-    # 25006 read-only: a standby that has not been promoted yet
+    # 08 connection, 53 out of resources, 57P0x shutting down or starting up, 25006 read-only: a standby that has not
+    # been promoted yet
     state = state_of(error)
-    if state[:2] in {"08", "53", "40"} or state[:4] == "57P0" or state == "25006":
+    if state[:2] in {"08", "53"} or state[:4] == "57P0" or state == "25006":
         return True
     if isinstance(error, DBAPIError):
         return error.connection_invalidated

@@ -1,8 +1,9 @@
 """Monthly partitions of the tables that keep growing: created in advance, and dropped after the retention period.
 
 The table `alert` has one partition per calendar month in UTC (`alert_202611`), and `alert_past` for everything older.
-Only alerts and deliveries are dropped; incidents, their timelines and measures stay. Alerts that grouping may still
-need, because their incident is open or ended less than two days before the cut, move to `alert_past` instead.
+Only alerts and deliveries are dropped; incidents, their timelines and measures stay. Some alerts move to `alert_past`
+instead: those that grouping may still need, because their incident is open or ended less than two days before the cut,
+and those of incidents whose stretches, from which downtime and cost are computed, are not stored yet.
 """
 
 import re
@@ -93,7 +94,7 @@ async def _retire(tx: AsyncConnection, table: str, known: list[Partition], befor
     await _create(tx, table, past)
     for name in (f"{past}_dropped", *months):
         if table == "alert":
-            await tx.execute(text(_KEEP_FOR_THE_LAW.format(past=past, name=name)), {"until": until})
+            await tx.execute(text(_KEEP_NEEDED.format(past=past, name=name)), {"until": until})
         await tx.execute(text(f"DROP TABLE {name}"))
     await tx.execute(text(f"ALTER TABLE {table} ATTACH PARTITION {past} FOR VALUES FROM (MINVALUE) TO ('{until}')"))
     if table == "alert":
@@ -129,7 +130,7 @@ _PARTITIONS = text("""
 """)
 
 # The longest window of a rule is two days.
-_KEEP_FOR_THE_LAW = """
+_KEEP_NEEDED = """
     INSERT INTO {past}
     SELECT old.*
       FROM incident
@@ -139,5 +140,7 @@ _KEEP_FOR_THE_LAW = """
        AND old.incident_id = incident.id
      WHERE incident.merged_into IS NULL
        AND incident.began_at < :until
-       AND (incident.ended_at IS NULL OR incident.ended_at >= CAST(:until AS timestamptz) - interval '2 days')
+       AND (   incident.ended_at IS NULL
+            OR incident.ended_at >= CAST(:until AS timestamptz) - interval '2 days'
+            OR NOT incident.stretches_current)
 """

@@ -18,7 +18,7 @@ class Rows(Protocol):
     def one(self) -> Any: ...
 
 
-class Executor(Protocol):
+class Transaction(Protocol):
     """Runs a statement in a transaction: SQLAlchemy's connection, or that of a `RawConnection`."""
 
     async def execute(self, statement: TextClause, parameters: Mapping[str, Any], /) -> Rows: ...
@@ -35,7 +35,7 @@ class RawConnection:
         self._kept: tuple[AsyncConnection, Driver] | None = None
 
     @asynccontextmanager
-    async def transaction(self, first: str = "SELECT") -> AsyncIterator[Executor]:
+    async def transaction(self, first: str = "SELECT") -> AsyncIterator[Transaction]:
         """Commits if the block succeeds. Raises ConnectionError if the connection is lost.
 
         `first` is SQL without parameters that is sent to the server together with the BEGIN.
@@ -76,7 +76,7 @@ class RawConnection:
         return self._kept[1]
 
 
-async def copy(tx: Executor, table: str, columns: Sequence[str], records: Collection[Sequence[Any]]) -> None:
+async def copy(tx: Transaction, table: str, columns: Sequence[str], records: Collection[Sequence[Any]]) -> None:
     """Inserts complete rows in half the time of an INSERT. Raises the exceptions of the driver."""
     if isinstance(tx, AsyncConnection):
         driver = (await tx.get_raw_connection()).driver_connection

@@ -3,7 +3,8 @@
 import base64
 import binascii
 from collections.abc import Callable
-from typing import Annotated, Any
+from functools import lru_cache
+from typing import Annotated, Any, get_type_hints
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPBasic, HTTPBasicCredentials, HTTPBearer
@@ -18,11 +19,13 @@ _bearer = HTTPBearer(auto_error=False, scheme_name="bearer", description="A toke
 _basic = HTTPBasic(auto_error=False, scheme_name="basic", description="Any user name; the token is the password.")
 
 
-def presented_token(request: Request) -> str | None:
-    """The token of `Bearer …` or the password of basic auth."""
-    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+def token_in(authorization: str) -> str | None:
+    """The token of `Bearer …` or `GenieKey …` (as Opsgenie's clients send it), or the password of basic auth, in the
+    value of the Authorization header.
+    """
+    scheme, _, value = authorization.partition(" ")
     match scheme.lower():
-        case "bearer":
+        case "bearer" | "geniekey":
             return value.strip() or None
         case "basic":
             try:
@@ -41,13 +44,20 @@ def allow(wanted: Scope) -> Callable[..., Any]:
         _token: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
         _password: Annotated[HTTPBasicCredentials | None, Depends(_quiet_basic)],
     ) -> Bearer:
-        bearer = await context_of(request).credentials.identify(presented_token(request))
-        if not bearer.scope.includes(wanted):
-            message = f"this request requires a token with scope `{wanted}`; this token has scope `{bearer.scope}`"
-            raise Forbidden(message)
-        return bearer
+        return await admit(request, wanted)
 
     return admitted
+
+
+async def admit(request: Request, wanted: Scope) -> Bearer:
+    """Raises Unauthorized or Forbidden."""
+    bearer = await context_of(request).credentials.identify(
+        token_in(request.headers.get("authorization", "")), request.scope.get("client")
+    )
+    if not bearer.scope.includes(wanted):
+        message = f"this request requires a token with scope `{wanted}`; this token has scope `{bearer.scope}`"
+        raise Forbidden(message)
+    return bearer
 
 
 async def _quiet_basic(request: Request) -> HTTPBasicCredentials | None:
@@ -58,6 +68,17 @@ async def _quiet_basic(request: Request) -> HTTPBasicCredentials | None:
         return None
 
 
-Reader = Annotated[Bearer, Depends(allow(Scope.READ))]
-Writer = Annotated[Bearer, Depends(allow(Scope.WRITE))]
-Admin = Annotated[Bearer, Depends(allow(Scope.ADMIN))]
+# The scope beside the dependency is for `scope_required_by`.
+Reader = Annotated[Bearer, Depends(allow(Scope.READ)), Scope.READ]
+Writer = Annotated[Bearer, Depends(allow(Scope.WRITE)), Scope.WRITE]
+Admin = Annotated[Bearer, Depends(allow(Scope.ADMIN)), Scope.ADMIN]
+
+
+@lru_cache(maxsize=1024)
+def scope_required_by(endpoint: Callable[..., Any]) -> Scope | None:
+    """The scope of the token that the function of a route requires: of its `Reader`, `Writer` or `Admin`."""
+    for annotation in get_type_hints(endpoint, include_extras=True).values():
+        for each in getattr(annotation, "__metadata__", ()):
+            if isinstance(each, Scope):
+                return each
+    return None

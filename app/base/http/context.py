@@ -10,8 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db
+from app.base.http.bodies import BytesInFlight
 from app.base.http.credentials import Credentials
 from app.base.jobs import Jobs
+from app.base.outgoing import OutgoingClient
 from app.base.spool import Spool
 from app.settings import Settings
 
@@ -28,6 +30,8 @@ class Context:
     spool: Spool
     jobs: Jobs
     credentials: Credentials
+    in_flight: BytesInFlight
+    outgoing: OutgoingClient
     parts: Mapping[type, object]  # objects private to one slice, by class
 
     def part(self, kind: type[T]) -> T:
@@ -55,6 +59,10 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+def _outgoing(request: Request) -> OutgoingClient:
+    return context_of(request).outgoing
+
+
 def _settings(request: Request) -> Settings:
     return context_of(request).settings
 
@@ -64,4 +72,5 @@ def _settings(request: Request) -> Settings:
 Tx = Annotated[AsyncConnection, Depends(_transaction, scope="function")]
 Session = Annotated[AsyncSession, Depends(_session, scope="function")]
 Now = Annotated[datetime, Depends(_now)]
-Knobs = Annotated[Settings, Depends(_settings)]
+OutgoingDep = Annotated[OutgoingClient, Depends(_outgoing)]
+SettingsDep = Annotated[Settings, Depends(_settings)]

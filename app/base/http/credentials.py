@@ -4,6 +4,7 @@ database is down.
 
 import asyncio
 import hmac
+import math
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -14,13 +15,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db, tokens
 from app.base.errors import Unauthorized
+from app.base.http.clients import Failures
 from app.base.schema import Source
 from app.base.tokens import Bearer, KnownToken, Scope
+from app.base.web_sessions import OpenedBy
 
 FRESH_SECONDS = 5.0  # how long a process may still accept a revoked token, or use former settings of a source
 SHARED_LOOKUP_SECONDS = 1.0  # how long other requests use the expired value while one request looks it up again
 LOOKUP_SECONDS = 2.0  # time limit for a lookup
 GUESSES_AT_MOST = 10_000
+EXPIRED = -math.inf
 
 T = TypeVar("T")
 Clock = Callable[[], float]  # monotonic, in seconds
@@ -58,7 +62,7 @@ class Cache(Generic[T]):
         try:
             if self._monitor.is_down:
                 raise db.DatabaseDown  # noqa: TRY301  handled like a failed lookup
-            if last:
+            if last and last.fresh_until != EXPIRED:
                 last.fresh_until = self._clock() + SHARED_LOOKUP_SECONDS
             async with asyncio.timeout(LOOKUP_SECONDS):
                 value = await self._shared_lookup(name, look_up)
@@ -77,11 +81,18 @@ class Cache(Generic[T]):
         for name, value in values.items():
             self._entries[name] = _Entry(value, now, now + self._fresh_seconds)
 
-    def forget(self, name: str) -> None:
-        self._entries.pop(name, None)
+    def expire(self, name: str) -> None:
+        """The next request looks the value up again. The former value remains in case the database is down."""
+        if entry := self._entries.get(name):
+            entry.fresh_until = EXPIRED
 
     def forget_missing(self) -> None:
         self._entries = {name: entry for name, entry in self._entries.items() if entry.value is not None}
+
+    def has(self, name: str) -> bool:
+        """Whether there is a value, though perhaps an old one, or none as of a moment ago."""
+        entry = self._entries.get(name)
+        return entry is not None and (entry.value is not None or self._clock() < entry.fresh_until)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -120,9 +131,13 @@ class Credentials:
             monitor, trust_seconds=trust_seconds, fresh_seconds=fresh_seconds, clock=clock
         )
         self._sources = Cache[Source](monitor, trust_seconds=trust_seconds, fresh_seconds=fresh_seconds, clock=clock)
+        self._failures = Failures(clock)
 
-    async def identify(self, presented: str | None) -> Bearer:
-        """Raises Unauthorized, and db.DatabaseDown for an unknown token while the database is down."""
+    async def identify(self, presented: str | None, client: Any = None) -> Bearer:
+        """The holder of a token. `client` is that of the ASGI scope; too many wrong tokens slow its network down.
+
+        Raises Unauthorized, Overloaded, and db.DatabaseDown for an unknown token while the database is down.
+        """
         if not presented:
             raise Unauthorized(
                 "send a token as `Authorization: Bearer …` or as the basic-auth password",
@@ -131,9 +146,28 @@ class Credentials:
         if self._admin_digest is not None and hmac.compare_digest(self._admin_digest, tokens.digest_of(presented)):
             return ADMIN_BEARER
         public = tokens.id_of(presented)
-        known = await self._token(public) if public else None
+        known = await self._token(public, client) if public else None
         if known is None or known.row.revoked_at or not tokens.matches(known, presented):
+            await self._failures.delay(client)
+            self._failures.note(client)
             raise Unauthorized("this token is unknown or revoked", headers={"WWW-Authenticate": "Bearer"})
+        return known.bearer
+
+    def opener(self, presented: str) -> OpenedBy:
+        """How a session refers to a token that `identify` has accepted."""
+        digest = tokens.digest_of(presented)
+        if self._admin_digest is not None and hmac.compare_digest(self._admin_digest, digest):
+            return OpenedBy(None, digest)
+        return OpenedBy(tokens.id_of(presented), digest)
+
+    async def still_valid(self, token: OpenedBy) -> Bearer | None:
+        """The holder of the token that opened a session, None if the token was revoked or replaced."""
+        if token.id is None:
+            admin = self._admin_digest
+            return ADMIN_BEARER if admin is not None and hmac.compare_digest(admin, token.digest) else None
+        known = await self._token(token.id, None)
+        if known is None or known.row.revoked_at or not hmac.compare_digest(known.row.digest, token.digest):
+            return None
         return known.bearer
 
     async def source_of(self, bearer: Bearer, kind: str, *, now: datetime) -> Source:
@@ -148,9 +182,15 @@ class Credentials:
 
         return await self._sources.get(name, look_up)
 
+    def forget_token(self, public: str) -> None:
+        """Makes the next request with the token that has this id look it up, so that this process notices at once that
+        it was revoked.
+        """
+        self._tokens.expire(public)
+
     def forget_source(self, name: str) -> None:
         """Makes the next request look it up."""
-        self._sources.forget(name)
+        self._sources.expire(name)
 
     async def refresh(self) -> None:
         """Loads all tokens and sources, so that rarely used ones are also known when the database goes down."""
@@ -159,11 +199,13 @@ class Credentials:
         self._tokens.store({known.row.id: known for known in found})
         self._sources.store({source.name: source for source in sources})
 
-    async def _token(self, public: str) -> KnownToken | None:
+    async def _token(self, public: str, client: Any) -> KnownToken | None:
         async def look_up() -> KnownToken | None:
             async with db.session(self._engine) as session:
                 return await tokens.find_token(session, public)
 
+        if not self._tokens.has(public):
+            await self._failures.delay(client)  # before the lookup, because the database must not work for guesses
         if len(self._tokens) > GUESSES_AT_MOST:  # guessed ids must not fill the memory
             self._tokens.forget_missing()
         return await self._tokens.get(public, look_up)

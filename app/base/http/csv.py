@@ -13,6 +13,7 @@ from functools import lru_cache, wraps
 from io import StringIO
 from itertools import chain, islice
 from typing import Any, NamedTuple, ParamSpec, TypeVar, get_args, get_origin
+from unicodedata import normalize
 
 from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
@@ -193,4 +194,10 @@ def _column(under: str, name: str) -> str:
 
 def spreadsheet_text(text: str) -> str:
     """Escapes text that starts like a formula: spreadsheets would run it, and names come from senders of alerts."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+    return f"'{text}" if _begins_formula(text[:1]) else text
+
+
+@lru_cache(maxsize=CACHED_NAMES)
+def _begins_formula(first: str) -> bool:
+    # Spreadsheets also take full-width and other variants of these characters: ＝ ＋ － ＠.
+    return normalize("NFKC", first).startswith(("=", "+", "-", "\u2212", "@", "\t", "\r", "\n"))

@@ -20,15 +20,16 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
+    SecretStr,
     StringConstraints,
 )
 from starlette.routing import Match
 
 from app.base.errors import Invalid
 from app.base.http.context import Now
-from app.base.times import Span
+from app.base.times import EARLIEST, LATEST, Span, is_in_bounds
+from app.base.vocabulary import LONGEST_ENVIRONMENT, UNKNOWN_ENVIRONMENT, environment_of
 
-EARLIEST, LATEST = datetime(1971, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -39,12 +40,22 @@ def storable(value: str) -> str:
     return value
 
 
-def to_utc(value: datetime) -> datetime:
-    # Compare before converting: year 1 with an offset overflows.
-    if not EARLIEST.replace(tzinfo=None) < value.replace(tzinfo=None) < LATEST.replace(tzinfo=None):
-        message = f"must be between {EARLIEST.year} and {LATEST.year}"
-        raise ValueError(message)
-    return value.astimezone(UTC)
+def _storable_secret(value: SecretStr) -> SecretStr:
+    storable(value.get_secret_value())
+    return value
+
+
+def _in_utc(value: datetime) -> datetime:
+    try:
+        at = value.astimezone(UTC)
+    except OverflowError:  # year 1 or 9999 with an offset
+        at = None
+    if at is None or not is_in_bounds(at):
+        raise ValueError(_OUT_OF_BOUNDS)
+    return at
+
+
+_OUT_OF_BOUNDS = f"must be in the years {EARLIEST.year} to {LATEST.year - 1}, in UTC"
 
 
 def rfc3339(value: datetime) -> str:
@@ -55,7 +66,11 @@ def rfc3339(value: datetime) -> str:
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(storable)]
 Slug = Annotated[str, StringConstraints(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]  # a name that a person chooses
 Words = Annotated[str, StringConstraints(max_length=10_000), AfterValidator(storable)]
-At = Annotated[AwareDatetime, AfterValidator(to_utc), PlainSerializer(rfc3339, when_used="json")]
+# Never empty: an empty secret would mean that there is none.
+Secret = Annotated[SecretStr, Field(min_length=1), AfterValidator(_storable_secret)]
+At = Annotated[AwareDatetime, AfterValidator(_in_utc)]  # in requests
+# In responses. Like all types of responses it checks nothing, so that a value once stored can always be shown.
+AtShown = Annotated[datetime, PlainSerializer(rfc3339, when_used="json")]
 
 
 @cache
@@ -63,17 +78,20 @@ def _zones() -> frozenset[str]:
     return frozenset(available_timezones())
 
 
+def is_zone(name: str) -> bool:
+    return name in _zones()
+
+
 def _zone(name: str) -> str:
-    if name not in _zones():
+    if not is_zone(name):
         message = "must be the name of a time zone such as `Europe/Berlin` or `UTC`"
         raise ValueError(message)
     return name
 
 
 def _date(value: date) -> date:
-    if not EARLIEST.date() < value < LATEST.date():
-        message = f"must be between {EARLIEST.year} and {LATEST.year}"
-        raise ValueError(message)
+    if not EARLIEST.date() <= value < LATEST.date():
+        raise ValueError(_OUT_OF_BOUNDS.removesuffix(", in UTC"))
     return value
 
 
@@ -84,13 +102,38 @@ Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "satur
 WEEKDAYS: tuple[Weekday, ...] = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
-class Contract(BaseModel):
+def _environment(word: str) -> str:
+    name = environment_of(word)
+    if name is None:
+        message = "does not name an environment; leave it out if the environment is unknown"
+        raise ValueError(message)
+    return name
+
+
+# Normalized: `prod` is `production`.
+EnvironmentName = Annotated[Name, StringConstraints(max_length=LONGEST_ENVIRONMENT), AfterValidator(_environment)]
+# The same in a filter, where `unknown` selects what has no environment.
+EnvironmentFilter = Annotated[
+    Annotated[
+        Name,
+        StringConstraints(max_length=LONGEST_ENVIRONMENT),
+        AfterValidator(lambda word: environment_of(word) or UNKNOWN_ENVIRONMENT),
+    ]
+    | None,
+    Query(
+        description="`prod` and other usual names are normalized; `unknown` selects those without an environment",
+        examples=["production"],
+    ),
+]
+
+
+class Input(BaseModel):
     """Base class of request bodies. Unknown fields are an error, so that a typo is not silently ignored."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class NamedInOneSegment(APIRoute):
+class SingleSegmentRoute(APIRoute):
     """A route that matches the path as sent, percent-encoded: `%2F` is part of a name, `/` ends it.
 
     Service names come from labels and can contain anything. If the path were decoded before matching, as usual,
@@ -132,24 +175,24 @@ DEFAULT_PERIOD = timedelta(days=30)
 class PeriodModel(BaseModel):
     """The period covered by the response."""
 
-    begins: At = Field(serialization_alias="from")
-    ends: At = Field(serialization_alias="to", description="Exclusive")
+    start: AtShown = Field(serialization_alias="from")
+    end: AtShown = Field(serialization_alias="to", description="Exclusive")
 
 
 def _period(
     now: Now,
-    begins: Annotated[At | None, Query(alias="from", description="Defaults to 30 days before `to`")] = None,
-    ends: Annotated[At | None, Query(alias="to", description="Exclusive; defaults to now")] = None,
+    start: Annotated[At | None, Query(alias="from", description="Defaults to 30 days before `to`")] = None,
+    end: Annotated[At | None, Query(alias="to", description="Exclusive; defaults to now")] = None,
 ) -> Span:
-    ends = ends or max(now, begins or now)
-    begins = begins or max(ends - DEFAULT_PERIOD, EARLIEST + timedelta(seconds=1))  # EARLIEST itself is too early
-    if begins > ends:
+    end = end or max(now, start or now)
+    start = start or max(end - DEFAULT_PERIOD, EARLIEST)
+    if start > end:
         message = "`from` must not be after `to`"
         raise Invalid(message)
-    return Span(begins, ends)
+    return Span(start, end)
 
 
-AskedPeriod = Annotated[Span, Depends(_period)]
+PeriodDep = Annotated[Span, Depends(_period)]
 
 
 # — incidents —

@@ -14,6 +14,7 @@ from app.base.http.context import context_of
 from app.base.http.credentials import LOOKUP_SECONDS
 from app.base.http.problems import problem_responses
 from app.base.jobs import Jobs
+from app.base.spool import Depth
 
 health_router = APIRouter(tags=["health"])
 
@@ -56,6 +57,7 @@ def _times(number: int) -> str:
 async def readyz(request: Request) -> Health:
     """Requires no token. Reports whether this process accepts deliveries. While the database is unavailable: 200 and
     `degraded` as long as the spool accepts deliveries, so that load balancers keep sending them; after that 503.
+    Also 200 and `degraded` while deliveries from an outage wait in the spool: numbers do not include them yet.
     """
     context = context_of(request)
     _require_all_running(context.jobs)
@@ -70,5 +72,15 @@ async def readyz(request: Request) -> Health:
         context.monitor.check_soon()
         if reason := context.spool.unavailable_because:
             raise Overloaded(f"the database is unavailable, and {reason}") from error
-        return Health(status="degraded", detail="the database is unavailable; deliveries go to the spool")
+        waiting = _waiting(await context.spool.recent_depth())
+        return Health(status="degraded", detail=f"the database is unavailable; deliveries go to the spool{waiting}")
+    if waiting := _waiting(await context.spool.recent_depth()):
+        return Health(status="degraded", detail=f"the spool is being applied{waiting}")
     return Health(status="ok")
+
+
+def _waiting(depth: Depth) -> str:
+    if not depth.records:
+        return ""
+    number = "1 delivery in it is" if depth.records == 1 else f"{depth.records} deliveries in it are"
+    return f"; {number} not yet applied, and missing from all numbers"

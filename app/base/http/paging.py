@@ -3,14 +3,14 @@
 import base64
 import json
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Query
 from pydantic import BaseModel, Field, StringConstraints
 
 from app.base.errors import Invalid
-from app.base.http.fields import storable, to_utc
+from app.base.http.fields import storable
 
 Item = TypeVar("Item")
 
@@ -46,7 +46,10 @@ class Paging(BaseModel):
 
 def _part(kind: type, part: Any) -> Any:
     if kind is datetime:
-        return to_utc(datetime.fromisoformat(part))
+        at = datetime.fromisoformat(part)
+        if at.tzinfo is None:
+            raise ValueError
+        return at.astimezone(UTC)
     if kind is int and not (isinstance(part, int) and 0 <= part < 2**63):
         raise ValueError
     if kind is not int and not isinstance(part, str):
@@ -61,11 +64,13 @@ def cursor_of(*key: object) -> str:
 
 
 def page_of(
-    rows: Sequence[Item], paging: Paging, key: Callable[[Item], tuple[object, ...]]
+    rows: Sequence[Item], paging: Paging, key: Callable[[Item], tuple[object, ...]], *, cut: bool = False
 ) -> tuple[Sequence[Item], str | None]:
-    """The page and, if there are more items, the cursor of the next page. `rows` has up to `limit` + 1 items."""
+    """The page and, if there are more items, the cursor of the next page. `rows` has up to `limit` + 1 items, or fewer
+    if it was `cut` because more would have been too large.
+    """
     page = rows[: paging.limit]
-    return page, cursor_of(*key(page[-1])) if len(rows) > paging.limit else None
+    return page, cursor_of(*key(page[-1])) if cut or len(rows) > paging.limit else None
 
 
 Pages = Annotated[Paging, Query()]

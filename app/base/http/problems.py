@@ -1,6 +1,9 @@
 """Every error as `application/problem+json` (RFC 9457), decided in one place."""
 
 import logging
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -26,6 +29,11 @@ class ProblemDocument(BaseModel):
     title: str
     status: int
     detail: str
+    instance: str | None = Field(
+        None,
+        description="Identifies an unexpected error in the log of the service",
+        examples=["urn:aftermath:error:5f2c81d09a7e"],
+    )
     errors: list[dict[str, Any]] | None = Field(None, description="The errors, by field")
 
 
@@ -40,14 +48,32 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def _answer(problem: Problem, errors: list[dict[str, Any]] | None = None) -> JSONResponse:
-    document = {
+@dataclass(frozen=True, slots=True)
+class Document:
+    """An error as a client sees it. `members` are those of the problem document, in their order."""
+
+    status: int
+    headers: Mapping[str, str]
+    members: Mapping[str, Any]
+
+    @property
+    def title(self) -> str:
+        return str(self.members["title"])
+
+    @property
+    def detail(self) -> str:
+        return str(self.members["detail"])
+
+
+def _document(problem: Problem, **more: Any) -> Document:
+    members = {
         "type": f"urn:aftermath:problem:{problem.kind}",
         "title": problem.title,
         "status": problem.status,
         "detail": problem.detail,
-    } | ({"errors": errors} if errors else {})
-    return JSONResponse(document, problem.status, problem.headers, "application/problem+json")
+        **more,
+    }
+    return Document(problem.status, problem.headers, members)
 
 
 def install_problems(app: FastAPI) -> None:
@@ -64,19 +90,28 @@ def install_problems(app: FastAPI) -> None:
         SQLAlchemyError,
         OSError,
         TimeoutError,
+        Exception,  # Starlette raises it again after the response
     ):
         app.add_exception_handler(kind, on_error)
 
 
 def answer_to(error: Exception, method: str) -> JSONResponse:
     """The response for an error. `method` is that of the request, for the log."""
+    found = document_of(error, method)
+    return JSONResponse(dict(found.members), found.status, found.headers, "application/problem+json")
+
+
+def document_of(error: Exception, method: str) -> Document:
+    """What an error tells the client. Logs an unexpected one. `method` is that of the request, for the log."""
     match error:
         case Problem():
-            return _answer(error)
+            return _document(error, **({"errors": _clean(error.errors)} if error.errors else {}))
         case RequestValidationError():
             # `input` is left out: responses never repeat text from the client.
             errors = [{"at": "/".join(str(part) for part in e["loc"]), "why": e["msg"]} for e in error.errors()]
-            return _answer(Invalid("; ".join(f"{e['at']}: {e['why']}" for e in errors[:3])), _clean(errors[:50]))
+            return _document(
+                Invalid("; ".join(f"{e['at']}: {e['why']}" for e in errors[:3])), errors=_clean(errors[:50])
+            )
         case HTTPException():
             phrase = HTTPStatus(error.status_code).phrase
             document = {
@@ -85,21 +120,31 @@ def answer_to(error: Exception, method: str) -> JSONResponse:
                 "status": error.status_code,
                 "detail": str(error.detail),
             }
-            return JSONResponse(document, error.status_code, error.headers, "application/problem+json")
+            return Document(error.status_code, error.headers or {}, document)
         case ClientDisconnect():
             # The client has disconnected; this response only appears in the log.
-            return _answer(Invalid("the connection closed before the body was complete"))
+            return _document(Invalid("the connection closed before the body was complete"))
         case SQLAlchemyError() | OSError() | TimeoutError():
-            if db.is_unreachable(error):
-                log.warning("database unreachable: %s", type(error).__name__)
-                return _answer(Overloaded("the database is unavailable; retry later"))
-            log.error("unexpected database error on %s", method, exc_info=error)
-        case _:
-            log.error("unexpected error on %s", method, exc_info=error)
-    return _answer(Problem("an unexpected error occurred; see the log of the service"))
+            if found := _why_retry(error):
+                log.warning("%s: %s", found, db.state_of(error) or type(error).__name__)
+                return _document(Overloaded(f"{found}; retry later"))
+    error_id = secrets.token_hex(6)
+    log.error("unexpected error %s on %s", error_id, method, exc_info=error)
+    return _document(
+        Problem(f"an unexpected error occurred; the log of the service describes error {error_id}"),
+        instance=f"urn:aftermath:error:{error_id}",
+    )
 
 
-def _clean(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _why_retry(error: Exception) -> str | None:
+    if db.is_unreachable(error):
+        return "the database is unavailable"
+    if db.is_contended(error):
+        return "another request was changing the same data, and nothing was changed"
+    return None
+
+
+def _clean(errors: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """JSON cannot hold unpaired surrogates, and a field name may come from the client."""
     return [{k: UNSTORABLE.sub("\ufffd", str(v))[:300] for k, v in error.items()} for error in errors]
 

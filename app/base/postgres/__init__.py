@@ -14,12 +14,13 @@ When the service runs as root, the server runs as another account, because Postg
 of the cluster or of `data_dir`, else the first of `aftermath`, `postgres` and `nobody` that exists.
 """
 
-from app.base.postgres.cluster import ROLE
+from app.base.postgres.cluster import ROLE, SERVICE_ROLE
 from app.base.postgres.errors import CannotStart, DataDirInUse, OtherMajorVersion
 from app.base.postgres.server import SETTINGS, Address, BuiltIn, has_cluster, running, start
 
 __all__ = [
     "ROLE",
+    "SERVICE_ROLE",
     "SETTINGS",
     "Address",
     "BuiltIn",

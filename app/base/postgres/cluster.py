@@ -17,7 +17,8 @@ from app.base.postgres.errors import CannotStart, OtherMajorVersion
 from app.base.postgres.files import open_private, sync, tail
 from app.base.postgres.processes import HERE, POLL_SECONDS, spawn
 
-ROLE = "aftermath"
+ROLE = "aftermath"  # the superuser, for startup, backups and repairs
+SERVICE_ROLE = "aftermath_service"  # owns the database and is no superuser; app/base/db/built_in.py creates it
 
 
 def find_binaries() -> Path:

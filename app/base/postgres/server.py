@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import fcntl
+import hmac
 import logging
 import os
 import shutil
@@ -23,6 +24,7 @@ from sqlalchemy import URL
 from app.base.postgres.account import Account, account_for
 from app.base.postgres.cluster import (
     ROLE,
+    SERVICE_ROLE,
     copy_binaries,
     find_binaries,
     major_version_of,
@@ -88,11 +90,23 @@ class Address:
     password: str = field(repr=False)
 
     def url(self, database: str) -> str:
-        """URL for SQLAlchemy. Contains the password: never log it."""
+        """URL for SQLAlchemy, of the superuser. Contains the password: never log it."""
+        return self._url(database, ROLE, self.password)
+
+    def service_url(self, database: str) -> str:
+        """URL for SQLAlchemy, of the role of the service. Contains the password: never log it."""
+        return self._url(database, SERVICE_ROLE, self.service_password)
+
+    @property
+    def service_password(self) -> str:
+        """Derived from that of the superuser, so that a data directory and a backup need no second secret."""
+        return hmac.digest(self.password.encode(), SERVICE_ROLE.encode(), "sha256").hex()
+
+    def _url(self, database: str, role: str, password: str) -> str:
         return URL.create(
             "postgresql+asyncpg",
-            username=ROLE,
-            password=self.password,
+            username=role,
+            password=password,
             database=database,
             query={"host": str(self.socket_directory)},
         ).render_as_string(hide_password=False)
@@ -257,18 +271,18 @@ class BuiltIn:
                 directory=self._cluster,
                 inherits=lock.fileno(),
             )
-        began_at = said_at = time.monotonic()
+        began_at = logged_at = time.monotonic()
         while not self._is_ready():
             if self._postmaster.poll() is not None:
                 raise CannotStart(
                     f"PostgreSQL did not start in {self.data_dir}:\n{tail(self.data_dir / 'postgres.log', begins_at)}"
                 )
-            if time.monotonic() - said_at > STILL_STARTING_SECONDS:
-                said_at = time.monotonic()
+            if time.monotonic() - logged_at > STILL_STARTING_SECONDS:
+                logged_at = time.monotonic()
                 log.warning(
                     "PostgreSQL in %s is not ready after %d s, probably because of crash recovery; waiting",
                     self.data_dir,
-                    said_at - began_at,
+                    logged_at - began_at,
                 )
             await asyncio.sleep(POLL_SECONDS)
 

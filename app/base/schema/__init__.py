@@ -16,7 +16,7 @@ on `await session.connection()`: the same transaction, but call `await session.f
 (`insert(Alert.__table__)`, `Alert.__table__.c.series`).
 """
 
-from app.base.schema.access import Source, Token
+from app.base.schema.access import Source, Token, WebSession
 from app.base.schema.catalog import (
     Calendar,
     CalendarHours,
@@ -28,47 +28,74 @@ from app.base.schema.catalog import (
     ServiceRate,
 )
 from app.base.schema.columns import Row
-from app.base.schema.deployments import Deployment, DeploymentReport
+from app.base.schema.deployments import Change, Deployment, DeploymentReport
 from app.base.schema.incidents import (
     Acknowledgement,
     Alert,
     Incident,
+    IncidentRelation,
+    Reaction,
+    RemovedEntry,
     TimelineEntry,
     UnmatchedResolve,
     incident_number,
 )
 from app.base.schema.ingest import (
     Delivery,
-    FeedSample,
-    FeedWatch,
     Heartbeat,
     Peer,
     Quarantine,
     Reconciler,
+    Silence,
+    SourceSample,
+    SourceWatch,
     StoredRequest,
     Tally,
 )
-from app.base.schema.metrics import SettledCost, SettledDowntime, SettledMeasure
+from app.base.schema.metrics import SettledCost, SettledDowntime, SettledInEnvironment, SettledMeasure
+from app.base.schema.response import Delegate, IncidentType, Person, Playbook, Target
+from app.base.schema.reviews import (
+    ActionItem,
+    Factor,
+    Finding,
+    Review,
+    ReviewIncident,
+    ReviewParticipant,
+    action_item_number,
+    review_number,
+)
 
 metadata = Row.metadata
 
 __all__ = [
     "Acknowledgement",
+    "ActionItem",
     "Alert",
     "Calendar",
     "CalendarHours",
+    "Change",
+    "Delegate",
     "Delivery",
     "Deployment",
     "DeploymentReport",
-    "FeedSample",
-    "FeedWatch",
+    "Factor",
+    "Finding",
     "Heartbeat",
     "Incident",
+    "IncidentRelation",
+    "IncidentType",
     "Maintenance",
     "Objective",
     "Peer",
+    "Person",
+    "Playbook",
     "Quarantine",
+    "Reaction",
     "Reconciler",
+    "RemovedEntry",
+    "Review",
+    "ReviewIncident",
+    "ReviewParticipant",
     "Row",
     "Rule",
     "RuleVersion",
@@ -76,13 +103,21 @@ __all__ = [
     "ServiceRate",
     "SettledCost",
     "SettledDowntime",
+    "SettledInEnvironment",
     "SettledMeasure",
+    "Silence",
     "Source",
+    "SourceSample",
+    "SourceWatch",
     "StoredRequest",
     "Tally",
+    "Target",
     "TimelineEntry",
     "Token",
     "UnmatchedResolve",
+    "WebSession",
+    "action_item_number",
     "incident_number",
     "metadata",
+    "review_number",
 ]

@@ -9,10 +9,11 @@ from sqlalchemy.dialects.postgresql import JSONB, ExcludeConstraint
 from sqlmodel import Field
 
 from app.base.schema.columns import DateArray, Jsonb, Row, SmallInt, SmallIntArray, Text, TextArray, Timestamp
+from app.base.vocabulary import ENVIRONMENT_LABELS
 
 
 class Rule(Row, table=True):
-    """Derives an alert's service, severity, grouping key and window from its labels."""
+    """Derives an alert's service, environment, severity, grouping key and window from its labels."""
 
     __tablename__ = "rule"
     __table_args__ = (
@@ -22,6 +23,7 @@ class Rule(Row, table=True):
         CheckConstraint(
             "heartbeat_seconds IS NULL OR cardinality(matchers) > 0", name="rule_of_a_heartbeat_has_matchers"
         ),
+        CheckConstraint("recoveries <@ ARRAY['missing_series', 'no_data']", name="rule_recoveries_are_optional_ones"),
     )
 
     name: str = Field(sa_type=sa.Text, primary_key=True)
@@ -34,7 +36,18 @@ class Rule(Row, table=True):
     service_labels: TextArray[list[str]]
     severity_labels: TextArray[list[str]]
     severities: Jsonb[dict[str, str]]  # label value → sev1…sev5, overrides the defaults
+    environment_labels: list[str] = Field(
+        default=None,
+        sa_type=sa.ARRAY(sa.Text),
+        sa_column_kwargs={"server_default": "{" + ",".join(ENVIRONMENT_LABELS) + "}"},
+    )
+    environment: Text[str | None] = None  # of alerts whose labels name none
     heartbeat_seconds: int | None = None  # matching alerts are a dead man's switch; null: ordinary alerts
+    opens_incidents: bool = Field(
+        default=None, sa_column_kwargs={"server_default": "true"}
+    )  # false: alerts are ignored
+    # Ends (`missing_series`, `no_data`) that are recoveries of these alerts.
+    recoveries: list[str] = Field(default=None, sa_type=sa.ARRAY(sa.Text), sa_column_kwargs={"server_default": "{}"})
     created_at: Timestamp[datetime]
     updated_at: Timestamp[datetime]
 
@@ -60,6 +73,7 @@ class Service(Row, table=True):
         default=None, sa_type=JSONB(none_as_null=True), sa_column_kwargs={"server_default": "[]"}
     )
     first_seen_at: Timestamp[datetime]
+    in_service_since: Timestamp[datetime | None] = None  # stated by a person; null: since it was first seen
     updated_at: Timestamp[datetime]
 
 
@@ -130,6 +144,7 @@ class Objective(Row, table=True):
     )
 
     service: str = Field(sa_type=sa.Text, primary_key=True, foreign_key="service.name")
+    environment: Text[str | None] = None  # incidents in other environments do not burn the budget; null: all count
     target: Decimal
     rolling_days: int | None = None
     calendar: Text[str | None] = None

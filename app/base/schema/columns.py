@@ -28,6 +28,7 @@ TextArray = Annotated[T, Field(sa_type=sa.ARRAY(sa.Text))]
 IntArray = Annotated[T, Field(sa_type=sa.ARRAY(sa.Integer))]
 SmallIntArray = Annotated[T, Field(sa_type=sa.ARRAY(sa.SmallInteger))]
 DateArray = Annotated[T, Field(sa_type=sa.ARRAY(sa.Date))]
+UuidArray = Annotated[T, Field(sa_type=sa.ARRAY(sa.Uuid))]
 TimestampArray = Annotated[T, Field(sa_type=sa.ARRAY(sa.DateTime(timezone=True)))]
 
 

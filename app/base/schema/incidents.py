@@ -11,7 +11,7 @@ from sqlalchemy import literal_column as column
 from sqlalchemy.dialects.postgresql import ExcludeConstraint
 from sqlmodel import Field
 
-from app.base.schema.columns import BigInt, IntArray, Json, Jsonb, Row, SmallInt, Text, TextArray, Timestamp
+from app.base.schema.columns import BigInt, IntArray, Json, Jsonb, Row, SmallInt, Text, TextArray, Timestamp, UuidArray
 
 incident_number = Sequence("incident_number", metadata=Row.metadata)
 
@@ -32,6 +32,8 @@ class Incident(Row, table=True):
         CheckConstraint("severity_stated BETWEEN 1 AND 5", name="incident_stated_severity_is_sev1_to_sev5"),
         CheckConstraint("impact_stated BETWEEN 0 AND 1", name="incident_impact_is_a_share"),
         CheckConstraint("ended_at >= began_at", name="incident_ends_after_it_began"),
+        CheckConstraint("octet_length(stretches) % 18 = 0", name="incident_stretches_are_whole"),
+        CheckConstraint("NOT stretches_current OR octet_length(stretches) > 0", name="incident_stretches_exist"),
         CheckConstraint("(ended_at IS NULL) = (open_alerts > 0)", name="incident_is_open_while_an_alert_is"),
         CheckConstraint("merged_into <> id", name="incident_is_not_merged_into_itself"),
         ExcludeConstraint(
@@ -60,6 +62,12 @@ class Incident(Row, table=True):
         ),
         Index("incident_open", "began_at", postgresql_where=text("ended_at IS NULL AND merged_into IS NULL")),
         Index("incident_unsettled", "began_at", postgresql_where=text("settled_at IS NULL AND merged_into IS NULL")),
+        Index("incident_merged", "merged_into", postgresql_where=text("merged_into IS NOT NULL")),
+        Index(
+            "incident_without_stretches",
+            "began_at",
+            postgresql_where=text("settled_at IS NOT NULL AND NOT stretches_current AND merged_into IS NULL"),
+        ),
         # Leave room for the next version of a row on the same page: joining alerts change no indexed column.
         {"postgresql_with": {"fillfactor": "70"}},
     )
@@ -73,6 +81,7 @@ class Incident(Row, table=True):
     rule: Text[str]
     title: Text[str]
     service: Text[str]
+    environment: Text[str | None] = None  # null: its alerts name none
     severity: SmallInt[int]  # 1…5, the worst of its alerts
     alert_class: Text[str]
     labels: Jsonb[dict[str, str]]  # labels common to all its alerts
@@ -88,7 +97,10 @@ class Incident(Row, table=True):
     alerts: int  # alerts from senders, excluding those of `people`
     open_alerts: int
     end_reason: Text[str | None] = None  # of the alert that ended last, even while another is open
-    still_firing: bool
+    # The latest report that one of its alerts fires although it has ended; null if none is later than that end.
+    fired_after_end_at: Timestamp[datetime | None] = None
+    # Unused since migration 0007; the version before writes it.
+    still_firing: bool = Field(default=None, sa_column_kwargs={"server_default": "false"})
     merged_into: UUID | None = Field(
         default=None, sa_column_args=(ForeignKey("incident.id", deferrable=True, initially="DEFERRED"),)
     )
@@ -96,11 +108,18 @@ class Incident(Row, table=True):
     declared: bool
     # the earliest start that an alert's annotation `for` implies
     impact_started_at_reported: Timestamp[datetime | None] = None
+    # When its alerts fired and how severe (incidents/impact/stretches.py). Stored when it settles, because alerts are
+    # dropped some day; not current from the next change of its alerts until they are stored again.
+    stretches: bytes | None = None
+    stretches_current: bool = Field(default=None, sa_column_kwargs={"server_default": "false"})
     # set by people
     title_stated: Text[str | None] = None
     service_stated: Text[str | None] = None
     severity_stated: SmallInt[int | None] = None
     impact_stated: Decimal | None = None
+    harmed_throughout_stated: bool | None = None  # users were harmed between its alerts too
+    type_stated: Text[str | None] = None  # an incident type, which may have been deleted since
+    expected_to_last_stated: bool | None = None  # for more than an hour
     detected_at_stated: Timestamp[datetime | None] = None
     impact_started_at_stated: Timestamp[datetime | None] = None
     impact_started_at: datetime | None = Field(
@@ -110,8 +129,14 @@ class Incident(Row, table=True):
     )
     acknowledged_at: Timestamp[datetime | None] = None
     acknowledged_by: Text[str | None] = None
+    acknowledged_via: Text[str | None] = None  # the name of a source, `api` or `page`; null: unknown
+    declared_at: Timestamp[datetime | None] = None  # a person began the response
     identified_at: Timestamp[datetime | None] = None
     mitigated_at: Timestamp[datetime | None] = None
+    # derived from its reviews (incidents/reviewed.py)
+    reviewed_at: Timestamp[datetime | None] = None  # when its first review was held
+    ready_at: Timestamp[datetime | None] = None  # when its last review was published and its last action item closed
+    review_planned: bool = Field(default=None, sa_column_kwargs={"server_default": "false"})  # it has a draft
     version: int  # the ETag
     created_at: Timestamp[datetime]
     updated_at: Timestamp[datetime]
@@ -120,7 +145,8 @@ class Incident(Row, table=True):
 class Alert(Row, table=True):
     """One episode of a series. Partitioned by month, see base/db/partitions.py.
 
-    `real_end_at` is the latest end that a sender reported; `ended_at` is the end derived by the grouping.
+    The ends of each kind and the times of reports are facts, see incidents/grouping/episode.py; `ended_at`,
+    `end_reason`, `end_reported_at`, `sender_ended` and `covered` are derived from them. Report times are whole minutes.
     """
 
     __tablename__ = "alert"
@@ -149,21 +175,39 @@ class Alert(Row, table=True):
     window_seconds: int
     max_span_seconds: int
     severity: SmallInt[int]
+    environment: Text[str | None] = None
     alert_class: Text[str]
-    real_end_at: Timestamp[datetime | None] = None
+    fired_at: Timestamp[datetime | None] = None  # the latest report that it fires
+    listed_since: Timestamp[datetime | None] = None  # all peers have listed it as active since then
+    # When it ends unless it is reported again, according to that latest report; null if its sender announces none. At
+    # most a minute too early.
+    expires_at: Timestamp[datetime | None] = None
+    real_end_at: Timestamp[datetime | None] = None  # the latest
     real_end_reason: Text[str | None] = None
-    real_end_guessed: bool  # the sender gave no end, so it is the time of arrival
-    sender_ended: bool  # in any way; a person may have ended it earlier
+    real_end_reported_at: Timestamp[datetime | None] = None  # the latest report of any real end
+    guessed_end_at: Timestamp[datetime | None] = None  # the sender gave no end, so it is the earliest time of arrival
+    guessed_end_reason: Text[str | None] = None
+    guessed_end_reported_at: Timestamp[datetime | None] = None
+    inferred_end_at: Timestamp[datetime | None] = None  # the latest
+    inferred_end_reason: Text[str | None] = None
     manual_end_at: Timestamp[datetime | None] = None
+    # Unused since migration 0007; the version before writes it.
+    real_end_guessed: bool = Field(default=None, sa_column_kwargs={"server_default": "false"})
+    sender_ended: bool  # in any way; a person may have ended it earlier
+    covered: bool = Field(default=None, sa_column_kwargs={"server_default": "false"})
     ended_at: Timestamp[datetime | None] = None
     end_reason: Text[str | None] = None
+    end_reported_at: Timestamp[datetime | None] = None  # the latest report of an end that is not void
     labels: Json[dict[str, str]]
     annotations: Json[dict[str, str]]
     link: Text[str]
     flags: TextArray[list[str]]
     first_seen_at: Timestamp[datetime]
-    last_seen_at: Timestamp[datetime]  # to the minute
+    last_seen_at: Timestamp[datetime]  # the latest report of any kind; at most a minute too early
     impact_started_at_reported: Timestamp[datetime | None] = None  # `started_at` minus the annotation `for`
+    # What several tools call it, as digests in order, see incidents/grouping/signal.py. Not indexed: that would slow
+    # down every insert, and reactions find its incident by time.
+    correlations: UuidArray[list[UUID] | None] = None
 
 
 class UnmatchedResolve(Row, table=True):
@@ -174,13 +218,44 @@ class UnmatchedResolve(Row, table=True):
     series: UUID = Field(primary_key=True)
     ended_at: datetime = Field(sa_type=sa.DateTime(timezone=True), primary_key=True)
     end_reason: Text[str]
+    reported_at: Timestamp[datetime | None] = None  # the latest report of it
+
+
+class Reaction(Row, table=True):
+    """What a person did about an alert in another tool, kept for 7 days: it may come before its alert, and its alert
+    may move. Its entries in the timeline are those with its `reaction_id`.
+
+    See incidents/grouping/reaction_placement.py for the incidents it belongs to.
+    """
+
+    __tablename__ = "reaction"
+    __table_args__ = (
+        UniqueConstraint("source_id", "digest", name="reaction_is_stored_once"),
+        CheckConstraint("kind IN ('acknowledged', 'unacknowledged', 'closed', 'note')", name="reaction_kind_is_known"),
+        CheckConstraint("series IS NOT NULL OR correlation IS NOT NULL", name="reaction_concerns_an_alert"),
+        Index("reaction_by_series", "series", postgresql_where=text("series IS NOT NULL")),
+        Index("reaction_by_correlation", "correlation", postgresql_where=text("correlation IS NOT NULL")),
+        Index("reaction_by_arrival", "received_at"),
+        Index("reaction_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    )
+
+    id: int = Field(sa_type=sa.BigInteger, default=None, primary_key=True, sa_column_args=(Identity(),))
+    digest: bytes  # of all that it says, so that a repeat is not stored again
+    kind: Text[str]
+    at: Timestamp[datetime]
+    by: Text[str | None] = None  # null: the source does not report it
+    note: Text[str | None] = None
+    at_arrival: bool  # the source reports no time, so it is when the request was received
+    series: UUID | None = None  # its alerts, if the source has sent any
+    correlation: UUID | None = None  # otherwise all alerts with this one, of any source
+    source_id: int = Field(foreign_key="source.id")
+    received_at: Timestamp[datetime]
+    waits: bool = Field(default=None, sa_column_kwargs={"server_default": "true"})  # it belongs to no incident yet
+    due_at: Timestamp[datetime | None] = None  # when it has to be placed once more; null: it is where it belongs
 
 
 class Acknowledgement(Row, table=True):
-    """An acknowledgement that a source reported, kept for 7 days: it may come before its alert, and its alert may move.
-
-    It belongs to the incident of the newest alert of its series that began at or before it.
-    """
+    """Unused since migration 0017, which made reactions of its rows; the version before writes it."""
 
     __tablename__ = "acknowledgement"
     __table_args__ = (
@@ -193,18 +268,45 @@ class Acknowledgement(Row, table=True):
     by: str = Field(sa_type=sa.Text, primary_key=True)  # empty: the source does not report it
     source_id: int = Field(foreign_key="source.id")
     received_at: Timestamp[datetime]
-    timeline_id: BigInt[int | None] = None  # its entry; null while it waits for its incident
+    timeline_id: BigInt[int | None] = None
 
 
 class TimelineEntry(Row, table=True):
-    """An event of an incident. Append-only, except that `incident_id` follows merges and splits."""
+    """An event of an incident. Append-only, except that `incident_id` follows merges and splits, and that an entry
+    which a source reported is removed if it turns out to belong to no incident (see `RemovedEntry`).
+
+    A correction or withdrawal is an entry too, and names the first entry of its fact. Of the entries of one fact the
+    newest counts, unless it is a withdrawal.
+    """
 
     __tablename__ = "timeline"
     __table_args__ = (
+        CheckConstraint("corrects < id", name="timeline_corrects_an_earlier_entry"),
+        CheckConstraint(
+            "kind <> 'task' OR detail ->> 'effect' IN ('positive', 'negative', 'none', 'unknown') IS TRUE",
+            name="timeline_task_has_an_effect",
+        ),
+        CheckConstraint("(idempotency_key IS NULL) = (sent_to IS NULL)", name="timeline_key_has_its_incident"),
+        Index("timeline_of_corrections", "corrects", "id", postgresql_where=text("corrects IS NOT NULL")),
         Index("timeline_by_incident", "incident_id", "at", "id"),
         # Deployments set as the cause by a person: few, and queried over many incidents.
         Index("timeline_of_causes", "incident_id", "id", postgresql_where=text("kind = 'cause'")),
+        # What people recorded, and what is queried over many incidents: few of all entries.
+        Index(
+            "timeline_of_response",
+            "kind",
+            "incident_id",
+            postgresql_where=text("kind IN ('task', 'update')"),
+        ),
         Index("timeline_in_order", "transaction_id", "id"),
+        Index("timeline_of_reactions", "reaction_id", postgresql_where=text("reaction_id IS NOT NULL")),
+        Index(
+            "timeline_once_per_key",
+            "idempotency_key",
+            "sent_to",
+            unique=True,
+            postgresql_where=text("idempotency_key IS NOT NULL"),
+        ),
     )
 
     id: int = Field(sa_type=sa.BigInteger, default=None, primary_key=True, sa_column_args=(Identity(),))
@@ -215,9 +317,41 @@ class TimelineEntry(Row, table=True):
     by: Text[str | None] = None
     note: Text[str | None] = None
     detail: Jsonb[dict[str, Any] | None] = None
+    corrects: BigInt[int | None] = None  # the first entry of the fact that this one corrects or withdraws
+    corrected_by: Text[str | None] = None  # the person who did
+    why: Text[str | None] = None  # their reason
+    idempotency_key: Text[str | None] = None  # with which a client sent it, so that a repeat is not recorded again
+    sent_to: UUID | None = None  # if it has a key: the incident it was sent to, even after a merge or split
+    reaction_id: BigInt[int | None] = None  # the reaction that a source reported; it may have been dropped since
     # The transaction that wrote it; `incidents.timeline.read_after` sorts by it.
     transaction_id: int = Field(
         sa_type=sa.BigInteger,
         default=None,
         sa_column_kwargs={"server_default": text("pg_current_xact_id()::text::bigint")},
+    )
+
+
+class RemovedEntry(Row, table=True):
+    """The place of an entry that was removed from the timeline: a reader of all entries may have stopped there."""
+
+    __tablename__ = "removed_entry"
+
+    id: int = Field(sa_type=sa.BigInteger, primary_key=True, sa_column_kwargs={"autoincrement": False})
+    transaction_id: int = Field(sa_type=sa.BigInteger)
+
+
+class IncidentRelation(Row, table=True):
+    """Two incidents that a person marked as related, as they were at the time: either may have been merged since."""
+
+    __tablename__ = "incident_relation"
+    __table_args__ = (
+        CheckConstraint("incident_id < other_id", name="incident_relation_is_stored_once"),
+        Index("incident_relation_by_other", "other_id"),
+    )
+
+    incident_id: UUID = Field(
+        primary_key=True, sa_column_args=(ForeignKey("incident.id", deferrable=True, initially="DEFERRED"),)
+    )
+    other_id: UUID = Field(
+        primary_key=True, sa_column_args=(ForeignKey("incident.id", deferrable=True, initially="DEFERRED"),)
     )

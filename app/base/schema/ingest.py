@@ -38,11 +38,17 @@ class StoredRequest(Row, table=True):
     """A request of which something is in quarantine, without its credentials."""
 
     __tablename__ = "stored_request"
+    __table_args__ = (Index("stored_request_of_source", "source_id", postgresql_include=["stored_bytes"]),)
 
     delivery_id: UUID = Field(primary_key=True)
+    source_id: int | None = None
+    stored_bytes: int | None = None  # of the request and its parts in quarantine; counts toward the quota of the source
     headers: Jsonb[dict[str, str]]  # names in lower case
     query: Jsonb[dict[str, str]]
     path: Jsonb[dict[str, str]]  # the parameters of its path
+    method: str = Field(default=None, sa_type=sa.Text, sa_column_kwargs={"server_default": "POST"})
+    # The path with their names.
+    endpoint: str = Field(default=None, sa_type=sa.Text, sa_column_kwargs={"server_default": ""})
     body: bytes
 
 
@@ -56,6 +62,7 @@ class Quarantine(Row, table=True):
             name="quarantine_is_a_part_or_all",
         ),
         Index("quarantine_waiting", "id", postgresql_where=text("replayed_at IS NULL")),
+        Index("quarantine_of_delivery", "delivery_id"),
     )
 
     id: int = Field(sa_type=sa.BigInteger, default=None, primary_key=True, sa_column_args=(Identity(),))
@@ -84,7 +91,7 @@ class Tally(Row, table=True):
     value: Double[float]
 
 
-class FeedSample(Row, table=True):
+class SourceSample(Row, table=True):
     """Tallies and open alerts of a source at one time, stored for a day. Rates are differences of samples."""
 
     __tablename__ = "feed_sample"
@@ -133,6 +140,8 @@ class Reconciler(Row, table=True):
     secret: Text[str | None] = None
     began_at: Timestamp[datetime | None] = None  # claims a poll
     counted_at: TimestampArray[list[datetime]]  # times of the latest conclusive polls, at most `absences`
+    # The alerts that all peers listed as active in the latest conclusive poll although they have ended here.
+    contradicted: Jsonb[dict[str, Any] | None] = None
 
 
 class Peer(Row, table=True):
@@ -153,7 +162,28 @@ class Peer(Row, table=True):
     silences: int | None = None
 
 
-class FeedWatch(Row, table=True):
+class Silence(Row, table=True):
+    """A silence of an Alertmanager that suppressed alerts with this grouping key, as last polled.
+
+    It is evidence of the incidents of that key that ran while it did.
+    """
+
+    __tablename__ = "silence"
+    __table_args__ = (Index("silence_by_key", "key_id", "first_seen_at"), Index("silence_by_time", "last_seen_at"))
+
+    source_id: int = Field(primary_key=True, foreign_key="source.id", ondelete="CASCADE")
+    id: str = Field(sa_type=sa.Text, primary_key=True)
+    key_id: UUID = Field(primary_key=True)
+    by: Text[str]
+    comment: Text[str]
+    matchers: Text[str]
+    starts_at: Timestamp[datetime]
+    ends_at: Timestamp[datetime]
+    first_seen_at: Timestamp[datetime]  # the first poll in which it suppressed an alert of the key, and the last
+    last_seen_at: Timestamp[datetime]
+
+
+class SourceWatch(Row, table=True):
     """A single row: the time since which a process has been listening. Deliveries due earlier are not missing."""
 
     __tablename__ = "feed_watch"

@@ -7,6 +7,7 @@ from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db, schema
+from app.base.errors import Conflict
 from app.incidents.measures.store import CalendarNotFound
 
 # A calendar with its hours, in the order of the week.
@@ -42,8 +43,17 @@ async def put_calendar(
     return (stored, await _hours(session, [stored.name])), is_new
 
 
+class CalendarInUse(Conflict):
+    title = "Calendar is in use"
+
+
 async def delete_calendar(session: AsyncSession, name: str) -> None:
-    """Raises CalendarNotFound."""
+    """Raises CalendarNotFound or CalendarInUse."""
+    # The lock keeps a target from naming it meanwhile.
+    await session.exec(select(schema.Calendar).where(schema.Calendar.name == name).with_for_update())
+    if (await session.exec(select(schema.Target).where(schema.Target.calendar == name).limit(1))).first():
+        message = "targets are measured in its business hours; PUT /api/v1/targets without it first"
+        raise CalendarInUse(message)
     deleted = await session.exec(delete(schema.Calendar).where(col(schema.Calendar.name) == name))
     if deleted.rowcount == 0:
         raise CalendarNotFound(name)

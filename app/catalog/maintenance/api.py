@@ -1,6 +1,6 @@
 """HTTP API of planned maintenance."""
 
-from datetime import datetime, time
+from datetime import date, datetime, time
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Response
@@ -12,8 +12,9 @@ from app.base.http.context import Now, Session
 from app.base.http.fields import (
     WEEKDAYS,
     At,
-    Contract,
+    AtShown,
     Date,
+    Input,
     LocalTime,
     Name,
     Slug,
@@ -37,19 +38,19 @@ MaintenanceName = Annotated[
 ]
 
 
-class OnceContract(Contract):
+class OnceInput(Input):
     since: At = Field(alias="from")
     until: At = Field(alias="to", description="Exclusive")
 
     @model_validator(mode="after")
-    def _ordered(self) -> "OnceContract":
+    def _ordered(self) -> "OnceInput":
         if self.since >= self.until:
             message = "`from` must be before `to`"
             raise ValueError(message)
         return self
 
 
-class RecurringContract(Contract):
+class RecurringInput(Input):
     """A start time that a clock change skips uses the offset before the change; of a repeated one, the first counts."""
 
     weekdays: list[Weekday] = Field(min_length=1, max_length=7, description="Days on which it starts, in `zone`")
@@ -60,50 +61,61 @@ class RecurringContract(Contract):
     last_date: Date | None = Field(None, description="Inclusive; null: until further notice")
 
     @model_validator(mode="after")
-    def _ordered(self) -> "RecurringContract":
+    def _ordered(self) -> "RecurringInput":
         if self.last_date is not None and self.last_date < self.first_date:
             message = "`last_date` must not be before `first_date`"
             raise ValueError(message)
         return self
 
 
-class MaintenanceContract(Contract):
+class MaintenanceInput(Input):
     """Set either `once` or `recurring`."""
 
     services: list[Name] = Field([], max_length=500, description="Empty: all services, including future ones")
     reason: Annotated[Words, StringConstraints(min_length=1, max_length=1000)]
-    once: OnceContract | None = None
-    recurring: RecurringContract | None = None
+    once: OnceInput | None = None
+    recurring: RecurringInput | None = None
 
     @model_validator(mode="after")
-    def _one_of_them(self) -> "MaintenanceContract":
+    def _one_of_them(self) -> "MaintenanceInput":
         if (self.once is None) == (self.recurring is None):
             message = "set either `once` or `recurring`, and not both"
             raise ValueError(message)
         return self
 
 
-class OccurrenceShown(BaseModel):
-    since: At = Field(serialization_alias="from")
-    until: At = Field(serialization_alias="to", description="Exclusive")
+class OccurrenceResponse(BaseModel):
+    since: AtShown = Field(serialization_alias="from")
+    until: AtShown = Field(serialization_alias="to", description="Exclusive")
 
 
-class MaintenanceShown(BaseModel):
+class RecurringResponse(BaseModel):
+    """See `RecurringInput`."""
+
+    weekdays: list[str]
+    start_time: str
+    duration_seconds: int
+    zone: str
+    first_date: date
+    last_date: date | None
+
+
+class MaintenanceResponse(BaseModel):
     name: str
     services: list[str]
     reason: str
-    once: OnceContract | None
-    recurring: RecurringContract | None
-    next: OccurrenceShown | None = Field(description="The current or next occurrence; null: all are over")
-    created_at: At
-    updated_at: At
+    once: OccurrenceResponse | None
+    recurring: RecurringResponse | None
+    next: OccurrenceResponse | None = Field(description="The current or next occurrence; null: all are over")
+    created_at: AtShown
+    updated_at: AtShown
 
 
 # — the routes —
 
 
 @router.get("", summary="List planned maintenance", responses=problem_responses())
-async def list_maintenance(session: Session, now: Now, paging: Pages, _: Reader) -> Page[MaintenanceShown]:
+async def list_maintenance(session: Session, now: Now, paging: Pages, _: Reader) -> Page[MaintenanceResponse]:
     """Sorted by name."""
     found = await store.list_maintenance(session, after=paging.after_name(), limit=paging.limit + 1)
     page, next_cursor = page_of(found, paging, lambda row: (row.name,))
@@ -111,18 +123,20 @@ async def list_maintenance(session: Session, now: Now, paging: Pages, _: Reader)
 
 
 @router.get("/{name}", summary="Get planned maintenance", responses=problem_responses(404))
-async def show_maintenance(session: Session, now: Now, name: MaintenanceName, _: Reader) -> MaintenanceShown:
+async def show_maintenance(session: Session, now: Now, name: MaintenanceName, _: Reader) -> MaintenanceResponse:
     """Returns its services, times and reason."""
     return _shown(await store.find_maintenance(session, name), now)
 
 
-@router.put("/{name}", summary="Plan maintenance", responses=problem_responses() | {201: {"model": MaintenanceShown}})
+@router.put(
+    "/{name}", summary="Plan maintenance", responses=problem_responses() | {201: {"model": MaintenanceResponse}}
+)
 async def put_maintenance(
     session: Session,
     now: Now,
     name: MaintenanceName,
     body: Annotated[
-        MaintenanceContract,
+        MaintenanceInput,
         Body(
             examples=[
                 {
@@ -145,12 +159,12 @@ async def put_maintenance(
     ],
     response: Response,
     _: Writer,
-) -> MaintenanceShown:
+) -> MaintenanceResponse:
     """Failures during maintenance do not count toward downtime, cost or spent error budget, and are shown separately.
     Past numbers are recomputed, except Prometheus counters, which use the maintenance known when an incident settles.
     Returns 201 if the maintenance is new.
     """
-    row, is_new = await store.put_maintenance(session, _row(name, body, now))
+    row, is_new = await store.put_maintenance(session, maintenance_row(name, body, now))
     response.status_code = 201 if is_new else 200
     return _shown(row, now)
 
@@ -161,7 +175,7 @@ async def delete_maintenance(session: Session, name: MaintenanceName, _: Writer)
     await store.delete_maintenance(session, name)
 
 
-def _row(name: str, body: MaintenanceContract, now: datetime) -> schema.Maintenance:
+def maintenance_row(name: str, body: MaintenanceInput, now: datetime) -> schema.Maintenance:
     row = schema.Maintenance(
         name=name, services=sorted(set(body.services)), reason=body.reason, created_at=now, updated_at=now
     )
@@ -176,22 +190,22 @@ def _row(name: str, body: MaintenanceContract, now: datetime) -> schema.Maintena
     return row
 
 
-def _shown(row: schema.Maintenance, now: datetime) -> MaintenanceShown:
+def _shown(row: schema.Maintenance, now: datetime) -> MaintenanceResponse:
     values = row.model_dump()
     once = recurring = None
     if row.weekdays is None:
-        once = {"from": row.begins_at, "to": row.ends_at}
+        once = {"since": row.begins_at, "until": row.ends_at}
     else:
-        recurring = {name: values[name] for name in RecurringContract.model_fields} | {
+        recurring = {name: values[name] for name in RecurringInput.model_fields} | {
             "weekdays": [WEEKDAYS[day] for day in row.weekdays],
             "start_time": f"{row.start_time:%H:%M}",
         }
     next_ = coming(Window.of(values), now)
-    return MaintenanceShown.model_validate(
+    return MaintenanceResponse.model_validate(
         values
         | {
             "once": once,
             "recurring": recurring,
-            "next": None if next_ is None else OccurrenceShown(since=next_.begins, until=next_.ends),
+            "next": None if next_ is None else OccurrenceResponse(since=next_.start, until=next_.end),
         }
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from sqlalchemy import any_, literal
 from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -20,6 +21,13 @@ async def list_maintenance(session: AsyncSession, *, after: str, limit: int) -> 
     """Maintenance with names greater than `after`, sorted by name."""
     name = col(schema.Maintenance.name)
     return (await session.exec(select(schema.Maintenance).where(name > after).order_by(name).limit(limit))).all()
+
+
+async def maintenance_of(session: AsyncSession, service: str, *, limit: int) -> Sequence[schema.Maintenance]:
+    """What was planned for this service or for all services, most recently changed first."""
+    row = schema.Maintenance
+    covers = (col(row.services) == []) | (literal(service) == any_(col(row.services)))
+    return (await session.exec(select(row).where(covers).order_by(col(row.updated_at).desc()).limit(limit))).all()
 
 
 async def find_maintenance(session: AsyncSession, name: str) -> schema.Maintenance:

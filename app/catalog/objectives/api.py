@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated
 from urllib.parse import urlencode
@@ -12,22 +12,40 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from app.base import schema
 from app.base.http.auth import Reader, Writer
-from app.base.http.context import Knobs, Now, Session, Tx
+from app.base.http.context import Now, Session, SettingsDep, Tx
 from app.base.http.csv import Line, also_as_csv, cells
-from app.base.http.fields import AskedPeriod, At, Contract, Name, NamedInOneSegment, ServiceName, rfc3339
+from app.base.http.fields import (
+    AtShown,
+    EnvironmentFilter,
+    EnvironmentName,
+    Input,
+    Name,
+    PeriodDep,
+    ServiceName,
+    SingleSegmentRoute,
+    rfc3339,
+)
 from app.base.http.problems import problem_responses
+from app.base.http.turns import IN_TURN
 from app.base.threads import off_loop
 from app.base.times import Span
 from app.catalog.objectives import store
 from app.incidents.definitions import FORMULAS
-from app.incidents.impact.availability import Availability, Budget, Calendar
+from app.incidents.impact.availability import Availability, Budget, CalendarPeriod
+from app.incidents.impact.maintenance import Bounds
 
 SERVICES_AT_MOST = 500
 INCIDENTS_AT_MOST = 500
 LINKS_AT_MOST = 100
 
-_objective = APIRouter(prefix="/api/v1/services", tags=["services"], route_class=NamedInOneSegment)
-_availability = APIRouter(prefix="/api/v1/metrics", tags=["metrics"])
+_objective = APIRouter(prefix="/api/v1/services", tags=["services"], route_class=SingleSegmentRoute)
+_availability = APIRouter(prefix="/api/v1/metrics", tags=["metrics"], dependencies=[IN_TURN])
+
+
+SINCE = (
+    "Only the time from then on counts: the service's `in_service_since` if it is stated, else when the service was "
+    "first seen"
+)
 
 
 # — the contract: objectives —
@@ -45,20 +63,33 @@ def _target(value: str) -> str:
 Target = Annotated[str, StringConstraints(pattern=_TARGET), AfterValidator(_target)]
 
 
-class RollingContract(Contract):
+class RollingInput(Input):
     rolling_days: int = Field(ge=1, le=366)
 
 
-class CalendarContract(Contract):
+class CalendarInput(Input):
     """A calendar month or quarter in UTC."""
 
-    calendar: Calendar
+    calendar: CalendarPeriod
 
 
-class ObjectiveContract(Contract):
+class ObjectiveInput(Input):
     target: Target = Field(description="Share of time as a string, greater than 0 and less than 1", examples=["0.999"])
-    window: RollingContract | CalendarContract
+    window: RollingInput | CalendarInput
     weighted: bool = Field(True, description="Whether downtime is weighted by impact; otherwise it counts in full")
+    environment: EnvironmentName | None = Field(
+        None, description="Only incidents in this environment burn the budget; null: all do", examples=["production"]
+    )
+
+
+class RollingResponse(BaseModel):
+    rolling_days: int
+
+
+class CalendarWindowResponse(BaseModel):
+    """A calendar month or quarter in UTC."""
+
+    calendar: str
 
 
 class BurnedModel(BaseModel):
@@ -70,18 +101,20 @@ class BurnedModel(BaseModel):
 class BurnRateModel(BaseModel):
     hours: int
     rate: float | None = Field(
-        description="1.0: the budget lasts exactly one window; null: planned maintenance throughout"
+        description="1.0: the budget lasts exactly one window; null: the service was not in service"
     )
 
 
 class BudgetModel(BaseModel):
-    since: At = Field(serialization_alias="from")
-    until: At = Field(serialization_alias="to", description="Not included")
+    since: AtShown = Field(serialization_alias="from")
+    until: AtShown = Field(serialization_alias="to", description="Not included")
+    in_service_since: AtShown = Field(description=SINCE)
     seconds: float
     burned_seconds: float
     left_seconds: float = Field(description="Negative: the objective is missed")
     left_ratio: float | None = Field(
-        description="Share of the budget that is left; null: planned maintenance throughout, so there is no budget"
+        description="Share of the budget that is left; null: the service is not in service in the window, so there is "
+        "no budget"
     )
     incidents: list[BurnedModel] = Field(
         description="The incidents that burned it, largest share first; with `left_out_seconds` they add up to "
@@ -93,19 +126,20 @@ class BudgetModel(BaseModel):
     formulas: dict[str, str]
 
 
-class ObjectiveShown(BaseModel):
+class ObjectiveResponse(BaseModel):
     service: str
     target: str
-    window: RollingContract | CalendarContract
+    window: RollingResponse | CalendarWindowResponse
     weighted: bool
-    created_at: At
-    updated_at: At
+    environment: str | None = Field(description="Only incidents in this environment burn the budget; null: all do")
+    created_at: AtShown
+    updated_at: AtShown
     error_budget: BudgetModel
 
 
 # — the contract: availability —
 
-Ratio = Annotated[float | None, Field(description="0 to 1; null: planned maintenance throughout", examples=[0.9995])]
+Ratio = Annotated[float | None, Field(description="0 to 1; null: not in service in the period", examples=[0.9995])]
 
 
 class CountModel(BaseModel):
@@ -125,6 +159,8 @@ class BetweenFailuresModel(BaseModel):
 
 class ServiceAvailabilityModel(BaseModel):
     service: str
+    in_service_since: AtShown = Field(description=SINCE)
+    counted_from: AtShown = Field(description="`in_service_since`, or `from` if that is later")
     availability: Ratio
     availability_weighted: Ratio
     downtime_seconds: float
@@ -137,10 +173,11 @@ class ServiceAvailabilityModel(BaseModel):
     links: list[str] = Field(description="Links, relative to the URL of Aftermath, to the underlying incidents")
 
 
-class AvailabilityAnswer(BaseModel):
-    since: At = Field(serialization_alias="from")
-    until: At = Field(serialization_alias="to", description="Not included")
+class AvailabilityResponse(BaseModel):
+    since: AtShown = Field(serialization_alias="from")
+    until: AtShown = Field(serialization_alias="to", description="Not included")
     service: str | None = Field(description="Null: all services")
+    environment: str | None = Field(description="Null: all environments; `unknown`: incidents without one")
     formulas: dict[str, str]
     services: list[ServiceAvailabilityModel] = Field(description="Most weighted downtime first; at most 500")
     services_left_out: int
@@ -150,7 +187,9 @@ class AvailabilityAnswer(BaseModel):
 
 
 @_objective.get("/{name}/objective", summary="Get an objective and its error budget", responses=problem_responses(404))
-async def show_objective(session: Session, now: Now, settings: Knobs, name: ServiceName, _: Reader) -> ObjectiveShown:
+async def show_objective(
+    session: Session, now: Now, settings: SettingsDep, name: ServiceName, _: Reader
+) -> ObjectiveResponse:
     """Returns the target, the remaining error budget, the incidents that burned it, and the burn rates."""
     objective = await store.find_objective(session, name)
     return _objective_shown(objective, await store.budget(session, objective, now=now, weights=settings.impact))
@@ -159,15 +198,15 @@ async def show_objective(session: Session, now: Now, settings: Knobs, name: Serv
 @_objective.put(
     "/{name}/objective",
     summary="Create or replace an objective",
-    responses=problem_responses(404) | {201: {"model": ObjectiveShown}},
+    responses=problem_responses(404) | {201: {"model": ObjectiveResponse}},
 )
 async def put_objective(
     session: Session,
     now: Now,
-    settings: Knobs,
+    settings: SettingsDep,
     name: ServiceName,
     body: Annotated[
-        ObjectiveContract,
+        ObjectiveInput,
         Body(
             examples=[
                 {"target": "0.999", "window": {"rolling_days": 30}, "weighted": True},
@@ -177,17 +216,9 @@ async def put_objective(
     ],
     response: Response,
     _: Writer,
-) -> ObjectiveShown:
+) -> ObjectiveResponse:
     """A service has one objective. It also applies to the past part of its window. Returns 201 if there was none."""
-    row = schema.Objective(
-        service=name,
-        target=Decimal(body.target),
-        weighted=body.weighted,
-        **body.window.model_dump(),
-        created_at=now,
-        updated_at=now,
-    )
-    objective, is_new = await store.put_objective(session, row)
+    objective, is_new = await store.put_objective(session, objective_row(name, body, now))
     response.status_code = 201 if is_new else 200
     return _objective_shown(objective, await store.budget(session, objective, now=now, weights=settings.impact))
 
@@ -200,7 +231,7 @@ async def delete_objective(session: Session, name: ServiceName, _: Writer) -> No
     await store.delete_objective(session, name)
 
 
-def _rows(answer: AvailabilityAnswer) -> Iterator[Line]:
+def _rows(answer: AvailabilityResponse) -> Iterator[Line]:
     for each in answer.services:
         yield cells(answer, only=("since", "until")) | cells(each)
 
@@ -210,23 +241,29 @@ def _rows(answer: AvailabilityAnswer) -> Iterator[Line]:
 async def availability_of_services(
     tx: Tx,
     now: Now,
-    settings: Knobs,
-    period: AskedPeriod,
+    settings: SettingsDep,
+    period: PeriodDep,
     _: Reader,
     service: Annotated[Name | None, Query(examples=["checkout"])] = None,
-) -> AvailabilityAnswer:
+    environment: EnvironmentFilter = None,
+) -> AvailabilityResponse:
     """Returns, for each service, the share of time without impact, the number of failures and the mean time between
-    failures. If the period is not over, only its past part counts. Services that never failed are included.
+    failures. Only the past part of the period counts, from when the service came into service. Services that never
+    failed are included.
     """
-    found = await store.availabilities(tx, period, service, now=now, weights=settings.impact)
+    bounds = Bounds(settings.question_occurrences, settings.question_parts)
+    found = await store.availabilities(
+        tx, period, service, environment, now=now, weights=settings.impact, bounds=bounds
+    )
 
-    def answer() -> AvailabilityAnswer:
-        return AvailabilityAnswer(
-            since=period.begins,
-            until=period.ends,
+    def answer() -> AvailabilityResponse:
+        return AvailabilityResponse(
+            since=period.start,
+            until=period.end,
             service=service,
+            environment=environment,
             formulas={name: FORMULAS[name] for name in _OF_AVAILABILITY},
-            services=[_availability_shown(each, period) for each in found[:SERVICES_AT_MOST]],
+            services=[_availability_shown(each, period, environment) for each in found[:SERVICES_AT_MOST]],
             services_left_out=max(0, len(found) - SERVICES_AT_MOST),
         )
 
@@ -252,20 +289,33 @@ for _each in (_objective, _availability):
     router.include_router(_each)
 
 
+def objective_row(name: str, body: ObjectiveInput, now: datetime) -> schema.Objective:
+    return schema.Objective(
+        service=name,
+        target=Decimal(body.target),
+        weighted=body.weighted,
+        environment=body.environment,
+        **body.window.model_dump(),
+        created_at=now,
+        updated_at=now,
+    )
+
+
 # — the answers —
 
 
-def _objective_shown(objective: schema.Objective, budget: Budget) -> ObjectiveShown:
-    window: RollingContract | CalendarContract
+def _objective_shown(objective: schema.Objective, budget: Budget) -> ObjectiveResponse:
+    window: RollingResponse | CalendarWindowResponse
     if objective.rolling_days is not None:
-        window = RollingContract(rolling_days=objective.rolling_days)
+        window = RollingResponse(rolling_days=objective.rolling_days)
     else:
-        window = CalendarContract.model_validate({"calendar": objective.calendar})
-    return ObjectiveShown(
+        window = CalendarWindowResponse(calendar=str(objective.calendar))
+    return ObjectiveResponse(
         service=objective.service,
         target=f"{objective.target:f}",
         window=window,
         weighted=objective.weighted,
+        environment=objective.environment,
         created_at=objective.created_at,
         updated_at=objective.updated_at,
         error_budget=_budget_shown(budget),
@@ -275,8 +325,9 @@ def _objective_shown(objective: schema.Objective, budget: Budget) -> ObjectiveSh
 def _budget_shown(budget: Budget) -> BudgetModel:
     shown, left_out = budget.incidents[:INCIDENTS_AT_MOST], budget.incidents[INCIDENTS_AT_MOST:]
     return BudgetModel(
-        since=budget.period.begins,
-        until=budget.period.ends,
+        since=budget.period.start,
+        until=budget.period.end,
+        in_service_since=budget.in_service_since or budget.period.start,
         seconds=float(budget.seconds),
         burned_seconds=float(budget.burned),
         left_seconds=float(budget.left),
@@ -295,13 +346,16 @@ def _budget_shown(budget: Budget) -> BudgetModel:
     )
 
 
-def _availability_shown(each: Availability, asked: Span) -> ServiceAvailabilityModel:
+def _availability_shown(each: Availability, asked: Span, environment: str | None) -> ServiceAvailabilityModel:
     fewest, most = each.failures_interval
     shortest, longest = each.mtbf_interval
-    query = urlencode({"from": rfc3339(asked.begins), "to": rfc3339(asked.ends), "service": each.service})
+    of = {"environment": environment} if environment else {}
+    query = urlencode({"from": rfc3339(asked.start), "to": rfc3339(asked.end), "service": each.service} | of)
     carried_in = each.carried_in[:LINKS_AT_MOST]
     return ServiceAvailabilityModel(
         service=each.service,
+        in_service_since=each.in_service_since or each.period.start,
+        counted_from=each.period.start,
         availability=None if each.ratio is None else float(each.ratio),
         availability_weighted=None if each.ratio_weighted is None else float(each.ratio_weighted),
         downtime_seconds=each.downtime.total_seconds(),

@@ -1,7 +1,10 @@
 """SQL for objectives, and the inputs of availability and error budgets."""
 
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
+import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -11,10 +14,17 @@ from app.base.errors import NotFound, ServiceNotFound
 from app.base.threads import off_loop
 from app.base.times import Span
 from app.incidents.impact import availability
-from app.incidents.impact.availability import Availability, Budget, Objective
-from app.incidents.impact.store import failing_within, harming_within, planned_within
+from app.incidents.impact.availability import Availability, Budget, BudgetLeft, Objective
+from app.incidents.impact.columns import impact_columns
+from app.incidents.impact.maintenance import UNBOUNDED, Bounds
+from app.incidents.impact.store import (
+    failing_within,
+    impacting_within,
+    impacting_within_everywhere,
+    in_service_since,
+    planned_within,
+)
 from app.incidents.measures.measures import Weights
-from app.incidents.measures.vectorized import harms
 
 
 class ObjectiveNotFound(NotFound):
@@ -56,35 +66,101 @@ async def _require_service(session: AsyncSession, name: str) -> None:
 
 
 async def budget(session: AsyncSession, row: schema.Objective, *, now: datetime, weights: Weights) -> Budget:
-    """The error budget of the objective and the part that is left. Runs two statements."""
+    """The error budget of the objective and the part that is left. Runs a fixed number of statements."""
     objective = Objective.of(row.model_dump())
     within = availability.reach(objective, now)
     tx = await session.connection()
-    failing = await failing_within(tx, within, [row.service], now=now, weights=weights)
+    failing = await failing_within(tx, within, [row.service], environment=row.environment, now=now, weights=weights)
     planned = await planned_within(tx, [row.service], within)
+    since = await in_service_since(tx, [row.service])
 
     def work() -> Budget:
         return availability.budget(
-            objective, failing.get(objective.service, ()), planned.get(objective.service, ()), now=now
+            objective,
+            failing.get(objective.service, ()),
+            planned.get(objective.service, ()),
+            since=since.get(objective.service),
+            now=now,
         )
 
     return await off_loop(work)
 
 
+async def budgets_left(
+    session: AsyncSession,
+    names: Collection[str] | None = None,
+    *,
+    since: Mapping[str, datetime] | None = None,
+    now: datetime,
+    weights: Weights,
+) -> list[BudgetLeft]:
+    """What is left of the error budget of each of these services (None: of all) with an objective, by service.
+
+    `since`: when each came into service, if that has been read. At most five statements.
+    """
+    query = select(schema.Objective).order_by(col(schema.Objective.service))
+    if names is not None:
+        query = query.where(col(schema.Objective.service).in_(names))
+    rows = (await session.exec(query)).all()
+    objectives = [Objective.of(row.model_dump()) for row in rows]
+    if not objectives:
+        return []
+    services = [each.service for each in objectives]
+    periods = [each.period(now) for each in objectives]
+    tx = await session.connection()
+    earliest = min(period.start for period in periods)
+    columns, stretches, environment = await impacting_within_everywhere(tx, Span(earliest, now), services)
+    planned = await planned_within(tx, services, Span(earliest, max(period.end for period in periods)))
+    since = await in_service_since(tx, services) if since is None else since
+    alike: dict[tuple[str | None, Span], list[Objective]] = defaultdict(list)
+    for each, period in zip(objectives, periods, strict=True):
+        alike[each.environment, period].append(each)
+
+    def work() -> list[BudgetLeft]:
+        impacts = impact_columns(columns, stretches, now=now, weights=weights)
+        found: list[BudgetLeft] = []
+        for (name, period), those in alike.items():
+            there = impacts
+            if name is not None:
+                matches = np.array([value == name for value in environment.values], np.bool_)
+                there = impacts.where(matches[environment.codes][impacts.incident])
+            names = [each.service for each in those]
+            burned = availability.availabilities(columns, there, names, planned, period, since=since, now=now)
+            found += [
+                availability.budget_left(each, of_service, planned.get(each.service, ()), now=now)
+                for each, of_service in zip(those, burned, strict=True)
+            ]
+        return sorted(found, key=lambda each: each.objective.service)
+
+    return await off_loop(work)
+
+
 async def availabilities(
-    tx: AsyncConnection, period: Span, name: str | None = None, *, now: datetime, weights: Weights
+    tx: AsyncConnection,
+    period: Span,
+    name: str | None = None,
+    environment: str | None = None,
+    *,
+    now: datetime,
+    weights: Weights,
+    bounds: Bounds = UNBOUNDED,
 ) -> list[Availability]:
-    """Availability of all known services, or of the one named, least available first. Runs three statements."""
-    query = select(schema.Service.name).order_by(schema.Service.name)
-    if name is not None:
-        query = query.where(schema.Service.name == name)
-    services = list((await tx.execute(query)).scalars())
-    columns = await harming_within(tx, period, None if name is None else [name])
-    planned = await planned_within(tx, services, Span(period.begins, min(period.ends, now)))
+    """Availability of all known services, or of the one named, in one environment or in all, least available first.
+
+    Runs a fixed number of statements. Raises TooMuchMaintenance.
+    """
+    named = None if name is None else [name]
+    since = await in_service_since(tx, named)
+    services = sorted(since)
+    columns, stretches = await impacting_within(tx, period, named, environment=environment)
+    passed = Span(period.start, max(period.start, min(period.end, now)))
+    planned = await planned_within(tx, services, passed, occurrences_at_most=bounds.occurrences)
 
     def work() -> list[Availability]:
-        harmed = harms(columns, now=now, weights=weights)
-        found = availability.availabilities(columns, harmed, services, planned, period, now=now)
+        impacts = impact_columns(columns, stretches, now=now, weights=weights)
+        found = availability.availabilities(
+            columns, impacts, services, planned, period, since=since, now=now, parts_at_most=bounds.parts
+        )
         return sorted(found, key=lambda each: (each.downtime_weighted, each.downtime), reverse=True)
 
     return await off_loop(work)

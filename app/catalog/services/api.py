@@ -1,6 +1,7 @@
 """HTTP API of services: owner, links to runbooks and dashboards, cost of an hour of outage."""
 
 import re
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
 
@@ -13,21 +14,21 @@ from pydantic import (
     Field,
     HttpUrl,
     PlainSerializer,
-    StringConstraints,
     WithJsonSchema,
     model_validator,
 )
 
 from app.base import schema
+from app.base.currency import Currency
 from app.base.http.auth import Reader, Writer
 from app.base.http.context import Now, Session
-from app.base.http.fields import At, Contract, Name, NamedInOneSegment, ServiceName
+from app.base.http.fields import At, AtShown, Input, Name, ServiceName, SingleSegmentRoute
 from app.base.http.paging import Page, Pages, page_of
 from app.base.http.problems import problem_responses
 from app.catalog.services import store
 from app.incidents.impact.rates import THE_BEGINNING
 
-router = APIRouter(prefix="/api/v1/services", tags=["services"], route_class=NamedInOneSegment)
+router = APIRouter(prefix="/api/v1/services", tags=["services"], route_class=SingleSegmentRoute)
 
 
 # — the contract —
@@ -51,55 +52,57 @@ Amount = Annotated[
     ),
 ]
 AmountShown = Annotated[Decimal, PlainSerializer(lambda amount: f"{amount:f}", return_type=str)]
-Currency = Annotated[str, StringConstraints(pattern="^[A-Z]{3}$")]
 
 
-class LinkContract(Contract):
+class LinkInput(Input):
     title: Name
     url: HttpUrl
 
 
-class ServiceContract(Contract):
+class ServiceInput(Input):
     owner: Name | None = Field(None, description="The responsible team or person")
-    links: list[LinkContract] = Field([], max_length=50, description="Runbooks, dashboards, repositories")
+    links: list[LinkInput] = Field([], max_length=50, description="Runbooks, dashboards, repositories")
+    in_service_since: At | None = Field(
+        None, description="Availability and error budget count from then on; null: since the service was first seen"
+    )
 
 
-class RateContract(Contract):
+class RateInput(Input):
     """Cost of an hour of complete outage, from a point in time on."""
 
     valid_from: At | None = Field(None, alias="from", description="Null: valid from the beginning of time")
-    currency: Currency = Field(description="ISO 4217")
+    currency: Currency
     low: Amount
     expected: Amount
     high: Amount
 
     @model_validator(mode="after")
-    def _ordered(self) -> "RateContract":
+    def _ordered(self) -> "RateInput":
         if not self.low <= self.expected <= self.high:
             message = "must have low <= expected <= high"
             raise ValueError(message)
         return self
 
 
-def _once_each(rates: list[RateContract]) -> list[RateContract]:
+def _once_each(rates: list[RateInput]) -> list[RateInput]:
     if len({(rate.valid_from, rate.currency) for rate in rates}) < len(rates):
         message = "two rates have the same `from` and `currency`"
         raise ValueError(message)
     return rates
 
 
-Rates = Annotated[list[RateContract], Field(max_length=500), AfterValidator(_once_each)]
+Rates = Annotated[list[RateInput], Field(max_length=store.RATES_AT_MOST), AfterValidator(_once_each)]
 
 
-class LinkShown(BaseModel):
+class LinkResponse(BaseModel):
     title: str
     url: str
 
 
-class RateShown(BaseModel):
+class RateResponse(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
-    valid_from: Annotated[At | None, BeforeValidator(lambda at: None if at == THE_BEGINNING else at)] = Field(
+    valid_from: Annotated[AtShown | None, BeforeValidator(lambda at: None if at == THE_BEGINNING else at)] = Field(
         serialization_alias="from", description="Null: valid from the beginning of time"
     )
     currency: str
@@ -108,16 +111,19 @@ class RateShown(BaseModel):
     high: AmountShown
 
 
-class ServiceShown(BaseModel):
+class ServiceResponse(BaseModel):
     name: str
     owner: str | None
-    links: list[LinkShown]
-    rates: list[RateShown] = Field(description="Cost of an hour of outage; empty: unknown, which is not the same as 0")
-    first_seen_at: At
-    updated_at: At
+    links: list[LinkResponse]
+    rates: list[RateResponse] = Field(
+        description="Cost of an hour of outage; empty: unknown, which is not the same as 0"
+    )
+    first_seen_at: AtShown
+    in_service_since: AtShown | None = Field(description="As stated; null: since the service was first seen")
+    updated_at: AtShown
 
     @classmethod
-    def of(cls, priced: store.Priced) -> "ServiceShown":
+    def of(cls, priced: store.Priced) -> "ServiceResponse":
         service, rates = priced
         return cls.model_validate({**service.model_dump(), "rates": rates})
 
@@ -126,28 +132,28 @@ class ServiceShown(BaseModel):
 
 
 @router.get("", summary="List services", responses=problem_responses())
-async def list_services(session: Session, paging: Pages, _: Reader) -> Page[ServiceShown]:
+async def list_services(session: Session, paging: Pages, _: Reader) -> Page[ServiceResponse]:
     """Sorted by name. Includes services that were created by alerts."""
     found = await store.list_services(session, after=paging.after_name(), limit=paging.limit + 1)
     services, next_cursor = page_of(found, paging, lambda priced: (priced[0].name,))
-    return Page(items=[ServiceShown.of(priced) for priced in services], next_cursor=next_cursor)
+    return Page(items=[ServiceResponse.of(priced) for priced in services], next_cursor=next_cursor)
 
 
 @router.get("/{name}", summary="Get a service", responses=problem_responses(404))
-async def show_service(session: Session, name: ServiceName, _: Reader) -> ServiceShown:
+async def show_service(session: Session, name: ServiceName, _: Reader) -> ServiceResponse:
     """Returns its owner, links and cost of an hour of outage."""
-    return ServiceShown.of(await store.find_service(session, name))
+    return ServiceResponse.of(await store.find_service(session, name))
 
 
 @router.put(
-    "/{name}", summary="Create or update a service", responses=problem_responses() | {201: {"model": ServiceShown}}
+    "/{name}", summary="Create or update a service", responses=problem_responses() | {201: {"model": ServiceResponse}}
 )
 async def put_service(
     session: Session,
     now: Now,
     name: ServiceName,
     body: Annotated[
-        ServiceContract,
+        ServiceInput,
         Body(
             examples=[
                 {"owner": "Payments", "links": [{"title": "Runbook", "url": "https://wiki.example.org/checkout"}]}
@@ -156,13 +162,11 @@ async def put_service(
     ],
     response: Response,
     _: Writer,
-) -> ServiceShown:
-    """Replaces owner and links, but not rates. Returns 201 if the service is new."""
-    values = body.model_dump(mode="json")  # mode="json" because links are stored as JSON
-    service = schema.Service(name=name, **values, first_seen_at=now, updated_at=now)
-    priced, is_new = await store.put_service(session, service)
+) -> ServiceResponse:
+    """Replaces owner, links and `in_service_since`, but not rates. Returns 201 if the service is new."""
+    priced, is_new = await store.put_service(session, service_row(name, body, now))
     response.status_code = 201 if is_new else 200
-    return ServiceShown.of(priced)
+    return ServiceResponse.of(priced)
 
 
 @router.put("/{name}/rates", summary="Replace the cost rates of a service", responses=problem_responses(404))
@@ -188,12 +192,23 @@ async def put_rates(
         ),
     ],
     _: Writer,
-) -> ServiceShown:
+) -> ServiceResponse:
     """Replaces all rates, each the cost of an hour of outage. Costs are always recomputed, including past ones: if a
     price has changed, add a rate with `from` instead of replacing the old rate.
     """
-    rates = [
-        schema.ServiceRate(service=name, **rate.model_dump() | {"valid_from": rate.valid_from or THE_BEGINNING})
-        for rate in body
-    ]
-    return ServiceShown.of(await store.put_rates(session, name, rates, now=now))
+    return ServiceResponse.of(await store.put_rates(session, name, [rate_row(name, rate) for rate in body], now=now))
+
+
+def service_row(name: str, body: ServiceInput, now: datetime) -> schema.Service:
+    return schema.Service(
+        name=name,
+        owner=body.owner,
+        links=[link.model_dump(mode="json") for link in body.links],
+        in_service_since=body.in_service_since,
+        first_seen_at=now,
+        updated_at=now,
+    )
+
+
+def rate_row(name: str, body: RateInput) -> schema.ServiceRate:
+    return schema.ServiceRate(service=name, **body.model_dump() | {"valid_from": body.valid_from or THE_BEGINNING})

@@ -8,10 +8,12 @@ from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db, schema
-from app.base.errors import ServiceNotFound
+from app.base.errors import Conflict, Invalid, PreconditionFailed, ServiceNotFound
 
 # A service with its rates, sorted by currency and start of validity.
 Priced = tuple[schema.Service, Sequence[schema.ServiceRate]]
+
+RATES_AT_MOST = 500
 
 
 async def list_services(session: AsyncSession, *, after: str, limit: int) -> Sequence[Priced]:
@@ -38,18 +40,55 @@ async def put_service(session: AsyncSession, service: schema.Service) -> tuple[P
     return (stored, await _rates(session, [stored.name])), is_new
 
 
+class RateChanged(PreconditionFailed):
+    title = "The rate has changed"
+
+
+# Which of the rates of a service: its currency, and from when it is valid.
+RateKey = tuple[str, datetime]
+
+
+async def change_rate(
+    session: AsyncSession, name: str, was: RateKey | None, rate: schema.ServiceRate | None, *, now: datetime
+) -> Priced:
+    """Replaces one rate of the service, adds one (`was` is None), or removes one (`rate` is None).
+
+    Raises ServiceNotFound, RateChanged if there is no such rate any more, Conflict if there is already one with this
+    currency and start, and Invalid for too many.
+    """
+    await _locked(session, name)
+    known = {(each.currency, each.valid_from): each for each in await _rates(session, [name])}
+    if was is not None and known.pop(was, None) is None:
+        raise RateChanged("somebody has changed or removed this rate meanwhile; nothing was changed")
+    if rate is not None:
+        key = (rate.currency, rate.valid_from)
+        if key in known:
+            raise Conflict("there is already a rate in this currency from this time on; change that one instead")
+        known[key] = rate
+    if len(known) > RATES_AT_MOST:
+        message = f"a service may have {RATES_AT_MOST} rates"
+        raise Invalid(message)
+    session.expunge_all()  # the rows are about to be deleted
+    return await put_rates(session, name, [schema.ServiceRate(**each.model_dump()) for each in known.values()], now=now)
+
+
 async def put_rates(session: AsyncSession, name: str, rates: Sequence[schema.ServiceRate], *, now: datetime) -> Priced:
     """Replaces all rates of the service; raises ServiceNotFound."""
+    service = await _locked(session, name)
+    service.updated_at = now
+    await session.exec(delete(schema.ServiceRate).where(col(schema.ServiceRate.service) == name))
+    session.add_all(rates)
+    return service, await _rates(session, [name])
+
+
+async def _locked(session: AsyncSession, name: str) -> schema.Service:
     # The lock serializes concurrent replacements. It is as weak as the lock of an UPDATE, so that foreign keys to the
     # service can still be checked.
     query = select(schema.Service).where(col(schema.Service.name) == name).with_for_update(key_share=True)
     service = (await session.exec(query)).one_or_none()
     if service is None:
         raise ServiceNotFound(name)
-    service.updated_at = now
-    await session.exec(delete(schema.ServiceRate).where(col(schema.ServiceRate.service) == name))
-    session.add_all(rates)
-    return service, await _rates(session, [name])
+    return service
 
 
 async def _rates(session: AsyncSession, services: Sequence[str]) -> Sequence[schema.ServiceRate]:

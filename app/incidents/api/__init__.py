@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from app.incidents.api import actions, incidents
+from app.incidents.api import actions, facts, incidents, path, timeline
 
 router = APIRouter()
-for _part in (incidents, actions):
+for _part in (incidents, actions, timeline, facts, path):
     router.include_router(_part.router)

@@ -1,32 +1,40 @@
-"""Actions on incidents over HTTP: declare, correct, acknowledge, resolve, reopen, milestones, notes."""
+"""Actions on incidents over HTTP: declare, correct, acknowledge, resolve, reopen, milestones, related incidents."""
 
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Response
-from pydantic import Field, StringConstraints
+from fastapi import APIRouter, Header, Path, Response
+from pydantic import Field
 
 from app.base.http.auth import Writer
 from app.base.http.context import Now, Session
-from app.base.http.fields import At, Contract, IncidentInPath, Name, Words
+from app.base.http.fields import At, EnvironmentName, IncidentInPath, IncidentRef, Input, Name, Slug, Words
 from app.base.http.problems import problem_responses
 from app.base.severity import SeverityName, severity_number
-from app.incidents import actions
-from app.incidents.api.answer import Answering, IncidentModel
-from app.incidents.grouping.timeline import TimelineKind
+from app.base.tokens import Bearer
+from app.incidents import actions, relations
+from app.incidents.api.answer import EXPECTED_TO_LAST, HARMED_THROUGHOUT, Answering, IncidentModel
+from app.incidents.grouping.timeline_kind import TimelineKind
 from app.incidents.timeline import Attribution
 
 router = APIRouter(prefix="/api/v1/incidents", tags=["incidents"])
 
+BY = "The person who did it, recorded in the timeline; defaults to the name of the token"
+IfMatch = Annotated[
+    str | None, Header(max_length=100, description="Apply the correction only if the incident still has this ETag")
+]
 
-class Declaration(Contract):
+
+class Declaration(Input):
     title: Annotated[Name, Field(examples=["Payments fail for some customers"])]
     service: Annotated[Name, Field(examples=["payments"])]
+    environment: EnvironmentName | None = Field(None, description="Omit it if unknown", examples=["production"])
     severity: SeverityName = "sev3"
     impact_started_at: At | None = Field(None, description="When users were first affected; omit it if unknown")
     detected_at: At | None = Field(None, description="Defaults to now")
-    by: Name | None = Field(None, examples=["ada"])
+    harmed_throughout: bool | None = Field(None, description=HARMED_THROUGHOUT)
+    by: Name | None = Field(None, description=BY, examples=["ada"])
     note: Words | None = None
 
 
@@ -34,23 +42,25 @@ class Declaration(Contract):
     "", status_code=201, response_model=IncidentModel, responses=problem_responses(), summary="Declare an incident"
 )
 async def declare(
-    _: Writer, session: Session, now: Now, answer: Answering, response: Response, declaration: Declaration
+    writer: Writer, session: Session, now: Now, answer: Answering, response: Response, declaration: Declaration
 ) -> IncidentModel:
     """For incidents that monitoring did not detect. A declared incident stays open until a person resolves it."""
     declared = await actions.declare(
         session,
         title=declaration.title,
         service=declaration.service,
+        environment=declaration.environment,
         severity=severity_number(declaration.severity),
         impact_started_at=declaration.impact_started_at,
-        attribution=Attribution(declaration.detected_at or now, declaration.by, declaration.note),
+        harmed_throughout=declaration.harmed_throughout,
+        attribution=Attribution(declaration.detected_at or now, declaration.by or writer.name, declaration.note),
         now=now,
     )
     response.headers["Location"] = f"/api/v1/incidents/INC-{declared.number}"
     return await answer(declared)
 
 
-class Amendment(Contract):
+class Amendment(Input):
     """Only the fields sent are changed. Null removes a correction and restores the value derived from the alerts."""
 
     title: Name | None = None
@@ -61,39 +71,44 @@ class Amendment(Contract):
     )
     impact_started_at: At | None = None
     detected_at: At | None = None
-    by: Name | None = Field(None, description="The person making the correction, recorded in the timeline")
+    harmed_throughout: bool | None = Field(None, description=HARMED_THROUGHOUT)
+    type: Slug | None = Field(None, description="An incident type; null: the first whose matchers match")
+    expected_to_last: bool | None = Field(None, description=EXPECTED_TO_LAST)
+    by: Name | None = Field(None, description=BY, examples=["ada"])
 
 
 @router.patch(
     "/{id}", response_model=IncidentModel, responses=problem_responses(404, 409, 412), summary="Correct an incident"
 )
 async def amend(
-    _: Writer,
+    writer: Writer,
     session: Session,
     now: Now,
     answer: Answering,
     ref: IncidentInPath,
     amendment: Amendment,
-    if_match: Annotated[
-        str | None, Header(max_length=100, description="Apply the correction only if the incident still has this ETag")
-    ] = None,
+    if_match: IfMatch = None,
 ) -> IncidentModel:
-    """A correction overrides the value derived from the alerts, and is recorded in the timeline."""
+    """A correction overrides the value derived from the alerts, and is recorded in the timeline. To correct an
+    acknowledgement, a milestone, a resolve or a note, correct its entry in the timeline.
+    """
     changes: dict[str, Any] = amendment.model_dump(exclude_unset=True, exclude={"by"})
     if changes.get("severity"):
         changes["severity"] = severity_number(changes["severity"])
-    return await answer(await actions.amend(session, ref, changes, by=amendment.by, if_match=if_match, now=now))
+    return await answer(
+        await actions.amend(session, ref, changes, by=amendment.by or writer.name, if_match=if_match, now=now)
+    )
 
 
-class ActionIn(Contract):
+class ActionInput(Input):
     """An action by a person."""
 
     at: At | None = Field(None, description="When it happened; defaults to now")
-    by: Name | None = Field(None, examples=["ada"])
+    by: Name | None = Field(None, description=BY, examples=["ada"])
     note: Words | None = None
 
-    def attribution(self, now: datetime) -> Attribution:
-        return Attribution(self.at or now, self.by, self.note)
+    def attribution(self, writer: Bearer, now: datetime) -> Attribution:
+        return Attribution(self.at or now, self.by or writer.name, self.note)
 
 
 @router.post(
@@ -103,42 +118,63 @@ class ActionIn(Contract):
     summary="Acknowledge an incident",
 )
 async def acknowledge(
-    _: Writer, session: Session, now: Now, answer: Answering, ref: IncidentInPath, action: ActionIn | None = None
+    writer: Writer,
+    session: Session,
+    now: Now,
+    answer: Answering,
+    ref: IncidentInPath,
+    action: ActionInput | None = None,
 ) -> IncidentModel:
-    """Only the first acknowledgement counts; repeating it changes nothing. To acknowledge a resolved incident, send an
-    `at` before its end.
+    """The first acknowledgement counts; those of other people are recorded too, and repeating one changes nothing. `at`
+    must not be before detection. To acknowledge a resolved incident, send an `at` before its end.
     """
-    action = action or ActionIn()
-    attribution = None if action.at is None and action.note is None else action.attribution(now)
-    return await answer(await actions.acknowledge(session, ref, attribution, by=action.by, now=now))
+    action = action or ActionInput()
+    at_stated = action.at is not None
+    return await answer(
+        await actions.acknowledge(
+            session, ref, action.attribution(writer, now), at_stated=at_stated, via="api", now=now
+        )
+    )
 
 
 @router.post(
     "/{id}/resolve", response_model=IncidentModel, responses=problem_responses(404, 409), summary="Resolve an incident"
 )
 async def resolve(
-    _: Writer, session: Session, now: Now, answer: Answering, ref: IncidentInPath, action: ActionIn | None = None
+    writer: Writer,
+    session: Session,
+    now: Now,
+    answer: Answering,
+    ref: IncidentInPath,
+    action: ActionInput | None = None,
 ) -> IncidentModel:
-    """Ends the incident's open alerts at `at`. Repeats of those alerts do not reopen it (see `still_firing`); a new
-    alert within the window does.
+    """Ends the incident's open alerts at `at`. Repeats of those alerts do not reopen it (see `firing_after_resolve`);
+    a new alert within the window does.
     """
-    action = action or ActionIn()
+    action = action or ActionInput()
     at_stated = action.at is not None
-    return await answer(await actions.resolve(session, ref, action.attribution(now), at_stated=at_stated, now=now))
+    return await answer(
+        await actions.resolve(session, ref, action.attribution(writer, now), at_stated=at_stated, now=now)
+    )
 
 
 @router.post(
     "/{id}/reopen", response_model=IncidentModel, responses=problem_responses(404, 409), summary="Reopen an incident"
 )
 async def reopen(
-    _: Writer, session: Session, now: Now, answer: Answering, ref: IncidentInPath, action: ActionIn | None = None
+    writer: Writer,
+    session: Session,
+    now: Now,
+    answer: Answering,
+    ref: IncidentInPath,
+    action: ActionInput | None = None,
 ) -> IncidentModel:
     """The incident continues without a gap, until its alerts end or a person resolves it."""
-    attribution = (action or ActionIn()).attribution(now)
+    attribution = (action or ActionInput()).attribution(writer, now)
     return await answer(await actions.reopen(session, ref, attribution, now=now))
 
 
-class MilestoneIn(ActionIn):
+class MilestoneInput(ActionInput):
     milestone: Literal["identified", "mitigated"]
 
 
@@ -146,29 +182,53 @@ class MilestoneIn(ActionIn):
     "/{id}/milestones", response_model=IncidentModel, responses=problem_responses(404, 409), summary="Set a milestone"
 )
 async def set_milestone(
-    _: Writer, session: Session, now: Now, answer: Answering, ref: IncidentInPath, action: MilestoneIn
+    writer: Writer, session: Session, now: Now, answer: Answering, ref: IncidentInPath, action: MilestoneInput
 ) -> IncidentModel:
     """`identified` (the cause is known) or `mitigated` (users are no longer affected). Both are optional."""
     kind = TimelineKind(action.milestone)
-    return await answer(await actions.milestone(session, ref, kind, action.attribution(now), now=now))
+    return await answer(await actions.milestone(session, ref, kind, action.attribution(writer, now), now=now))
 
 
-class Note(Contract):
-    note: Annotated[Words, StringConstraints(min_length=1), Field(examples=["Rolled back to 1.41"])]
-    at: At | None = Field(None, description="The time that the note refers to; defaults to now")
-    by: Name | None = None
+class RelationInput(Input):
+    by: Name | None = Field(None, description=BY, examples=["ada"])
+    note: Words | None = Field(None, examples=["The same database was slow"])
 
 
-@router.post(
-    "/{id}/timeline",
-    status_code=201,
+OtherIncidentInPath = Annotated[
+    IncidentRef,
+    Path(alias="other", description="UUID of the other incident, or its number such as `INC-2`", examples=["INC-2"]),
+]
+
+
+@router.put(
+    "/{id}/related/{other}",
     response_model=IncidentModel,
     responses=problem_responses(404, 409),
-    summary="Add a note",
+    summary="Mark two incidents as related",
 )
-async def add_note(
-    _: Writer, session: Session, now: Now, answer: Answering, ref: IncidentInPath, note: Note
+async def relate(
+    writer: Writer,
+    session: Session,
+    now: Now,
+    answer: Answering,
+    ref: IncidentInPath,
+    other: OtherIncidentInPath,
+    relation: RelationInput | None = None,
 ) -> IncidentModel:
-    """Adds a note to the timeline."""
-    attribution = Attribution(note.at or now, note.by, note.note)
-    return await answer(await actions.record(session, ref, TimelineKind.NOTE, attribution, now=now))
+    """Recorded in the timelines of both. It changes no times and no numbers. Repeating it changes nothing."""
+    relation = relation or RelationInput()
+    attribution = Attribution(now, relation.by or writer.name, relation.note)
+    return await answer(await relations.relate(session, ref, other, attribution, now=now))
+
+
+@router.delete(
+    "/{id}/related/{other}",
+    response_model=IncidentModel,
+    responses=problem_responses(404, 409),
+    summary="Remove the mark that two incidents are related",
+)
+async def unrelate(
+    writer: Writer, session: Session, now: Now, answer: Answering, ref: IncidentInPath, other: OtherIncidentInPath
+) -> IncidentModel:
+    """Recorded in the timelines of both. Repeating it changes nothing."""
+    return await answer(await relations.unrelate(session, ref, other, Attribution(now, writer.name), now=now))

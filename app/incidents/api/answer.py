@@ -11,16 +11,16 @@ from fastapi import Depends, Response
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.base.http.context import Knobs, Now, Session
-from app.base.http.fields import At, MoneyRange
+from app.base.http.context import Now, Session, SettingsDep
+from app.base.http.fields import AtShown, MoneyRange
 from app.base.schema import Incident, Row
 from app.base.severity import SeverityName, severity_name
-from app.incidents import views
+from app.incidents import relations, views
 from app.incidents.actions import etag
 from app.incidents.grouping.batch import MANUAL_SOURCE_ID
 from app.incidents.impact import labor
+from app.incidents.impact.individual import impacts_of
 from app.incidents.impact.intervals import shown
-from app.incidents.impact.store import costs_of
 from app.incidents.measures.measures import (
     Facts,
     IncidentStatus,
@@ -34,6 +34,12 @@ from app.incidents.measures.measures import (
     status,
 )
 from app.settings import Settings
+
+HARMED_THROUGHOUT = (
+    "Users were harmed between its alerts too: downtime and cost then include the gaps, at the worst severity"
+)
+
+EXPECTED_TO_LAST = "Whether a person expects it to last for more than an hour; null: nobody stated it"
 
 Share = Annotated[Decimal, PlainSerializer(str, return_type=str)]
 
@@ -57,6 +63,7 @@ class IncidentModel(BaseModel):
     number: str = Field(examples=["INC-1"])
     title: str
     service: str
+    environment: str | None = Field(description="Null: unknown, because its alerts name none")
     severity: SeverityName
     priority: Priority
     status: IncidentStatus
@@ -65,31 +72,55 @@ class IncidentModel(BaseModel):
         description="The grouping key: alerts with the same key are grouped", examples=['service="checkout"']
     )
     labels: dict[str, str] = Field(description="The labels that all its alerts have in common")
-    detected_at: At
-    impact_started_at: At | None = Field(
+    detected_at: AtShown
+    impact_started_at: AtShown | None = Field(
         description="When users were first affected: as stated by a person, else from the `for` annotation of an alert"
     )
-    acknowledged_at: At | None
+    acknowledged_at: AtShown | None
     acknowledged_by: str | None
-    identified_at: At | None
-    mitigated_at: At | None
-    first_resolved_at: At | None
-    resolved_at: At | None
+    acknowledged_via: str | None = Field(
+        description="How: the name of the source that reported it, or `api` or `page` for an acknowledgement that was "
+        "recorded here. Null: unknown, as for those from before this was stored",
+        examples=["pagerduty-prod"],
+    )
+    declared_at: AtShown | None = Field(description="When a person declared the response")
+    identified_at: AtShown | None
+    mitigated_at: AtShown | None
+    first_resolved_at: AtShown | None
+    resolved_at: AtShown | None
     end_reason: str | None = Field(
-        description="Why its last alert ended; `recovered`, `superseded`, `manual` and `reconciled` are recoveries"
+        description="Why its last alert ended; `recovered`, `manual`, `reconciled` and `expired` are recoveries"
     )
     settled: bool = Field(description="Resolved long enough ago to be counted in the Prometheus histograms")
     reopened: int = Field(description="How often it was reopened after a recovery")
-    alerts: int
-    open_alerts: int
-    still_firing: bool = Field(description="A person resolved it, but its alerts are still reported as firing")
+    alerts: int = Field(description="Alerts that sources reported, whether they fire or have ended")
+    alerts_firing: int = Field(description="How many of these alerts have not ended")
+    held_open: bool = Field(
+        description="A person declared it, or reopened it after its alerts had ended, and no one has resolved it since"
+    )
+    firing_after_resolve: bool = Field(
+        description="One of its alerts has ended, by its source's or a person's word, but was reported as firing after "
+        "that. If its source keeps reporting it as firing for `refire_seconds`, an end that the source reported no "
+        "longer counts"
+    )
     merged_into: str | None = Field(
         description="The incident it was merged into; merged incidents are excluded from lists and metrics"
     )
+    related: list[str] = Field(description="The incidents that a person marked as related to it", examples=[["INC-7"]])
     impact: Share | None = Field(
-        description="Share of the hourly cost, as stated by a person; null: the share of the severity applies"
+        description="Share of the hourly cost, as stated by a person; null: the share of the worst severity that fires "
+        "at each time applies"
     )
+    harmed_throughout: bool = Field(description=HARMED_THROUGHOUT)
+    type: str | None = Field(
+        description="The incident type that a person stated; null: the first whose matchers match, see `response`"
+    )
+    expected_to_last: bool | None = Field(description=EXPECTED_TO_LAST)
     measures: dict[str, MeasureModel]
+    downtime_seconds: float | None = Field(
+        description="How long its alerts fired with an impact above 0, outside planned maintenance; not the same as "
+        "`time_to_recover`, which includes the gaps between alerts. Null if it was merged into another"
+    )
     cost: dict[str, CostModel] | None = Field(description="By currency; null (not 0) if the service has no rate")
     labor: dict[str, CostModel] | None = Field(
         description="Cost of the responders' time, never part of `cost`; null if it was not acknowledged before it "
@@ -103,10 +134,12 @@ async def models_of(
     """Runs a fixed number of statements, however many rows there are."""
     sources = await views.source_names(session)
     winners = await views.numbers(session, [row.merged_into for row in rows if row.merged_into is not None])
-    costs = await costs_of(await session.connection(), rows, now=now, weights=settings.impact)
+    related = await relations.related(session, [row.id for row in rows])
+    held = await views.held_alerts(session, [row for row in rows if MANUAL_SOURCE_ID in row.source_ids])
+    impacts = await impacts_of(await session.connection(), rows, now=now, weights=settings.impact)
 
     def model(row: Incident) -> IncidentModel:
-        facts = Facts.of(row)
+        facts, impact = Facts.of(row), impacts.get(row.id)
         work = labor.of_incident(facts, settings.labor, now=now) if settings.labor else {}
         derived = {
             "number": f"INC-{row.number}",
@@ -120,11 +153,19 @@ async def models_of(
             "first_resolved_at": row.first_ended_at,
             "resolved_at": row.ended_at,
             "end_reason": row.end_reason if row.ended_at else None,
-            "settled": row.settled_at is not None,
+            "settled": row.settled_at is not None and row.ended_at is not None,
+            "firing_after_resolve": row.fired_after_end_at is not None,
             "merged_into": f"INC-{winners[row.merged_into]}" if row.merged_into else None,
+            "related": [f"INC-{number}" for number in related.get(row.id, ())],
+            "alerts_firing": row.open_alerts - held.get(row.id, 0),
+            "held_open": row.id in held,
             "impact": row.impact_stated,
+            "type": row.type_stated,
+            "expected_to_last": row.expected_to_last_stated,
+            "harmed_throughout": bool(row.harmed_throughout_stated),
             "measures": measures(facts),
-            "cost": costs.get(row.id),
+            "downtime_seconds": impact and impact.downtime.total_seconds(),
+            "cost": impact and (impact.cost or None),
             "labor": shown(work) or None,
         }
         return IncidentModel.model_validate(columns_of(row, IncidentModel) | derived)
@@ -142,7 +183,7 @@ class Answer:
     """Builds the response for one incident and sets its ETag."""
 
     session: Session
-    settings: Knobs
+    settings: SettingsDep
     now: Now
     response: Response
 

@@ -2,26 +2,28 @@
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import StreamingResponse
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, Field
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
 from app.base.errors import Invalid
 from app.base.http.auth import Reader
-from app.base.http.context import Knobs, Now, Session, context_of
+from app.base.http.context import Now, Session, SettingsDep, context_of
 from app.base.http.csv import CHUNK, CSV, attached, cells, written
-from app.base.http.fields import At, IncidentInPath, Name, Words
+from app.base.http.fields import At, AtShown, EnvironmentFilter, IncidentInPath, Name, Words
 from app.base.http.paging import Page, Pages, page_of
 from app.base.http.problems import problem_responses
 from app.base.schema import Incident
 from app.base.severity import SeverityName, severity_name, severity_number
-from app.incidents import actions, timeline, views
+from app.incidents import actions, views
 from app.incidents.api.answer import Answering, IncidentModel, columns_of, models_of
 from app.incidents.measures.measures import MEASURES, IncidentStatus
+from app.settings import Settings
 
 router = APIRouter(prefix="/api/v1/incidents", tags=["incidents"])
 
@@ -37,8 +39,12 @@ Label = Annotated[Words, AfterValidator(_label)]
 
 
 def _filters(
-    status: Annotated[IncidentStatus | None, Query(description="`open` means not acknowledged yet")] = None,
+    status: Annotated[
+        list[IncidentStatus],
+        Query(description="`open` means not acknowledged yet; may be repeated", examples=[["open", "acknowledged"]]),
+    ] = [],  # noqa: B006  fastapi copies it
     service: Annotated[Name | None, Query()] = None,
+    environment: EnvironmentFilter = None,
     severity: Annotated[SeverityName | None, Query()] = None,
     source: Annotated[Name | None, Query(description="Only incidents with an alert from this source")] = None,
     since: Annotated[
@@ -56,8 +62,9 @@ def _filters(
         message = "`from` must not be after `to`"
         raise Invalid(message)
     return views.Filters(
-        status=status,
+        status=frozenset(status),
         service=service,
+        environment=environment,
         severity=severity_number(severity) if severity else None,
         source=source,
         detected_from=since,
@@ -71,12 +78,14 @@ Filtered = Annotated[views.Filters, Depends(_filters)]
 
 @router.get("", response_model=Page[IncidentModel], responses=problem_responses(), summary="List incidents")
 async def list_incidents(
-    _: Reader, session: Session, now: Now, settings: Knobs, paging: Pages, filters: Filtered
+    _: Reader, session: Session, now: Now, settings: SettingsDep, paging: Pages, filters: Filtered
 ) -> Page[IncidentModel]:
     """Newest first. Merged incidents are not listed, but can still be fetched by number."""
     key = paging.after(datetime, int)
-    rows = await views.incidents(session, filters, before=key, limit=paging.limit + 1)
-    items, cursor = page_of(rows, paging, lambda row: (row.began_at, row.number))
+    rows, cut = await views.incidents(
+        session, filters, before=key, limit=paging.limit + 1, bytes_at_most=settings.page_bytes
+    )
+    items, cursor = page_of(rows, paging, lambda row: (row.began_at, row.number), cut=cut)
     return Page(items=await models_of(session, items, settings=settings, now=now), next_cursor=cursor)
 
 
@@ -87,17 +96,25 @@ async def list_incidents(
     responses=problem_responses() | CSV,
 )
 async def export_incidents(
-    _: Reader, request: Request, now: Now, settings: Knobs, filters: Filtered
+    _: Reader, request: Request, now: Now, settings: SettingsDep, filters: Filtered
 ) -> StreamingResponse:
     """Every incident that matches the filters, newest first. The columns include its measures in seconds, its cost in
     each currency that has a rate and, if `AFTERMATH_LABOR` is set, the cost of labor. Missing values are empty cells.
     Text that a spreadsheet would interpret as a formula is prefixed with an apostrophe.
     """
-    engine = context_of(request).engine
+    return await csv_of(context_of(request).engine, settings, filters, now=now)
+
+
+async def csv_of(
+    engine: AsyncEngine, settings: Settings, filters: views.Filters, *, now: datetime
+) -> StreamingResponse:
+    """Every incident that matches the filters, newest first."""
 
     async def chunk(before: tuple[datetime, int] | None) -> tuple[Sequence[Incident], list[IncidentModel]]:
         async with db.session(engine) as session:  # one per chunk, so that a slow client does not hold a connection
-            rows = await views.incidents(session, filters, before=before, limit=CHUNK)
+            rows, _ = await views.incidents(
+                session, filters, before=before, limit=CHUNK, bytes_at_most=settings.page_bytes
+            )
             return rows, await models_of(session, rows, settings=settings, now=now)
 
     async with db.session(engine) as session:
@@ -114,8 +131,6 @@ async def export_incidents(
         while rows:
             lines = map(cells, models)
             yield written([line.get(column, "") for column in columns] for line in lines)
-            if len(rows) < CHUNK:
-                return
             rows, models = await chunk((rows[-1].began_at, rows[-1].number))
 
     return attached("incidents", parts())
@@ -145,17 +160,61 @@ class AlertModel(BaseModel):
 
     source: str
     fingerprint: str
-    started_at: At
-    ended_at: At | None
+    started_at: AtShown
+    ended_at: AtShown | None
     end_reason: str | None
+    environment: str | None = Field(description="Null: its labels name none")
     severity: SeverityName
     alert_class: str
     labels: dict[str, str]
     annotations: dict[str, str]
     link: str
-    flags: list[str] = Field(description="Anomalies in the alert as received, such as `ends_clamped`")
-    first_seen_at: At = Field(description="When its first signal was received")
-    last_seen_at: At = Field(description="When it was last reported, accurate to about a minute")
+    flags: list[str] = Field(
+        description="Anomalies in the alert as received, such as `ends_clamped` or `severity_unrecognized`"
+    )
+    first_seen_at: AtShown = Field(description="When its first signal was received")
+    last_seen_at: AtShown = Field(description="When it was last reported, accurate to about a minute")
+    fired_at: AtShown | None = Field(description="When it was last reported as firing, to the minute")
+    end_reported_at: AtShown | None = Field(
+        description="When its end was last reported, to the minute; null if it has none, or only an inferred one"
+    )
+
+
+class SilenceModel(BaseModel):
+    """A silence of an Alertmanager that suppressed alerts of the incident.
+
+    It shows that somebody knew of them, and is no acknowledgement.
+    """
+
+    source: str = Field(description="The source whose Alertmanager was polled")
+    id: str = Field(description="As Alertmanager reports it, like the fields that follow")
+    by: str = Field(description="Its author", examples=["ada"])
+    comment: str
+    matchers: str = Field(examples=['alertname="DiskFull", service="shop"'])
+    starts_at: AtShown
+    ends_at: AtShown
+    first_seen_at: AtShown = Field(description="When it first suppressed an alert with the incident's grouping key")
+    last_seen_at: AtShown = Field(description="When it last did")
+
+
+class Silences(BaseModel):
+    """Earliest first, at most 20."""
+
+    items: list[SilenceModel]
+
+
+@router.get(
+    "/{id}/silences",
+    response_model=Silences,
+    responses=problem_responses(404),
+    summary="List the silences of an incident",
+)
+async def list_silences(_: Reader, session: Session, ref: IncidentInPath) -> Silences:
+    """Of sources that are reconciled with their Alertmanagers: silences that suppressed notifications of its alerts."""
+    rows = await views.silences(session, await actions.find(session, ref))
+    return Silences(
+        items=[SilenceModel.model_validate(columns_of(row, SilenceModel) | {"source": source}) for row, source in rows]
+    )
 
 
 @router.get(
@@ -164,12 +223,16 @@ class AlertModel(BaseModel):
     responses=problem_responses(404),
     summary="List the alerts of an incident",
 )
-async def list_alerts(_: Reader, session: Session, paging: Pages, ref: IncidentInPath) -> Page[AlertModel]:
+async def list_alerts(
+    _: Reader, session: Session, settings: SettingsDep, paging: Pages, ref: IncidentInPath
+) -> Page[AlertModel]:
     """Earliest first."""
     incident = await actions.find(session, ref)
     key = paging.after(datetime, UUID)
-    rows = await views.alerts(session, incident.id, after=key, limit=paging.limit + 1)
-    items, cursor = page_of(rows, paging, lambda row: (row[0].started_at, row[0].series))
+    rows, cut = await views.alerts(
+        session, incident.id, after=key, limit=paging.limit + 1, bytes_at_most=settings.page_bytes
+    )
+    items, cursor = page_of(rows, paging, lambda row: (row[0].started_at, row[0].series), cut=cut)
     models = [
         AlertModel.model_validate(
             columns_of(alert, AlertModel) | {"source": source, "severity": severity_name(alert.severity)}
@@ -177,29 +240,3 @@ async def list_alerts(_: Reader, session: Session, paging: Pages, ref: IncidentI
         for alert, source in items
     ]
     return Page(items=models, next_cursor=cursor)
-
-
-class EntryModel(BaseModel):
-    model_config = ConfigDict(from_attributes=True)
-
-    at: At = Field(description="When it happened")
-    recorded_at: At = Field(description="When it was recorded")
-    kind: str = Field(examples=["acknowledged"])
-    by: str | None
-    note: str | None
-    detail: dict[str, Any] | None
-
-
-@router.get(
-    "/{id}/timeline",
-    response_model=Page[EntryModel],
-    responses=problem_responses(404),
-    summary="Read the timeline of an incident",
-)
-async def read_timeline(_: Reader, session: Session, paging: Pages, ref: IncidentInPath) -> Page[EntryModel]:
-    """Everything that happened to the incident, earliest first."""
-    incident = await actions.find(session, ref)
-    key = paging.after(datetime, int)
-    rows = await timeline.entries(session, incident.id, after=key, limit=paging.limit + 1)
-    items, cursor = page_of(rows, paging, lambda row: (row.at, row.id))
-    return Page(items=list(map(EntryModel.model_validate, items)), next_cursor=cursor)

@@ -7,12 +7,14 @@ exported numbers can be distinguished.
 
 from collections.abc import Mapping
 
+from app.incidents.definitions.action_items import ACTION_ITEMS
 from app.incidents.definitions.availability import AVAILABILITY
 from app.incidents.definitions.comparison import COMPARISON
 from app.incidents.definitions.dora import DORA
 from app.incidents.definitions.measures import MEASURE_DEFINITIONS
 from app.incidents.definitions.model import Definition
 from app.incidents.definitions.periods import PERIODS
+from app.incidents.definitions.response import RESPONSE
 from app.incidents.definitions.statistics import STATISTICS
 from app.incidents.definitions.whatif import WHAT_IF
 
@@ -24,6 +26,8 @@ DEFINITIONS: tuple[Definition, ...] = (
     *WHAT_IF,
     *COMPARISON,
     *DORA,
+    *ACTION_ITEMS,
+    *RESPONSE,
 )
 DEFINED: Mapping[str, Definition] = {each.name: each for each in DEFINITIONS}
 FORMULAS: Mapping[str, str] = {each.name: each.formula for each in DEFINITIONS}

@@ -1,6 +1,6 @@
 """Definitions of availability, reliability and error budgets of a service."""
 
-from app.incidents.definitions.model import HARMING, PLANNED, metric
+from app.incidents.definitions.model import PLANNED, WITH_IMPACT, metric
 
 AVAILABILITY = (
     metric(
@@ -8,17 +8,21 @@ AVAILABILITY = (
         "Time in service",
         "seconds",
         "sum",
-        "the elapsed part of [from, to), less planned maintenance of the service",
-        counted="every service, from the start of the period, even if it was first seen later",
-        left_out="planned maintenance",
-        cannot_tell="whether anyone used the service",
+        "the elapsed part of [from, to) since the service came into service, less planned maintenance of the service",
+        counted="every service, since the stated in_service_since, else since it was first seen: by its first alert, "
+        "or when it was created, whichever is earlier",
+        left_out="planned maintenance; the time before the service came into service",
+        cannot_tell="whether anyone used the service. A service that existed before its first alert was in service "
+        "longer, which only a person can state",
+        version=2,
     ),
     metric(
         "maintenance",
         "Planned maintenance",
         "seconds",
         "union of intervals",
-        "planned maintenance of the service in the elapsed part of [from, to), whether or not anything failed",
+        "planned maintenance of the service in the elapsed part of [from, to) since it came into service, whether or "
+        "not anything failed",
         counted="maintenance windows that name the service, or that name no service",
         left_out="nothing; overlapping windows count once",
         cannot_tell="whether the work was done, or took as long as planned",
@@ -29,7 +33,7 @@ AVAILABILITY = (
         "seconds",
         "integral",
         "the integral of impact over the downtime; at each moment, the greatest impact of the running incidents",
-        counted=HARMING,
+        counted=WITH_IMPACT,
         left_out=PLANNED,
         cannot_tell="how many users were affected, except where the impact was stated",
     ),
@@ -39,7 +43,7 @@ AVAILABILITY = (
         "ratio",
         "ratio",
         "1 - downtime / in_service",
-        counted=HARMING,
+        counted=WITH_IMPACT,
         left_out=PLANNED,
         cannot_tell="how severe an outage was: any impact above 0 counts in full",
     ),
@@ -49,7 +53,7 @@ AVAILABILITY = (
         "ratio",
         "ratio",
         "1 - downtime_weighted / in_service",
-        counted=HARMING,
+        counted=WITH_IMPACT,
         left_out=PLANNED,
         cannot_tell="what users saw: impact is either stated by a person or the default of the severity",
     ),
@@ -91,9 +95,10 @@ AVAILABILITY = (
         "Error budget",
         "seconds",
         "product",
-        "(1 - target) x (the whole window of the objective, less planned maintenance)",
-        counted="the whole window, including the part that has not elapsed yet",
-        left_out="planned maintenance, which earns no budget",
+        "(1 - target) x (the whole window of the objective since the service came into service, less planned "
+        "maintenance)",
+        counted="the window since in_service_since, including the part that has not elapsed yet",
+        left_out="planned maintenance, and the time before the service came into service, which earn no budget",
         cannot_tell="whether the target is what users need",
     ),
     metric(
@@ -103,7 +108,7 @@ AVAILABILITY = (
         "integral",
         "downtime in the window until now, less planned maintenance, weighted by impact if the objective is weighted; "
         "overlapping incidents share it in proportion to their impacts",
-        counted=HARMING,
+        counted=WITH_IMPACT,
         left_out=PLANNED,
         cannot_tell="which incident is to blame: overlapping incidents share it by impact",
     ),
@@ -113,7 +118,7 @@ AVAILABILITY = (
         "seconds",
         "difference",
         "budget - burned; below 0 the objective is missed",
-        counted=HARMING,
+        counted=WITH_IMPACT,
         left_out=PLANNED,
         cannot_tell="how it will develop; see the burn rate",
     ),
@@ -122,8 +127,8 @@ AVAILABILITY = (
         "Share of the error budget left",
         "ratio",
         "ratio",
-        "left / budget; below 0 the objective is missed; none if the whole window is maintenance",
-        counted=HARMING,
+        "left / budget; below 0 the objective is missed; none if the service is not in service in the window",
+        counted=WITH_IMPACT,
         left_out=PLANNED,
         cannot_tell="how it will develop; early in a calendar window nearly all of it is always left",
     ),
@@ -134,7 +139,7 @@ AVAILABILITY = (
         "ratio",
         "(downtime / in_service time of the last hours) / (1 - target), weighted by impact if the objective is "
         "weighted; a constant rate of 1.0 spends exactly the whole budget by the end of the window",
-        counted=HARMING,
+        counted=WITH_IMPACT,
         left_out=PLANNED,
         cannot_tell="a trend: over one hour a single incident dominates it",
     ),

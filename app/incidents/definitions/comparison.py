@@ -1,6 +1,13 @@
 """Definitions of the numbers that compare one measure between two periods."""
 
-from app.incidents.definitions.model import BUSINESS_HOURS, SUMMARY_FROM, Definition, metric
+from app.incidents.definitions.model import (
+    BUSINESS_HOURS,
+    EVERY_INCIDENT,
+    OCCASIONS_FROM,
+    SUMMARY_FROM,
+    Definition,
+    metric,
+)
 
 _COMPARED = "one measure in two periods: recorded and censored values"
 _NOT_COMPARED = "values that are not applicable or invalid, counted by reason"
@@ -56,31 +63,42 @@ COMPARISON = (
         "interval",
         "Interval of the effect",
         "ratio",
-        "95 % interval",
-        "95 % interval of the difference of log durations: Student's t with Greenwood's variances and Welch's degrees "
-        "of freedom; without censored values it is Welch's interval",
-        cannot_tell="how far next quarter will be from this one",
+        "95 % interval, robust to clusters",
+        "95 % interval of the difference of log durations: Student's t with Welch's degrees of freedom. The variance "
+        "of a side is the sum over its clusters of (sum of the influences of its incidents on the mean)^2 / (1 - share "
+        "of the events), with the degrees of freedom by Bell and McCaffrey for the correlation within clusters that is "
+        "found; with one incident in each cluster and nothing censored it is Welch's interval. By storms, and from 56 "
+        "days on each side by weeks too: the wider one counts",
+        cannot_tell="how far next quarter will be from this one, nor what lasts longer than a week: a bad month makes "
+        "two quarters differ whatever people changed",
+        version=2,
     ),
     _compared(
         "p_value",
         "p-value",
         "probability",
-        "log-rank test, two-sided",
+        "log-rank test, two-sided, robust to clusters",
         "the probability that two periods without a real difference differ at least as much as these, by the log-rank "
-        "test",
-        cannot_tell="how large a change is, or how likely it is that there is one",
+        "test with a variance that sums the scores of each cluster before squaring them (Lee, Wei and Amato). By "
+        "storms, and from 56 days on each side by weeks too: the larger one counts",
+        cannot_tell="how large a change is, or how likely it is that there is one. With few clusters it is too small "
+        "by itself, so there is no verdict without the interval",
+        version=2,
     ),
     _compared(
         "verdict",
         "Verdict",
         "word",
         "interval and test together",
-        "better or worse if the interval excludes 1 and the p-value of the log-rank test is below 0.05; otherwise "
-        f"cannot_tell, and always cannot_tell with fewer than {SUMMARY_FROM} recorded values on a side. Censored "
-        "values (incidents still pending, or resolved without the event) count in both as lasting longer than they "
-        "were observed",
+        "better or worse if, by storms and from 56 days on each side by weeks too, the interval excludes 1 and the "
+        "p-value of the log-rank test is below 0.05; otherwise cannot_tell, and always cannot_tell with fewer than "
+        f"{SUMMARY_FROM} recorded values on a side, or with recorded values from fewer than {OCCASIONS_FROM} storms or "
+        "weeks. Censored values (incidents still pending, or resolved without the event) count in both as lasting "
+        "longer than they were observed",
         cannot_tell="that nothing changed: cannot_tell is not a finding. The more pairs are compared, the more "
-        "differences appear by chance",
+        "differences appear by chance. With less than 56 days on a side, storms that last for days and good and bad "
+        "weeks still look like change",
+        version=2,
     ),
     _compared(
         "smallest_change",
@@ -89,12 +107,48 @@ COMPARISON = (
         "detectable ratio at 80 % power",
         "the smallest true change of all durations, to shorter and to longer, that gets a verdict in at least 80 % of "
         "such comparisons: the one that moves the mean of log durations up to the horizon by 1.12 x (t at 97.5 % + t "
-        "at 80 %) x standard error of the difference. Durations beyond the horizon do not move the mean, so the fewer "
-        "events happened before it, the larger a change must be; the factor 1.12 accounts for the log-rank test, "
-        "which has to agree",
+        "at 80 %) x standard error of the difference, by storms or by weeks, whichever is larger. Durations beyond the "
+        "horizon do not move the mean, so the fewer events happened before it, the larger a change must be; the factor "
+        "1.12 accounts for the log-rank test, which has to agree",
         cannot_tell="what did change; it shows whether the comparison could have found anything. It assumes that with "
-        f"longer durations {SUMMARY_FROM} values would still have been recorded on each side",
-        version=2,
+        f"longer durations {SUMMARY_FROM} values would still have been recorded on each side, and with about five "
+        "storms on a side it is a rough guess",
+        version=3,
+    ),
+    _compared(
+        "clusters",
+        "Storms and weeks",
+        "clusters",
+        "count",
+        "sorted by detected_at and over all services that are compared, a new storm begins when nothing has begun for "
+        "more than 6 h, or once a storm has lasted for 24 h; weeks are calendar weeks in UTC, and count from 56 days "
+        "on each side",
+        cannot_tell="whether the incidents of a storm have a cause in common. A storm that spreads over days is cut "
+        "into several, which only the weeks allow for",
+    ),
+    _compared(
+        "effective_n",
+        "Effective number of incidents",
+        "incidents",
+        "ratio of variances",
+        "incidents x variance of the mean log duration if they were independent / its variance by clusters; at most "
+        "the number of incidents",
+        cannot_tell="which incidents: it depends on how alike the durations within a cluster are, and is itself an "
+        "estimate",
+    ),
+    metric(
+        "compare_incidents",
+        "Comparison of the number of incidents",
+        "word",
+        "ratio of rates with an interval",
+        "fewer or more if the 95 % interval of incidents per day in B / incidents per day in A excludes 1; otherwise "
+        "cannot_tell. The interval is the wider of two: Clopper and Pearson's of the share of B in both, after "
+        "dividing the numbers by the dispersion (see dispersion) of both sides, pooled; and Welch's, of the logarithm "
+        "of the ratio with the variance dispersion / incidents of each side",
+        counted=EVERY_INCIDENT,
+        left_out="merged incidents; the part of a period that has not passed yet",
+        cannot_tell="that nothing changed, and why: rules that group differently change the number too. It assumes "
+        "that days differ by chance only, so a calm and a busy month look like change",
     ),
     metric(
         "compare_business_hours",
@@ -109,5 +163,6 @@ COMPARISON = (
         cannot_tell="anything about nights and weekends. It is a second verdict about the same incidents: picking the "
         "more favorable of the two finds up to twice as many changes by chance",
         clock=BUSINESS_HOURS,
+        version=2,
     ),
 )

@@ -10,6 +10,8 @@ _ONE = "the value of one incident; see the statistics for many incidents"
 _NOT_A_SERVICE = "merged incidents (counted as the one they were merged into); monitoring failures, unless requested"
 _STATED = "incidents without a stated time, because any default would be invented"
 
+_NO_REVIEW = "incidents without a review, because most need none"
+
 
 @dataclass(frozen=True, slots=True)
 class _Population:
@@ -26,6 +28,10 @@ _POPULATIONS: Mapping[str, _Population] = {
         _NOT_A_SERVICE,
         "whether anyone worked on it: it is one click. Incidents that resolved by themselves were not ignored; they "
         "count as censored",
+    ),
+    "time_to_declare": _Population(
+        f"incidents that nobody declared, or that were detected by their declaration; {_NOT_A_SERVICE}",
+        "whether the response was needed, or how it went; and nothing about incidents that were handled without one",
     ),
     "time_to_mitigate": _Population(
         f"{_STATED}; {_NOT_A_SERVICE}", "anything about incidents whose mitigation was not recorded"
@@ -44,6 +50,16 @@ _POPULATIONS: Mapping[str, _Population] = {
     ),
     "remediation": _Population(
         f"{_STATED}; {NO_RECOVERY}; {_NOT_A_SERVICE}", "how much of the time was spent working, and how much waiting"
+    ),
+    "analysis": _Population(
+        f"{_NO_REVIEW}; {_NOT_A_SERVICE}",
+        "how much was learned: it ends when the first review was held. A review held while the incident ran makes it "
+        "invalid",
+    ),
+    "readiness": _Population(
+        f"{_NO_REVIEW}; {_NOT_A_SERVICE}",
+        "whether the action items helped; each action item has its own estimate of that. Adding an action item later "
+        "makes it pending again",
     ),
 }
 
@@ -80,18 +96,45 @@ MEASURE_DEFINITIONS = (
         clock=BUSINESS_HOURS,
     ),
     Definition(
+        "impact",
+        Kind.MEASURE,
+        "Impact of an incident",
+        "share of the service",
+        _ONE,
+        "impact(t) is the share of the worst severity among its alerts that fire at time t, and 0 while none fires; a "
+        "stated impact or severity replaces that of every alert; a stated start (impact_started_at, else detected_at) "
+        "before the first alert extends that alert back to it, and before a stated impact_started_at impact is 0; with "
+        "harmed_throughout, gaps between alerts have the worst severity of the incident",
+        "alerts of sources, from the start that the annotation `for` implies, if there is one; and the time for which "
+        "a person declared the incident or held it open",
+        "alerts after a person resolved them; failures of the monitoring, whose impact is 0",
+        "what users noticed: the share of each severity is a setting (`AFTERMATH_IMPACT`)",
+    ),
+    Definition(
         "incident_cost",
         Kind.MEASURE,
         "Cost of an incident",
         "currency",
         _ONE,
-        "the integral of rate(t) x impact(t) from (impact_started_at, else detected_at) to (resolved_at, else now), "
-        "less planned maintenance; where incidents of a service overlap, the greatest impact counts once and is split "
-        "among them in proportion to their impacts, so the incidents of a service sum exactly to its cost",
+        "the integral of rate(t) x impact(t) until resolved_at, else now, less planned maintenance; where incidents "
+        "of a service overlap, the greatest impact counts once and is split among them in proportion to their "
+        "impacts, so the incidents of a service sum exactly to its cost",
         "incidents of services that had a rate at the time",
         "services without a rate, because unknown is not 0; planned maintenance",
         "the cost of the incident on its own: an overlapping incident takes a share, and a later correction of that "
         "incident changes this number",
+    ),
+    Definition(
+        "incident_downtime",
+        Kind.MEASURE,
+        "Downtime of an incident",
+        "seconds",
+        _ONE,
+        "the time until resolved_at, else now, at which impact(t) is above 0, less planned maintenance",
+        "incidents with an impact above 0",
+        "gaps between alerts, unless the incident harmed throughout; planned maintenance; merged incidents",
+        "how long the incident took: time_to_recover includes the gaps and counts every severity. Nor whether users "
+        "were affected while no alert fired",
     ),
     Definition(
         "incident_labor",

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 SUMMARY_FROM = 10  # recorded values; a median of fewer reflects chance more than the service
 P95_FROM = 60  # of fewer, the 95th percentile rests on the three longest incidents
+OCCASIONS_FROM = 5  # storms or weeks with recorded values; an interval from fewer is too wide to be of use
 
 EVENT_TIME = "event time: when it happened according to the sender or a person, not when it was received"
 BUSINESS_HOURS = "business hours of a calendar, in local time of its zone; the clock is stopped outside them"
@@ -14,8 +15,8 @@ DEPLOYED = "event time: when a deployment finished according to its reports, els
 # Populations.
 EVERY_INCIDENT = "incidents detected in the period"
 NO_RECOVERY = "alerts that ended without a recovery (rule paused or deleted, series missing, …), unless requested"
-HARMING = "incidents with an impact above 0 that ran in the period, whenever they were detected"
-HARMING_WITH_RATE = f"{HARMING}, if their service had a rate at the time"
+WITH_IMPACT = "incidents with an impact above 0 at some time in the period, whenever they were detected"
+WITH_IMPACT_AND_RATE = f"{WITH_IMPACT}, if their service had a rate at the time"
 PLANNED = "planned maintenance, shown separately; severities with an impact of 0; monitoring failures"
 NO_RATE = "services without a rate, which are listed, because unknown is not 0; planned maintenance"
 

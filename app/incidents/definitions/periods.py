@@ -1,6 +1,6 @@
 """Definitions of the numbers of a period: incidents, downtime, cost and labor."""
 
-from app.incidents.definitions.model import EVERY_INCIDENT, HARMING, HARMING_WITH_RATE, NO_RATE, PLANNED, metric
+from app.incidents.definitions.model import EVERY_INCIDENT, NO_RATE, PLANNED, WITH_IMPACT, WITH_IMPACT_AND_RATE, metric
 
 PERIODS = (
     metric(
@@ -14,6 +14,29 @@ PERIODS = (
         cannot_tell="how many things went wrong: the grouping keys and windows of the rules affect it too",
     ),
     metric(
+        "incidents_per_day",
+        "Incidents per day",
+        "per day",
+        "rate, with an interval",
+        "incidents / days of [from, to) that have passed. The 95 % interval is the exact Poisson interval of incidents "
+        "/ dispersion, scaled; with a dispersion above 1 it is at least Student's t interval of the logarithm",
+        counted="every incident that matches the filters, whatever its severity",
+        left_out="merged incidents: they count as the incident they were merged into",
+        cannot_tell="how storms vary, if there were fewer than about five: then the interval is too narrow",
+    ),
+    metric(
+        "dispersion",
+        "Dispersion of counts",
+        "ratio",
+        "variance / mean",
+        "the variance of the counts of days over their mean, or of weeks if there are six, whichever is larger, and at "
+        "least 1, which is that of independent events; for less than six days the sum of the squared sizes of the "
+        "storms (see compare_clusters) / events. Events came as if in groups of this size",
+        counted="incidents by detected_at, or deployments by finished_at, of each day or week that has passed",
+        left_out="the part of a period that has not passed yet",
+        cannot_tell="why: storms, busy weeks, weekends and a growing number of incidents all raise it",
+    ),
+    metric(
         "open",
         "Open incidents",
         "incidents",
@@ -24,13 +47,12 @@ PERIODS = (
         cannot_tell="whether users are still affected: an alert may keep firing, or its resolve may have been lost",
     ),
     metric(
-        "harming",
+        "incidents_with_impact",
         "Incidents with impact",
         "incidents",
         "count",
-        "incidents with an impact above 0 whose [impact_started_at, else detected_at; resolved_at, else now) overlaps "
-        "[from, to)",
-        counted=HARMING,
+        "incidents whose impact(t) is above 0 at some time in [from, to)",
+        counted=WITH_IMPACT,
         left_out="severities with an impact of 0; merged incidents; monitoring failures",
         cannot_tell="how many began in the period; see `incidents` for that",
     ),
@@ -39,12 +61,13 @@ PERIODS = (
         "Downtime",
         "seconds",
         "sum over services of a union of intervals",
-        "per service the union of [impact_started_at, else detected_at; resolved_at, else now) of incidents with an "
-        "impact above 0, clipped to [from, to), whenever they were detected, less planned maintenance; summed over "
-        "services",
-        counted=HARMING,
+        "per service the time in [from, to) at which impact(t) of at least one incident is above 0, whenever it was "
+        "detected, less planned maintenance; summed over services",
+        counted=WITH_IMPACT,
         left_out=PLANNED,
-        cannot_tell="how many users were affected: here a service is either up or down, whatever the severity",
+        cannot_tell="how many users were affected: here a service is either up or down, whatever the severity. Nor "
+        "harm between alerts, unless a person states it; time to recover includes these gaps",
+        version=2,
     ),
     metric(
         "planned",
@@ -52,7 +75,7 @@ PERIODS = (
         "seconds",
         "union of intervals",
         "downtime within planned maintenance; it is not part of downtime",
-        counted=HARMING,
+        counted=WITH_IMPACT,
         left_out="severities with an impact of 0; monitoring failures",
         cannot_tell="whether the maintenance caused the failures",
     ),
@@ -64,10 +87,11 @@ PERIODS = (
         "per service the integral of rate(t) x impact(t) over [from, to), less planned maintenance; where incidents "
         "overlap, the greatest impact counts once and is split among them by impact; summed over the selected "
         "incidents, per currency",
-        counted=HARMING_WITH_RATE,
+        counted=WITH_IMPACT_AND_RATE,
         left_out=NO_RATE,
         cannot_tell="the actual loss: it is a configured hourly rate times hours. Consider the low and high amounts "
         "too",
+        version=2,
     ),
     metric(
         "labor",

@@ -21,20 +21,22 @@ from datetime import datetime
 from hashlib import blake2b
 from uuid import UUID
 
+from msgspec.structs import replace
 from sqlalchemy import text
 
-from app.base.db import Executor
+from app.base.db import Transaction
 from app.base.ids import new_id, uuid_of
-from app.incidents.grouping.batch import AlertRow, Batch, Incoming, KnownSeries, Outcome, outcome_of
-from app.incidents.grouping.placement import note_still_firing, place_by_newest, regroup, touched_span
-from app.incidents.grouping.read import read_alerts_of, read_chains, read_incidents, read_newest, read_series
+from app.base.threads import give_way
+from app.incidents.grouping.batch import AlertRow, Batch, Incoming, KnownSeries, SignalOutcome, outcome_of
+from app.incidents.grouping.placement import place_by_newest, regroup, touched_span
+from app.incidents.grouping.read import read_alerts_of, read_chains, read_newest, read_refire, read_series
 from app.incidents.grouping.series import apply_signals, compute_ends
 from app.incidents.grouping.write import RULES_VERSION, BatchConflict, write
 
 
 async def apply(
-    tx: Executor, incoming: Sequence[Incoming], *, now: datetime, also_lock: Iterable[UUID] = ()
-) -> list[Outcome]:
+    tx: Transaction, incoming: Sequence[Incoming], *, now: datetime, also_lock: Iterable[UUID] = ()
+) -> list[SignalOutcome]:
     """Applies the signals and returns the outcome of each, in the same order. Raises BatchConflict."""
     keys = keys_of(incoming) | set(also_lock)
     await lock_keys(tx, keys)
@@ -48,7 +50,7 @@ def keys_of(incoming: Sequence[Incoming]) -> set[UUID]:
     return {one.decision.key_id for one in incoming if not one.signal.test}
 
 
-async def decide(tx: Executor, incoming: Sequence[Incoming], keys: AbstractSet[UUID], *, now: datetime) -> Batch:
+async def decide(tx: Transaction, incoming: Sequence[Incoming], keys: AbstractSet[UUID], *, now: datetime) -> Batch:
     """Computes the changes to alerts and incidents without writing them. `keys` must be locked.
 
     Raises BatchConflict.
@@ -60,26 +62,23 @@ async def decide(tx: Executor, incoming: Sequence[Incoming], keys: AbstractSet[U
         if not one.signal.test:
             series = series_of(one.source_id, one.signal.fingerprint)
             by_series[series].append(index)
-            at = one.signal.started_at or one.signal.ended_at or one.received_at
+            at = one.signal.started_at or one.signal.ended_at or one.signal.happened_at or one.received_at
             first_at[series] = min(at, first_at.get(series, at))
     if not by_series:
         return batch
     known = await _known_series(tx, batch, first_at)
+    done = 0
     for series, indices in by_series.items():
         apply_signals(batch, series, known.get(series) or KnownSeries(), incoming, indices)
+        done = await give_way(done, len(indices))
     # If the rule has changed since, the alert keeps its old key, which is not locked. Even a repeat writes the row.
     if strangers := {row.key_id for row in batch.rows if row.dirty} - keys:
         raise BatchConflict(frozenset(strangers))
     await place(tx, batch, [row for row in batch.rows if row.new or row.before is not None])
-    # A repeat of a manually ended alert may change its incident.
-    ended_by_hand = {row.incident_id for row in batch.shown.values() if row.manual_end_at and row.incident_id}
-    if unknown := ended_by_hand - batch.incidents.keys():
-        batch.add_incidents(await read_incidents(tx, unknown))
-    note_still_firing(batch)
     return batch
 
 
-async def place(tx: Executor, batch: Batch, changed: Sequence[AlertRow], *, whole_chains: bool = False) -> None:
+async def place(tx: Transaction, batch: Batch, changed: Sequence[AlertRow], *, whole_chains: bool = False) -> None:
     """Assigns every new or changed alert to an incident. The keys must be locked. `whole_chains` skips the shortcut
     that uses only the newest incident.
     """
@@ -90,20 +89,26 @@ async def place(tx: Executor, batch: Batch, changed: Sequence[AlertRow], *, whol
         by_key[row.key_id].append(row)
     keys = list(by_key)
     if not whole_chains:
-        keys = place_by_newest(batch, await read_newest(tx, keys), by_key)
+        newest = {incident.key_id: incident for incident in await read_newest(tx, keys)}
+        batch.add_incidents(newest.values())
+        keys, done = [], 0
+        for key, rows in by_key.items():
+            if not place_by_newest(batch, newest.get(key), rows):
+                keys.append(key)
+            done = await give_way(done, len(rows))
     if not keys:
         return
     incidents = await read_chains(tx, {key: touched_span(by_key[key]) for key in keys})
     batch.add_incidents(incidents)
-    rows = {key: {(row.series, row.started_at): row for row in by_key[key]} for key in keys}
+    alerts = {key: {(row.series, row.started_at): row for row in by_key[key]} for key in keys}
     for row in batch.adopt(await read_alerts_of(tx, [incident.id for incident in incidents])):
-        rows[row.key_id][row.series, row.started_at] = row
+        alerts[row.key_id][row.series, row.started_at] = row
     for key in keys:
         known = [incident for incident in incidents if incident.key_id == key]
-        regroup(batch, known, list(rows[key].values()), by_key[key])
+        regroup(batch, known, list(alerts[key].values()), by_key[key])
 
 
-async def _known_series(tx: Executor, batch: Batch, first_at: dict[UUID, datetime]) -> dict[UUID, KnownSeries]:
+async def _known_series(tx: Transaction, batch: Batch, first_at: dict[UUID, datetime]) -> dict[UUID, KnownSeries]:
     known = await read_series(tx, first_at)
     adopted = iter(batch.adopt([row for one in known.values() for row in one.alerts]))
     for one in known.values():
@@ -119,34 +124,60 @@ def series_of(source_id: int, fingerprint: str) -> UUID:
 # — changes by people —
 
 
-async def read_open_alerts(tx: Executor, batch: Batch, incident_id: UUID) -> list[AlertRow]:
+async def read_open_alerts(tx: Transaction, batch: Batch, incident_id: UUID) -> list[AlertRow]:
     """The open alerts of an incident, whose key must be locked."""
     return [row for row in batch.adopt(await read_alerts_of(tx, [incident_id])) if row.end is None]
 
 
-async def derive_without_manual_ends(tx: Executor, batch: Batch, incident_id: UUID) -> list[AlertRow]:
-    """Removes the manual ends from the alerts of an incident; returns the alerts whose end has changed."""
-    alerts = batch.adopt(await read_alerts_of(tx, [incident_id]))
-    ended_by_hand = [row for row in alerts if row.manual_end_at is not None]
-    if not ended_by_hand:
+async def read_ended_by_hand(tx: Transaction, batch: Batch, incident_id: UUID) -> list[AlertRow]:
+    """The alerts of an incident, whose key must be locked, that a person ended."""
+    return [row for row in batch.adopt(await read_alerts_of(tx, [incident_id])) if row.episode.manual_at is not None]
+
+
+async def read_ended_by_resolve(tx: Transaction, batch: Batch, key_id: UUID, at: datetime) -> list[AlertRow]:
+    """The alerts of a key, which must be locked, that a person's resolve at this time ended."""
+    incidents = [row[0] for row in await tx.execute(_ENDED_BY_RESOLVE, {"key_id": key_id, "at": at})]
+    return [row for row in batch.adopt(await read_alerts_of(tx, incidents)) if row.episode.manual_at == at]
+
+
+# They may belong to several incidents by now.
+_ENDED_BY_RESOLVE = text("""
+    SELECT DISTINCT incident_id
+      FROM alert
+     WHERE key_id = :key_id
+       AND started_at <= :at
+       AND manual_end_at = :at
+""")
+
+
+async def change_manual_ends(
+    tx: Transaction, batch: Batch, alerts: Sequence[AlertRow], at: datetime | None
+) -> list[AlertRow]:
+    """Moves the manual ends of these alerts to `at`, or removes them; returns the alerts whose end has changed."""
+    if not alerts:
         return []
     first_at: dict[UUID, datetime] = {}
-    for row in ended_by_hand:
+    for row in alerts:
         first_at[row.series] = min(first_at.get(row.series, row.started_at), row.started_at)
-        row.manual_end_at = None
+        row.episode = replace(row.episode, manual_at=at)
+    refire = await read_refire(tx, {row.source_id for row in alerts})
     for known in (await _known_series(tx, batch, first_at)).values():
-        compute_ends(known)
-    return [row for row in ended_by_hand if row.before is not None]
+        compute_ends(known, refire=refire[known.alerts[0].source_id])
+    return [row for row in alerts if row.before is not None]
 
 
 # — locks, and the version of the rules —
 
 _LOCK_CLASS = 0x616D  # of Aftermath's advisory locks: "am"
 _LOCK_BUCKETS = 4096
+_RULES_BUCKET = _LOCK_BUCKETS  # shared by all batches; the trigger that counts changes of rules takes it alone
 
 
 def lock(keys: Iterable[UUID]) -> str:
-    """SQL that locks the alerts and incidents of these keys until the transaction ends.
+    """SQL that locks the alerts and incidents of these keys until the transaction ends, and the rules against changes.
+
+    A series whose rule changes gets another key, so batches decided by different rules must not run at the same time.
+    The rules come first: whoever waits for them holds no key.
 
     It uses advisory locks, because the first delivery of a key finds no row to lock. Keys share a fixed number of
     buckets, because PostgreSQL's lock table is bounded, and buckets are locked in sorted order. The SQL has no
@@ -154,11 +185,14 @@ def lock(keys: Iterable[UUID]) -> str:
     """
     buckets = ",".join(map(str, sorted({key.int % _LOCK_BUCKETS for key in keys})))
     return f"""
+          WITH rules AS MATERIALIZED (
+               SELECT pg_advisory_xact_lock_shared({_LOCK_CLASS}, {_RULES_BUCKET})
+               )
         SELECT count(pg_advisory_xact_lock({_LOCK_CLASS}, bucket))
-          FROM unnest('{{{buckets}}}'::integer[]) AS bucket"""
+          FROM rules, unnest('{{{buckets}}}'::integer[]) AS bucket"""
 
 
-async def lock_keys(tx: Executor, keys: Iterable[UUID]) -> None:
+async def lock_keys(tx: Transaction, keys: Iterable[UUID]) -> None:
     """Requires a transaction that has begun."""
     await tx.execute(text(lock(keys)), {})
 
@@ -167,7 +201,7 @@ async def lock_keys(tx: Executor, keys: Iterable[UUID]) -> None:
 TRY_LOCK_KEY = f"pg_try_advisory_xact_lock({_LOCK_CLASS}, ('x' || right(incident.key_id::text, 3))::bit(12)::integer)"
 
 
-async def rules_version(tx: Executor) -> int:
+async def rules_version(tx: Transaction) -> int:
     """The current version of the rules. Decisions made with another version must be repeated."""
     version: int = (await tx.execute(_VERSION, {})).one()[0]
     return version

@@ -1,8 +1,8 @@
 """The law of incidents, and an incremental shortcut.
 
-Pure: no clock, no I/O, no settings. `incidents_of` is the law: it groups alerts into incidents. `Course` summarizes one
-incident, so that a new alert or a new end in the newest incident of a key can be applied without reading its other
-alerts: `joined` and `ended` return the new course, or None if only the law can decide. The properties in
+Pure: no clock, no I/O, no settings. `incidents_of` is the law: it groups alerts into incidents. `IncidentState`
+summarizes one incident, so that a new or changed alert in the newest incident of a key can be applied without reading
+its other alerts: `joined` and `changed` return the new state, or None if only the law can decide. The properties in
 `tests/incidents/grouping/test_law.py` check that the shortcut always agrees with the law.
 """
 
@@ -15,11 +15,16 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import replace
 
-from app.incidents.grouping.signal import End, EndReason, latest
+from app.incidents.grouping.episode import End, last
+from app.incidents.grouping.signal import EndReason
 
 
 class Alert(msgspec.Struct, frozen=True, gc=False):
-    """One episode, as input to the law. `by_people` marks alerts that a person declared or holds open."""
+    """One episode, as input to the law. `by_people` marks alerts that a person declared or holds open.
+
+    `fired_after_end_at` is its latest report that it fires, if it has ended and that report is later than those of its
+    end.
+    """
 
     series: UUID
     started_at: datetime
@@ -29,6 +34,7 @@ class Alert(msgspec.Struct, frozen=True, gc=False):
     severity: int = 3
     by_people: bool = False
     impact_started_at_reported: datetime | None = None  # when users were first affected, if the alert states it
+    fired_after_end_at: datetime | None = None
 
     @property
     def ended_at(self) -> datetime | None:
@@ -66,7 +72,7 @@ def incidents_of(alerts: Iterable[Alert]) -> list[list[Alert]]:
     return groups
 
 
-class Course(msgspec.Struct, frozen=True, gc=False):
+class IncidentState(msgspec.Struct, frozen=True, gc=False):
     """The history of one incident, derived from its alerts.
 
     `last_end` and `reach_at` (the latest end plus window) only consider alerts that have ended. The last stretch
@@ -85,6 +91,7 @@ class Course(msgspec.Struct, frozen=True, gc=False):
     open_alerts: int
     severity: int
     impact_started_at_reported: datetime | None = None
+    fired_after_end_at: datetime | None = None  # the latest of its alerts
 
     @property
     def ended_at(self) -> datetime | None:
@@ -95,16 +102,16 @@ class Course(msgspec.Struct, frozen=True, gc=False):
         return self.last_end.reason if self.open_alerts == 0 and self.last_end else None
 
 
-def course_of(group: Sequence[Alert]) -> Course:
-    """The course of one group returned by `incidents_of`."""
-    course = _first(group[0])
+def incident_state(group: Sequence[Alert]) -> IncidentState:
+    """The state of one group returned by `incidents_of`."""
+    state = _first(group[0])
     for alert in group[1:]:
-        course = _append(course, alert)
-    return course
+        state = _append(state, alert)
+    return state
 
 
-def _first(alert: Alert) -> Course:
-    return Course(
+def _first(alert: Alert) -> IncidentState:
+    return IncidentState(
         began_at=alert.started_at,
         last_start_at=alert.started_at,
         stretch_began_at=alert.started_at,
@@ -116,34 +123,36 @@ def _first(alert: Alert) -> Course:
         open_alerts=int(alert.end is None),
         severity=alert.severity,
         impact_started_at_reported=alert.impact_started_at_reported,
+        fired_after_end_at=alert.fired_after_end_at,
     )
 
 
-def _append(course: Course, alert: Alert) -> Course:
-    """The course with one more alert, which starts at or after `stretch_began_at`."""
-    before, end = course.ended_at, alert.end
+def _append(state: IncidentState, alert: Alert) -> IncidentState:
+    """The state with one more alert, which starts at or after `stretch_began_at`."""
+    before, end = state.ended_at, alert.end
     gap = before is not None and alert.started_at > before
-    reopened = course.reopened + gap
-    open_alerts = course.open_alerts + (end is None)
-    last_end, reach_at = course.last_end, course.reach_at
+    reopened = state.reopened + gap
+    open_alerts = state.open_alerts + (end is None)
+    last_end, reach_at = state.last_end, state.reach_at
     if end is not None:
-        last_end, reach_at = latest(last_end, end), _later(reach_at, end.at + alert.window)
-    return Course(
-        began_at=course.began_at,
-        last_start_at=max(course.last_start_at, alert.started_at),
-        stretch_began_at=alert.started_at if gap else course.stretch_began_at,
-        first_ended_at=_first_ended_at(course, reopened, open_alerts, last_end),
+        last_end, reach_at = last(last_end, end), _later(reach_at, end.at + alert.window)
+    return IncidentState(
+        began_at=state.began_at,
+        last_start_at=max(state.last_start_at, alert.started_at),
+        stretch_began_at=alert.started_at if gap else state.stretch_began_at,
+        first_ended_at=_first_ended_at(state, reopened, open_alerts, last_end),
         last_end=last_end,
         reach_at=reach_at,
         reopened=reopened,
-        alerts=course.alerts + (not alert.by_people),
+        alerts=state.alerts + (not alert.by_people),
         open_alerts=open_alerts,
-        severity=min(course.severity, alert.severity),
-        impact_started_at_reported=_earlier(course.impact_started_at_reported, alert.impact_started_at_reported),
+        severity=min(state.severity, alert.severity),
+        impact_started_at_reported=_earlier(state.impact_started_at_reported, alert.impact_started_at_reported),
+        fired_after_end_at=_later(state.fired_after_end_at, alert.fired_after_end_at),
     )
 
 
-def _first_ended_at(before: Course, reopened: int, open_alerts: int, last_end: End | None) -> datetime | None:
+def _first_ended_at(before: IncidentState, reopened: int, open_alerts: int, last_end: End | None) -> datetime | None:
     """Until the incident is reopened, the first recovery is also the last one."""
     if reopened:
         return before.first_ended_at
@@ -166,7 +175,7 @@ class Placement(StrEnum):
     UNCLEAR = "unclear"  # only the law can decide
 
 
-def classify(newest: Course | None, alert: Alert) -> Placement:
+def classify(newest: IncidentState | None, alert: Alert) -> Placement:
     if newest is None:
         return Placement.OPENS
     if alert.started_at < newest.stretch_began_at:
@@ -179,30 +188,40 @@ def classify(newest: Course | None, alert: Alert) -> Placement:
     return Placement.JOINS if alert.started_at - newest.began_at <= alert.max_span else Placement.OPENS
 
 
-def opened(alert: Alert) -> Course:
+def opened(alert: Alert) -> IncidentState:
     return _first(alert)
 
 
-def joined(newest: Course, alert: Alert) -> Course:
-    """The course with a new alert, for which `classify` returned JOINS."""
+def joined(newest: IncidentState, alert: Alert) -> IncidentState:
+    """The state with a new alert, for which `classify` returned JOINS."""
     return _append(newest, alert)
 
 
-def ended(newest: Course, before: Alert, end: End) -> Course | None:
-    """The course after the alert `before` gets this end; None if only the law can decide.
+def changed(newest: IncidentState, before: Alert, after: Alert) -> IncidentState | None:
+    """The state after one of its alerts has changed; None if only the law can decide.
 
-    The law has to decide if an alert started after `end`, which may now be separate; if the end moved back, which may
-    open a gap; or if the alert started before the last stretch, because it may close a gap.
+    The law has to decide if the alert is open again; if another alert started after its end, which may now be separate;
+    if the end moved back, which may open a gap; if the alert started before the last stretch, because it may close a
+    gap; or if the alert no longer has the latest report after its end.
     """
+    fired_after_end_at = _later(newest.fired_after_end_at, after.fired_after_end_at)
+    if before.fired_after_end_at == fired_after_end_at != after.fired_after_end_at:
+        return None
+    state = replace(newest, severity=min(newest.severity, after.severity), fired_after_end_at=fired_after_end_at)
+    end = after.end
+    if end == before.end:
+        return state
+    if end is None:
+        return None
     if before.end is None and end.at >= newest.last_start_at:
         open_alerts = newest.open_alerts - 1
     elif before.end is not None and end.at > before.end.at and before.started_at >= newest.stretch_began_at:
         open_alerts = newest.open_alerts
     else:
         return None
-    last_end = latest(newest.last_end, end)
+    last_end = last(newest.last_end, end)
     return replace(
-        newest,
+        state,
         open_alerts=open_alerts,
         first_ended_at=_first_ended_at(newest, newest.reopened, open_alerts, last_end),
         last_end=last_end,

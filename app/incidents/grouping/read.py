@@ -14,12 +14,14 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import text
 
-from app.base.db import Executor
+from app.base.db import Transaction
 from app.base.db.recordset import Columns
 from app.base.schema import Alert, Incident
+from app.base.threads import give_way
 from app.incidents.grouping.batch import AlertColumns, AlertRow, IncidentColumns, IncidentRow, KnownSeries
-from app.incidents.grouping.lifecycle import Course
-from app.incidents.grouping.signal import End, EndReason
+from app.incidents.grouping.episode import End, Episode, ReportedEnd
+from app.incidents.grouping.lifecycle import IncidentState
+from app.incidents.grouping.signal import EndReason
 
 _END_REASONS = {str(reason): reason for reason in EndReason}
 _labels = msgspec.json.Decoder(dict[str, str])
@@ -33,34 +35,73 @@ _ALERT = Columns(
         *AlertColumns.__struct_fields__,
         "window_seconds",
         "max_span_seconds",
-        "real_end_at",
-        "real_end_reason",
-        "real_end_guessed",
         "ended_at",
         "end_reason",
+        "fired_at",
+        "listed_since",
+        "real_end_at",
+        "real_end_reason",
+        "real_end_reported_at",
+        "guessed_end_at",
+        "guessed_end_reason",
+        "guessed_end_reported_at",
+        "inferred_end_at",
+        "inferred_end_reason",
+        "manual_end_at",
+        "expires_at",
     ),
 )
 _PLAIN = len(AlertColumns.__struct_fields__)
 _WIDTH = len(_ALERT.names)
-_SERIES_ID, _STARTED_AT, _ENDED_AT, _END_REASON = map(_ALERT.place, ("series", "started_at", "ended_at", "end_reason"))
+_SERIES_ID, _STARTED_AT, _ENDED_AT, _END_REASON, _END_REPORTED_AT, _COVERED = map(
+    _ALERT.place, ("series", "started_at", "ended_at", "end_reason", "end_reported_at", "covered")
+)
 _start_of = itemgetter(_STARTED_AT)
 
 
 def _alert_row(found: Sequence[Any]) -> AlertRow:
     """From the columns of `_ALERT`, by position for speed: thousands of rows per second are read here."""
-    window, max_span, real_end_at, real_end_reason, guessed, ended_at, end_reason = found[_PLAIN:_WIDTH]
-    real_end = End(real_end_at, _END_REASONS[real_end_reason], guessed) if real_end_at else None
+    (
+        window,
+        max_span,
+        ended_at,
+        end_reason,
+        fired_at,
+        listed_since,
+        real_at,
+        real_reason,
+        real_reported_at,
+        guessed_at,
+        guessed_reason,
+        guessed_reported_at,
+        inferred_at,
+        inferred_reason,
+        manual_at,
+        expires_at,
+    ) = found[_PLAIN:_WIDTH]
     row = AlertRow(
         *found[:_PLAIN],
         window=_seconds(window),
         max_span=_seconds(max_span),
-        real_end=real_end,
         end=End(ended_at, _END_REASONS[end_reason]) if ended_at else None,
-        named_end=real_end,
+        episode=Episode(
+            found[_STARTED_AT],
+            fired_at,
+            _reported(real_at, real_reason, real_reported_at) if real_at else None,
+            _reported(guessed_at, guessed_reason, guessed_reported_at) if guessed_at else None,
+            End(inferred_at, _END_REASONS[inferred_reason]) if inferred_at else None,
+            manual_at,
+            listed_since,
+            expires_at,
+        ),
     )
     row.stored = row.changeable()
-    row.seen_before_at = row.last_seen_at
     return row
+
+
+def _reported(at: datetime, reason: str, reported_at: datetime | None) -> ReportedEnd:
+    """Rows from before report times were stored have none; the end itself stands in, as for imported facts."""
+    return ReportedEnd(at, _END_REASONS[reason], reported_at or at)
 
 
 @lru_cache
@@ -68,7 +109,7 @@ def _seconds(number: int) -> timedelta:
     return timedelta(seconds=number)
 
 
-async def read_alerts_of(tx: Executor, incidents: Collection[UUID]) -> list[AlertRow]:
+async def read_alerts_of(tx: Transaction, incidents: Collection[UUID]) -> list[AlertRow]:
     """The alerts of these incidents, with their labels."""
     rows = []
     for found in await tx.execute(_ALERTS_OF, {"ids": list(incidents)}):
@@ -95,8 +136,9 @@ _ALERTS_OF = text(f"""
 _Found = tuple[list[Any], list[Any]]
 
 
-async def read_series(tx: Executor, first_at: Mapping[UUID, datetime]) -> dict[UUID, KnownSeries]:
-    """The alerts and unmatched resolves of each series since `first_at`, plus the alert before that.
+async def read_series(tx: Transaction, first_at: Mapping[UUID, datetime]) -> dict[UUID, KnownSeries]:
+    """The alerts and unmatched resolves of each series since `first_at`, plus the alert before that, or, if that one is
+    covered by earlier ones, those as far back as one that is not.
 
     First reads only the newest few of each series, which takes less than half the time and is nearly always enough.
     """
@@ -110,7 +152,11 @@ async def read_series(tx: Executor, first_at: Mapping[UUID, datetime]) -> dict[U
     if unsure:
         all_ = await tx.execute(_SERIES, {"series": list(unsure), "first_at": list(unsure.values())})
         found |= _by_series(all_)
-    return {series: _known(*rows) for series, rows in found.items()}
+    known, done = {}, 0
+    for series, rows in found.items():
+        known[series] = _known(*rows)
+        done = await give_way(done, len(rows[0]))
+    return known
 
 
 def _known(alerts: Iterable[Any], unmatched: Iterable[Any]) -> KnownSeries:
@@ -119,7 +165,9 @@ def _known(alerts: Iterable[Any], unmatched: Iterable[Any]) -> KnownSeries:
         row = _alert_row(found)
         row.number = found[_WIDTH]
         rows.append(row)
-    return KnownSeries(rows, [End(found[_ENDED_AT], _END_REASONS[found[_END_REASON]]) for found in unmatched])
+    return KnownSeries(
+        rows, [_reported(found[_ENDED_AT], found[_END_REASON], found[_END_REPORTED_AT]) for found in unmatched]
+    )
 
 
 def _by_series(found: Iterable[Any]) -> dict[UUID, _Found]:
@@ -134,9 +182,11 @@ def _by_series(found: Iterable[Any]) -> dict[UUID, _Found]:
 
 
 def _needed(few: _Found, first_at: datetime) -> _Found | None:
-    """The alert before `first_at` and everything since; None if the newest few may not include all of that."""
+    """The part of the series that `read_series` promises; None if the newest few may not include all of it."""
     alerts, unmatched = few
     before = bisect_left(alerts, first_at, key=_start_of) - 1
+    while before >= 0 and alerts[before][_COVERED]:
+        before -= 1
     if before < 0:
         return None if FEW in {len(alerts), len(unmatched)} else few
     since = alerts[before][_STARTED_AT]
@@ -147,7 +197,12 @@ def _needed(few: _Found, first_at: datetime) -> _Found | None:
 FEW = 4
 
 # An unmatched resolve has the columns of `_ALERT`, without a start.
-_UNMATCHED_RESOLVE = _ALERT.padded(series="found.series", ended_at="found.ended_at", end_reason="found.end_reason")
+_UNMATCHED_RESOLVE = _ALERT.padded(
+    series="found.series",
+    ended_at="found.ended_at",
+    end_reason="found.end_reason",
+    end_reported_at="found.reported_at",
+)
 
 # The newest alerts of each series, and its newest unmatched resolves.
 _NEWEST_OF_SERIES = text(f"""
@@ -172,26 +227,25 @@ _NEWEST_OF_SERIES = text(f"""
            ) AS found
 """)
 
-# The alerts of each series since its first signal, the alert before that, and the unmatched resolves since that alert.
+# The alerts of each series since its first signal, those before that back to one that none covers, and the unmatched
+# resolves since that one.
 _SERIES = text(f"""
     SELECT found.*, (SELECT incident.number FROM incident WHERE incident.id = found.incident_id) AS number
       FROM unnest(CAST(:series AS uuid[]), CAST(:first_at AS timestamptz[])) AS wanted (series, first_at)
       LEFT JOIN LATERAL (
-           SELECT {_ALERT.selected()}
+           SELECT alert.started_at
              FROM alert
             WHERE alert.series = wanted.series
               AND alert.started_at < wanted.first_at
+              AND NOT alert.covered
             ORDER BY alert.started_at DESC
             LIMIT 1
            ) AS before ON true
      CROSS JOIN LATERAL (
-           SELECT before.*
-            WHERE before.series IS NOT NULL
-            UNION ALL
            (SELECT {_ALERT.selected()}
               FROM alert
              WHERE alert.series = wanted.series
-               AND alert.started_at >= wanted.first_at
+               AND alert.started_at >= coalesce(before.started_at, '-infinity')
              ORDER BY alert.started_at)
             UNION ALL
            SELECT {_UNMATCHED_RESOLVE}
@@ -202,14 +256,26 @@ _SERIES = text(f"""
 """)
 
 
+async def read_refire(tx: Transaction, sources: Collection[int]) -> Mapping[int, timedelta]:
+    """`Source.refire_seconds` by the id of the source."""
+    return {id_: _seconds(number) for id_, number in await tx.execute(_REFIRE, {"ids": list(sources)})}
+
+
+_REFIRE = text("""
+    SELECT id, refire_seconds
+      FROM source
+     WHERE id = ANY(CAST(:ids AS integer[]))
+""")
+
+
 # — incidents —
 
-_COURSE_OF = Course.__struct_fields__[1:]  # all but `last_end`, which is two columns
+_STATE_FIELDS = IncidentState.__struct_fields__[1:]  # all but `last_end`, which is two columns
 _INCIDENT = Columns(
     Incident.__table__,
     (
         *IncidentColumns.__struct_fields__,
-        *_COURSE_OF,
+        *_STATE_FIELDS,
         "last_end_at",
         "end_reason",
         "settled_at",
@@ -217,33 +283,29 @@ _INCIDENT = Columns(
         "labels",
     ),
 )
-_COURSE = slice(len(IncidentColumns.__struct_fields__), len(IncidentColumns.__struct_fields__) + len(_COURSE_OF))
+_STATE = slice(len(IncidentColumns.__struct_fields__), len(IncidentColumns.__struct_fields__) + len(_STATE_FIELDS))
 _INCIDENT_COLUMNS = _INCIDENT.selected(as_text={"labels"})
 
 
 def _incident_row(found: Sequence[Any]) -> IncidentRow:
     """From the columns of `_INCIDENT`, by position for speed."""
-    last_end_at, end_reason, settled_at, source_ids, labels = found[_COURSE.stop :]
+    last_end_at, end_reason, settled_at, source_ids, labels = found[_STATE.stop :]
     last_end = End(last_end_at, _END_REASONS[end_reason]) if last_end_at else None
     return IncidentRow(
-        *found[: _COURSE.start],
+        *found[: _STATE.start],
         labels=_labels.decode(labels),
         source_ids=set(source_ids),
-        course=Course(last_end, *found[_COURSE]),
+        state=IncidentState(last_end, *found[_STATE]),
         settled=settled_at is not None,
     )
 
 
-async def read_newest(tx: Executor, keys: Collection[UUID]) -> list[IncidentRow]:
+async def read_newest(tx: Transaction, keys: Collection[UUID]) -> list[IncidentRow]:
     """The newest incident of each key, if any."""
     return [_incident_row(found) for found in await tx.execute(_NEWEST, {"keys": list(keys)})]
 
 
-async def read_incidents(tx: Executor, ids: Collection[UUID]) -> list[IncidentRow]:
-    return [_incident_row(found) for found in await tx.execute(_INCIDENTS, {"ids": list(ids)})]
-
-
-async def read_chains(tx: Executor, touched: Mapping[UUID, tuple[datetime, datetime | None]]) -> list[IncidentRow]:
+async def read_chains(tx: Transaction, touched: Mapping[UUID, tuple[datetime, datetime | None]]) -> list[IncidentRow]:
     """The incidents of each key that may be connected to this time, in order of start. None means no upper bound."""
     since, until = zip(*touched.values(), strict=True)
     parameters = {"keys": list(touched), "since": list(since), "until": list(until)}
@@ -261,12 +323,6 @@ _NEWEST = text(f"""
             ORDER BY incident.began_at DESC NULLS LAST
             LIMIT 1
            ) AS newest
-""")
-
-_INCIDENTS = text(f"""
-    SELECT {_INCIDENT_COLUMNS}
-      FROM incident
-     WHERE incident.id = ANY(CAST(:ids AS uuid[]))
 """)
 
 # The chains of incidents (each within reach of the previous one) that overlap the time from `since` to `until`. Whole

@@ -13,13 +13,15 @@ from msgspec.structs import astuple, replace
 from sqlalchemy import TextClause, text
 
 from app.base import db
-from app.base.db import Executor
+from app.base.db import Transaction
 from app.base.db.recordset import Columns, as_json
 from app.base.schema import Alert, Incident, TimelineEntry, UnmatchedResolve
-from app.incidents.grouping.acknowledgements import place_acknowledgements
+from app.base.threads import give_way
 from app.incidents.grouping.batch import AlertRow, Batch, Entry, IncidentRow
+from app.incidents.grouping.episode import End, ReportedEnd
 from app.incidents.grouping.facts import move_facts
-from app.incidents.grouping.lifecycle import Course
+from app.incidents.grouping.lifecycle import IncidentState
+from app.incidents.grouping.reaction_placement import Affected, place_affected
 
 
 class BatchConflict(Exception):
@@ -36,7 +38,7 @@ class BatchConflict(Exception):
 RULES_VERSION = "(SELECT version FROM rule_version)"
 
 
-class Change(NamedTuple):
+class StatementPart(NamedTuple):
     """An INSERT or UPDATE that is combined with others into one statement."""
 
     name: str
@@ -44,15 +46,24 @@ class Change(NamedTuple):
     parameters: Mapping[str, Any]  # names must be unique among combined changes, except `now`
 
 
+_NOTHING = Affected()
+
 Count = tuple[str, str, str, float]  # name, source and label of a tally, and the increment
 
 
-async def write(tx: Executor, batch: Batch, also: Sequence[Change] = (), counts: Sequence[Count] = ()) -> int | None:
+async def write(
+    tx: Transaction, batch: Batch, also: Sequence[StatementPart] = (), counts: Sequence[Count] = ()
+) -> int | None:
     """Stores all changes of the batch, and `also`. Returns the version of the rules, None if nothing was written.
 
     Raises BatchConflict if another process stored one of the new alerts first.
     """
-    if new_alerts := [_new_alert(row) for row in batch.rows if row.new]:
+    new_alerts, done = [], 0
+    for row in batch.rows:
+        if row.new:
+            new_alerts.append(_new_alert(row))
+            done = await give_way(done)
+    if new_alerts:
         try:
             await db.copy(tx, "alert", _NEW_ALERT.names, new_alerts)
         except UniqueViolationError as error:
@@ -60,30 +71,43 @@ async def write(tx: Executor, batch: Batch, also: Sequence[Change] = (), counts:
     if batch.corrections:
         counts = [*counts, ("history_corrections", "", "", batch.corrections)]
     changes = [*_changes_of(batch), *also, *_counted(counts)]
-    started = [row.series for row in batch.rows if row.new]
+    affected = _affected(batch)
     version: int | None = None
-    acknowledged = bool(started)
+    reacted = bool(affected.series or affected.correlations)
     if changes:
-        version, numbers, acknowledged = await _write_together(tx, changes, started)
+        version, numbers, reacted = await _write_together(tx, changes, affected)
         for id_, number in _numbers.decode(numbers or "{}").items():
             batch.incidents[id_].number = number
     if batch.merged or batch.split:
         # Move facts first, so that the new entries stay with the incident they name.
         await move_facts(tx, batch)
         await _write_together(tx, [_timeline(batch)])
-    if acknowledged or batch.merged or batch.split:
-        moved = {*batch.merged.values(), *batch.split, *(part.id for parts in batch.split.values() for part in parts)}
-        await count_corrections(tx, await place_acknowledgements(tx, started, moved, now=batch.now))
+    if reacted or affected.incidents:
+        keys = {row.key_id for row in batch.rows if row.dirty} | {one.key_id for one in batch.incidents.values()}
+        await count_corrections(tx, await place_affected(tx, affected, keys, now=batch.now))
     return version
 
 
-async def count_corrections(tx: Executor, corrections: int) -> None:
+def _affected(batch: Batch) -> Affected:
+    """What decides to which incidents the reactions of people belong, as far as the batch changes it."""
+    started: list[UUID] = []
+    correlations: set[UUID] = set()
+    for row in batch.rows:
+        if row.new:
+            started.append(row.series)
+        if row.correlations is not None and row.correlated_otherwise:
+            correlations.update(row.correlations, row.stored[-1] or () if row.stored else ())
+    moved = {*batch.merged.values(), *batch.split, *(part.id for parts in batch.split.values() for part in parts)}
+    return Affected(started, list(correlations), list(moved))
+
+
+async def count_corrections(tx: Transaction, corrections: int) -> None:
     """Counts changes of incidents that have settled."""
     if corrections:
         await count(tx, [("history_corrections", "", "", corrections)])
 
 
-async def count(tx: Executor, counts: Sequence[Count]) -> None:
+async def count(tx: Transaction, counts: Sequence[Count]) -> None:
     """Increments tallies. Call it last in a transaction, because the rows are highly contended."""
     for change in _counted(counts):
         await _write_together(tx, [change])
@@ -92,72 +116,88 @@ async def count(tx: Executor, counts: Sequence[Count]) -> None:
 class _Written(NamedTuple):
     rules_version: int
     numbers: str | None  # of new incidents by id, as JSON
-    acknowledged: bool  # whether a source has acknowledged one of the series in which an alert has begun
+    reacted: bool  # whether a person has reacted to one of the affected series or correlations
 
 
-async def _write_together(tx: Executor, changes: Sequence[Change], started: Sequence[UUID] = ()) -> _Written:
-    """`started`: the series in which an alert has begun."""
+async def _write_together(tx: Transaction, changes: Sequence[StatementPart], affected: Affected = _NOTHING) -> _Written:
     parameters: dict[str, Any] = {}
     for change in changes:
         if clash := parameters.keys() & change.parameters.keys() - {"now"}:
             raise ValueError(f"several changes use the same parameter name: {', '.join(clash)}")
         parameters |= change.parameters
-    if started:
-        parameters["started"] = started
-    statement = _as_one(tuple(change[:2] for change in changes), bool(started))
+    reactions = []
+    if affected.series:
+        parameters["started"] = affected.series
+        reactions.append("series = ANY(CAST(:started AS uuid[]))")
+    if affected.correlations:
+        parameters["correlated"] = affected.correlations
+        reactions.append("correlation = ANY(CAST(:correlated AS uuid[]))")
+    statement = _as_one(tuple(change[:2] for change in changes), tuple(reactions))
     return _Written(*(await tx.execute(statement, parameters)).one())
 
 
 @lru_cache
-def _as_one(changes: tuple[tuple[str, str], ...], started: bool) -> TextClause:  # noqa: FBT001
+def _as_one(changes: tuple[tuple[str, str], ...], reactions: tuple[str, ...]) -> TextClause:
     """Combines only the changes present, because PostgreSQL plans every part of a statement, even without rows."""
     parts = ", ".join(f"{name} AS ({sql})" for name, sql in changes)
     numbers = "NULL"
     if any(name == "added_incident" for name, _ in changes):
         numbers = "(SELECT json_object_agg(id, number)::text FROM added_incident)"
-    acknowledged = (
-        "EXISTS (SELECT FROM acknowledgement WHERE series = ANY(CAST(:started AS uuid[])))" if started else "false"
-    )
-    return text(f"WITH {parts} SELECT {RULES_VERSION}, {numbers}, {acknowledged}")
+    reacted = " OR ".join(f"EXISTS (SELECT FROM reaction WHERE {condition})" for condition in reactions) or "false"
+    return text(f"WITH {parts} SELECT {RULES_VERSION}, {numbers}, {reacted}")
 
 
-def _changes_of(batch: Batch) -> Iterator[Change]:
+def _changes_of(batch: Batch) -> Iterator[StatementPart]:
     """All changes except new alerts and, if facts must be moved first, the timeline."""
-    incidents = [one for one in batch.incidents.values() if one.dirty and one.id not in batch.merged]
+    touched = _settled_with_other_alerts(batch)
+    incidents = [one for one in batch.incidents.values() if one.dirty or one.id in touched]
+    incidents = [one for one in incidents if one.id not in batch.merged]
     now = {"now": batch.now}
     if new := [_new_incident(one, batch.now) for one in incidents if one.new]:
         services = sorted({one.service for one in incidents if one.new})
-        yield Change("added_service", _ADD_SERVICES, {"services": services, **now})
-        yield Change(
+        yield StatementPart("added_service", _ADD_SERVICES, {"services": services, **now})
+        yield StatementPart(
             "added_incident",
             _ADD_INCIDENTS,
             {"new_incidents": as_json(new), **now},
         )
     if known := [_changed_incident(one, batch.now) for one in incidents if not one.new]:
-        yield Change("changed_incident", _CHANGE_INCIDENTS, {"changed_incidents": as_json(known), **now})
+        yield StatementPart("changed_incident", _CHANGE_INCIDENTS, {"changed_incidents": as_json(known), **now})
     if alerts := [_changed_alert(row) for row in batch.rows if not row.new and row.dirty]:
-        yield Change("changed_alert", _CHANGE_ALERTS, {"changed_alerts": as_json(alerts)})
+        yield StatementPart("changed_alert", _CHANGE_ALERTS, {"changed_alerts": as_json(alerts)})
     if batch.unmatched_resolves:
-        ends = [_UNMATCHED_RESOLVE.record(series, end.at, end.reason) for series, end in batch.unmatched_resolves]
-        yield Change("added_unmatched_resolve", _ADD_UNMATCHED_RESOLVES, {"unmatched_resolves": as_json(ends)})
+        ends = [
+            _UNMATCHED_RESOLVE.record(series, end.at, end.reason, end.reported_at)
+            for (series, _), end in batch.unmatched_resolves.items()
+        ]
+        yield StatementPart("added_unmatched_resolve", _ADD_UNMATCHED_RESOLVES, {"unmatched_resolves": as_json(ends)})
     if batch.timeline and not (batch.merged or batch.split):
         yield _timeline(batch)
 
 
-def _timeline(batch: Batch) -> Change:
+def _settled_with_other_alerts(batch: Batch) -> set[UUID]:
+    """Settled incidents whose alerts have changed: even if their state has not, their stretches are not current."""
+    settled = {one.id for one in batch.incidents.values() if one.settled}
+    if not settled:
+        return settled
+    changed = (row.incident_id for row in batch.rows if row.new or row.stored != row.changeable())
+    return {incident for incident in changed if incident in settled}
+
+
+def _timeline(batch: Batch) -> StatementPart:
     entries = [
         replace(entry, incident_id=batch.merged.get(entry.incident_id, entry.incident_id)) for entry in batch.timeline
     ]
-    return Change("added_entry", _ADD_TIMELINE, {"timeline": as_json(entries), "now": batch.now})
+    return StatementPart("added_entry", _ADD_TIMELINE, {"timeline": as_json(entries), "now": batch.now})
 
 
-def _counted(counts: Sequence[Count]) -> Iterator[Change]:
+def _counted(counts: Sequence[Count]) -> Iterator[StatementPart]:
     if counts:
         rows = [
             {"name": name, "source": source, "label": label, "value": value}
             for name, source, label, value in sorted(counts)
         ]
-        yield Change("counted", _COUNT, {"tallies": as_json(rows)})
+        yield StatementPart("counted", _COUNT, {"tallies": as_json(rows)})
 
 
 _numbers = msgspec.json.Decoder(dict[UUID, int])
@@ -165,11 +205,11 @@ _numbers = msgspec.json.Decoder(dict[UUID, int])
 
 # — incidents as rows —
 
-# The columns of a course and its end; those that change when alerts join; and those set only on new incidents.
-_COURSE_OF = Course.__struct_fields__[1:]  # all but `last_end`, which is two columns
-_CHANGED = ("id", *_COURSE_OF, "last_end_at", "end_reason", "ended_at", "still_firing", "settled_at")
+# The columns of a state and its end; those that change when alerts join; and those set only on new incidents.
+_STATE_FIELDS = IncidentState.__struct_fields__[1:]  # all but `last_end`, which is two columns
+_CHANGED = ("id", *_STATE_FIELDS, "last_end_at", "end_reason", "ended_at", "settled_at")
 _COMMON = ("labels", "source_ids")
-_ONLY_NEW = ("key_id", "key", "rule", "title", "service", "alert_class", "declared")
+_ONLY_NEW = ("key_id", "key", "rule", "title", "service", "environment", "alert_class", "declared")
 _NEW_INCIDENT = Columns(Incident.__table__, (*_CHANGED, *_COMMON, *_ONLY_NEW))
 _CHANGED_INCIDENT = Columns(Incident.__table__, (*_CHANGED, *_COMMON))
 _only_new = attrgetter(*_ONLY_NEW)
@@ -185,15 +225,14 @@ def _changed_incident(incident: IncidentRow, now: datetime) -> object:
 
 
 def _changed(incident: IncidentRow, now: datetime) -> tuple[Any, ...]:
-    course = incident.course
-    last_end, *rest = astuple(course)
+    state = incident.state
+    last_end, *rest = astuple(state)
     return (
         incident.id,
         *rest,
         last_end.at if last_end else None,
         last_end.reason if last_end else None,
-        course.ended_at,
-        incident.still_firing,
+        state.ended_at,
         now if incident.settled else None,
     )
 
@@ -204,11 +243,35 @@ def _common(incident: IncidentRow) -> tuple[Any, ...]:
 
 # — alerts as rows —
 
-_KEPT = ("series", "started_at", "incident_id", "last_seen_at", "sender_ended", "manual_end_at")
-_ENDS = ("real_end_at", "real_end_reason", "real_end_guessed", "ended_at", "end_reason")
-_NEW = ("source_id", "key_id", "severity", "impact_started_at_reported")
+_KEPT = (
+    "series",
+    "started_at",
+    "incident_id",
+    "severity",
+    "last_seen_at",
+    "sender_ended",
+    "end_reported_at",
+    "covered",
+    "correlations",
+)
+_EPISODE = (
+    "fired_at",
+    "listed_since",
+    "real_end_at",
+    "real_end_reason",
+    "real_end_reported_at",
+    "guessed_end_at",
+    "guessed_end_reason",
+    "guessed_end_reported_at",
+    "inferred_end_at",
+    "inferred_end_reason",
+    "manual_end_at",
+    "expires_at",
+)
+_ENDS = ("ended_at", "end_reason", *_EPISODE)
+_NEW = ("source_id", "key_id", "impact_started_at_reported")
 _OF_SIGNAL = ("fingerprint", "alert_class", "link", "flags")
-_OTHER = ("window_seconds", "max_span_seconds", "labels", "annotations", "first_seen_at")
+_OTHER = ("environment", "window_seconds", "max_span_seconds", "labels", "annotations", "first_seen_at")
 _CHANGED_ALERT = Columns(Alert.__table__, (*_KEPT, *_ENDS))
 _NEW_ALERT = Columns(Alert.__table__, (*_KEPT, *_ENDS, *_NEW, *_OF_SIGNAL, *_OTHER))
 _kept, _new, _of_signal = attrgetter(*_KEPT), attrgetter(*_NEW), attrgetter(*_OF_SIGNAL)
@@ -227,6 +290,7 @@ def _new_alert(row: AlertRow) -> tuple[Any, ...]:
         *_ends(row),
         *_new(row),
         *_of_signal(signal),
+        incoming.decision.environment,
         int(row.window.total_seconds()),
         int(row.max_span.total_seconds()),
         as_json(signal.labels),
@@ -236,14 +300,28 @@ def _new_alert(row: AlertRow) -> tuple[Any, ...]:
 
 
 def _ends(row: AlertRow) -> tuple[Any, ...]:
-    real_end, end = row.real_end, row.end
+    end, episode = row.end, row.episode
     return (
-        real_end.at if real_end else None,
-        real_end.reason if real_end else None,
-        real_end is not None and real_end.guessed,
-        end.at if end else None,
-        end.reason if end else None,
+        *_pair(end),
+        episode.fired_at,
+        episode.listed_since,
+        *_triple(episode.real),
+        *_triple(episode.guessed),
+        *_pair(episode.inferred),
+        episode.manual_at,
+        episode.expires_at,
     )
+
+
+def _pair(end: End | None) -> tuple[Any, ...]:
+    return _NO_PAIR if end is None else (end.at, end.reason)
+
+
+def _triple(end: ReportedEnd | None) -> tuple[Any, ...]:
+    return _NO_TRIPLE if end is None else (end.at, end.reason, end.reported_at)
+
+
+_NO_PAIR, _NO_TRIPLE = (None, None), (None, None, None)
 
 
 # — statements —
@@ -267,6 +345,7 @@ _CHANGE_INCIDENTS = f"""
            settled_at = coalesce(incident.settled_at, changed.settled_at),
            labels = coalesce(changed.labels, incident.labels),
            source_ids = coalesce(changed.source_ids, incident.source_ids),
+           stretches_current = false,
            version = incident.version + 1,
            updated_at = CAST(:now AS timestamptz)
       FROM json_to_recordset(CAST(:changed_incidents AS json)) AS changed ({_CHANGED_INCIDENT.types()})
@@ -279,13 +358,14 @@ _CHANGE_ALERTS = f"""
      WHERE alert.series = changed.series
        AND alert.started_at = changed.started_at"""
 
-_UNMATCHED_RESOLVE = Columns(UnmatchedResolve.__table__, ("series", "ended_at", "end_reason"))
+_UNMATCHED_RESOLVE = Columns(UnmatchedResolve.__table__, ("series", "ended_at", "end_reason", "reported_at"))
 
 _ADD_UNMATCHED_RESOLVES = f"""
     INSERT INTO unmatched_resolve ({_UNMATCHED_RESOLVE})
     SELECT {_UNMATCHED_RESOLVE}
       FROM json_to_recordset(CAST(:unmatched_resolves AS json)) AS new ({_UNMATCHED_RESOLVE.types()})
-        ON CONFLICT DO NOTHING"""
+        ON CONFLICT (series, ended_at)
+        DO UPDATE SET {_UNMATCHED_RESOLVE.assigned("excluded", but={"series", "ended_at"})}"""
 
 _ENTRY = Columns(TimelineEntry.__table__, Entry.__struct_fields__)
 

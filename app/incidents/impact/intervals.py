@@ -26,6 +26,7 @@ from uuid import UUID
 
 from app.base.times import EPOCH, HOUR_MICROSECONDS, MICROSECOND, Span
 from app.incidents.impact.rates import Rate
+from app.incidents.impact.stretches import Stretch
 from app.incidents.measures import measures
 from app.incidents.measures.measures import Facts, Weights
 
@@ -33,29 +34,31 @@ from app.incidents.measures.measures import Facts, Weights
 def union(spans: Iterable[Span]) -> list[Span]:
     """The same time as sorted spans that neither overlap nor touch."""
     joined: list[Span] = []
-    for span in sorted(span for span in spans if span.begins < span.ends):
-        if joined and span.begins <= joined[-1].ends:
-            joined[-1] = Span(joined[-1].begins, max(joined[-1].ends, span.ends))
+    for span in sorted(span for span in spans if span.start < span.end):
+        if joined and span.start <= joined[-1].end:
+            joined[-1] = Span(joined[-1].start, max(joined[-1].end, span.end))
         else:
             joined.append(span)
     return joined
 
 
 def clipped(span: Span, within: Span) -> Span:
-    if within.begins <= span.begins and span.ends <= within.ends:
+    if within.start <= span.start and span.end <= within.end:
         return span  # the common case; four times faster than creating a new one
-    return Span(max(span.begins, within.begins), min(span.ends, within.ends))
+    return Span(max(span.start, within.start), min(span.end, within.end))
 
 
 def downtime(spans: Iterable[Span], within: Span) -> timedelta:
     """Time in `within` during which at least one span was running."""
     joined = union(clipped(span, within) for span in spans)
-    return sum((span.ends - span.begins for span in joined), timedelta())
+    return sum((span.end - span.start for span in joined), timedelta())
 
 
 @dataclass(frozen=True, slots=True)
-class Harm:
-    """The impact of one incident on its service. `impact` is the affected share; 0 means no downtime and no cost."""
+class ImpactInterval:
+    """A time with constant impact of one incident on its service. `impact` is the affected share; 0 means no downtime
+    and no cost.
+    """
 
     incident: UUID
     service: str
@@ -63,11 +66,41 @@ class Harm:
     impact: Decimal
 
 
-def harm(incident: UUID, facts: Facts, *, now: datetime, weights: Weights) -> Harm:
-    """The harm of an open incident lasts until `now`."""
-    ends = facts.ended_at or now
-    begins = min(measures.began(facts), ends)  # contradictory facts count as no harm
-    return Harm(incident, measures.service(facts), Span(begins, ends), measures.impact(facts, weights))
+def impact_intervals(
+    incident: UUID, facts: Facts, stretches: Sequence[Stretch], *, now: datetime, weights: Weights
+) -> list[ImpactInterval]:
+    """The impact of an incident, in order and without overlaps: that of the worst severity firing at each time.
+
+    `stretches` are as returned by `stretches.stretches`, at least one; an open one lasts until `now`. What people
+    stated is applied here:
+
+    - a stated impact or severity replaces those of the stretches;
+    - if the impact (or else the detection) is stated to have started before the first stretch, the time between has
+      the severity of that stretch; before a stated impact start there is no impact;
+    - if the incident harmed throughout, gaps have its worst severity.
+
+    Without any impact, the result is one empty interval at the end, so that its cost is 0 rather than unknown.
+    """
+    known: list[tuple[datetime, datetime, int]] = []
+    for start, end, severity in stretches:
+        until = now if end is None else end
+        known.append((min(start, until), until, severity))
+    first, _, severity = known[0]
+    since = facts.impact_started_at_stated or facts.detected_at_stated
+    if since is not None and since < first:
+        known.insert(0, (since, first, severity))
+    if facts.harmed_throughout_stated:
+        known += [(before[1], after[0], facts.severity) for before, after in pairwise(known) if before[1] < after[0]]
+        known.sort()
+    earliest = facts.impact_started_at_stated or known[0][0]
+    service = measures.service(facts)
+    found = [
+        ImpactInterval(incident, service, Span(max(start, earliest), end), measures.impact(facts, severity, weights))
+        for start, end, severity in known
+        if max(start, earliest) < end
+    ]
+    end = known[-1][1]
+    return found or [ImpactInterval(incident, service, Span(end, end), measures.impact(facts, facts.severity, weights))]
 
 
 class Amount(NamedTuple):
@@ -85,31 +118,33 @@ NOTHING = Amount(Fraction(0), Fraction(0), Fraction(0))
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """`services` and `incidents` have exactly the same sum. Services without a rate during the harm are in neither."""
+    """`services` and `incidents` have exactly the same sum. Services without a rate meanwhile are in neither."""
 
     incidents: Mapping[UUID, Cost]
     services: Mapping[str, Cost]
 
 
-def costs(harms: Iterable[Harm], rates: Iterable[Rate], within: Span | None = None, *, shares: bool = True) -> Costs:
-    """The cost of the harm: the integral of rate times impact, in `within` if given.
+def costs(
+    intervals: Iterable[ImpactInterval], rates: Iterable[Rate], within: Span | None = None, *, shares: bool = True
+) -> Costs:
+    """The cost of the impact: the integral of rate times impact, in `within` if given.
 
     Where incidents of a service overlap, the greatest impact counts once and is split among them in proportion to their
-    impacts. O(n log n) in the number of harms and rates. Without `shares` it is several times faster, and `incidents`
+    impacts. O(n log n) in the number of impacts and rates. Without `shares` it is several times faster, and `incidents`
     is empty.
     """
-    harms_of: dict[str, list[Harm]] = defaultdict(list)
-    for each in harms:
+    intervals_of: dict[str, list[ImpactInterval]] = defaultdict(list)
+    for each in intervals:
         span = each.span if within is None else clipped(each.span, within)
-        if span.begins < span.ends or (span == each.span and (within is None or span.begins < within.ends)):
-            harms_of[each.service].append(each if span is each.span else replace(each, span=span))
+        if span.start < span.end or (span == each.span and (within is None or span.start < within.end)):
+            intervals_of[each.service].append(each if span is each.span else replace(each, span=span))
     rates_of: dict[str, dict[str, list[Rate]]] = defaultdict(lambda: defaultdict(list))
     for rate in sorted(rates, key=lambda rate: rate.valid_from):
         rates_of[rate.service][rate.currency].append(rate)
     incidents: dict[UUID, dict[str, Amount]] = defaultdict(dict)
     services: dict[str, dict[str, Amount]] = defaultdict(dict)
-    for service in harms_of.keys() & rates_of.keys():
-        _price(harms_of[service], rates_of[service], incidents if shares else None, services[service])
+    for service in intervals_of.keys() & rates_of.keys():
+        _price(intervals_of[service], rates_of[service], incidents if shares else None, services[service])
     return Costs(dict(incidents), {service: cost for service, cost in services.items() if cost})
 
 
@@ -130,19 +165,33 @@ class Weighted:
     incidents: Mapping[UUID, Fraction]
 
 
-def weighted(harms: Iterable[Harm], within: Span, *, shares: bool = True) -> Weighted:
+def weighted(intervals: Iterable[ImpactInterval], within: Span, *, shares: bool = True) -> Weighted:
     """Weighted downtime of one service. Overlapping incidents count and share as in `costs`."""
-    cut = [replace(each, span=clipped(each.span, within)) for each in harms]
-    scale, pieces = _pieces([each for each in cut if each.span.begins < each.span.ends])
+    cut = [replace(each, span=clipped(each.span, within)) for each in intervals]
+    scale, pieces = _pieces([each for each in cut if each.span.start < each.span.end])
     if not pieces:
         return Weighted(Fraction(0), {})
-    moments = sorted({at for piece in pieces for at in (piece.begins, piece.ends)})
+    moments = sorted({at for piece in pieces for at in (piece.start, piece.end)})
     greatest, quotient = _integrals(pieces, moments, shares=shares)
     unit = scale * 10**6
     incidents: dict[UUID, Fraction] = defaultdict(Fraction)
     for piece in pieces if shares else ():
-        incidents[piece.incident] += (quotient[piece.ends] - quotient[piece.begins]) * piece.impact / unit
+        incidents[piece.incident] += (quotient[piece.end] - quotient[piece.start]) * piece.impact / unit
     return Weighted(Fraction(greatest[moments[-1]], unit), dict(incidents))
+
+
+def running(intervals: Iterable[ImpactInterval], within: Span) -> list[tuple[datetime, Fraction]]:
+    """The weighted downtime up to each moment at which it may change its pace, in order; the last is that of all.
+
+    Between two moments it grows evenly. Empty without impact in `within`.
+    """
+    cut = [replace(each, span=clipped(each.span, within)) for each in intervals]
+    scale, pieces = _pieces([each for each in cut if each.span.start < each.span.end])
+    if not pieces:
+        return []
+    moments = sorted({at for piece in pieces for at in (piece.start, piece.end)})
+    greatest, _ = _integrals(pieces, moments, shares=False)
+    return [(EPOCH + at * MICROSECOND, Fraction(greatest[at], scale * 10**6)) for at in moments]
 
 
 class Shown(NamedTuple):
@@ -169,37 +218,37 @@ def _microseconds(at: datetime) -> int:
 
 
 class _Piece(NamedTuple):
-    """One harm in microseconds, with its impact as an integer in a common scale."""
+    """One impact in microseconds, with its impact as an integer in a common scale."""
 
     incident: UUID
-    begins: int
-    ends: int
+    start: int
+    end: int
     impact: int
 
 
 class _Period(NamedTuple):
     """The time in which a rate is valid; `rate` is per microsecond and unit of impact."""
 
-    begins: int
-    ends: int
+    start: int
+    end: int
     rate: Amount
 
 
 def _price(
-    harms: Sequence[Harm],
+    intervals: Sequence[ImpactInterval],
     rates: Mapping[str, Sequence[Rate]],
     incidents: dict[UUID, dict[str, Amount]] | None,
     service: dict[str, Amount],
 ) -> None:
-    """Adds the cost of each harm of one service to `incidents` (unless None), and the cost of all to `service`.
+    """Adds the cost of each impact of one service to `incidents` (unless None), and the cost of all to `service`.
 
-    Between two consecutive changes, n harms cost `rate x max(impacts)`, and one of them costs
+    Between two consecutive changes, n impacts cost `rate x max(impacts)`, and one of them costs
     `rate x max(impacts) / sum(impacts) x its impact`. So two running integrals are enough, of the maximum and of the
     quotient; any share is a difference of the latter times an impact.
     """
-    scale, pieces = _pieces(harms)
+    scale, pieces = _pieces(intervals)
     starts = {currency: [_microseconds(rate.valid_from) for rate in dated] for currency, dated in rates.items()}
-    moments = sorted({at for piece in pieces for at in (piece.begins, piece.ends)}.union(*starts.values()))
+    moments = sorted({at for piece in pieces for at in (piece.start, piece.end)}.union(*starts.values()))
     greatest, quotient = _integrals(pieces, moments, shares=incidents is not None)
     for currency, dated in rates.items():
         per_unit = [
@@ -208,37 +257,37 @@ def _price(
         ]
         periods = [*map(_Period, starts[currency], [*starts[currency][1:], moments[-1]], per_unit)]
         first = starts[currency][0]
-        # Harm without duration has a rate too, and costs 0; before the first rate there is no cost.
-        priced = [piece for piece in pieces if first <= piece.begins or first < piece.ends]
+        # Impact without duration has a rate too, and costs 0; before the first rate there is no cost.
+        priced = [piece for piece in pieces if first <= piece.start or first < piece.end]
         if priced:
             service[currency] = _sum(
-                _times(rate, Fraction(greatest[ends] - greatest[begins])) for begins, ends, rate in periods
+                _times(rate, Fraction(greatest[end] - greatest[start])) for start, end, rate in periods
             )
         if incidents is None:
             continue
         for piece in priced:
-            held = periods[max(0, bisect_right(starts[currency], piece.begins) - 1) :]
+            held = periods[max(0, bisect_right(starts[currency], piece.start) - 1) :]
             share = _sum(
-                _times(rate, (quotient[min(ends, piece.ends)] - quotient[max(begins, piece.begins)]) * piece.impact)
-                for begins, ends, rate in takewhile(lambda period: period.begins < piece.ends, held)  # noqa: B023
+                _times(rate, (quotient[min(end, piece.end)] - quotient[max(start, piece.start)]) * piece.impact)
+                for start, end, rate in takewhile(lambda period: period.start < piece.end, held)  # noqa: B023
                 if piece.impact
             )
             before = incidents[piece.incident].get(currency)
             incidents[piece.incident][currency] = before.plus(share) if before else share
 
 
-def _pieces(harms: Sequence[Harm]) -> tuple[int, list[_Piece]]:
-    """The common scale, and the harms in it."""
-    impacts = {each.impact: Fraction(each.impact) for each in harms}
+def _pieces(intervals: Sequence[ImpactInterval]) -> tuple[int, list[_Piece]]:
+    """The common scale, and the impacts in it."""
+    impacts = {each.impact: Fraction(each.impact) for each in intervals}
     scale = math.lcm(*(impact.denominator for impact in impacts.values()))
     return scale, [
         _Piece(
             each.incident,
-            _microseconds(each.span.begins),
-            _microseconds(each.span.ends),
+            _microseconds(each.span.start),
+            _microseconds(each.span.end),
             int(impacts[each.impact] * scale),
         )
-        for each in harms
+        for each in intervals
     ]
 
 
@@ -257,17 +306,17 @@ def _integrals(
     """The integrals up to each moment: of the greatest impact and, for shares, of greatest / sum."""
     changes: dict[int, int] = defaultdict(int)
     for piece in pieces:
-        changes[piece.begins] += piece.impact
-        changes[piece.ends] -= piece.impact
-    coming = sorted(((piece.begins, piece.impact, piece.ends) for piece in pieces if piece.impact), reverse=True)
-    running: list[tuple[int, int]] = []  # heap of (-impact, ends), greatest impact first; ended ones are removed lazily
+        changes[piece.start] += piece.impact
+        changes[piece.end] -= piece.impact
+    coming = sorted(((piece.start, piece.impact, piece.end) for piece in pieces if piece.impact), reverse=True)
+    running: list[tuple[int, int]] = []  # heap of (-impact, end), greatest impact first; ended ones are removed lazily
     greatest, quotient = {moments[0]: 0}, {moments[0]: Fraction(0)}
     impacts = 0
     for at, following in pairwise(moments):
         impacts += changes[at]
         while coming and coming[-1][0] <= at:
-            _begins, impact, ends = coming.pop()
-            heapq.heappush(running, (-impact, ends))
+            _start, impact, end = coming.pop()
+            heapq.heappush(running, (-impact, end))
         while running and running[0][1] <= at:
             heapq.heappop(running)
         top = -running[0][0] if running else 0

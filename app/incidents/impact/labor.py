@@ -40,7 +40,7 @@ def worked(facts: Facts, *, now: datetime) -> Span | None:
     if facts.acknowledged_at is None or facts.merged:
         return None
     span = Span(max(facts.acknowledged_at, measures.detected_at(facts)), facts.ended_at or now)
-    return span if span.begins < span.ends else None
+    return span if span.start < span.end else None
 
 
 def priced(seconds: Mapping[SeverityName, Decimal], pay: Pay) -> Cost:
@@ -56,5 +56,5 @@ def of_incident(facts: Facts, pay: Pay, *, now: datetime) -> Cost:
     span = worked(facts, now=now)
     if span is None:
         return {}
-    seconds = Decimal((span.ends - span.begins) // MICROSECOND).scaleb(-6)
+    seconds = Decimal((span.end - span.start) // MICROSECOND).scaleb(-6)
     return priced({severity_name(measures.severity(facts)): seconds}, pay)

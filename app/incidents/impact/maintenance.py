@@ -1,18 +1,36 @@
-"""Planned maintenance: when it takes place, and how it is subtracted from harm.
+"""Planned maintenance: when it takes place, and how it is subtracted from impact.
 
-Pure: no clock, no I/O, no settings. Harm during maintenance is not downtime, costs nothing and burns no budget; it is
+Pure: no clock, no I/O, no settings. Impact during maintenance is not downtime, costs nothing and burns no budget; it is
 shown separately. Apart from counters, results are not stored, so a maintenance window added later corrects the past.
 """
 
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+from app.base.errors import Invalid
 from app.base.times import Span
-from app.incidents.impact.intervals import Harm, union
+from app.incidents.impact.intervals import ImpactInterval, union
+
+
+class Bounds(NamedTuple):
+    """How much work one request may cause; None: as much as necessary."""
+
+    occurrences: int | None = None  # of planned maintenance
+    parts: int | None = None  # into which time is divided
+
+
+UNBOUNDED = Bounds()
+
+
+class TooMuchMaintenance(Invalid):
+    """Raised before the work begins. The message names the bound and explains how to ask for less."""
+
+    title = "Too much planned maintenance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,29 +86,29 @@ def occurrences(window: Window, within: Span) -> list[Span]:
             every: Iterable[Span] = [once]
         case Recurrence() as rule:
             every = _recurring(rule, within)
-    return [each for each in every if each.begins < within.ends and within.begins < each.ends]
+    return [each for each in every if each.start < within.end and within.start < each.end]
 
 
 def coming(window: Window, now: datetime) -> Span | None:
     """The current or next occurrence."""
     match window.when:
         case Span() as once:
-            return once if now < once.ends else None
+            return once if now < once.end else None
         case Recurrence() as rule:
-            begins = max(now, datetime.combine(rule.first_date, time(), UTC) - timedelta(days=1))
-            return next(iter(occurrences(window, Span(begins, begins + timedelta(days=9)))), None)
+            start = max(now, datetime.combine(rule.first_date, time(), UTC) - timedelta(days=1))
+            return next(iter(occurrences(window, Span(start, start + timedelta(days=9)))), None)
 
 
 def _recurring(rule: Recurrence, within: Span) -> Iterator[Span]:
     zone = ZoneInfo(rule.zone)
     # One extra day on either side, more than any UTC offset.
-    first = max(rule.first_date, (within.begins - rule.lasts).date() - timedelta(days=1))
-    last = min(rule.last_date or _LAST_DATE, min(within.ends.date(), _LAST_DATE) + timedelta(days=1))
+    first = max(rule.first_date, (within.start - rule.lasts).date() - timedelta(days=1))
+    last = min(rule.last_date or _LAST_DATE, min(within.end.date(), _LAST_DATE) + timedelta(days=1))
     for days in range((last - first).days + 1):
         day = first + timedelta(days=days)
         if day.weekday() in rule.weekdays:
-            begins = datetime.combine(day, rule.start_time, zone).astimezone(UTC)
-            yield Span(begins, begins + rule.lasts)
+            start = datetime.combine(day, rule.start_time, zone).astimezone(UTC)
+            yield Span(start, start + rule.lasts)
 
 
 _LAST_DATE = date(2199, 12, 31)  # later times are rejected by the API, but alerts may have them
@@ -99,16 +117,52 @@ _LAST_DATE = date(2199, 12, 31)  # later times are rejected by the API, but aler
 Planned = Mapping[str, Sequence[Span]]  # by service, as returned by `union`; services may be missing
 
 
-def planned(windows: Iterable[Window], services: Iterable[str], within: Span) -> Planned:
-    """The maintenance of these services that overlaps `within`."""
-    found = [(window, occurrences(window, within)) for window in windows]
+def planned(
+    windows: Iterable[Window], services: Iterable[str], within: Span, *, occurrences_at_most: int | None = None
+) -> Planned:
+    """The maintenance of these services that overlaps `within`. Services with the same windows share the result.
+
+    Raises TooMuchMaintenance.
+    """
+    every = list(windows)
+    if occurrences_at_most is not None:
+        about = sum(_number(window, within) for window in every)
+        if about > occurrences_at_most:
+            message = (
+                f"planned maintenance takes place about {about} times from {within.start:%Y-%m-%d} to "
+                f"{within.end:%Y-%m-%d}, more than AFTERMATH_QUESTION_OCCURRENCES ({occurrences_at_most}); ask for a "
+                "shorter period or for one service"
+            )
+            raise TooMuchMaintenance(message)
+    found = [(window, occurrences(window, within)) for window in every]
     found = [(window, spans) for window, spans in found if spans]
     if not found:
         return {}
-    return {
-        service: union(span for window, spans in found if window.concerns(service) for span in spans)
-        for service in services
-    }
+    # A window without services concerns all of them. Most services have the same windows.
+    by_service: dict[str, list[int]] = defaultdict(list)
+    for place, (window, _) in enumerate(found):
+        for service in window.services:
+            by_service[service].append(place)
+    everyone = [place for place, (window, _) in enumerate(found) if not window.services]
+    unions: dict[tuple[int, ...], Sequence[Span]] = {}
+    shared: dict[str, Sequence[Span]] = {}
+    for service in services:
+        places = tuple(sorted([*everyone, *by_service.get(service, ())]))
+        if places not in unions:
+            unions[places] = union(span for place in places for span in found[place][1])
+        shared[service] = unions[places]
+    return shared
+
+
+def _number(window: Window, within: Span) -> int:
+    """About how often the window occurs in `within`, without computing its occurrences."""
+    match window.when:
+        case Span():
+            return 1
+        case Recurrence() as rule:
+            first = max(rule.first_date, (within.start - rule.lasts).date())
+            last = min(rule.last_date or _LAST_DATE, within.end.date())
+            return max(0, (last - first).days + 1) * len(rule.weekdays) // 7
 
 
 def outside(spans: Iterable[Span], maintenance: Sequence[Span]) -> list[Span]:
@@ -118,31 +172,31 @@ def outside(spans: Iterable[Span], maintenance: Sequence[Span]) -> list[Span]:
     left: list[Span] = []
     for span in spans:
         pieces = list(_pieces(span, maintenance))
-        left.extend(pieces or [Span(span.begins, span.begins)])
+        left.extend(pieces or [Span(span.start, span.start)])
     return left
 
 
 def _pieces(span: Span, maintenance: Sequence[Span]) -> Iterator[Span]:
-    begins = span.begins
-    for index in range(max(0, bisect_right(maintenance, (begins,)) - 1), len(maintenance)):
+    start = span.start
+    for index in range(max(0, bisect_right(maintenance, (start,)) - 1), len(maintenance)):
         break_ = maintenance[index]
-        if break_.begins >= span.ends:
+        if break_.start >= span.end:
             break
-        if begins < break_.begins:
-            yield Span(begins, break_.begins)
-        begins = max(begins, break_.ends)
-    if begins < span.ends:
-        yield Span(begins, span.ends)
+        if start < break_.start:
+            yield Span(start, break_.start)
+        start = max(start, break_.end)
+    if start < span.end:
+        yield Span(start, span.end)
 
 
-def unplanned(harms: Iterable[Harm], planned: Planned) -> list[Harm]:
-    """The harm outside planned maintenance. An incident with nothing left keeps an empty span, so its cost is 0 rather
-    than unknown.
+def unplanned(intervals: Iterable[ImpactInterval], planned: Planned) -> list[ImpactInterval]:
+    """The impact outside planned maintenance. An incident with nothing left keeps an empty span, so its cost is 0
+    rather than unknown.
     """
     if not planned:
-        return list(harms)
+        return list(intervals)
     return [
         replace(each, span=span) if span != each.span else each
-        for each in harms
+        for each in intervals
         for span in outside([each.span], planned.get(each.service, ()))
     ]

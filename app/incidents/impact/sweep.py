@@ -16,21 +16,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from app.base.arrays import distinct, in_order, indexed
 from app.base.times import HOUR_MICROSECONDS
+from app.incidents.impact.columns import ImpactColumns
 from app.incidents.impact.intervals import Amount, Cost
-from app.incidents.impact.maintenance import Planned
+from app.incidents.impact.maintenance import Planned, TooMuchMaintenance
 from app.incidents.impact.rates import Rate
-from app.incidents.measures.vectorized import Harms, Ints, microseconds
+from app.incidents.measures.vectorized import Booleans, Ints, microseconds
 
 _LARGEST = 2**62
 
 
 class Pieces(NamedTuple):
-    """Intervals, each of one incident (as an index into the columns) and within one period."""
+    """Intervals, each a part of one impact and within one period."""
 
-    incident: Ints
-    begins: Ints
-    ends: Ints
+    row: Ints  # index into `Harms`
+    start: Ints
+    end: Ints
     period: Ints
 
     def where(self, holds: Any) -> "Pieces":
@@ -43,65 +45,98 @@ def ranges(first: Ints, count: Ints) -> tuple[Ints, Ints]:
     return rows, np.arange(len(rows)) - np.repeat(np.cumsum(count) - count, count) + first[rows]
 
 
-def pieces(begins: Ints, ends: Ints, borders: Ints) -> Pieces:
+def pieces(start: Ints, end: Ints, borders: Ints) -> Pieces:
     """Splits intervals at the borders of periods. An empty interval belongs to the period in which it starts."""
-    first = np.searchsorted(borders, begins, "right") - 1
-    last = np.where(begins < ends, np.searchsorted(borders, ends, "left") - 1, first)
-    first, last = np.maximum(first, np.where(begins < ends, 0, first)), np.minimum(last, len(borders) - 2)
+    first = np.searchsorted(borders, start, "right") - 1
+    last = np.where(start < end, np.searchsorted(borders, end, "left") - 1, first)
+    first, last = np.maximum(first, np.where(start < end, 0, first)), np.minimum(last, len(borders) - 2)
     count = np.where((first < 0) | (first > len(borders) - 2), 0, np.maximum(0, last - first + 1))
     rows, period = ranges(first, count)
-    return Pieces(rows, np.maximum(begins[rows], borders[period]), np.minimum(ends[rows], borders[period + 1]), period)
+    return Pieces(rows, np.maximum(start[rows], borders[period]), np.minimum(end[rows], borders[period + 1]), period)
 
 
-def outside(harms: Harms, services: Sequence[str], planned: Planned) -> tuple[Ints, Ints, Ints]:
-    """Vectorized `maintenance.outside`: incident, begins and ends; with an empty interval if nothing is left."""
-    everyone = np.arange(len(harms.begins))
+def outside(
+    impacts: ImpactColumns, services: Sequence[str], planned: Planned, *, parts_at_most: int | None = None
+) -> tuple[Ints, Ints, Ints]:
+    """Vectorized `maintenance.outside`: row of `impacts`, start and end; with an empty interval if nothing is left.
+
+    Raises TooMuchMaintenance.
+    """
+    everyone = np.arange(len(impacts.start))
     concerned = [code for code, name in enumerate(services) if planned.get(name)]
     if not concerned:
-        return everyone, harms.begins, harms.ends
-    untouched = ~np.isin(harms.service, concerned)
-    found = [(everyone[untouched], harms.begins[untouched], harms.ends[untouched])]
+        return everyone, impacts.start, impacts.end
+    untouched = ~np.isin(impacts.service, concerned)
+    found = [(everyone[untouched], impacts.start[untouched], impacts.end[untouched])]
+    known: dict[int, Ints] = {}  # many services share the same sequence
+    parts = 0
     for code in concerned:
-        rows = np.flatnonzero(harms.service == code)
-        maintenance = np.array([[microseconds(at) for at in span] for span in planned[services[code]]], np.int64)
-        found.append(_outside(rows, harms.begins[rows], harms.ends[rows], maintenance))
-    incident, begins, ends = (np.concatenate(column) for column in zip(*found, strict=True))
-    return incident, begins, ends
+        rows = np.flatnonzero(impacts.service == code)
+        spans = planned[services[code]]
+        if id(spans) not in known:
+            known[id(spans)] = np.array([[microseconds(at) for at in span] for span in spans], np.int64)
+        maintenance = known[id(spans)]
+        parts += _number_of_parts(impacts.start[rows], impacts.end[rows], maintenance)
+        if parts_at_most is not None and parts > parts_at_most:
+            message = (
+                "planned maintenance divides the impact of these incidents into more than AFTERMATH_QUESTION_PARTS "
+                f"({parts_at_most}) parts; ask for a shorter period or for one service"
+            )
+            raise TooMuchMaintenance(message)
+        found.append(_outside(rows, impacts.start[rows], impacts.end[rows], maintenance))
+    interval, start, end = (np.concatenate(column) for column in zip(*found, strict=True))
+    return interval, start, end
 
 
-def _outside(rows: Ints, begins: Ints, ends: Ints, maintenance: Ints) -> tuple[Ints, Ints, Ints]:
+def _number_of_parts(start: Ints, end: Ints, maintenance: Ints) -> int:
+    """How many more intervals `_outside` returns than it gets, at most."""
+    inside = np.searchsorted(maintenance[:, 0], end) - np.searchsorted(maintenance[:, 1], start)
+    return int(np.maximum(inside, 0).sum())
+
+
+def _outside(rows: Ints, start: Ints, end: Ints, maintenance: Ints) -> tuple[Ints, Ints, Ints]:
     """Intersects with the gaps between the intervals of `maintenance`, which are sorted and disjoint."""
     far = np.iinfo(np.int64)
-    gap_begins = np.concatenate(([far.min], maintenance[:, 1]))
+    gap_starts = np.concatenate(([far.min], maintenance[:, 1]))
     gap_ends = np.concatenate((maintenance[:, 0], [far.max]))
-    first = np.searchsorted(gap_ends, begins, "right")
-    count = np.where(begins < ends, np.maximum(0, np.searchsorted(gap_begins, ends, "left") - first), 0)
+    first = np.searchsorted(gap_ends, start, "right")
+    count = np.where(start < end, np.maximum(0, np.searchsorted(gap_starts, end, "left") - first), 0)
     places, gap = ranges(first, count)
     gone = count == 0
     return (
         np.concatenate((rows[places], rows[gone])),
-        np.concatenate((np.maximum(begins[places], gap_begins[gap]), begins[gone])),
-        np.concatenate((np.minimum(ends[places], gap_ends[gap]), begins[gone])),
+        np.concatenate((np.maximum(start[places], gap_starts[gap]), start[gone])),
+        np.concatenate((np.minimum(end[places], gap_ends[gap]), start[gone])),
     )
 
 
 # — downtime —
 
 
-def union(keys: Ints, begins: Ints, ends: Ints) -> tuple[Ints, Ints]:
+def union(keys: Ints, start: Ints, end: Ints) -> tuple[Ints, Ints]:
     """The keys in order, and for each the microseconds during which at least one of its intervals was running."""
     if not len(keys):
         return keys, keys
-    order = np.lexsort((begins, keys))
-    keys, begins, ends = keys[order], begins[order], ends[order]
+    order = in_order(keys, start)
+    keys, start, end = keys[order], start[order], end[order]
     is_first = np.append(True, keys[1:] != keys[:-1])
-    # The latest end so far within each key. Adding an offset per key to the ranks of ends allows one running maximum.
-    times, rank = np.unique(ends, return_inverse=True)
-    above = (np.cumsum(is_first) - 1) * len(times)
-    latest = times[np.maximum.accumulate(rank + above) - above]
-    covered = np.where(is_first, begins, np.append(begins[:1], latest[:-1]))
-    more = np.maximum(0, ends - np.maximum(begins, covered))
+    latest = _latest(is_first, end)
+    covered = np.where(is_first, start, np.append(start[:1], latest[:-1]))
+    more = np.maximum(0, end - np.maximum(start, covered))
     return keys[is_first], np.add.reduceat(more, np.flatnonzero(is_first))
+
+
+def _latest(is_first: Booleans, end: Ints) -> Ints:
+    """The latest end so far within each key. An offset per key allows one running maximum."""
+    place = np.cumsum(is_first) - 1
+    least = int(end.min())
+    width = int(end.max()) - least + 1
+    if (int(place[-1]) + 1) * width < _LARGEST:
+        above = place * width
+        return np.asarray(np.maximum.accumulate(end - least + above) - above + least)
+    times, rank = np.unique(end, return_inverse=True)
+    above = place * len(times)
+    return np.asarray(times[np.maximum.accumulate(rank + above) - above])
 
 
 # — cost —
@@ -145,35 +180,35 @@ class _Dated(NamedTuple):
     """The rates of one currency by service and date; amounts are integers in a common unit."""
 
     service: Ints
-    begins: Ints
+    start: Ints
     amounts: Sequence[tuple[int, int, int]]
 
 
 class Sweep:
-    """The moments at which anything changes, and the incidents running between consecutive moments.
+    """The moments at which anything changes, and the impact between consecutive moments.
 
     `pieces` must include all incidents that share the cost.
     """
 
-    def __init__(self, pieces: Pieces, harms: Harms, services: Sequence[str], rates: Iterable[Rate]) -> None:
-        self.pieces, self.scale = pieces, harms.scale
-        self.service, self.impact = harms.service[pieces.incident], harms.impact[pieces.incident]
+    def __init__(self, pieces: Pieces, impacts: ImpactColumns, services: Sequence[str], rates: Iterable[Rate]) -> None:
+        self.pieces, self.scale = pieces, impacts.scale
+        self.service, self.impact = impacts.service[pieces.row], impacts.impact[pieces.row]
         self.decimals, self.rates = _dated(rates, services)
         self._line()
 
     def _line(self) -> None:
         """Sorts the moments of all services, and locates each piece and each rate on the line."""
-        begins, ends = self.pieces.begins, self.pieces.ends
+        start, end = self.pieces.start, self.pieces.end
         dated = list(self.rates.values())
         service = np.concatenate((self.service, self.service, *(each.service for each in dated)))
-        at = np.concatenate((begins, ends, *(each.begins for each in dated)))
-        order = np.lexsort((at, service))
+        at = np.concatenate((start, end, *(each.start for each in dated)))
+        order = in_order(service, at)
         service, at = service[order], at[order]
         is_new = np.append(True, (service[1:] != service[:-1]) | (at[1:] != at[:-1]))[: len(at)]
         places = np.empty(len(at), np.int64)
         places[order] = np.cumsum(is_new) - 1
         self.moment_service, self.at = service[is_new], at[is_new]
-        parts = np.split(places, np.cumsum([len(begins), len(ends), *(len(each.begins) for each in dated)])[:-1])
+        parts = np.split(places, np.cumsum([len(start), len(end), *(len(each.start) for each in dated)])[:-1])
         self.first, self.last, starts = parts[0], parts[1], parts[2:]
         self.rate = {
             currency: self._held(of) for currency, of in zip(self.rates, starts, strict=True)
@@ -191,7 +226,7 @@ class Sweep:
         """From each moment to the next: duration times the greatest impact, and the sum of the impacts."""
         impact, size = self.impact, len(self.at)
         top = np.zeros(size, impact.dtype)
-        for level in np.unique(impact[impact > 0]):
+        for level in distinct(impact[impact > 0]):
             its = impact == level
             changes = np.bincount(self.first[its], minlength=size) - np.bincount(self.last[its], minlength=size)
             top[np.cumsum(changes) > 0] = level
@@ -217,7 +252,7 @@ class Sweep:
         weight, _ = self.running
         for currency, dated in self.rates.items():
             held = self._priced(currency)
-            for key in np.unique(self.service[held] * periods + self.pieces.period[held]).tolist():
+            for key in distinct(self.service[held] * periods + self.pieces.period[held]).tolist():
                 sums.add(key, currency, Sum())
             rate = self.rate[currency]
             counts = np.flatnonzero((weight > 0) & (rate >= 0))
@@ -232,20 +267,20 @@ class Sweep:
         """The shares of these pieces, summed by key."""
         weight, together = self.running
         shared = np.flatnonzero(weight > 0)
-        sums_of_impacts, divisor = _distinct(together[shared])
-        stretches = Stretches(shared, weight[shared], divisor, len(sums_of_impacts))
+        sums_of_impacts, divisor = indexed(together[shared])
+        segments = Segments(shared, weight[shared], divisor, len(sums_of_impacts))
         divisors = [int(each) for each in sums_of_impacts]
         whole = math.lcm(*divisors)
         factors = [whole // each for each in divisors]
         sums = Sums(self.unit * whole)
         for currency, dated in self.rates.items():
             held = self._priced(currency)[piece]
-            for key in np.unique(keys[held]).tolist():
+            for key in distinct(keys[held]).tolist():
                 sums.add(key, currency, Sum())
             rows, first, last, rate = self._by_rate(currency, piece)
-            combined, cells = _distinct(keys[rows] * len(dated.amounts) + rate)
+            combined, cells = indexed(keys[rows] * len(dated.amounts) + rate)
             shares = [0] * len(combined)
-            for cell, place, part in stretches.parts(first, last, self.impact[piece[rows]], cells):
+            for cell, place, part in segments.parts(first, last, self.impact[piece[rows]], cells):
                 shares[cell] += part * factors[place]
             for both, share in zip(combined.tolist(), shares, strict=True):
                 key, which = divmod(both, len(dated.amounts))
@@ -256,22 +291,22 @@ class Sweep:
         """Whether a rate was valid at any time of each piece. A piece without duration can have one too; it costs 0."""
         dated = self.rates[currency]
         earliest = np.full(int(max(self.service.max(initial=0), dated.service.max(initial=0))) + 1, _LARGEST)
-        np.minimum.at(earliest, dated.service, dated.begins)
+        np.minimum.at(earliest, dated.service, dated.start)
         since = earliest[self.service]
-        return (since <= self.pieces.begins) | (since < self.pieces.ends)
+        return (since <= self.pieces.start) | (since < self.pieces.end)
 
     def _by_rate(self, currency: str, piece: Ints) -> tuple[Ints, Ints, Ints, Ints]:
         """The pieces split where the rate changes: their rows, their ranges on the line, and their rates."""
         rate = self.rate[currency]
         changes = np.flatnonzero(np.append(True, rate[1:] != rate[:-1]))[: len(rate)]
         cut = pieces(self.first[piece], self.last[piece], np.append(changes, len(rate)))
-        holds = rate[cut.begins[:]] if len(cut.begins) else cut.begins
-        kept = (holds >= 0) & (cut.begins < cut.ends)
-        return cut.incident[kept], cut.begins[kept], cut.ends[kept], holds[kept]
+        holds = rate[cut.start[:]] if len(cut.start) else cut.start
+        kept = (holds >= 0) & (cut.start < cut.end)
+        return cut.row[kept], cut.start[kept], cut.end[kept], holds[kept]
 
 
-class Stretches(NamedTuple):
-    """The intervals between consecutive moments that have harm."""
+class Segments(NamedTuple):
+    """The intervals between consecutive moments that have impact."""
 
     place: Ints  # index on the line
     weight: Ints  # duration times the greatest impact
@@ -281,14 +316,14 @@ class Stretches(NamedTuple):
     def parts(self, first: Ints, last: Ints, impact: Ints, cells: Ints) -> Iterator[tuple[int, int, int]]:
         """The numerators by cell and divisor: the weights between `first` and `last` times `impact`.
 
-        Iterates either over the stretches covered by each piece, or over all divisors for the whole line. The former is
+        Iterates either over the segments covered by each piece, or over all divisors for the whole line. The former is
         less work unless very many pieces overlap.
         """
-        begins = np.searchsorted(self.place, first)
-        covered = np.searchsorted(self.place, last) - begins
+        start = np.searchsorted(self.place, first)
+        covered = np.searchsorted(self.place, last) - start
         if covered.sum() > self.divisors * (len(self.place) + len(first)):
-            return self.by_divisor(begins, begins + covered, impact, cells)
-        return self.by_piece(begins, covered, impact, cells)
+            return self.by_divisor(start, start + covered, impact, cells)
+        return self.by_piece(start, covered, impact, cells)
 
     def by_divisor(self, first: Ints, last: Ints, impact: Ints, cells: Ints) -> Iterator[tuple[int, int, int]]:
         for divisor in range(self.divisors):
@@ -303,10 +338,10 @@ class Stretches(NamedTuple):
         so_far = np.cumsum(covered)
         borders = np.arange(at_once, int(covered.sum()), at_once)
         for some in np.split(np.arange(len(first)), np.searchsorted(so_far, borders)):
-            rows, stretch = ranges(first[some], covered[some])
+            rows, segment = ranges(first[some], covered[some])
             piece = some[rows]
-            both = cells[piece] * self.divisors + self.divisor[stretch]
-            for combined, part in zip(*_summed(both, self.weight[stretch] * impact[piece]), strict=True):
+            both = cells[piece] * self.divisors + self.divisor[segment]
+            for combined, part in zip(*_summed(both, self.weight[segment] * impact[piece]), strict=True):
                 cell, divisor = divmod(int(combined), self.divisors)
                 yield cell, divisor, int(part)
 
@@ -323,10 +358,15 @@ def _dated(rates: Iterable[Rate], services: Sequence[str]) -> tuple[int, Mapping
         currency: _Dated(
             np.array([codes[rate.service] for rate in dated], np.int64),
             np.array([microseconds(rate.valid_from) for rate in dated], np.int64),
-            [tuple(int(Fraction(each) * 10**decimals) for each in (r.low, r.expected, r.high)) for r in dated],  # type: ignore[misc]
+            [tuple(_whole(each, decimals) for each in (r.low, r.expected, r.high)) for r in dated],  # type: ignore[misc]
         )
         for currency, dated in sorted(by_currency.items())
     }
+
+
+def _whole(amount: Decimal, decimals: int) -> int:
+    above, below = amount.as_integer_ratio()
+    return int(above * 10**decimals // below)
 
 
 def _decimals(amount: Decimal) -> int:
@@ -335,19 +375,10 @@ def _decimals(amount: Decimal) -> int:
 
 
 def _summed(keys: Ints, values: Ints) -> tuple[Ints, Ints]:
-    places, inverse = _distinct(keys)
+    places, inverse = indexed(keys)
     sums = np.zeros(len(places), values.dtype)
     np.add.at(sums, inverse, values)
     return places, sums
-
-
-def _distinct(values: Ints) -> tuple[Ints, Ints]:
-    """The sorted distinct values, and the index of each value. Small values are counted instead of sorted."""
-    if values.dtype == object or not len(values) or values.min() < 0 or values.max() > 8 * len(values):
-        places, inverse = np.unique(values, return_inverse=True)
-        return places, inverse
-    known = np.bincount(values) > 0
-    return np.flatnonzero(known), (np.cumsum(known) - 1)[values]
 
 
 def _times(amounts: tuple[int, int, int], factor: int) -> Sum:

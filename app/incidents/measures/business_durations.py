@@ -15,22 +15,23 @@ from app.incidents.measures.vectorized import Booleans, Floats, Ints, MeasuredMa
 _SECOND = 1e6
 
 
-def in_business_hours(measured: Mapping[str, MeasuredMany], hours: BusinessHours) -> dict[str, MeasuredMany]:
-    """Has the same keys as `measured`; values shared there are shared here."""
+def in_business_hours(
+    measured: Mapping[str, MeasuredMany], hours: BusinessHours, *, parts_at_most: int | None = None
+) -> dict[str, MeasuredMany]:
+    """Has the same keys as `measured`; values shared there are shared here. Raises TooManyHours."""
     distinct = {id(each): each for each in measured.values()}
     spans = {key: _span(each) for key, each in distinct.items()}
-    known = clock(
-        hours, np.concatenate([np.zeros(0, np.int64), *(side for _, *both in spans.values() for side in both)])
-    )
+    moments = [np.zeros(0, np.int64), *(side for _, *both in spans.values() for side in both)]
+    known = clock(hours, np.concatenate(moments), parts_at_most=parts_at_most)
     found = {key: _by(known, each, *spans[key]) for key, each in distinct.items()}
     return {name: found[id(each)] for name, each in measured.items()}
 
 
-def begins_in_business_hours(each: MeasuredMany, hours: BusinessHours) -> Booleans:
+def starts_in_business_hours(each: MeasuredMany, hours: BusinessHours) -> Booleans:
     """Whether each duration or wait starts in business hours; False if there is neither."""
-    places, begins, _ = _span(each)
+    places, start, _ = _span(each)
     found = np.zeros(len(each.seconds), np.bool_)
-    found[places] = runs(clock(hours, begins), begins)
+    found[places] = runs(clock(hours, start), start)
     return found
 
 
@@ -38,13 +39,13 @@ def _span(each: MeasuredMany) -> tuple[Ints, Ints, Ints]:
     """The indices of incidents with a duration or a wait, and when these start and end."""
     lasted = np.where(np.isfinite(each.seconds), each.seconds, each.waited)
     places = np.flatnonzero(np.isfinite(lasted))
-    begins = each.since[places]
-    return places, begins, begins + np.rint(lasted[places] * _SECOND).astype(np.int64)
+    start = each.since[places]
+    return places, start, start + np.rint(lasted[places] * _SECOND).astype(np.int64)
 
 
-def _by(clock: Clock, each: MeasuredMany, places: Ints, begins: Ints, ends: Ints) -> MeasuredMany:
+def _by(clock: Clock, each: MeasuredMany, places: Ints, start: Ints, end: Ints) -> MeasuredMany:
     ran = np.full(len(each.seconds), np.nan)
-    ran[places] = seconds(clock, begins, ends)
+    ran[places] = seconds(clock, start, end)
     return MeasuredMany(_where(each.seconds, ran), _where(each.waited, ran), each.outcome, each.since)
 
 

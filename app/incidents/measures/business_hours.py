@@ -15,16 +15,17 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from app.base.errors import Invalid
 from app.incidents.measures.vectorized import Booleans, Floats, Ints
 
 DAY_MINUTES = 24 * 60
 
 
 class Hours(NamedTuple):
-    """Half-open hours within a day, in minutes after midnight; `ends` is at most `DAY_MINUTES`."""
+    """Half-open hours within a day, in minutes after midnight; `end` is at most `DAY_MINUTES`."""
 
-    begins: int
-    ends: int
+    start: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,31 +42,42 @@ class BusinessHours:
 class Clock:
     """The times at which it runs, in order, and how long it ran before each; in microseconds (since 1970)."""
 
-    begins: Ints
-    ends: Ints
+    start: Ints
+    end: Ints
     ran_before: Ints
     known: tuple[int, int]  # the moments that it covers, inclusive
 
 
-def clock(hours: BusinessHours, every: Ints) -> Clock:
-    """A clock that covers these moments and all between them.
+class TooManyHours(Invalid):
+    title = "Too many business hours"
+
+
+def clock(hours: BusinessHours, every: Ints, *, parts_at_most: int | None = None) -> Clock:
+    """A clock that covers these moments and all between them. Raises TooManyHours.
 
     O(days), so that `seconds` need not iterate over days: half a second for two centuries, milliseconds for a year.
     """
     known = (int(every.min()), int(every.max())) if every.size else (0, 0)
-    begins, ends = (min(at, _LAST) for at in (known[0] // _SECOND, known[1] // _SECOND + 1))
-    pieces = [_open_while(hours, *piece) for piece in _unchanged(ZoneInfo(hours.zone), begins, ends)]
+    start, end = (min(at, _LAST) for at in (known[0] // _SECOND, known[1] // _SECOND + 1))
+    openings = (end - start) // _DAY * sum(map(len, hours.week)) // 7
+    if parts_at_most is not None and openings > parts_at_most:
+        message = (
+            f"the calendar {hours.name!r} opens about {openings} times between the earliest and the latest of these "
+            f"incidents, more than AFTERMATH_QUESTION_PARTS ({parts_at_most}); ask for a shorter period"
+        )
+        raise TooManyHours(message)
+    pieces = [_open_while(hours, *piece) for piece in _unchanged(ZoneInfo(hours.zone), start, end)]
     opens, closes = np.concatenate([_NEVER, *pieces], axis=1) * _SECOND
     return Clock(opens, closes, np.concatenate([[0], np.cumsum(closes - opens)]), known)
 
 
-def seconds(clock: Clock, begins: Ints, ends: Ints) -> Floats:
-    """How long the clock ran in each `[begins, ends)`; 0 if all of it is outside business hours.
+def seconds(clock: Clock, start: Ints, end: Ints) -> Floats:
+    """How long the clock ran in each `[start, end)`; 0 if all of it is outside business hours.
 
     O(n log days). Results are additive: the seconds of the parts of a span sum to those of the span, to the
     microsecond.
     """
-    ran: Floats = (_ran_until(clock, ends) - _ran_until(clock, begins)) / _SECOND
+    ran: Floats = (_ran_until(clock, end) - _ran_until(clock, start)) / _SECOND
     return ran
 
 
@@ -84,15 +96,15 @@ _NEVER: Ints = np.empty((2, 0), np.int64)  # opens, closes
 
 
 def _ran_until(clock: Clock, at: Ints) -> Ints:
-    opened = np.searchsorted(clock.begins, at, "right")
+    opened = np.searchsorted(clock.start, at, "right")
     return np.subtract(clock.ran_before[opened], _runs_on_for(clock, at))
 
 
 def _runs_on_for(clock: Clock, at: Ints) -> Ints:
     """The time until the clock next stops; 0 where it is not running."""
     assert not at.size or clock.known[0] <= at.min() <= at.max() <= clock.known[1]
-    opened = np.searchsorted(clock.begins, at, "right")
-    return np.maximum(np.concatenate([[_BEFORE_ALL], clock.ends])[opened] - at, 0)
+    opened = np.searchsorted(clock.start, at, "right")
+    return np.maximum(np.concatenate([[_BEFORE_ALL], clock.end])[opened] - at, 0)
 
 
 _BEFORE_ALL = -(2**62)
@@ -101,21 +113,21 @@ _BEFORE_ALL = -(2**62)
 # — local time, in whole seconds since the epoch —
 
 
-def _unchanged(zone: ZoneInfo, begins: int, ends: int) -> Iterator[tuple[int, int, int]]:
-    """Splits `[begins, ends)` into pieces with a constant UTC offset; yields begin, end and offset.
+def _unchanged(zone: ZoneInfo, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Splits `[start, end)` into pieces with a constant UTC offset; yields begin, end and offset.
 
     Checks one moment per day: since 1971 no zone has changed its offset twice within six days, and none will under
     current rules.
     """
-    since, offset = begins, _offset(zone, begins)
-    for day in range(begins, ends, _DAY):
-        following = min(day + _DAY, ends)
+    since, offset = start, _offset(zone, start)
+    for day in range(start, end, _DAY):
+        following = min(day + _DAY, end)
         if _offset(zone, following) != offset:
             changed = day + bisect_left(range(day, following), True, key=lambda at: _offset(zone, at) != offset)
             yield since, changed, offset
             since, offset = changed, _offset(zone, following)
-    if since < ends:
-        yield since, ends, offset
+    if since < end:
+        yield since, end, offset
 
 
 def _offset(zone: ZoneInfo, at: int) -> int:
@@ -124,16 +136,16 @@ def _offset(zone: ZoneInfo, at: int) -> int:
     return offset // timedelta(seconds=1)
 
 
-def _open_while(hours: BusinessHours, begins: int, ends: int, offset: int) -> Ints:
+def _open_while(hours: BusinessHours, start: int, end: int, offset: int) -> Ints:
     """The opening and closing times within a time with a constant UTC offset."""
-    days = np.arange((begins + offset) // _DAY, (ends - 1 + offset) // _DAY + 1)
+    days = np.arange((start + offset) // _DAY, (end - 1 + offset) // _DAY + 1)
     days = days[~np.isin(days, [(day - _EPOCH).days for day in hours.holidays])]
     weekdays = (days + _THURSDAY) % 7
     on_the_wall = [
-        days[weekdays == weekday] * _DAY + np.array([[each.begins * 60], [each.ends * 60]])
+        days[weekdays == weekday] * _DAY + np.array([[each.start * 60], [each.end * 60]])
         for weekday, of_day in enumerate(hours.week)
         for each in of_day
     ]
     # Hours do not overlap, so sorting each row separately keeps pairs together.
-    openings: Ints = np.clip(np.sort(np.concatenate([_NEVER, *on_the_wall], axis=1)) - offset, begins, ends)
+    openings: Ints = np.clip(np.sort(np.concatenate([_NEVER, *on_the_wall], axis=1)) - offset, start, end)
     return openings[:, openings[0] < openings[1]]

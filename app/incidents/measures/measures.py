@@ -14,7 +14,8 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from app.base.severity import SeverityName, severity_name
-from app.incidents.grouping.signal import RECOVERIES, AlertClass, EndReason
+from app.incidents.grouping.episode import RECOVERIES
+from app.incidents.grouping.signal import AlertClass, EndReason
 
 Weights = Mapping[SeverityName, Decimal]  # share of the hourly cost, by severity
 CONFIDENCE = 0.95  # level of every confidence interval
@@ -42,11 +43,17 @@ class Facts:
     detected_at_stated: datetime | None = None
     impact_started_at: datetime | None = None
     acknowledged_at: datetime | None = None
+    declared_at: datetime | None = None
     identified_at: datetime | None = None
     mitigated_at: datetime | None = None
+    reviewed_at: datetime | None = None  # when its first review was held
+    ready_at: datetime | None = None  # when its last review was published and its last action item closed
+    review_planned: bool = False  # it has a draft of a review
     service_stated: str | None = None
     severity_stated: int | None = None
     impact_stated: Decimal | None = None
+    impact_started_at_stated: datetime | None = None  # by a person; `impact_started_at` may come from an alert
+    harmed_throughout_stated: bool | None = None
 
     @classmethod
     def of(cls, row: object) -> "Facts":
@@ -91,7 +98,7 @@ def detected_at(facts: Facts) -> datetime:
 
 
 def began(facts: Facts) -> datetime:
-    """The start of recovery, downtime and cost: the impact start if known, else detection."""
+    """The start of recovery: the impact start if known, else detection."""
     return facts.impact_started_at or facts.detected_at_stated or facts.began_at
 
 
@@ -114,14 +121,17 @@ def priority(facts: Facts) -> Priority:
             return Priority.INFO
 
 
-def impact(facts: Facts, weights: Weights) -> Decimal:
-    """The affected share of the service's users or value, 0…1: as stated, else by severity.
+def impact(facts: Facts, of_alerts: int, weights: Weights) -> Decimal:
+    """The affected share of the service's users or value, 0…1, while `of_alerts` is the worst severity that fires.
 
-    Failures of the monitoring itself affect no users, whatever their severity.
+    A stated impact or severity replaces that of every alert. Failures of the monitoring itself affect no users,
+    whatever their severity.
     """
     if facts.alert_class is AlertClass.MONITORING:
         return Decimal(0)
-    return weights[severity_name(severity(facts))] if facts.impact_stated is None else facts.impact_stated
+    if facts.impact_stated is not None:
+        return facts.impact_stated
+    return weights[severity_name(of_alerts if facts.severity_stated is None else facts.severity_stated)]
 
 
 # — measures —
@@ -172,7 +182,7 @@ def measures(facts: Facts, *, include_non_recoveries: bool = False, now: datetim
     if facts.alert_class is AlertClass.MONITORING and not include_non_recoveries:
         return dict.fromkeys(_NAMES, MONITORING)
     found = {measure.name: measure.of(facts, include_non_recoveries) for measure in MEASURES}
-    if now is not None and facts.ended_at is None:
+    if now is not None:
         for measure in MEASURES:
             _, status, reason, _ = found[measure.name]
             since = measure.since(facts)
@@ -194,10 +204,20 @@ def _time_to_acknowledge(facts: Facts, _every_end: bool) -> Measured:
         return _elapsed(detected, facts.acknowledged_at, ACKNOWLEDGED_EARLY)
     if facts.ended_at is None:
         return NOT_ACKNOWLEDGED_YET
+    if facts.end_reason is EndReason.ENDS_BEFORE_START:
+        return END_UNKNOWN
     unseen = (facts.ended_at - detected).total_seconds()
     if unseen < 0:
         return ENDED_BEFORE_DETECTED
     return Measured(None, NOT_ACKNOWLEDGED.status, NOT_ACKNOWLEDGED.reason, unseen)
+
+
+def _time_to_declare(facts: Facts, _every_end: bool) -> Measured:
+    if facts.declared_at is not None:
+        if facts.declared_at == detected_at(facts):
+            return DETECTED_BY_DECLARATION
+        return _elapsed(detected_at(facts), facts.declared_at, DECLARED_EARLY)
+    return NOT_DECLARED_YET if facts.ended_at is None else NOT_DECLARED
 
 
 def _time_to_mitigate(facts: Facts, _every_end: bool) -> Measured:
@@ -222,6 +242,24 @@ def _remediation(facts: Facts, every_end: bool) -> Measured:
     return _until_recovered(facts.identified_at, facts, every_end, RECOVERED_BEFORE_IDENTIFIED)
 
 
+def _analysis(facts: Facts, _every_end: bool) -> Measured:
+    if facts.ended_at is None:
+        return NOT_RECOVERED_YET
+    if facts.end_reason is EndReason.ENDS_BEFORE_START:
+        return END_UNKNOWN
+    if facts.reviewed_at is None:
+        return NOT_REVIEWED_YET if facts.review_planned else NO_REVIEW
+    return _elapsed(facts.ended_at, facts.reviewed_at, REVIEWED_EARLY)
+
+
+def _readiness(facts: Facts, _every_end: bool) -> Measured:
+    if facts.reviewed_at is None:
+        if facts.ended_at is None:
+            return NOT_RECOVERED_YET
+        return NOT_REVIEWED_YET if facts.review_planned else NO_REVIEW
+    return NOT_READY_YET if facts.ready_at is None else _elapsed(facts.reviewed_at, facts.ready_at, READY_EARLY)
+
+
 def _impact_started_at(facts: Facts) -> datetime | None:
     return facts.impact_started_at
 
@@ -230,12 +268,27 @@ def _identified_at(facts: Facts) -> datetime | None:
     return facts.identified_at
 
 
+def _ended_at(facts: Facts) -> datetime | None:
+    return facts.ended_at
+
+
+def _reviewed_at(facts: Facts) -> datetime | None:
+    return facts.reviewed_at
+
+
 def _until_recovered(start: datetime, facts: Facts, every_end: bool, negative: Measured) -> Measured:
     if facts.ended_at is None:
         return NOT_RECOVERED_YET
-    if facts.end_reason is not None and facts.end_reason not in RECOVERIES and not every_end:
-        return NOT_A_RECOVERY[facts.end_reason]
-    return _elapsed(start, facts.ended_at, negative)
+    reason = facts.end_reason
+    if reason is EndReason.ENDS_BEFORE_START:
+        return END_UNKNOWN
+    elapsed = _elapsed(start, facts.ended_at, negative)
+    if reason is None or reason in RECOVERIES or every_end:
+        return elapsed
+    if reason is EndReason.SUPERSEDED and elapsed.seconds is not None:
+        # It lasted at least until the last report that it fires.
+        return Measured(None, MeasureStatus.NOT_APPLICABLE, NOT_A_RECOVERY[reason].reason, elapsed.seconds)
+    return NOT_A_RECOVERY[reason]
 
 
 def _elapsed(start: datetime, end: datetime, negative: Measured) -> Measured:
@@ -256,23 +309,33 @@ def _invalid(reason: str) -> Measured:
 
 
 NOT_ACKNOWLEDGED_YET = _pending("not acknowledged yet")
+NOT_DECLARED_YET = _pending("not declared yet")
 NOT_MITIGATED_YET = _pending("not mitigated yet")
 NOT_IDENTIFIED_YET = _pending("not identified yet")
 NOT_RECOVERED_YET = _pending("not resolved yet")
+NOT_REVIEWED_YET = _pending("not reviewed yet")
+NOT_READY_YET = _pending("its review is not published yet, or an action item is open")
 MERGED = _not_applicable("merged into another incident")
 MONITORING = _not_applicable("monitoring failure, not a service failure")
 IMPACT_NOT_STATED = _not_applicable("impact start not stated")
 NOT_ACKNOWLEDGED = _not_applicable("resolved without acknowledgement")
+NOT_DECLARED = _not_applicable("resolved without declaration")
+DETECTED_BY_DECLARATION = _not_applicable("detected by its declaration")
 MITIGATION_NOT_STATED = _not_applicable("resolved without a stated mitigation")
 IDENTIFICATION_NOT_STATED = _not_applicable("resolved without a stated identification")
+NO_REVIEW = _not_applicable("no review")
 NOT_A_RECOVERY = {reason: _not_applicable(f"ended by {reason}") for reason in EndReason}
+END_UNKNOWN = _invalid("the end reported is before the start")
 DETECTED_EARLY = _invalid("detected_at is before impact_started_at")
 ACKNOWLEDGED_EARLY = _invalid("acknowledged_at is before detected_at")
+DECLARED_EARLY = _invalid("declared_at is before detected_at")
 ENDED_BEFORE_DETECTED = _invalid("resolved_at is before detected_at")
 MITIGATED_EARLY = _invalid("mitigated_at is before the incident began")
 RECOVERED_EARLY = _invalid("resolved_at is before the incident began")
 IDENTIFIED_EARLY = _invalid("identified_at is before detected_at")
 RECOVERED_BEFORE_IDENTIFIED = _invalid("resolved_at is before identified_at")
+REVIEWED_EARLY = _invalid("reviewed_at is before resolved_at")
+READY_EARLY = _invalid("ready_at is before reviewed_at")
 
 MEASURES: tuple[Measure, ...] = (
     Measure(
@@ -296,6 +359,16 @@ MEASURES: tuple[Measure, ...] = (
         histogram=True,
     ),
     Measure(
+        "time_to_declare",
+        "Time to declare",
+        "detection (first firing, or as stated)",
+        "declaration of the response by a person",
+        "declared_at - detected_at; not applicable to incidents that were detected by their declaration",
+        _time_to_declare,
+        detected_at,
+        histogram=True,
+    ),
+    Measure(
         "time_to_mitigate",
         "Time to mitigate",
         "impact start if stated, else detection",
@@ -309,7 +382,8 @@ MEASURES: tuple[Measure, ...] = (
         "Time to recover",
         "impact start if stated, else detection",
         "last recovery",
-        "resolved_at - (impact_started_at, else detected_at); ends that are not recoveries are left out",
+        "resolved_at - (impact_started_at, else detected_at); ends that are not recoveries are left out; `superseded` "
+        "counts as censored",
         _time_to_recover,
         began,
         histogram=True,
@@ -337,9 +411,27 @@ MEASURES: tuple[Measure, ...] = (
         "Remediation phase",
         "identification of the cause, as stated",
         "last recovery",
-        "resolved_at - identified_at; ends that are not recoveries are left out",
+        "resolved_at - identified_at; ends that are not recoveries are left out; `superseded` counts as censored",
         _remediation,
         _identified_at,
+    ),
+    Measure(
+        "analysis",
+        "Analysis phase",
+        "last recovery",
+        "first review, when it was held",
+        "reviewed_at - resolved_at; not applicable to incidents without a review",
+        _analysis,
+        _ended_at,
+    ),
+    Measure(
+        "readiness",
+        "Readiness phase",
+        "first review, when it was held",
+        "last review published and last action item done or dropped",
+        "ready_at - reviewed_at; not applicable to incidents without a review",
+        _readiness,
+        _reviewed_at,
     ),
 )
 _NAMES = tuple(measure.name for measure in MEASURES)

@@ -16,7 +16,7 @@ class CalendarNotFound(NotFound):
         super().__init__(f"no calendar is named {name!r}; GET /api/v1/calendars lists all calendars")
 
 
-async def find_calendar(tx: AsyncConnection, name: str) -> BusinessHours:
+async def read_business_hours(tx: AsyncConnection, name: str) -> BusinessHours:
     """Raises CalendarNotFound."""
     async with db.session_within(tx) as session:
         calendar = await session.get(Calendar, name)

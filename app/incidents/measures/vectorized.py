@@ -1,26 +1,27 @@
-"""Vectorized facts, measures and harm of many incidents: one column per fact, computed in a few passes.
+"""Vectorized facts and measures of many incidents: one column per fact, computed in a few passes.
 
 Pure: no clock, no I/O, no settings. `measures.py` defines the measures for one incident; this module computes the same
 for hundreds of thousands, about a hundred times faster. A property test checks that both agree on every incident.
 """
 
-import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from fractions import Fraction
 from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.base.severity import SEVERITIES
 from app.base.times import EPOCH, MICROSECOND
-from app.incidents.grouping.signal import RECOVERIES, AlertClass, EndReason
+from app.incidents.grouping.episode import RECOVERIES
+from app.incidents.grouping.signal import AlertClass, EndReason
 from app.incidents.measures import measures
 from app.incidents.measures.measures import (
     ACKNOWLEDGED_EARLY,
+    DECLARED_EARLY,
+    DETECTED_BY_DECLARATION,
     DETECTED_EARLY,
+    END_UNKNOWN,
     ENDED_BEFORE_DETECTED,
     IDENTIFICATION_NOT_STATED,
     IDENTIFIED_EARLY,
@@ -28,18 +29,24 @@ from app.incidents.measures.measures import (
     MITIGATED_EARLY,
     MITIGATION_NOT_STATED,
     MONITORING,
+    NO_REVIEW,
     NOT_A_RECOVERY,
     NOT_ACKNOWLEDGED,
     NOT_ACKNOWLEDGED_YET,
+    NOT_DECLARED,
+    NOT_DECLARED_YET,
     NOT_IDENTIFIED_YET,
     NOT_MITIGATED_YET,
+    NOT_READY_YET,
     NOT_RECOVERED_YET,
+    NOT_REVIEWED_YET,
+    READY_EARLY,
     RECOVERED_BEFORE_IDENTIFIED,
     RECOVERED_EARLY,
+    REVIEWED_EARLY,
     Facts,
     Measured,
     MeasureStatus,
-    Weights,
 )
 
 Ints = NDArray[np.int64]
@@ -49,7 +56,6 @@ Booleans = NDArray[np.bool_]
 NEVER = int(np.iinfo(np.int64).min)  # stands for an unknown time
 END_REASONS = tuple(EndReason)
 _SECOND = 1e6
-_LARGEST_SCALE = 2**31
 
 
 def microseconds(at: datetime | None) -> int:
@@ -61,17 +67,17 @@ def moment(microseconds: int) -> datetime:
     return EPOCH + timedelta(microseconds=microseconds)
 
 
-class Coded(NamedTuple):
+class Categorical(NamedTuple):
     """A column with few distinct values; `codes` are indices into `values`."""
 
     codes: Ints
     values: Sequence[Any]
 
 
-def coded(column: Iterable[Hashable]) -> Coded:
+def coded(column: Iterable[Hashable]) -> Categorical:
     every = list(column)
     known = {value: place for place, value in enumerate(dict.fromkeys(every))}
-    return Coded(np.fromiter(map(known.__getitem__, every), np.int64, len(every)), list(known))
+    return Categorical(np.fromiter(map(known.__getitem__, every), np.int64, len(every)), list(known))
 
 
 TIMES = tuple(name for name, type_ in get_type_hints(Facts).items() if type_ in {datetime, datetime | None})
@@ -82,18 +88,25 @@ class Columns:
     """The facts of incidents, excluding merged ones. Times are microseconds since 1970, or NEVER."""
 
     number: Ints
-    service: Coded  # as stated, else derived
+    service: Categorical  # as stated, else derived
     severity: Ints  # the same
+    has_severity_stated: Booleans
     monitoring: Booleans
     end_reason: Ints  # index in END_REASONS, -1 for none
-    impact_stated: Coded  # Decimal or None
+    impact_stated: Categorical  # Decimal or None
+    harmed_throughout: Booleans
+    review_planned: Booleans
     began_at: Ints
     ended_at: Ints
     detected_at_stated: Ints
     impact_started_at: Ints
     acknowledged_at: Ints
+    declared_at: Ints
     identified_at: Ints
     mitigated_at: Ints
+    reviewed_at: Ints
+    ready_at: Ints
+    impact_started_at_stated: Ints
 
     @classmethod
     def of(cls, numbers: Iterable[int], facts: Iterable[Facts]) -> "Columns":
@@ -103,11 +116,14 @@ class Columns:
             number=np.array(list(numbers), np.int64),
             service=coded(measures.service(each) for each in every),
             severity=np.array([measures.severity(each) for each in every], np.int64),
+            has_severity_stated=np.array([each.severity_stated is not None for each in every], np.bool_),
             monitoring=np.array([each.alert_class is AlertClass.MONITORING for each in every], np.bool_),
             end_reason=np.array(
                 [-1 if each.end_reason is None else END_REASONS.index(each.end_reason) for each in every], np.int64
             ),
             impact_stated=coded(each.impact_stated for each in every),
+            harmed_throughout=np.array([bool(each.harmed_throughout_stated) for each in every], np.bool_),
+            review_planned=np.array([each.review_planned for each in every], np.bool_),
             **times,
         )
 
@@ -115,14 +131,14 @@ class Columns:
         return len(self.number)
 
     def detected_at(self) -> Ints:
-        return _else(self.detected_at_stated, self.began_at)
+        return else_(self.detected_at_stated, self.began_at)
 
     def began(self) -> Ints:
         """The impact start if known, else detection."""
-        return _else(self.impact_started_at, self.detected_at())
+        return else_(self.impact_started_at, self.detected_at())
 
 
-def _else(stated: Ints, derived: Ints) -> Ints:
+def else_(stated: Ints, derived: Ints) -> Ints:
     return np.where(stated == NEVER, derived, stated)
 
 
@@ -140,46 +156,81 @@ class MeasuredMany(NamedTuple):
     outcome: Ints
     since: Ints  # the start of both durations
 
+    def of(self, incidents: Ints) -> "MeasuredMany":
+        return MeasuredMany(
+            self.seconds[incidents], self.waited[incidents], self.outcome[incidents], self.since[incidents]
+        )
+
 
 OUTCOMES: tuple[Measured, ...] = (
     Measured(None, MeasureStatus.RECORDED),
     NOT_ACKNOWLEDGED,
     NOT_ACKNOWLEDGED_YET,
+    NOT_DECLARED,
+    NOT_DECLARED_YET,
+    DETECTED_BY_DECLARATION,
     NOT_MITIGATED_YET,
     NOT_IDENTIFIED_YET,
     NOT_RECOVERED_YET,
+    NOT_REVIEWED_YET,
+    NOT_READY_YET,
     MONITORING,
+    NO_REVIEW,
     IMPACT_NOT_STATED,
     MITIGATION_NOT_STATED,
     IDENTIFICATION_NOT_STATED,
     DETECTED_EARLY,
     ACKNOWLEDGED_EARLY,
+    DECLARED_EARLY,
     ENDED_BEFORE_DETECTED,
     MITIGATED_EARLY,
     RECOVERED_EARLY,
     IDENTIFIED_EARLY,
     RECOVERED_BEFORE_IDENTIFIED,
+    REVIEWED_EARLY,
+    READY_EARLY,
+    END_UNKNOWN,
     *(NOT_A_RECOVERY[reason] for reason in END_REASONS),
 )
 _PLACES = {each: place for place, each in enumerate(OUTCOMES)}
 _FIRST_REASON = len(OUTCOMES) - len(END_REASONS)
 _IS_RECOVERY = np.array([reason in RECOVERIES for reason in END_REASONS] + [True])  # the last one is for -1, no reason
+_BEFORE_START = END_REASONS.index(EndReason.ENDS_BEFORE_START)
+# Outcomes of incidents that ended without the event, after a time that is known.
+CENSORED = [_PLACES[NOT_ACKNOWLEDGED], _PLACES[NOT_A_RECOVERY[EndReason.SUPERSEDED]]]
+_IS_CENSORED = np.isin(np.arange(len(OUTCOMES)), CENSORED)
 _IS_PENDING = np.array([each.status is MeasureStatus.PENDING for each in OUTCOMES])
 
 
 _Unless = Sequence[tuple[Booleans, Measured | Ints]]
 
 
-def measured(columns: Columns, *, include_non_recoveries: bool = False, now: datetime) -> dict[str, MeasuredMany]:
-    """`measures.measures` of each incident, with `now`."""
+def measured(
+    columns: Columns,
+    *,
+    include_non_recoveries: bool = False,
+    now: datetime,
+    names: Collection[str] | None = None,
+) -> dict[str, MeasuredMany]:
+    """`measures.measures` of each incident, with `now`; only those with these names (None: all)."""
     detected, began, ended = columns.detected_at(), columns.began(), columns.ended_at
     impact, acknowledged, identified = columns.impact_started_at, columns.acknowledged_at, columns.identified_at
     is_open = ended == NEVER
+    end_unknown = ~is_open & (columns.end_reason == _BEFORE_START)
     no_recovery = ~is_open & ~_IS_RECOVERY[columns.end_reason] & (not include_non_recoveries)
-    not_recovered: _Unless = [(is_open, NOT_RECOVERED_YET), (no_recovery, _FIRST_REASON + columns.end_reason)]
+    not_recovered: _Unless = [
+        (is_open, NOT_RECOVERED_YET),
+        (end_unknown, END_UNKNOWN),
+        (no_recovery, _FIRST_REASON + columns.end_reason),
+    ]
     not_identified: _Unless = [
         ((identified == NEVER) & is_open, NOT_IDENTIFIED_YET),
         (identified == NEVER, IDENTIFICATION_NOT_STATED),
+    ]
+    reviewed = columns.reviewed_at
+    not_reviewed: _Unless = [
+        ((reviewed == NEVER) & columns.review_planned, NOT_REVIEWED_YET),
+        (reviewed == NEVER, NO_REVIEW),
     ]
     detect = impact, _elapsed(impact, detected, DETECTED_EARLY, [(impact == NEVER, IMPACT_NOT_STATED)])
     found = {
@@ -192,8 +243,22 @@ def measured(columns: Columns, *, include_non_recoveries: bool = False, now: dat
                 ACKNOWLEDGED_EARLY,
                 [
                     ((acknowledged == NEVER) & is_open, NOT_ACKNOWLEDGED_YET),
+                    ((acknowledged == NEVER) & end_unknown, END_UNKNOWN),
                     ((acknowledged == NEVER) & (ended < detected), ENDED_BEFORE_DETECTED),
                     (acknowledged == NEVER, NOT_ACKNOWLEDGED),
+                ],
+            ),
+        ),
+        "time_to_declare": (
+            detected,
+            _elapsed(
+                detected,
+                columns.declared_at,
+                DECLARED_EARLY,
+                [
+                    ((columns.declared_at == NEVER) & is_open, NOT_DECLARED_YET),
+                    (columns.declared_at == NEVER, NOT_DECLARED),
+                    (columns.declared_at == detected, DETECTED_BY_DECLARATION),
                 ],
             ),
         ),
@@ -215,13 +280,38 @@ def measured(columns: Columns, *, include_non_recoveries: bool = False, now: dat
             identified,
             _elapsed(identified, ended, RECOVERED_BEFORE_IDENTIFIED, [*not_identified, *not_recovered]),
         ),
+        "analysis": (
+            ended,
+            _elapsed(
+                ended,
+                reviewed,
+                REVIEWED_EARLY,
+                [(is_open, NOT_RECOVERED_YET), (end_unknown, END_UNKNOWN), *not_reviewed],
+            ),
+        ),
+        "readiness": (
+            reviewed,
+            _elapsed(
+                reviewed,
+                columns.ready_at,
+                READY_EARLY,
+                [
+                    ((reviewed == NEVER) & is_open, NOT_RECOVERED_YET),
+                    *not_reviewed,
+                    (columns.ready_at == NEVER, NOT_READY_YET),
+                ],
+            ),
+        ),
     }
     left_out = columns.monitoring & (not include_non_recoveries)
+    wanted = {*found, "detection"} if names is None else {*names}
     every = {
         name: _with_waits(_left_out(each, left_out), since, ended, microseconds(now))
         for name, (since, each) in found.items()
+        if name in wanted or (name == "time_to_detect" and "detection" in wanted)
     }
-    return every | {"detection": every["time_to_detect"]}
+    every |= {"detection": every["time_to_detect"]} if "detection" in wanted else {}
+    return {name: each for name, each in every.items() if name in wanted}
 
 
 def _elapsed(start: Ints, end: Ints, negative: Measured, unless: _Unless) -> tuple[Floats, Ints]:
@@ -242,43 +332,7 @@ def _left_out(each: tuple[Floats, Ints], left_out: Booleans) -> tuple[Floats, In
 
 def _with_waits(each: tuple[Floats, Ints], since: Ints, ended: Ints, now: int) -> MeasuredMany:
     seconds, outcome = each
-    waits = (ended == NEVER) & _IS_PENDING[outcome] & (since != NEVER) & (since <= now)
-    ended_unseen = outcome == _PLACES[NOT_ACKNOWLEDGED]
-    waited = np.select([waits, ended_unseen], [(now - since) / _SECOND, (ended - since) / _SECOND], np.nan)
+    waits = _IS_PENDING[outcome] & (since != NEVER) & (since <= now)
+    ended_without = _IS_CENSORED[outcome] & (since != NEVER) & (since <= ended)
+    waited = np.select([waits, ended_without], [(now - since) / _SECOND, (ended - since) / _SECOND], np.nan)
     return MeasuredMany(seconds, waited, outcome, since)
-
-
-# — harm —
-
-
-@dataclass(frozen=True, slots=True)
-class Harms:
-    """`intervals.harm` of each incident. Impacts are integers; `scale` stands for the whole service."""
-
-    service: Ints  # codes of the columns
-    begins: Ints
-    ends: Ints
-    impact: Ints
-    scale: int
-
-
-def harms(columns: Columns, *, now: datetime, weights: Weights) -> Harms:
-    ends = _else(columns.ended_at, np.full(len(columns), microseconds(now)))
-    scale, impact = _impacts(columns, weights)
-    return Harms(columns.service.codes, np.minimum(columns.began(), ends), ends, impact, scale)
-
-
-def _impacts(columns: Columns, weights: Weights) -> tuple[int, Ints]:
-    by_severity = [Fraction(weights[name]) for name in SEVERITIES]
-    shares = [
-        share if stated is None else Fraction(stated)
-        for stated in columns.impact_stated.values
-        for share in by_severity
-    ]
-    scale = math.lcm(*(share.denominator for share in shares))
-    whole = [int(share * scale) for share in shares]
-    # Stated impacts may have many digits; use the slower Python integers then.
-    table = np.array(whole, np.int64 if scale < _LARGEST_SCALE else object)
-    place = columns.impact_stated.codes * len(SEVERITIES) + columns.severity - 1
-    impact = np.where(columns.monitoring, 0, table[place]) if shares else np.zeros(0, np.int64)
-    return scale, impact

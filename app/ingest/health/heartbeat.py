@@ -19,7 +19,7 @@ FINGERPRINT_PREFIX = "heartbeat:"
 
 
 @dataclass(frozen=True, slots=True)
-class Beats:
+class BeatSeries:
     """One series of beats. `missing_since` is set when it is declared missing, `returned_at` by the next beat."""
 
     source_id: int
@@ -41,7 +41,7 @@ class HeartbeatEvent(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Conclusion:
+class HeartbeatTransition:
     """The change of a heartbeat, and the signal to apply, if any."""
 
     event: HeartbeatEvent
@@ -52,28 +52,30 @@ class Conclusion:
         return self.signal.started_at if self.event is HeartbeatEvent.MISSING and self.signal else None
 
 
-def judge(beats: Beats, *, listening_since: datetime, now: datetime) -> Conclusion | None:
+def judge(beats: BeatSeries, *, listening_since: datetime, now: datetime) -> HeartbeatTransition | None:
     """None if nothing has changed. Beats cannot arrive while the service is down, so the wait restarts after that."""
     if beats.timeout is None:
         return forget(beats, now=now)
     if beats.missing_since is None:
         due = max(beats.last_at, listening_since) + beats.timeout
-        return Conclusion(HeartbeatEvent.MISSING, _missing(beats, due)) if now > due + GRACE else None
+        return HeartbeatTransition(HeartbeatEvent.MISSING, _missing(beats, due)) if now > due + GRACE else None
     if beats.returned_at is not None:
         signal = _ended(beats, beats.missing_since, beats.returned_at, EndReason.RECOVERED)
-        return Conclusion(HeartbeatEvent.RETURNED, signal)
+        return HeartbeatTransition(HeartbeatEvent.RETURNED, signal)
     return None
 
 
-def forget(beats: Beats, *, now: datetime) -> Conclusion:
+def forget(beats: BeatSeries, *, now: datetime) -> HeartbeatTransition:
     """Stops expecting the heartbeat. If it is missing, its alert ends, which does not count as a recovery."""
     if beats.missing_since is None:
-        return Conclusion(HeartbeatEvent.FORGOTTEN, None)
+        return HeartbeatTransition(HeartbeatEvent.FORGOTTEN, None)
     ended_at = max(now, beats.missing_since)
-    return Conclusion(HeartbeatEvent.FORGOTTEN, _ended(beats, beats.missing_since, ended_at, EndReason.RULE_DELETED))
+    return HeartbeatTransition(
+        HeartbeatEvent.FORGOTTEN, _ended(beats, beats.missing_since, ended_at, EndReason.RULE_DELETED)
+    )
 
 
-def _missing(beats: Beats, since: datetime) -> Signal:
+def _missing(beats: BeatSeries, since: datetime) -> Signal:
     kept = {name: value for name, value in beats.labels.items() if name not in {"alertname", "severity"}}
     return Signal(
         fingerprint=FINGERPRINT_PREFIX + beats.fingerprint,
@@ -89,7 +91,7 @@ def _missing(beats: Beats, since: datetime) -> Signal:
     )
 
 
-def _ended(beats: Beats, missing_since: datetime, at: datetime, reason: EndReason) -> Signal:
+def _ended(beats: BeatSeries, missing_since: datetime, at: datetime, reason: EndReason) -> Signal:
     return Signal(
         fingerprint=FINGERPRINT_PREFIX + beats.fingerprint,
         status=Status.RESOLVED,

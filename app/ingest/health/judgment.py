@@ -9,13 +9,18 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import accumulate
 
+from app.base.severity import severity_name
+from app.base.vocabulary import DEFAULT_SEVERITY
 from app.incidents.grouping.signal import Verdict
 from app.incidents.measures.measures import INGEST_LAG_BOUNDS
-from app.ingest.health.heartbeat import Beats
+from app.ingest.health.heartbeat import BeatSeries
 
 UNREFRESHED_AFTER = timedelta(days=1)
-ENOUGH = 10  # with fewer signals, no pattern is assumed
+OVERDUE_AFTER = timedelta(minutes=10)  # more than Alertmanager's `group_interval` by default
+MIN_SIGNALS = 10  # with fewer signals, no pattern is assumed
 LATE = timedelta(minutes=15)
+NEARLY_FULL_PERCENT = 80
+MISSING_AT_MOST = 20  # missing heartbeats that have a reason of their own
 
 
 class SourceStatus(StrEnum):
@@ -27,14 +32,28 @@ class SourceStatus(StrEnum):
     NEVER_SEEN = "never_seen"
 
 
+Fact = int | str | datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One problem: a stable identifier, the observation, the remedy, and the resulting status of the source."""
+    """One problem: a stable identifier, the resulting status of the source, the facts, and their wording.
+
+    `observed` and `remedy` are templates: `observed` has the names of facts in braces, and `remedy` the names of
+    targets. `wording.py` fills them in; times and links look different on each surface.
+    """
 
     reason: str
     status: SourceStatus
-    detail: str
+    observed: str
     remedy: str
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+
+    @property
+    def since(self) -> datetime | None:
+        """The last time at which all was well, if it is known."""
+        since = self.facts.get("since")
+        return since if isinstance(since, datetime) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +77,13 @@ class Counts:
     deliveries: int = 0
     verdicts: Mapping[str, int] = field(default_factory=dict)
     quarantined: Mapping[str, int] = field(default_factory=dict)  # by reason
+    quarantine_refused: int = 0  # items that did not fit into quarantine
     truncated_deliveries: int = 0
     truncated_alerts: int = 0
     resolved_without_firing: int = 0
+    severities_unrecognized: Mapping[str, int] = field(default_factory=dict)  # signals, by word
+    contradictions: Mapping[str, int] = field(default_factory=dict)  # signals, by pair of senders
+    contradicted_ends: int = 0
     lag: Lag = field(default_factory=lambda: Lag(0, None, None, None))
 
     @property
@@ -104,9 +127,13 @@ def counts(now: Tallies, then: Tallies, *, seconds: float) -> Counts:
         deliveries=sum(whole("deliveries").values()),
         verdicts=whole("signals"),
         quarantined=whole("quarantined"),
+        quarantine_refused=sum(whole("quarantine_refused").values()),
         truncated_deliveries=sum(whole("truncated_deliveries").values()),
         truncated_alerts=sum(whole("truncated_alerts").values()),
         resolved_without_firing=sum(whole("resolved_without_firing").values()),
+        severities_unrecognized=whole("severity_unrecognized"),
+        contradictions=whole("contradictions"),
+        contradicted_ends=sum(whole("contradicted_ends").values()),
         lag=_lag(whole("ingest_lag_bucket"), sum(gained("ingest_lag_sum").values())),
     )
 
@@ -125,6 +152,21 @@ def _lag(buckets: Mapping[str, int], total_seconds: float) -> Lag:
 
 
 @dataclass(frozen=True, slots=True)
+class Reactions:
+    """What the source has reported of the last week about people in other tools: acknowledgements, notes and others.
+
+    `overdue` of those from the last day (`recent`) have waited for their incident for more than OVERDUE_AFTER.
+    """
+
+    waiting: int = 0  # without an incident
+    recent: int = 0
+    overdue: int = 0
+    last_kind: str | None = None
+    last_at: datetime | None = None  # when the person did it
+    last_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Observations:
     """Everything known about a source at one moment."""
 
@@ -133,9 +175,12 @@ class Observations:
     open_alerts: int = 0
     unrefreshed: int = 0  # open, and not resent for UNREFRESHED_AFTER
     quarantined: Mapping[str, int] = field(default_factory=dict)  # items waiting to be replayed, by reason
-    missing: Sequence[Beats] = ()
+    quarantine_bytes: int = 0
+    quarantine_quota: int = 0
+    missing: Sequence[BeatSeries] = ()
     peers: int = 0
     silent_peers: Mapping[str, str] = field(default_factory=dict)  # their errors by address
+    reactions: Reactions = field(default_factory=Reactions)
 
 
 def judge(observed: Observations) -> tuple[SourceStatus, list[Reason]]:
@@ -157,67 +202,178 @@ def judge(observed: Observations) -> tuple[SourceStatus, list[Reason]]:
 _ORDER = list(SourceStatus)
 
 
+def rank(status: SourceStatus) -> int:
+    """Higher is worse: healthy, never seen, degraded, failing."""
+    return _RANKS.index(status)
+
+
+_RANKS = (SourceStatus.HEALTHY, SourceStatus.NEVER_SEEN, SourceStatus.DEGRADED, SourceStatus.FAILING)
+_LISTED_AT_MOST = 10
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    """The most frequent ones: `purple` (12), `pink` (3)."""
+    most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shown = ", ".join(f"`{word}` ({number})" for word, number in most[:_LISTED_AT_MOST])
+    return f"{shown} and {len(most) - _LISTED_AT_MOST} more" if len(most) > _LISTED_AT_MOST else shown
+
+
 def _reasons(observed: Observations) -> Iterator[Reason]:
     recent = observed.recent
-    for beats in observed.missing:
-        yield Reason(
-            "heartbeat_missing",
-            SourceStatus.FAILING,
-            f"The heartbeat {beats.labels.get('alertname', beats.fingerprint)!r} was last received at "
-            f"{beats.last_at:%Y-%m-%d %H:%M:%S} UTC.",
-            "Check that it fires in Prometheus, that Prometheus reaches Alertmanager, and that Alertmanager reaches "
-            "Aftermath (alertmanager_notifications_failed_total). If it was removed on purpose, DELETE it here.",
-        )
+    yield from _missing_heartbeats(observed.missing)
     if observed.silent_peers:
-        errors = "; ".join(f"{url} {error}" for url, error in sorted(observed.silent_peers.items()))
         yield Reason(
             "peers_silent",
             SourceStatus.FAILING if len(observed.silent_peers) == observed.peers else SourceStatus.DEGRADED,
-            f"{len(observed.silent_peers)} of {observed.peers} peers did not answer the last poll: {errors}.",
+            "{silent} of {peers} peers did not answer the last poll: {errors}.",
             "Check the API address (http://host:9093, including any path prefix) and the credentials. Only peers that "
             "answer are considered; while none does, nothing is reconciled.",
+            {
+                "silent": len(observed.silent_peers),
+                "peers": observed.peers,
+                "errors": "; ".join(f"{url} {error}" for url, error in sorted(observed.silent_peers.items())),
+            },
         )
-    if waiting := sum(observed.quarantined.values()):
-        by_reason = ", ".join(f"{reason} {number}" for reason, number in sorted(observed.quarantined.items()))
-        yield Reason(
-            "quarantine_waiting",
-            SourceStatus.DEGRADED,
-            f"{waiting} items could not be read or applied and are not part of any incident: {by_reason}.",
-            "GET /api/v1/quarantine shows them as received. Fix the sender or update Aftermath, then replay them.",
-        )
+    yield from _of_quarantine(observed)
     if recent.truncated_alerts:
         yield Reason(
             "truncated",
             SourceStatus.DEGRADED,
-            f"The sender omitted {recent.truncated_alerts} alerts from {recent.truncated_deliveries} deliveries.",
+            "The sender omitted {alerts} alerts from {deliveries} deliveries.",
             "Remove the sender's limit (Alertmanager: max_alerts: 0): an omitted resolve is never resent.",
+            {"alerts": recent.truncated_alerts, "deliveries": recent.truncated_deliveries},
+        )
+    yield from _misunderstandings(recent)
+    if overdue := observed.reactions.overdue:
+        yield Reason(
+            "reactions_waiting",
+            SourceStatus.DEGRADED,
+            "{overdue} of {recent} acknowledgements, notes and other reactions of the last day have no incident.",
+            "Either the alerts never reach Aftermath: have the other tool report only those that do. Or Alertmanager "
+            "gives their group another key there, because its receivers are on different routes: put both on one "
+            "route, or set `correlation_label` of the source of the alerts.",
+            {"overdue": overdue, "recent": observed.reactions.recent},
         )
     if observed.unrefreshed:
         yield Reason(
             "unrefreshed",
             SourceStatus.DEGRADED,
-            f"{observed.unrefreshed} of {observed.open_alerts} open alerts were not resent for a day.",
-            "Their resolves were probably lost, for example because of a silence. Check whether they are still firing.",
+            "{unrefreshed} of {open} open alerts were not resent for a day.",
+            "Their resolves were probably lost, for example because of a silence. Check whether they are still firing "
+            "({open_incidents}).",
+            {"unrefreshed": observed.unrefreshed, "open": observed.open_alerts},
         )
-    if recent.started >= ENOUGH and not recent.verdicts.get(Verdict.RESOLVED) and not recent.resolved_without_firing:
+    if (
+        recent.started >= MIN_SIGNALS
+        and not recent.verdicts.get(Verdict.RESOLVED)
+        and not recent.resolved_without_firing
+    ):
         yield Reason(
             "resolves_missing",
             SourceStatus.DEGRADED,
-            f"{recent.started} alerts started and none ended.",
+            "{started} alerts started and none ended.",
             "Configure the sender to send resolves (Alertmanager: send_resolved: true) through the same receiver.",
+            {"started": recent.started},
         )
-    if recent.resolved_without_firing >= ENOUGH and 2 * recent.resolved_without_firing > recent.started:
+    if recent.resolved_without_firing >= MIN_SIGNALS and 2 * recent.resolved_without_firing > recent.started:
         yield Reason(
             "firings_missing",
             SourceStatus.DEGRADED,
-            f"{recent.resolved_without_firing} of {recent.started} alerts were first reported as resolved.",
+            "{resolved} of {started} alerts were first reported as resolved.",
             "Their first notifications do not arrive: check the sender's log for failures, and reduce group_wait.",
+            {"resolved": recent.resolved_without_firing, "started": recent.started},
+        )
+    if recent.contradicted_ends:
+        yield Reason(
+            "contradicting_reports",
+            SourceStatus.DEGRADED,
+            "{ends} ends of alerts were contradicted by later reports that the alerts still fire.",
+            "If several systems or tenants send as this source, give each its own source and token: one of them ends "
+            "the alerts of the other. Otherwise the sender lets alerts expire: check whether Prometheus is late "
+            "(prometheus_rule_group_iterations_missed_total).",
+            {"ends": recent.contradicted_ends},
         )
     median = recent.lag.median_at_most_seconds
-    if recent.lag.signals >= ENOUGH and (median is None or median > LATE.total_seconds()):
+    if recent.lag.signals >= MIN_SIGNALS and (median is None or median > LATE.total_seconds()):
         yield Reason(
             "late",
             SourceStatus.DEGRADED,
-            f"Half of the signals arrive more than {LATE.total_seconds() / 60:.0f} minutes after the event.",
+            "Half of the signals arrive more than {minutes} minutes after the event.",
             "Compare the clocks of sender and receiver, and reduce the sender's group_interval.",
+            {"minutes": LATE // timedelta(minutes=1)},
+        )
+
+
+def _of_quarantine(observed: Observations) -> Iterator[Reason]:
+    refused, quota = observed.recent.quarantine_refused, observed.quarantine_quota
+    full = 100 * observed.quarantine_bytes // quota if quota else 0
+    if refused or full >= NEARLY_FULL_PERCENT:
+        yield Reason(
+            "quarantine_full",
+            SourceStatus.FAILING if refused else SourceStatus.DEGRADED,
+            "The quarantine of this source is {percent} % full ({bytes} of {quota} bytes)."
+            + (" Items that did not fit were refused with 503: {refused}." if refused else ""),
+            "Fix the sender or update Aftermath, replay the items that matter, and then delete the rest "
+            "({quarantine_delete}), or raise AFTERMATH_QUARANTINE_BYTES.",
+            {"percent": full, "bytes": observed.quarantine_bytes, "quota": quota, "refused": refused},
+        )
+    if waiting := sum(observed.quarantined.values()):
+        yield Reason(
+            "quarantine_waiting",
+            SourceStatus.DEGRADED,
+            "Items that could not be read or applied are in quarantine and not part of any incident: {by_reason}.",
+            "Look at them as received ({quarantine}). Fix the sender or update Aftermath, then replay them.",
+            {"waiting": waiting, "by_reason": _listed(observed.quarantined)},
+        )
+
+
+def _misunderstandings(recent: Counts) -> Iterator[Reason]:
+    """What was received but may mean something else."""
+    if contradictions := recent.contradictions:
+        yield Reason(
+            "contradicting_senders",
+            SourceStatus.DEGRADED,
+            "Signals contradict what another sender of this source reported about the same alert: {by_senders}.",
+            "Two monitoring systems probably share this source and end each other's alerts. Create one source, with a "
+            "token of its own, per tenant, organization or cluster. Only the peers of one cluster share a source; if "
+            "these are peers, check that they are connected to each other.",
+            {"signals": sum(contradictions.values()), "by_senders": _listed(contradictions)},
+        )
+    if words := recent.severities_unrecognized:
+        yield Reason(
+            "severity_unrecognized",
+            SourceStatus.DEGRADED,
+            "Signals state a severity that is not known, so their alerts count as {counted_as}: {by_word}.",
+            "Add each word to `severities` of the rule that matches the alerts ({rules}), or have the sender use a "
+            "usual word.",
+            {
+                "signals": sum(words.values()),
+                "counted_as": severity_name(DEFAULT_SEVERITY),
+                "by_word": _listed(words),
+            },
+        )
+
+
+def _missing_heartbeats(missing: Sequence[BeatSeries]) -> Iterator[Reason]:
+    for beats in missing[:MISSING_AT_MOST]:
+        yield Reason(
+            "heartbeat_missing",
+            SourceStatus.FAILING,
+            "The heartbeat {name!r} was last received at {since}.",
+            "Check that it fires in Prometheus, that Prometheus reaches Alertmanager, and that Alertmanager reaches "
+            "Aftermath (alertmanager_notifications_failed_total). If it was removed on purpose, stop expecting it "
+            "({heartbeat}).",
+            {
+                "name": beats.labels.get("alertname", beats.fingerprint),
+                "fingerprint": beats.fingerprint,
+                "since": beats.last_at,
+            },
+        )
+    if (more := len(missing) - MISSING_AT_MOST) > 0:
+        yield Reason(
+            "more_heartbeats_missing",
+            SourceStatus.FAILING,
+            "More heartbeats are missing: {number}.",
+            "A rule for heartbeats may match alerts that are none: check its matchers ({rules}).",
+            {"number": more},
         )

@@ -1,4 +1,5 @@
-"""One periodic check of all sources: samples, overdue heartbeats, stale alerts. Only one process runs it at a time.
+"""One periodic check of all sources: samples, overdue heartbeats, stale and expired alerts. Only one process runs it at
+a time.
 
 Its conclusions are signals and are applied like delivered ones, so incidents remain a function of facts.
 """
@@ -12,10 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db
-from app.incidents.grouping.signal import EndReason
+from app.incidents.grouping.batch import LAST_SEEN_PRECISION
+from app.incidents.grouping.signal import EndReason, Signal
 from app.ingest.flush import Delivery, Flusher
 from app.ingest.health import heartbeat, store
-from app.ingest.health.heartbeat import Beats, Conclusion
+from app.ingest.health.heartbeat import BeatSeries, HeartbeatTransition
 from app.ingest.health.reconcile.compare import OpenAlert
 from app.ingest.sender import Reading
 
@@ -23,6 +25,8 @@ log = logging.getLogger("aftermath.health")
 
 # After a pause this long, no delivery could arrive: the service or its database was down.
 AWAY = timedelta(minutes=1)
+# A report may be queued before it is stored.
+_QUEUED_AT_MOST = timedelta(seconds=30)
 
 
 async def watch(engine: AsyncEngine, flusher: Flusher, *, now: datetime, away: timedelta = AWAY) -> bool:
@@ -34,44 +38,55 @@ async def watch(engine: AsyncEngine, flusher: Flusher, *, now: datetime, away: t
         await store.sample(session, now=now)
         heartbeats = await store.heartbeats(session)
         stale = await store.stale(session, listening_since=listening_since, now=now)
+        # Of reports in one minute only the first may be stored. A pause shorter than `away` remains unnoticed.
+        margin = max(LAST_SEEN_PRECISION, away) + _QUEUED_AT_MOST
+        expired = await store.expired(session, listening_since=listening_since, now=now, margin=margin)
     for beats in heartbeats:
-        if conclusion := heartbeat.judge(beats, listening_since=listening_since, now=now):
-            await _apply_alone(engine, flusher, beats, conclusion, now=now)
-    for (source_id, source), alerts in _by_source(stale).items():
-        signals = tuple(alert.ended(EndReason.TIMEOUT) for alert in alerts)
+        if transition := heartbeat.judge(beats, listening_since=listening_since, now=now):
+            await _apply_alone(engine, flusher, beats, transition, now=now)
+    ends = [("timeout", alert, alert.ended(EndReason.TIMEOUT)) for alert in stale]
+    ends += [("expired", alert, _expiry(alert, listening_since)) for alert in expired]
+    for (why, source_id, source), signals in _by_source(ends).items():
         async with db.transaction(engine) as tx:
-            await flusher.apply_internal(tx, Delivery(source_id, source, now, Reading(signals)), why="timeout")
+            await flusher.apply_internal(tx, Delivery(source_id, source, now, Reading(tuple(signals))), why=why)
     return True
 
 
-def _by_source(alerts: Iterable[OpenAlert]) -> dict[tuple[int, str], list[OpenAlert]]:
-    found: dict[tuple[int, str], list[OpenAlert]] = defaultdict(list)
-    for alert in alerts:
-        found[alert.source_id, alert.source].append(alert)
+def _expiry(alert: OpenAlert, listening_since: datetime) -> Signal:
+    """What expired while no delivery could arrive may have been repeated then: when it has ended is not known."""
+    if alert.expires_at is None or alert.expires_at < listening_since:
+        return alert.ended(EndReason.TIMEOUT)
+    return alert.ended(EndReason.EXPIRED, alert.expires_at)
+
+
+def _by_source(ends: Iterable[tuple[str, OpenAlert, Signal]]) -> dict[tuple[str, int, str], list[Signal]]:
+    found: dict[tuple[str, int, str], list[Signal]] = defaultdict(list)
+    for why, alert, signal in ends:
+        found[why, alert.source_id, alert.source].append(signal)
     return found
 
 
 async def _apply_alone(
-    engine: AsyncEngine, flusher: Flusher, beats: Beats, conclusion: Conclusion, *, now: datetime
+    engine: AsyncEngine, flusher: Flusher, beats: BeatSeries, transition: HeartbeatTransition, *, now: datetime
 ) -> None:
     """Applies it in a separate transaction, so that a failure does not affect the others."""
     try:
         async with db.session(engine) as session:
-            await apply(session, flusher, beats, conclusion, now=now)
+            await apply(session, flusher, beats, transition, now=now)
     except store.HeartbeatChanged:
         log.info("a heartbeat from %s arrived meanwhile", beats.source)
     except Exception as error:
-        if db.is_unreachable(error):
+        if db.is_unreachable(error) or db.is_contended(error):
             raise
         log.exception("the state of a heartbeat from %s could not be recorded", beats.source)
 
 
 async def apply(
-    session: AsyncSession, flusher: Flusher, beats: Beats, conclusion: Conclusion, *, now: datetime
+    session: AsyncSession, flusher: Flusher, beats: BeatSeries, transition: HeartbeatTransition, *, now: datetime
 ) -> None:
     """Raises store.HeartbeatChanged if a beat arrived meanwhile; the caller must roll back."""
     # Take the locks on grouping keys first: a batch of deliveries also takes them before it writes beats.
-    if conclusion.signal is not None:
-        delivery = Delivery(beats.source_id, beats.source, now, Reading((conclusion.signal,)))
-        await flusher.apply_internal(await session.connection(), delivery, why=conclusion.event)
-    await store.record(session, beats, conclusion)
+    if transition.signal is not None:
+        delivery = Delivery(beats.source_id, beats.source, now, Reading((transition.signal,)))
+        await flusher.apply_internal(await session.connection(), delivery, why=transition.event)
+    await store.record(session, beats, transition)

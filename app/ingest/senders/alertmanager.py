@@ -4,30 +4,63 @@ Only an alert's own `status` counts, not the group's: a firing group lists resol
 while firing. `version` stayed "4" while fields were added. Unknown fields are ignored.
 """
 
+import re
+from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
+from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from app.incidents.grouping.signal import EndReason, Signal, Status, fingerprint_of
-from app.ingest.alerts import NULL, Message, normalize_times, parse_time, read_each, within_limits
+from app.ingest.alerts import NULL, Message, normalize_times, parse_time, read_each, require_few_texts, within_limits
 from app.ingest.json import annotations_in, labels_in, parse_envelope, sanitize, text_in
 from app.ingest.sender import Reading, Rejected, Request, Sender, Unreadable
 
 FINGERPRINT_LENGTH = 256
+_LONGEST_ADDRESS = 300  # bytes
+_CREDENTIALS = re.compile("//[^/@]*@")
 
 
 def read(request: Request) -> Reading:
-    """The signals in a webhook of Alertmanager. Raises NotThisKind."""
+    """The signals in a webhook of Alertmanager. Raises UnrecognizedBody."""
     message = parse_envelope(request.body, _MESSAGE, expected=_EXPECTED)
     if isinstance(message, Rejected):
         return Reading(rejected=(message,))
-    received_at = request.received_at
-    return read_each(message, lambda raw: signal_in(raw, received_at), request.part)
+    received_at, correlation = request.received_at, correlation_in(message)
+    reading = read_each(message, lambda raw: signal_in(raw, received_at, correlation), request.part)
+    return replace(reading, sender=sender_in(message))
 
 
-def signal_in(raw: bytes, received_at: datetime) -> Signal:
+def recognizes(message: Mapping[str, Any]) -> bool:
+    """Whether it is a webhook of Alertmanager; one of Grafana names its organization."""
+    return isinstance(message.get("alerts"), list) and "receiver" in message and "orgId" not in message
+
+
+def sender_in(message: Message) -> str | None:
+    """The `externalURL` of the message without credentials, None if there is none."""
+    raw = bytes(message.external_url)
+    if not raw.startswith(b'"') or len(raw) > _LONGEST_ADDRESS:
+        return None
+    url, _ = sanitize(raw)
+    return _CREDENTIALS.sub("//", text_in(msgspec.Raw(url)) or "", count=1) or None
+
+
+def correlation_in(message: Message) -> str:
+    """What PagerDuty, Opsgenie and Splunk On-Call get to know as the key of the group if the same route, or one with
+    the same matchers and `group_by`, sends it there: the SHA-256 of `groupKey` in hex. Empty without a `groupKey`.
+    """
+    raw = bytes(message.group_key)
+    if not raw.startswith(b'"'):
+        return ""
+    key, _ = sanitize(raw)
+    return sha256((text_in(msgspec.Raw(key)) or "").encode()).hexdigest()
+
+
+def signal_in(raw: bytes, received_at: datetime, correlation: str = "") -> Signal:
     """The signal in one alert of Alertmanager's shape. Raises Unreadable."""
+    require_few_texts(raw)
     json, flags = sanitize(raw)
     alert = _alert_in(json)
     status = _STATUS.get(alert.status)
@@ -55,6 +88,7 @@ def signal_in(raw: bytes, received_at: datetime) -> Signal:
         link=link,
         end_reason=None if ended_at is None else EndReason.RECOVERED,
         flags=tuple(dict.fromkeys(flags)) if flags else (),
+        correlation=correlation,
     )
 
 
@@ -147,5 +181,6 @@ SENDER = Sender(
     name="Alertmanager",
     describes="Prometheus Alertmanager, and tools that send webhooks in its format",
     read=read,
+    recognizes=recognizes,
     example=EXAMPLE,
 )

@@ -3,23 +3,23 @@
 from collections.abc import Mapping
 from typing import Any
 
-from app.base.facts import REPORT_EXAMPLE, Report, deployment_id
-from app.ingest.sender import Reading, Request, Sender, deployment_as_json
-from app.ingest.values import LINK_AT_MOST, commits_in, flag_in, moment_in, outcome_in, read_report, required, text_in
+from app.base.facts import REPORT_EXAMPLE, Outcome, Report
+from app.ingest.sender import Reading, Request, Sender, Unreadable, deployment_as_json
+from app.ingest.values import LINK_AT_MOST, commits_in, flag_in, moment_in, outcome_in, read_strictly, required, text_in
 
 
 def read(request: Request) -> Reading:
-    """The deployment in an event of this sender. Raises NotThisKind."""
-    return read_report(request, _report_in)
+    """The deployment in an event of this sender. Raises UnrecognizedBody and UnusableReport."""
+    return read_strictly(request, _report_in)
 
 
 def _report_in(message: Mapping[str, Any], request: Request) -> Report:
     """Raises Unreadable."""
     del request
     return Report(
-        id=deployment_id(required(message.get("id"), "id")),
+        id=required(message.get("id"), "id"),
         service=required(message.get("service"), "service"),
-        outcome=outcome_in(message.get("outcome")),
+        outcome=_outcome(message.get("outcome")),
         environment=text_in(message.get("environment")),
         production=flag_in(message.get("production")),
         version=text_in(message.get("version")),
@@ -31,13 +31,28 @@ def _report_in(message: Mapping[str, Any], request: Request) -> Report:
         unplanned=flag_in(message.get("unplanned")),
         made_for=text_in(message.get("made_for")),
         needed_intervention=flag_in(message.get("needed_intervention")),
+        rolled_back=text_in(message.get("rolled_back")),
     )
 
 
+def _outcome(value: Any) -> Outcome | None:
+    outcome = outcome_in(value)
+    if outcome is Outcome.UNKNOWN and value != Outcome.UNKNOWN:
+        detail = (
+            "`outcome` is not a word that is known; use `succeeded`, `failed`, `canceled`, `in_progress` or `unknown`"
+        )
+        raise Unreadable("unknown_outcome", detail)
+    return outcome
+
+
 DESCRIBES = """The JSON of `POST /api/v1/deployments`, but more lenient: only `id` and `service` are required, unknown
-fields are ignored, empty strings count as omitted, and `outcome` may be a word that your CI uses (`success`, `Failed`,
-`Running`, …). Reports with the same `id` describe one deployment: send one at the start, one at the end, and the
-commits as soon as you know them.
+fields are ignored, and empty strings count as omitted. `outcome` may be a word that your CI uses (`success`,
+`UNSTABLE`, `timed_out`, `done`, …). Times may be RFC 3339, RFC 2822 or Unix times in seconds or milliseconds. Reports
+of this source with the same `id`, `service` and `environment` describe one deployment: send one at the start, one at
+the end, and the commits as soon as you know them. A report that cannot be used is refused with 422, so that
+`curl --fail` fails the job.
+
+A sync that deploys the same `sha` and `version` that are running already is kept as a change, and is no deployment.
 
 To have Argo CD send it, add this to `argocd-notifications-cm`, for a source of kind `deployments`:
 

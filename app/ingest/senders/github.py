@@ -9,16 +9,18 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from app.base.facts import Commit, Outcome, Report, deployment_id
-from app.ingest.sender import Reading, Request, Sender, Unreadable, deployment_as_json
+from app.base.facts import Commit, Outcome, Report
+from app.ingest.sender import Reading, Request, Sender, deployment_as_json
 from app.ingest.values import (
     LINK_AT_MOST,
     Ignored,
     commits_in,
     flag_in,
+    has_too_many_values,
     is_signed,
     moment_in,
     object_in,
+    outcome_in,
     read_report,
     required,
     text_in,
@@ -28,7 +30,7 @@ SIGNATURE_HEADER = "X-Hub-Signature-256"
 
 
 def read(request: Request) -> Reading:
-    """The deployment in an event of this sender. Raises NotThisKind."""
+    """The deployment in an event of this sender. Raises UnrecognizedBody."""
     return read_report(request, _report_in)
 
 
@@ -38,29 +40,30 @@ def _report_in(message: Mapping[str, Any], request: Request) -> Report | Ignored
     if event != "deployment_status":
         return Ignored("another event")
     status, deployment = object_in(message.get("deployment_status")), object_in(message.get("deployment"))
-    state = required(status.get("state"), "state").lower()
-    if state == "inactive":
+    state = required(status.get("state"), "state")
+    if state.lower() == "inactive":
         return Ignored("superseded")
-    if state not in _STATES:
-        raise Unreadable("unknown_outcome", "the state of the deployment is not one that GitHub uses")
-    outcome = _STATES[state]
-    told_at = moment_in(status.get("created_at")) or moment_in(status.get("updated_at"))
+    outcome = outcome_in(state) or Outcome.UNKNOWN
+    reported_at = moment_in(status.get("created_at")) or moment_in(status.get("updated_at"))
     added = _payload(deployment.get("payload"))
     return Report(
-        id=deployment_id(f"{request.source}:{required(deployment.get('id'), 'id')}"),
-        service=text_in(added.get("service")) or required(object_in(message.get("repository")).get("name"), "service"),
+        id=required(deployment.get("id"), "id"),
+        service=text_in(added.get("service"))
+        or text_in(request.query.get("service"))
+        or required(object_in(message.get("repository")).get("name"), "service"),
         outcome=outcome,
-        told_at=told_at,
+        reported_at=reported_at,
         environment=text_in(status.get("environment")) or text_in(deployment.get("environment")),
         production=flag_in(deployment.get("production_environment")) or None,  # false is only GitHub's default
         version=text_in(added.get("version")) or text_in(deployment.get("ref")),
         sha=text_in(deployment.get("sha")),
         link=_link(status),
-        started_at=told_at if outcome is Outcome.IN_PROGRESS else None,
-        finished_at=told_at if outcome.final else None,
+        started_at=reported_at if outcome is Outcome.IN_PROGRESS else None,
+        finished_at=reported_at if outcome.final else None,
         commits=_commits(added, message),
         unplanned=flag_in(added.get("unplanned")),
         made_for=text_in(added.get("made_for")),
+        rolled_back=text_in(added.get("rolled_back")),
     )
 
 
@@ -72,19 +75,10 @@ def verify(
     return is_signed(request, secret=secret, header=header or SIGNATURE_HEADER, prefix="sha256=")
 
 
-_STATES = {
-    "pending": Outcome.PENDING,
-    "queued": Outcome.PENDING,
-    "waiting": Outcome.PENDING,
-    "in_progress": Outcome.IN_PROGRESS,
-    "success": Outcome.SUCCEEDED,
-    "failure": Outcome.FAILED,
-    "error": Outcome.FAILED,
-}
-
-
 def _payload(value: Any) -> Mapping[str, Any]:
     if isinstance(value, str):
+        if has_too_many_values(value):
+            return {}
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
@@ -110,10 +104,11 @@ DESCRIBES = """Add a webhook to the repository or organization. Use the URL with
 `application/json` and the event *Deployment statuses*. If you set a `Secret`, set the same value as the `hmac_secret`
 of the source.
 
-The service is the name of the repository, unless the `payload` of the deployment contains `service`. The payload may
-also contain `version`, `commits` (`[{"sha", "at"}]`), `unplanned` and `made_for`. You can add what GitHub does not
-send, above all commits and their times, with `POST /api/v1/deployments` and the id
-`<source>:<GitHub's deployment id>`."""
+The service is the name of the repository, unless the URL ends with `?service=…` or the `payload` of the deployment
+contains `service`. The payload may also contain `version`, `commits` (`[{"sha", "at"}]`), `unplanned`, `made_for` and
+`rolled_back`. You can add what GitHub does not send, above all commits and their times, with
+`POST /api/v1/deployments`: give the name of the source as `source`, GitHub's deployment id as `id`, and the same
+service and environment."""
 
 EXAMPLE: Mapping[str, Any] = {
     "action": "created",

@@ -7,13 +7,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from app.base.facts import Outcome, Report, deployment_id
+from app.base.facts import Outcome, Report
 from app.ingest.sender import Credential, Reading, Request, Sender, deployment_as_json
 from app.ingest.values import LINK_AT_MOST, Ignored, moment_in, object_in, outcome_in, read_report, required, text_in
 
 
 def read(request: Request) -> Reading:
-    """The deployment in an event of this sender. Raises NotThisKind."""
+    """The deployment in an event of this sender. Raises UnrecognizedBody."""
     return read_report(request, _report_in)
 
 
@@ -21,23 +21,24 @@ def _report_in(message: Mapping[str, Any], request: Request) -> Report | Ignored
     """Raises Unreadable."""
     if message.get("object_kind") != "deployment":
         return Ignored("another event")
-    outcome = outcome_in(required(message.get("status"), "state"))
-    assert outcome is not None, "a state that is there is a word"
-    told_at = moment_in(message.get("status_changed_at"))
+    outcome = outcome_in(required(message.get("status"), "state")) or Outcome.UNKNOWN
+    reported_at = moment_in(message.get("status_changed_at"))
     commit = _COMMIT.search(text_in(message.get("commit_url"), LINK_AT_MOST) or "")
     environment = text_in(message.get("environment"))
     return Report(
-        id=deployment_id(f"{request.source}:{required(message.get('deployment_id'), 'id')}"),
-        service=required(object_in(message.get("project")).get("name"), "service"),
+        id=required(message.get("deployment_id"), "id"),
+        # `name` is only shown: two projects may have the same, and it may be changed.
+        service=text_in(request.query.get("service"))
+        or required(object_in(message.get("project")).get("path_with_namespace"), "service"),
         outcome=outcome,
-        told_at=told_at,
+        reported_at=reported_at,
         environment=environment,
         production=True if text_in(message.get("environment_tier")) == "production" else None,
         version=text_in(message.get("ref")),
         sha=commit[1] if commit else text_in(message.get("short_sha")),
         link=text_in(message.get("deployable_url"), LINK_AT_MOST),
-        started_at=told_at if outcome is Outcome.IN_PROGRESS else None,
-        finished_at=told_at if outcome.final else None,
+        started_at=reported_at if outcome is Outcome.IN_PROGRESS else None,
+        finished_at=reported_at if outcome.final else None,
     )
 
 
@@ -46,9 +47,10 @@ _COMMIT = re.compile(r"/commit/([0-9a-f]{7,64})\b")
 DESCRIBES = """Add a webhook to the project or group, with the trigger *Deployment events*. Set its `Secret token` to
 a token of scope `ingest`; GitLab sends it as `X-Gitlab-Token`.
 
-The service is the name of the project. GitLab does not send the times of commits. Add them with
-`POST /api/v1/deployments` and the id `<source>:<GitLab's deployment id>`, for example from the job that deploys
-(`$CI_COMMIT_TIMESTAMP`)."""
+The service is the path of the project with its namespace (`acme/checkout`). If your alerts name it otherwise, end the
+URL of the project's webhook with `?service=checkout`. GitLab does not send the times of commits. Add them with
+`POST /api/v1/deployments`: give the name of the source as `source`, GitLab's deployment id as `id`, and the same
+service and environment, for example from the job that deploys (`$CI_COMMIT_TIMESTAMP`)."""
 
 EXAMPLE: Mapping[str, Any] = {
     "object_kind": "deployment",

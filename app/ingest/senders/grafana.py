@@ -6,16 +6,18 @@ Missing data and query errors are alerts of their own. The fingerprint covers la
 """
 
 import hmac
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from app.base.errors import NotThisKind
+from app.base.errors import UnrecognizedBody
 from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status, fingerprint_of
-from app.ingest.alerts import NULL, Message, read_each, within_limits
+from app.ingest.alerts import NULL, Message, read_each, require_few_texts, within_limits
 from app.ingest.json import labels_in, parse_envelope, sanitize, text_in
-from app.ingest.sender import Reading, Rejected, Request, Sender, Unreadable
+from app.ingest.sender import QUERY_ERROR, Reading, Rejected, Request, Sender, Unreadable
 from app.ingest.senders import alertmanager
 
 SIGNATURE_HEADER = "X-Grafana-Alerting-Signature"
@@ -23,23 +25,32 @@ SIGNATURE_TOLERANCE = timedelta(minutes=5)
 
 
 def read(request: Request) -> Reading:
-    """The signals in a webhook of Grafana. Raises NotThisKind."""
-    message: Message | Rejected
+    """The signals in a webhook of Grafana. Raises UnrecognizedBody."""
+    message: _Unified | _Rule | Rejected
     body, received_at = request.body, request.received_at
     try:
         message = parse_envelope(body, _UNIFIED, expected=_EXPECTED)
-    except NotThisKind:
+    except UnrecognizedBody:
         if b'"ruleId"' not in body:
             raise
         message = parse_envelope(body, _LEGACY, expected=_EXPECTED)
     if isinstance(message, Rejected):
         return Reading(rejected=(message,))
     if not isinstance(message, _Rule):
-        return read_each(message, lambda raw: _as_grafana_means(alertmanager.signal_in(raw, received_at)), request.part)
+        signal_in, correlation = alertmanager.signal_in, alertmanager.correlation_in(message)
+        reading = read_each(
+            message, lambda raw: _as_grafana_means(signal_in(raw, received_at, correlation)), request.part
+        )
+        return replace(reading, sender=_sender_in(message))
     try:
         return Reading(_signals_of(message, received_at))
     except Unreadable as bad:
         return Reading(rejected=(Rejected(bad.reason, bad.detail),))
+
+
+def recognizes(message: Mapping[str, Any]) -> bool:
+    """Whether it is a webhook of Grafana, unified or legacy."""
+    return (isinstance(message.get("alerts"), list) and "orgId" in message) or {"ruleId", "state"} <= message.keys()
 
 
 def verify(
@@ -77,7 +88,11 @@ class _Rule(Message, kw_only=True, gc=False, rename="camel"):
     panel_id: msgspec.Raw = NULL
 
 
-_UNIFIED = msgspec.json.Decoder(Message)
+class _Unified(Message, kw_only=True, gc=False):
+    org_id: msgspec.Raw = msgspec.field(default=NULL, name="orgId")
+
+
+_UNIFIED = msgspec.json.Decoder(_Unified)
 _LEGACY = msgspec.json.Decoder(_Rule)
 _EXPECTED = (
     "Expected a JSON object with a list `alerts`, or with a `ruleId`, as Grafana's webhook contact point sends it. "
@@ -93,7 +108,7 @@ _END_REASONS = {
     "NoData": EndReason.NO_DATA,
     "Error": EndReason.NO_DATA,
 }
-_FIRING_FLAGS = {"NoData": "no_data", "Error": "query_error"}
+_FIRING_FLAGS = {"NoData": "no_data", "Error": QUERY_ERROR}
 # For each legacy state, how it ends the rule's two series: the problem, and missing data. None: the series is firing.
 _LEGACY_STATES: dict[str | None, tuple[EndReason | None, EndReason | None]] = {
     "alerting": (None, EndReason.RECOVERED),
@@ -101,6 +116,12 @@ _LEGACY_STATES: dict[str | None, tuple[EndReason | None, EndReason | None]] = {
     "paused": (EndReason.RULE_PAUSED, EndReason.RULE_PAUSED),
     "no_data": (EndReason.NO_DATA, None),
 }
+
+
+def _sender_in(message: _Unified) -> str | None:
+    """An organization has alerts of its own, but not an address."""
+    url, org_id = alertmanager.sender_in(message), bytes(message.org_id)
+    return f"{url} (organization {org_id.decode()})" if url and org_id.isdigit() and len(org_id) < 20 else url
 
 
 def _as_grafana_means(signal: Signal) -> Signal:
@@ -113,7 +134,7 @@ def _as_grafana_means(signal: Signal) -> Signal:
     if _REASON in signal.annotations:
         signal = _with_reason(signal, signal.annotations[_REASON].split(", "))
     # The end is right, the start is wrong (grafana#106065): end the newest alert that began before it.
-    if signal.ended_at is not None and signal.started_at == signal.ended_at and "ends_before_start" not in signal.flags:
+    if signal.ended_at is not None and signal.started_at == signal.ended_at:
         signal = replace(signal, started_at=None, flags=(*signal.flags, "start_equals_end"))
     return signal
 
@@ -121,8 +142,11 @@ def _as_grafana_means(signal: Signal) -> Signal:
 def _with_reason(signal: Signal, reasons: list[str]) -> Signal:
     """Of Grafana's `reasons`, the first known one counts; `KeepLast` only explains how the state was reached."""
     if signal.status is Status.RESOLVED:
-        known = [_END_REASONS[reason] for reason in reasons if reason in _END_REASONS]
-        return replace(signal, end_reason=known[0]) if known else signal
+        known = [reason for reason in reasons if reason in _END_REASONS]
+        if not known:
+            return signal
+        flags = (*signal.flags, QUERY_ERROR) if known[0] == "Error" else signal.flags
+        return replace(signal, end_reason=_END_REASONS[known[0]], flags=flags)
     # Grafana is configured to treat this as alerting, so it counts for the service.
     flags = tuple(_FIRING_FLAGS[reason] for reason in reasons if reason in _FIRING_FLAGS)
     return replace(signal, flags=signal.flags + flags) if signal.alert_class is AlertClass.SERVICE else signal
@@ -134,7 +158,9 @@ def _signals_of(rule: _Rule, received_at: datetime) -> tuple[Signal, ...]:
     A rule has two series, one for its problem and one for missing data, so that missing data is never downtime of the
     service. Every state gives a signal for both, so that one ends when the other begins.
     """
-    clean, flags = sanitize(msgspec.json.encode(rule))
+    sent = msgspec.json.encode(rule)
+    require_few_texts(sent)
+    clean, flags = sanitize(sent)
     rule = _LEGACY.decode(clean)
     state = text_in(rule.state)
     if state == "pending":
@@ -145,7 +171,7 @@ def _signals_of(rule: _Rule, received_at: datetime) -> tuple[Signal, ...]:
     name, link = text_in(rule.rule_name), text_in(rule.rule_url) or ""
     identity = _identity(text_in(rule.org_id) or "", text_in(rule.rule_id) or "", link)
     labels = {**labels_in(rule.tags), "alertname": name or ""}
-    sent = {
+    texts = {
         "title": rule.title,
         "message": rule.message,
         "ruleId": rule.rule_id,
@@ -154,11 +180,11 @@ def _signals_of(rule: _Rule, received_at: datetime) -> tuple[Signal, ...]:
     }
     kept_labels, annotations, link, too_much = within_limits(
         {name: value for name, value in labels.items() if value},
-        {name: text for name, value in sent.items() if (text := text_in(value))},
+        {name: text for name, value in texts.items() if (text := text_in(value))},
         link,
         json_bytes=len(clean),
     )
-    trouble = Signal(
+    problem = Signal(
         fingerprint=fingerprint_of(identity),
         status=Status.FIRING,
         started_at=None,
@@ -169,10 +195,10 @@ def _signals_of(rule: _Rule, received_at: datetime) -> tuple[Signal, ...]:
         test=name == "Test notification",  # what Grafana's "Send test" calls its rule
     )
     no_data = replace(
-        trouble, fingerprint=fingerprint_of(identity | {"state": "no_data"}), alert_class=AlertClass.MONITORING
+        problem, fingerprint=fingerprint_of(identity | {"state": "no_data"}), alert_class=AlertClass.MONITORING
     )
-    trouble_ends, no_data_ends = _LEGACY_STATES[state]
-    return _ended(trouble, trouble_ends, received_at), _ended(no_data, no_data_ends, received_at)
+    problem_ends, no_data_ends = _LEGACY_STATES[state]
+    return _ended(problem, problem_ends, received_at), _ended(no_data, no_data_ends, received_at)
 
 
 def _identity(org_id: str, rule_id: str, rule_url: str) -> dict[str, str]:
@@ -206,4 +232,5 @@ SENDER = Sender(
     read=read,
     example=alertmanager.EXAMPLE | {"version": "1", "orgId": 1, "state": "alerting", "title": "[FIRING:1] HighLatency"},
     verify=verify,
+    recognizes=recognizes,
 )

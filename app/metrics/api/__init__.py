@@ -5,9 +5,12 @@ Every number comes with its formula, its filters and links to the incidents behi
 
 from fastapi import APIRouter
 
-from app.metrics.api import compare, definitions, downtime, summary, timeseries, whatif
+from app.base.http.turns import IN_TURN
+from app.metrics.api import action_items, compare, definitions, downtime, summary, timeseries, whatif
 from app.metrics.prometheus import api as scrape
 
 router = APIRouter(tags=["metrics"])
-for _part in (summary, definitions, timeseries, compare, whatif, downtime, scrape):
-    router.include_router(_part.router)
+for _part in (summary, timeseries, compare, whatif, downtime, action_items):
+    router.include_router(_part.router, dependencies=[IN_TURN])
+for _cheap in (definitions, scrape):
+    router.include_router(_cheap.router)

@@ -14,6 +14,7 @@ from app.incidents.definitions import FORMULAS
 from app.incidents.impact.intervals import Cost, Shown, shown
 from app.incidents.measures.business_hours import BusinessHours
 from app.incidents.measures.measures import MEASURES, Measure
+from app.metrics.counts import NOTHING_OBSERVED, PerDay
 from app.metrics.query import MetricsQuery
 from app.metrics.summary.labor import Labor
 from app.metrics.summary.numbers import Numbers
@@ -39,6 +40,9 @@ class FiltersModel(PeriodModel):
     """The filters that apply to these numbers; for a group they include the group itself."""
 
     service: str | None = Field(description="Null means all")
+    environment: str | None = Field(
+        description="Null means all, `unknown` means incidents without an environment", examples=["production"]
+    )
     severity: SeverityName | None = Field(description="Null means all")
     source: str | None = Field(description="Null means all")
     owner: str | None = Field(description="Owner of the service; null means all, empty means services without an owner")
@@ -48,6 +52,20 @@ class FiltersModel(PeriodModel):
 
 class IncidentCountModel(BaseModel):
     value: int
+    formula: str
+    links: Links
+
+
+class PerDayModel(BaseModel):
+    """Incidents per day, with a 95 % interval that allows for storms."""
+
+    value: float | None = Field(description="Null if nothing of the period has passed")
+    low: float | None
+    high: float | None
+    dispersion: float = Field(
+        description="Variance of the counts of days or weeks over their mean: incidents came as if in groups of this "
+        "size. 1 means independent"
+    )
     formula: str
     links: Links
 
@@ -109,8 +127,8 @@ class StepModel(BaseModel):
 class BinModel(BaseModel):
     """The number of incidents that took at least `from` and less than `to` seconds."""
 
-    begins: float = Field(serialization_alias="from")
-    ends: float = Field(serialization_alias="to")
+    start: float = Field(serialization_alias="from")
+    end: float = Field(serialization_alias="to")
     incidents: int
 
 
@@ -191,6 +209,7 @@ class LaborModel(BucketLaborModel):
 class NumbersModel(BaseModel):
     filters: FiltersModel
     incidents: IncidentCountModel
+    incidents_per_day: PerDayModel
     open: IncidentCountModel
     measures: dict[str, MeasureSummaryModel]
     business_hours: BusinessHoursModel | None = Field(description="Null if no calendar was requested")
@@ -226,6 +245,7 @@ def numbers_model(numbers: Numbers) -> NumbersModel:
     return NumbersModel(
         filters=filters_model(numbers.query),
         incidents=IncidentCountModel(value=numbers.incidents, formula=FORMULAS["incidents"], links=links),
+        incidents_per_day=_per_day(numbers.per_day or NOTHING_OBSERVED, links),
         open=IncidentCountModel(value=numbers.open, formula=FORMULAS["open"], links=of_open),
         measures={
             measure.name: _measure_summary(measure, numbers.measures[measure.name], links)
@@ -235,7 +255,7 @@ def numbers_model(numbers: Numbers) -> NumbersModel:
         business_hours=numbers.business_hours
         and BusinessHoursModel(
             formula=FORMULAS["business_hours"],
-            measures={name: _estimated(each) for name, each in numbers.business_hours.items()},
+            measures={name: estimated_model(each) for name, each in numbers.business_hours.items()},
         ),
         downtime=downtime_model(numbers, with_impact),
         cost=cost_model(numbers, with_impact),
@@ -243,9 +263,20 @@ def numbers_model(numbers: Numbers) -> NumbersModel:
     )
 
 
+def _per_day(each: PerDay, links: Links) -> PerDayModel:
+    return PerDayModel(
+        value=each.per_day,
+        low=each.low,
+        high=each.high,
+        dispersion=each.dispersion,
+        formula=FORMULAS["incidents_per_day"],
+        links=links,
+    )
+
+
 def _measure_summary(measure: Measure, each: Summary, links: Sequence[str]) -> MeasureSummaryModel:
     return MeasureSummaryModel(
-        **dict(_estimated(each)),
+        **dict(estimated_model(each)),
         label=measure.label,
         starts=measure.starts,
         ends=measure.ends,
@@ -254,7 +285,7 @@ def _measure_summary(measure: Measure, each: Summary, links: Sequence[str]) -> M
     )
 
 
-def _estimated(each: Summary) -> EstimatedSummaryModel:
+def estimated_model(each: Summary) -> EstimatedSummaryModel:
     found = each.estimates
     half, area = (found.median, found.restricted_mean) if found else (None, None)
     return EstimatedSummaryModel(
@@ -273,8 +304,8 @@ def calendar_model(calendar: BusinessHours | None) -> CalendarModel | None:
 
 def point_model(numbers: Numbers) -> PointModel:
     return PointModel(
-        begins=numbers.query.period.begins,
-        ends=numbers.query.period.ends,
+        start=numbers.query.period.start,
+        end=numbers.query.period.end,
         incidents=numbers.incidents,
         open=numbers.open,
         measures={name: summary_model(each) for name, each in numbers.measures.items()},
@@ -348,9 +379,10 @@ FORMULAS_OF_NUMBERS = ("incidents", "open", "downtime", "cost", *(measure.name f
 def filters_model(query: MetricsQuery) -> FiltersModel:
     filters = query.filters
     return FiltersModel(
-        begins=query.period.begins,
-        ends=query.period.ends,
+        start=query.period.start,
+        end=query.period.end,
         service=filters.service,
+        environment=filters.environment,
         severity=severity_name(filters.severity) if filters.severity else None,
         source=filters.source,
         owner=filters.owner,
@@ -365,6 +397,8 @@ def links_of(query: MetricsQuery, services: Sequence[str] = ()) -> list[str]:
     """
     filters = query.filters
     asked: dict[str, str] = {}
+    if filters.environment is not None:
+        asked["environment"] = filters.environment
     if filters.severity is not None:
         asked["severity"] = severity_name(filters.severity)
     if filters.source is not None:
@@ -380,7 +414,7 @@ def links_of(query: MetricsQuery, services: Sequence[str] = ()) -> list[str]:
 
 
 def _window(period: Span) -> dict[str, str]:
-    return {"from": rfc3339(period.begins), "to": rfc3339(period.ends)}
+    return {"from": rfc3339(period.start), "to": rfc3339(period.end)}
 
 
 def links_with_impact(numbers: Numbers, links: Sequence[str]) -> list[str]:

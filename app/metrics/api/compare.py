@@ -1,7 +1,7 @@
 """HTTP API of comparisons: one measure in two periods (are we getting better?)."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from app.base.errors import Invalid
 from app.base.http.auth import Reader
-from app.base.http.context import Now, Tx
+from app.base.http.context import Now, SettingsDep, Tx
 from app.base.http.csv import Line, also_as_csv, cells
 from app.base.http.fields import At, PeriodModel
 from app.base.http.problems import problem_responses
@@ -18,12 +18,24 @@ from app.base.times import Span
 from app.incidents.definitions import FORMULAS
 from app.incidents.measures.measures import MEASURES
 from app.metrics.api.answer import CalendarModel, Links, Seconds, calendar_model, links_of
-from app.metrics.api.query import CalendarDep, FiltersDep, NonRecoveries
-from app.metrics.comparison.compare import TEST, Compared, Side, Trend
+from app.metrics.api.query import CalendarDep, FiltersDep, NonRecoveries, bounds_in
+from app.metrics.clusters import Clustering, Occasions
+from app.metrics.comparison.compare import TEST, Compared, Comparison, Side, Trend, telling
 from app.metrics.comparison.store import compare_periods
+from app.metrics.counts import Change, Counted, CountsCompared
 from app.metrics.query import MetricsQuery
 
 router = APIRouter()
+
+
+class OccasionsModel(BaseModel):
+    """How much the incidents tell: those of one storm, or of one week, are not independent."""
+
+    clusters: int = Field(description="Number of storms or of weeks that the incidents come from", examples=[34])
+    effective_n: float = Field(
+        description="The number of independent incidents that would tell as much", examples=[48.2]
+    )
+    largest_share: float = Field(description="Share of the recorded values that is in the largest of them")
 
 
 class SideModel(PeriodModel):
@@ -38,6 +50,16 @@ class SideModel(PeriodModel):
         description="Incidents the measure does not apply to, or whose facts contradict each other, by reason"
     )
     typical_seconds: Seconds
+    storms: OccasionsModel | None = Field(
+        description="Storms of incidents that began within 6 h of one another, cut after 24 h; null with too few values"
+    )
+    weeks: OccasionsModel | None = Field(
+        description="Calendar weeks in UTC; null with too few values, or with less than 56 days on a side"
+    )
+    evidence: str | None = Field(
+        description="Null with too few values",
+        examples=["150 incidents in 34 storms, telling as much as about 48 independent ones"],
+    )
     links: Links
 
 
@@ -60,13 +82,31 @@ class SmallestChangeModel(BaseModel):
     )
 
 
+class FoundModel(BaseModel):
+    """What is found if incidents of one storm, or of one week, are not taken for independent."""
+
+    finds_change: bool = Field(description="Whether the interval excludes 1 and the p-value is below 0.05")
+    low: float | None = Field(description="Lower bound of the 95 % interval of the effect; null with too few of them")
+    high: float | None = Field(description="Upper bound of the 95 % interval of the effect; null with too few of them")
+    p_value: float
+
+
 class ComparisonModel(BaseModel):
     verdict: Trend
     reason: str = Field(examples=["B takes 0.62 times as long as A, 95 % interval 0.45 to 0.86"])
-    effect: EffectModel | None = Field(description="Null with too few values")
+    effect: EffectModel | None = Field(
+        description="With the wider interval of `by_storms` and `by_weeks`; null with too few values, storms or weeks"
+    )
     test: str = Field(examples=[TEST])
-    p_value: float | None = Field(description="Null with too few values", examples=[0.004])
-    smallest_change: SmallestChangeModel | None = Field(description="Null with too few values")
+    p_value: float | None = Field(
+        description="The greater one of `by_storms` and `by_weeks`; null with too few values, storms or weeks",
+        examples=[0.004],
+    )
+    smallest_change: SmallestChangeModel | None = Field(description="Null with too few values, storms or weeks")
+    by_storms: FoundModel | None = Field(description="Null with too few values")
+    by_weeks: FoundModel | None = Field(
+        description="Null with too few values, or with less than 56 days on a side. A verdict needs both"
+    )
     horizon_seconds: float | None = Field(
         description="Longer durations are cut to this length before comparing; null if they are compared in full"
     )
@@ -80,12 +120,41 @@ class ComparisonInHoursModel(ComparisonModel):
     formula: str
 
 
+class CountModel(BaseModel):
+    """The incidents that were detected in a period."""
+
+    value: int
+    storms: int = Field(description="Storms they came in, begun within 6 h of one another and cut after 24 h")
+    per_day: float | None = Field(description="Null if nothing of the period has passed")
+    low: float | None = Field(description="Lower bound of the 95 % interval of `per_day`")
+    high: float | None = Field(description="Upper bound of the 95 % interval of `per_day`")
+    dispersion: float = Field(
+        description="Variance of the counts of days or weeks over their mean: incidents came as if in groups of this "
+        "size. 1 means independent"
+    )
+
+
+class CountComparisonModel(BaseModel):
+    """Whether there were more incidents per day, of any duration."""
+
+    verdict: Change
+    reason: str
+    ratio: float | None = Field(description="Incidents per day of B over those of A; null if A has none")
+    low: float | None = Field(description="Lower bound of the 95 % interval; null if a side has no incidents")
+    high: float | None = Field(description="Upper bound of the 95 % interval; null if a side has no incidents")
+    a: CountModel
+    b: CountModel
+
+
 class _QuestionModel(BaseModel):
     measure: str = Field(examples=["time_to_recover"])
     label: str
     starts: str
     ends: str
     service: str | None = Field(description="Null means all")
+    environment: str | None = Field(
+        description="Null means all, `unknown` means incidents without an environment", examples=["production"]
+    )
     severity: SeverityName | None = Field(description="Null means all")
     source: str | None = Field(description="Null means all")
     owner: str | None = Field(description="Owner of the service; null means all, empty means services without an owner")
@@ -94,7 +163,8 @@ class _QuestionModel(BaseModel):
     calendar: CalendarModel | None = Field(description="Calendar for `business_hours`; null if none was requested")
 
 
-class CompareAnswer(ComparisonModel, _QuestionModel):  # pydantic puts the fields of the last base first
+class CompareResponse(ComparisonModel, _QuestionModel):  # pydantic puts the fields of the last base first
+    incidents: CountComparisonModel
     business_hours: ComparisonInHoursModel | None = Field(description="Null if no calendar was requested")
     formulas: dict[str, str]
 
@@ -107,7 +177,7 @@ def _measure(value: str) -> str:
     return value
 
 
-def _rows(answer: CompareAnswer) -> Iterator[Line]:
+def _rows(answer: CompareResponse) -> Iterator[Line]:
     yield cells(answer)
 
 
@@ -117,6 +187,7 @@ async def compare(
     _: Reader,
     tx: Tx,
     now: Now,
+    settings: SettingsDep,
     measure: Annotated[
         str,
         AfterValidator(_measure),
@@ -131,32 +202,42 @@ async def compare(
     calendar: CalendarDep,
     b_to: Annotated[At | None, Query(description="End of the second period, exclusive; defaults to now")] = None,
     include_non_recoveries: NonRecoveries = False,  # noqa: FBT002  a query parameter has a name
-) -> CompareAnswer:
+) -> CompareResponse:
     """Compares one measure between two periods. The verdict is `better`, `worse`, or `cannot_tell` if the difference
     may be due to chance. Pending durations count with the time elapsed so far. An incident belongs to the period in
     which it was detected. With a calendar, durations that began in business hours are also compared in business hours:
     decide which of the two verdicts counts before you look at them.
     """
-    a = MetricsQuery(Span(a_from, a_to), filters, include_non_recoveries=include_non_recoveries, calendar=calendar)
+    a = MetricsQuery(
+        Span(a_from, a_to),
+        filters,
+        include_non_recoveries=include_non_recoveries,
+        bounds=bounds_in(settings),
+        calendar=calendar,
+    )
     b = replace(a, period=Span(b_from, b_to or max(now, b_from)))
     _check(a.period, b.period)
-    by_time, by_hours = await compare_periods(tx, measure, a, b, now=now)
+    found = await compare_periods(tx, measure, a, b, now=now)
     [asked] = [each for each in MEASURES if each.name == measure]
-    return CompareAnswer(
+    return CompareResponse(
         measure=measure,
         label=asked.label,
         starts=asked.starts,
         ends=asked.ends,
         service=filters.service,
+        environment=filters.environment,
         severity=severity_name(filters.severity) if filters.severity else None,
         source=filters.source,
         owner=filters.owner,
         hour_of_week=filters.hour_of_week,
         include_non_recoveries=include_non_recoveries,
         calendar=calendar_model(calendar),
-        **dict(_comparison(by_time, a, b)),
-        business_hours=by_hours
-        and ComparisonInHoursModel(**dict(_comparison(by_hours, a, b)), formula=FORMULAS["compare_business_hours"]),
+        **dict(_comparison(found.by_time, a, b)),
+        incidents=_incidents(found.incidents),
+        business_hours=found.in_hours
+        and ComparisonInHoursModel(
+            **dict(_comparison(found.in_hours, a, b)), formula=FORMULAS["compare_business_hours"]
+        ),
         formulas={
             "measure": FORMULAS[measure],
             **{name: FORMULAS[f"compare_{name}"] for name in _FORMULAS},
@@ -165,15 +246,18 @@ async def compare(
 
 
 def _check(a: Span, b: Span) -> None:
-    if any(period.begins > period.ends for period in (a, b)):
+    if any(period.start > period.end for period in (a, b)):
         message = "a period must not end before it starts"
         raise Invalid(message)
-    if max(a.begins, b.begins) < min(a.ends, b.ends):
+    if max(a.start, b.start) < min(a.end, b.end):
         message = "the periods must not overlap; an incident can belong to only one of them"
         raise Invalid(message)
 
 
-_FORMULAS = ("typical", "horizon", "effect", "interval", "p_value", "verdict", "smallest_change")
+_FORMULAS = (
+    *("typical", "horizon", "effect", "interval", "p_value", "verdict", "smallest_change"),
+    *("clusters", "effective_n", "incidents"),
+)
 
 
 def _comparison(compared: Compared, a: MetricsQuery, b: MetricsQuery) -> ComparisonModel:
@@ -186,19 +270,47 @@ def _comparison(compared: Compared, a: MetricsQuery, b: MetricsQuery) -> Compari
         p_value=found.p_value,
         smallest_change=found.smallest_change
         and SmallestChangeModel.model_validate(found.smallest_change, from_attributes=True),
+        by_storms=_found(found, Clustering.STORMS),
+        by_weeks=_found(found, Clustering.WEEKS),
         horizon_seconds=found.horizon,
-        a=_side(a, compared.a, found.typical_a),
-        b=_side(b, compared.b, found.typical_b),
+        a=_side(a, compared.a, found.typical_a, {each: found.by[each].a for each in found.by}),
+        b=_side(b, compared.b, found.typical_b, {each: found.by[each].b for each in found.by}),
     )
 
 
-def _side(query: MetricsQuery, side: Side, typical: float | None) -> SideModel:
+def _found(found: Comparison, clustering: Clustering) -> FoundModel | None:
+    each = found.by.get(clustering)
+    if each is None:
+        return None
+    unknown = each.a.are_too_few or each.b.are_too_few
+    return FoundModel(
+        finds_change=each.is_change and not unknown,
+        low=None if unknown else each.low,
+        high=None if unknown else each.high,
+        p_value=each.p_value,
+    )
+
+
+def _side(query: MetricsQuery, side: Side, typical: float | None, of: Mapping[Clustering, Occasions]) -> SideModel:
+    n, censored = len(side.sample.recorded), len(side.sample.censored)
+    storms, weeks = of.get(Clustering.STORMS), of.get(Clustering.WEEKS)
     return SideModel(
-        begins=query.period.begins,
-        ends=query.period.ends,
-        n=len(side.sample.recorded),
-        censored=len(side.sample.censored),
+        start=query.period.start,
+        end=query.period.end,
+        n=n,
+        censored=censored,
         left_out=dict(side.sample.left_out),
         typical_seconds=typical,
+        storms=storms and OccasionsModel.model_validate(storms, from_attributes=True),
+        weeks=weeks and OccasionsModel.model_validate(weeks, from_attributes=True),
+        evidence=storms and telling(storms, n + censored),
         links=links_of(query, sorted(side.services)),
     )
+
+
+def _incidents(compared: CountsCompared) -> CountComparisonModel:
+    return CountComparisonModel(**asdict(compared.found), a=_count(compared.a), b=_count(compared.b))
+
+
+def _count(of: Counted) -> CountModel:
+    return CountModel(value=of.n, storms=of.storms, **asdict(of.per_day))

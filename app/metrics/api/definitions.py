@@ -48,12 +48,12 @@ class FamilyModel(BaseModel):
     version: int
 
 
-class DefinitionsAnswer(BaseModel):
+class DefinitionsResponse(BaseModel):
     definitions: list[DefinitionModel]
     families: list[FamilyModel]
 
 
-def _rows(answer: DefinitionsAnswer) -> Iterator[Line]:
+def _rows(answer: DefinitionsResponse) -> Iterator[Line]:
     yield from map(_line, answer.definitions)
     for family in answer.families:
         yield _line(family) | {"kind": "family"}
@@ -75,11 +75,11 @@ def _line(each: BaseModel) -> dict[str, str]:
     _rows,
     lines="One line per definition, then one per Prometheus metric family, with `family` as its `kind`",
 )
-async def definitions(_: Reader) -> DefinitionsAnswer:
+async def definitions(_: Reader) -> DefinitionsResponse:
     """Every measure, statistic and metric, and every metric family exported to Prometheus: start and end, clock, what
     is included and excluded, formula, and what the number cannot show.
     """
-    return DefinitionsAnswer(
+    return DefinitionsResponse(
         definitions=[DefinitionModel(**asdict(each)) for each in DEFINITIONS],
         families=[FamilyModel(**asdict(each)) for each in FAMILIES.values()],
     )

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from app.base.http.auth import Reader
-from app.base.http.context import Knobs, Now, Tx
+from app.base.http.context import Now, SettingsDep, Tx
 from app.base.http.csv import Line, also_as_csv, cells
 from app.base.http.problems import problem_responses
 from app.base.threads import off_loop
@@ -36,7 +36,7 @@ class ServiceDowntimeModel(BaseModel):
     cost: PeriodCostModel
 
 
-class DowntimeAnswer(BaseModel):
+class DowntimeResponse(BaseModel):
     filters: FiltersModel
     downtime: DowntimeModel
     cost: PeriodCostModel
@@ -44,7 +44,7 @@ class DowntimeAnswer(BaseModel):
     services_left_out: int
 
 
-def _rows(answer: DowntimeAnswer) -> Iterator[Line]:
+def _rows(answer: DowntimeResponse) -> Iterator[Line]:
     yield cells(answer)
     for each in answer.services:
         yield cells(answer.filters) | cells(each)
@@ -52,30 +52,32 @@ def _rows(answer: DowntimeAnswer) -> Iterator[Line]:
 
 @router.get("/api/v1/metrics/downtime", summary="Show downtime by service", responses=problem_responses())
 @also_as_csv(router, "/api/v1/metrics/downtime", _rows, lines="One line for the total, then one per service")
-async def downtime_of_services(_: Reader, tx: Tx, now: Now, settings: Knobs, query: QueryDep) -> DowntimeAnswer:
+async def downtime_of_services(_: Reader, tx: Tx, now: Now, settings: SettingsDep, query: QueryDep) -> DowntimeResponse:
     """Downtime and cost of each service. Overlapping incidents count once."""
-    total, groups = await read_summary(tx, replace(query, group_by=GroupBy.SERVICE), now=now, weights=settings.impact)
-    harmed = sorted((group for group in groups if group.downtime), key=lambda group: group.downtime, reverse=True)
+    total, groups = await read_summary(
+        tx, replace(query, group_by=GroupBy.SERVICE, measures=frozenset()), now=now, weights=settings.impact
+    )
+    affected = sorted((group for group in groups if group.downtime), key=lambda group: group.downtime, reverse=True)
 
-    def answer() -> DowntimeAnswer:
-        return DowntimeAnswer(
+    def answer() -> DowntimeResponse:
+        return DowntimeResponse(
             filters=filters_model(query),
-            **_harm(total),
+            **_downtime_of(total),
             services=[
-                ServiceDowntimeModel(service=group.query.filters.service or "", **_harm(group))
-                for group in harmed[:GROUPS_AT_MOST]
+                ServiceDowntimeModel(service=group.query.filters.service or "", **_downtime_of(group))
+                for group in affected[:GROUPS_AT_MOST]
             ],
-            services_left_out=max(0, len(harmed) - GROUPS_AT_MOST),
+            services_left_out=max(0, len(affected) - GROUPS_AT_MOST),
         )
 
     return await off_loop(answer)
 
 
-class _Harm(TypedDict):
+class _Downtime(TypedDict):
     downtime: DowntimeModel
     cost: PeriodCostModel
 
 
-def _harm(numbers: Numbers) -> _Harm:
+def _downtime_of(numbers: Numbers) -> _Downtime:
     links = links_with_impact(numbers, links_of(numbers.query, numbers.services))
     return {"downtime": downtime_model(numbers, links), "cost": cost_model(numbers, links)}

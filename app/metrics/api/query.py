@@ -7,18 +7,19 @@ from fastapi import Depends, Query
 from pydantic import Field
 
 from app.base.errors import Invalid
-from app.base.http.context import Tx
-from app.base.http.fields import AskedPeriod, Name, Words
+from app.base.http.context import SettingsDep, Tx
+from app.base.http.fields import EnvironmentFilter, Name, PeriodDep, Words
 from app.base.severity import SeverityName, severity_number
+from app.incidents.impact.maintenance import Bounds
 from app.incidents.measures.business_hours import BusinessHours
 from app.incidents.measures.measures import MEASURES
-from app.incidents.measures.store import find_calendar
+from app.incidents.measures.store import read_business_hours
 from app.metrics.query import Filters, GroupBy, MetricsQuery
+from app.settings import Settings
 
 BUCKETS_AT_MOST = 1000
 POINTS_AT_MOST = 10_000
 GROUPS_AT_MOST = 500
-HORIZON = 48 * 3600.0
 HORIZON_AT_MOST = 10 * 365 * 86_400.0
 
 Owner = Annotated[Words, Field(max_length=200)]
@@ -31,6 +32,7 @@ NonRecoveries = Annotated[
 
 def _filters(
     service: OfService = None,
+    environment: EnvironmentFilter = None,
     severity: Annotated[SeverityName | None, Query()] = None,
     source: Annotated[Name | None, Query(description="A source that reported the incident", examples=["prod"])] = None,
     owner: Annotated[
@@ -42,18 +44,24 @@ def _filters(
         Query(ge=0, le=167, description="Hour of detection within the week, in UTC: 0 is Monday from 00:00 to 01:00"),
     ] = None,
 ) -> Filters:
-    return Filters(service, severity_number(severity) if severity else None, source, owner, hour_of_week)
+    number = severity_number(severity) if severity else None
+    return Filters(service, number, source, owner, hour_of_week, environment)
 
 
 FiltersDep = Annotated[Filters, Depends(_filters)]
 
 
 def _query(
-    period: AskedPeriod,
+    period: PeriodDep,
     filters: FiltersDep,
+    settings: SettingsDep,
     include_non_recoveries: NonRecoveries = False,  # noqa: FBT002  a query parameter has a name
 ) -> MetricsQuery:
-    return MetricsQuery(period, filters, include_non_recoveries=include_non_recoveries)
+    return MetricsQuery(period, filters, include_non_recoveries=include_non_recoveries, bounds=bounds_in(settings))
+
+
+def bounds_in(settings: Settings) -> Bounds:
+    return Bounds(settings.question_occurrences, settings.question_parts)
 
 
 QueryDep = Annotated[MetricsQuery, Depends(_query)]
@@ -85,7 +93,7 @@ async def _calendar(
         ),
     ] = None,
 ) -> BusinessHours | None:
-    return None if calendar is None else await find_calendar(tx, calendar)
+    return None if calendar is None else await read_business_hours(tx, calendar)
 
 
 CalendarDep = Annotated[BusinessHours | None, Depends(_calendar, scope="function")]

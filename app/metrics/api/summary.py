@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from app.base.http.auth import Reader
-from app.base.http.context import Knobs, Now, Tx
+from app.base.http.context import Now, SettingsDep, Tx
 from app.base.http.csv import Line, Table, also_as_csv, cells, spreadsheet_text
 from app.base.http.problems import problem_responses
 from app.base.threads import off_loop
@@ -20,14 +20,14 @@ from app.metrics.api.answer import (
     calendar_model,
     numbers_model,
 )
-from app.metrics.api.query import GROUPS_AT_MOST, HORIZON, HORIZON_AT_MOST, GroupedQueryDep
-from app.metrics.query import GroupBy
+from app.metrics.api.query import GROUPS_AT_MOST, HORIZON_AT_MOST, POINTS_AT_MOST, GroupedQueryDep
+from app.metrics.query import HORIZON, GroupBy
 from app.metrics.summary.store import read_summary
 
 router = APIRouter()
 
 
-class SummaryAnswer(BaseModel):
+class SummaryResponse(BaseModel):
     group_by: GroupBy | None
     calendar: CalendarModel | None = Field(description="Calendar for `business_hours`; null if none was requested")
     total: NumbersModel
@@ -35,14 +35,14 @@ class SummaryAnswer(BaseModel):
     groups_left_out: int
 
 
-def _rows(answer: SummaryAnswer) -> Iterator[Line]:
+def _rows(answer: SummaryResponse) -> Iterator[Line]:
     return map(cells, (answer.total, *answer.groups))
 
 
-def _table(part: str) -> Callable[[SummaryAnswer], Iterator[Line]]:
+def _table(part: str) -> Callable[[SummaryResponse], Iterator[Line]]:
     """Lines for one list field of every measure, by either clock; `calendar` is empty for elapsed time."""
 
-    def rows(answer: SummaryAnswer) -> Iterator[Line]:
+    def rows(answer: SummaryResponse) -> Iterator[Line]:
         for numbers in (answer.total, *answer.groups):
             place = cells(numbers.filters)
             for calendar, measures in _clocks(answer, numbers):
@@ -55,7 +55,7 @@ def _table(part: str) -> Callable[[SummaryAnswer], Iterator[Line]]:
 
 
 def _clocks(
-    answer: SummaryAnswer, numbers: NumbersModel
+    answer: SummaryResponse, numbers: NumbersModel
 ) -> Iterator[tuple[str, Mapping[str, MeasureSummaryModel] | Mapping[str, EstimatedSummaryModel]]]:
     yield "", numbers.measures
     if answer.calendar and numbers.business_hours:
@@ -83,7 +83,7 @@ async def summary(
     _: Reader,
     tx: Tx,
     now: Now,
-    settings: Knobs,
+    settings: SettingsDep,
     query: GroupedQueryDep,
     horizon: Annotated[
         float,
@@ -94,18 +94,26 @@ async def summary(
             examples=[172_800],
         ),
     ] = HORIZON,
-) -> SummaryAnswer:
+) -> SummaryResponse:
     """Number of incidents, durations, downtime and cost. An incident belongs to the period in which it was detected;
     downtime and cost are cut at both ends of the period. `GET /api/v1/metrics/definitions` explains what each number
     means and what it cannot show. With a calendar, durations are also given in business hours; downtime and cost are
     not.
     """
-    total, groups = await read_summary(tx, query, now=now, weights=settings.impact, pay=settings.labor, horizon=horizon)
+    total, groups = await read_summary(
+        tx,
+        query,
+        now=now,
+        weights=settings.impact,
+        pay=settings.labor,
+        horizon=horizon,
+        groups_at_most=POINTS_AT_MOST,
+    )
 
-    def answer() -> SummaryAnswer:
+    def answer() -> SummaryResponse:
         places = sorted(range(len(groups)), key=lambda place: groups[place].incidents, reverse=True)[:GROUPS_AT_MOST]
         largest = [groups[place] for place in sorted(places)]
-        return SummaryAnswer(
+        return SummaryResponse(
             group_by=query.group_by,
             calendar=calendar_model(query.calendar),
             total=numbers_model(total),

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from app.base.http.auth import Reader
-from app.base.http.context import Knobs, Now, Tx
+from app.base.http.context import Now, SettingsDep, Tx
 from app.base.http.csv import Line, also_as_csv, cells
 from app.base.http.problems import problem_responses
 from app.base.threads import off_loop
@@ -36,7 +36,7 @@ class SeriesModel(BaseModel):
     points: list[PointModel]
 
 
-class TimeseriesAnswer(BaseModel):
+class TimeseriesResponse(BaseModel):
     interval: Interval
     group_by: GroupBy | None
     calendar: CalendarModel | None = Field(description="Calendar for `business_hours`; null if none was requested")
@@ -44,7 +44,7 @@ class TimeseriesAnswer(BaseModel):
     series: list[SeriesModel] = Field(description="One series; with `group_by`, one per group that had incidents")
 
 
-def _rows(answer: TimeseriesAnswer) -> Iterator[Line]:
+def _rows(answer: TimeseriesResponse) -> Iterator[Line]:
     for series in answer.series:
         place = cells(series.filters)
         for point in series.points:
@@ -57,10 +57,10 @@ async def timeseries(
     _: Reader,
     tx: Tx,
     now: Now,
-    settings: Knobs,
+    settings: SettingsDep,
     query: GroupedQueryDep,
     interval: Annotated[Interval, Query(description="Size of a bucket, in UTC; weeks start on Monday")] = Interval.DAY,
-) -> TimeseriesAnswer:
+) -> TimeseriesResponse:
     """The summary of each day, week or month in the period. The first and last bucket are cut at the ends of the
     period.
     """
@@ -76,8 +76,8 @@ async def timeseries(
     names = [*FORMULAS_OF_NUMBERS]
     names += [name for name, wanted in (("business_hours", query.calendar), ("labor", settings.labor)) if wanted]
 
-    def answer() -> TimeseriesAnswer:
-        return TimeseriesAnswer(
+    def answer() -> TimeseriesResponse:
+        return TimeseriesResponse(
             interval=interval,
             group_by=query.group_by,
             calendar=calendar_model(query.calendar),

@@ -2,20 +2,21 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from app.base.http.auth import Reader
-from app.base.http.context import Knobs, Now, Tx
+from app.base.http.context import Now, SettingsDep, Tx
 from app.base.http.csv import Line, also_as_csv, cells
-from app.base.http.fields import AskedPeriod, MoneyRange, PeriodModel
+from app.base.http.fields import MoneyRange, PeriodDep, PeriodModel
 from app.base.http.problems import problem_responses
 from app.base.severity import SeverityName, severity_number
 from app.incidents.definitions import FORMULAS
 from app.metrics.api.answer import Amounts, Links, links_of, money_ranges
-from app.metrics.api.query import GROUPS_AT_MOST, OfService
+from app.metrics.api.query import GROUPS_AT_MOST, OfService, bounds_in
 from app.metrics.query import Filters, MetricsQuery
 from app.metrics.whatif import scenario
 from app.metrics.whatif.scenario import ASSUMPTIONS, BeforeAndAfter, Changes, change
@@ -39,7 +40,7 @@ class ServiceOutcomeModel(OutcomeModel):
     service: str
 
 
-class WhatIfAnswer(PeriodModel):
+class WhatIfResponse(PeriodModel):
     service: str | None = Field(description="Null means all")
     severity: SeverityName | None = Field(description="Severity of the incidents that are changed; null means all")
     changes: dict[str, str] = Field(description="The changes as requested", examples=[{"time_to_recover": "-20%"}])
@@ -58,10 +59,10 @@ ChangeText = Annotated[
 ]
 
 
-def _rows(answer: WhatIfAnswer) -> Iterator[Line]:
+def _rows(answer: WhatIfResponse) -> Iterator[Line]:
     yield cells(answer)
     for each in answer.services:
-        yield cells(answer, only=("begins", "ends", "severity", "changes")) | cells(each)
+        yield cells(answer, only=("start", "end", "severity", "changes")) | cells(each)
 
 
 @router.get("/api/v1/metrics/whatif", summary="Show what a period would have cost", responses=problem_responses())
@@ -70,8 +71,8 @@ async def what_if(
     _: Reader,
     tx: Tx,
     now: Now,
-    settings: Knobs,
-    period: AskedPeriod,
+    settings: SettingsDep,
+    period: PeriodDep,
     service: OfService = None,
     time_to_detect: ChangeText = None,
     time_to_acknowledge: ChangeText = None,
@@ -83,7 +84,7 @@ async def what_if(
         SeverityName | None,
         Query(description="Change only incidents of this severity; cost and downtime still include all incidents"),
     ] = None,
-) -> WhatIfAnswer:
+) -> WhatIfResponse:
     """Estimates cost and downtime with faster or slower detection, acknowledgement or recovery, or with fewer
     incidents, by moving the ends of the recorded incidents and pricing them again. `assumptions` lists the assumptions.
     """
@@ -101,22 +102,21 @@ async def what_if(
     changes = Changes(
         **{name: change(text, absolute=name != "incidents") for name, text in asked.items()}, severity=number
     )
-    query = MetricsQuery(period, Filters(service=service))
+    query = MetricsQuery(period, Filters(service=service), bounds=bounds_in(settings))
     found = await read_what_if(tx, query, changes, now=now, weights=settings.impact)
-    services = [
-        ServiceOutcomeModel(service=name, **_outcome(each).model_dump()) for name, each in found.services.items()
-    ]
-    return WhatIfAnswer(
-        begins=period.begins,
-        ends=period.ends,
+    shown = islice(found.services.items(), GROUPS_AT_MOST)
+    services = [ServiceOutcomeModel(service=name, **_outcome(each).model_dump()) for name, each in shown]
+    return WhatIfResponse(
+        start=period.start,
+        end=period.end,
         service=service,
         severity=severity,
         changes={name: text.replace(" ", "+") for name, text in asked.items()},
         incidents=found.incidents,
         applied=dict(found.applied),
         total=_outcome(found.whole),
-        services=services[:GROUPS_AT_MOST],
-        services_left_out=max(0, len(services) - GROUPS_AT_MOST),
+        services=services,
+        services_left_out=len(found.services) - len(services),
         formula=FORMULAS["whatif"],
         assumptions=list(ASSUMPTIONS),
         links=links_of(replace(query, filters=Filters(service=service, severity=number))),

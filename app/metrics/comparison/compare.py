@@ -3,39 +3,52 @@
 Pure: no clock, no I/O, no settings, no randomness: the same input gives the same answer. Incident durations are roughly
 lognormal, so means and medians of two periods differ by chance far more than people expect (Davidovič, Incident Metrics
 in SRE, 2021). Therefore logarithms are compared, pending durations count for as long as they were observed (censored),
-and a verdict is given only if a rank test and the interval of the effect agree.
+incidents of one storm do not count as independent (`app/metrics/clusters.py`), and a verdict is given only if a rank
+test and the interval of the effect agree.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from numpy.typing import ArrayLike
+from scipy import special
 
-from app.incidents.definitions.model import SUMMARY_FROM
+from app.incidents.definitions.model import OCCASIONS_FROM, SUMMARY_FROM
 from app.incidents.measures.measures import CONFIDENCE
-from app.incidents.measures.vectorized import OUTCOMES, Booleans, MeasuredMany
+from app.incidents.measures.vectorized import OUTCOMES, Booleans, Floats, Ints, MeasuredMany
+from app.metrics import clusters
+from app.metrics.clusters import Clustering, Occasions
+from app.metrics.summary.kaplan_meier import survival
 
 POWER = 0.8
 SHORTEST_SECONDS = 1.0
 
-TEST = "log-rank test, two-sided"
+TEST = "cluster-robust log-rank test, two-sided"
 OUT_OF_HOURS = "began outside business hours"
 # Allows for the rank test, which must agree too. Found by simulation with lognormal durations, σ 1.5; the slow tests
 # verify it.
 _RANK_TEST_FACTOR = 1.12
+_LARGEST_LOG = 700.0  # exp of more overflows
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One measure of a period's incidents, in seconds. All three fields together cover every incident."""
+    """One measure of a period's incidents, in seconds. The first three fields together cover every incident.
+
+    `began` is when the incidents began, in seconds since 1970: first of the recorded, then of the censored durations.
+    `observed` is how much of the period has passed.
+    """
 
     recorded: Sequence[float]
     censored: Sequence[float] = ()  # how long each was observed without it happening
     left_out: Mapping[str, int] = field(default_factory=dict)  # by reason
+    began: Sequence[float] = field(kw_only=True)
+    observed: timedelta = field(kw_only=True)
 
 
 class Trend(StrEnum):
@@ -62,9 +75,35 @@ class DetectableChange(NamedTuple):
     longer: float | None
 
 
+class Found(NamedTuple):
+    """What one clustering finds: the interval of the effect, and the test's p-value."""
+
+    low: float
+    high: float
+    p_value: float
+    a: Occasions
+    b: Occasions
+
+    @property
+    def excludes_same(self) -> bool:
+        return not self.low <= 1 <= self.high
+
+    @property
+    def is_tested(self) -> bool:
+        return self.p_value < 1 - CONFIDENCE
+
+    @property
+    def is_change(self) -> bool:
+        return self.excludes_same and self.is_tested
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Only verdict and reason are set if there are too few values. Typical durations are in seconds."""
+    """Only verdict and reason are set if there are too few values, and with too few independent occasions no effect.
+
+    Typical durations are in seconds. The interval of the effect is the widest and the p-value the largest of those that
+    the clusterings give, which `by` has one by one.
+    """
 
     verdict: Trend
     reason: str
@@ -74,9 +113,12 @@ class Comparison:
     typical_a: float | None = None
     typical_b: float | None = None
     horizon: float | None = None  # seconds; None: the longest recorded value exceeds every censored one
+    by: Mapping[Clustering, Found] = field(default_factory=dict)
 
 
 class Side(NamedTuple):
+    """One of the two periods, as far as it could be compared."""
+
     sample: Sample
     services: Sequence[str]  # of its incidents
 
@@ -89,8 +131,21 @@ class Compared(NamedTuple):
     b: Side
 
 
-def sample(measured: MeasuredMany, *, in_hours: Booleans | None = None) -> Sample:
+def telling(occasions: Occasions, incidents: int) -> str:
+    """`150 incidents in 34 storms, telling as much as about 48 independent ones`."""
+    storms, worth = occasions.clusters, round(occasions.effective_n)
+    return (
+        f"{incidents:,} incidents in {storms:,} {'storm' if storms == 1 else 'storms'}, telling as much as about "
+        f"{worth:,} independent {'one' if worth == 1 else 'ones'}"
+    )
+
+
+def sample(
+    measured: MeasuredMany, detected_at: Ints, *, observed: timedelta, in_hours: Booleans | None = None
+) -> Sample:
     """The comparable values; pending ones are included if it is known how long they have lasted.
+
+    `detected_at` is in microseconds since 1970.
 
     In business hours, only durations that began within them (`in_hours`) are included. For a duration that began
     outside, the business clock measures only the rest: 0 if it was over before hours began, else what was left by then.
@@ -105,10 +160,13 @@ def sample(measured: MeasuredMany, *, in_hours: Booleans | None = None) -> Sampl
     }
     if outside.any():
         left_out[OUT_OF_HOURS] = int(outside.sum())
+    recorded, waited = recorded & ~outside, waited & ~outside
     return Sample(
-        measured.seconds[recorded & ~outside].tolist(),
-        measured.waited[waited & ~outside].tolist(),
+        measured.seconds[recorded].tolist(),
+        measured.waited[waited].tolist(),
         dict(sorted(left_out.items())),
+        began=(np.concatenate((detected_at[recorded], detected_at[waited])) / 1e6).tolist(),
+        observed=observed,
     )
 
 
@@ -121,31 +179,55 @@ def compare(a: Sample, b: Sample) -> Comparison:
     ]
     if few:
         return Comparison(Trend.CANNOT_TELL, f"{' and '.join(few)}; below {SUMMARY_FROM} no verdict is given")
-    watched = min(_watched(a), _watched(b))
-    of_a, of_b = _mean_log(a, watched), _mean_log(b, watched)
-    effect, seen = _effect(of_a, of_b)
-    p_value = _p_value(a, b)
-    verdict, reason = _verdict(effect, p_value)
-    return Comparison(
+    a, b = (_as_arrays(each) for each in (a, b))
+    limit = min(_watched(a), _watched(b))
+    sides = _side(a, limit), _side(b, limit)
+    difference = sides[1].mean - sides[0].mean
+    observed = min(a.observed, b.observed)
+    labels = [clusters.clusterings(np.asarray(each.began), observed) for each in (a, b)]
+    scores = _scores(*sides)
+    found = {each: _found(sides, (labels[0][each], labels[1][each]), scores, difference) for each in labels[0]}
+    by = {clustering: each for clustering, (each, _) in found.items()}
+    whole = Comparison(
+        verdict=Trend.CANNOT_TELL,
+        reason="",
+        typical_a=math.exp(sides[0].mean),
+        typical_b=math.exp(sides[1].mean),
+        horizon=math.exp(limit) if math.isfinite(limit) else None,
+        by=by,
+    )
+    lacking = _too_few_occasions(by)
+    if lacking:
+        return replace(whole, reason=lacking)
+    effect = Effect(math.exp(difference), min(each.low for each in by.values()), max(each.high for each in by.values()))
+    verdict, reason = _verdict(effect, by)
+    return replace(
+        whole,
         verdict=verdict,
         reason=reason,
         effect=effect,
-        p_value=p_value,
-        smallest_change=_detectable_change(a, b, watched, seen),
-        typical_a=math.exp(of_a.mean),
-        typical_b=math.exp(of_b.mean),
-        horizon=math.exp(watched) if math.isfinite(watched) else None,
+        p_value=max(each.p_value for each in by.values()),
+        smallest_change=_detectable_change(a, b, limit, max(seen for _, seen in found.values())),
     )
 
 
-class _MeanLog(NamedTuple):
+def _as_arrays(side: Sample) -> Sample:
+    recorded, censored, began = (np.asarray(each, np.float64) for each in (side.recorded, side.censored, side.began))
+    return replace(side, recorded=recorded, censored=censored, began=began)  # type: ignore[arg-type]
+
+
+class _Side(NamedTuple):
+    """Logarithms of durations, with how much each incident moves their mean."""
+
+    logs: Floats
+    recorded: Booleans
     mean: float
-    variance: float  # of the mean
-    events: int
+    influence: Floats
 
 
-def _logs(seconds: Sequence[float]) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
-    return np.log(np.maximum(np.asarray(seconds, dtype=np.float64), SHORTEST_SECONDS))
+def _logs(seconds: ArrayLike) -> Floats:
+    logs: Floats = np.log(np.maximum(np.asarray(seconds, dtype=np.float64), SHORTEST_SECONDS))
+    return logs
 
 
 def _watched(side: Sample) -> float:
@@ -153,44 +235,76 @@ def _watched(side: Sample) -> float:
 
     A censored value at least as long as the longest recorded one will end later, so the curve stops above zero.
     """
-    longest = max(side.censored, default=-math.inf)
-    return math.inf if longest < max(side.recorded) else math.log(max(longest, SHORTEST_SECONDS))
+    longest = float(np.max(side.censored, initial=-math.inf))
+    return math.inf if longest < np.max(side.recorded) else math.log(max(longest, SHORTEST_SECONDS))
 
 
-def _mean_log(side: Sample, watched: float) -> _MeanLog:
-    """The mean of min(log duration, watched) from the Kaplan-Meier curve, with Greenwood's variance.
-
-    The factor m / (m - 1) gives the variance that Student's t requires; it is exact without censoring.
-    """
-    happened, unseen = np.sort(_logs(side.recorded)), _logs(side.censored)
-    curve = stats.ecdf(stats.CensoredData(uncensored=happened, right=unseen)).sf
-    everything = np.sort(np.concatenate((happened, unseen)))
-    events = np.searchsorted(happened, curve.quantiles, "right") - np.searchsorted(happened, curve.quantiles, "left")
-    at_risk = len(everything) - np.searchsorted(everything, curve.quantiles, "left")
-
-    before = curve.quantiles < watched
-    last = min(watched, float(everything[-1]))
-    borders = np.append(curve.quantiles[before], last)
-    areas = curve.probabilities[before] * np.diff(borders)
-    beyond = np.cumsum(areas[::-1])[::-1]  # area under the curve after each border
-    died, lived = events[before], (at_risk - events)[before]
-    risk = np.divide(died, at_risk[before] * lived, out=np.zeros(len(died)), where=lived > 0)
-    m = len(happened)
-    return _MeanLog(float(borders[0] + areas.sum()), float((beyond**2 * risk).sum()) * m / (m - 1), m)
+def _side(side: Sample, limit: float) -> _Side:
+    logs = _logs(np.concatenate((side.recorded, side.censored)))
+    recorded = np.arange(len(logs)) < len(side.recorded)
+    return _Side(logs, recorded, *clusters.restricted_mean(logs, recorded, limit))
 
 
-def _effect(a: _MeanLog, b: _MeanLog) -> tuple[Effect, float]:
-    """The effect, and the difference of the means at which a verdict is reached in most cases."""
-    difference, variance = b.mean - a.mean, a.variance + b.variance
-    error = math.sqrt(variance)
-    if error == 0:  # all values on a side are equal, on both sides
-        return Effect(math.exp(difference), math.exp(difference), math.exp(difference)), 0.0
-    freedom = variance**2 / (a.variance**2 / (a.events - 1) + b.variance**2 / (b.events - 1))
-    sure, likely = (float(stats.t.ppf(share, freedom)) for share in ((1 + CONFIDENCE) / 2, POWER))
-    return (
-        Effect(math.exp(difference), math.exp(difference - sure * error), math.exp(difference + sure * error)),
-        _RANK_TEST_FACTOR * (sure + likely) * error,
+def _scores(a: _Side, b: _Side) -> tuple[Floats, Floats]:
+    is_b = np.repeat((False, True), (len(a.logs), len(b.logs)))
+    found = clusters.scores(np.concatenate((a.logs, b.logs)), np.concatenate((a.recorded, b.recorded)), is_b)
+    return found[~is_b], found[is_b]
+
+
+def _found(
+    sides: tuple[_Side, _Side], labels: tuple[Ints, Ints], scores: tuple[Floats, Floats], difference: float
+) -> tuple[Found, float]:
+    """What a clustering finds, and the difference of the means at which a verdict is reached in most cases."""
+    pairs = list(zip(sides, labels, strict=True))
+    alike = clusters.correlation([(side.influence * len(side.logs), label) for side, label in pairs])
+    a, b = variances = [clusters.variance(side.influence, label, side.recorded, alike) for side, label in pairs]
+    total = a.value + b.value
+    if total == 0:  # all values on a side are equal, on both sides
+        half = seen = 0.0
+    else:
+        # Welch's; the variance of a single cluster is infinite
+        freedom = 0.0 if math.isinf(total) else total**2 / sum(each.value**2 / each.freedom for each in variances)
+        sure, likely = (clusters.student(freedom, share) for share in ((1 + CONFIDENCE) / 2, POWER))
+        half, seen = sure * math.sqrt(total), _RANK_TEST_FACTOR * (sure + likely) * math.sqrt(total)
+    # Lee, Wei and Amato (1992). Scores are not centered on each side, which is careful with few clusters.
+    spread = sum(float(np.square(np.bincount(label, score)).sum()) for score, label in zip(scores, labels, strict=True))
+    observed = sum(float(score.sum()) for score in scores)
+    of_a, of_b = (
+        clusters.occasions(side.influence, label, side.recorded, each)
+        for (side, label), each in zip(pairs, variances, strict=True)
     )
+    return (
+        Found(
+            _exp(difference - half),
+            _exp(difference + half),
+            float(special.chdtrc(1, observed**2 / spread)) if spread > 0 else 1.0,
+            of_a,
+            of_b,
+        ),
+        min(seen, _LARGEST_LOG),
+    )
+
+
+def _exp(log: float) -> float:
+    return math.exp(max(-_LARGEST_LOG, min(_LARGEST_LOG, log)))
+
+
+def _too_few_occasions(by: Mapping[Clustering, Found]) -> str | None:
+    few = [
+        f"{name} has recorded values from only {each.with_values} {_counted(clustering, each.with_values)}"
+        for clustering, found in by.items()
+        for name, each in (("A", found.a), ("B", found.b))
+        if each.are_too_few
+    ]
+    return (
+        f"too few independent occasions: {' and '.join(few)}; below {OCCASIONS_FROM} no verdict is given"
+        if few
+        else None
+    )
+
+
+def _counted(clustering: Clustering, count: int) -> str:
+    return clustering.removesuffix("s") if count == 1 else str(clustering)
 
 
 def _detectable_change(a: Sample, b: Sample, watched: float, seen: float) -> DetectableChange:
@@ -201,35 +315,32 @@ def _detectable_change(a: Sample, b: Sample, watched: float, seen: float) -> Det
     """
     if math.isinf(watched) or seen == 0:
         return DetectableChange(math.exp(-seen), math.exp(seen))
-    happened, unseen = _logs([*a.recorded, *b.recorded]), _logs([*a.censored, *b.censored])
-    curve = stats.ecdf(stats.CensoredData(uncensored=happened, right=unseen)).cdf
-    before = curve.quantiles < watched
-    shares = curve.probabilities[before][::-1]  # the latest first
-    distances = watched - curve.quantiles[before][::-1]
+    happened, unseen = (_logs(np.concatenate(each)) for each in ((a.recorded, b.recorded), (a.censored, b.censored)))
+    curve = survival(happened, unseen)
+    before = curve.seconds < watched
+    shares = curve.passed[before][::-1]  # the latest first
+    distances = watched - curve.seconds[before][::-1]
     areas = np.cumsum(shares * np.diff(distances, prepend=0.0))
     longer = float(np.interp(seen, [0.0, *areas], [0.0, *distances])) if seen <= areas[-1] else None
     return DetectableChange(math.exp(-seen / float(shares[0])), None if longer is None else math.exp(longer))
 
 
-def _p_value(a: Sample, b: Sample) -> float:
-    with np.errstate(invalid="ignore"):  # 0 / 0 if the sides never differ
-        tested = stats.logrank(
-            stats.CensoredData(uncensored=a.recorded, right=a.censored),
-            stats.CensoredData(uncensored=b.recorded, right=b.censored),
-        )
-    return 1.0 if math.isnan(tested.pvalue) else float(tested.pvalue)
-
-
-def _verdict(effect: Effect, p_value: float) -> tuple[Trend, str]:
+def _verdict(effect: Effect, by: Mapping[Clustering, Found]) -> tuple[Trend, str]:
     shown = f"B takes {effect.ratio:.2f} times as long as A, 95 % interval {effect.low:.2f} to {effect.high:.2f}"
-    changed = not effect.low <= 1 <= effect.high
-    tested = p_value < 1 - CONFIDENCE
-    match changed, tested:
-        case True, True:
-            return (Trend.BETTER if effect.ratio < 1 else Trend.WORSE), shown
-        case False, False:
-            return Trend.CANNOT_TELL, f"{shown}, which includes no change"
-        case False, True:
-            return Trend.CANNOT_TELL, f"{shown}, which includes no change although the log-rank test finds one"
-        case _:
-            return Trend.CANNOT_TELL, f"{shown}, but the log-rank test finds no change (p = {p_value:.2f})"
+    without = {clustering: each for clustering, each in by.items() if not each.is_change}
+    if not without:
+        return (Trend.BETTER if effect.ratio < 1 else Trend.WORSE), shown
+    if len(without) < len(by):
+        [finds] = by.keys() - without.keys()
+        [(lacks, each)] = without.items()
+        why = "the interval includes no change" if not each.excludes_same else _not_tested(each.p_value)
+        return Trend.CANNOT_TELL, f"{shown}: by {finds} there is a change, but by {lacks} {why}"
+    p_value = max(each.p_value for each in by.values())
+    if not effect.low <= 1 <= effect.high:
+        return Trend.CANNOT_TELL, f"{shown}, but {_not_tested(p_value)}"
+    although = " although the log-rank test finds one" if p_value < 1 - CONFIDENCE else ""
+    return Trend.CANNOT_TELL, f"{shown}, which includes no change{although}"
+
+
+def _not_tested(p_value: float) -> str:
+    return f"the log-rank test finds no change (p = {p_value:.2f})"

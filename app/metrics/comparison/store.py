@@ -1,47 +1,73 @@
 """SQL for a comparison: the incidents detected in each of the two periods."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.threads import off_loop
+from app.base.times import Span
+from app.base.vocabulary import UNKNOWN_ENVIRONMENT
 from app.incidents.impact.store import COLUMNS, columns_of
-from app.incidents.measures.business_durations import begins_in_business_hours, in_business_hours
-from app.incidents.measures.vectorized import measured
+from app.incidents.measures.business_durations import in_business_hours, starts_in_business_hours
+from app.incidents.measures.vectorized import Booleans, MeasuredMany, measured
 from app.metrics.comparison.compare import Compared, Sample, Side, compare, sample
+from app.metrics.counts import CountsCompared, both_counted, events
 from app.metrics.query import MetricsQuery
 from app.metrics.sql import bound, hour_of_week
 
 
+class PeriodsCompared(NamedTuple):
+    by_time: Compared
+    in_hours: Compared | None  # without a calendar
+    incidents: CountsCompared
+
+
 async def compare_periods(
     tx: AsyncConnection, measure: str, a: MetricsQuery, b: MetricsQuery, *, now: datetime
-) -> tuple[Compared, Compared | None]:
+) -> PeriodsCompared:
     """Compares B with A by elapsed time and, if the queries have a calendar, in business hours too.
 
     The queries may differ only in their periods.
     """
     rows = [(await tx.execute(_DETECTED_IN_PERIOD, bound(query))).one() for query in (a, b)]
 
-    def work() -> tuple[Compared, Compared | None]:
+    def work() -> PeriodsCompared:
         incidents = [columns_of(row) for row in rows]
         services = [each.service.values for each in incidents]
         sides = [
             measured(each, include_non_recoveries=a.include_non_recoveries, now=now)[measure] for each in incidents
         ]
-        by_time = _compared([sample(side) for side in sides], services)
+        spans = [(query.period.start, observed(query.period, now)) for query in (a, b)]
+        times = [each.detected_at() for each in incidents]
+        counts = both_counted(*(events(at, *span) for at, span in zip(times, spans, strict=True)))
+
+        def verdict(sides: Sequence[MeasuredMany], in_hours: Sequence[Booleans | None] = (None, None)) -> Compared:
+            samples = [
+                sample(side, at, observed=lasted, in_hours=those)
+                for side, at, (_, lasted), those in zip(sides, times, spans, in_hours, strict=True)
+            ]
+            return compared(samples, services)
+
         if a.calendar is None:
-            return by_time, None
-        by_hours = [in_business_hours({measure: side}, a.calendar)[measure] for side in sides]
-        in_hours = [begins_in_business_hours(side, a.calendar) for side in sides]
-        pairs = zip(by_hours, in_hours, strict=True)
-        return by_time, _compared([sample(side, in_hours=those) for side, those in pairs], services)
+            return PeriodsCompared(verdict(sides), None, counts)
+        by_hours = [
+            in_business_hours({measure: side}, a.calendar, parts_at_most=a.bounds.parts)[measure] for side in sides
+        ]
+        in_hours = [starts_in_business_hours(side, a.calendar) for side in sides]
+        return PeriodsCompared(verdict(sides), verdict(by_hours, in_hours), counts)
 
     return await off_loop(work)
 
 
-def _compared(samples: Sequence[Sample], services: Sequence[Sequence[str]]) -> Compared:
+def observed(period: Span, now: datetime) -> timedelta:
+    """How much of the period has passed."""
+    return max(timedelta(0), min(period.end, now) - period.start)
+
+
+def compared(samples: Sequence[Sample], services: Sequence[Sequence[str]]) -> Compared:
     a, b = (Side(*each) for each in zip(samples, services, strict=True))
     return Compared(compare(a.sample, b.sample), a, b)
 
@@ -52,6 +78,8 @@ _DETECTED_IN_PERIOD = text(f"""
       FROM incident
      WHERE merged_into IS NULL
        AND (CAST(:service AS text) IS NULL OR coalesce(service_stated, service) = :service)
+       AND (CAST(:environment AS text) IS NULL
+            OR coalesce(environment, '{UNKNOWN_ENVIRONMENT}') = :environment)
        AND (CAST(:severity AS smallint) IS NULL OR coalesce(severity_stated, severity) = :severity)
        AND (CAST(:owner AS text) IS NULL
             OR coalesce(service_stated, service)
@@ -60,8 +88,8 @@ _DETECTED_IN_PERIOD = text(f"""
             OR (SELECT id FROM source WHERE name = :source AND id <> :people) = ANY(source_ids))
        AND (CAST(:hour_of_week AS integer) IS NULL
             OR {hour_of_week("coalesce(detected_at_stated, began_at)")} = :hour_of_week)
-       AND (   began_at >= :begins AND began_at < :ends
-            OR detected_at_stated >= :begins AND detected_at_stated < :ends)
-       AND coalesce(detected_at_stated, began_at) >= :begins
-       AND coalesce(detected_at_stated, began_at) < :ends
+       AND (   began_at >= :start AND began_at < :end
+            OR detected_at_stated >= :start AND detected_at_stated < :end)
+       AND coalesce(detected_at_stated, began_at) >= :start
+       AND coalesce(detected_at_stated, began_at) < :end
 """)  # noqa: S608

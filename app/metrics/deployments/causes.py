@@ -18,31 +18,37 @@ from app.base import schema
 from app.base.facts import Outcome
 from app.base.schema import TimelineEntry
 from app.base.threads import off_loop
-from app.base.times import Span
+from app.base.times import MICROSECOND, Span
+from app.base.vocabulary import ENVIRONMENT_LABELS
 from app.incidents import actions, timeline
 from app.incidents.actions import Ref
-from app.incidents.grouping.timeline import TimelineKind
+from app.incidents.grouping.timeline_kind import IS_CURRENT, TimelineKind
 from app.incidents.grouping.write import count
 from app.incidents.impact.rates import Rate, rate_at
 from app.incidents.impact.store import COLUMNS, FACTS_OF_INCIDENT, columns_of, rates_of, texts
 from app.incidents.measures.measures import Facts
 from app.incidents.measures.vectorized import coded, moment
 from app.incidents.timeline import Attribution
+from app.metrics.deployments.changes import Filters, changes
 from app.metrics.deployments.deployment import DEPLOYMENT_FIELDS, Deployment, from_columns
-from app.metrics.deployments.dora import Dora, dora, is_failure
+from app.metrics.deployments.dora import MIN_CONFIDENCE, Dora, dora, is_failure
 from app.metrics.deployments.links import (
     DEPLOYMENT_LABEL,
-    ENVIRONMENT_LABELS,
     LOOK_BACK,
     VERSION_LABELS,
     VERSION_LOOK_BACK,
+    Candidate,
+    Confidence,
     Link,
     LinkedIncident,
-    Stated,
+    StatedCause,
+    candidates,
     caused,
     links,
 )
 from app.metrics.deployments.store import find
+
+CANDIDATES_AT_MOST = 50
 
 # — of one incident —
 
@@ -56,7 +62,7 @@ class Cause:
 
 
 async def cause(session: AsyncSession, ref: Ref) -> Cause:
-    """The cause of the incident, if known. Raises actions.IncidentNotFound."""
+    """The cause of the incident, if known. Raises refusals.IncidentNotFound."""
     found = await actions.find(session, ref)
     tx = await session.connection()
     [incident] = await _incidents(tx, _INCIDENT, {"id": found.id})
@@ -66,12 +72,39 @@ async def cause(session: AsyncSession, ref: Ref) -> Cause:
     return Cause(links([incident], known).get(incident.id), statement)
 
 
+async def cause_candidates(session: AsyncSession, ref: Ref) -> list[Candidate]:
+    """What may have caused the incident, the most likely first. Raises refusals.IncidentNotFound."""
+    found = await actions.find(session, ref)
+    tx = await session.connection()
+    [incident] = await _incidents(tx, _INCIDENT, {"id": found.id})
+    at = Span(incident.began_at, incident.began_at)
+    deployed = await _candidates(tx, [incident], at, service=incident.service)
+    filters = Filters(incident.service, start=at.start - LOOK_BACK, end=at.end + MICROSECOND)
+    changed = await changes(tx, filters, limit=CANDIDATES_AT_MOST)
+    return candidates(incident, deployed, changed)[:CANDIDATES_AT_MOST]
+
+
+async def cause_and_deployments(
+    tx: AsyncConnection, incident: LinkedIncident
+) -> tuple[Link | None, Sequence[Deployment], Sequence[Deployment]]:
+    """The cause, if known; the deployments of a week before that may be it, the most likely first; and all deployments
+    of the service from a week before until a week after the incident began. One statement.
+    """
+    at = Span(incident.began_at, incident.began_at)
+    deployed = await _candidates(tx, [incident], at, service=incident.service)
+    likely = [each.cause for each in candidates(incident, deployed, ()) if isinstance(each.cause, Deployment)]
+    known = {each.id for each in likely}
+    others = [each for each in deployed if each.may_be_blamed and each.began_at <= at.start and each.id not in known]
+    others.sort(key=lambda each: each.began_at, reverse=True)
+    return links([incident], deployed).get(incident.id), [*likely, *others], deployed
+
+
 async def state_cause(
     session: AsyncSession, ref: Ref, deployment_id: str | None, attribution: Attribution, *, now: datetime
 ) -> None:
     """Records the statement; the latest counts. Raises DeploymentNotFound and the errors of actions.record."""
     if deployment_id is not None:
-        await find(session, deployment_id)
+        deployment_id = (await find(session, deployment_id)).id
     detail = {"deployment_id": deployment_id}
     await actions.record(session, ref, TimelineKind.CAUSE, attribution, detail=detail, now=now)
 
@@ -91,6 +124,8 @@ class _Row(Protocol):
     @property
     def labels(self) -> Mapping[str, str]: ...
     @property
+    def environment(self) -> str | None: ...
+    @property
     def named(self) -> Sequence[str] | None: ...
     @property
     def stated(self) -> Mapping[str, str | None] | None: ...
@@ -102,8 +137,9 @@ def _incident(row: _Row) -> LinkedIncident:
         number=row.number,
         facts=Facts.of(row),
         labels=row.labels,
+        environment=row.environment,
         deployment_ids=tuple(row.named or ()),
-        stated=Stated(row.stated["deployment_id"]) if row.stated else None,
+        stated=StatedCause(row.stated["deployment_id"]) if row.stated else None,
     )
 
 
@@ -117,14 +153,15 @@ async def _candidates(
     }
     # Deployments named by a person may be of any time, so they do not widen the range around the incidents.
     began = [incident.began_at for incident in incidents if not incident.stated]
-    earliest = min([period.begins, *began]) - VERSION_LOOK_BACK
+    earliest = min([period.start, *began]) - VERSION_LOOK_BACK
     # A deployment is found by when it finished, which may be long after it started, so the range is a little longer.
     around = (_DEPLOYMENT.happened_at >= earliest) & (
-        _DEPLOYMENT.happened_at < period.ends + VERSION_LOOK_BACK + LOOK_BACK
+        _DEPLOYMENT.happened_at < period.end + VERSION_LOOK_BACK + LOOK_BACK
     )
     query = _DEPLOYMENTS.where(
         (around if service is None else around & (_DEPLOYMENT.service == service))
         | (_DEPLOYMENT.id == any_(literal(sorted(explicit), ARRAY(Text))))
+        | (_DEPLOYMENT.reported_id == any_(literal(sorted(explicit), ARRAY(Text))))
     )
     rows = (await tx.execute(query)).all()
     return await off_loop(lambda: [from_columns(row) for row in rows])  # a year of all services can be many rows
@@ -134,20 +171,26 @@ async def _candidates(
 _DEPLOYMENT = schema.Deployment.__table__.c
 _DEPLOYMENTS = select(*(_DEPLOYMENT[name] for name in DEPLOYMENT_FIELDS))
 
-# `named` are the deployments that the alerts name; `stated` is a person's latest statement.
-_SELECT_INCIDENT = f"""
-    SELECT incident.number, incident.labels, {FACTS_OF_INCIDENT},
+# Scalar, of a row of `incident`: the deployments that its alerts name.
+NAMED_DEPLOYMENTS = f"""
            (SELECT array_agg(coalesce(alert.labels->>'{DEPLOYMENT_LABEL}', alert.annotations->>'{DEPLOYMENT_LABEL}'))
               FROM alert
              WHERE alert.key_id = incident.key_id
+               AND alert.started_at BETWEEN incident.began_at AND incident.last_start_at
                AND alert.incident_id = incident.id
                AND coalesce(alert.labels->>'{DEPLOYMENT_LABEL}', alert.annotations->>'{DEPLOYMENT_LABEL}') <> '')
-               AS named,
+"""  # noqa: S608
+
+# `named` are the deployments that the alerts name; `stated` is a person's latest statement.
+_SELECT_INCIDENT = f"""
+    SELECT incident.number, incident.labels, incident.environment, {FACTS_OF_INCIDENT},
+           {NAMED_DEPLOYMENTS} AS named,
            (SELECT detail
               FROM timeline
              WHERE timeline.incident_id = incident.id
                AND timeline.kind = '{TimelineKind.CAUSE}'
-             ORDER BY timeline.id DESC
+               AND {IS_CURRENT}
+             ORDER BY coalesce(timeline.corrects, timeline.id) DESC
              LIMIT 1) AS stated
       FROM incident
 """  # noqa: S608
@@ -160,13 +203,16 @@ _NUMBERED = text(f"{_SELECT_INCIDENT} WHERE incident.number = ANY(CAST(:numbers 
 # other services only incidents that name a deployment of the selected service. `detailed` marks incidents of which more
 # has to be read. Alerts that name a deployment are few and found by an index on their text, before their JSON is
 # searched. None of them began before the first of these incidents.
+# Incidents from before migration 0009 have their environment only in their labels. For an incident that has none, one
+# look at its labels is several times as fast as one for each name.
 _NAMED = ", ".join(f"nullif(incident.labels->>'{name}', '')" for name in ENVIRONMENT_LABELS)
+_ENVIRONMENT_LABELS = f"ARRAY[{', '.join(repr(name) for name in ENVIRONMENT_LABELS)}]"
 # The first condition is implied by the others; it lets PostgreSQL use the indexes.
 _DETECTED = """
-               (   incident.began_at >= :begins AND incident.began_at < :ends
-                OR incident.detected_at_stated >= :begins AND incident.detected_at_stated < :ends)
-           AND coalesce(incident.detected_at_stated, incident.began_at) >= :begins
-           AND coalesce(incident.detected_at_stated, incident.began_at) < :ends
+               (   incident.began_at >= :start AND incident.began_at < :end
+                OR incident.detected_at_stated >= :start AND incident.detected_at_stated < :end)
+           AND coalesce(incident.detected_at_stated, incident.began_at) >= :start
+           AND coalesce(incident.detected_at_stated, incident.began_at) < :end
 """
 
 
@@ -175,12 +221,12 @@ def _incidents_of(services: str) -> TextClause:
     WITH naming AS MATERIALIZED (
         SELECT incident_id
           FROM alert
-         WHERE started_at >= least(CAST(:begins AS timestamptz),
+         WHERE started_at >= least(CAST(:start AS timestamptz),
                                    (SELECT min(began_at)
                                       FROM incident
                                      WHERE merged_into IS NULL
-                                       AND detected_at_stated >= :begins
-                                       AND detected_at_stated < :ends))
+                                       AND detected_at_stated >= :start
+                                       AND detected_at_stated < :end))
            AND (   CAST(labels AS text) LIKE '%{DEPLOYMENT_LABEL}%'
                 OR CAST(annotations AS text) LIKE '%{DEPLOYMENT_LABEL}%')
     ), stated AS MATERIALIZED (
@@ -189,14 +235,16 @@ def _incidents_of(services: str) -> TextClause:
          WHERE kind = '{TimelineKind.CAUSE}'
     )
     SELECT {COLUMNS},
-           string_agg(environment, '') AS environments,
-           string_agg(int4send(char_length(environment)), '') AS environment_lengths,
+           string_agg(named.environment, '') AS environments,
+           string_agg(int4send(char_length(named.environment)), '') AS environment_lengths,
            string_agg(boolsend(
                incident.labels ?| CAST(:versions AS text[])
                OR incident.id IN (SELECT incident_id FROM naming)
                OR incident.id IN (SELECT incident_id FROM stated)), '') AS detailed
       FROM incident
-     CROSS JOIN LATERAL (SELECT coalesce({_NAMED}, '') AS environment OFFSET 0) AS named
+     CROSS JOIN LATERAL (SELECT CASE WHEN incident.environment IS NOT NULL THEN incident.environment
+                                     WHEN incident.labels ?| {_ENVIRONMENT_LABELS} THEN coalesce({_NAMED}, '')
+                                     ELSE '' END AS environment OFFSET 0) AS named
      WHERE incident.merged_into IS NULL
        AND (   {services}
             OR incident.id = ANY(ARRAY(SELECT incident_id FROM stated)))
@@ -209,7 +257,9 @@ _INCIDENTS_OF_SERVICE = _incidents_of(
                {_DETECTED}
            AND coalesce(incident.service_stated, incident.service) = :service
             OR incident.id = ANY(ARRAY(SELECT incident_id FROM naming))
-           AND incident.labels->>'{DEPLOYMENT_LABEL}' IN (SELECT id FROM deployment WHERE service = :service)
+           AND incident.labels->>'{DEPLOYMENT_LABEL}' IN (SELECT unnest(ARRAY[id, reported_id])
+                                                            FROM deployment
+                                                           WHERE service = :service)
            AND {_DETECTED}
 """  # noqa: S608
 )
@@ -219,29 +269,41 @@ _INCIDENTS_OF_SERVICE = _incidents_of(
 
 
 async def read_dora(
-    tx: AsyncConnection, period: Span, *, service: str | None, environment: str | None
+    tx: AsyncConnection,
+    period: Span,
+    *,
+    service: str | None,
+    environment: str | None,
+    min_confidence: Confidence = MIN_CONFIDENCE,
 ) -> tuple[Dora, Sequence[Rate]]:
     """The DORA metrics, and the hourly rates of the service at the end of the period. Four statements."""
-    asked = {"begins": period.begins, "ends": period.ends + VERSION_LOOK_BACK, "versions": list(VERSION_LABELS)}
+    asked = {"start": period.start, "end": period.end + VERSION_LOOK_BACK, "versions": list(VERSION_LABELS)}
     of_one = {} if service is None else {"service": service}
     row = (await tx.execute(_INCIDENTS_OF_SERVICE if of_one else _INCIDENTS, asked | of_one)).one()
     columns = await off_loop(columns_of, row)
     rows = np.flatnonzero(np.frombuffer(row.detailed or b"", np.bool_)).tolist()
     detailed = await _detailed(tx, dict(zip(columns.number[rows].tolist(), rows, strict=True)))
     around = np.delete(columns.began(), [place for place, incident in detailed.items() if incident.stated])
-    earliest = moment(int(around.min())) if len(around) else period.begins
+    earliest = moment(int(around.min())) if len(around) else period.start
     candidates = await _candidates(
-        tx, detailed.values(), Span(min(period.begins, earliest), period.ends), service=service
+        tx, detailed.values(), Span(min(period.start, earliest), period.end), service=service
     )
 
     def work() -> Dora:
         environments = coded(texts(row.environments, row.environment_lengths))
         incidents = caused(columns, environments, detailed, candidates)
-        return dora(incidents, begins=period.begins, ends=period.ends, service=service, environment=environment)
+        return dora(
+            incidents,
+            start=period.start,
+            end=period.end,
+            service=service,
+            environment=environment,
+            min_confidence=min_confidence,
+        )
 
     numbers = await off_loop(work)
     rates = await rates_of(tx, {service}) if service is not None else []
-    at_end = {rate.currency: rate_at(rates, rate.currency, period.ends) for rate in rates}
+    at_end = {rate.currency: rate_at(rates, rate.currency, period.end) for rate in rates}
     return numbers, [rate for _, rate in sorted(at_end.items()) if rate is not None]
 
 
@@ -263,14 +325,15 @@ async def count_failures(tx: AsyncConnection, *, now: datetime) -> int:
     """
     period = Span(now - COUNTED_WITHIN, now)
     is_candidate = (
-        (_DEPLOYMENT.happened_at >= period.begins)
+        (_DEPLOYMENT.happened_at >= period.start)
         & _DEPLOYMENT.outcome.in_([Outcome.SUCCEEDED.value, Outcome.FAILED.value])
         & ~_DEPLOYMENT.failure_counted
+        & ~_DEPLOYMENT.unchanged
     )
     candidates = [from_columns(row) for row in await tx.execute(_DEPLOYMENTS.where(is_candidate))]
     if not candidates:
         return 0
-    incidents = await _incidents(tx, _SETTLED_INCIDENTS, {"begins": period.begins - LOOK_BACK})
+    incidents = await _incidents(tx, _SETTLED_INCIDENTS, {"start": period.start - LOOK_BACK})
     found = links(incidents, await _candidates(tx, incidents, period))
     caused: dict[str, list[Link]] = {}
     for incident in incidents:
@@ -297,5 +360,5 @@ _SETTLED_INCIDENTS = text(f"""
     {_SELECT_INCIDENT}
      WHERE incident.merged_into IS NULL
        AND incident.settled_at IS NOT NULL
-       AND incident.ended_at >= :begins
+       AND incident.ended_at >= :start
 """)

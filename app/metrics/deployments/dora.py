@@ -1,13 +1,13 @@
 """Computes the DORA metrics from deployments and the incidents they caused.
 
-Pure: no clock, no I/O. Estimates and intervals are scipy's. Missing data is None, never 0.
+Pure: no clock, no I/O. Intervals allow for clusters (`app/metrics/counts.py`). Missing data is None, never 0.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -18,25 +18,35 @@ from app.incidents.measures.measures import CONFIDENCE, NOT_RECOVERED_YET
 from app.incidents.measures.vectorized import (
     OUTCOMES,
     Booleans,
+    Ints,
     MeasuredMany,
     measured,
     microseconds,
 )
+from app.metrics import counts
+from app.metrics.counts import Events
 from app.metrics.deployments.deployment import Deployment
 from app.metrics.deployments.links import (
     BASES,
+    CONFIDENCES,
     UNKNOWN,
     Basis,
+    Confidence,
     Link,
     LinkedIncidents,
     deployment_order,
     is_in_environment,
 )
 
+# A link by time alone, hours later, is a guess and no failure.
+MIN_CONFIDENCE = Confidence.MEDIUM
+_SECOND = 1e6
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """`k` of `n` with Wilson's 95 % interval."""
+    """`k` of `n` with Wilson's 95 % interval, of as many independent ones as they are worth."""
 
     k: int
     n: int
@@ -47,19 +57,21 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Frequency:
-    """`n` deployments in `days`; the daily rate has the exact Poisson interval."""
+    """`n` deployments in `days`; the interval of the daily rate allows for their `dispersion` (`counts.per_day`)."""
 
     n: int
     days: float
     per_day: float | None
     low: float | None
     high: float | None
+    dispersion: float
 
 
 @dataclass(frozen=True, slots=True)
 class Durations:
     """Durations in seconds. With fewer than `SUMMARY_FROM`, only `values` (ascending) and `mean` are set; that mean is
-    used only for DORA's cost formula. The median's interval is based on order statistics (scipy's quantile test).
+    used only for DORA's cost formula. The median's interval is based on order statistics, and None where it would reach
+    beyond them.
 
     `pending` durations may still end; `left_out` counts cases without a duration that counts.
     """
@@ -93,31 +105,42 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Dora:
-    """`unlinked` counts incidents without a known cause; a stated "no deployment" is a known cause."""
+    """Failures are deployments that caused an incident by a link of at least `min_confidence`, or are marked.
 
+    `unlinked` counts incidents without a known cause; a stated "no deployment" is a known cause. `unchanged` deployed
+    what was running already, and `unknown_outcomes` ended with a word that is not known; neither is counted elsewhere.
+    """
+
+    min_confidence: Confidence
     finished: int
+    unchanged: int
+    unknown_outcomes: int
     frequency: Frequency
     lead_time: Durations
     without_commit_times: int  # deployments
     change_fail_rate: Ratio
+    change_fail_rate_of_all_links: Ratio
     failures: tuple[Failure, ...]
+    change_failures: Frequency
     failed_deployment_recovery_time: Durations
     time_to_recover: Durations
     rework_rate: Ratio
     unplanned_without_incident: int
     unlinked: Ratio
     bases: Mapping[Basis, int]
+    confidences: Mapping[Confidence, int]
 
 
 def dora(
     incidents: LinkedIncidents,
     *,
-    begins: datetime,
-    ends: datetime,
+    start: datetime,
+    end: datetime,
     service: str | None = None,
     environment: str | None = None,
+    min_confidence: Confidence = MIN_CONFIDENCE,
 ) -> Dora:
-    """DORA metrics of deployments finished and incidents detected in `[begins, ends)`.
+    """DORA metrics of deployments finished and incidents detected in `[start, end)`.
 
     None means all services, and all production environments.
     """
@@ -127,63 +150,87 @@ def dora(
         if (service is None or each.service == service)
         and (each.production if environment is None else is_in_environment(each, environment))
         and each.finished_at is not None
-        and begins <= each.finished_at < ends
+        and start <= each.finished_at < end
     ]
-    finished = [each for each in mine if each.outcome in {Outcome.SUCCEEDED, Outcome.FAILED}]
+    finished = [each for each in mine if each.counts]
     succeeded = [each for each in finished if each.outcome is Outcome.SUCCEEDED]
     columns = incidents.columns
     counted = (columns.severity != 5) & ~columns.monitoring
-    failures = _failures(finished, incidents, counted)
+    caused = counted & incidents.is_at_least(min_confidence)
+    failures = _failures(finished, incidents, caused)
+    failures_of_all_links = _failures(finished, incidents, counted & incidents.is_at_least(Confidence.LOW))
     detected_at = columns.detected_at()
-    detected = counted & (microseconds(begins) <= detected_at) & (detected_at < microseconds(ends))
+    detected = counted & (microseconds(start) <= detected_at) & (detected_at < microseconds(end))
     if service is not None:
         detected &= np.array([name == service for name in columns.service.values], np.bool_)[columns.service.codes]
     failed = {failure.deployment.id for failure in failures}
+    failed_by_any_link = {failure.deployment.id for failure in failures_of_all_links}
+    finished_at = _microseconds(each.finished_at for each in finished)
+
+    def share(holds: Iterable[bool], of: Ints = finished_at) -> Ratio:
+        return ratio(np.fromiter(holds, np.bool_, len(of)), of, end - start)
+
+    def per_day(of: Iterable[datetime | None]) -> Frequency:
+        return frequency(counts.events(_microseconds(of), start, end - start))
+
     has_failed = np.array([each.id in failed for each in incidents.deployments] + [False, False], np.bool_)
-    unplanned = [each for each in finished if each.unplanned]
     known = detected & (incidents.cause != UNKNOWN)
     bases = np.bincount(incidents.basis[known], minlength=len(BASES)).tolist()
-    recovery = measured(columns, now=ends)["time_to_recover"]
+    confidences = np.bincount(incidents.confidence[known], minlength=len(CONFIDENCES)).tolist()
+    recovery = measured(columns, now=end)["time_to_recover"]
     return Dora(
+        min_confidence=min_confidence,
         finished=len(finished),
-        frequency=frequency(len(succeeded), ends - begins),
-        lead_time=_lead_time(succeeded),
+        unchanged=sum(each.unchanged and each.outcome is not Outcome.CANCELED for each in mine),
+        unknown_outcomes=sum(each.outcome is Outcome.UNKNOWN and not each.unchanged for each in mine),
+        frequency=per_day(each.finished_at for each in succeeded),
+        lead_time=_lead_time(succeeded, end - start),
         without_commit_times=sum(1 for each in succeeded if not any(commit.at for commit in each.commits)),
-        change_fail_rate=ratio(len(failures), len(finished)),
+        change_fail_rate=share(each.id in failed for each in finished),
+        change_fail_rate_of_all_links=share(each.id in failed_by_any_link for each in finished),
         failures=failures,
+        change_failures=per_day(failure.deployment.finished_at for failure in failures),
         # The last two entries stand for UNKNOWN and NO_DEPLOYMENT.
-        failed_deployment_recovery_time=_recovery(recovery, counted & has_failed[incidents.cause]),
-        time_to_recover=_recovery(recovery, detected),
-        rework_rate=ratio(sum(1 for each in unplanned if each.made_for), len(finished)),
-        unplanned_without_incident=sum(1 for each in unplanned if not each.made_for),
-        unlinked=ratio(int(detected.sum() - known.sum()), int(detected.sum())),
+        failed_deployment_recovery_time=_recovery(
+            recovery, caused & has_failed[incidents.cause], detected_at, end - start
+        ),
+        time_to_recover=_recovery(recovery, detected, detected_at, end - start),
+        rework_rate=share(bool(each.unplanned and each.made_for) for each in finished),
+        unplanned_without_incident=sum(1 for each in finished if each.unplanned and not each.made_for),
+        unlinked=share(~known[detected], detected_at[detected]),
         bases={basis: count for basis, count in zip(BASES, bases, strict=True) if count},
+        confidences={each: count for each, count in zip(CONFIDENCES, confidences, strict=True) if count},
     )
 
 
 def is_failure(deployment: Deployment, linked: Iterable[Link]) -> bool:
-    """Whether a finished deployment failed: it is marked as needing intervention, or it caused an incident."""
-    finished = deployment.outcome in {Outcome.SUCCEEDED, Outcome.FAILED}
-    return finished and (deployment.needed_intervention or any(True for _ in linked))
-
-
-def _failures(finished: Iterable[Deployment], incidents: LinkedIncidents, counted: Booleans) -> tuple[Failure, ...]:
-    """`finished` have finished."""
-    rows = np.flatnonzero(counted & (incidents.cause >= 0))
-    rows = rows[np.lexsort((incidents.columns.number[rows], incidents.cause[rows]))]
-    places, first = np.unique(incidents.cause[rows], return_index=True)
-    caused = dict(zip(places.tolist(), np.split(rows, first[1:]), strict=True)) if len(rows) else {}
-    of = {incidents.deployments[place].id: those.tolist() for place, those in caused.items()}
-    return tuple(
-        Failure(each, each.needed_intervention, of.get(each.id, ()), incidents)
-        for each in sorted({each.id: each for each in finished}.values(), key=deployment_order)
-        if each.needed_intervention or each.id in of
+    """Whether a finished deployment failed: it is marked as failed, or it caused an incident with enough confidence."""
+    return deployment.counts and (
+        deployment.is_marked or any(each.confidence.is_at_least(MIN_CONFIDENCE) for each in linked)
     )
 
 
-def _lead_time(succeeded: Iterable[Deployment]) -> Durations:
+def _failures(finished: Iterable[Deployment], incidents: LinkedIncidents, caused: Booleans) -> tuple[Failure, ...]:
+    """`caused` are the incidents with a deployment as their cause."""
+    rows = np.flatnonzero(caused)
+    rows = rows[np.lexsort((incidents.columns.number[rows], incidents.cause[rows]))]
+    places, first = np.unique(incidents.cause[rows], return_index=True)
+    by_place = dict(zip(places.tolist(), np.split(rows, first[1:]), strict=True)) if len(rows) else {}
+    of = {incidents.deployments[place].id: those.tolist() for place, those in by_place.items()}
+    return tuple(
+        Failure(each, each.is_marked, of.get(each.id, ()), incidents)
+        for each in sorted({each.id: each for each in finished}.values(), key=deployment_order)
+        if each.is_marked or each.id in of
+    )
+
+
+def _microseconds(times: Iterable[datetime | None]) -> Ints:
+    return np.array([microseconds(at) for at in times], np.int64)
+
+
+def _lead_time(succeeded: Iterable[Deployment], observed: timedelta) -> Durations:
     """A commit counts once, with the first deployment of its service that contains it."""
-    seconds: dict[tuple[str, str], float] = {}
+    seconds: dict[tuple[str, str], tuple[float, datetime]] = {}
     impossible = 0
     for deployment in sorted(succeeded, key=lambda each: (each.finished_at or each.happened_at, each.id)):
         for commit in deployment.commits:
@@ -194,45 +241,63 @@ def _lead_time(succeeded: Iterable[Deployment]) -> Durations:
             if took < 0:
                 impossible += 1
             else:
-                seconds[place] = took
-    return durations(seconds.values(), left_out=impossible)
+                seconds[place] = (took, deployment.finished_at)
+    began = _microseconds(at for _, at in seconds.values())
+    return durations([took for took, _ in seconds.values()], began, observed, left_out=impossible)
 
 
-def _recovery(recovery: MeasuredMany, rows: Booleans) -> Durations:
+def _recovery(recovery: MeasuredMany, rows: Booleans, detected_at: Ints, observed: timedelta) -> Durations:
     seconds, outcome = recovery.seconds[rows], recovery.outcome[rows]
-    recorded = seconds[np.isfinite(seconds)].tolist()
+    recorded = np.isfinite(seconds)
     pending = int((outcome == OUTCOMES.index(NOT_RECOVERED_YET)).sum())
-    return durations(recorded, pending=pending, left_out=len(seconds) - len(recorded) - pending)
+    return durations(
+        seconds[recorded].tolist(),
+        detected_at[rows][recorded],
+        observed,
+        pending=pending,
+        left_out=len(seconds) - int(recorded.sum()) - pending,
+    )
 
 
-def ratio(k: int, n: int) -> Ratio:
+def ratio(holds: Booleans, began: Ints, observed: timedelta) -> Ratio:
+    """How many it holds for, with when each began in microseconds since 1970."""
+    k, n = int(holds.sum()), len(holds)
     if n == 0:
         return Ratio(k, n, None, None, None)
-    interval = stats.binomtest(k, n).proportion_ci(CONFIDENCE, method="wilson")
-    return Ratio(k, n, k / n, float(interval.low), float(interval.high))
+    effect = counts.design_effect(holds.astype(np.float64), began / _SECOND, observed)
+    return Ratio(k, n, k / n, *counts.share(k, n, effect))
 
 
-def frequency(n: int, period: timedelta) -> Frequency:
-    days = period / timedelta(days=1)
-    if days <= 0:
-        return Frequency(n, 0.0, None, None, None)
-    tail = (1 - CONFIDENCE) / 2
-    low = float(stats.gamma.ppf(tail, n)) if n else 0.0
-    high = float(stats.gamma.ppf(1 - tail, n + 1))
-    return Frequency(n, days, n / days, low / days, high / days)
+def frequency(of: Events) -> Frequency:
+    return Frequency(of.n, max(0.0, of.days), *astuple(counts.per_day(of)))
 
 
-def durations(seconds: Iterable[float], *, pending: int = 0, left_out: int = 0) -> Durations:
-    values = sorted(seconds)
+def durations(
+    seconds: Sequence[float], began: Ints, observed: timedelta, *, pending: int = 0, left_out: int = 0
+) -> Durations:
+    """`began` is when each belongs to, in microseconds since 1970: those of one storm are not independent."""
+    order = np.argsort(np.asarray(seconds, np.float64), kind="stable")
+    values = [seconds[place] for place in order.tolist()]
     # Exact, because times have a resolution of one microsecond.
     microseconds_each = np.rint(np.asarray(values) * 10**6).astype(np.int64)
     mean = Decimal(int(microseconds_each.sum())).scaleb(-6) / len(values) if values else None
     if len(values) < SUMMARY_FROM:
         return Durations(len(values), values, None, None, None, None, mean, pending, left_out)
     median, p90 = (float(quantile) for quantile in np.quantile(values, (0.5, 0.9)))
-    interval: Any = stats.quantile_test(values, p=0.5).confidence_interval(CONFIDENCE)
-    low, high = float(interval.low), float(interval.high)
+    effect = counts.design_effect((np.asarray(seconds) <= median).astype(np.float64), began / _SECOND, observed)
+    low, high = _interval_of_median(values, math.sqrt(effect))
     return Durations(len(values), None, median, low, high, p90, mean, pending, left_out)
+
+
+def _interval_of_median(rising: Sequence[float], widening: float) -> tuple[float | None, float | None]:
+    """From order statistics, as scipy's quantile test; their distances from the middle are widened."""
+    n, tail = len(rising), (1 - CONFIDENCE) / 2
+    if math.isinf(widening):
+        return None, None
+    ranks = (float(stats.binom.ppf(share, n, 0.5)) for share in (tail, 1 - tail))
+    low, high = (n / 2 + (rank - n / 2) * widening for rank in ranks)
+    first, last = math.floor(low + _ROUNDING) - 1, math.ceil(high - _ROUNDING)
+    return rising[first] if first >= 0 else None, rising[last] if last < n else None
 
 
 def cost_of_downtime(

@@ -7,7 +7,7 @@ count as if they had arrived in time. Only people's statements are stored.
 import re
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,18 +15,19 @@ from uuid import UUID
 
 import numpy as np
 
-from app.base.facts import Outcome
 from app.base.times import HOUR_MICROSECONDS
+from app.base.vocabulary import environment_in
 from app.incidents.grouping.signal import AlertClass
 from app.incidents.measures import measures
 from app.incidents.measures.measures import Facts
 from app.incidents.measures.vectorized import (
-    Coded,
+    Booleans,
+    Categorical,
     Columns,
     Ints,
     microseconds,
 )
-from app.metrics.deployments.deployment import Deployment, environment_of
+from app.metrics.deployments.deployment import Deployment, StoredChange, environment_of
 
 LOOK_BACK = timedelta(hours=24)
 VERSION_LOOK_BACK = timedelta(days=7)
@@ -41,7 +42,6 @@ VERSION_LABELS = (
     "git_sha",
     "sha",
 )
-ENVIRONMENT_LABELS = ("environment", "env")
 
 
 class Basis(StrEnum):
@@ -51,13 +51,19 @@ class Basis(StrEnum):
     LABEL = "label"
     VERSION = "version"
     LAST_DEPLOYMENT = "last_deployment"
+    RECENT = "recent"  # only of candidates
 
 
 class Confidence(StrEnum):
+    """How sure a link is, highest first."""
+
     CERTAIN = "certain"
     HIGH = "high"
     MEDIUM = "medium"
     LOW = "low"
+
+    def is_at_least(self, least: "Confidence") -> bool:
+        return CONFIDENCES.index(self) <= CONFIDENCES.index(least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,7 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
-class Stated:
+class StatedCause:
     """The cause that a person last stated."""
 
     deployment_id: str | None
@@ -88,7 +94,8 @@ class LinkedIncident:
     facts: Facts
     labels: Mapping[str, str]
     deployment_ids: tuple[str, ...] = ()
-    stated: Stated | None = None
+    stated: StatedCause | None = None
+    environment: str | None = None
 
     @property
     def began_at(self) -> datetime:
@@ -111,20 +118,22 @@ def links(incidents: Iterable[LinkedIncident], deployments: Iterable[Deployment]
     A person's statement takes precedence; then a deployment that the alerts name; then the last deployment of the same
     service and environment in the week before whose version or sha the labels name; then the last deployment of any
     version in the 24 hours before. So a deployment at d is linked to incidents that begin in [d, next deployment) and
-    before d + 24 h.
+    before d + 24 h. Rollbacks, which remedy incidents, and deployments that changed nothing are passed over.
     """
     known = list(deployments)
-    by_id = {deployment.id: deployment for deployment in known}
+    by_name = defaultdict[str, list[Deployment]](list)
     by_service = defaultdict[str, list[Deployment]](list)
     for deployment in known:
-        if deployment.outcome not in {Outcome.PENDING, Outcome.CANCELED}:
+        for name in {deployment.id, deployment.reported_id}:
+            by_name[name].append(deployment)
+        if deployment.may_be_blamed:
             by_service[deployment.service].append(deployment)
     for those in by_service.values():
         those.sort(key=deployment_order)
     starts = {name: [deployment.began_at for deployment in those] for name, those in by_service.items()}
     found: dict[UUID, Link] = {}
     for incident in incidents:
-        link = _explicit(incident, by_id) or _derived(
+        link = _explicit(incident, by_name) or _derived(
             incident, by_service.get(incident.service, ()), starts.get(incident.service, ())
         )
         if link is not None:
@@ -136,26 +145,37 @@ def deployment_order(deployment: Deployment) -> tuple[datetime, str]:
     return deployment.began_at, deployment.id
 
 
-def _explicit(incident: LinkedIncident, by_id: Mapping[str, Deployment]) -> Link | None:
+def _explicit(incident: LinkedIncident, by_name: Mapping[str, Sequence[Deployment]]) -> Link | None:
     stated = incident.stated
-    if stated is not None and (stated.deployment_id is None or stated.deployment_id in by_id):
-        cause = None if stated.deployment_id is None else by_id[stated.deployment_id]
-        return Link(cause, Basis.STATED, Confidence.CERTAIN)
-    if not incident.deployment_ids:
-        return None
-    named = [
-        by_id[id_]
-        for id_ in incident.deployment_ids
-        if id_ in by_id and (by_id[id_].service == incident.service or incident.labels.get(DEPLOYMENT_LABEL) == id_)
-    ]
+    if stated is not None:
+        if stated.deployment_id is None:
+            return Link(None, Basis.STATED, Confidence.CERTAIN)
+        for each in by_name.get(stated.deployment_id, ()):
+            if each.id == stated.deployment_id:
+                return Link(each, Basis.STATED, Confidence.CERTAIN)
+    named = [each for name in incident.deployment_ids for each in _named(incident, name, by_name.get(name, ()))]
     return Link(max(named, key=deployment_order), Basis.LABEL, Confidence.CERTAIN) if named else None
+
+
+def _named(incident: LinkedIncident, name: str, those: Sequence[Deployment]) -> Sequence[Deployment]:
+    """Those that an alert of the incident can mean by this key or id. An id may be that of several deployments."""
+    own = [each for each in those if each.service == incident.service]
+    if not own and incident.labels.get(DEPLOYMENT_LABEL) != name:
+        return ()
+    candidates = own or those
+    if len(candidates) > 1:
+        candidates = [each for each in candidates if is_in_environment(each, _environment(incident))]
+    return candidates if own or len(candidates) == 1 else ()
+
+
+def _environment(incident: LinkedIncident) -> str | None:
+    return incident.environment or environment_in(incident.labels)
 
 
 def _derived(incident: LinkedIncident, candidates: Sequence[Deployment], starts: Sequence[datetime]) -> Link | None:
     """`candidates` are the deployments of the service, in order; `starts` holds the start of each."""
     at = incident.began_at
-    environment = next((incident.labels[name] for name in ENVIRONMENT_LABELS if incident.labels.get(name)), None)
-    versions = [incident.labels[name] for name in VERSION_LABELS if incident.labels.get(name)]
+    environment, versions = _environment(incident), _versions(incident)
     last: Deployment | None = None
     for place in range(bisect_right(starts, at) - 1, -1, -1):
         candidate = candidates[place]
@@ -174,6 +194,10 @@ def _derived(incident: LinkedIncident, candidates: Sequence[Deployment], starts:
     return Link(last, Basis.LAST_DEPLOYMENT, Confidence.MEDIUM if soon else Confidence.LOW)
 
 
+def _versions(incident: LinkedIncident) -> list[str]:
+    return [incident.labels[name] for name in VERSION_LABELS if incident.labels.get(name)]
+
+
 def is_in_environment(deployment: Deployment, environment: str | None) -> bool:
     """Whether the incident is in production: it names production or no environment."""
     wanted = environment_of(environment)
@@ -187,6 +211,58 @@ def _is_version(deployment: Deployment, label: str) -> bool:
     return sha is not None and re.fullmatch("[0-9a-f]{7,64}", label) is not None and sha.startswith(label)
 
 
+# — candidates —
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A deployment or change that may be the cause of an incident; a person decides."""
+
+    cause: Deployment | StoredChange
+    basis: Basis
+    confidence: Confidence
+
+    @property
+    def at(self) -> datetime:
+        return self.cause.happened_at if isinstance(self.cause, StoredChange) else self.cause.began_at
+
+
+def candidates(
+    incident: LinkedIncident, deployments: Collection[Deployment], changes: Iterable[StoredChange]
+) -> list[Candidate]:
+    """What may have caused the incident, the most likely first: its link, deployments whose version its labels name,
+    and whatever else was deployed or changed in the service and environment in the 24 hours before.
+    """
+    at, environment, versions = incident.began_at, _environment(incident), _versions(incident)
+    found: dict[str, Candidate] = {}
+    link = links([incident], deployments).get(incident.id)
+    if link is not None and link.deployment is not None:
+        found[link.deployment.id] = Candidate(link.deployment, link.basis, link.confidence)
+    for each in deployments:
+        since = at - each.began_at
+        if (
+            each.id in found
+            or not each.may_be_blamed
+            or each.service != incident.service
+            or not is_in_environment(each, environment)
+            or not timedelta() <= since < VERSION_LOOK_BACK
+        ):
+            continue
+        if any(_is_version(each, version) for version in versions):
+            found[each.id] = Candidate(each, Basis.VERSION, Confidence.HIGH)
+        elif since < LOOK_BACK:
+            found[each.id] = Candidate(each, Basis.RECENT, Confidence.LOW)
+    for change in changes:
+        is_there = change.environment is None or change.environment == environment_of(environment)
+        if change.service == incident.service and is_there and timedelta() <= at - change.happened_at < LOOK_BACK:
+            found[f"change {change.key}"] = Candidate(change, Basis.RECENT, Confidence.LOW)
+    newest_first = sorted(found.values(), key=lambda each: each.at, reverse=True)
+    return sorted(newest_first, key=lambda each: CONFIDENCES.index(each.confidence))
+
+
+# — many incidents —
+
+
 @dataclass(frozen=True, slots=True)
 class LinkedIncidents:
     """The cause of each of many incidents: an index into `deployments`, UNKNOWN or NO_DEPLOYMENT."""
@@ -196,6 +272,10 @@ class LinkedIncidents:
     cause: Ints
     basis: Ints  # place in Basis; only where the cause is known
     confidence: Ints  # place in Confidence; likewise
+
+    def is_at_least(self, confidence: Confidence) -> Booleans:
+        """By row: whether its cause is a deployment that is known with this confidence."""
+        return (self.cause >= 0) & (self.confidence <= CONFIDENCES.index(confidence))
 
     def link(self, row: int) -> Link:
         return Link(self.deployments[self.cause[row]], BASES[self.basis[row]], CONFIDENCES[self.confidence[row]])
@@ -207,7 +287,10 @@ _LOOK_BACK = LOOK_BACK // timedelta(microseconds=1)
 
 
 def caused(
-    columns: Columns, environments: Coded, detailed: Mapping[int, LinkedIncident], deployments: Sequence[Deployment]
+    columns: Columns,
+    environments: Categorical,
+    detailed: Mapping[int, LinkedIncident],
+    deployments: Sequence[Deployment],
 ) -> LinkedIncidents:
     """Like `links`, for many incidents. `detailed` holds, by row, incidents with more evidence than the environment: a
     stated cause, a deployment named by alerts, or a version named by labels.
@@ -227,12 +310,12 @@ def caused(
     return found
 
 
-def _last_before(found: LinkedIncidents, environments: Coded) -> None:
+def _last_before(found: LinkedIncidents, environments: Categorical) -> None:
     """The last deployment of the service and environment, if it started less than LOOK_BACK before."""
     began = found.columns.began()
     of_service = defaultdict[str, list[int]](list)
     for place, each in enumerate(found.deployments):
-        if each.outcome not in {Outcome.PENDING, Outcome.CANCELED}:
+        if each.may_be_blamed:
             of_service[each.service].append(place)
     both = found.columns.service.codes * len(environments.values) + environments.codes
     order = np.argsort(both, kind="stable")

@@ -12,6 +12,7 @@ from app.base.http.context import Now, context_of
 from app.base.http.problems import problem_responses
 from app.base.threads import off_loop
 from app.metrics.prometheus import exposition
+from app.metrics.prometheus.others import Gauges, RecentGauges
 from app.metrics.prometheus.ratios import Ratios, RecentRatios
 from app.metrics.prometheus.snapshot import Snapshot, read_snapshot
 
@@ -43,27 +44,28 @@ async def metrics(_: Reader, now: Now, request: Request) -> Response:
     these exceptions are exported.
     """
     context = context_of(request)
-    snapshot = ratios = None
+    snapshot = ratios = gauges = None
     if not context.monitor.is_down:
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                snapshot, ratios = await _of_database(request, now)
+                snapshot, ratios, gauges = await _of_database(request, now)
         except Exception as error:
             if not db.is_unreachable(error):
                 raise
             context.monitor.check_soon()
     local = exposition.LocalMetrics(await context.spool.depth(), context.settings.spool_max_bytes)
     accept = request.headers.get("accept", "")
-    body, content_type = await off_loop(exposition.text, snapshot, accept, ratios, local)
+    body, content_type = await off_loop(exposition.text, snapshot, accept, ratios, local, gauges)
     return Response(body, media_type=content_type)
 
 
 TIMEOUT_SECONDS = 8.0  # Prometheus times out after ten; the spool metrics matter most while the database hangs
 
 
-async def _of_database(request: Request, now: datetime) -> tuple[Snapshot, Ratios]:
+async def _of_database(request: Request, now: datetime) -> tuple[Snapshot, Ratios, Gauges]:
     context = context_of(request)
     recent = context.part(RecentRatios)
     async with db.transaction(context.engine) as tx:
         snapshot = await read_snapshot(tx, services_at_most=context.settings.metrics_services)
-        return snapshot, await recent.of(tx, snapshot.services, now=now, weights=context.settings.impact)
+        ratios = await recent.of(tx, snapshot.services, now=now, weights=context.settings.impact)
+        return snapshot, ratios, await context.part(RecentGauges).of(tx, snapshot.services, now=now)

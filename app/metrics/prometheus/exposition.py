@@ -26,12 +26,22 @@ from app.base.severity import severity_name
 from app.base.spool import Depth
 from app.incidents.grouping.signal import Verdict
 from app.incidents.measures.measures import DURATION_BOUNDS, INGEST_LAG_BOUNDS, MEASURES
+from app.incidents.path import Effect, Phase
 from app.metrics.prometheus.families import FAMILIES
+from app.metrics.prometheus.others import Gauges
 from app.metrics.prometheus.ratios import Ratios
-from app.metrics.prometheus.snapshot import OTHER, Snapshot
+from app.metrics.prometheus.reviews import COMPLETED_TALLY, PRIORITIES, REQUIRED_OUTCOMES, REQUIRED_TALLY
+from app.metrics.prometheus.snapshot import (
+    CHAT_MESSAGES,
+    OTHER,
+    TARGET_OUTCOMES,
+    TASKS,
+    UNKNOWN_PHASE,
+    Snapshot,
+)
 
 OUTCOMES = ("accepted", "partly_quarantined", "quarantined")
-CONCLUSIONS = (  # reasons of the signals that source health checks generate
+INFERRED_REASONS = (  # reasons of the signals that source health checks generate
     "heartbeat_missing",
     "heartbeat_returned",
     "heartbeat_forgotten",
@@ -40,7 +50,7 @@ CONCLUSIONS = (  # reasons of the signals that source health checks generate
     "missed",
     "present",
 )
-DEPLOYMENT_OUTCOMES = ("succeeded", "failed", "canceled")
+DEPLOYMENT_OUTCOMES = ("succeeded", "failed", "canceled", "unknown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +62,11 @@ class LocalMetrics:
 
 
 def text(
-    snapshot: Snapshot | None, accept: str = "", ratios: Ratios | None = None, local: LocalMetrics | None = None
+    snapshot: Snapshot | None,
+    accept: str = "",
+    ratios: Ratios | None = None,
+    local: LocalMetrics | None = None,
+    gauges: Gauges | None = None,
 ) -> tuple[bytes, str]:
     """The body and its content type: OpenMetrics if `accept` prefers it, else the classic text format.
 
@@ -61,8 +75,8 @@ def text(
     """
     registry = CollectorRegistry()
     if snapshot:
-        registry.register(Business(snapshot, ratios))
-    for collector in (_Local(local or LocalMetrics(), database_up=snapshot is not None), *_OF_THE_PROCESS):
+        registry.register(DatabaseCollector(snapshot, ratios, gauges))
+    for collector in (_ProcessCollector(local or LocalMetrics(), database_up=snapshot is not None), *_OF_THE_PROCESS):
         registry.register(collector)
     if _weight(accept, "application/openmetrics-text") > _weight(accept, "text/plain"):
         body: bytes = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
@@ -84,23 +98,27 @@ def _weight(accept: str, kind: str) -> float:
     return max(weights)
 
 
-class Business(Collector):
+class DatabaseCollector(Collector):
     """Families read from the database, equal on all processes and replicas."""
 
-    def __init__(self, snapshot: Snapshot, ratios: Ratios | None = None) -> None:
+    def __init__(self, snapshot: Snapshot, ratios: Ratios | None = None, gauges: Gauges | None = None) -> None:
         self.snapshot = snapshot
-        self.ratios = ratios or Ratios({}, {})
+        self.gauges = gauges or {}
+        self.ratios = ratios or Ratios({}, {}, {})
 
     def collect(self) -> Iterator[Metric]:
-        yield from _feed(self.snapshot)
+        yield from _sources(self.snapshot)
         yield from _incidents(self.snapshot)
         yield from _durations(self.snapshot)
-        yield from _harm(self.snapshot)
+        yield from _impact(self.snapshot)
+        yield _tasks(self.snapshot)
+        yield from _reviews(self.snapshot)
+        yield from _response(self.snapshot, self.gauges)
         yield from _changes(self.snapshot)
         yield from _ratios(self.ratios)
 
 
-class _Local(Collector):
+class _ProcessCollector(Collector):
     def __init__(self, local: LocalMetrics, *, database_up: bool) -> None:
         self.local = local
         self.database_up = database_up
@@ -118,7 +136,7 @@ class _Local(Collector):
 # — sources: what was received —
 
 
-def _feed(snapshot: Snapshot) -> Iterator[Metric]:
+def _sources(snapshot: Snapshot) -> Iterator[Metric]:
     tallies: dict[str, dict[tuple[str, str], float]] = defaultdict(dict)
     for row in snapshot.tallies:
         tallies[row.name][row.source, row.label] = float(row.value)
@@ -137,10 +155,15 @@ def _feed(snapshot: Snapshot) -> Iterator[Metric]:
     )
     for name in ("truncated_deliveries", "resolved_without_firing", "acknowledgements_dropped"):
         yield _counter(name, {(source,): tallies[name].get((source, ""), 0.0) for source in sources})
+    for name, tally in (("unrecognized_severities", "severity_unrecognized"), ("contradictions", "contradictions")):
+        by_source = dict.fromkeys(((source,) for source in sources), 0.0)
+        for (source, _), value in tallies[tally].items():
+            by_source[source,] = by_source.get((source,), 0.0) + value
+        yield _counter(name, by_source)
     yield _counter("quarantined", tallies["quarantined"])
     yield _counter(
-        "concluded_signals",
-        {(source, reason): 0.0 for source in sources for reason in CONCLUSIONS} | tallies["concluded"],
+        "inferred_signals",
+        {(source, reason): 0.0 for source in sources for reason in INFERRED_REASONS} | tallies["inferred"],
     )
     beats = snapshot.heartbeats
     yield _gauge("heartbeat_last_timestamp_seconds", {(source,): beats[source].last_at.timestamp() for source in beats})
@@ -175,8 +198,8 @@ _LAG_LABELS = (*(f"{bound:g}" for bound in INGEST_LAG_BOUNDS), "+Inf")  # bucket
 
 def _incidents(snapshot: Snapshot) -> Iterator[Metric]:
     seen = _seen(snapshot)
-    settled: dict[tuple[str, str], float] = {
-        (row.service, severity_name(row.severity)): float(row.n)
+    settled: dict[tuple[str, str, str], float] = {
+        (row.service, row.environment, severity_name(row.severity)): float(row.n)
         for row in snapshot.measures
         if row.measure == "incidents"
     }
@@ -185,8 +208,9 @@ def _incidents(snapshot: Snapshot) -> Iterator[Metric]:
         dict.fromkeys(seen, 0.0) | settled,
     )
     for name, column in (("incidents_open", "open"), ("incidents_unacknowledged", "unacknowledged")):
-        now: dict[tuple[str, str], float] = {
-            (row.service, severity_name(row.severity)): float(getattr(row, column)) for row in snapshot.unsettled
+        now: dict[tuple[str, str, str], float] = {
+            (row.service, row.environment, severity_name(row.severity)): float(getattr(row, column))
+            for row in snapshot.unsettled
         }
         yield _gauge(name, dict.fromkeys(seen, 0.0) | now)
     for name, column in (
@@ -205,31 +229,33 @@ def _incidents(snapshot: Snapshot) -> Iterator[Metric]:
     )
 
 
-def _seen(snapshot: Snapshot) -> Sequence[tuple[str, str]]:
-    """Services and severities that have had incidents. Their series start at 0, before the first incident settles."""
-    places = {(row.service, row.severity) for row in snapshot.unsettled}
-    places |= {(row.service, row.severity) for row in snapshot.measures}
-    return sorted((service, severity_name(severity)) for service, severity in places)
+def _seen(snapshot: Snapshot) -> Sequence[tuple[str, str, str]]:
+    """Services, environments and severities that have had incidents. Their series start at 0, before the first incident
+    settles.
+    """
+    places = {(row.service, row.environment, row.severity) for row in snapshot.unsettled}
+    places |= {(row.service, row.environment, row.severity) for row in snapshot.measures}
+    return sorted((service, environment, severity_name(severity)) for service, environment, severity in places)
 
 
 def _durations(snapshot: Snapshot) -> Iterator[Metric]:
-    counts: dict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0.0] * (len(DURATION_BOUNDS) + 1))
-    seconds: dict[tuple[str, str, str], float] = defaultdict(float)
+    counts: dict[tuple[str, ...], list[float]] = defaultdict(lambda: [0.0] * (len(DURATION_BOUNDS) + 1))
+    seconds: dict[tuple[str, ...], float] = defaultdict(float)
     for row in snapshot.measures:
-        place: tuple[str, str, str] = (row.measure, row.service, severity_name(row.severity))
+        place: tuple[str, ...] = (row.measure, row.service, row.environment, severity_name(row.severity))
         counts[place][row.bucket] += float(row.n)
         seconds[place] += float(row.seconds)
     for measure in MEASURES:
         if not measure.histogram:
             continue
         family = _histogram(f"{measure.name}_seconds")
-        for service, severity in _seen(snapshot):
-            place = (measure.name, service, severity)
-            family.add_metric((service, severity), _buckets(DURATION_BOUNDS, counts[place]), seconds[place])
+        for labels in _seen(snapshot):
+            place = (measure.name, *labels)
+            family.add_metric(labels, _buckets(DURATION_BOUNDS, counts[place]), seconds[place])
         yield family
 
 
-def _harm(snapshot: Snapshot) -> Iterator[Metric]:
+def _impact(snapshot: Snapshot) -> Iterator[Metric]:
     known = [*snapshot.services, *([OTHER] if snapshot.folded else [])]
     yield _counter(
         "downtime_seconds",
@@ -241,8 +267,62 @@ def _harm(snapshot: Snapshot) -> Iterator[Metric]:
     )
 
 
+def _tasks(snapshot: Snapshot) -> Metric:
+    """Their tally holds the phase in place of the source."""
+    phases = (*(str(phase) for phase in Phase), UNKNOWN_PHASE)
+    none = {(phase, str(effect)): 0.0 for phase in phases for effect in Effect}
+    return _counter(
+        "tasks", none | {(row.source, row.label): float(row.value) for row in snapshot.tallies if row.name == TASKS}
+    )
+
+
+def _reviews(snapshot: Snapshot) -> Iterator[Metric]:
+    """The tally of completed action items holds the priority in place of the source."""
+    numbers = snapshot.reviews
+    yield _gauge("reviews", {(state,): float(n) for state, n in numbers.reviews.items()})
+    yield _gauge("reviews_overdue", {(): float(numbers.overdue)})
+    due_at = numbers.oldest_due_at
+    yield _gauge("review_oldest_due_timestamp_seconds", {(): due_at.timestamp() if due_at else None})
+    outcomes = {(outcome,): 0.0 for outcome in REQUIRED_OUTCOMES}
+    yield _counter("reviews_required", outcomes | {(label,): n for (_, label), n in _tally(snapshot, REQUIRED_TALLY)})
+    yield _gauge("action_items", {labels: float(n) for labels, n in numbers.items.items()})
+    yield _gauge("action_items_overdue", {(priority,): float(n) for priority, n in numbers.items_overdue.items()})
+    oldest = {(priority,): at.timestamp() for priority, at in numbers.oldest_open_at.items()}
+    yield _gauge("action_item_oldest_open_timestamp_seconds", oldest)
+    none = {(priority, str(phase)): 0.0 for priority in PRIORITIES for phase in Phase}
+    yield _counter("action_items_completed", none | dict(_tally(snapshot, COMPLETED_TALLY)))
+
+
+def _tally(snapshot: Snapshot, name: str) -> Iterator[tuple[tuple[str, str], float]]:
+    """By source and label."""
+    return (((row.source, row.label), float(row.value)) for row in snapshot.tallies if row.name == name)
+
+
+RESPONSE_GAUGES = (
+    "updates_overdue",
+    "roles_vacant",
+    "exit_criteria_open",
+    "playbooks",
+    "services_without_playbook",
+    "delegates_missing",
+)
+
+
+def _response(snapshot: Snapshot, gauges: Gauges) -> Iterator[Metric]:
+    """Their tallies hold the target and the format of the chat in place of the source."""
+    tallies: dict[str, dict[tuple[str, ...], float]] = defaultdict(dict)
+    for row in snapshot.tallies:
+        tallies[row.name][row.source, *row.label.split(" ")] = float(row.value)
+    yield _counter(TARGET_OUTCOMES, tallies[TARGET_OUTCOMES])
+    yield _counter(CHAT_MESSAGES, tallies[CHAT_MESSAGES])
+    for name in RESPONSE_GAUGES:
+        yield _gauge(name, gauges.get(name, {}))
+
+
 def _ratios(ratios: Ratios) -> Iterator[Metric]:
     yield _gauge("availability_ratio", ratios.availability)
+    since = {(service,): at.timestamp() for service, at in ratios.in_service_since.items()}
+    yield _gauge("service_in_service_since_timestamp_seconds", since)
     yield _gauge("error_budget_remaining_ratio", {(name,): left for name, left in ratios.budget_left.items()})
 
 

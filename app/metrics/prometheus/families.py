@@ -33,11 +33,12 @@ class Family:
 
 
 _COUNTER, _GAUGE, _HISTOGRAM = FamilyType.COUNTER, FamilyType.GAUGE, FamilyType.HISTOGRAM
-_PLACE = ("service", "severity")
+_PLACE = ("service", "environment", "severity")
 
 RATIO_WINDOWS: Mapping[str, timedelta] = {"7d": timedelta(days=7), "30d": timedelta(days=30)}
 RATIOS_CACHED_FOR = timedelta(seconds=30)
 _HOW_OLD = f"At most {RATIOS_CACHED_FOR.total_seconds():.0f} s old; not exported for services folded into 'other'"
+_RECENT = f"At most {RATIOS_CACHED_FOR.total_seconds():.0f} s old"
 _SETTLED = "All time, for settled incidents: resolved for longer than their window plus the allowed lateness"
 
 
@@ -95,6 +96,18 @@ FAMILIES: Mapping[str, Family] = {
             "Alerts whose first signal was their resolve",
         ),
         Family(
+            "aftermath_unrecognized_severities_total",
+            _COUNTER,
+            ("source",),
+            "Signals that state a severity that is not known, so that the default applies",
+        ),
+        Family(
+            "aftermath_contradictions_total",
+            _COUNTER,
+            ("source",),
+            "Signals that contradict what another sender of the same source reported about the same alert",
+        ),
+        Family(
             "aftermath_alerts_open",
             _GAUGE,
             ("source",),
@@ -137,7 +150,7 @@ FAMILIES: Mapping[str, Family] = {
             "Alertmanagers of the source that are polled, by whether they answered the last poll",
         ),
         Family(
-            "aftermath_concluded_signals_total",
+            "aftermath_inferred_signals_total",
             _COUNTER,
             ("source", "reason"),
             "Signals that Aftermath generated for a source and that changed something, such as timeouts, by reason",
@@ -201,26 +214,138 @@ FAMILIES: Mapping[str, Family] = {
             ("service", "currency"),
             f"{_SETTLED}; full duration; the expected amount, at the rates and maintenance known when they settled",
         ),
+        Family(
+            "aftermath_tasks_total",
+            _COUNTER,
+            ("phase", "effect"),
+            f"What people did to restore service, by phase of the incident and effect as recorded by then. {_SETTLED}. "
+            "The phase is unknown between detection and end without a stated identification",
+        ),
+        Family(
+            "aftermath_reviews",
+            _GAUGE,
+            ("state",),
+            "Reviews, by state",
+        ),
+        Family(
+            "aftermath_reviews_overdue",
+            _GAUGE,
+            (),
+            "Drafts of reviews that are due and have not been held",
+        ),
+        Family(
+            "aftermath_review_oldest_due_timestamp_seconds",
+            _GAUGE,
+            (),
+            "Time the draft that is due first is or was due; no sample without such a draft",
+        ),
+        Family(
+            "aftermath_reviews_required_total",
+            _COUNTER,
+            ("outcome",),
+            "Required reviews that were held in time (held), held after they were due (late), or dropped",
+        ),
+        Family(
+            "aftermath_action_items",
+            _GAUGE,
+            ("state", "priority"),
+            "Action items, by state and priority",
+        ),
+        Family(
+            "aftermath_action_items_overdue",
+            _GAUGE,
+            ("priority",),
+            "Action items that are due and neither done nor dropped",
+        ),
+        Family(
+            "aftermath_action_item_oldest_open_timestamp_seconds",
+            _GAUGE,
+            ("priority",),
+            "Time the oldest action item that is neither done nor dropped was created",
+        ),
+        Family(
+            "aftermath_action_items_completed_total",
+            _COUNTER,
+            ("priority", "phase"),
+            "Action items done, by priority then and by the phase of an incident that they improve; one that was "
+            "reopened and done again counts twice",
+        ),
+        _shows(
+            "target_outcomes",
+            "aftermath_target_outcomes_total",
+            _COUNTER,
+            ("target", "severity", "outcome"),
+            f"{_SETTLED}; only where something was agreed on",
+        ),
+        Family(
+            "aftermath_chat_messages_total",
+            _COUNTER,
+            ("kind", "outcome"),
+            "Messages of chats that were imported into timelines, by format and outcome",
+        ),
+        _shows("updates_overdue", "aftermath_updates_overdue", _GAUGE, ("service", "severity"), _RECENT),
+        Family(
+            "aftermath_roles_vacant",
+            _GAUGE,
+            ("role",),
+            "Open incidents, detected more than 5 minutes ago, whose type needs the role, but nobody holds it. "
+            f"{_RECENT}",
+        ),
+        Family(
+            "aftermath_exit_criteria_open",
+            _GAUGE,
+            (),
+            f"Exit criteria of open incidents that are not met. {_RECENT}",
+        ),
+        Family(
+            "aftermath_playbooks",
+            _GAUGE,
+            ("state",),
+            f"Playbooks by the state of the version in use, else of the newest version. {_RECENT}",
+        ),
+        Family(
+            "aftermath_services_without_playbook",
+            _GAUGE,
+            (),
+            f"Services with an incident in the last 90 days, but without an approved playbook. {_RECENT}",
+        ),
+        Family(
+            "aftermath_delegates_missing",
+            _GAUGE,
+            ("role",),
+            "Owners, each counted once, with fewer than two delegates for the role who are there for the next 7 days. "
+            f"{_RECENT}",
+        ),
         _shows(
             "deployments",
             "aftermath_deployments_total",
             _COUNTER,
             ("service", "outcome"),
-            "All time and all environments, by the first final outcome reported; canceled ones have their own outcome",
+            "All time and all environments, by the first final outcome reported; canceled ones and unknown outcomes "
+            "have their own label value",
         ),
         _shows(
             "change_failures",
             "aftermath_change_failures_total",
             _COUNTER,
             ("service",),
-            "All time; counted once the deployment is marked as failed or the incident it caused has settled",
+            "All time; counted once the deployment is marked as failed or the incident it caused has settled, with at "
+            "least medium confidence",
         ),
         _shows(
             "availability_weighted",
             "aftermath_availability_ratio",
             _GAUGE,
             ("service", "window"),
-            f"Over the last 7 or 30 days, depending on label window. {_HOW_OLD}",
+            f"Over the last 7 or 30 days, depending on label window; of a service that has not been in service for as "
+            f"long, since then. {_HOW_OLD}",
+        ),
+        Family(
+            "aftermath_service_in_service_since_timestamp_seconds",
+            _GAUGE,
+            ("service",),
+            "Time from which availability and error budget of the service count: as stated, else when it was first "
+            "seen",
         ),
         _shows(
             "left_ratio",

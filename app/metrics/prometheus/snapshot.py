@@ -11,8 +11,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
 from app.base.schema import Source
+from app.base.vocabulary import UNKNOWN_ENVIRONMENT
+from app.metrics.prometheus.reviews import ReviewNumbers, read_review_numbers
 
 OTHER = "other"
+TARGET_OUTCOMES, CHAT_MESSAGES = "target_outcomes", "chat_messages"  # tallies of the response
+TASKS, UNKNOWN_PHASE = "tasks", "unknown"  # a tally, and its phase while the identification is not stated
+ENVIRONMENTS_AT_MOST = 20
+ENVIRONMENT = f"coalesce(environment, '{UNKNOWN_ENVIRONMENT}')"
+
+
+def shown_environment(column: str) -> str:
+    """An SQL expression for the environment as exported; `:environments` are those exported separately."""
+    return f"CASE WHEN {column} = ANY(CAST(:environments AS text[])) THEN {column} ELSE '{OTHER}' END"
 
 
 class Tally(Protocol):
@@ -21,7 +32,7 @@ class Tally(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def source(self) -> str: ...  # for deployments: the service
+    def source(self) -> str: ...  # for deployments the service, for tasks the phase, …
     @property
     def label(self) -> str: ...
     @property
@@ -29,10 +40,12 @@ class Tally(Protocol):
 
 
 class Unsettled(Protocol):
-    """A row: the incidents of one service and severity that are open or not yet settled."""
+    """A row: the incidents of one service, environment and severity that are open or not yet settled."""
 
     @property
     def service(self) -> str: ...
+    @property
+    def environment(self) -> str: ...
     @property
     def severity(self) -> int: ...
     @property
@@ -52,6 +65,8 @@ class SettledMeasure(Protocol):
     def measure(self) -> str: ...
     @property
     def service(self) -> str: ...
+    @property
+    def environment(self) -> str: ...
     @property
     def severity(self) -> int: ...
     @property
@@ -80,7 +95,7 @@ class OpenAlerts:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Services beyond the limit are folded into `other`; which ones never changes.
+    """Services and environments beyond their limits are folded into `other`; which ones never changes.
 
     The cost of reading it does not depend on the number of settled incidents.
     """
@@ -97,20 +112,22 @@ class Snapshot:
     peers: Mapping[tuple[str, str], int]  # by source, and `answering` or `silent`
     heartbeats: Mapping[str, Heartbeats]  # by source
     alerts: Mapping[str, OpenAlerts]  # by source
+    reviews: ReviewNumbers
 
 
 async def read_snapshot(tx: AsyncConnection, *, services_at_most: int) -> Snapshot:
-    """Eleven statements."""
+    """Fourteen statements."""
     own = (await tx.execute(_OWN_SERVICES, {"at_most": services_at_most})).all()
     services: list[str] = [name for name, _ in own]
     bound = {"own": services}
+    places = bound | {"environments": await exported_environments(tx)}
     sources = await tx.execute(select(col(Source.name)).where(col(Source.kind) != "person").order_by(col(Source.name)))
     return Snapshot(
         services=services,
         folded=own[0].known - len(own) if own else 0,
         sources=list(sources.scalars()),
         tallies=(await tx.execute(_TALLIES)).all(),
-        unsettled=(await tx.execute(_UNSETTLED, bound)).all(),
+        unsettled=(await tx.execute(_UNSETTLED, places)).all(),
         measures=(await tx.execute(_SETTLED_MEASURES, bound)).all(),
         downtime={row.service: row.seconds for row in await tx.execute(_SETTLED_DOWNTIME, bound)},
         cost={(row.service, row.currency): row.amount for row in await tx.execute(_SETTLED_COST, bound)},
@@ -122,8 +139,29 @@ async def read_snapshot(tx: AsyncConnection, *, services_at_most: int) -> Snapsh
         },
         heartbeats={source_: Heartbeats(*row) for source_, *row in await tx.execute(_HEARTBEATS)},
         alerts={source_: OpenAlerts(*row) for source_, *row in await tx.execute(_ALERTS)},
+        reviews=await read_review_numbers(tx),
     )
 
+
+async def exported_environments(tx: AsyncConnection) -> list[str]:
+    """The environments that are exported separately: first those that have been so far."""
+    return list((await tx.execute(_ENVIRONMENTS, {"at_most": ENVIRONMENTS_AT_MOST})).scalars())
+
+
+_ENVIRONMENTS = text(f"""
+    SELECT environment
+      FROM (SELECT environment, 0 AS place
+              FROM settled_in_environment
+             UNION ALL
+            SELECT {ENVIRONMENT}, 1
+              FROM incident
+             WHERE merged_into IS NULL
+               AND (ended_at IS NULL OR settled_at IS NULL)) AS known
+     WHERE environment <> '{OTHER}'
+     GROUP BY environment
+     ORDER BY min(place), environment
+     LIMIT :at_most
+""")  # noqa: S608
 
 # By age, so that a new service never displaces one that is already exported.
 _OWN_SERVICES = text("""
@@ -150,6 +188,7 @@ def _shown(column: str) -> str:
 # Open incidents may have settled before (a late alert reopened them). Each half of the OR has its own index.
 _UNSETTLED = text(f"""
     SELECT {_shown("coalesce(service_stated, service)")},
+           {shown_environment(ENVIRONMENT)} AS environment,
            coalesce(severity_stated, severity) AS severity,
            count(*) FILTER (WHERE ended_at IS NULL) AS open,
            count(*) FILTER (WHERE ended_at IS NULL AND acknowledged_at IS NULL) AS unacknowledged,
@@ -159,17 +198,21 @@ _UNSETTLED = text(f"""
       FROM incident
      WHERE merged_into IS NULL
        AND (ended_at IS NULL OR settled_at IS NULL)
-     GROUP BY 1, 2
-     ORDER BY 1, 2
+     GROUP BY 1, 2, 3
+     ORDER BY 1, 2, 3
 """)  # noqa: S608
 
 _SETTLED_MEASURES = text(f"""
-    SELECT measure, {_shown("service")}, severity, bucket,
+    SELECT measure, {_shown("service")}, environment, severity, bucket,
            sum(count)::bigint AS n,
            sum(seconds::numeric) AS seconds
-      FROM settled_measure
-     GROUP BY 1, 2, 3, 4
-     ORDER BY 1, 2, 3, 4
+      FROM (SELECT measure, service, environment, severity, bucket, count, seconds
+              FROM settled_in_environment
+             UNION ALL
+            SELECT measure, service, '{UNKNOWN_ENVIRONMENT}', severity, bucket, count, seconds
+              FROM settled_measure) AS settled
+     GROUP BY 1, 2, 3, 4, 5
+     ORDER BY 1, 2, 3, 4, 5
 """)  # noqa: S608
 
 _SETTLED_DOWNTIME = text(f"""

@@ -11,11 +11,11 @@ from app.incidents.impact.intervals import clipped
 
 def hours_of_week(period: Span, hour: int, *, last: int) -> list[Span]:
     """At most the `last` latest occurrences of this hour of the week in the period, cut at its ends."""
-    monday = period.begins.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=period.begins.weekday())
-    weeks = range((period.ends - monday) // timedelta(days=7), -1, -1)
-    begins = (monday + timedelta(days=7 * week, hours=hour) for week in weeks)
-    spans = (clipped(Span(each, each + timedelta(hours=1)), period) for each in begins)
-    return list(islice((span for span in spans if span.begins < span.ends), last))[::-1]
+    monday = period.start.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=period.start.weekday())
+    weeks = range((period.end - monday) // timedelta(days=7), -1, -1)
+    start = (monday + timedelta(days=7 * week, hours=hour) for week in weeks)
+    spans = (clipped(Span(each, each + timedelta(hours=1)), period) for each in start)
+    return list(islice((span for span in spans if span.start < span.end), last))[::-1]
 
 
 class Interval(StrEnum):
@@ -30,12 +30,12 @@ class TooManyBuckets(Invalid):
 
 def buckets(period: Span, interval: Interval, *, at_most: int) -> list[Span]:
     """The UTC days, weeks (from Monday) or calendar months in the period, cut at its ends. Raises TooManyBuckets."""
-    borders = [period.begins]
-    while borders[-1] < period.ends:
+    borders = [period.start]
+    while borders[-1] < period.end:
         if len(borders) > at_most:
             message = f"the period has more than {at_most} buckets; use a shorter period or a longer interval"
             raise TooManyBuckets(message)
-        borders.append(min(_next_border(borders[-1], interval), period.ends))
+        borders.append(min(_next_border(borders[-1], interval), period.end))
     return [Span(*pair) for pair in pairwise(borders)]
 
 

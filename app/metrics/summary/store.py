@@ -14,12 +14,23 @@ from app.base.schema import Service, Source
 from app.base.threads import off_loop
 from app.base.times import Span
 from app.incidents.grouping.batch import MANUAL_SOURCE_ID
+from app.incidents.impact.columns import StretchColumns
 from app.incidents.impact.labor import Pay
 from app.incidents.impact.maintenance import Planned
 from app.incidents.impact.rates import Rate
-from app.incidents.impact.store import COLUMNS, columns_of, planned_within, rates_of
+from app.incidents.impact.store import (
+    COLUMNS,
+    EARLIEST,
+    ENVIRONMENT,
+    ENVIRONMENTS,
+    STRETCHES,
+    impact_columns_of,
+    planned_within,
+    rates_of,
+    texts,
+)
 from app.incidents.measures.measures import Weights
-from app.incidents.measures.vectorized import NEVER, Coded, Columns, coded, microseconds, moment
+from app.incidents.measures.vectorized import NEVER, Categorical, Columns, coded, else_, microseconds, moment
 from app.metrics.query import GroupBy, GroupKey, MetricsQuery
 from app.metrics.sql import bound, hour_of_week
 from app.metrics.summary.labor import NO_LABOR, Labor, Work, labor_by_group
@@ -34,18 +45,23 @@ async def read_summary(
     weights: Weights,
     pay: Pay | None = None,
     horizon: float | None = None,
+    groups_at_most: int | None = None,
 ) -> tuple[Numbers, list[Numbers]]:
-    """The numbers in total and of each group; with `pay` including labor, with a horizon (seconds) estimates too."""
-    read = await _read(tx, query, now)
+    """The numbers in total and of each group; with `pay` including labor, with a horizon (seconds) estimates too.
+
+    Raises TooManyPoints, TooMuchMaintenance or TooManyHours.
+    """
+    read = await read_incidents(tx, query, now=now)
 
     def work() -> tuple[Numbers, list[Numbers]]:
-        return summarize(_prepare(read, query, now, weights), read.rates, query, horizon=horizon)
+        prepared = prepared_for(read, query, now=now, weights=weights)
+        return summarize(prepared, read.rates, query, horizon=horizon, groups_at_most=groups_at_most)
 
     whole, groups = await off_loop(work)
     if pay is None:
         return whole, groups
-    [[whole]] = await _with_labor(tx, [[whole]], replace(query, group_by=None), [query.period], now, pay)
-    rows = await _with_labor(tx, [[group] for group in groups], query, [query.period], now, pay)
+    [[whole]] = await with_labor(tx, [[whole]], replace(query, group_by=None), [query.period], now, pay)
+    rows = await with_labor(tx, [[group] for group in groups], query, [query.period], now, pay)
     return whole, [group for [group] in rows]
 
 
@@ -63,14 +79,14 @@ async def read_timeseries(
 
     Raises TooManyPoints.
     """
-    read = await _read(tx, query, now)
+    read = await read_incidents(tx, query, now=now)
 
     def work() -> list[list[Numbers]]:
-        prepared = _prepare(read, query, now, weights)
+        prepared = prepared_for(read, query, now=now, weights=weights)
         return summarize_buckets(prepared, read.rates, query, buckets, points_at_most=points_at_most)
 
     rows = await off_loop(work)
-    return rows if pay is None else await _with_labor(tx, rows, query, buckets, now, pay)
+    return rows if pay is None else await with_labor(tx, rows, query, buckets, now, pay)
 
 
 async def read_labor(
@@ -82,81 +98,93 @@ async def read_labor(
     """
     if not buckets:
         return {}
-    borders = [buckets[0].begins, *(bucket.ends for bucket in buckets)]
+    borders = [buckets[0].start, *(bucket.end for bucket in buckets)]
     rows = (await tx.execute(_WORK[query.group_by], bound(query) | {"borders": borders, "now": now})).all()
     return await off_loop(lambda: labor_by_group((Work(*row) for row in rows), len(buckets), pay))
 
 
-async def read_columns(tx: AsyncConnection, query: MetricsQuery, *, now: datetime) -> Columns:
+async def read_columns(tx: AsyncConnection, query: MetricsQuery, *, now: datetime) -> tuple[Columns, StretchColumns]:
     """Incidents of any severity detected or with impact in the period, of the query's service (None: of all)."""
     row = (await tx.execute(_OF_PERIOD, bound(query) | {"now": now})).one()
-    return await off_loop(columns_of, row)
+    return await impact_columns_of(tx, row)
 
 
-class _Read(NamedTuple):
+class Incidents(NamedTuple):
+    """What the numbers of a period depend on."""
+
     columns: Columns
-    sources: Coded | None  # tuples of names; None: not asked for
+    stretches: StretchColumns
+    sources: Categorical | None  # tuples of names; None: not asked for
+    environments: Categorical | None  # names; None: not asked for
     rates: Sequence[Rate]
     planned: Planned
     owners: Mapping[str, str]  # owner by service
 
 
-async def _read(tx: AsyncConnection, query: MetricsQuery, now: datetime) -> _Read:
-    by_source = query.filters.source is not None or query.group_by is GroupBy.SOURCE
-    if by_source:
-        columns, sources = await _columns_with_sources(tx, query, now)
+async def read_incidents(tx: AsyncConnection, query: MetricsQuery, *, now: datetime) -> Incidents:
+    """At most six statements, however many incidents there are. Raises TooMuchMaintenance."""
+    asked = (query.filters.source, query.filters.environment)
+    if any(value is not None for value in asked) or query.group_by in {GroupBy.SOURCE, GroupBy.ENVIRONMENT}:
+        (columns, stretches), sources, environments = await _columns_with_details(tx, query, now)
     else:
-        columns, sources = await read_columns(tx, query, now=now), None
+        (columns, stretches), sources, environments = await read_columns(tx, query, now=now), None, None
     services = columns.service.values
     within = await off_loop(_affected, columns, query.period, now)
     owned = await tx.execute(select(col(Service.name), col(Service.owner)).where(col(Service.owner).is_not(None)))
-    return _Read(
+    return Incidents(
         columns,
+        stretches,
         sources,
+        environments,
         await rates_of(tx, services),
-        await planned_within(tx, services, within),
+        await planned_within(tx, services, within, occurrences_at_most=query.bounds.occurrences),
         {name: owner for name, owner in owned if owner is not None},
     )
 
 
-async def _columns_with_sources(tx: AsyncConnection, query: MetricsQuery, now: datetime) -> tuple[Columns, Coded]:
-    row = (await tx.execute(_OF_PERIOD_WITH_SOURCES, bound(query) | {"now": now})).one()
-    columns = await off_loop(columns_of, row)
+async def _columns_with_details(
+    tx: AsyncConnection, query: MetricsQuery, now: datetime
+) -> tuple[tuple[Columns, StretchColumns], Categorical, Categorical]:
+    """With the sources and environments of the incidents."""
+    row = (await tx.execute(_OF_PERIOD_WITH_DETAILS, bound(query) | {"now": now})).one()
+    columns, stretches = await impact_columns_of(tx, row)
     named = await tx.execute(select(col(Source.id), col(Source.name)).where(col(Source.id) != MANUAL_SOURCE_ID))
     names = {str(id_): name for id_, name in named}
     ids: str | None = row.source_ids
 
-    def work() -> Coded:
+    def work() -> tuple[Categorical, Categorical]:
         codes, every = coded((ids or "").split(";"))
-        return Coded(
-            codes[: len(columns)], [tuple(names[id_] for id_ in each.split() if id_ in names) for each in every]
-        )
+        sources = [tuple(names[id_] for id_ in each.split() if id_ in names) for each in every]
+        return Categorical(codes[: len(columns)], sources), coded(texts(row.environments, row.environment_lengths))
 
-    return columns, await off_loop(work)
+    return (columns, stretches), *await off_loop(work)
 
 
 def _affected(columns: Columns, period: Span, now: datetime) -> Span:
     """The part of the period that contains incidents; the period itself may be centuries longer."""
-    began, ended = columns.began(), columns.ended_at
     if not len(columns):
-        return Span(period.begins, period.begins)
-    latest = np.where(ended == NEVER, microseconds(now), ended).max()
-    return Span(max(moment(int(began.min())), period.begins), min(moment(int(latest)), period.ends))
+        return Span(period.start, period.start)
+    starts = np.concatenate((columns.began_at, columns.impact_started_at, columns.detected_at_stated))
+    latest = else_(columns.ended_at, np.full(len(columns), microseconds(now))).max()
+    earliest = starts[starts != NEVER].min()
+    return Span(max(moment(int(earliest)), period.start), min(moment(int(latest)), period.end))
 
 
-def _prepare(read: _Read, query: MetricsQuery, now: datetime, weights: Weights) -> Prepared:
+def prepared_for(read: Incidents, query: MetricsQuery, *, now: datetime, weights: Weights) -> Prepared:
     return prepare(
         read.columns,
+        read.stretches,
         query,
         now=now,
         weights=weights,
         planned=read.planned,
         sources=read.sources,
+        environments=read.environments,
         owners=read.owners,
     )
 
 
-async def _with_labor(
+async def with_labor(
     tx: AsyncConnection,
     rows: list[list[Numbers]],
     query: MetricsQuery,
@@ -184,28 +212,32 @@ async def _with_labor(
 
 # Detected or with impact in the period. The third condition is implied by the last and lets PostgreSQL use the indexes;
 # `app/incidents/impact/store.py` explains its upper bounds.
-_IN_PERIOD = """
+_IN_PERIOD = f"""
       FROM incident
      WHERE merged_into IS NULL
        AND (CAST(:service AS text) IS NULL OR coalesce(service_stated, service) = :service)
        AND (   ended_at IS NULL
-            OR ended_at BETWEEN :begins AND 'infinity'
-            OR detected_at_stated BETWEEN :begins AND 'infinity')
-       AND (   (    coalesce(detected_at_stated, began_at) >= :begins
-                AND coalesce(detected_at_stated, began_at) < :ends)
-            OR (    coalesce(impact_started_at, detected_at_stated, began_at) < :ends
-                AND coalesce(ended_at, :now) > :begins))
+            OR ended_at BETWEEN :start AND 'infinity'
+            OR detected_at_stated BETWEEN :start AND 'infinity')
+       AND (   (    coalesce(detected_at_stated, began_at) >= :start
+                AND coalesce(detected_at_stated, began_at) < :end)
+            OR (    {EARLIEST} < :end
+                AND coalesce(ended_at, :now) > :start))
 """
-_OF_PERIOD = text(f"SELECT {COLUMNS} {_IN_PERIOD}")
-_OF_PERIOD_WITH_SOURCES = text(
-    f"SELECT {COLUMNS}, string_agg(array_to_string(source_ids, ' '), ';') AS source_ids {_IN_PERIOD}"
-)
+_OF_PERIOD = text(f"SELECT {COLUMNS}, {STRETCHES} {_IN_PERIOD}")
+_OF_PERIOD_WITH_DETAILS = text(f"""
+    SELECT {COLUMNS}, {STRETCHES},
+           string_agg(array_to_string(source_ids, ' '), ';') AS source_ids,
+           {ENVIRONMENTS}
+           {_IN_PERIOD}
+""")
 
 # Like `worked` in `app/incidents/impact/labor.py`, cut to the buckets. `app/incidents/impact/store.py` explains the
 # upper bound of `ended_at`.
 _PARTS = f"""
     WITH known AS (
         SELECT coalesce(service_stated, incident.service) AS service,
+               {ENVIRONMENT} AS environment,
                coalesce(severity_stated, severity) AS severity,
                coalesce(service.owner, '') AS owner,
                source_ids,
@@ -217,17 +249,18 @@ _PARTS = f"""
           LEFT JOIN service ON service.name = coalesce(service_stated, incident.service)
          WHERE merged_into IS NULL
            AND (   ended_at IS NULL
-                OR ended_at BETWEEN :begins AND 'infinity'
-                OR detected_at_stated BETWEEN :begins AND 'infinity')
-           AND coalesce(detected_at_stated, began_at) < :ends
+                OR ended_at BETWEEN :start AND 'infinity'
+                OR detected_at_stated BETWEEN :start AND 'infinity')
+           AND coalesce(detected_at_stated, began_at) < :end
     ), asked AS (
         SELECT *,
                (worked_from < worked_until) IS TRUE AS is_worked_on,
-               greatest(worked_from, :begins) AS begins,
-               least(worked_until, :ends) AS ends,
+               greatest(worked_from, :start) AS starts_at,
+               least(worked_until, :end) AS ends_at,
                {hour_of_week("detected_at")} AS hour_of_week
           FROM known
          WHERE (CAST(:service AS text) IS NULL OR service = :service)
+           AND (CAST(:environment AS text) IS NULL OR environment = :environment)
            AND (CAST(:severity AS smallint) IS NULL OR severity = :severity)
            AND (CAST(:owner AS text) IS NULL OR owner = :owner)
            AND (CAST(:source AS text) IS NULL
@@ -235,15 +268,16 @@ _PARTS = f"""
     ), border AS (
         SELECT CAST(:borders AS timestamptz[]) AS at
     ), part AS (
-        SELECT asked.*, bucket, least(ends, at[bucket + 1]) - greatest(begins, at[bucket]) AS work
+        SELECT asked.*, bucket, least(ends_at, at[bucket + 1]) - greatest(starts_at, at[bucket]) AS work
           FROM asked, border,
-               generate_series(width_bucket(begins, at), width_bucket(ends - INTERVAL '1 microsecond', at)) AS bucket
+               generate_series(width_bucket(starts_at, at),
+                               width_bucket(ends_at - INTERVAL '1 microsecond', at)) AS bucket
          WHERE is_worked_on -- the series is empty for work before or after all borders
          UNION ALL
         SELECT asked.*, width_bucket(detected_at, at), NULL
           FROM asked, border
          WHERE NOT is_worked_on
-           AND detected_at >= :begins
+           AND detected_at >= :start
     )
 """  # noqa: S608
 
@@ -264,6 +298,7 @@ _WORK = {
     for group_by, key, join in (
         (None, "NULL", ""),
         (GroupBy.SERVICE, "part.service", ""),
+        (GroupBy.ENVIRONMENT, "part.environment", ""),
         (GroupBy.SEVERITY, "severity", ""),
         (GroupBy.SOURCE, "source.name", "JOIN source ON source.id = ANY(source_ids) AND source.id <> :people"),
         (GroupBy.OWNER, "owner", ""),

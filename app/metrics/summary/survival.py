@@ -1,21 +1,24 @@
 """Survival analysis: time until an event over many incidents, with recorded and censored durations.
 
-Pure: no clock, no I/O, no settings. All durations are in seconds. The estimators are scipy's. Ignoring censored
+Pure: no clock, no I/O, no settings. All durations are in seconds. The estimates are equal to scipy's. Ignoring censored
 durations would bias the result towards fast incidents: after a week, most incidents still open are slow ones.
 """
 
-import warnings
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from threading import Lock
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import special
 
 from app.incidents.definitions.model import P95_FROM, SUMMARY_FROM
 from app.incidents.measures.measures import CONFIDENCE
+from app.metrics import clusters
+from app.metrics.clusters import Clusters
+from app.metrics.summary import kaplan_meier
 
 Floats = NDArray[np.float64]
 
@@ -81,10 +84,10 @@ def _quantile(rising: Floats, first: NDArray[np.int64], size: NDArray[np.int64],
 
 
 class Bin(NamedTuple):
-    """The number of values in `[begins, ends)`."""
+    """The number of values in `[start, end)`."""
 
-    begins: float
-    ends: float
+    start: float
+    end: float
     incidents: int
 
 
@@ -129,34 +132,20 @@ class Curve:
 
 
 def curve(recorded: ArrayLike, censored: ArrayLike = ()) -> Curve:
-    """Scipy's estimate, with a band from the exponential Greenwood formula, which stays within 0 and 1.
+    """The Kaplan-Meier estimate, with a band from the exponential Greenwood formula, which stays within 0 and 1.
 
     `censored` durations ended without the event or are still running. Needs at least one duration.
     """
-    known, cut_short = np.sort(np.asarray(recorded, np.float64)), np.sort(np.asarray(censored, np.float64))
-    waiting = stats.ecdf(stats.CensoredData(uncensored=known, right=cut_short)).sf
-    seconds = waiting.quantiles
-    # Scipy warns wherever the share is 0 or 1, as it is at one end of every curve; `_filled` fills these gaps. Warning
-    # filters belong to the process, and curves are computed in several threads.
-    with _WARNING_FILTERS, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=_UNDEFINED, category=RuntimeWarning)
-        band = waiting.confidence_interval(CONFIDENCE, method="log-log")
-    # Two of the same kind as `waiting`; scipy-stubs takes them for numbers.
-    low, high = _filled(waiting.probabilities, band.low.probabilities, band.high.probabilities)  # type: ignore[attr-defined]
+    found = kaplan_meier.survival(np.asarray(recorded, np.float64), np.asarray(censored, np.float64))
+    low, high = _filled(found.waiting, *kaplan_meier.band(found, CONFIDENCE))
     return Curve(
-        seconds,
-        waiting.probabilities,
+        found.seconds,
+        found.waiting,
         low,
         high,
-        at_risk=np.float64(known.size + cut_short.size)
-        - np.searchsorted(known, seconds)
-        - np.searchsorted(cut_short, seconds),
-        happened=np.float64(1) * (np.searchsorted(known, seconds, "right") - np.searchsorted(known, seconds)),
+        at_risk=found.at_risk.astype(np.float64),
+        happened=found.happened.astype(np.float64),
     )
-
-
-_WARNING_FILTERS = Lock()
-_UNDEFINED = "The confidence interval is undefined at some observations"
 
 
 def _filled(share: Floats, low: Floats, high: Floats) -> tuple[Floats, Floats]:
@@ -203,16 +192,16 @@ class RestrictedMean(NamedTuple):
     horizon: float
 
 
-def restricted_mean(curve: Curve, horizon: float) -> RestrictedMean:
+def restricted_mean(curve: Curve, horizon: float, *, widening: float = 1.0) -> RestrictedMean:
     """The area under the curve from 0 to the horizon: the mean, with longer durations counted as the horizon.
 
     Its variance is Greenwood's: the sum, over the durations t at which d of n at risk happened, of
     (area from t to the horizon)^2 x d / (n x (n - d)), times m / (m - 1) for m events. Without censoring this is the
     sample variance of the mean. The interval is Student's, with m - 1 degrees of freedom, on the log scale, because
-    durations are skewed. A bootstrap gets no closer to 95 % and is a thousand times slower.
+    durations are skewed. A bootstrap gets no closer to 95 % and is a thousand times slower. The standard error is
+    multiplied by `widening`, which allows for clusters.
     """
-    if curve.waiting[-1] > _ROUNDING:
-        horizon = min(horizon, float(curve.seconds[-1]))
+    horizon = effective_horizon(curve, horizon)
     within = curve.seconds < horizon
     times = np.concatenate(([0.0], curve.seconds[within], [horizon]))
     areas = np.concatenate(([1.0], curve.waiting[within])) * np.diff(times)
@@ -226,8 +215,13 @@ def restricted_mean(curve: Curve, horizon: float) -> RestrictedMean:
     if mean <= 0:
         return RestrictedMean(0.0, 0.0, 0.0, horizon)
     quantile = special.stdtrit(max(several - 1, 1), 0.5 + CONFIDENCE / 2)
-    factor = float(np.exp(quantile * np.sqrt(variance) / mean))
+    exponent = widening * float(quantile) * math.sqrt(variance) / mean
+    factor = math.exp(exponent) if exponent < _LARGEST_LOG else math.inf
     return RestrictedMean(mean, mean / factor, min(mean * factor, horizon), horizon)
+
+
+def effective_horizon(curve: Curve, horizon: float) -> float:
+    return min(horizon, float(curve.seconds[-1])) if curve.waiting[-1] > _ROUNDING else horizon
 
 
 class Step(NamedTuple):
@@ -241,11 +235,7 @@ class Step(NamedTuple):
 
 def steps(curve: Curve, at_most: int) -> list[Step]:
     """The cumulative distribution, ascending. If there are many steps, those nearest to evenly spaced shares."""
-    places = np.flatnonzero(curve.happened)
-    share = 1 - curve.waiting
-    if places.size > at_most:
-        marks = np.linspace(share[places[0]], share[places[-1]], at_most)
-        places = places[np.unique(np.searchsorted(share[places], marks - _ROUNDING))]
+    places, share = _evenly(curve, at_most), 1 - curve.waiting
     return [
         Step(*each)
         for each in zip(
@@ -256,6 +246,15 @@ def steps(curve: Curve, at_most: int) -> list[Step]:
             strict=True,
         )
     ]
+
+
+def _evenly(curve: Curve, at_most: int) -> NDArray[np.intp]:
+    places = np.flatnonzero(curve.happened)
+    if places.size <= at_most:
+        return places
+    share = 1 - curve.waiting[places]
+    marks = np.linspace(share[0], share[-1], at_most)
+    return places[np.unique(np.searchsorted(share, marks - _ROUNDING))]
 
 
 # — all of it —
@@ -271,15 +270,60 @@ class Estimates:
     histogram: Sequence[Bin]  # of recorded values
 
 
-def estimates(recorded: ArrayLike, censored: ArrayLike, horizon: float) -> Estimates | None:
-    """None with fewer than `SUMMARY_FROM` recorded values."""
-    known = np.asarray(recorded, np.float64)
+def estimates(
+    recorded: ArrayLike, censored: ArrayLike, horizon: float, *, began: ArrayLike, observed: timedelta
+) -> Estimates | None:
+    """None with fewer than `SUMMARY_FROM` recorded values.
+
+    `began` is when incidents began, in seconds since 1970: first of the recorded, then of the censored durations. The
+    intervals allow for their clusters; `observed` is how long the period was.
+    """
+    known, cut_short = np.asarray(recorded, np.float64), np.asarray(censored, np.float64)
     if known.size < SUMMARY_FROM:
         return None
-    estimated = curve(known, censored)
+    lasted = np.concatenate((known, cut_short))
+    happened = np.arange(lasted.size) < known.size
+    labels = list(clusters.clusterings(np.asarray(began, np.float64), observed).values())
+    estimated = curve(known, cut_short)
+    mean = clusters.restricted_mean(lasted, happened, effective_horizon(estimated, horizon))
+    widening = clusters.widening(mean.influence, happened, labels)
+    if math.isinf(widening.factor):  # all events are in one cluster, so nothing is known about chance
+        nothing = np.zeros_like(estimated.low)
+        estimated = replace(estimated, low=nothing, high=nothing + 1)
+        middle = Estimate(median(estimated).seconds, None, None)
+    else:
+        estimated = _widened(estimated, lasted, happened, widening.clusterings)
+        middle = median(estimated)
     return Estimates(
-        median(estimated),
-        restricted_mean(estimated, horizon),
+        middle,
+        restricted_mean(estimated, horizon, widening=widening.factor),
         steps(estimated, STEPS_AT_MOST),
         histogram(known),
     )
+
+
+def _widened(
+    estimated: Curve,
+    lasted: Floats,
+    happened: NDArray[np.bool_],
+    clusterings: Sequence[Clusters],
+) -> Curve:
+    """With the band that allows for clusters, at the steps that are shown; between them interpolated."""
+    shown = _evenly(estimated, STEPS_AT_MOST)
+    shown = shown[estimated.waiting[shown] > _ROUNDING]
+    if not shown.size:
+        return estimated
+    at = estimated.seconds[shown]
+    wide = np.interp(estimated.seconds, at, clusters.curve_widening(lasted, happened, at, clusterings))
+    inside = (estimated.waiting > _ROUNDING) & (estimated.waiting < 1)
+    low, high = estimated.low.copy(), estimated.high.copy()
+    middle = np.log(-np.log(estimated.waiting[inside]))
+    for bound in (low, high):
+        # Within these limits neither 0 nor 1 is reached, and exp does not overflow.
+        distance = np.log(-np.log(np.clip(bound[inside], 1e-300, 1 - 1e-16))) - middle
+        bound[inside] = np.exp(-np.exp(np.clip(middle + distance * wide[inside], -_LARGEST_LOG, _LARGEST_LOG)))
+    low, high = _filled(estimated.waiting, low, high)
+    return replace(estimated, low=low, high=high)
+
+
+_LARGEST_LOG = 700.0

@@ -7,7 +7,7 @@ changes are decimals as written in the request. `ASSUMPTIONS` lists the assumpti
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 
@@ -15,11 +15,12 @@ import numpy as np
 
 from app.base.errors import Invalid
 from app.base.times import MICROSECOND, Span
+from app.incidents.impact.columns import ImpactColumns
 from app.incidents.impact.intervals import NOTHING, Amount, Cost, Shown, rounded, total
 from app.incidents.impact.maintenance import Planned
 from app.incidents.impact.rates import Rate
 from app.incidents.impact.sweep import Pieces, Sweep, outside, pieces, union
-from app.incidents.measures.vectorized import NEVER, Booleans, Columns, Harms, Ints, microseconds, moment
+from app.incidents.measures.vectorized import NEVER, Booleans, Columns, Ints, else_, microseconds, moment
 
 ASSUMPTIONS = (
     """time_to_detect: the start of impact stays the same; everything after detection, including recovery, moves by \
@@ -31,9 +32,11 @@ incidents that were acknowledged before they ended.""",
 length became equally rarer.""",
     """severity: changes only incidents of that severity. Cost and downtime include all incidents, because where \
 incidents overlap, the others stay.""",
+    """Impact is cut where the incident would have ended, or lasts until then at the severity it ended with.""",
     """Open incidents keep their current duration, and incidents that ended before the period stay out of it. Rates, \
 impact and planned maintenance stay the same. Incidents that would end after the period are cut at its end.""",
 )
+_LARGEST = 2**62
 _LONGEST = timedelta(days=366_000)  # a thousand years, so that combined changes cannot overflow datetime
 
 
@@ -119,18 +122,23 @@ class WhatIf:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """Incidents as they were, and when the impact of each would have ended; `harming`: it has impact in the period."""
+    """Incidents as they were, when each would have ended, and its impact then.
+
+    `impacting`: which of the impacts are in the period.
+    """
 
     columns: Columns
-    harms: Harms
-    harming: Booleans
-    would_end: Ints
+    impacts: ImpactColumns
+    impacting: Booleans  # of each impact
+    would_end: Ints  # of each incident
+    would_harm: ImpactColumns
 
 
-def move(columns: Columns, harms: Harms, changes: Changes, within: Span) -> Moved:
+def move(columns: Columns, impacts: ImpactColumns, changes: Changes, within: Span, *, now: datetime) -> Moved:
     """Moves the ends of incidents with impact in the period; the others stay the same."""
-    begins, ends = harms.begins, harms.ends
-    lasted = ends - begins
+    end = else_(columns.ended_at, np.full(len(columns), microseconds(now)))
+    start = np.minimum(columns.began(), end)
+    lasted = end - start
     would_last = lasted  # never falls below 0, because both parts together are never longer
     for measure, known in _PARTS.items():
         asked: Change | None = getattr(changes, measure)
@@ -141,23 +149,56 @@ def move(columns: Columns, harms: Harms, changes: Changes, within: Span) -> Move
     if changes.time_to_recover is not None:
         would_last = np.where(columns.ended_at == NEVER, would_last, _changed(would_last, changes.time_to_recover))
     period = [microseconds(at) for at in within]
-    harming = np.maximum(begins, period[0]) < np.minimum(ends, period[1])
-    return Moved(columns, harms, harming, np.where(harming & changes.concern(columns), begins + would_last, ends))
+    impacting = np.maximum(impacts.start, period[0]) < np.minimum(impacts.end, period[1])
+    moves = _incidents(columns, impacts, impacting) & changes.concern(columns)
+    would_end = np.where(moves, start + would_last, end)
+    return Moved(columns, impacts, impacting, would_end, _until(impacts, end, would_end))
+
+
+def _incidents(columns: Columns, impacts: ImpactColumns, those: Booleans) -> Booleans:
+    """The incidents of those impacts."""
+    return np.bincount(impacts.incident[those], minlength=len(columns)) > 0
+
+
+def _until(impacts: ImpactColumns, end: Ints, would_end: Ints) -> ImpactColumns:
+    """The impact of incidents that would have ended then: cut there, or with its last part extended."""
+    was, until = end[impacts.incident], would_end[impacts.incident]
+    is_last = np.append(impacts.incident[1:] != impacts.incident[:-1], True)[: len(was)]
+    moved_ends = np.where(until < was, np.minimum(impacts.end, until), impacts.end)
+    moved_ends = np.where((until > was) & is_last, until, moved_ends)
+    return replace(impacts, start=np.minimum(impacts.start, moved_ends), end=moved_ends)
 
 
 def _changed(lasted: Ints, change: Change) -> Ints:
     """`Change.of` for each, in integers of any size: a factor may have six decimals, a century has 16 digits."""
-    changed = lasted.astype(object) * change.factor.numerator // change.factor.denominator + change.more // MICROSECOND
+    longest = int(np.abs(lasted).max(initial=0)) * max(change.factor.numerator, change.factor.denominator)
+    whole = lasted if longest < _LARGEST else lasted.astype(object)
+    changed = whole * change.factor.numerator // change.factor.denominator + change.more // MICROSECOND
     return np.array(changed.clip(0, _LONGEST // MICROSECOND), np.int64)
 
 
-def what_if(moved: Moved, changes: Changes, rates: Iterable[Rate], planned: Planned, within: Span) -> WhatIf:
-    """`moved` holds all incidents with impact in the period, of any severity; `planned` must cover the moved ends."""
+def what_if(
+    moved: Moved,
+    changes: Changes,
+    rates: Iterable[Rate],
+    planned: Planned,
+    within: Span,
+    *,
+    parts_at_most: int | None = None,
+) -> WhatIf:
+    """`moved` holds all incidents with impact in the period, of any severity; `planned` must cover the moved ends.
+
+    Raises TooMuchMaintenance.
+    """
+    most = parts_at_most
     dated, often, columns = list(rates), changes.incidents or Change(), moved.columns
-    was = _priced(columns, moved.harms, dated, planned, within)
-    would_be = _priced(columns, replace(moved.harms, ends=moved.would_end), dated, planned, within)
-    # A change in their number scales only what they add on top of the others.
-    others = _priced(columns, moved.harms, dated, planned, within, only=~changes.concern(columns))
+    was = _priced(columns, moved.impacts, dated, planned, within, parts_at_most=most)
+    would_be = _priced(columns, moved.would_harm, dated, planned, within, parts_at_most=most)
+    # A change in their number scales only what they add on top of the others. Without it, all of it stays.
+    others: Mapping[str, tuple[Cost, timedelta]] = {}
+    if changes.incidents is not None:
+        concerned = changes.concern(columns)
+        others = _priced(columns, moved.impacts, dated, planned, within, parts_at_most=most, only=~concerned)
     services = {}
     for service, (before, down) in sorted(was.items()):
         after, would_be_down = would_be[service]
@@ -173,46 +214,49 @@ def what_if(moved: Moved, changes: Changes, rates: Iterable[Rate], planned: Plan
                 down,
                 down_anyway + often.of(would_be_down - down_anyway),
             )
-    harming = moved.harming & (moved.harms.impact > 0) & changes.concern(columns)
-    return WhatIf(int(harming.sum()), _applied(columns, harming, changes), _sum(services.values()), services)
+    impacting = moved.impacting & (moved.impacts.impact > 0)
+    impacting = _incidents(columns, moved.impacts, impacting) & changes.concern(columns)
+    return WhatIf(int(impacting.sum()), _applied(columns, impacting, changes), _sum(services.values()), services)
 
 
 def affected_span(moved: Moved, within: Span) -> Span:
     """The part of the period with any impact, before or after the change."""
-    if not moved.harming.any():
-        return Span(within.begins, within.begins)
-    ends = np.maximum(moved.harms.ends, moved.would_end)[moved.harming].max()
-    begins = moved.harms.begins[moved.harming].min()
-    return Span(max(within.begins, moment(int(begins))), min(within.ends, moment(int(ends))))
+    if not moved.impacting.any():
+        return Span(within.start, within.start)
+    is_touched = _incidents(moved.columns, moved.impacts, moved.impacting)[moved.impacts.incident]
+    end = np.maximum(moved.impacts.end, moved.would_harm.end)[is_touched].max()
+    start = moved.impacts.start[moved.impacting].min()
+    return Span(max(within.start, moment(int(start))), min(within.end, moment(int(end))))
 
 
 def _priced(
     columns: Columns,
-    harms: Harms,
+    impacts: ImpactColumns,
     rates: Iterable[Rate],
     planned: Planned,
     within: Span,
     *,
+    parts_at_most: int | None,
     only: Booleans | None = None,
 ) -> dict[str, tuple[Cost, timedelta]]:
     services, borders = columns.service.values, np.array([microseconds(at) for at in within])
-    incident, begins, ends = outside(harms, services, planned)
-    cut = pieces(begins, ends, borders)
-    parts = Pieces(incident[cut.incident], *cut[1:])
+    row, start, end = outside(impacts, services, planned, parts_at_most=parts_at_most)
+    cut = pieces(start, end, borders)
+    parts = Pieces(row[cut.row], *cut[1:])
     if only is not None:
-        parts = parts.where(only[parts.incident])
-    costs, _ = Sweep(parts, harms, services, rates).of_services(borders)
-    harmful = parts.where((harms.impact[parts.incident] > 0) & (parts.begins < parts.ends))
-    down = dict(zip(*(each.tolist() for each in union(harms.service[harmful.incident], *harmful[1:3])), strict=True))
+        parts = parts.where(only[impacts.incident[parts.row]])
+    costs, _ = Sweep(parts, impacts, services, rates).of_services(borders)
+    impacting = parts.where((impacts.impact[parts.row] > 0) & (parts.start < parts.end))
+    down = dict(zip(*(each.tolist() for each in union(impacts.service[impacting.row], *impacting[1:3])), strict=True))
     return {
         name: (costs.total([code]), timedelta(microseconds=down.get(code, 0))) for code, name in enumerate(services)
     }
 
 
-def _applied(columns: Columns, harming: Booleans, changes: Changes) -> dict[str, int]:
-    over = harming & (columns.ended_at != NEVER)
+def _applied(columns: Columns, impacting: Booleans, changes: Changes) -> dict[str, int]:
+    over = impacting & (columns.ended_at != NEVER)
     counts = {measure: int((known(columns)[1] & over).sum()) for measure, known in _PARTS.items()}
-    counts |= {"time_to_recover": int(over.sum()), "incidents": int(harming.sum())}
+    counts |= {"time_to_recover": int(over.sum()), "incidents": int(impacting.sum())}
     return {name: count for name, count in counts.items() if getattr(changes, name) is not None}
 
 
@@ -225,9 +269,9 @@ def _time_to_acknowledge(columns: Columns) -> tuple[Ints, Booleans]:
     return _between(columns.detected_at(), columns.acknowledged_at, columns.ended_at)
 
 
-def _between(begins: Ints, ends: Ints, over: Ints) -> tuple[Ints, Booleans]:
+def _between(start: Ints, end: Ints, over: Ints) -> tuple[Ints, Booleans]:
     """The time between, and whether all three are known and consistent. NEVER sorts before every time."""
-    return ends - begins, (begins != NEVER) & (begins <= ends) & (ends <= over)
+    return end - start, (start != NEVER) & (start <= end) & (end <= over)
 
 
 _PARTS: Mapping[str, Callable[[Columns], tuple[Ints, Booleans]]] = {

@@ -6,9 +6,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.threads import off_loop
 from app.base.times import Span
+from app.incidents.impact.columns import impact_columns
 from app.incidents.impact.store import planned_within, rates_of
 from app.incidents.measures.measures import Weights
-from app.incidents.measures.vectorized import harms
 from app.metrics.query import MetricsQuery
 from app.metrics.summary.store import read_columns
 from app.metrics.whatif.scenario import Changes, Moved, WhatIf, affected_span, move, what_if
@@ -18,14 +18,16 @@ async def read_what_if(
     tx: AsyncConnection, query: MetricsQuery, changes: Changes, *, now: datetime, weights: Weights
 ) -> WhatIf:
     """What the period would have cost, including incidents of all severities."""
-    columns = await read_columns(tx, query, now=now)
+    columns, stretches = await read_columns(tx, query, now=now)
 
     def move_all() -> tuple[Moved, Span]:
-        moved = move(columns, harms(columns, now=now, weights=weights), changes, query.period)
+        moved = move(
+            columns, impact_columns(columns, stretches, now=now, weights=weights), changes, query.period, now=now
+        )
         return moved, affected_span(moved, query.period)
 
     moved, reached = await off_loop(move_all)
     services = columns.service.values
     rates = await rates_of(tx, services)
-    planned = await planned_within(tx, services, reached)
-    return await off_loop(what_if, moved, changes, rates, planned, query.period)
+    planned = await planned_within(tx, services, reached, occurrences_at_most=query.bounds.occurrences)
+    return await off_loop(what_if, moved, changes, rates, planned, query.period, parts_at_most=query.bounds.parts)

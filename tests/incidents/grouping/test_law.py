@@ -1,22 +1,22 @@
-"""The law, on the pure functions: properties first, then the cases that have names."""
+"""The law in the pure functions: properties first, then named cases."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import reduce
 from itertools import pairwise
 from uuid import UUID
 
+import msgspec
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from app.base.ids import new_id
 from app.incidents.grouping import lifecycle
-from app.incidents.grouping.batch import AlertRow, Batch, IncidentRow, Incoming, KnownSeries
-from app.incidents.grouping.lifecycle import Alert, Course, Placement, course_of, incidents_of, succession
-from app.incidents.grouping.placement import apply_incrementally, regroup
+from app.incidents.grouping.batch import AlertRow, Batch, IncidentRow, Incoming
+from app.incidents.grouping.episode import End, Episode
+from app.incidents.grouping.lifecycle import Alert, IncidentState, Placement, incident_state, incidents_of, succession
+from app.incidents.grouping.placement import place_by_newest, regroup
 from app.incidents.grouping.rule import Decision
-from app.incidents.grouping.series import apply_signals, compute_ends
-from app.incidents.grouping.signal import End, EndReason, Episode, Signal, Status, ends_of, latest, pending
+from app.incidents.grouping.signal import EndReason, Signal, Status, pending
 
 DAY = datetime(2026, 8, 20, tzinfo=UTC)
 LONG = timedelta(days=365)
@@ -35,9 +35,29 @@ def recovered(minute: float) -> End:
 
 
 def an_alert(
-    start: float, end: float | None = None, *, series: int = 0, window: float = 5, max_span: timedelta = LONG
+    start: float,
+    end: float | None = None,
+    *,
+    series: int = 0,
+    window: float = 5,
+    max_span: timedelta = LONG,
+    reason: EndReason = EndReason.RECOVERED,
+    severity: int = 3,
+    fired_after: int | None = None,
 ) -> Alert:
-    return Alert(UUID(int=series), at(start), recovered(end) if end is not None else None, minutes(window), max_span)
+    return Alert(
+        UUID(int=series),
+        at(start),
+        End(at(end), reason) if end is not None else None,
+        minutes(window),
+        max_span,
+        severity,
+        fired_after_end_at=None if fired_after is None or end is None else at(fired_after),
+    )
+
+
+reasons = st.sampled_from([EndReason.RECOVERED, EndReason.RECOVERED, EndReason.TIMEOUT, EndReason.SUPERSEDED])
+fired_after = st.one_of(st.none(), st.none(), st.integers(90, 93))
 
 
 @st.composite
@@ -47,16 +67,25 @@ def alert_sets(draw: st.DrawFn, *, window: float = 5, max_span: timedelta = LONG
         series, start = draw(st.integers(0, 3)), draw(st.integers(0, 80))
         length = draw(st.one_of(st.none(), st.integers(0, 25)))
         end = None if length is None else start + length
-        found[series, start] = an_alert(start, end, series=series, window=window, max_span=max_span)
+        found[series, start] = an_alert(
+            start,
+            end,
+            series=series,
+            window=window,
+            max_span=max_span,
+            reason=draw(reasons),
+            severity=draw(st.integers(2, 4)),
+            fired_after=draw(fired_after),
+        )
     return list(found.values())
 
 
 def spans(groups: list[list[Alert]]) -> list[tuple[datetime, datetime | None]]:
-    return [(course.began_at, course.ended_at) for course in map(course_of, groups)]
+    return [(state.began_at, state.ended_at) for state in map(incident_state, groups)]
 
 
 def components(alerts: list[Alert]) -> set[frozenset[Alert]]:
-    """The law by brute force: connect every two alerts whose reaches meet, as `range_agg` would."""
+    """The law by brute force: connects every two alerts whose intervals meet, as `range_agg` does."""
     groups = [{alert} for alert in alerts]
     merged = True
     while merged:
@@ -107,7 +136,7 @@ def test_incidents_of_a_key_lie_more_than_a_window_apart(alerts: list[Alert]) ->
 
 
 @given(alert_sets(max_span=minutes(20)))
-def test_max_span_caps_chains_but_tears_no_overlap(alerts: list[Alert]) -> None:
+def test_max_span_caps_chains_but_splits_no_overlap(alerts: list[Alert]) -> None:
     for group in incidents_of(alerts):
         running: datetime | None = group[0].started_at
         for alert in group:
@@ -120,34 +149,68 @@ def test_max_span_caps_chains_but_tears_no_overlap(alerts: list[Alert]) -> None:
 def test_the_short_cut_for_new_alerts_never_differs_from_the_law(alerts: list[Alert]) -> None:
     *known, new = alerts
     groups = incidents_of(known)
-    newest = course_of(groups[-1]) if groups else None
+    newest = incident_state(groups[-1]) if groups else None
     place = lifecycle.classify(newest, new)
     after = incidents_of(alerts)
     if place is Placement.UNCLEAR:
         return
-    assert [course_of(group) for group in after[:-1]] == [
-        course_of(group) for group in (groups if place is Placement.OPENS else groups[:-1])
+    assert [incident_state(group) for group in after[:-1]] == [
+        incident_state(group) for group in (groups if place is Placement.OPENS else groups[:-1])
     ]
     expected = lifecycle.opened(new) if newest is None or place is Placement.OPENS else lifecycle.joined(newest, new)
-    assert course_of(after[-1]) == expected
+    assert incident_state(after[-1]) == expected
 
 
-@given(alert_sets(max_span=minutes(20)), st.integers(0, 40))
-def test_the_short_cut_for_ends_never_differs_from_the_law(alerts: list[Alert], longer: int) -> None:
+@given(
+    alert_sets(max_span=minutes(20)),
+    st.integers(0, 20),
+    st.one_of(st.none(), st.integers(-5, 40)),
+    reasons,
+    st.integers(0, 1),
+    fired_after,
+)
+def test_the_short_cut_for_changes_never_differs_from_the_law(
+    alerts: list[Alert],
+    which: int,
+    longer: int | None,
+    reason: EndReason,
+    worse: int,
+    fired: int | None,
+) -> None:
     groups = incidents_of(alerts)
-    before = groups[-1][longer % len(groups[-1])]
-    end = End((before.ended_at or before.started_at) + minutes(longer), EndReason.RECOVERED)
-    course = lifecycle.ended(course_of(groups[-1]), before, end)
-    assume(course is not None)
-    after_alert = Alert(before.series, before.started_at, end, before.window, before.max_span, before.severity)
-    after = incidents_of([after_alert if alert is before else alert for alert in alerts])
-    assert [course_of(group) for group in after] == [*(course_of(group) for group in groups[:-1]), course]
+    before = groups[-1][which % len(groups[-1])]
+    end = before.end
+    if longer is not None:
+        end = End(max(before.started_at, (before.ended_at or before.started_at) + minutes(longer)), reason)
+    changed = msgspec.structs.replace(
+        before,
+        end=end,
+        severity=before.severity - worse,
+        fired_after_end_at=None if fired is None or end is None else at(fired),
+    )
+    state = lifecycle.changed(incident_state(groups[-1]), before, changed)
+    assume(state is not None)
+    after = incidents_of([changed if alert is before else alert for alert in alerts])
+    assert [incident_state(group) for group in after] == [*(incident_state(group) for group in groups[:-1]), state]
 
 
 def test_the_short_cuts_are_taken_where_they_matter() -> None:
-    course = course_of([an_alert(0)])
-    assert lifecycle.classify(course, an_alert(3, series=1)) is Placement.JOINS
-    assert isinstance(lifecycle.ended(course, an_alert(0), recovered(10)), Course)
+    state = incident_state([an_alert(0)])
+    assert lifecycle.classify(state, an_alert(3, series=1)) is Placement.JOINS
+    assert isinstance(lifecycle.changed(state, an_alert(0), an_alert(0, 10)), IncidentState)
+    ended = incident_state([an_alert(0, 10, fired_after=20)])
+    still = lifecycle.changed(ended, an_alert(0, 10, fired_after=20), an_alert(0, 10, fired_after=21))
+    assert still == incident_state([an_alert(0, 10, fired_after=21)])
+    worse = lifecycle.changed(state, an_alert(0), an_alert(0, severity=1))
+    assert worse == incident_state([an_alert(0, severity=1)])
+
+
+def test_an_incident_ends_with_its_latest_end_whatever_the_reason() -> None:
+    """One alert recovers at 20, the other is not resent any more after 50."""
+    state = incident_state([an_alert(0, 20), an_alert(10, 50, series=1, reason=EndReason.TIMEOUT)])
+    assert (state.ended_at, state.end_reason) == (at(50), EndReason.TIMEOUT)
+    simultaneous = [an_alert(0, 50, reason=EndReason.SUPERSEDED, series=1), an_alert(0, 50)]
+    assert incident_state(simultaneous).end_reason == EndReason.RECOVERED
 
 
 # — the rows of one key: short cut and law —
@@ -157,15 +220,16 @@ LABELS = [{"job": job, "zone": zone, "pod": f"{job}{zone}"} for job in "ab" for 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """An alert of the key, and what a batch has to say of it: that it is new, or that it has ended by now."""
+    """An alert of the key, and its change in a batch: new, or ended by now."""
 
     series: int
     start: int
     length: int | None
     known: bool
-    ends: int | None  # of one that is known and open
+    ends: int | None  # of a known open alert
     labels: int
     source: int
+    fires: int | None = None  # a known one is reported again
 
 
 @st.composite
@@ -179,6 +243,7 @@ def reports(draw: st.DrawFn) -> list[Reported]:
         ends=st.one_of(st.none(), st.integers(0, 70)),
         labels=st.integers(0, 3),
         source=st.integers(1, 2),
+        fires=st.one_of(st.none(), st.none(), st.integers(55, 65)),
     )
     return draw(st.lists(reported, min_size=1, max_size=7, unique_by=lambda one: (one.series, one.start)))
 
@@ -187,9 +252,7 @@ Members = frozenset[tuple[UUID, datetime]]
 
 
 class Key:
-    """The rows of one key as they stand after `reported`, each time made anew; by which way the incidents came is up to
-    who asks.
-    """
+    """The rows of one key after `reported`, computed each time; the caller chooses how incidents are derived."""
 
     def __init__(self, reported: list[Reported]) -> None:
         self.batch = Batch(DAY, new_id)
@@ -204,25 +267,30 @@ class Key:
             if one.known:
                 row.incoming = None
                 row.caused.clear()
+                row.stored = row.changeable()
             if one.known and row.end is None and one.ends is not None:
-                row.before, row.end = (None,), recovered(one.start + one.ends)
+                row.end, row.end_reported_at = recovered(one.start + one.ends), at(60)
                 row.caused.append(self.rows.index(row))
+            if one.known and one.fires is not None:
+                row.episode = msgspec.structs.replace(row.episode, fired_at=at(one.fires))
+                row.severity = min(row.severity, one.fires % 3 + 1)
+                row.fired = (self.rows.index(row),)
         self.known = sorted(before.incidents.values(), key=_began)
         self.batch.incidents = dict(before.incidents)
         self.changed = [row for row in self.rows if row.new or row.before is not None]
 
     def place_by_newest(self) -> bool:
-        return apply_incrementally(self.batch, self.known[-1] if self.known else None, self.changed)
+        return place_by_newest(self.batch, self.known[-1] if self.known else None, self.changed)
 
     def place_by_law(self) -> None:
         regroup(self.batch, self.known, self.rows, self.changed)
 
-    def incidents(self) -> list[tuple[Members, Course, dict[str, str], set[int]]]:
+    def incidents(self) -> list[tuple[Members, IncidentState, dict[str, str], set[int]]]:
         alive = [one for one in self.batch.incidents.values() if one.id not in self.batch.merged]
         return [
             (
                 frozenset((row.series, row.started_at) for row in self.rows if row.incident_id == one.id),
-                one.course,
+                one.state,
                 one.labels,
                 one.source_ids,
             )
@@ -234,7 +302,7 @@ class Key:
 
 
 def _began(incident: IncidentRow) -> datetime:
-    return incident.course.began_at
+    return incident.state.began_at
 
 
 def _row(number: int, one: Reported) -> AlertRow:
@@ -249,9 +317,11 @@ def _row(number: int, one: Reported) -> AlertRow:
         3,
         window=minutes(5),
         max_span=minutes(20),
+        episode=Episode(at(one.start), DAY),
         end=end,
+        end_reported_at=None if end is None else at(60),
         labels=signal.labels,
-        incoming=Incoming(signal, one.source, DECISION, DAY),
+        incoming=Incoming(signal, one.source, DECISION, DAY, DAY),
         caused=[number],
     )
 
@@ -293,8 +363,8 @@ def test_begins_exactly_a_window_after_the_end_joins() -> None:
 
 
 def test_fires_again_within_the_window_reopens() -> None:
-    before = course_of([an_alert(0, 30)])
-    after = course_of([an_alert(0, 30), an_alert(33)])
+    before = incident_state([an_alert(0, 30)])
+    after = incident_state([an_alert(0, 30), an_alert(33)])
     assert (before.reopened, before.ended_at, before.first_ended_at) == (0, at(30), at(30))
     assert (after.reopened, after.ended_at, after.first_ended_at) == (1, None, at(30))
 
@@ -305,7 +375,7 @@ def test_a_late_alert_joins_two_incidents() -> None:
     assert len(incidents_of([*two, an_alert(12, 26)])) == 1
 
 
-def test_a_late_end_tears_an_incident_apart() -> None:
+def test_a_late_end_splits_an_incident() -> None:
     assert len(incidents_of([an_alert(0), an_alert(60, series=1)])) == 1
     assert len(incidents_of([an_alert(0, 10), an_alert(60, series=1)])) == 2
 
@@ -317,84 +387,6 @@ def test_endless_flapping_is_cut_at_max_span() -> None:
 
 def test_one_long_alert_is_not_cut_at_max_span() -> None:
     assert len(incidents_of([an_alert(0, 600, max_span=minutes(60)), an_alert(500, 550, max_span=minutes(60))])) == 1
-
-
-# — series —
-
-
-def episodes(*starts: float, named: dict[float, float] | None = None) -> list[Episode]:
-    ends = named or {}
-    return [Episode(at(start), recovered(ends[start]) if start in ends else None) for start in starts]
-
-
-def test_a_later_episode_ends_one_that_is_still_open() -> None:
-    assert ends_of(episodes(0, 10)) == [End(at(10), EndReason.SUPERSEDED), None]
-
-
-def test_a_real_end_beats_a_guessed_one() -> None:
-    assert ends_of(episodes(0, 10, named={0: 4})) == [recovered(4), None]
-
-
-def test_a_start_told_inside_an_ended_episode_ends_with_it() -> None:
-    """A peer whose clock differs, or a start that moved back by milliseconds: the second start is never resolved."""
-    assert ends_of(episodes(0, 0.0001, named={0: 20})) == [recovered(20), recovered(20)]
-
-
-def test_a_resolve_that_names_no_start_ends_the_newest_that_began_before_it() -> None:
-    assert ends_of(episodes(0, 10, 30), [recovered(20)]) == [End(at(10), EndReason.SUPERSEDED), recovered(20), None]
-
-
-def test_a_named_end_beats_loose_ones_and_of_those_the_earliest_counts() -> None:
-    assert ends_of(episodes(0, named={0: 5}), [recovered(9), recovered(7)]) == [recovered(5)]
-    assert ends_of(episodes(0), [recovered(9), recovered(7)]) == [recovered(7)]
-
-
-def test_a_real_end_beats_a_guess_and_of_guesses_the_earliest_counts() -> None:
-    early, late = End(at(20), EndReason.RECOVERED, guessed=True), End(at(30), EndReason.RECOVERED, guessed=True)
-    for reported in (early, late, recovered(10)), (late, recovered(10), early):
-        assert latest(latest(reported[0], reported[1]), reported[2]) == recovered(10)
-    assert latest(late, early) == early
-    # A guess does not cover another start, which may well go on.
-    assert ends_of([Episode(at(0), late), Episode(at(5))])[1] is None
-
-
-some_ends = st.builds(End, st.integers(0, 9).map(at), st.sampled_from(EndReason), st.booleans())
-
-
-@given(st.one_of(st.none(), some_ends), st.one_of(st.none(), st.integers(0, 9).map(at)))
-def test_alone_in_its_series_an_alert_ends_as_the_law_of_series_says(
-    named: End | None, by_hand: datetime | None
-) -> None:
-    row = _row(0, Reported(0, 0, None, known=True, ends=None, labels=0, source=1))
-    row.named_end, row.manual_end_at = named, by_hand
-    compute_ends(KnownSeries([row]))
-    [end], [by_sender] = ends_of([Episode(at(0), named, by_hand)]), ends_of([Episode(at(0), named)])
-    assert (row.end, row.real_end, row.sender_ended) == (end, named, by_sender is not None)
-
-
-@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=5))
-def test_of_the_ends_that_name_an_alert_the_one_to_believe_counts(reported: list[tuple[int, bool]]) -> None:
-    incoming = [
-        Incoming(
-            Signal("0", Status.RESOLVED, at(0), at(minute), flags=("ends_unknown",) if guessed else ()),
-            1,
-            DECISION,
-            DAY,
-        )
-        for minute, guessed in reported
-    ]
-    batch, rows = Batch(DAY, new_id), list[AlertRow]()
-    apply_signals(batch, UUID(int=0), KnownSeries(rows), incoming, range(len(incoming)))
-    [row] = rows
-    ends: list[End | None] = [End(at(minute), EndReason.RECOVERED, guessed) for minute, guessed in reported]
-    assert row.real_end == reduce(latest, ends)
-    assert batch.rows == rows
-
-
-def test_a_persons_end_stands_unless_it_had_ended_before() -> None:
-    by_hand = Episode(at(0), recovered(9), at(5))
-    assert ends_of([by_hand]) == [End(at(5), EndReason.MANUAL)]
-    assert ends_of([Episode(at(0), recovered(3), at(5))]) == [recovered(3)]
 
 
 def test_the_annotation_for_is_read_as_prometheus_writes_durations() -> None:
@@ -410,10 +402,10 @@ def test_the_annotation_for_is_read_as_prometheus_writes_durations() -> None:
     }
 
 
-# — who keeps its id —
+# — which incident keeps its id —
 
 
-def test_of_joined_incidents_the_oldest_stays_and_of_torn_ones_the_earliest_part() -> None:
+def test_a_merge_keeps_the_oldest_incident_and_a_split_the_earliest_part() -> None:
     old, young = UUID(int=100), UUID(int=200)
     a, b, c = ((UUID(int=n), at(n)) for n in range(3))
     joined = succession([[a, b]], {a: young, b: old}, {old: 1, young: 2})

@@ -15,12 +15,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
 from app.incidents.grouping import lifecycle, read
-from app.incidents.grouping.batch import Incoming, Outcome
+from app.incidents.grouping.batch import Incoming, SignalOutcome
 from app.incidents.grouping.decide import apply, series_of
+from app.incidents.grouping.episode import REFIRE, End, minute
 from app.incidents.grouping.rule import Decision
-from app.incidents.grouping.signal import AlertClass, End, EndReason, Episode, Signal, Status, ends_of, latest
+from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status
 from app.incidents.grouping.write import BatchConflict
-from tests.oracle import assert_consistent, courses_in, spans_by_range_agg, spans_in
+from tests.oracle import Fact, assert_consistent, ended_by_law, spans_by_range_agg, spans_in, states_in
 
 DAY = datetime(2026, 8, 20, tzinfo=UTC)
 SOURCE = 7
@@ -35,12 +36,17 @@ def at(minute: float) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """A signal in short: minutes; no start with a resolve: it names none."""
+    """A signal in short: minutes; no start with a resolve: it names none. `reported`: long after everything else."""
 
     series: int
     start: int | None
-    end: int | None = None
+    end: float | None = None
     guessed: bool = False
+    reported: float | None = None
+    reason: EndReason = EndReason.RECOVERED
+    listed_since: int | None = None
+    severity: int = 3
+    expires: float | None = None
 
     def incoming(self, *, max_span: timedelta, seen: int = 0) -> Incoming:
         # Series 0 and 1 have the first key, 2 and 3 the second.
@@ -52,77 +58,116 @@ class Reported:
             started_at=None if self.start is None else at(self.start),
             ended_at=None if self.end is None else at(self.end),
             labels=labels,
-            end_reason=None if self.end is None else EndReason.RECOVERED,
+            end_reason=None if self.end is None else self.reason,
             flags=("ends_unknown",) if self.guessed else (),
+            listed_since=None if self.listed_since is None else at(self.listed_since),
+            expires_at=None if self.expires is None else at(self.expires),
         )
-        decision = Decision("default", key, 3, f'service="{key}"', uuid5(KEYS, key), WINDOW, max_span)
-        return Incoming(signal, SOURCE, decision, at(1000 + seen))
+        decision = Decision("default", key, self.severity, f'service="{key}"', uuid5(KEYS, key), WINDOW, max_span)
+        received_at = at(1000 + seen if self.reported is None else self.reported)
+        return Incoming(signal, SOURCE, decision, received_at, minute(received_at))
+
+    def fact(self) -> Fact:
+        return Fact(
+            None if self.start is None else at(self.start),
+            at(1000 if self.reported is None else self.reported),
+            None if self.end is None else at(self.end),
+            self.reason,
+            self.guessed,
+            None if self.listed_since is None else at(self.listed_since),
+            None if self.expires is None else at(self.expires),
+        )
 
 
-def firing(series: int, start: int) -> Reported:
-    return Reported(series, start)
+def firing(series: int, start: int, reported: float | None = None) -> Reported:
+    return Reported(series, start, reported=reported)
 
 
-def resolved(series: int, start: int | None, end: int) -> Reported:
-    return Reported(series, start, end)
+def resolved(series: int, start: int | None, end: int, reported: float | None = None) -> Reported:
+    return Reported(series, start, end, reported=reported)
 
 
 starts = st.one_of(st.sampled_from([0, 20, 40]), st.integers(0, 60))  # some come again, so that ends contradict
+reported = st.integers(0, 300).map(lambda third: third / 3)
+severities = st.integers(2, 4)
+listed = st.one_of(st.none(), st.none(), st.integers(0, 90))
+reasons = st.sampled_from([EndReason.RECOVERED, EndReason.RECOVERED, EndReason.RULE_PAUSED])
 signals = st.one_of(
-    st.builds(firing, st.integers(0, 3), starts),
-    st.builds(lambda s, a, n: resolved(s, a, a + n), st.integers(0, 3), starts, st.integers(0, 15)),
-    st.builds(lambda s, a, n: Reported(s, a, a + n, guessed=True), st.integers(0, 3), starts, st.integers(0, 15)),
-    st.builds(lambda s, e: resolved(s, None, e), st.integers(0, 3), st.integers(0, 70)),
+    st.builds(
+        lambda s, a, r, since, v, x: Reported(s, a, reported=r, listed_since=since, severity=v, expires=x),
+        *(st.integers(0, 3), starts, reported, listed, severities, st.one_of(st.none(), reported)),
+    ),
+    st.builds(
+        lambda s, a, n, g, r, w, v: Reported(s, a, a + n, g, r, w, severity=v),
+        *(st.integers(0, 3), starts, st.integers(-2, 15), st.booleans(), reported, reasons, severities),
+    ),
+    st.builds(
+        lambda s, e, r, w: Reported(s, None, e, reported=r, reason=w),
+        *(st.integers(0, 3), st.integers(0, 70), reported, reasons),
+    ),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
     """A set of signals, its order and batches, the number of connections, and how many alerts and resolves of a series
-    are read before all of it is.
+    are read before all of it is. `expired`: what the service itself infers, at some time and finally.
     """
 
     reported: tuple[Reported, ...]
     batches: tuple[tuple[Reported, ...], ...]
     connections: int
     few: int = read.FEW
+    expired: tuple[Reported, ...] = ()
 
 
 @st.composite
 def plays(draw: st.DrawFn) -> Played:
     reported = tuple(draw(st.lists(signals, min_size=1, max_size=14)))
     again = draw(st.lists(st.sampled_from(reported), max_size=6))
-    order = draw(st.permutations([*reported, *again]))
+    expired = _expired(draw, reported)
+    order = draw(st.permutations([*reported, *again, *expired]))
     batches, rest = [], list(order)
     while rest:
         size = draw(st.integers(1, len(rest)))
         batches.append(tuple(rest[:size]))
         rest = rest[size:]
-    return Played(reported, tuple(batches), draw(st.sampled_from([1, 1, 3])), draw(st.sampled_from([1, 2, read.FEW])))
+    few = draw(st.sampled_from([1, 2, read.FEW]))
+    return Played(reported, tuple(batches), draw(st.sampled_from([1, 1, 3])), few, expired)
 
 
-def expected_of(reported: Sequence[Reported], max_span: timedelta) -> dict[UUID, list[lifecycle.Course]]:
-    """The law on the set, in pure code: what must be in the database whatever the order."""
-    named: dict[int, dict[int, End | None]] = defaultdict(dict)
-    unmatched: dict[int, list[End]] = defaultdict(list)
-    for one in reported:
-        if one.start is None:
-            assert one.end is not None
-            unmatched[one.series].append(End(at(one.end), EndReason.RECOVERED))
-            continue
-        known = named[one.series].get(one.start)
-        end = End(at(one.end), EndReason.RECOVERED, one.guessed) if one.end is not None else None
-        named[one.series][one.start] = latest(known, end)
+def _expired(draw: st.DrawFn, reported: Sequence[Reported]) -> tuple[Reported, ...]:
+    """Expiries of some alerts, at times that their reports announced, whether or not they were repeated since."""
+    announced = [one for one in reported if one.start is not None and one.expires is not None]
+    if not announced:
+        return ()
+    some = draw(st.lists(st.sampled_from(announced), max_size=3))
+    return tuple(Reported(one.series, one.start, one.expires, reason=EndReason.EXPIRED) for one in some)
+
+
+def expected_of(reported: Sequence[Reported], max_span: timedelta) -> dict[UUID, list[lifecycle.IncidentState]]:
+    """The law on the set: what must be in the database whatever the order."""
     by_key: dict[UUID, list[lifecycle.Alert]] = defaultdict(list)
-    for series, starts in named.items():
-        episodes = [Episode(at(start), starts[start]) for start in sorted(starts)]
-        key = uuid5(KEYS, f"key-{series // 2}")
-        for episode, end in zip(episodes, ends_of(episodes, unmatched[series]), strict=True):
-            by_key[key].append(
-                lifecycle.Alert(series_of(SOURCE, f"{series:016x}"), episode.started_at, end, WINDOW, max_span)
+    for series in {one.series for one in reported}:
+        of_series = [one for one in reported if one.series == series]
+        worst: dict[datetime, int] = {}
+        for one in of_series:
+            if one.start is not None and one.reason is not EndReason.EXPIRED:
+                worst[at(one.start)] = min(one.severity, worst.get(at(one.start), 5))
+        for start, ended in ended_by_law([one.fact() for one in of_series], REFIRE).items():
+            alert = lifecycle.Alert(
+                series_of(SOURCE, f"{series:016x}"),
+                start,
+                End(ended.at, ended.reason) if ended.at and ended.reason else None,
+                WINDOW,
+                max_span,
+                worst[start],
+                fired_after_end_at=ended.fired_after,
             )
+            by_key[uuid5(KEYS, f"key-{series // 2}")].append(alert)
     return {
-        key: [lifecycle.course_of(group) for group in lifecycle.incidents_of(alerts)] for key, alerts in by_key.items()
+        key: [lifecycle.incident_state(group) for group in lifecycle.incidents_of(alerts)]
+        for key, alerts in by_key.items()
     }
 
 
@@ -130,9 +175,19 @@ async def forget(engine: AsyncEngine) -> None:
     async with db.transaction(engine) as tx:
         await tx.execute(text("TRUNCATE incident, alert, unmatched_resolve, timeline, tally, service CASCADE"))
         await tx.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+        # Its setting `refire_seconds` is read when a person reopens an incident.
+        await tx.execute(
+            text("""
+                INSERT INTO source (id, name, kind, created_at)
+                OVERRIDING SYSTEM VALUE
+                VALUES (:id, 'test', 'test', now())
+                    ON CONFLICT DO NOTHING
+            """),
+            {"id": SOURCE},
+        )
 
 
-async def apply_batch(engine: AsyncEngine, batch: Sequence[Incoming]) -> list[Outcome]:
+async def apply_batch(engine: AsyncEngine, batch: Sequence[Incoming]) -> list[SignalOutcome]:
     also_lock: frozenset[UUID] = frozenset()
     while True:
         try:
@@ -143,15 +198,17 @@ async def apply_batch(engine: AsyncEngine, batch: Sequence[Incoming]) -> list[Ou
 
 
 async def play(engine: AsyncEngine, played: Played, max_span: timedelta) -> None:
-    waiting = list(enumerate(played.batches))
+    waiting = list(played.batches)
 
     async def connection() -> None:
         while waiting:
-            seen, batch = waiting.pop(0)
-            await apply_batch(engine, [one.incoming(max_span=max_span, seen=seen) for one in batch])
+            batch = waiting.pop(0)
+            await apply_batch(engine, [one.incoming(max_span=max_span) for one in batch])
 
     with patch.object(read, "FEW", played.few):
         await asyncio.gather(*(connection() for _ in range(played.connections)))
+        if played.expired:  # an inferred end comes after its alert
+            await apply_batch(engine, [one.incoming(max_span=max_span) for one in played.expired])
 
 
 COUNTER_EXAMPLES = [
@@ -161,6 +218,8 @@ COUNTER_EXAMPLES = [
     ([resolved(0, None, 30)], [firing(1, 12)], [firing(0, 10)], [resolved(1, 12, 14)]),
     # Two incidents, then one between that joins them, then an end that splits it.
     ([resolved(0, 0, 10), resolved(0, 30, 40)], [firing(1, 12)], [resolved(1, 12, 20)]),
+    # A void end covers nothing, whichever of the starts it covered is reported first.
+    ([resolved(0, 0, 30, 31)], [firing(0, 10, 40)], [firing(0, 20, 35)], [firing(0, 0, 90)]),
     # More unmatched resolves than are read first: the earliest counts, reported before its start or after.
     ([resolved(0, None, 10)], [resolved(0, None, 20)], [firing(0, 5)]),
     ([firing(0, 0)], [resolved(0, None, 10)], [resolved(0, None, 20)], [firing(0, 30)]),
@@ -178,10 +237,11 @@ def _play_of(batches: tuple[list[Reported], ...]) -> Played:
 @example(played=_play_of(COUNTER_EXAMPLES[2]))
 @example(played=_play_of(COUNTER_EXAMPLES[3]))
 @example(played=_play_of(COUNTER_EXAMPLES[4]))
+@example(played=_play_of(COUNTER_EXAMPLES[5]))
 async def test_the_set_of_signals_alone_decides(engine: AsyncEngine, played: Played) -> None:
     await forget(engine)
     await play(engine, played, YEAR)
-    assert await courses_in(engine) == expected_of(played.reported, YEAR)
+    assert await states_in(engine) == expected_of([*played.reported, *played.expired], YEAR)
     assert await spans_in(engine) == await spans_by_range_agg(engine, WINDOW)
     await assert_consistent(engine)
 
@@ -191,7 +251,7 @@ async def test_the_set_of_signals_alone_decides(engine: AsyncEngine, played: Pla
 async def test_the_set_of_signals_alone_decides_where_max_span_cuts(engine: AsyncEngine, played: Played) -> None:
     await forget(engine)
     await play(engine, played, timedelta(minutes=12))
-    assert await courses_in(engine) == expected_of(played.reported, timedelta(minutes=12))
+    assert await states_in(engine) == expected_of([*played.reported, *played.expired], timedelta(minutes=12))
     await assert_consistent(engine)
 
 
@@ -216,7 +276,7 @@ async def test_batches_over_the_same_keys_never_deadlock(engine: AsyncEngine) ->
 
 def _of_key(key: int, fingerprint: str, started_at: datetime) -> Incoming:
     decision = Decision("default", f"s{key}", 3, f'service="s{key}"', uuid5(KEYS, f"s{key}"), WINDOW, YEAR)
-    return Incoming(Signal(fingerprint, Status.FIRING, started_at), SOURCE, decision, at(1000))
+    return Incoming(Signal(fingerprint, Status.FIRING, started_at), SOURCE, decision, at(1000), at(1000))
 
 
 async def test_the_number_of_statements_does_not_grow_with_the_batch(engine: AsyncEngine) -> None:
@@ -240,7 +300,7 @@ async def test_the_number_of_statements_does_not_grow_with_the_batch(engine: Asy
     assert (few, many) <= (15, 20)
 
 
-async def test_verdicts_say_what_each_signal_did(engine: AsyncEngine) -> None:
+async def test_verdicts_describe_the_effect_of_each_signal(engine: AsyncEngine) -> None:
     async def verdict(reported: Reported) -> str:
         [outcome] = await apply_batch(engine, [reported.incoming(max_span=YEAR)])
         return outcome.verdict

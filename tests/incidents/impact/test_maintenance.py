@@ -1,4 +1,4 @@
-"""Planned maintenance: when it is, and that it is taken out of downtime and cost and nothing else is."""
+"""Planned maintenance: its occurrences, and that exactly its time is excluded from downtime and cost."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,20 +12,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.base.times import Span
-from app.incidents.impact.intervals import Harm, costs, downtime, total, union
-from app.incidents.impact.maintenance import Recurrence, Window, occurrences, outside, planned, unplanned
+from app.incidents.impact.intervals import ImpactInterval, costs, downtime, total, union
+from app.incidents.impact.maintenance import (
+    Recurrence,
+    TooMuchMaintenance,
+    Window,
+    occurrences,
+    outside,
+    planned,
+    unplanned,
+)
 from app.incidents.impact.rates import Rate
 from tests.incidents.impact.test_intervals import (
     DAY,
     WHOLE,
-    a_harm,
     a_rate,
     a_span,
+    an_impact,
     at,
     by_brute_force,
     cuts,
     expected_of,
-    many_harms,
+    many_impacts,
     many_rates,
     spans,
 )
@@ -48,13 +56,13 @@ def utc(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def begins_of(rule: Recurrence, begins: str, ends: str) -> list[str]:
-    found = occurrences(a_window(rule), Span(utc(begins), utc(ends)))
-    assert all(span.ends - span.begins == rule.lasts for span in found)
-    return [f"{span.begins:%Y-%m-%d %H:%M}" for span in found]
+def begins_of(rule: Recurrence, start: str, end: str) -> list[str]:
+    found = occurrences(a_window(rule), Span(utc(start), utc(end)))
+    assert all(span.end - span.start == rule.lasts for span in found)
+    return [f"{span.start:%Y-%m-%d %H:%M}" for span in found]
 
 
-# — when it is —
+# — occurrences —
 
 
 def test_it_recurs_at_the_local_time_of_its_zone() -> None:
@@ -120,27 +128,27 @@ def test_occurrences_are_the_days_of_the_rule_by_brute_force(rule: Recurrence, w
     expected = []
     day = rule.first_date
     while day <= (rule.last_date or date(2027, 3, 1)):
-        begins = datetime.combine(day, rule.start_time, ZoneInfo(rule.zone)).astimezone(UTC)
-        if day.weekday() in rule.weekdays and begins < within.ends and begins + rule.lasts > within.begins:
-            expected.append(Span(begins, begins + rule.lasts))
+        start = datetime.combine(day, rule.start_time, ZoneInfo(rule.zone)).astimezone(UTC)
+        if day.weekday() in rule.weekdays and start < within.end and start + rule.lasts > within.start:
+            expected.append(Span(start, start + rule.lasts))
         day += timedelta(days=1)
     assert occurrences(a_window(rule), within) == expected
 
 
-# — what it takes out —
+# — effect on downtime and cost —
 
 
-def test_what_falls_into_maintenance_is_no_downtime_and_costs_nothing() -> None:
+def test_impact_during_maintenance_is_no_downtime_and_costs_nothing() -> None:
     windows = [a_window(a_span("10:30", "11:00"), "checkout"), a_window(a_span("11:00", "11:30"))]
     when = planned(windows, ["checkout"], a_span("00:00", "24:00"))
     assert when == {"checkout": [a_span("10:30", "11:30")]}
-    left = unplanned([a_harm(1, "10:00", "12:00")], when)
-    assert left == [a_harm(1, "10:00", "10:30"), a_harm(1, "11:30", "12:00")]
+    left = unplanned([an_impact(1, "10:00", "12:00")], when)
+    assert left == [an_impact(1, "10:00", "10:30"), an_impact(1, "11:30", "12:00")]
     assert expected_of(costs(left, [a_rate("100")]).incidents[UUID(int=1)]) == 100
 
 
-def test_an_incident_wholly_in_maintenance_costs_0_which_is_not_nothing() -> None:
-    left = unplanned([a_harm(1, "10:00", "11:00")], {"checkout": [a_span("09:00", "11:00")]})
+def test_an_incident_entirely_in_maintenance_costs_0_and_not_null() -> None:
+    left = unplanned([an_impact(1, "10:00", "11:00")], {"checkout": [a_span("09:00", "11:00")]})
     assert expected_of(costs(left, [a_rate("100")]).incidents[UUID(int=1)]) == 0
 
 
@@ -157,46 +165,52 @@ breaks = st.lists(spans(), max_size=5).map(union)
 @given(st.lists(spans(), max_size=6), breaks)
 def test_downtime_and_the_planned_part_are_the_downtime_before(drawn: list[Span], maintenance: list[Span]) -> None:
     left = outside(drawn, maintenance)
-    common = [Span(max(a.begins, b.begins), min(a.ends, b.ends)) for a in drawn for b in maintenance]
+    common = [Span(max(a.start, b.start), min(a.end, b.end)) for a in drawn for b in maintenance]
     assert downtime(left, WHOLE) + downtime(common, WHOLE) == downtime(drawn, WHOLE)
     assert all(downtime([span], whole) == timedelta() for span in left for whole in maintenance)
 
 
-@given(many_harms(), breaks)
-def test_cutting_out_twice_is_cutting_out_once(harms: list[Harm], maintenance: list[Span]) -> None:
+@given(many_impacts(), breaks)
+def test_subtracting_maintenance_is_idempotent(intervals: list[ImpactInterval], maintenance: list[Span]) -> None:
     when = {"checkout": maintenance, "search": maintenance[:1]}
-    once = unplanned(harms, when)
+    once = unplanned(intervals, when)
     assert unplanned(once, when) == once
-    assert {each.incident for each in once} == {each.incident for each in harms}
+    assert {each.incident for each in once} == {each.incident for each in intervals}
 
 
-@given(many_harms(), many_rates(), breaks)
-def test_parts_still_sum_to_the_whole_exactly(harms: list[Harm], rates: list[Rate], maintenance: list[Span]) -> None:
-    left = unplanned(harms, {"checkout": maintenance, "search": maintenance})
+@given(many_impacts(), many_rates(), breaks)
+def test_parts_still_sum_to_the_whole_exactly(
+    intervals: list[ImpactInterval], rates: list[Rate], maintenance: list[Span]
+) -> None:
+    left = unplanned(intervals, {"checkout": maintenance, "search": maintenance})
     priced = costs(left, rates)
     for service in ("checkout", "search"):
-        own = {each.incident for each in harms if each.service == service}
+        own = {each.incident for each in intervals if each.service == service}
         parts = total(cost for incident, cost in priced.incidents.items() if incident in own)
         assert parts == priced.services.get(service, {})
         for currency, amount in parts.items():
             assert amount.expected == by_brute_force(left, rates, service, currency)
 
 
-@given(many_harms(), many_rates(), breaks)
-def test_maintenance_of_other_services_changes_nothing(
-    harms: list[Harm], rates: list[Rate], maintenance: list[Span]
+@given(many_impacts(), many_rates(), breaks)
+def test_maintenance_of_other_services_does_not_matter(
+    intervals: list[ImpactInterval], rates: list[Rate], maintenance: list[Span]
 ) -> None:
-    before, after = costs(harms, rates), costs(unplanned(harms, {"search": maintenance}), rates)
+    before, after = costs(intervals, rates), costs(unplanned(intervals, {"search": maintenance}), rates)
     assert after.services.get("checkout") == before.services.get("checkout")
-    own = [each.incident for each in harms if each.service == "checkout"]
+    own = [each.incident for each in intervals if each.service == "checkout"]
     assert [after.incidents.get(each) for each in own] == [before.incidents.get(each) for each in own]
 
 
-@given(many_harms(), many_rates(), cuts)
-def test_what_maintenance_takes_out_is_what_its_time_cost(harms: list[Harm], rates: list[Rate], cut: datetime) -> None:
+@given(many_impacts(), many_rates(), cuts)
+def test_maintenance_subtracts_exactly_the_cost_of_its_time(
+    intervals: list[ImpactInterval], rates: list[Rate], cut: datetime
+) -> None:
     """Maintenance from a moment on leaves the costs until that moment."""
-    left = costs(unplanned(harms, {name: [Span(cut, WHOLE.ends)] for name in ("checkout", "search")}), rates).services
-    until = costs(harms, rates, Span(DAY, cut)).services
+    left = costs(
+        unplanned(intervals, {name: [Span(cut, WHOLE.end)] for name in ("checkout", "search")}), rates
+    ).services
+    until = costs(intervals, rates, Span(DAY, cut)).services
     assert {name: _above_0(cost) for name, cost in left.items() if _above_0(cost)} == {
         name: _above_0(cost) for name, cost in until.items() if _above_0(cost)
     }
@@ -207,15 +221,15 @@ def _above_0(cost: object) -> dict[str, Fraction]:
 
 
 @given(st.lists(spans(), max_size=6), breaks, cuts)
-def test_what_is_left_does_not_depend_on_how_maintenance_is_written(
+def test_the_rest_does_not_depend_on_how_maintenance_is_split(
     drawn: list[Span], maintenance: Sequence[Span], cut: datetime
 ) -> None:
     halves = [
         half
         for span in maintenance
-        for half in (Span(span.begins, min(span.ends, cut)), Span(max(span.begins, cut), span.ends))
+        for half in (Span(span.start, min(span.end, cut)), Span(max(span.start, cut), span.end))
     ]
-    windows = [a_window(half) for half in halves if half.begins < half.ends]
+    windows = [a_window(half) for half in halves if half.start < half.end]
     assert planned(windows, ["checkout"], WHOLE).get("checkout", []) == list(maintenance)
     assert outside(drawn, union(halves)) == outside(drawn, maintenance)
 
@@ -224,3 +238,44 @@ def test_what_is_left_does_not_depend_on_how_maintenance_is_written(
 def test_an_empty_span_outside_stays_as_it_is(moment: str) -> None:
     empty = Span(at(moment), at(moment))
     assert outside([empty], [a_span("10:00", "11:00")]) == [empty]
+
+
+@given(
+    windows=st.lists(
+        st.tuples(
+            st.frozensets(st.integers(0, 6), min_size=1),
+            st.integers(1, 70),
+            st.frozensets(st.sampled_from("abc"), max_size=2),
+        ),
+        max_size=4,
+    )
+)
+def test_services_share_what_each_would_have_alone(
+    windows: list[tuple[frozenset[int], int, frozenset[str]]],
+) -> None:
+    within = Span(utc("2026-03-01"), utc("2026-04-01"))
+    every = [
+        a_window(a_rule(weekdays=weekdays, lasts=timedelta(hours=hours)), *services)
+        for weekdays, hours, services in windows
+    ]
+    together = planned(every, "abc", within)
+    for service in "abc":
+        alone = union(span for window in every if window.concerns(service) for span in occurrences(window, within))
+        assert list(together.get(service, ())) == alone
+
+
+@given(
+    weekdays=st.frozensets(st.integers(0, 6), min_size=1),
+    start=st.datetimes(utc("1990-01-01").replace(tzinfo=None), utc("2150-01-01").replace(tzinfo=None)),
+    days=st.integers(0, 900),
+)
+def test_what_is_refused_up_front_is_close_to_what_would_be_computed(
+    weekdays: frozenset[int], start: datetime, days: int
+) -> None:
+    window = a_window(a_rule(weekdays=weekdays))
+    within = Span(start.replace(tzinfo=UTC), start.replace(tzinfo=UTC) + timedelta(days=days))
+    number = len(occurrences(window, within))
+    if number > 2 * len(weekdays):
+        with pytest.raises(TooMuchMaintenance, match="ask for a shorter period or for one service"):
+            planned([window], ["a"], within, occurrences_at_most=number - 2 * len(weekdays))
+    planned([window], ["a"], within, occurrences_at_most=number + 2 * len(weekdays))

@@ -1,4 +1,4 @@
-"""Durations by the second clock: the same incidents and the same events, in the hours of a calendar."""
+"""Durations in business hours: the same incidents and events, measured in the hours of a calendar."""
 
 import csv
 from collections import Counter
@@ -18,17 +18,19 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.base.times import Span
 from app.incidents.definitions import DEFINED
 from app.incidents.definitions.model import SUMMARY_FROM, Kind
+from app.incidents.impact.columns import StretchColumns
 from app.incidents.measures import measures
 from app.incidents.measures import vectorized as columns
-from app.incidents.measures.business_durations import begins_in_business_hours, in_business_hours
+from app.incidents.measures.business_durations import in_business_hours, starts_in_business_hours
 from app.incidents.measures.business_hours import BusinessHours
 from app.incidents.measures.measures import MEASURES, Facts
 from app.incidents.measures.vectorized import OUTCOMES, Columns, MeasuredMany, microseconds
-from app.metrics.comparison.compare import OUT_OF_HOURS, Sample, Trend, compare, sample
+from app.metrics.comparison.compare import OUT_OF_HOURS, Trend, compare, sample
 from app.metrics.query import GroupBy, MetricsQuery
 from app.metrics.summary import survival
 from app.metrics.summary.numbers import Numbers, prepare, summarize
-from app.metrics.summary.summaries import Summary, summaries
+from app.metrics.summary.summaries import Asked, Summary, summaries
+from tests.incidents.impact.test_stretches import whole
 from tests.incidents.measures.test_business_hours import calendars, every_day, measured
 from tests.incidents.measures.test_measures import DAY, WEIGHTS
 from tests.incidents.measures.test_vectorized import NOW, facts, one
@@ -43,7 +45,9 @@ def numbers(
 ) -> tuple[Numbers, list[Numbers]]:
     period = Span(DAY - timedelta(days=3), DAY + timedelta(days=5))
     query = MetricsQuery(period, group_by=group_by, calendar=calendar)
-    prepared = prepare(Columns.of(range(len(every)), every), query, now=NOW, weights=WEIGHTS)
+    prepared = prepare(
+        Columns.of(range(len(every)), every), StretchColumns.of(map(whole, every)), query, now=NOW, weights=WEIGHTS
+    )
     return summarize(prepared, [], query, horizon=HORIZON)
 
 
@@ -110,6 +114,8 @@ def counts(each: Summary) -> tuple[int, int, int, int, Mapping[str, int]]:
 
 
 HORIZON = 48 * 3600.0
+MONTH = timedelta(days=30)
+DAY_MICROSECONDS = 86_400 * 10**6
 RECORDED = 0
 PENDING = next(place for place, each in enumerate(OUTCOMES) if each.reason == "not acknowledged yet")
 
@@ -123,11 +129,12 @@ def summed_up(seconds: list[float], waits: list[float]) -> Summary:
         np.zeros(len(seconds) + len(waits), np.int64),
     )
     everyone = np.arange(len(many.seconds))
-    [found] = summaries(many, everyone, everyone * 0, 1, HORIZON)
+    asked = Asked(HORIZON, everyone * DAY_MICROSECONDS, [timedelta(days=50)])
+    [found] = summaries(many, everyone, everyone * 0, 1, asked)
     return found
 
 
-def test_what_lay_wholly_out_of_hours_is_0_and_counts() -> None:
+def test_a_duration_entirely_outside_business_hours_is_0_and_counts() -> None:
     found = summed_up([0.0] * 4 + [600.0 * n for n in range(1, 9)], [])
     assert (found.n, found.zeros, found.pending) == (12, 4, 0)
     assert found.typical is not None
@@ -141,31 +148,33 @@ def test_what_lay_wholly_out_of_hours_is_0_and_counts() -> None:
     assert found.estimates.histogram[0].incidents == 4
 
 
-def test_where_all_is_0_everything_is_0_and_nothing_fails() -> None:
+def test_with_only_zeros_all_results_are_0() -> None:
     found = summed_up([0.0] * SUMMARY_FROM, [0.0, 0.0])
     assert found.estimates is not None
     assert (found.zeros, found.estimates.median.seconds, found.estimates.restricted_mean[:3]) == (10, 0, (0, 0, 0))
 
 
-def test_single_values_are_told_of_fewer_than_ten_only() -> None:
+def test_single_values_are_shown_only_for_fewer_than_ten() -> None:
     assert summed_up([60.0] * (SUMMARY_FROM - 1), []).values == [60.0] * 9
     assert summed_up([60.0] * SUMMARY_FROM, []).values is None
 
 
-def test_a_wait_that_has_not_begun_by_this_clock_says_nothing() -> None:
-    """The median of ten, four of them 0, is that of ten, however many wait on a Sunday for it to be Monday."""
+def test_a_wait_outside_business_hours_gives_no_value() -> None:
+    """Incidents that wait on a Sunday for Monday do not change the median of ten values, four of them 0."""
     seconds = [0.0] * 4 + [600.0 * n for n in range(1, 7)]
     alone, waiting = summed_up(seconds, []), summed_up(seconds, [0.0] * 30)
     assert waiting.estimates == alone.estimates
     assert (waiting.pending, alone.pending) == (30, 0)
-    # Taken for "longer than 0", they would make the typical time as long as the longest.
-    misled = survival.estimates(seconds, [0.0] * 30, HORIZON)
+    # Treated as "longer than 0", they would raise the typical time to the longest value.
+    misled = survival.estimates(
+        seconds, [0.0] * 30, HORIZON, began=np.arange(40) * 86_400.0, observed=timedelta(days=50)
+    )
     assert misled is not None
     assert misled.median != waiting.estimates.median  # type: ignore[union-attr]
     assert summed_up(seconds, [60.0] * 30).estimates != alone.estimates
 
 
-def test_the_registry_says_which_numbers_have_a_second_clock() -> None:
+def test_the_registry_names_the_numbers_with_business_hours() -> None:
     names = {each.name for each in DEFINED.values() if each.second_clock}
     assert names == {measure.name for measure in MEASURES}
     assert all(DEFINED[name].kind is Kind.MEASURE for name in names)
@@ -188,12 +197,10 @@ def begun(since: datetime, seconds: float, *, waits: bool) -> MeasuredMany:
     ("since", "is_compared"),
     [("08:59:59.999999", False), ("09:00:00", True), ("17:59:59.999999", True), ("18:00:00", False)],
 )
-def test_what_begins_in_business_hours_is_compared_whatever_becomes_of_it(
-    since: str, is_compared: bool, waits: bool
-) -> None:
+def test_durations_that_start_in_business_hours_are_compared(since: str, is_compared: bool, waits: bool) -> None:
     for seconds in (0.0, 0.5, 9 * 3600.0, 20 * 3600.0):
         each = begun(datetime.fromisoformat(f"2024-08-20T{since}+02:00"), seconds, waits=waits)
-        found = sample(each, in_hours=begins_in_business_hours(each, BERLIN_OFFICE))
+        found = sample(each, each.since, observed=MONTH, in_hours=starts_in_business_hours(each, BERLIN_OFFICE))
         assert len(found.censored if waits else found.recorded) == is_compared
         assert found.left_out == ({} if is_compared else {OUT_OF_HOURS: 1})
 
@@ -202,17 +209,19 @@ def test_what_begins_in_business_hours_is_compared_whatever_becomes_of_it(
 @given(st.lists(facts(), max_size=6), calendars)
 def test_every_incident_is_compared_or_left_out_for_a_reason(every: list[Facts], calendar: BusinessHours) -> None:
     for each in columns.measured(Columns.of(range(len(every)), every), now=NOW).values():
-        whole = sample(each)
+        whole = sample(each, each.since, observed=MONTH)
         by_hours = in_business_hours({"it": each}, calendar)["it"]
-        found = sample(by_hours, in_hours=begins_in_business_hours(each, calendar))
+        found = sample(by_hours, each.since, observed=MONTH, in_hours=starts_in_business_hours(each, calendar))
         outside = found.left_out.get(OUT_OF_HOURS, 0)
         assert len(found.recorded) + len(found.censored) + outside == len(whole.recorded) + len(whole.censored)
         assert {reason: n for reason, n in found.left_out.items() if reason != OUT_OF_HOURS} == whole.left_out
-        assert sample(in_business_hours({"it": each}, ROUND_THE_CLOCK)["it"], in_hours=np.isfinite(each.since)) == whole
+        round_the_clock = in_business_hours({"it": each}, ROUND_THE_CLOCK)["it"]
+        all_of_it = np.isfinite(each.since)
+        assert sample(round_the_clock, each.since, observed=MONTH, in_hours=all_of_it) == whole
 
 
 def a_period(random: np.random.Generator, at_night: float) -> MeasuredMany:
-    """300 incidents of one speed, a median of 2 h; `at_night` is the share that begins while nobody is at work."""
+    """300 incidents with a median of 2 h; `at_night` is the share that starts outside business hours."""
     n, hour = 300, 3600
     is_night = random.random(n) < at_night
     of_day = np.where(is_night, 18 * hour + random.random(n) * 15 * hour, 9 * hour + random.random(n) * 9 * hour)
@@ -222,23 +231,30 @@ def a_period(random: np.random.Generator, at_night: float) -> MeasuredMany:
     return MeasuredMany(lasted, np.full(n, np.nan), np.zeros(n, np.int64), since.astype(np.int64))
 
 
-def test_when_trouble_comes_is_not_taken_for_how_fast_people_work() -> None:
-    """Twice as many at night, and nobody is faster or slower."""
+def without_zeros(side: MeasuredMany) -> MeasuredMany:
+    return side._replace(seconds=np.where(side.seconds > 0, side.seconds, np.nan))
+
+
+def test_a_shift_in_start_times_is_not_mistaken_for_a_change_of_speed() -> None:
+    """Twice as many start at night; the speed of response is the same."""
     random, runs = np.random.default_rng(5), 300
     spoke: Counter[str] = Counter()
     for _ in range(runs):
         sides = a_period(random, 0.3), a_period(random, 0.6)
         by_hours = [in_business_hours({"it": side}, BERLIN_OFFICE)["it"] for side in sides]
-        begins = [begins_in_business_hours(side, BERLIN_OFFICE) for side in sides]
+        start = [starts_in_business_hours(side, BERLIN_OFFICE) for side in sides]
         verdicts = {
             "begun in hours": compare(
-                *(sample(side, in_hours=those) for side, those in zip(by_hours, begins, strict=True))
+                *(
+                    sample(side, side.since, observed=MONTH, in_hours=those)
+                    for side, those in zip(by_hours, start, strict=True)
+                )
             ),
-            "with zeros": compare(*map(sample, by_hours)),
-            "without zeros": compare(*(Sample([each for each in side.seconds if each > 0]) for side in by_hours)),
+            "with zeros": compare(*(sample(side, side.since, observed=MONTH) for side in by_hours)),
+            "without zeros": compare(*(sample(without_zeros(side), side.since, observed=MONTH) for side in by_hours)),
         }
         spoke.update(name for name, found in verdicts.items() if found.verdict is not Trend.CANNOT_TELL)
-    # at most 5 % in truth: then more than this happens once in a thousand
+    # with a true rate of at most 5 %, more than this occurs once in a thousand runs
     assert spoke["begun in hours"] <= stats.binom.ppf(0.999, runs, 0.05)
     assert min(spoke["with zeros"], spoke["without zeros"]) > 0.1 * runs
 
@@ -308,17 +324,17 @@ async def test_days_and_sheets_have_it_too(client: httpx.AsyncClient, engine: As
         assert line["time_to_acknowledge_zeros"] == "0"
 
 
-COMPARED = {"measure": "time_to_acknowledge", "a_from": "2024-08-20T00:00:00Z", "a_to": "2024-08-21T00:00:00Z"}
-COMPARED |= {"b_from": "2024-08-27T00:00:00Z", "b_to": "2024-08-28T00:00:00Z"}
+COMPARED = {"measure": "time_to_acknowledge", "a_from": "2024-08-20T00:00:00Z", "a_to": "2024-10-01T00:00:00Z"}
+COMPARED |= {"b_from": "2024-10-01T00:00:00Z", "b_to": "2024-11-12T00:00:00Z"}
 
 
-async def two_tuesdays(engine: AsyncEngine) -> None:
+async def tuesdays(engine: AsyncEngine) -> None:
     """Of A 12 begin in the hours and wait for 8 h, 7 of them in hours; of B 12 wait for 10 min, and one ends unseen.
-    Some come at night.
+    Some come at night. Each period has six Tuesdays, with two of the 12 on each.
     """
 
-    def of_b(began: str, waited: int | None) -> dict[str, object]:
-        since = at(began) + timedelta(days=7)
+    def on(week: int, began: str, waited: int | None) -> dict[str, object]:
+        since = at(began) + timedelta(weeks=week)
         seen = since + timedelta(minutes=waited) if waited else None
         return an_incident(
             "00:00", "01:00", began_at=since, ended_at=(seen or since) + timedelta(minutes=15), acknowledged_at=seen
@@ -326,18 +342,18 @@ async def two_tuesdays(engine: AsyncEngine) -> None:
 
     await store(
         engine,
-        *(an_incident("08:00", "17:00", acknowledged_at=at(f"16:{n:02}")) for n in range(12)),
-        *(an_incident("02:00", "03:00", acknowledged_at=at(f"02:{10 + n}")) for n in range(5)),
-        *(of_b("08:00", 10 + n) for n in range(12)),
-        of_b("14:00", None),
-        of_b("04:00", None),
+        *(on(n // 2, "08:00", 8 * 60 + n) for n in range(12)),
+        *(on(0, "02:00", 10 + n) for n in range(5)),
+        *(on(6 + n // 2, "08:00", 10 + n) for n in range(12)),
+        on(6, "14:00", None),
+        on(6, "04:00", None),
     )
 
 
 async def test_two_periods_are_compared_by_both_clocks(
     client: httpx.AsyncClient, engine: AsyncEngine, office: str
 ) -> None:
-    await two_tuesdays(engine)
+    await tuesdays(engine)
     without = await asked(client, "compare", **COMPARED)
     with_ = await asked(client, "compare", **COMPARED, calendar=office)
     assert (without.pop("business_hours"), without.pop("calendar")) == (None, None)
@@ -357,11 +373,12 @@ async def test_two_periods_are_compared_by_both_clocks(
     assert line["business_hours_b_left_out_began_outside_business_hours"] == "1"
 
 
-async def test_by_hours_that_hold_nothing_no_verdict_is_given(
+async def test_without_values_in_business_hours_there_is_no_verdict(
     client: httpx.AsyncClient, engine: AsyncEngine, office: str
 ) -> None:
-    await two_tuesdays(engine)
-    await client.put("/api/v1/calendars/office", json=OFFICE | {"holidays": ["2024-08-20"]})
+    await tuesdays(engine)
+    tuesdays_of_a = [f"{at('00:00') + timedelta(weeks=week):%Y-%m-%d}" for week in range(6)]
+    await client.put("/api/v1/calendars/office", json=OFFICE | {"holidays": tuesdays_of_a})
     found = (await asked(client, "compare", **COMPARED, calendar=office))["business_hours"]
     assert (found["verdict"], found["effect"]) == ("cannot_tell", None)
     assert found["reason"] == "A has 0 recorded values; below 10 no verdict is given"
@@ -379,7 +396,7 @@ async def test_changing_the_calendar_changes_the_past(
 
 @pytest.mark.parametrize("sheet", ["", ".csv"])
 @pytest.mark.parametrize("route", ["summary", "timeseries", "compare"])
-async def test_an_unknown_calendar_is_told(client: httpx.AsyncClient, route: str, sheet: str) -> None:
+async def test_an_unknown_calendar_is_reported(client: httpx.AsyncClient, route: str, sheet: str) -> None:
     route, question = f"{route}{sheet}", PERIOD | COMPARED
     answer = await client.get(f"/api/v1/metrics/{route}", params=question | {"calendar": "=none"})
     assert (answer.status_code, answer.json()["type"]) == (404, "urn:aftermath:problem:calendar-not-found")

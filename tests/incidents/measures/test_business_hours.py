@@ -1,4 +1,4 @@
-"""The second clock: it runs while a clock on the wall shows business hours, whatever the clocks do."""
+"""The business clock runs while the local time is within business hours, also when clocks change."""
 
 import random
 from collections.abc import Iterable, Sequence
@@ -47,8 +47,8 @@ def utc(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def span(begins: str, ends: str) -> Span:
-    return Span(utc(begins), utc(ends))
+def span(start: str, end: str) -> Span:
+    return Span(utc(start), utc(end))
 
 
 def moments(every: Iterable[datetime]) -> Ints:
@@ -56,8 +56,8 @@ def moments(every: Iterable[datetime]) -> Ints:
 
 
 def in_seconds(known: Clock, *spans: Span) -> list[float]:
-    begins, ends = (moments(span[side] for span in spans) for side in (0, 1))
-    return [float(each) for each in seconds(known, begins, ends)]
+    start, end = (moments(span[side] for span in spans) for side in (0, 1))
+    return [float(each) for each in seconds(known, start, end)]
 
 
 def measured(calendar: BusinessHours, *spans: Span) -> list[float]:
@@ -70,15 +70,15 @@ def running(known: Clock, *at: datetime) -> list[bool]:
 
 def local_day(zone: str, day: str) -> Span:
     """From midnight to midnight of that zone, in UTC."""
-    begins = datetime.fromisoformat(day).replace(tzinfo=ZoneInfo(zone))
-    return Span(begins.astimezone(UTC), (begins + timedelta(days=1)).astimezone(UTC))
+    start = datetime.fromisoformat(day).replace(tzinfo=ZoneInfo(zone))
+    return Span(start.astimezone(UTC), (start + timedelta(days=1)).astimezone(UTC))
 
 
 # — a usual week —
 
 
 @pytest.mark.parametrize(
-    ("begins", "ends", "expected"),
+    ("start", "end", "expected"),
     [
         ("2026-06-01 07:30", "2026-06-01 08:00", HOUR / 2),  # Monday 9:30 in Berlin
         ("2026-06-01 09:30", "2026-06-01 11:30", HOUR),  # over lunch
@@ -92,8 +92,8 @@ def local_day(zone: str, day: str) -> Span:
         ("2026-06-01 08:00", "2026-06-01 08:00", 0),
     ],
 )
-def test_it_runs_while_people_are_at_work(begins: str, ends: str, expected: float) -> None:
-    assert measured(office(), span(begins, ends)) == [expected]
+def test_it_runs_while_people_are_at_work(start: str, end: str, expected: float) -> None:
+    assert measured(office(), span(start, end)) == [expected]
 
 
 def test_a_holiday_is_off_from_midnight_to_midnight_there() -> None:
@@ -187,7 +187,7 @@ def test_a_day_that_a_zone_skips_has_no_hours() -> None:
     assert measured(fridays, span("2011-12-19 00:00", "2011-12-27 00:00")) == [24 * HOUR]
 
 
-def test_hours_that_end_within_what_is_shown_twice_go_on_the_second_time() -> None:
+def test_hours_that_end_in_the_repeated_hour_end_the_second_time() -> None:
     quarters = [utc(f"2026-10-25 {at}") for at in ("00:15", "00:45", "01:15", "01:45")]  # 02:15 02:45 02:15 02:45
     known = clock(every_day("Europe/Berlin", "01:00-02:30"), moments(quarters))
     assert running(known, *quarters) == [True, False, True, False]
@@ -201,7 +201,7 @@ def some_hours(random_: random.Random) -> tuple[Hours, ...]:
     return tuple(Hours(*pair) for pair in list(pairwise(marks))[:: random_.choice([1, 2])])
 
 
-# Drawn from a thousand rather than hour by hour, which takes longer than what is tested.
+# Drawn from a thousand values, because drawing hour by hour takes longer than the tested code.
 MANY_HOURS = [some_hours(random.Random(seed)) for seed in range(1000)]
 FROM, UNTIL = date(2025, 12, 1), date(2027, 1, 31)
 calendars = st.builds(
@@ -242,7 +242,7 @@ def test_a_longer_span_has_no_fewer_seconds_and_none_more_than_pass(
 @given(st.sampled_from(ZONES), st.tuples(times, times).map(sorted))
 def test_round_the_clock_is_the_time_that_passes(zone: str, borders: list[datetime]) -> None:
     passed = Span(*borders)
-    assert measured(every_day(zone, "00:00-24:00"), passed) == [(passed.ends - passed.begins).total_seconds()]
+    assert measured(every_day(zone, "00:00-24:00"), passed) == [(passed.end - passed.start).total_seconds()]
     assert measured(every_day(zone, "00:00-09:45", "09:45-24:00"), passed) == measured(
         every_day(zone, "00:00-24:00"), passed
     )
@@ -257,13 +257,13 @@ def test_it_does_not_matter_for_how_much_time_the_clock_was_made(
     assert measured(calendar, short) == in_seconds(clock(calendar, WHOLE), short)
 
 
-def minute_by_minute(calendar: BusinessHours, begins: datetime, minutes: int) -> int:
+def minute_by_minute(calendar: BusinessHours, start: datetime, minutes: int) -> int:
     zone, found = ZoneInfo(calendar.zone), 0
     for minute in range(minutes):
-        shown = (begins + timedelta(minutes=minute)).astimezone(zone)
+        shown = (start + timedelta(minutes=minute)).astimezone(zone)
         of_day = shown.hour * 60 + shown.minute
         found += shown.date() not in calendar.holidays and any(
-            each.begins <= of_day < each.ends for each in calendar.week[shown.weekday()]
+            each.start <= of_day < each.end for each in calendar.week[shown.weekday()]
         )
     return found
 
@@ -273,9 +273,7 @@ def minute_by_minute(calendar: BusinessHours, begins: datetime, minutes: int) ->
 @example(every_day("Europe/Berlin", "01:00-02:30"), utc("2026-10-24"), 3 * DAY_MINUTES)
 @example(every_day("Australia/Lord_Howe", "01:15-01:45", "01:45-02:15"), utc("2026-10-02"), 3 * DAY_MINUTES)
 @example(every_day("Pacific/Apia", "08:00-12:00", "13:00-24:00"), utc("2011-12-29"), 3 * DAY_MINUTES)
-def test_it_agrees_with_a_look_at_the_wall_every_minute(
-    calendar: BusinessHours, begins: datetime, minutes: int
-) -> None:
-    looked_at = Span(begins, begins + timedelta(minutes=minutes))
-    assert measured(calendar, looked_at) == [60 * minute_by_minute(calendar, begins, minutes)]
-    assert running(clock(calendar, moments(looked_at)), begins) == [bool(minute_by_minute(calendar, begins, 1))]
+def test_it_agrees_with_a_look_at_the_wall_every_minute(calendar: BusinessHours, start: datetime, minutes: int) -> None:
+    looked_at = Span(start, start + timedelta(minutes=minutes))
+    assert measured(calendar, looked_at) == [60 * minute_by_minute(calendar, start, minutes)]
+    assert running(clock(calendar, moments(looked_at)), start) == [bool(minute_by_minute(calendar, start, 1))]

@@ -1,7 +1,7 @@
-"""Many incidents at once say the same as each of them alone.
+"""Vectorized results equal those of each incident alone.
 
-The oracle is the definition of one incident (`measures`), of harm and its cost (`downtime`, `maintenance`), put
-together here as plainly as it can be said; what is tested does the same in columns.
+The oracle combines the scalar definitions of measures, impact and cost as plainly as possible; the code under test
+computes the same in columns.
 """
 
 from collections import Counter
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -23,10 +23,12 @@ from app.incidents.grouping.signal import AlertClass, EndReason
 from app.incidents.impact import availability
 from app.incidents.impact import intervals as downtime
 from app.incidents.impact import sweep as sums
-from app.incidents.impact.availability import Calendar, Failing, Objective
-from app.incidents.impact.intervals import Cost, Harm, clipped, total
+from app.incidents.impact.availability import CalendarPeriod, FailingIncident, Objective
+from app.incidents.impact.columns import ImpactColumns, StretchColumns, impact_columns
+from app.incidents.impact.intervals import Cost, ImpactInterval, clipped, total
 from app.incidents.impact.maintenance import Planned, unplanned
 from app.incidents.impact.rates import Rate
+from app.incidents.impact.stretches import Stretch, stretches
 from app.incidents.measures import measures
 from app.incidents.measures import vectorized as columns
 from app.incidents.measures.measures import MEASURES, Facts, Measured
@@ -35,20 +37,22 @@ from app.metrics.query import Filters, GroupBy, MetricsQuery
 from app.metrics.summary import survival
 from app.metrics.summary.numbers import Numbers, Prepared, prepare, summarize, summarize_buckets
 from app.metrics.summary.periods import Interval, buckets
+from tests.incidents.impact.test_stretches import whole as one_alert
 from tests.incidents.measures.test_measures import DAY, WEIGHTS
 
 NOW = DAY + timedelta(days=3)
 SERVICES = ("a", "b", "c")
 OWNERS = {"a": "Payments", "b": "Payments"}
 SOURCES: tuple[tuple[str, ...], ...] = ((), ("prod",), ("prod", "grafana"))
+ENVIRONMENTS = ("production", "unknown", "staging")  # of the incidents, in turn
 
-# Round enough that incidents meet and share moments, fine enough that microseconds count.
+# Coarse enough that incidents touch and share moments, fine enough that microseconds matter.
 moments = st.builds(
     lambda hours, micros: DAY + timedelta(hours=hours, microseconds=micros),
     st.integers(-48, 96),
     st.sampled_from((0, 1)),
 )
-# Many end where others begin, and some at once.
+# Many end when others start, and some immediately.
 lasting = st.sampled_from([timedelta(hours=hours) for hours in (0, 0, 1, 24)]) | st.timedeltas(
     timedelta(), timedelta(hours=60)
 )
@@ -58,6 +62,7 @@ impacts = st.sampled_from(("0", "0.1", "0.25", "1", "0.3333333333333333333333333
 @st.composite
 def facts(draw: st.DrawFn) -> Facts:
     began = draw(moments)
+    impact_stated = draw(st.none() | moments)
     ended = draw(st.none() | lasting.map(lambda lasted: began + lasted))
     return Facts(
         began,
@@ -67,14 +72,31 @@ def facts(draw: st.DrawFn) -> Facts:
         draw(st.none() | st.sampled_from(EndReason)),
         draw(st.sampled_from([*AlertClass, AlertClass.SERVICE, AlertClass.SERVICE])),
         detected_at_stated=draw(st.none() | moments),
-        impact_started_at=draw(st.none() | moments),
+        impact_started_at=impact_stated or draw(st.none() | moments),
         acknowledged_at=draw(st.none() | moments),
+        declared_at=draw(st.sampled_from([None, began]) | moments),
         identified_at=draw(st.none() | moments),
         mitigated_at=draw(st.none() | moments),
+        reviewed_at=draw(st.none() | moments),
+        ready_at=draw(st.none() | moments),
+        review_planned=draw(st.booleans()),
         service_stated=draw(st.none() | st.sampled_from(SERVICES)),
         severity_stated=draw(st.none() | st.integers(1, 5)),
         impact_stated=draw(st.none() | impacts),
+        impact_started_at_stated=impact_stated,
+        harmed_throughout_stated=draw(st.none() | st.booleans()),
     )
+
+
+@st.composite
+def incidents(draw: st.DrawFn) -> tuple[Facts, list[Stretch], tuple[str, ...]]:
+    """Facts, stretches and sources; some incidents are one alert, others fire on and off."""
+    known = draw(facts())
+    alerts = one_alert(known)
+    if draw(st.booleans()):
+        starts = draw(st.lists(moments, max_size=4))
+        alerts = [Stretch(at, at + draw(lasting), draw(st.integers(1, 5))) for at in [known.began_at, *starts]]
+    return known, stretches(alerts), draw(st.sampled_from(SOURCES))
 
 
 # — one by one —
@@ -94,15 +116,20 @@ def one(measured: columns.MeasuredMany, place: int) -> Measured:
     return Measured(seconds, status, reason, waited)
 
 
-@given(st.lists(facts(), min_size=1))
-def test_harm_is_that_of_each_incident(every: list[Facts]) -> None:
-    many = Columns.of(range(len(every)), every)
-    found = columns.harms(many, now=NOW, weights=WEIGHTS)
-    for place, each in enumerate(every):
-        expected = downtime.harm(uuid4(), each, now=NOW, weights=WEIGHTS)
-        assert (found.begins[place], found.ends[place]) == tuple(map(columns.microseconds, expected.span))
-        assert Decimal(int(found.impact[place])) / found.scale == pytest.approx(expected.impact)
-        assert many.service.values[found.service[place]] == expected.service
+@given(st.lists(incidents(), min_size=1))
+def test_impact_is_that_of_each_incident(every: list[tuple[Facts, list[Stretch], tuple[str, ...]]]) -> None:
+    world = World(every, [], {}, include=False)
+    many, found = world.columns, world.impacts
+    rows = zip(found.incident, found.service, found.start, found.end, found.impact, strict=True)
+    expected = [(place, each) for place, (one, alerts, _) in enumerate(every) for each in intervals_of(one, alerts)]
+    for (which, service, start, end, impact), (place, interval) in zip(rows, expected, strict=True):
+        assert (which, start, end) == (place, *map(columns.microseconds, interval.span))
+        assert Decimal(int(impact)) / found.scale == pytest.approx(interval.impact)
+        assert many.service.values[service] == interval.service
+
+
+def intervals_of(one: Facts, alerts: list[Stretch], number: int = 0) -> list[ImpactInterval]:
+    return downtime.impact_intervals(UUID(int=number), one, alerts, now=NOW, weights=WEIGHTS)
 
 
 # — all together —
@@ -110,28 +137,42 @@ def test_harm_is_that_of_each_incident(every: list[Facts]) -> None:
 
 @dataclass(frozen=True)
 class World:
-    """Incidents with their sources, and what else their numbers depend on."""
+    """Incidents with their stretches and sources, and everything else that their numbers depend on."""
 
-    incidents: list[tuple[Facts, tuple[str, ...]]]
+    incidents: list[tuple[Facts, list[Stretch], tuple[str, ...]]]
     rates: list[Rate]
     planned: Planned
     include: bool
 
+    @property
+    def columns(self) -> Columns:
+        return Columns.of(range(len(self.incidents)), [each for each, _, _ in self.incidents])
+
+    @property
+    def stretches(self) -> StretchColumns:
+        return StretchColumns.of([alerts for _, alerts, _ in self.incidents])
+
+    @property
+    def impacts(self) -> ImpactColumns:
+        return impact_columns(self.columns, self.stretches, now=NOW, weights=WEIGHTS)
+
     def prepared(self, query: MetricsQuery) -> Prepared:
         return prepare(
-            Columns.of(range(len(self.incidents)), [each for each, _ in self.incidents]),
+            self.columns,
+            self.stretches,
             replace(query, include_non_recoveries=self.include),
             now=NOW,
             weights=WEIGHTS,
             planned=self.planned,
-            sources=coded(names for _, names in self.incidents),
+            sources=coded(names for _, _, names in self.incidents),
             owners=OWNERS,
+            environments=coded(ENVIRONMENTS[number % 3] for number in range(len(self.incidents))),
         )
 
 
 @st.composite
 def worlds(draw: st.DrawFn) -> World:
-    incidents = draw(st.lists(st.tuples(facts(), st.sampled_from(SOURCES)), max_size=10))
+    known = draw(st.lists(incidents(), max_size=10))
     rates = [
         Rate(service, since, currency, Decimal("12.34"), Decimal(expected), Decimal(10**6))
         for service, currency, since, expected in draw(
@@ -149,7 +190,7 @@ def worlds(draw: st.DrawFn) -> World:
     ]
     spans = st.lists(st.tuples(moments, moments).map(lambda pair: Span(*sorted(pair))), max_size=3)
     planned = {service: downtime.union(draw(spans)) for service in draw(st.sets(st.sampled_from(SERVICES)))}
-    return World(incidents, rates, planned, draw(st.booleans()))
+    return World(known, rates, planned, draw(st.booleans()))
 
 
 queries = st.builds(
@@ -162,13 +203,14 @@ queries = st.builds(
         st.none() | st.just("prod"),
         st.none() | st.sampled_from(("Payments", "")),
         st.none() | st.integers(0, 167),
+        st.none() | st.sampled_from(ENVIRONMENTS[:2]),
     ),
     st.sampled_from([None, *GroupBy]),
 )
 
 
 @given(worlds(), queries)
-def test_numbers_are_what_the_definitions_say(world: World, query: MetricsQuery) -> None:
+def test_numbers_match_their_definitions(world: World, query: MetricsQuery) -> None:
     whole, groups = summarize(world.prepared(query), world.rates, query)
     assert as_dict(whole) == expected_numbers(world, replace(query, group_by=None))
     keys = sorted({key for each in detailed(world) if matches(each, query) for key in each.keys(query.group_by)})
@@ -204,63 +246,66 @@ class Detailed:
     number: int
     facts: Facts
     sources: tuple[str, ...]
-    harm: Harm
-    left: list[Harm]
+    intervals: list[ImpactInterval]
+    left: list[ImpactInterval]
     measured: Mapping[str, Measured]
 
     @property
     def detected_at(self) -> datetime:
         return measures.detected_at(self.facts)
 
+    @property
+    def service(self) -> str:
+        return measures.service(self.facts)
+
     def keys(self, group_by: GroupBy | None) -> tuple[Any, ...]:
-        match group_by:
-            case None:
-                return ()
-            case GroupBy.SERVICE:
-                return (self.harm.service,)
-            case GroupBy.SEVERITY:
-                return (measures.severity(self.facts),)
-            case GroupBy.SOURCE:
-                return self.sources
-            case GroupBy.OWNER:
-                return (OWNERS.get(self.harm.service, ""),)
-            case GroupBy.HOUR_OF_WEEK:
-                return (self.detected_at.weekday() * 24 + self.detected_at.hour,)
+        keys: dict[GroupBy | None, tuple[Any, ...]] = {
+            None: (),
+            GroupBy.SERVICE: (self.service,),
+            GroupBy.ENVIRONMENT: (ENVIRONMENTS[self.number % 3],),
+            GroupBy.SEVERITY: (measures.severity(self.facts),),
+            GroupBy.SOURCE: self.sources,
+            GroupBy.OWNER: (OWNERS.get(self.service, ""),),
+            GroupBy.HOUR_OF_WEEK: (self.detected_at.weekday() * 24 + self.detected_at.hour,),
+        }
+        return keys[group_by]
 
 
 def detailed(world: World) -> list[Detailed]:
     found = []
-    for number, (each, sources) in enumerate(world.incidents):
-        harmed = downtime.harm(UUID(int=number), each, now=NOW, weights=WEIGHTS)
+    for number, (each, alerts, sources) in enumerate(world.incidents):
+        interval = intervals_of(each, alerts, number)
         measured = measures.measures(each, include_non_recoveries=world.include, now=NOW)
-        found.append(Detailed(number, each, sources, harmed, unplanned([harmed], world.planned), measured))
+        found.append(Detailed(number, each, sources, interval, unplanned(interval, world.planned), measured))
     return found
 
 
 def matches(each: Detailed, query: MetricsQuery) -> bool:
-    is_there = is_within(each.harm.span, query.period) or is_detected(each, query)
+    is_there = is_detected(each, query) or any(is_within(interval.span, query.period) for interval in each.intervals)
     wanted = {by: getattr(query.filters, by.value) for by in GroupBy}
     return is_there and all(key is None or key in each.keys(by) for by, key in wanted.items())
 
 
 def is_within(span: Span, period: Span) -> bool:
     cut = clipped(span, period)
-    return cut.begins < cut.ends
+    return cut.start < cut.end
 
 
 def is_detected(each: Detailed, query: MetricsQuery) -> bool:
-    return query.period.begins <= each.detected_at < query.period.ends
+    return query.period.start <= each.detected_at < query.period.end
 
 
 def expected_numbers(world: World, query: MetricsQuery) -> dict[str, Any]:
     every = detailed(world)
     those = [each for each in every if matches(each, query)]
     counted = [each for each in those if is_detected(each, query)]
-    harming = [(each, part) for each in those for part in each.left if part.impact > 0]
-    harming = [(each, part) for each, part in harming if is_within(part.span, query.period)]
-    services = sorted({each.harm.service for each in those})
-    down = lasted([part for _, part in harming], services, query)
-    down_too = lasted([each.harm for each in those if each.harm.impact > 0], services, query)
+    impacting = [(each, part) for each in those for part in each.left if part.impact > 0]
+    impacting = [(each, part) for each, part in impacting if is_within(part.span, query.period)]
+    services = sorted({each.service for each in those})
+    down = lasted([part for _, part in impacting], services, query)
+    down_too = lasted(
+        [interval for each in those for interval in each.intervals if interval.impact > 0], services, query
+    )
     summed = {measure.name: [each.measured[measure.name] for each in counted] for measure in MEASURES}
     return {
         "query": query,
@@ -269,30 +314,30 @@ def expected_numbers(world: World, query: MetricsQuery) -> dict[str, Any]:
         "downtime": down,
         "planned": down_too - down,
         "cost": expected_cost(world, every, those, query) or None,
-        "services_without_rate": sorted({part.service for _, part in harming if is_unpriced(world, part, query)}),
+        "services_without_rate": sorted({part.service for _, part in impacting if is_unpriced(world, part, query)}),
         "services": services,
-        "carried_in": sorted({each.number for each, _ in harming if not is_detected(each, query)}),
+        "carried_in": sorted({each.number for each, _ in impacting if not is_detected(each, query)}),
         "counts": {name: counts(each) for name, each in summed.items()},
         "excluded": {name: excluded(each) for name, each in summed.items()},
         "values": {name: values(each) for name, each in summed.items()},
     }
 
 
-def lasted(harms: list[Harm], services: Iterable[str], query: MetricsQuery) -> timedelta:
-    of_services = ([each.span for each in harms if each.service == service] for service in services)
+def lasted(impacts: list[ImpactInterval], services: Iterable[str], query: MetricsQuery) -> timedelta:
+    of_services = ([each.span for each in impacts if each.service == service] for service in services)
     return sum((downtime.downtime(spans, query.period) for spans in of_services), timedelta())
 
 
 def expected_cost(world: World, every: list[Detailed], those: list[Detailed], query: MetricsQuery) -> Cost:
     priced = downtime.costs((part for each in every for part in each.left), world.rates, query.period)
     if query.filters.may_split_a_service:
-        return total(priced.incidents.get(each.harm.incident, {}) for each in those)
-    return total(priced.services.get(service, {}) for service in sorted({each.harm.service for each in those}))
+        return total(priced.incidents.get(UUID(int=each.number), {}) for each in those)
+    return total(priced.services.get(service, {}) for service in sorted({each.service for each in those}))
 
 
-def is_unpriced(world: World, part: Harm, query: MetricsQuery) -> bool:
+def is_unpriced(world: World, part: ImpactInterval, query: MetricsQuery) -> bool:
     since = [rate.valid_from for rate in world.rates if rate.service == part.service]
-    return not since or min(since) >= clipped(part.span, query.period).ends
+    return not since or min(since) >= clipped(part.span, query.period).end
 
 
 def counts(every: list[Measured]) -> tuple[int, int, int, int]:
@@ -315,30 +360,32 @@ def values(every: list[Measured]) -> list[float] | None:
 
 
 @pytest.mark.parametrize("fine", ["0.333333333333333333333333333333", "0.333333333"])
-def test_what_is_beyond_64_bits_is_exact_too(fine: str) -> None:
-    """A hundred years, three at a time, of impacts that do not fit or that do but for the years."""
+def test_amounts_beyond_64_bits_are_exact_too(fine: str) -> None:
+    """Three overlapping incidents over a hundred years, with sums near and beyond 64 bits."""
     long = [
         Facts(DAY - timedelta(days=36_500), "a", 1, DAY + timedelta(hours=hours), impact_stated=Decimal(fine) * hours)
         for hours in (1, 2, 3)
     ]
     rates = [Rate("a", datetime(1900, 1, 1, tzinfo=UTC), "EUR", Decimal(1), Decimal("1.1"), Decimal(10**20))]
-    world = World([(each, ()) for each in long], rates, {}, include=False)
+    world = World([(each, one_alert(each), ()) for each in long], rates, {}, include=False)
     query = MetricsQuery(Span(DAY - timedelta(days=40_000), NOW))
     for narrow in (query, replace(query, filters=Filters(severity=1))):
         whole, _ = summarize(world.prepared(narrow), rates, narrow)
         assert as_dict(whole) == expected_numbers(world, narrow)
 
 
-def test_what_runs_over_midnight_is_carried_into_the_next_day() -> None:
-    world = World([(Facts(DAY + timedelta(hours=22), "a", 1, DAY + timedelta(hours=26)), ())], [], {}, include=False)
+def test_an_incident_over_midnight_is_carried_into_the_next_day() -> None:
+    facts = Facts(DAY + timedelta(hours=22), "a", 1, DAY + timedelta(hours=26))
+    world = World([(facts, one_alert(facts), ())], [], {}, include=False)
     query = MetricsQuery(Span(DAY, DAY + timedelta(days=2)))
     periods = buckets(query.period, Interval.DAY, at_most=2)
     [row] = summarize_buckets(world.prepared(query), [], query, periods, points_at_most=2)
     assert [(each.incidents, list(each.carried_in)) for each in row] == [(1, []), (0, [0])]
 
 
-def test_a_rate_from_the_end_of_the_harm_on_is_none() -> None:
-    world = World([(Facts(DAY, "a", 1, DAY + timedelta(hours=1)), ())], [], {}, include=False)
+def test_a_rate_from_the_end_of_the_impact_on_is_none() -> None:
+    facts = Facts(DAY, "a", 1, DAY + timedelta(hours=1))
+    world = World([(facts, one_alert(facts), ())], [], {}, include=False)
     for micros, without in ((-1, []), (0, ["a"])):
         rate = Rate("a", DAY + timedelta(hours=1, microseconds=micros), "EUR", *[Decimal(1)] * 3)
         query = MetricsQuery(Span(DAY, NOW))
@@ -346,55 +393,65 @@ def test_a_rate_from_the_end_of_the_harm_on_is_none() -> None:
         assert whole.services_without_rate == without
 
 
-def test_a_moment_of_harm_costs_0_from_the_moment_on_at_which_the_rate_is_known() -> None:
-    """Before it nothing is known of its cost, which is not 0."""
+def test_a_moment_of_impact_costs_0_from_the_moment_on_at_which_the_rate_is_known() -> None:
+    """Before the first rate the cost is unknown, not 0."""
     query = MetricsQuery(Span(DAY - timedelta(days=1), NOW))
     for micros, is_known in ((-1, False), (0, True), (1, True)):
         at = DAY + timedelta(microseconds=micros)
-        world = World([(Facts(at, "a", 1, at), ())], [Rate("a", DAY, "EUR", *[Decimal(1)] * 3)], {}, include=False)
+        facts = Facts(at, "a", 1, at)
+        rates = [Rate("a", DAY, "EUR", *[Decimal(1)] * 3)]
+        world = World([(facts, one_alert(facts), ())], rates, {}, include=False)
         for each in (query, replace(query, filters=Filters(severity=1))):
             whole, _ = summarize(world.prepared(each), world.rates, each)
             assert (whole.cost is not None) is is_known
             assert as_dict(whole) == expected_numbers(world, each)
 
 
-@given(worlds(), st.tuples(moments, moments).map(lambda pair: Span(*sorted(pair))), moments)
-def test_availabilities_are_those_of_each_service(world: World, period: Span, now: datetime) -> None:
-    every = [each for each, _ in world.incidents]
-    many = Columns.of(range(len(every)), every)
+starts = st.dictionaries(st.sampled_from(SERVICES), moments)
+
+
+@given(worlds(), st.tuples(moments, moments).map(lambda pair: Span(*sorted(pair))), starts, moments)
+def test_availabilities_are_those_of_each_service(
+    world: World, period: Span, since: dict[str, datetime], now: datetime
+) -> None:
     found = availability.availabilities(
-        many, columns.harms(many, now=NOW, weights=WEIGHTS), SERVICES, world.planned, period, now=now
+        world.columns, world.impacts, SERVICES, world.planned, period, since=since, now=now
     )
-    failing: dict[str, list[Failing]] = {service: [] for service in SERVICES}
+    failing: dict[str, list[FailingIncident]] = {service: [] for service in SERVICES}
     for each in detailed(world):
-        failing[each.harm.service].append(Failing(each.number, each.detected_at, each.harm))
+        failing[each.service].append(FailingIncident(each.number, each.detected_at, each.intervals))
     for service, those in zip(SERVICES, found, strict=True):
         maintenance = world.planned.get(service, ())
-        assert those == availability.availability(service, failing[service], maintenance, period, now=now)
+        assert those == availability.availability(
+            service, failing[service], maintenance, period, since=since.get(service), now=now
+        )
 
 
 objectives = st.builds(
     Objective,
     st.sampled_from(SERVICES),
     st.sampled_from(("0.9", "0.999")).map(Decimal),
-    st.just(timedelta(days=1)) | st.sampled_from(Calendar),
+    st.just(timedelta(days=1)) | st.sampled_from(CalendarPeriod),
     st.booleans(),
 )
 
 
-@given(worlds(), objectives)
-def test_what_is_left_of_a_budget_is_what_the_budget_says(world: World, objective: Objective) -> None:
-    every = [each for each, _ in world.incidents]
-    many = Columns.of(range(len(every)), every)
-    harmed = columns.harms(many, now=NOW, weights=WEIGHTS)
+@given(worlds(), objectives, starts)
+def test_the_weighted_rest_equals_that_of_the_budget(
+    world: World, objective: Objective, since: dict[str, datetime]
+) -> None:
     name, period = objective.service, objective.period(NOW)
-    [burned] = availability.availabilities(many, harmed, [name], world.planned, period, now=NOW)
+    [burned] = availability.availabilities(
+        world.columns, world.impacts, [name], world.planned, period, since=since, now=NOW
+    )
     maintenance = world.planned.get(name, ())
     failing = [
-        Failing(each.number, each.detected_at, each.harm) for each in detailed(world) if each.harm.service == name
+        FailingIncident(each.number, each.detected_at, each.intervals)
+        for each in detailed(world)
+        if each.service == name
     ]
-    expected = availability.budget(objective, failing, maintenance, now=NOW).left_ratio
-    assert availability.left_ratio(objective, burned, maintenance, now=NOW) == expected
+    expected = availability.budget(objective, failing, maintenance, since=since.get(name), now=NOW).left_ratio
+    assert availability.budget_left(objective, burned, maintenance, now=NOW).left_ratio == expected
 
 
 # — typical values —
@@ -425,22 +482,22 @@ def test_typical_values_are_those_of_numpy(samples: list[list[float]]) -> None:
 
 @given(st.data())
 def test_shares_are_the_same_piece_by_piece_and_divisor_by_divisor(data: st.DataObject) -> None:
-    """Which way is taken depends on how much overlaps, how many pieces at once on memory. Neither shows."""
+    """The algorithm depends on the overlap, and the chunk size on memory; the result depends on neither."""
     size, divisors = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 3))
 
     def column(highest: int) -> Any:
         return np.array(data.draw(st.lists(st.integers(0, highest), min_size=size, max_size=size)))
 
     weight, divisor = column(99), column(divisors - 1)
-    stretches = sums.Stretches(np.arange(size), weight, divisor, divisors)
+    segments = sums.Segments(np.arange(size), weight, divisor, divisors)
     one, other, impact, cells = column(size), column(size), column(9), column(2)
     first, last = np.minimum(one, other), np.maximum(one, other)
     expected: Counter[tuple[int, int]] = Counter()
     for row, place in np.ndindex(size, size):
         if first[row] <= place < last[row]:
             expected[int(cells[row]), int(divisor[place])] += int(weight[place] * impact[row])
-    by_divisor = stretches.by_divisor(first, last, impact, cells)
-    by_piece = [stretches.by_piece(first, last - first, impact, cells, at_once=most) for most in (1, 3, 2**18)]
+    by_divisor = segments.by_divisor(first, last, impact, cells)
+    by_piece = [segments.by_piece(first, last - first, impact, cells, at_once=most) for most in (1, 3, 2**18)]
     for way in (by_divisor, *by_piece):
         found: Counter[tuple[int, int]] = Counter()
         for cell, which, part in way:

@@ -1,4 +1,4 @@
-"""Source health: its judgment, and the watch, which one process at a time does."""
+"""Source health: its judgment, and the watch, which runs in one process at a time."""
 
 import asyncio
 import json
@@ -16,23 +16,28 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
+from app.base.facts import Reaction, ReactionKind
 from app.base.ids import new_id
 from app.base.tokens import ensure_source
 from app.catalog.rules import store as rules_store
 from app.incidents.grouping.batch import AlertRow, Batch, Incoming, KnownSeries
 from app.incidents.grouping.decide import series_of
+from app.incidents.grouping.episode import Episode
 from app.incidents.grouping.rule import DEFAULT_RULE, Rule, Rules, decide, first_match, parse_matcher
 from app.incidents.grouping.series import apply_signals
-from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status
+from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status, fingerprint_of
+from app.incidents.reactions import record_reactions
 from app.ingest.flush import Delivery, Flusher
 from app.ingest.health import heartbeat, store
-from app.ingest.health.judgment import Counts, Lag, Observations, Reason, SourceStatus, counts, judge
+from app.ingest.health.judgment import Counts, Lag, Observations, Reason, SourceStatus, counts, judge, rank
 from app.ingest.health.watch import apply, watch
-from app.ingest.sender import Request
+from app.ingest.health.wording import Target, observation, remedy
+from app.ingest.sender import Receipt, Request
 from app.ingest.senders import alertmanager
 from app.main import HANDLERS
-from tests.ingest.test_webhook import DOOR, a_delivery, an_alert, count
+from tests.ingest.test_webhook import WEBHOOK, a_delivery, an_alert, count
 from tests.metrics.prometheus.test_exposition import of, scrape
+from tests.statements import counted
 
 
 @pytest.fixture
@@ -41,8 +46,8 @@ def flusher(engine: AsyncEngine) -> Flusher:
 
 
 def a_flusher(engine: AsyncEngine) -> Flusher:
-    """As another process would have it."""
-    return Flusher(engine, rules_store.rules, HANDLERS, db.DatabaseMonitor(""))
+    """A flusher like that of another process."""
+    return Flusher(engine, rules_store.rules, HANDLERS, db.DatabaseMonitor(""), quarantine_bytes=2**20)
 
 
 HEALTH = "/api/v1/sources/alertmanager/health"
@@ -81,8 +86,8 @@ async def test_a_source_without_deliveries_was_never_seen(client: httpx.AsyncCli
 async def test_a_source_that_delivers_is_healthy_and_counted(client: httpx.AsyncClient) -> None:
     firing = an_alert(started=just_now(minutes=1))
     for _ in range(3):
-        assert (await client.post(DOOR, json=a_delivery(firing))).status_code == 200
-    await client.post(DOOR, json=a_delivery(firing | {"status": "resolved", "endsAt": just_now()}))
+        assert (await client.post(WEBHOOK, json=a_delivery(firing))).status_code == 200
+    await client.post(WEBHOOK, json=a_delivery(firing | {"status": "resolved", "endsAt": just_now()}))
     reported = await health(client)
     assert (reported["status"], reported["reasons"]) == ("healthy", [])
     assert datetime.now(UTC) - datetime.fromisoformat(reported["last_delivery_at"]) < timedelta(minutes=5)
@@ -98,16 +103,16 @@ async def test_a_source_that_delivers_is_healthy_and_counted(client: httpx.Async
     assert (reported["last_hour"], reported["last_day"]) == (None, None)  # there is no sample yet: no data is not 0
 
 
-async def test_rates_are_what_came_since_the_sample(
+async def test_rates_count_signals_since_the_sample(
     client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher
 ) -> None:
-    await client.post(DOOR, json=a_delivery(an_alert(), an_alert(instance="b")))
+    await client.post(WEBHOOK, json=a_delivery(an_alert(), an_alert(instance="b")))
     now = datetime.now(UTC)
     assert await watch(engine, flusher, now=now - timedelta(hours=25))
-    await client.post(DOOR, json=a_delivery(an_alert(instance="c")))
+    await client.post(WEBHOOK, json=a_delivery(an_alert(instance="c")))
     assert await watch(engine, flusher, now=now - timedelta(hours=2))
     for _ in range(6):
-        await client.post(DOOR, json=a_delivery(an_alert()))
+        await client.post(WEBHOOK, json=a_delivery(an_alert()))
     reported = await health(client)
     assert [reported[span]["deliveries"] for span in ("last_hour", "last_day", "since_created")] == [6, 7, 8]
     assert reported["last_hour"]["verdicts"] == {"repeated": 6}
@@ -118,7 +123,7 @@ async def test_rates_are_what_came_since_the_sample(
 async def test_samples_are_taken_every_five_minutes_and_kept_for_a_day(
     client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher
 ) -> None:
-    await client.post(DOOR, json=a_delivery(an_alert()))
+    await client.post(WEBHOOK, json=a_delivery(an_alert()))
     begin = datetime(2026, 8, 20, tzinfo=UTC)
     for minute in range(0, 21, 2):
         await watch(engine, flusher, now=begin + timedelta(minutes=minute))
@@ -127,9 +132,9 @@ async def test_samples_are_taken_every_five_minutes_and_kept_for_a_day(
     assert await count(engine, "SELECT count(*) FROM feed_sample") == 2
 
 
-async def test_what_a_sender_gets_wrong_is_a_reason(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+async def test_each_error_of_a_sender_is_a_reason(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     bad = an_alert(started="yesterday")
-    await client.post(DOOR, json=a_delivery(an_alert(), an_alert(instance="b"), bad) | {"truncatedAlerts": 3})
+    await client.post(WEBHOOK, json=a_delivery(an_alert(), an_alert(instance="b"), bad) | {"truncatedAlerts": 3})
     async with db.transaction(engine) as tx:
         await tx.execute(
             text("UPDATE alert SET last_seen_at = now() - interval '25 hours' WHERE labels->>'instance' = 'b'")
@@ -146,18 +151,39 @@ async def test_what_a_sender_gets_wrong_is_a_reason(client: httpx.AsyncClient, e
         assert one["remedy"]
 
 
+async def test_reactions_that_wait_for_long_are_a_reason(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    """Of a group that has never been delivered here; those of the last minutes may still find their alert."""
+    now = datetime.now(UTC)
+    await client.post(WEBHOOK, json=a_delivery(an_alert(started=just_now(minutes=60))))
+    assert (await health(client))["reactions"] == {"waiting": 0, "last": None}
+    fingerprint = fingerprint_of(an_alert()["labels"])
+    found = Reaction(ReactionKind.ACKNOWLEDGED, now - timedelta(minutes=30), fingerprint, by="ada")
+    waiting = Reaction(ReactionKind.CLOSED, now - timedelta(minutes=20), correlation="of another route", by="bob")
+    for minutes, reported in ((2, []), (20, ["reactions_waiting"]), (24 * 60 + 1, [])):
+        async with db.transaction(engine) as tx:
+            [source] = (await tx.execute(text("SELECT id FROM source WHERE name = 'alertmanager'"))).one()
+            await tx.execute(text("DELETE FROM reaction"))
+            received_at = now - timedelta(minutes=minutes)
+            await record_reactions(tx, [found, waiting], source_id=source, now=received_at)
+        shown = await health(client)
+        last = {"kind": "closed", "at": waiting.at.isoformat().replace("+00:00", "Z"), "by": "bob"}
+        assert shown["reactions"] == {"waiting": 1, "last": last}
+        assert reasons(shown) == reported
+        assert [one["detail"].split(" ")[:3] for one in shown["reasons"]] == [["1", "of", "2"] for _ in reported]
+
+
 async def test_an_alert_first_reported_by_its_resolve_is_counted(client: httpx.AsyncClient) -> None:
     both = [an_alert(), an_alert(ended="2026-08-20T10:05:00Z")]
-    await client.post(DOOR, json=a_delivery(*both))
+    await client.post(WEBHOOK, json=a_delivery(*both))
     assert (await health(client))["since_created"]["resolved_without_firing"] == 0
-    await client.post(DOOR, json=a_delivery(an_alert(ended="2026-08-20T10:05:00Z", instance="b")))
-    await client.post(DOOR, json=a_delivery(an_alert(ended="2026-08-20T10:06:00Z", instance="b")))
+    await client.post(WEBHOOK, json=a_delivery(an_alert(ended="2026-08-20T10:05:00Z", instance="b")))
+    await client.post(WEBHOOK, json=a_delivery(an_alert(ended="2026-08-20T10:06:00Z", instance="b")))
     assert (await health(client))["since_created"]["resolved_without_firing"] == 1
 
 
 async def test_prometheus_reads_the_same(client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher) -> None:
     body = a_delivery(an_alert(), an_alert(started="yesterday"), an_alert(ended="2026-08-20T10:05:00Z", instance="b"))
-    await client.post(DOOR, json=body | {"truncatedAlerts": 3})
+    await client.post(WEBHOOK, json=body | {"truncatedAlerts": 3})
     source = {"source": "alertmanager"}
     before = await scrape(engine)
     assert of(before, "truncated_deliveries_total", **source) == 1
@@ -169,7 +195,7 @@ async def test_prometheus_reads_the_same(client: httpx.AsyncClient, engine: Asyn
     assert (of(after, "alerts_open", **source), of(after, "alerts_unrefreshed", **source)) == (1, 1)
 
 
-# — the judgement —
+# — the judgment —
 
 YESTERDAY = datetime(2026, 8, 20, tzinfo=UTC)
 
@@ -190,13 +216,14 @@ def judged(**counted: Any) -> tuple[SourceStatus, list[str]]:
         ({"verdicts": {"opened": 19}, "resolved_without_firing": 9}, []),
         ({"verdicts": {"opened": 19}, "resolved_without_firing": 10}, ["firings_missing"]),
         ({"verdicts": {"opened": 20}, "resolved_without_firing": 10}, []),
+        ({"contradicted_ends": 1}, ["contradicting_reports"]),
         ({"lag": Lag(9, 4000, None, None)}, []),
         ({"lag": Lag(10, 1000, 900, 3600)}, []),
         ({"lag": Lag(10, 1000, 3600, 3600)}, ["late"]),
         ({"lag": Lag(10, 9000, None, None)}, ["late"]),
     ],
 )
-def test_a_pattern_is_a_reason_once_there_is_enough_of_it(counted: dict[str, Any], expected: list[str]) -> None:
+def test_a_pattern_becomes_a_reason_once_there_are_enough_signals(counted: dict[str, Any], expected: list[str]) -> None:
     assert judged(**counted) == (SourceStatus.DEGRADED if expected else SourceStatus.HEALTHY, expected)
 
 
@@ -222,7 +249,7 @@ async def test_one_process_at_a_time_watches_and_another_takes_over(engine: Asyn
 async def test_processes_at_once_take_one_sample(
     client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher
 ) -> None:
-    await client.post(DOOR, json=a_delivery(an_alert()))
+    await client.post(WEBHOOK, json=a_delivery(an_alert()))
     now = datetime.now(UTC)
     await asyncio.gather(*(watch(engine, flusher, now=now) for _ in range(8)))
     assert await count(engine, "SELECT count(*) FROM feed_sample") == 1
@@ -250,17 +277,19 @@ def a_watchdog(**labels: str) -> dict[str, Any]:
 
 
 async def deliver(engine: AsyncEngine, flusher: Flusher, moment: datetime, *alerts: dict[str, Any]) -> dict[str, int]:
-    """What came at that time; its verdicts."""
+    """Delivers the signals at that time; returns the verdicts."""
     async with db.session(engine) as session:
         source = await ensure_source(session, "alertmanager", "alertmanager", now=moment)
         body = json.dumps(a_delivery(*alerts)).encode()
         reading = alertmanager.read(Request(body, moment, "alertmanager"))
         delivery = Delivery(source.id, "alertmanager", moment, reading)
-        return (await flusher.replay(await session.connection(), delivery)).verdicts
+        receipt = await flusher.apply(await session.connection(), delivery)
+        assert isinstance(receipt, Receipt)
+        return receipt.verdicts
 
 
 async def rounds(engine: AsyncEngine, flusher: Flusher, since: datetime, until: datetime) -> None:
-    """Rounds at both ends and some between, close enough for the service to have been there all the time."""
+    """Rounds at both ends and in between, close enough for the service to count as running all the time."""
     step = max(timedelta(minutes=1), (until - since) / 4)
     while since < until:
         assert await watch(engine, flusher, now=since, away=step)
@@ -275,7 +304,7 @@ async def incidents(client: httpx.AsyncClient) -> list[dict[str, Any]]:
 
 
 async def alerts(engine: AsyncEngine) -> list[tuple[datetime, datetime | None, str | None]]:
-    """When they began and ended, and why."""
+    """Start, end and reason of each."""
     async with engine.connect() as connection:
         found = await connection.execute(text("SELECT started_at, ended_at, end_reason FROM alert ORDER BY 1"))
         return [(row.started_at, row.ended_at, row.end_reason) for row in found]
@@ -289,7 +318,7 @@ async def five_minutes(client: httpx.AsyncClient) -> None:
 
 
 async def test_a_heartbeat_opens_no_incident(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
-    answer = await client.post(DOOR, json=a_delivery(a_watchdog(), a_watchdog(prometheus="b"), an_alert()))
+    answer = await client.post(WEBHOOK, json=a_delivery(a_watchdog(), a_watchdog(prometheus="b"), an_alert()))
     assert answer.json()["verdicts"] == {"ignored": 2, "opened": 1}
     assert (await incidents(client))[0]["alerts"] == 1
     reported = await health(client)
@@ -299,12 +328,12 @@ async def test_a_heartbeat_opens_no_incident(client: httpx.AsyncClient, engine: 
         ("watchdog", 5 * 3600, None)
     ] * 2
     assert beats[0]["first_at"] == beats[0]["last_at"] == reported["last_delivery_at"]
-    await client.post(DOOR, json=a_delivery(a_watchdog() | {"status": "resolved", "endsAt": just_now()}))
+    await client.post(WEBHOOK, json=a_delivery(a_watchdog() | {"status": "resolved", "endsAt": just_now()}))
     again = await health(client)
     assert sorted(beat["last_at"] for beat in again["heartbeats"]) == sorted(beat["last_at"] for beat in beats)
 
 
-async def test_a_heartbeat_that_stays_away_opens_an_incident_of_the_monitoring_until_it_is_back(
+async def test_a_missing_heartbeat_opens_a_monitoring_incident_until_it_returns(
     client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, five_minutes: None
 ) -> None:
     await rounds(engine, flusher, at("10:00"), at("10:00"))
@@ -339,8 +368,8 @@ async def test_a_heartbeat_that_stays_away_opens_an_incident_of_the_monitoring_u
 
     await rounds(engine, flusher, at("10:23"), at("10:40"))
     assert [began for began, _, _ in await alerts(engine)] == [at("10:05"), at("10:26")]
-    assert await count(engine, "SELECT sum(value) FROM tally WHERE name = 'concluded'") == 3
-    # Nothing was delivered by that.
+    assert await count(engine, "SELECT sum(value) FROM tally WHERE name = 'inferred'") == 3
+    # This does not count as a delivery.
     assert await count(engine, "SELECT count(*) FROM delivery") == 3
     assert (await health(client))["last_delivery_at"] == "2026-08-20T10:21:00Z"
 
@@ -372,7 +401,7 @@ async def test_concurrent_processes_report_one_absence_once(
     await asyncio.gather(*(watch(engine, other, now=at("10:09")) for other in others))
     await rounds(engine, flusher, at("10:09"), at("10:10"))
     assert await alerts(engine) == [(at("10:05"), at("10:08"), "recovered")]
-    assert await count(engine, "SELECT sum(value) FROM tally WHERE name = 'concluded'") == 2
+    assert await count(engine, "SELECT sum(value) FROM tally WHERE name = 'inferred'") == 2
 
 
 async def test_a_beat_that_was_due_while_the_service_was_down_is_not_missing(
@@ -380,14 +409,14 @@ async def test_a_beat_that_was_due_while_the_service_was_down_is_not_missing(
 ) -> None:
     await rounds(engine, flusher, at("10:00"), at("10:00"))
     await deliver(engine, flusher, at("10:00"), a_watchdog())
-    # Two hours later the service is back: from then on it waits.
+    # Two hours later the service is back; the wait restarts then.
     await rounds(engine, flusher, at("12:00"), at("12:05"))
     assert await alerts(engine) == []
     await rounds(engine, flusher, at("12:06"), at("12:06"))
     assert await alerts(engine) == [(at("12:05"), None, None)]
 
 
-async def test_a_beat_that_was_on_its_way_leaves_nothing_missing(
+async def test_a_queued_beat_is_not_declared_missing(
     client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, five_minutes: None
 ) -> None:
     await rounds(engine, flusher, at("10:00"), at("10:00"))
@@ -397,7 +426,7 @@ async def test_a_beat_that_was_on_its_way_leaves_nothing_missing(
     await deliver(engine, flusher, at("10:04"), a_watchdog())
     await rounds(engine, flusher, at("10:07"), at("10:07"))
     assert await alerts(engine) == [(at("10:05"), at("10:05"), "recovered")]
-    # An old beat that is resent brings nothing back.
+    # Resending an old beat has no effect.
     await rounds(engine, flusher, at("10:08"), at("10:10"))
     await deliver(engine, flusher, at("10:03"), a_watchdog())
     await rounds(engine, flusher, at("10:11"), at("10:11"))
@@ -410,16 +439,16 @@ async def test_a_beat_between_the_decision_and_its_effect_wins(
     await deliver(engine, flusher, at("10:00"), a_watchdog())
     async with db.session(engine) as session:
         [beats] = await store.heartbeats(session)
-    conclusion = heartbeat.judge(beats, listening_since=at("10:00"), now=at("10:06"))
-    assert conclusion is not None
+    transition = heartbeat.judge(beats, listening_since=at("10:00"), now=at("10:06"))
+    assert transition is not None
     await deliver(engine, flusher, at("10:05"), a_watchdog())
     with pytest.raises(store.HeartbeatChanged):
         async with db.session(engine) as session:
-            await apply(session, flusher, beats, conclusion, now=at("10:06"))
+            await apply(session, flusher, beats, transition, now=at("10:06"))
     assert await alerts(engine) == []
 
 
-async def test_a_heartbeat_whose_rule_is_gone_is_waited_for_no_longer(
+async def test_a_heartbeat_without_its_rule_is_no_longer_expected(
     client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher, five_minutes: None
 ) -> None:
     await rounds(engine, flusher, at("10:00"), at("10:00"))
@@ -469,7 +498,7 @@ async def test_prometheus_reads_of_heartbeats(
     source = {"source": "alertmanager"}
     assert of(found, "heartbeat_last_timestamp_seconds", **source) == at("10:00").timestamp()
     assert of(found, "heartbeats_missing", **source) == 1
-    assert of(found, "concluded_signals_total", **source, reason="heartbeat_missing") == 1
+    assert of(found, "inferred_signals_total", **source, reason="heartbeat_missing") == 1
 
 
 def test_the_absence_of_a_heartbeat_is_never_a_heartbeat() -> None:
@@ -498,11 +527,12 @@ async def test_a_rule_of_heartbeats_needs_matchers_and_a_sensible_time(client: h
 
 async def test_the_usual_heartbeats_are_known_from_the_start(client: httpx.AsyncClient) -> None:
     rules = (await client.get("/api/v1/rules")).json()["items"]
-    assert [(rule["name"], rule["matchers"], rule["heartbeat_seconds"]) for rule in rules] == [
+    heartbeats = [(rule["name"], rule["matchers"], rule["heartbeat_seconds"]) for rule in rules[:2]]
+    assert heartbeats == [
         ("aftermath-heartbeat", ['alertname="AftermathHeartbeat"'], 900),
         ("watchdog", ['alertname="Watchdog"'], 5 * 3600),
-        ("default", [], None),
     ]
+    assert {rule["heartbeat_seconds"] for rule in rules[2:]} == {None}
 
 
 # — stale alerts —
@@ -536,7 +566,7 @@ async def test_an_alert_that_is_not_resent_times_out_when_it_was_last_seen(
         "status": "not_applicable",
         "reason": "ended by timeout",
     }
-    assert await count(engine, "SELECT sum(value) FROM tally WHERE name = 'concluded'") == 1
+    assert await count(engine, "SELECT sum(value) FROM tally WHERE name = 'inferred'") == 1
 
 
 async def test_a_timed_out_alert_that_is_resent_has_not_ended(
@@ -548,8 +578,8 @@ async def test_a_timed_out_alert_that_is_resent_has_not_ended(
     assert await alerts(engine) == [(at("10:00"), at("10:01"), "timeout")]
     assert await deliver(engine, flusher, at("11:06"), FIRING) == {"reopened": 1}
     [incident] = await incidents(client)
-    assert (incident["status"], incident["number"], incident["open_alerts"]) == ("open", "INC-1", 1)
-    # What its sender says in the end is what counts.
+    assert (incident["status"], incident["number"], incident["alerts_firing"]) == ("open", "INC-1", 1)
+    # The end reported by the sender counts.
     assert await deliver(engine, flusher, at("11:10"), an_alert(ended="2026-08-20T11:08:00Z")) == {"resolved": 1}
     await rounds(engine, flusher, at("11:10"), at("13:00"))
     assert await alerts(engine) == [(at("10:00"), at("11:08"), "recovered")]
@@ -629,7 +659,7 @@ REPORTED = st.lists(st.one_of(SEEN, SEEN, INFERRED_AT, INFERRED_AT, ENDED), max_
 
 
 def expected_end(reported: list[tuple[str, int]]) -> tuple[int, str] | None:
-    """The law on the set: a real end, else the last inferred one after which the alert was not seen."""
+    """The law for the set: a real end, else the last inferred one after which the alert was not seen."""
     if ended := [minute for kind, minute in reported if kind == "ended"]:
         return max(ended), "recovered"
     last_seen = max([0, *(minute for kind, minute in reported if kind == "seen")])
@@ -640,7 +670,7 @@ def expected_end(reported: list[tuple[str, int]]) -> tuple[int, str] | None:
 
 
 def as_signal(kind: str, minute: int) -> tuple[Signal, datetime]:
-    """And when it arrives: an end arrives at once, so that it does not count as seen later."""
+    """With the time of arrival: an end arrives immediately, so that it does not count as seen later."""
     firing = Signal("f", Status.FIRING, DAY, labels={"service": "x"})
     if kind == "seen":
         return firing, DAY + timedelta(minutes=minute)
@@ -661,15 +691,68 @@ def test_inferred_ends_depend_on_the_reports_and_not_on_their_order(
     decision = decide(DEFAULT_RULE, {"service": "x"}, AlertClass.SERVICE)
     series, known = (
         series_of(1, "f"),
-        AlertRow(series_of(1, "f"), DAY, 1, decision.key_id, None, 3, window=DAY - DAY, max_span=DAY - DAY),
+        AlertRow(
+            *(series_of(1, "f"), DAY, 1, decision.key_id, None, 3),
+            window=DAY - DAY,
+            max_span=DAY - DAY,
+            episode=Episode(DAY, DAY),
+        ),
     )
-    known.last_seen_at = DAY
     while order:
         size = random.randint(1, len(order))
         batch, order = order[:size], order[size:]
-        incoming = [Incoming(*(signal, 1, decision, arrives)) for signal, arrives in (as_signal(*one) for one in batch)]
+        incoming = [
+            Incoming(signal, 1, decision, arrives, arrives) for signal, arrives in (as_signal(*one) for one in batch)
+        ]
         known.incoming = None
         into = Batch(DAY, new_id, rows=[known])
         apply_signals(into, series, KnownSeries([known]), incoming, range(len(incoming)))
     found = known.end and ((known.end.at - DAY) // timedelta(minutes=1), str(known.end.reason))
     assert found == expected_end(reported)
+
+
+# — all sources —
+
+
+async def test_all_sources_are_read_at_once_with_the_health_of_each(
+    client: httpx.AsyncClient, engine: AsyncEngine, flusher: Flusher
+) -> None:
+    now = datetime.now(UTC)
+
+    async def read() -> list[store.SourceReading]:
+        async with db.session(engine) as session:
+            return await store.read_all(session, now=now, quarantine_quota=2**20)
+
+    await client.post(WEBHOOK, json=a_delivery(an_alert(), an_alert(started="yesterday")))
+    await watch(engine, flusher, now=now - timedelta(hours=25))
+    with counted(engine) as few:
+        assert [reading.source.name for reading in await read()] == ["alertmanager"]
+    async with db.session(engine) as session:
+        for number in range(10):
+            await ensure_source(session, f"prod-{number}", "alertmanager", now=now - timedelta(days=2))
+    await deliver(engine, flusher, now - timedelta(hours=24), a_watchdog())
+    await rounds(engine, flusher, now - timedelta(hours=24), now - timedelta(hours=2))
+    await client.post(WEBHOOK, json=a_delivery(an_alert(instance="c")))
+    with counted(engine) as many:
+        readings = await read()
+    assert (len(few), len(many)) == (4, 4)
+    assert [reading.source.name for reading in readings] == ["alertmanager", *(f"prod-{n}" for n in range(10))]
+    for reading in readings:
+        async with db.session(engine) as session:
+            assert await store.read(session, reading.source, now=now, quarantine_quota=2**20) == reading
+    first, second, *_ = readings
+    assert first.last_hour is not None
+    assert first.last_day is not None
+    assert (first.last_hour.deliveries, first.observed.quarantined) == (1, {"bad_time": 1})
+    status, found = judge(first.observed)
+    assert (status, found[0].reason, found[0].since) == (
+        SourceStatus.FAILING,
+        "heartbeat_missing",
+        first.heartbeats[0].last_at,
+    )
+    assert observation(found[0], lambda at: f"{at.hour} o'clock").endswith(
+        f"received at {first.heartbeats[0].last_at.hour} o'clock."
+    )
+    assert Target.HEARTBEAT in remedy(found[0])
+    assert judge(second.observed)[0] is SourceStatus.NEVER_SEEN
+    assert [rank(each) for each in SourceStatus] == [0, 2, 3, 1]

@@ -1,9 +1,11 @@
 """Comparison of two periods: what is compared, how, and how often the verdict is wrong."""
 
+import csv
 import math
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from io import StringIO
 from typing import Any
 
 import httpx
@@ -22,10 +24,11 @@ from app.incidents.measures.measures import Measured, MeasureStatus
 from app.incidents.measures.vectorized import OUTCOMES, MeasuredMany
 from app.metrics.comparison.compare import Comparison, Sample, Trend, compare, sample
 from tests.conftest import ClientAs
+from tests.metrics.comparison.samples import independent
 from tests.metrics.prometheus.test_exposition import an_incident, at, store
 
 seconds = st.one_of(st.just(0.0), st.floats(1e-6, 1e8), st.integers(0, 20).map(lambda minutes: 60.0 * minutes))
-samples = st.builds(Sample, st.lists(seconds, min_size=10, max_size=40), st.lists(seconds, max_size=20))
+samples = st.builds(independent, st.lists(seconds, min_size=10, max_size=40), st.lists(seconds, max_size=20))
 Random = np.random.Generator
 
 
@@ -33,45 +36,16 @@ def lognormal(random: Random, n: int, *, times: float = 1.0, censored: bool = Fa
     """Median 45 min, σ 1.5; `censored`: about one in five is still pending, after any time."""
     lasted = random.lognormal(math.log(2700 * times), 1.5, n)
     if not censored:
-        return Sample(lasted.tolist())
+        return independent(lasted.tolist())
     watched = random.lognormal(math.log(2700 * 6), 1.5, n)
-    return Sample(lasted[lasted <= watched].tolist(), watched[lasted > watched].tolist())
+    return independent(lasted[lasted <= watched].tolist(), watched[lasted > watched].tolist())
 
 
-def verdicts(runs: int, n: int, *, times: float, censored: bool) -> list[Trend]:
-    random = np.random.default_rng([runs, n, censored])
-    return [
-        compare(lognormal(random, n, censored=censored), lognormal(random, n, times=times, censored=censored)).verdict
-        for _ in range(runs)
-    ]
-
-
-# — calibration —
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("censored", [False, True])
-@pytest.mark.parametrize("n", [50, 100, 300])
-def test_no_change_is_hardly_ever_taken_for_one(n: int, censored: bool) -> None:
-    runs = 1500
-    wrong = sum(verdict is not Trend.CANNOT_TELL for verdict in verdicts(runs, n, times=1, censored=censored))
-    # at most 5 % in truth: then more than this happens once in a thousand
-    assert wrong <= stats.binom.ppf(0.999, runs, 0.05)
-    assert wrong >= runs * 0.01  # a test that never speaks would pass too
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("censored", [False, True])
-def test_a_halving_is_found_in_most_runs(censored: bool) -> None:
-    found = verdicts(500, 100, times=0.5, censored=censored)
-    assert found.count(Trend.BETTER) > 0.7 * len(found)
-    assert found.count(Trend.WORSE) == 0
-    turned = verdicts(500, 100, times=2, censored=censored)
-    assert turned.count(Trend.WORSE) > 0.7 * len(turned)
+# — calibration; with storms in test_storms.py —
 
 
 def cut(random: Random, n: int, times: float, watched: str) -> Sample:
-    """As `lognormal`, all of it or as far as it was `watched`."""
+    """As `lognormal`, complete or censored at `watched`."""
     lasted = random.lognormal(math.log(2700 * times), 1.5, n)
     limit = {
         "all of it": np.full(n, np.inf),
@@ -79,7 +53,7 @@ def cut(random: Random, n: int, times: float, watched: str) -> Sample:
         "half pending, after any time": random.lognormal(math.log(2700), 1.5, n),
         "half pending, after the same time": np.full(n, 2700.0),
     }[watched]
-    return Sample(lasted[lasted <= limit].tolist(), limit[lasted > limit].tolist())
+    return independent(lasted[lasted <= limit].tolist(), limit[lasted > limit].tolist())
 
 
 @pytest.mark.slow
@@ -88,22 +62,22 @@ def cut(random: Random, n: int, times: float, watched: str) -> Sample:
     "watched",
     ["all of it", "a fifth pending", "half pending, after any time", "half pending, after the same time"],
 )
-def test_the_smallest_change_that_would_have_been_seen_is_seen_in_four_of_five(n: int, watched: str) -> None:
+def test_the_smallest_detectable_change_is_detected_in_four_of_five(n: int, watched: str) -> None:
     random = np.random.default_rng([n, len(watched)])
     detectable = [compare(cut(random, n, 1, watched), cut(random, n, 1, watched)).smallest_change for _ in range(100)]
     shorter = float(np.median([smallest.shorter for smallest in detectable if smallest]))
     longer = float(np.median([smallest.longer or math.inf for smallest in detectable if smallest]))
     changes = {Trend.BETTER: shorter}
-    if n == 300 or watched == "all of it":  # else too few of the longer ones would be recorded for any verdict
+    if n == 300 or watched == "all of it":  # otherwise too few longer durations would be recorded for a verdict
         changes[Trend.WORSE] = longer
     for verdict, times in changes.items():
         found = [compare(cut(random, n, 1, watched), cut(random, n, times, watched)).verdict for _ in range(600)]
         assert 0.75 < found.count(verdict) / len(found) < 0.94
 
 
-def test_where_little_was_watched_no_lengthening_would_show() -> None:
-    """Eleven of forty were over within the minute after which nobody looked any more."""
-    side = Sample([30.0 + n for n in range(11)], [60.0] * 29)
+def test_with_short_observation_no_increase_is_detectable() -> None:
+    """Eleven of forty ended within the minute of observation."""
+    side = independent([30.0 + n for n in range(11)], [60.0] * 29)
     smallest = compare(side, side).smallest_change
     assert smallest
     assert (smallest.shorter < 1, smallest.longer) == (True, None)
@@ -111,7 +85,7 @@ def test_where_little_was_watched_no_lengthening_would_show() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("censored", [False, True])
-def test_the_interval_holds_the_true_change_as_often_as_it_says(censored: bool) -> None:
+def test_the_interval_contains_the_true_change_as_often_as_stated(censored: bool) -> None:
     random, held = np.random.default_rng(7), 0
     for _ in range(1000):
         a, b = lognormal(random, 100, censored=censored), lognormal(random, 100, times=0.5, censored=censored)
@@ -122,11 +96,14 @@ def test_the_interval_holds_the_true_change_as_often_as_it_says(censored: bool) 
 
 
 def test_ignoring_censored_values_would_be_wrong() -> None:
-    """The same incidents, the second time seen after half an hour: those that last are pending."""
+    """The same incidents, the second time observed for half an hour: the longer ones are pending."""
     lasted = lognormal(np.random.default_rng(3), 300).recorded
-    now = Sample([each for each in lasted if each <= 1800], [1800.0] * sum(each > 1800 for each in lasted))
-    assert compare(Sample(lasted), now).verdict is Trend.CANNOT_TELL
-    assert compare(Sample(lasted), replace(now, censored=[])).verdict is Trend.BETTER
+    now = independent([each for each in lasted if each <= 1800], [1800.0] * sum(each > 1800 for each in lasted))
+    assert compare(independent(lasted), now).verdict is Trend.CANNOT_TELL
+    assert (
+        compare(independent(lasted), replace(now, censored=[], began=now.began[: len(now.recorded)])).verdict
+        is Trend.BETTER
+    )
 
 
 # — the numbers —
@@ -136,7 +113,7 @@ def test_ignoring_censored_values_would_be_wrong() -> None:
 def test_without_censored_values_the_interval_is_welchs(a: list[float], b: list[float]) -> None:
     if len(set(a)) == 1 or len(set(b)) == 1:
         return  # scipy warns that it loses precision
-    effect = compare(Sample(a), Sample(b)).effect
+    effect = compare(independent(a), independent(b)).effect
     theirs = stats.ttest_ind(np.log(b), np.log(a), equal_var=False).confidence_interval()
     assert effect
     assert effect.ratio == pytest.approx(stats.gmean(b) / stats.gmean(a), rel=1e-6)
@@ -144,9 +121,9 @@ def test_without_censored_values_the_interval_is_welchs(a: list[float], b: list[
 
 
 def test_with_censored_values_the_typical_duration_is_the_area_under_the_curve() -> None:
-    """By hand: e, e², e³ … e¹⁰ happened, and as many were lost from sight at e^5.5."""
-    side = Sample([math.exp(power) for power in range(1, 11)], [math.exp(5.5)] * 10)
-    # 5 of 20 happen before e^5.5, the 5 left share what is not yet over evenly
+    """By hand: e, e², e³ … e¹⁰ are recorded, and as many were censored at e^5.5."""
+    side = independent([math.exp(power) for power in range(1, 11)], [math.exp(5.5)] * 10)
+    # 5 of 20 are recorded before e^5.5; the 5 later ones share the remaining probability evenly
     expected = 1 + sum(1 - k / 20 for k in range(1, 6)) + 0.75 * sum(1 - k / 5 for k in range(1, 5))
     found = compare(side, side)
     assert found.typical_a == pytest.approx(math.exp(expected))
@@ -154,8 +131,8 @@ def test_with_censored_values_the_typical_duration_is_the_area_under_the_curve()
 
 
 def test_durations_beyond_the_range_observed_on_both_sides_are_not_compared() -> None:
-    a = Sample([600.0] * 10 + [6000.0] * 10)
-    b = Sample([600.0] * 10, [1200.0] * 10)
+    a = independent([600.0] * 10 + [6000.0] * 10)
+    b = independent([600.0] * 10, [1200.0] * 10)
     found = compare(a, b)
     assert found.horizon == pytest.approx(1200)
     assert found.typical_a == pytest.approx(math.sqrt(600 * 1200))
@@ -164,21 +141,21 @@ def test_durations_beyond_the_range_observed_on_both_sides_are_not_compared() ->
 
 
 def test_a_wait_as_long_as_the_longest_value_is_taken_for_longer() -> None:
-    """What is known of A ends there: half of it takes longer, nobody knows how long."""
-    a = Sample([600.0] * 9 + [1200.0], [1200.0] * 10)
-    b = Sample([600.0] * 10 + [120_000.0] * 10)
+    """A was observed only until then: half of it takes longer, by an unknown time."""
+    a = independent([600.0] * 9 + [1200.0], [1200.0] * 10)
+    b = independent([600.0] * 10 + [120_000.0] * 10)
     found = compare(a, b)
     assert found.horizon == pytest.approx(1200)
     assert found.typical_a == pytest.approx(600**0.45 * 1200**0.55)
     assert found.typical_b == pytest.approx(math.sqrt(600 * 1200))
-    alike = compare(Sample([600.0] * 10, [600.0]), Sample([600.0] * 10))
+    alike = compare(independent([600.0] * 10, [600.0]), independent([600.0] * 10))
     assert alike.effect == (1, 1, 1)
     assert alike.horizon == pytest.approx(600)
     assert alike.verdict is Trend.CANNOT_TELL
 
 
 @given(samples, samples)
-def test_turned_around_the_answer_is_turned_around(a: Sample, b: Sample) -> None:
+def test_swapping_the_periods_swaps_the_result(a: Sample, b: Sample) -> None:
     there, back = compare(a, b), compare(b, a)
     opposite = {Trend.BETTER: Trend.WORSE, Trend.WORSE: Trend.BETTER}
     assert back.verdict is opposite.get(there.verdict, there.verdict)
@@ -225,7 +202,7 @@ def test_the_same_is_never_better_than_itself(side: Sample) -> None:
 def test_the_unit_does_not_matter(a: Sample, b: Sample, times: float) -> None:
     def scaled(side: Sample, factor: float) -> Sample:
         recorded, censored = ([factor * max(1.0, each) for each in of] for of in (side.recorded, side.censored))
-        return Sample(recorded, censored)
+        return independent(recorded, censored)
 
     before, after = compare(scaled(a, 1), scaled(b, 1)), compare(scaled(a, times), scaled(b, times))
     assert before.effect
@@ -233,36 +210,36 @@ def test_the_unit_does_not_matter(a: Sample, b: Sample, times: float) -> None:
     assert after.effect == pytest.approx(before.effect, rel=1e-6)
 
 
-def test_below_ten_recorded_values_nothing_is_said() -> None:
-    enough, few = Sample([1.0] * 10), Sample([1000.0] * 9, [5.0] * 50)
+def test_below_ten_recorded_values_there_is_no_verdict() -> None:
+    enough, few = independent([1.0] * 10), independent([1000.0] * 9, [5.0] * 50)
     assert compare(enough, few) == Comparison(
         Trend.CANNOT_TELL, "B has 9 recorded values; below 10 no verdict is given"
     )
     assert (
         compare(few, few).reason == "A has 9 recorded values and B has 9 recorded values; below 10 no verdict is given"
     )
-    assert compare(Sample([]), enough).verdict is Trend.CANNOT_TELL
+    assert compare(independent([]), enough).verdict is Trend.CANNOT_TELL
 
 
 def test_durations_without_length_count_as_a_second() -> None:
-    zero, one = Sample([0.0] * 20), Sample([1.0] * 20)
+    zero, one = independent([0.0] * 20), independent([1.0] * 20)
     found = compare(zero, one)
     assert (found.typical_a, found.typical_b, found.verdict) == (1, 1, Trend.CANNOT_TELL)
     assert compare(zero, zero).p_value == 1
-    assert compare(one, Sample([0.0] * 10 + [3600.0] * 30)).verdict is Trend.WORSE
+    assert compare(one, independent([0.0] * 10 + [3600.0] * 30)).verdict is Trend.WORSE
 
 
-def test_all_alike_and_yet_twice_as_long_is_worse() -> None:
-    found = compare(Sample([300.0] * 10), Sample([600.0] * 10))
+def test_identical_values_that_are_twice_as_long_are_worse() -> None:
+    found = compare(independent([300.0] * 10), independent([600.0] * 10))
     assert found.verdict is Trend.WORSE
     assert found.effect == pytest.approx((2, 2, 2))
 
 
 def test_a_verdict_needs_both() -> None:
-    """The same middle, but one side varies far more: ranks differ late, the typical duration does not."""
+    """The same center, but one side varies far more: ranks differ late, the typical duration does not."""
     random = np.random.default_rng(5)
     steady, wild = random.lognormal(8, 0.5, 200), random.lognormal(8, 2.5, 200)
-    found = compare(Sample(steady.tolist()), Sample(wild.tolist()))
+    found = compare(independent(steady.tolist()), independent(wild.tolist()))
     assert found.p_value is not None
     assert found.p_value < 0.05
     assert (found.verdict, "although" in found.reason) == (Trend.CANNOT_TELL, True)
@@ -277,7 +254,7 @@ def test_where_the_interval_alone_finds_a_change_there_is_no_verdict() -> None:
     assert all("but the log-rank test finds no change" in each.reason for each in alone)
 
 
-# — what takes part —
+# — included incidents —
 
 
 def test_each_incident_is_recorded_censored_or_left_out_by_reason() -> None:
@@ -298,10 +275,12 @@ def test_each_incident_is_recorded_censored_or_left_out_by_reason() -> None:
         np.array([reasons.index(each.reason) for each in measured]),
         np.zeros(len(measured), np.int64),
     )
-    assert sample(many) == Sample(
+    assert sample(many, np.arange(7) * 10**6, observed=timedelta(days=7)) == Sample(
         [5.0, 0.0],
         [7.0, 60.0],
         {"ended by timeout": 1, "not identified yet": 1, "resolved_at is before the incident began": 1},
+        began=[0.0, 6.0, 1.0, 3.0],
+        observed=timedelta(days=7),
     )
 
 
@@ -331,18 +310,107 @@ async def two_days(engine: AsyncEngine) -> None:
     )
 
 
+async def forty_days(engine: AsyncEngine) -> None:
+    """20 days with an incident of about 5 h each; 20 with one of about an hour, the last of them still open."""
+    await store(
+        engine,
+        *(an_incident(f"{24 * n + 1}:00", f"{24 * n + 5 + n % 4}:{n:02}") for n in range(20)),
+        *(an_incident(f"{24 * n + 1}:00", f"{24 * n + 1}:{20 + n:02}") for n in range(20, 39)),
+        an_incident(f"{24 * 39 + 1}:00"),
+    )
+
+
+LONG_PERIODS = {
+    "a_from": "2024-08-20T00:00:00Z",
+    "a_to": "2024-09-09T00:00:00Z",
+    "b_from": "2024-09-09T00:00:00Z",
+    "b_to": "2024-09-29T00:00:00Z",
+}
+
+
 async def test_two_periods_are_compared(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
-    await two_days(engine)
-    answer = await asked(client)
+    await forty_days(engine)
+    answer = await asked(client, **LONG_PERIODS)
     assert (answer["verdict"], answer["a"]["n"], answer["a"]["censored"]) == ("better", 20, 0)
     assert (answer["b"]["n"], answer["b"]["censored"], answer["b"]["left_out"]) == (19, 1, {})
     assert answer["effect"]["low"] < answer["effect"]["ratio"] < answer["effect"]["high"] < 1
     assert answer["effect"]["ratio"] == pytest.approx(answer["b"]["typical_seconds"] / answer["a"]["typical_seconds"])
     assert answer["smallest_change"]["shorter"] < 1 < answer["smallest_change"]["longer"]
-    assert (answer["p_value"] < 0.001, answer["test"]) == (True, "log-rank test, two-sided")
+    assert (answer["p_value"] < 0.01, answer["test"]) == (True, "cluster-robust log-rank test, two-sided")
     assert answer["formulas"].keys() >= {"measure", "effect", "interval", "verdict", "smallest_change"}
-    swapped = {"a_from": PERIODS["b_from"], "a_to": PERIODS["b_to"], "b_from": PERIODS["a_from"]}
-    assert (await asked(client, **swapped, b_to=PERIODS["a_to"]))["verdict"] == "worse"
+    swapped = {"a_from": LONG_PERIODS["b_from"], "a_to": LONG_PERIODS["b_to"], "b_from": LONG_PERIODS["a_from"]}
+    assert (await asked(client, **swapped, b_to=LONG_PERIODS["a_to"]))["verdict"] == "worse"
+
+
+async def test_the_answer_shows_how_much_the_incidents_tell(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    """A has two incidents in each of its 20 storms, which last equally long; B has one in each."""
+    twice = [an_incident(f"{24 * n + 1}:00", f"{24 * n + 5 + n % 4}:{n:02}") for n in range(20) for _ in range(2)]
+    once = [an_incident(f"{24 * n + 1}:00", f"{24 * n + 5 + n % 4}:{n:02}") for n in range(20, 40)]
+    await store(engine, *twice, *once)
+    answer = await asked(client, **LONG_PERIODS)
+    a, b = answer["a"], answer["b"]
+    assert (a["storms"]["clusters"], b["storms"]["clusters"], a["weeks"], answer["by_weeks"]) == (20, 20, None, None)
+    assert a["storms"]["effective_n"] == pytest.approx(19)
+    assert b["storms"]["effective_n"] == pytest.approx(19)
+    assert a["storms"]["largest_share"] == pytest.approx(0.05)
+    assert a["evidence"] == "40 incidents in 20 storms, telling as much as about 19 independent ones"
+    assert (answer["effect"]["low"], answer["effect"]["high"], answer["p_value"]) == tuple(
+        answer["by_storms"][name] for name in ("low", "high", "p_value")
+    )
+    assert answer["formulas"].keys() >= {"clusters", "effective_n", "incidents"}
+    incidents = answer["incidents"]
+    assert (incidents["a"]["value"], incidents["a"]["storms"], incidents["a"]["per_day"]) == (40, 20, 2)
+    assert (incidents["b"]["value"], incidents["ratio"], incidents["verdict"]) == (20, 0.5, "fewer")
+    assert incidents["low"] < 0.5 < incidents["high"] < 1
+    sheet = await client.get("/api/v1/metrics/compare.csv", params={"measure": "time_to_recover", **LONG_PERIODS})
+    [cells] = csv.DictReader(StringIO(sheet.text))
+    assert (cells["a_storms_clusters"], cells["incidents_verdict"]) == ("20", "fewer")
+    assert float(cells["by_storms_low"]) == answer["effect"]["low"]
+
+
+async def test_from_eight_weeks_on_weeks_count_too(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    """Five incidents on the same days of each week: as many storms, a fifth as many weeks."""
+    hours = [24 * (7 * week + day) + 1 for week in range(20) for day in range(5)]
+    await store(
+        engine,
+        *(
+            an_incident(f"{hour}:00", f"{hour + (2 if place < 50 else 1)}:{place % 50:02}")
+            for place, hour in enumerate(hours)
+        ),
+    )
+    eleven_weeks = {
+        "a_from": "2024-08-20T00:00:00Z",
+        "a_to": "2024-10-29T00:00:00Z",
+        "b_from": "2024-10-29T00:00:00Z",
+        "b_to": "2025-01-07T00:00:00Z",
+    }
+    answer = await asked(client, **eleven_weeks)
+    assert (answer["a"]["storms"]["clusters"], answer["a"]["weeks"]["clusters"]) == (50, 10)
+    assert (answer["by_storms"]["finds_change"], answer["by_weeks"]["finds_change"]) == (True, True)
+    assert answer["effect"]["low"] == min(answer[by]["low"] for by in ("by_storms", "by_weeks"))
+    assert answer["effect"]["high"] == max(answer[by]["high"] for by in ("by_storms", "by_weeks"))
+    assert answer["p_value"] == max(answer[by]["p_value"] for by in ("by_storms", "by_weeks"))
+    answer = await asked(client, **eleven_weeks | {"b_to": "2024-12-23T00:00:00Z"})
+    assert (answer["a"]["weeks"], answer["by_weeks"]) == (None, None)
+
+
+async def test_one_bad_day_against_another_gets_no_verdict(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await two_days(engine)
+    answer = await asked(client)
+    assert (answer["verdict"], answer["effect"], answer["p_value"]) == ("cannot_tell", None, None)
+    assert answer["reason"].startswith("too few independent occasions: A has recorded values from only 1 storm")
+    assert (answer["a"]["storms"]["clusters"], answer["by_storms"]["low"]) == (1, None)
+    assert answer["b"]["evidence"] == "20 incidents in 1 storm, telling as much as about 1 independent one"
+    assert answer["a"]["typical_seconds"] > answer["b"]["typical_seconds"]
+
+
+async def test_periods_without_incidents_compare_as_unknown(client: httpx.AsyncClient) -> None:
+    answer = await asked(client)
+    incidents = answer["incidents"]
+    assert (incidents["verdict"], incidents["ratio"], incidents["low"]) == ("cannot_tell", None, None)
+    assert incidents["reason"] == "no incidents in A and B"
+    assert (incidents["a"]["value"], incidents["a"]["per_day"], incidents["a"]["storms"]) == (0, 0, 0)
+    assert (answer["a"]["storms"], answer["a"]["evidence"]) == (None, None)
 
 
 async def test_links_lead_to_the_incidents_of_both_sides(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
@@ -420,7 +488,7 @@ async def test_each_filter_is_that_of_the_summary(client: httpx.AsyncClient, eng
             listed = [(await client.get(link)).json()["items"] for link in answer[side]["links"]]
             assert sum(map(len, listed)) == answer[side]["n"]
             sizes.add(answer[side]["n"])
-    assert len(sizes - {0, 24}) > 4, "filters that hold everything or nothing would pass unused"
+    assert len(sizes - {0, 24}) > 4, "filters that match everything or nothing would pass unused"
 
 
 async def test_resolved_without_acknowledgement_is_censored(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
@@ -438,10 +506,10 @@ async def test_ends_that_are_not_recoveries_count_on_request(client: httpx.Async
 
 
 async def test_the_second_period_may_go_on_until_now(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
-    await two_days(engine)
+    await forty_days(engine)
     answer = await client.get(
         "/api/v1/metrics/compare",
-        params={"measure": "time_to_recover"} | {name: PERIODS[name] for name in ("a_from", "a_to", "b_from")},
+        params={"measure": "time_to_recover"} | {name: LONG_PERIODS[name] for name in ("a_from", "a_to", "b_from")},
     )
     assert answer.json()["verdict"] == "better"
 

@@ -1,11 +1,13 @@
-"""DORA's numbers, and which deployment is held to have caused which incident."""
+"""DORA metrics, and the deployment that is considered the cause of an incident."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,8 +17,9 @@ from app.base.facts import Commit, Outcome
 from app.incidents.grouping.signal import AlertClass, EndReason
 from app.incidents.measures.measures import Facts
 from app.incidents.measures.vectorized import Columns, coded
+from app.metrics.counts import Events
 from app.metrics.deployments.deployment import Deployment
-from app.metrics.deployments.dora import Dora, cost_of_downtime, dora, durations, frequency, ratio
+from app.metrics.deployments.dora import Dora, Durations, cost_of_downtime, dora, durations, frequency, ratio
 from app.metrics.deployments.links import (
     BASES,
     LOOK_BACK,
@@ -27,7 +30,7 @@ from app.metrics.deployments.links import (
     Confidence,
     LinkedIncident,
     LinkedIncidents,
-    Stated,
+    StatedCause,
     caused,
     links,
 )
@@ -41,10 +44,13 @@ def at(clock: str) -> datetime:
 
 
 def a_deployment(finished: str | datetime, **fields: object) -> Deployment:
-    """Of checkout in production; it took five minutes."""
-    ends = at(finished) if isinstance(finished, str) else finished
+    """A deployment of checkout to production that took five minutes."""
+    end = at(finished) if isinstance(finished, str) else finished
+    id_ = str(fields.get("id", f"d-{end:%d-%H:%M:%S.%f}"))
     whole = Deployment(
-        id=f"d-{ends:%d-%H:%M:%S.%f}",
+        id=id_,
+        reported_id=id_,
+        source="ci",
         service="checkout",
         environment="production",
         production=True,
@@ -52,9 +58,9 @@ def a_deployment(finished: str | datetime, **fields: object) -> Deployment:
         sha=None,
         link=None,
         outcome=Outcome.SUCCEEDED,
-        started_at=ends - timedelta(minutes=5),
-        finished_at=ends,
-        happened_at=ends,
+        started_at=end - timedelta(minutes=5),
+        finished_at=end,
+        happened_at=end,
         commits=(),
         unplanned=False,
         made_for=None,
@@ -64,9 +70,9 @@ def a_deployment(finished: str | datetime, **fields: object) -> Deployment:
 
 
 def an_incident(began: str | datetime, ended: str | None = None, **fields: object) -> LinkedIncident:
-    begins = at(began) if isinstance(began, str) else began
+    start = at(began) if isinstance(began, str) else began
     facts = Facts(
-        begins,
+        start,
         str(fields.pop("service", "checkout")),
         int(str(fields.pop("severity", 1))),
         at(ended) if ended else None,
@@ -84,13 +90,13 @@ def cause_of(incident: LinkedIncident, *deployments: Deployment) -> tuple[str | 
     return (link.deployment.id if link.deployment else None, link.basis, link.confidence) if link else None
 
 
-def of_the_day(deployments: Iterable[Deployment], incidents: Iterable[LinkedIncident] = (), **scope: str) -> Dora:
+def of_the_day(deployments: Iterable[Deployment], incidents: Iterable[LinkedIncident] = (), **scope: Any) -> Dora:
     known, those = list(deployments), list(incidents)
-    return dora(together(those, known), begins=DAY, ends=DAY + timedelta(days=1), **scope)
+    return dora(together(those, known), start=DAY, end=DAY + timedelta(days=1), **scope)
 
 
 def together(incidents: Iterable[LinkedIncident], deployments: Sequence[Deployment]) -> LinkedIncidents:
-    """As the store reads them."""
+    """In the form that the store reads."""
     those = [each for each in incidents if not each.facts.merged]
     return caused(
         Columns.of((each.number for each in those), (each.facts for each in those)),
@@ -116,8 +122,12 @@ def test_links_are_looked_for_in_their_order() -> None:
     assert cause_of(incident, *known) == (versioned.id, Basis.VERSION, Confidence.HIGH)
     incident = replace(incident, deployment_ids=(old.id, "unknown"))
     assert cause_of(incident, *known) == (old.id, Basis.LABEL, Confidence.CERTAIN)
-    assert cause_of(replace(incident, stated=Stated(last.id)), *known) == (last.id, Basis.STATED, Confidence.CERTAIN)
-    assert cause_of(replace(incident, stated=Stated(None)), *known) == (None, Basis.STATED, Confidence.CERTAIN)
+    assert cause_of(replace(incident, stated=StatedCause(last.id)), *known) == (
+        last.id,
+        Basis.STATED,
+        Confidence.CERTAIN,
+    )
+    assert cause_of(replace(incident, stated=StatedCause(None)), *known) == (None, Basis.STATED, Confidence.CERTAIN)
 
 
 def test_a_sha_among_the_labels_is_a_version_too() -> None:
@@ -142,11 +152,11 @@ def test_a_sha_among_the_labels_is_a_version_too() -> None:
         a_deployment(at("9:00") - LOOK_BACK),
     ],
 )
-def test_what_cannot_have_caused_it_did_not(deployment: Deployment) -> None:
+def test_impossible_causes_are_never_derived(deployment: Deployment) -> None:
     assert cause_of(an_incident("10:00"), deployment) is None
 
 
-def test_an_incident_of_another_environment_is_none_of_production() -> None:
+def test_an_incident_of_another_environment_does_not_count_for_production() -> None:
     staging = a_deployment("9:00", environment="staging", production=False)
     incident = an_incident("9:30", labels={"environment": "staging"})
     assert cause_of(incident, staging, a_deployment("9:20")) == (staging.id, Basis.LAST_DEPLOYMENT, Confidence.MEDIUM)
@@ -159,21 +169,21 @@ minutes = st.integers(0, 3 * 24 * 60).map(lambda number: DAY + timedelta(minutes
 def test_a_moment_belongs_to_exactly_one_window_half_open_on_both_sides(
     starts: list[datetime], moment: datetime
 ) -> None:
-    """The oracle asks every deployment by itself, in words of the definition."""
+    """The oracle checks each deployment separately by the definition."""
     deployments = [a_deployment(start + timedelta(minutes=5)) for start in starts]
     incident = an_incident(moment)
     holding = []
     for deployment in deployments:
-        begins = deployment.began_at
-        later = [each.began_at for each in deployments if each.began_at > begins]
-        if begins <= moment < min([*later, begins + LOOK_BACK]):
+        start = deployment.began_at
+        later = [each.began_at for each in deployments if each.began_at > start]
+        if start <= moment < min([*later, start + LOOK_BACK]):
             holding.append(deployment.id)
     assert len(holding) <= 1
     found = cause_of(incident, *deployments)
     assert ([found[0]] if found else []) == holding
 
 
-def test_at_the_boundary_the_newer_deployment_answers() -> None:
+def test_at_the_boundary_the_newer_deployment_is_the_cause() -> None:
     first, second = a_deployment("10:05"), a_deployment("11:05")
     found = cause_of(an_incident("11:00"), first, second)
     assert found is not None
@@ -230,7 +240,7 @@ def test_a_failed_pipeline_alone_is_no_failed_change_and_a_marked_one_is() -> No
     assert of_the_day([replace(broken, needed_intervention=True, outcome=Outcome.CANCELED)]).change_fail_rate.n == 0
 
 
-def test_nothing_is_not_zero() -> None:
+def test_missing_is_not_zero() -> None:
     numbers = of_the_day([])
     assert numbers.change_fail_rate.value is None
     assert numbers.lead_time.median is None
@@ -262,7 +272,7 @@ some_incidents = st.lists(
             {
                 "service": st.sampled_from(["checkout", "search"]),
                 "severity": st.integers(1, 5),
-                "stated": st.one_of(st.none(), st.builds(Stated, st.sampled_from([*"abcdef", None]))),
+                "stated": st.one_of(st.none(), st.builds(StatedCause, st.sampled_from([*"abcdef", None]))),
             }
         ),
     ),
@@ -271,13 +281,13 @@ some_incidents = st.lists(
 
 
 @given(some_deployments, some_incidents, st.sampled_from([None, "checkout"]))
-def test_never_do_more_deployments_fail_than_there_were(
+def test_the_number_of_failures_never_exceeds_that_of_deployments(
     deployments: list[Deployment], incidents: list[LinkedIncident], service: str | None
 ) -> None:
     numbers = dora(
         together(incidents, deployments),
-        begins=DAY,
-        ends=DAY + timedelta(days=2),
+        start=DAY,
+        end=DAY + timedelta(days=2),
         service=service,
     )
     rate = numbers.change_fail_rate
@@ -288,7 +298,7 @@ def test_never_do_more_deployments_fail_than_there_were(
 
 
 @given(some_deployments, some_incidents, st.randoms(use_true_random=False))
-def test_the_order_in_which_they_are_read_is_nothing(
+def test_the_order_of_reading_does_not_matter(
     deployments: list[Deployment], incidents: list[LinkedIncident], random: object
 ) -> None:
     found = links(incidents, deployments)
@@ -327,22 +337,65 @@ def test_many_have_the_causes_of_each(
 
 
 def test_intervals_are_those_of_the_textbook() -> None:
-    """Wilson's formula and the exact Poisson interval, written out."""
+    """Wilson's formula and the exact Poisson interval, computed directly."""
     z, k, n = 1.959964, 3, 20
     middle, half = (k + z * z / 2) / (n + z * z), z / (n + z * z) * (k * (n - k) / n + z * z / 4) ** 0.5
-    found = ratio(k, n)
+    found = ratio(np.arange(n) < k, np.arange(n) * DAY_MICROSECONDS, timedelta(days=n))
     assert (found.low, found.high) == pytest.approx((middle - half, middle + half), rel=1e-5)
-    weekly = frequency(10, timedelta(days=7))
+    weekly = frequency(Events(np.array([0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4.5, 5.5, 6.5]), 7))
+    assert weekly.dispersion == 1
     assert (weekly.low, weekly.high) == pytest.approx((4.7954 / 7, 18.3904 / 7), rel=1e-4)
     assert weekly.low is not None
     assert stats.poisson.sf(9, weekly.low * 7) == pytest.approx(0.025)
-    few = durations(float(value) for value in range(9, 0, -1))
+    few = a_day_apart(float(value) for value in range(9, 0, -1))
     assert (few.values, few.median, few.low, few.high, few.p90) == ([1, 2, 3, 4, 5, 6, 7, 8, 9], *[None] * 4)
-    ten = durations([1.0] * 10)
+    ten = a_day_apart([1.0] * 10)
     assert ten.values is None
     assert (ten.median, ten.low, ten.high, ten.p90, ten.mean) == (1.0, 1.0, 1.0, 1.0, Decimal(1))
-    twenty = durations(float(value) for value in range(1, 21))
+    twenty = a_day_apart(float(value) for value in range(1, 21))
     assert (twenty.low, twenty.high) == (6, 15)  # the classic order statistics for n = 20
+
+
+DAY_MICROSECONDS = 86_400 * 10**6
+
+
+def a_day_apart(seconds: Iterable[float]) -> Durations:
+    values = list(seconds)
+    return durations(values, np.arange(len(values)) * DAY_MICROSECONDS, timedelta(days=50))
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=10, max_size=80))
+def test_without_clusters_the_interval_of_the_median_is_that_of_scipy(seconds: list[float]) -> None:
+    theirs: Any = stats.quantile_test(sorted(seconds), p=0.5).confidence_interval(0.95)
+    found = a_day_apart(seconds)
+    assert (found.low, found.high) == (theirs.low, theirs.high)
+
+
+def test_commits_of_one_deployment_are_no_independent_lead_times() -> None:
+    """Fifty deployments of ten commits each, which waited equally long."""
+    waits = np.random.default_rng(4).lognormal(8, 1.5, 50)
+    began = np.arange(50) * DAY_MICROSECONDS
+    one = durations(waits.tolist(), began, timedelta(days=50))
+    ten = durations(np.repeat(waits, 10).tolist(), np.repeat(began, 10), timedelta(days=50))
+    assert one.low is not None
+    assert ten.low is not None
+    assert one.high is not None
+    assert ten.high is not None
+    assert ten.low == pytest.approx(one.low, rel=0.1)
+    assert ten.high == pytest.approx(one.high, rel=0.1)
+    independent = durations(np.repeat(waits, 10).tolist(), np.arange(500) * DAY_MICROSECONDS, timedelta(days=50))
+    assert independent.low is not None
+    assert independent.low > one.low
+
+
+def test_failures_in_a_row_tell_less_than_failures_apart() -> None:
+    began = np.arange(100) // 5 * DAY_MICROSECONDS  # five deployments a day
+    in_a_row, scattered = np.arange(100) < 10, np.arange(100) % 10 == 0
+    a, b = (ratio(holds, began, timedelta(days=20)) for holds in (in_a_row, scattered))
+    assert (a.k, a.value) == (b.k, b.value) == (10, 0.1)
+    assert None not in {a.low, a.high, b.low, b.high}
+    assert a.low < 0.7 * b.low  # type: ignore[operator]
+    assert a.high > 1.3 * b.high  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(

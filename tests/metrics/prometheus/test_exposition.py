@@ -16,10 +16,14 @@ from sqlalchemy import event, insert, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.base.schema import Incident, Quarantine, Service, ServiceRate, Source, StoredRequest
+from app.base.schema import Incident, Quarantine, Service, ServiceRate, SettledMeasure, Source, StoredRequest
+from app.incidents import corrections, notes
 from app.incidents.grouping.decide import lock_keys
 from app.incidents.grouping.write import count
 from app.incidents.measures.measures import Weights
+from app.incidents.notes import TaskDetails
+from app.incidents.path import Effect
+from app.incidents.timeline import Attribution
 from app.metrics.prometheus import exposition
 from app.metrics.prometheus.settle import settle
 from app.metrics.prometheus.snapshot import read_snapshot
@@ -55,6 +59,7 @@ def an_incident(began: str, ended: str | None = None, **columns: object) -> dict
         "rule": "default",
         "title": "Checkout is down",
         "service": "checkout",
+        "environment": None,
         "severity": 1,
         "alert_class": "service",
         "labels": {},
@@ -70,7 +75,6 @@ def an_incident(began: str, ended: str | None = None, **columns: object) -> dict
         "alerts": 1,
         "open_alerts": 0 if ended else 1,
         "end_reason": "recovered" if ended else None,
-        "still_firing": False,
         "merged_into": None,
         "settled_at": None,
         "declared": False,
@@ -80,6 +84,7 @@ def an_incident(began: str, ended: str | None = None, **columns: object) -> dict
         "detected_at_stated": None,
         "impact_started_at_stated": None,
         "acknowledged_at": None,
+        "identified_at": None,
         "version": 1,
         "created_at": began_at,
         "updated_at": began_at,
@@ -87,7 +92,7 @@ def an_incident(began: str, ended: str | None = None, **columns: object) -> dict
 
 
 async def store(engine: AsyncEngine, *incidents: dict[str, object]) -> list[UUID]:
-    """Their ids. Services that are not known yet are made, in the order in which the incidents name them."""
+    """Stores the incidents and returns their ids. Unknown services are created in order of first use."""
     async with db.transaction(engine) as tx:
         known = {row.name for row in await tx.execute(text("SELECT name FROM service"))}
         names = dict.fromkeys(str(row["service_stated"] or row["service"]) for row in incidents)
@@ -115,7 +120,7 @@ async def settled(engine: AsyncEngine, now: datetime, **options: Any) -> int:
 
 
 async def scrape(engine: AsyncEngine, *, services_at_most: int = 200) -> dict[Series, float]:
-    """The business series by name and labels; buckets too."""
+    """The series from the database by name and labels, including buckets."""
     async with db.transaction(engine) as tx:
         found = await read_snapshot(tx, services_at_most=services_at_most)
     body, _ = exposition.text(found)
@@ -129,11 +134,14 @@ def series_of(families: Any) -> dict[Series, float]:
         for sample in family.samples
         if sample.name.startswith("aftermath_")
     ]
-    assert len(samples) == len(dict(samples)), "no series is there twice"
+    assert len(samples) == len(dict(samples)), "no series occurs twice"
     return dict(samples)
 
 
 def of(found: Mapping[Series, float], name: str, **labels: str) -> float | None:
+    """Incidents are in an unknown environment unless another one is given."""
+    if "severity" in labels:
+        labels = {"environment": "unknown"} | labels
     return found.get((f"aftermath_{name}", frozenset(labels.items())))
 
 
@@ -181,7 +189,7 @@ async def test_an_incident_settles_once_its_window_and_the_lateness_are_over(eng
     assert of(after, "oldest_open_incident_start_timestamp_seconds", service="checkout") == at("11:30").timestamp()
 
 
-async def test_downtime_and_cost_grow_by_what_was_not_covered_yet(engine: AsyncEngine) -> None:
+async def test_downtime_and_cost_grow_only_by_newly_covered_time(engine: AsyncEngine) -> None:
     await store(
         engine,
         an_incident("10:00", "11:00", severity=2),
@@ -217,7 +225,7 @@ async def test_settling_one_by_one_or_at_once_gives_the_same(engine: AsyncEngine
         pass
     one_by_one = await scrape(engine)
     async with db.transaction(engine) as tx:
-        for table in ("settled_measure", "settled_downtime", "settled_cost"):
+        for table in ("settled_in_environment", "settled_downtime", "settled_cost"):
             await tx.execute(text(f"DELETE FROM {table}"))
         await tx.execute(update(Incident.__table__).values(settled_at=None))
     assert await settled(engine, at("23:00")) == 8
@@ -230,6 +238,44 @@ async def test_merged_open_and_settled_incidents_do_not_settle(engine: AsyncEngi
         engine, an_incident("10:00", "11:00", merged_into=winner), an_incident("10:00", "11:00", settled_at=DAY)
     )
     assert await settled(engine, at("23:00")) == 0
+
+
+async def test_tasks_are_counted_by_phase_and_effect_when_their_incident_settles(engine: AsyncEngine) -> None:
+    first, second, open_ = await store(
+        engine,
+        an_incident("16:05", "16:20", identified_at=at("16:17")),
+        an_incident("17:00", "17:20"),
+        an_incident("18:00"),
+    )
+    told = [
+        (first, "16:06", Effect.NONE),
+        (first, "16:07", Effect.NONE),
+        (first, "16:17", Effect.POSITIVE),
+        (first, "16:21", Effect.NEGATIVE),
+        (second, "17:05", Effect.UNKNOWN),
+        (open_, "18:05", Effect.POSITIVE),
+    ]
+    async with db.session(engine) as session:
+        for incident_id, clock, effect in told:
+            details, when = TaskDetails(effect), Attribution(at(clock), "ada", "t")
+            entry = await notes.add_task(session, incident_id, when, details, now=at("19:00"))
+        await corrections.withdraw(session, open_, entry.id, by="ada", now=at("19:00"))
+    assert sum(value for (name, _), value in (await scrape(engine)).items() if name == "aftermath_tasks_total") == 0
+    assert await settled(engine, at("19:00")) == 2
+    for round_ in range(2):
+        found = await scrape(engine)
+        counted = {
+            (dict(labels)["phase"], dict(labels)["effect"]): value
+            for (name, labels), value in found.items()
+            if name == "aftermath_tasks_total" and value
+        }
+        assert counted == {
+            ("response", "none"): 2,
+            ("remediation", "positive"): 1,
+            ("analysis", "negative"): 1,
+            ("unknown", "unknown"): 1,
+        }, round_
+        await settled(engine, at("20:00"))
 
 
 async def test_many_processes_settle_each_incident_once(engine: AsyncEngine) -> None:
@@ -255,7 +301,7 @@ async def test_the_number_of_statements_does_not_grow(engine: AsyncEngine) -> No
         await scrape(engine)
         spent.append((settling, len(statements) - settling))
     assert spent[0] == spent[1]
-    assert spent[0] <= (10, 11)
+    assert spent[0] <= (15, 14)
 
 
 @pytest.mark.parametrize("change", [{"severity_stated": 3}, {"service_stated": "search"}, {"merged_into": True}])
@@ -305,14 +351,14 @@ async def test_an_incident_that_a_late_alert_reopened_counts_as_open(engine: Asy
     assert of(await scrape(engine), "incidents_open", **CHECKOUT) == 1
 
 
-# — what is exported —
+# — exported families —
 
 
 async def test_a_new_database_has_no_complaints(client: httpx.AsyncClient) -> None:
     assert_promtool_is_content((await client.get("/metrics")).content)
 
 
-async def a_feed(engine: AsyncEngine) -> None:
+async def some_sources(engine: AsyncEngine) -> None:
     async with db.transaction(engine) as tx:
         await tx.execute(insert(Source.__table__).values(name="prod", kind="alertmanager", created_at=DAY))
         await count(
@@ -335,8 +381,8 @@ async def a_feed(engine: AsyncEngine) -> None:
         await tx.execute(insert(Quarantine.__table__).values(source_id=source_id, **waiting))
 
 
-async def test_the_feed_is_exported_and_known_sources_begin_at_0(engine: AsyncEngine) -> None:
-    await a_feed(engine)
+async def test_source_counters_are_exported_and_known_sources_begin_at_0(engine: AsyncEngine) -> None:
+    await some_sources(engine)
     found = await scrape(engine)
     assert {
         "accepted": of(found, "deliveries_total", source="prod", outcome="accepted"),
@@ -380,7 +426,7 @@ NASTY = ['a"b', "a\\b", "a\nb", "a\rb", "ümlaut 🙂", "{}", 'x",evil="1', "a\u
 
 
 async def test_services_may_be_called_anything(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
-    await a_feed(engine)
+    await some_sources(engine)
     await store(engine, *(an_incident("10:00", "11:00", service=name, acknowledged_at=at("10:01")) for name in NASTY))
     for name in NASTY:
         await price(engine, "1", name)
@@ -436,10 +482,54 @@ async def test_services_beyond_the_bound_are_other_and_a_new_one_displaces_none(
     assert {labels for _, labels in after} == {labels for _, labels in before}
 
 
+async def test_incidents_are_exported_by_environment(engine: AsyncEngine) -> None:
+    await store(
+        engine,
+        an_incident("10:00", "11:00", environment="production"),
+        an_incident("10:00", "12:00", environment="staging"),
+        an_incident("10:00", "11:00"),
+        an_incident("10:00", environment="staging"),
+    )
+    assert await settled(engine, at("23:00")) == 3
+    found = await scrape(engine)
+    numbers = {
+        environment: [
+            of(found, name, environment=environment, **CHECKOUT)
+            for name in ("incidents_total", "incidents_open", "time_to_recover_seconds_sum")
+        ]
+        for environment in ("production", "staging", "unknown")
+    }
+    assert numbers == {"production": [1, 0, 3600], "staging": [1, 1, 7200], "unknown": [1, 0, 3600]}
+    assert of(found, "downtime_seconds_total", service="checkout") == 2 * 3600  # settled ones, once
+
+
+async def test_environments_beyond_the_bound_are_other_and_a_new_one_displaces_none(engine: AsyncEngine) -> None:
+    await store(engine, *(an_incident("10:00", "11:00", environment=f"pr-{n}") for n in range(10, 40)))
+    await settled(engine, at("12:00"))
+    before = await scrape(engine)
+    assert of(before, "incidents_total", environment="pr-29", **CHECKOUT) == 1
+    assert of(before, "incidents_total", environment="other", **CHECKOUT) == 10
+    await store(engine, an_incident("13:00", "14:00", environment="a-new-one"))
+    await settled(engine, at("23:00"))
+    after = await scrape(engine)
+    assert of(after, "incidents_total", environment="other", **CHECKOUT) == 11
+    assert {labels for _, labels in after} == {labels for _, labels in before}
+
+
+async def test_what_the_version_before_has_counted_is_still_counted(engine: AsyncEngine) -> None:
+    await store(engine, an_incident("10:00", "11:00", settled_at=at("11:20")))
+    async with db.transaction(engine) as tx:
+        row = {"measure": "incidents", "service": "checkout", "severity": 1, "bucket": 0, "count": 7, "seconds": 0}
+        await tx.execute(insert(SettledMeasure.__table__).values(**row))
+    await store(engine, an_incident("12:00", "13:00"))
+    await settled(engine, at("23:00"))
+    assert of(await scrape(engine), "incidents_total", **CHECKOUT) == 8
+
+
 async def test_the_number_of_series_is_bounded(engine: AsyncEngine) -> None:
     await store(engine, *(an_incident("10:00", "11:00", service=f"service-{n}") for n in range(300)))
     await settled(engine, at("12:00"))
-    assert len(await scrape(engine, services_at_most=5)) < 6 * 3 * 17 + 100
+    assert len(await scrape(engine, services_at_most=5)) < 6 * 3 * 17 + 200
 
 
 async def test_metrics_need_a_token(client: httpx.AsyncClient) -> None:
@@ -449,7 +539,7 @@ async def test_metrics_need_a_token(client: httpx.AsyncClient) -> None:
 async def test_incidents_locked_by_a_batch_settle_in_a_later_round(
     client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
-    """A batch reads incidents before it writes them: one that settled in between would be counted, and merged away."""
+    """A batch reads incidents before it writes them: one that settled in between would be counted, then merged away."""
     await client.post("/webhooks/alertmanager", json=a_delivery(an_alert(ended="2026-08-20T10:30:00Z")))
     async with engine.connect() as connection:
         [key] = (await connection.execute(text("SELECT key_id FROM incident"))).scalars()

@@ -9,7 +9,6 @@ from decimal import Decimal
 from fractions import Fraction
 from io import StringIO
 from itertools import pairwise
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -21,7 +20,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.base.schema import Service, Source
+from app.base.schema import Incident, Service, Source
 from app.base.severity import SEVERITIES, SeverityName
 from app.base.times import Span
 from app.incidents.definitions import FORMULAS
@@ -56,7 +55,7 @@ def facts(began: str, ended: str | None = None, acknowledged: str | None = None,
     )
 
 
-# — of one incident —
+# — one incident —
 
 
 def test_work_is_from_the_acknowledgement_to_the_end() -> None:
@@ -70,7 +69,7 @@ def test_work_is_from_the_acknowledgement_to_the_end() -> None:
         (facts("10:00", None, "10:30"), Span(at("10:30"), at("20:00"))),
         (facts("10:00", "12:00"), None),
         (facts("10:00", "12:00", "12:00"), None),
-        (facts("10:00", "12:00", "13:00"), None),  # a click after it was over
+        (facts("10:00", "12:00", "13:00"), None),  # acknowledged after its end
         (facts("10:00", "12:00", "10:30", merged=True), None),
         (facts("10:00", "12:00", "10:30", detected_at_stated=at("11:00")), Span(at("11:00"), at("12:00"))),
         (facts("10:00", "12:00", "10:30", detected_at_stated=at("12:30")), None),
@@ -122,10 +121,10 @@ def test_the_acknowledging_responder_counts(monkeypatch: pytest.MonkeyPatch) -> 
     assert (pay.expected, pay.responders) == (Decimal("2.5"), dict.fromkeys(SEVERITIES, Decimal(1)))
 
 
-# — over many, by PostgreSQL —
+# — many incidents, in PostgreSQL —
 
 
-def many(seed: int) -> list[dict[str, object]]:
+def many(seed: int) -> list[dict[str, Any]]:
     """Two days of incidents of every kind, in and around the day."""
     random_ = random.Random(seed)
 
@@ -159,13 +158,10 @@ async def stored(engine: AsyncEngine) -> list[Facts]:
     await store(engine, *incidents)
     async with db.transaction(engine) as tx:
         for id_, name in ((71, "prod"), (72, "grafana")):
-            values = {"id": id_, "name": name, "kind": "alertmanager", "created_at": DAY.begins}
+            values = {"id": id_, "name": name, "kind": "alertmanager", "created_at": DAY.start}
             await tx.execute(insert(Source.__table__).values(**values))
         await tx.execute(update(Service.__table__).where(Service.__table__.c.name == "search").values(owner="Finders"))
-    return [
-        Facts.of(SimpleNamespace(**row, impact_started_at=None, identified_at=None, mitigated_at=None))
-        for row in incidents
-    ]
+    return [Facts.of(Incident(**row)) for row in incidents]
 
 
 NOW, AROUND = at("30:00"), Span(at("-24:00"), at("90:00"))
@@ -208,7 +204,7 @@ async def test_periods_sum_to_the_whole_wherever_they_are_cut(engine: AsyncEngin
 
 
 @pytest.mark.parametrize("group_by", [each for each in GroupBy if each is not GroupBy.SOURCE])
-async def test_groups_are_those_of_the_incidents_and_what_their_filter_gives(
+async def test_each_labor_group_equals_the_result_of_its_filter(
     engine: AsyncEngine, stored: list[Facts], group_by: GroupBy
 ) -> None:
     def key(of: Facts) -> str | int:
@@ -217,6 +213,7 @@ async def test_groups_are_those_of_the_incidents_and_what_their_filter_gives(
             GroupBy.SERVICE: measures.service(of),
             GroupBy.SEVERITY: measures.severity(of),
             GroupBy.OWNER: "Finders" if measures.service(of) == "search" else "",
+            GroupBy.ENVIRONMENT: "unknown",
             GroupBy.HOUR_OF_WEEK: detected.weekday() * 24 + detected.hour,
         }
         return keys[group_by]
@@ -240,14 +237,14 @@ async def test_an_incident_reported_by_two_sources_is_in_both_groups(engine: Asy
         assert (await asked(engine, DAY, source=key))[0] == group
 
 
-async def test_what_was_over_before_the_period_it_was_detected_in_is_left_out(engine: AsyncEngine) -> None:
+async def test_an_incident_over_before_the_period_of_its_detection_is_left_out(engine: AsyncEngine) -> None:
     await store(engine, an_incident("-3:00", "-2:00", acknowledged_at=at("-2:30"), detected_at_stated=at("01:00")))
     found, _ = await asked(engine, DAY)
     assert (found.n, found.left_out) == (0, {NOT_ACKNOWLEDGED: 1})
 
 
 @pytest.mark.parametrize("group_by", [None, *GroupBy])
-async def test_each_bucket_has_what_its_period_alone_has(
+async def test_each_bucket_equals_the_result_for_its_period_alone(
     engine: AsyncEngine, stored: list[Facts], group_by: GroupBy | None
 ) -> None:
     borders = [
@@ -270,7 +267,7 @@ async def test_each_bucket_has_what_its_period_alone_has(
 
 async def test_work_that_ends_at_a_border_is_none_behind_it(engine: AsyncEngine) -> None:
     await store(engine, an_incident("10:00", "12:00", acknowledged_at=at("11:00")))
-    periods = [Span(at(begins), at(ends)) for begins, ends in pairwise(("09:00", "11:00", "12:00", "13:00"))]
+    periods = [Span(at(start), at(end)) for start, end in pairwise(("09:00", "11:00", "12:00", "13:00"))]
     async with db.transaction(engine) as tx:
         found = await read_labor(tx, MetricsQuery(Span(at("09:00"), at("13:00"))), periods, now=NOW, pay=PAY)
     assert [each.n for each in found[None]] == [0, 1, 0]
@@ -295,7 +292,7 @@ async def test_declared_incidents_have_no_source(engine: AsyncEngine, stored: li
 
 async def test_without_periods_there_is_no_labor(engine: AsyncEngine, stored: list[Facts]) -> None:
     async with db.transaction(engine) as tx:
-        assert await read_labor(tx, MetricsQuery(Span(DAY.begins, DAY.begins)), [], now=NOW, pay=PAY) == {}
+        assert await read_labor(tx, MetricsQuery(Span(DAY.start, DAY.start)), [], now=NOW, pay=PAY) == {}
 
 
 # — over HTTP —
@@ -303,7 +300,7 @@ async def test_without_periods_there_is_no_labor(engine: AsyncEngine, stored: li
 
 @pytest.fixture
 async def paying(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the same database, where the setting says what an hour costs."""
+    """A client of the same database, with a setting for the cost of an hour."""
     paid = settings.model_copy(update={"labor": PAY})
     async with serving(paid) as context, client_of(context) as client:
         yield client

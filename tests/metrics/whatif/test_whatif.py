@@ -21,12 +21,14 @@ from app.base.times import Span
 from app.base.tokens import Scope
 from app.incidents.grouping.signal import AlertClass
 from app.incidents.impact import intervals as downtime
+from app.incidents.impact.columns import ImpactColumns, StretchColumns, impact_columns
 from app.incidents.impact.rates import THE_BEGINNING, Rate
 from app.incidents.measures.measures import Facts
-from app.incidents.measures.vectorized import Columns, Harms, harms, moment
+from app.incidents.measures.vectorized import Columns, moment
 from app.metrics.whatif import scenario as whatif
 from app.metrics.whatif.scenario import BeforeAndAfter, Change, Changes, InvalidChange, WhatIf, change, move, shown
 from tests.conftest import ClientAs
+from tests.incidents.impact.test_stretches import whole
 from tests.metrics.prometheus.test_exposition import DAY, WEIGHTS, an_incident, at, price, store
 
 PERIOD = Span(DAY, DAY + timedelta(days=1))
@@ -40,40 +42,40 @@ RATES = [
 
 
 def facts_of(**facts: Any) -> Facts:
-    """Harm 10:00-11:00, detected 10:20, acknowledged 10:30."""
+    """Impact 10:00-11:00, detected 10:20, acknowledged 10:30."""
     known: dict[str, Any] = {"began_at": at("10:20"), "service": "a", "severity": 1, "ended_at": at("11:00")}
-    said = {"impact_started_at": at("10:00"), "acknowledged_at": at("10:30")}
-    return Facts(**{**known, **said, **facts})
+    stated = {"impact_started_at": at("10:00"), "acknowledged_at": at("10:30")}
+    return Facts(**{**known, **stated, **facts})
 
 
 def ends_at(facts: Facts, **changes: str) -> datetime:
     each: dict[str, Any] = {name: change(text) for name, text in changes.items()}
     asked = Changes(**each)
-    [ends] = move(*of([facts]), asked, PERIOD).would_end
-    return moment(int(ends))
+    [end] = move(*of([facts]), asked, PERIOD, now=NOW).would_end
+    return moment(int(end))
 
 
-def of(every: Iterable[Facts]) -> tuple[Columns, Harms]:
+def of(every: Iterable[Facts]) -> tuple[Columns, ImpactColumns]:
     known = list(every)
     columns = Columns.of(range(len(known)), known)
-    return columns, harms(columns, now=NOW, weights=WEIGHTS)
+    return columns, impact_columns(columns, StretchColumns.of(map(whole, known)), now=NOW, weights=WEIGHTS)
 
 
 def what_if(
     every: Iterable[Facts], asked: Changes, planned: Mapping[str, Sequence[Span]], within: Span = PERIOD
 ) -> WhatIf:
-    return whatif.what_if(move(*of(every), asked, within), asked, RATES, planned, within)
+    return whatif.what_if(move(*of(every), asked, within, now=NOW), asked, RATES, planned, within)
 
 
 def affected_span(every: Iterable[Facts], asked: Changes, within: Span = PERIOD) -> Span:
-    return whatif.affected_span(move(*of(every), asked, within), within)
+    return whatif.affected_span(move(*of(every), asked, within, now=NOW), within)
 
 
-# — what moves —
+# — moved impact —
 
 
 @pytest.mark.parametrize(
-    ("changes", "ends"),
+    ("changes", "end"),
     [
         ({}, "11:00"),
         ({"time_to_recover": "-20%"}, "10:48"),
@@ -85,15 +87,15 @@ def affected_span(every: Iterable[Facts], asked: Changes, within: Span = PERIOD)
         ({"time_to_detect": "-100%"}, "10:40"),
         ({"time_to_detect": "+5m"}, "11:05"),
         ({"time_to_acknowledge": "-50%"}, "10:55"),
-        ({"time_to_acknowledge": "-1h"}, "10:50"),  # not more than there was
+        ({"time_to_acknowledge": "-1h"}, "10:50"),  # at most the actual duration
         ({"time_to_detect": "-50%", "time_to_acknowledge": "-50%", "time_to_recover": "-40%"}, "10:27"),
     ],
 )
-def test_what_a_change_moves(changes: Mapping[str, str], ends: str) -> None:
-    assert ends_at(facts_of(), **changes) == at(ends)
+def test_the_values_that_a_change_affects(changes: Mapping[str, str], end: str) -> None:
+    assert ends_at(facts_of(), **changes) == at(end)
 
 
-def test_what_a_change_does_not_move() -> None:
+def test_the_values_that_a_change_does_not_affect() -> None:
     everything = dict.fromkeys(("time_to_detect", "time_to_acknowledge"), "-100%")
     alone = facts_of(impact_started_at=None, acknowledged_at=None)
     assert ends_at(alone, **everything) == at("11:00")
@@ -105,14 +107,14 @@ def test_what_a_change_does_not_move() -> None:
 
 
 def test_incidents_without_impact_are_not_counted() -> None:
-    """WEIGHTS give sev5 an impact of 0; the trouble of the monitoring has none, whatever its severity."""
+    """WEIGHTS give sev5 an impact of 0; monitoring failures have none, with any severity."""
     every = [facts_of(), facts_of(severity=5), facts_of(alert_class=AlertClass.MONITORING), facts_of(ended_at=None)]
     asked = Changes(time_to_recover=change("-20%"), incidents=change("-20%"))
     found = what_if(every, asked, {})
     assert (found.incidents, found.applied) == (2, {"time_to_recover": 1, "incidents": 2})
 
 
-# — what is asked —
+# — parameters —
 
 
 @pytest.mark.parametrize(
@@ -120,7 +122,7 @@ def test_incidents_without_impact_are_not_counted() -> None:
     [
         ("-20%", Change(Fraction(4, 5))),
         ("+12.5%", Change(Fraction(9, 8))),
-        (" 10%", Change(Fraction(11, 10))),  # a plus in an address is a blank
+        (" 10%", Change(Fraction(11, 10))),  # a plus sign in a URL is a space
         ("0%", Change()),
         ("-5m", Change(more=timedelta(minutes=-5))),
         ("90s", Change(more=timedelta(seconds=90))),
@@ -188,7 +190,7 @@ planned = st.dictionaries(
 
 
 @given(incidents, planned)
-def test_no_change_changes_nothing(known: list[Facts], planned: dict[str, list[Span]]) -> None:
+def test_without_changes_the_result_is_the_same(known: list[Facts], planned: dict[str, list[Span]]) -> None:
     none = Change()
     for asked in (Changes(none, none, none, none), Changes(none, none, none, none, severity=1), Changes()):
         found = what_if(known, asked, planned)
@@ -231,12 +233,12 @@ def test_services_add_up(known: list[Facts], planned: dict[str, list[Span]], ask
 
 
 @given(incidents, changes)
-def test_all_harm_lies_within_reach(known: list[Facts], asked: Changes) -> None:
+def test_all_impact_lies_within_reach(known: list[Facts], asked: Changes) -> None:
     whole = affected_span(known, asked)
     in_period, in_reach = (what_if(known, asked, {}, within).whole for within in (PERIOD, whole))
     assert in_period.downtime_before == in_reach.downtime_before
     assert in_period.downtime_after == in_reach.downtime_after
-    assert PERIOD.begins <= whole.begins <= whole.ends <= PERIOD.ends
+    assert PERIOD.start <= whole.start <= whole.end <= PERIOD.end
 
 
 def test_a_chain_of_extreme_changes_stays_in_the_calendar() -> None:
@@ -258,7 +260,7 @@ def test_incidents_that_ended_before_the_period_stay_out_of_it() -> None:
     assert affected_span([facts], Changes(time_to_recover=change("+100%")), late) == Span(at("10:50"), at("10:50"))
 
 
-def test_what_would_last_longer_reaches_further() -> None:
+def test_a_longer_incident_reaches_further() -> None:
     facts = facts_of()
     assert affected_span([facts], Changes()) == Span(at("10:00"), at("11:00"))
     assert affected_span([facts], Changes(time_to_recover=change("+100%"))) == Span(at("10:00"), at("12:00"))
@@ -300,7 +302,7 @@ async def a_day(engine: AsyncEngine) -> None:
     await price(engine, "60")
 
 
-async def test_what_a_day_would_have_cost(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+async def test_a_day_with_changes_is_priced(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     await a_day(engine)
     answer = await asked(client, time_to_recover="-50%")
     # 10-12 and 23-24 at 60; 10-11, 11-11:30 at half, and 23-23:45
@@ -326,7 +328,9 @@ async def test_before_equals_the_summary(client: httpx.AsyncClient, engine: Asyn
     assert answer["total"]["downtime_before_seconds"] == summary["downtime"]["seconds"]
 
 
-async def test_planned_maintenance_costs_nothing_either_way(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+async def test_planned_maintenance_costs_nothing_before_and_after(
+    client: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
     await a_day(engine)
     window = {"name": "upgrade", "services": ["checkout"], "begins_at": at("11:30"), "ends_at": at("13:00")}
     async with db.transaction(engine) as tx:
@@ -367,7 +371,7 @@ async def test_incidents_of_one_severity_change_and_the_others_stay(
     ] == "0.00"
 
 
-async def test_nothing_happened_and_nothing_would_have(client: httpx.AsyncClient) -> None:
+async def test_without_incidents_nothing_changes(client: httpx.AsyncClient) -> None:
     answer = await asked(client, time_to_detect="-20%")
     assert (answer["total"]["before"], answer["total"]["after"], answer["incidents"]) == (None, None, 0)
     assert answer["services"] == []
@@ -397,7 +401,7 @@ async def test_an_address_may_be_typed_as_it_reads(client: httpx.AsyncClient, en
         assert answer.json()["changes"] == {"time_to_recover": read}
 
 
-async def test_suppositions_need_a_token_that_reads(client_as: ClientAs) -> None:
+async def test_what_if_needs_a_token_that_reads(client_as: ClientAs) -> None:
     statuses = {
         scope: (await (await client_as(scope)).get("/api/v1/metrics/whatif")).status_code
         for scope in (None, Scope.INGEST, Scope.READ)

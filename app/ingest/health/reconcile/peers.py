@@ -1,82 +1,71 @@
-"""Client for Alertmanager's API v2: lists the alerts of one peer.
-
-An admin sets the addresses, which are http or https. Redirects are not followed, because the credentials are only for
-that address. Responses are treated as untrusted, like request bodies.
+"""Client for Alertmanager's API v2: lists the alerts of one peer. Responses are treated as untrusted, like request
+bodies.
 """
 
-import asyncio
-import ssl
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from functools import cache
 
-import httpx
 import msgspec
 
-from app.base.threads import off_loop
+from app.base.outgoing import Answer, NoAnswer, NotAllowed, OutgoingClient, OutgoingSession
+from app.base.threads import off_loop_if_large
 from app.ingest.alerts import parse_time
-from app.ingest.health.reconcile.compare import Listed, PeerState
+from app.ingest.health.reconcile.compare import ListedAlert, PeerSilence, PeerState
+from app.ingest.json import has_more_values
 from app.ingest.sender import Unreadable
 from app.ingest.senders import alertmanager
 
 ANSWER_AT_MOST = timedelta(seconds=20)
 ANSWER_AT_MOST_BYTES = 32 * 2**20
+LISTED_AT_MOST = 50_000  # alerts, or silences
 
 
-class Unanswered(Exception):
+class PeerUnavailable(Exception):
     """A peer did not answer, or not like an Alertmanager. The message contains no secrets."""
 
 
-async def fetch(url: str, *, username: str | None, secret: str | None, at: datetime, within: timedelta) -> PeerState:
-    """The state of the peer at `url`. Raises Unanswered."""
-    auth = httpx.BasicAuth(username, secret or "") if username else None
-    headers = {"Accept-Encoding": "identity"}  # a compressed response could expand to a huge size
-    if secret and not username:
-        headers["Authorization"] = f"Bearer {secret}"
+async def fetch(
+    outgoing: OutgoingClient, url: str, *, username: str | None, secret: str | None, at: datetime, within: timedelta
+) -> PeerState:
+    """The state of the peer at `url`. Raises PeerUnavailable."""
     try:
-        async with (
-            asyncio.timeout(min(within, ANSWER_AT_MOST).total_seconds()),
-            # Ignore proxies and .netrc in the environment, so that only the configured credentials are sent.
-            httpx.AsyncClient(
-                base_url=url, auth=auth, headers=headers, verify=_trusted(), trust_env=False, follow_redirects=False
-            ) as client,
-        ):
-            alerts, _ = await _get(client, "/api/v2/alerts")
-            silences, _ = await _get(client, "/api/v2/silences")
+        async with outgoing.session(
+            url, within=min(within, ANSWER_AT_MOST), headers=_credentials(username, secret)
+        ) as session:
+            alerts = await _get(session, "/api/v2/alerts")
+            silences = await _get(session, "/api/v2/silences")
             # Last, so that a restart of the peer during the poll is noticed.
-            status, sent_at = await _get(client, "/api/v2/status")
-    except TimeoutError:
-        raise Unanswered("did not answer in time") from None
-    except (httpx.HTTPError, OSError) as error:
-        raise Unanswered(f"cannot be reached ({type(error).__name__})") from None
+            status = await _get(session, "/api/v2/status")
+    except (NotAllowed, NoAnswer) as error:
+        raise PeerUnavailable(str(error)) from None
     try:
-        return await off_loop(_state, url, alerts, silences, status, sent_at, at)
+        size = len(alerts.body) + len(silences.body)
+        return await off_loop_if_large(size, _state, url, alerts.body, silences.body, status.body, _sent_at(status), at)
     except (msgspec.DecodeError, RecursionError, OverflowError, Unreadable):
-        raise Unanswered("did not answer like an Alertmanager") from None
+        raise PeerUnavailable("did not answer like an Alertmanager") from None
 
 
-@cache
-def _trusted() -> ssl.SSLContext:
-    """The certificate authorities of the system, or those in SSL_CERT_FILE."""
-    return ssl.create_default_context()
+def _credentials(username: str | None, secret: str | None) -> dict[str, str]:
+    if username:
+        return {"Authorization": "Basic " + b64encode(f"{username}:{secret or ''}".encode()).decode()}
+    return {"Authorization": f"Bearer {secret}"} if secret else {}
 
 
-async def _get(client: httpx.AsyncClient, path: str) -> tuple[bytes, datetime]:
-    """The body, and the time when it was sent according to the peer's clock."""
-    async with client.stream("GET", path) as response:
-        if response.status_code != 200:
-            raise Unanswered(f"answered {response.status_code}")
-        body = bytearray()
-        async for chunk in response.aiter_raw():
-            body += chunk
-            if len(body) > ANSWER_AT_MOST_BYTES:
-                raise Unanswered(f"sent more than {ANSWER_AT_MOST_BYTES} bytes")
-        return bytes(body), _sent_at(response)
+async def _get(session: OutgoingSession, path: str) -> Answer:
+    answer = await session.get(path, at_most=ANSWER_AT_MOST_BYTES)
+    if answer.status != 200:
+        raise PeerUnavailable(f"answered {answer.status}")
+    return answer
 
 
-def _sent_at(response: httpx.Response) -> datetime:
+def _sent_at(answer: Answer) -> datetime:
+    """The time when the answer was sent according to the peer's clock."""
     try:
-        return parsedate_to_datetime(response.headers["Date"]).astimezone(UTC)
+        return parsedate_to_datetime(answer.headers["Date"]).astimezone(UTC)
     except (KeyError, ValueError, OverflowError):
         return datetime.now(UTC)
 
@@ -97,6 +86,7 @@ class _Status(msgspec.Struct):
 
 class _AlertState(msgspec.Struct):
     state: str
+    silenced_by: list[str] = msgspec.field(default_factory=list, name="silencedBy")
 
 
 class _Receiver(msgspec.Struct):
@@ -108,8 +98,25 @@ class _Alert(msgspec.Struct):
     receivers: list[_Receiver] = []
 
 
+class _Matcher(msgspec.Struct):
+    name: str = ""
+    value: str = ""
+    is_regex: bool = msgspec.field(default=False, name="isRegex")
+    is_equal: bool = msgspec.field(default=True, name="isEqual")
+
+    def __str__(self) -> str:
+        operator = ("=" if self.is_equal else "!") + ("~" if self.is_regex else "" if self.is_equal else "=")
+        return f'{self.name}{operator}"{self.value}"'
+
+
 class _Silence(msgspec.Struct):
     status: _AlertState
+    id: str = ""
+    by: str = msgspec.field(default="", name="createdBy")
+    comment: str = ""
+    matchers: list[_Matcher] = []
+    starts: str = msgspec.field(default="", name="startsAt")
+    ends: str = msgspec.field(default="", name="endsAt")
 
 
 _STATUS = msgspec.json.Decoder(_Status)
@@ -118,36 +125,68 @@ _ALERT = msgspec.json.Decoder(_Alert)
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _SILENCES = msgspec.json.Decoder(list[_Silence])
 _FIRING = msgspec.Raw(b'"firing"')
-_TEXT_AT_MOST = 100  # characters of a peer's version and cluster state that are stored
+_TEXT_AT_MOST = 100  # characters of a peer's version and cluster state, and of an author, that are stored
+_COMMENT_AT_MOST = 1000  # of the comment of a silence, and of its matchers
+_MATCHERS_AT_MOST = 20
+_SILENCED_BY_AT_MOST = 10
 
 
 def _state(url: str, alerts: bytes, silences: bytes, status: bytes, sent_at: datetime, at: datetime) -> PeerState:
-    """Rejects the whole list if one alert is unreadable: if it were skipped, it would seem to have ended."""
+    """Rejects the whole list if one alert is unreadable: if it were skipped, it would seem to have ended.
+
+    Raises PeerUnavailable, Unreadable and the errors of the decoders.
+    """
+    for answer, what in ((alerts, "alerts"), (silences, "silences")):
+        if has_more_values(answer, than=LISTED_AT_MOST, depth=1):
+            raise PeerUnavailable(f"lists more than {LISTED_AT_MOST} {what}; route fewer alerts to this Alertmanager")
     peer = _STATUS.decode(status)
     up_since, _ = parse_time(peer.uptime)
     if up_since is None:
         raise Unreadable("bad_time", "the start time of the peer is missing")
+    all_silences = _SILENCES.decode(silences)
+    listed = [_listed(bytes(raw), at) for raw in _ALERTS.decode(alerts)]
     return PeerState(
         url=url,
         version=_shortened(peer.version.version),
         cluster=_shortened(peer.cluster.status),
         up_since=at - max(sent_at - up_since, timedelta(0)),
-        listed=[_listed(bytes(raw), at) for raw in _ALERTS.decode(alerts)],
-        silences=sum(silence.status.state == "active" for silence in _SILENCES.decode(silences)),
+        listed=listed,
+        silences=sum(silence.status.state == "active" for silence in all_silences),
+        silenced_with=_silenced_with(all_silences, {id_ for one in listed for id_ in one.silenced_by}),
     )
 
 
-def _shortened(text: str) -> str:
-    return text[:_TEXT_AT_MOST].replace("\0", "")
+def _silenced_with(silences: Sequence[_Silence], ids: AbstractSet[str]) -> Mapping[str, PeerSilence]:
+    """Those with these ids. One with unreadable times is left out: it is evidence, and not worth losing a poll."""
+    found: dict[str, PeerSilence] = {}
+    for one in silences:
+        if one.id in ids:
+            with suppress(Unreadable):
+                (starts_at, _), (ends_at, _) = parse_time(one.starts), parse_time(one.ends)
+                if starts_at is not None and ends_at is not None:
+                    matchers = ", ".join(map(str, one.matchers[:_MATCHERS_AT_MOST]))
+                    found[one.id] = PeerSilence(
+                        _shortened(one.by),
+                        _shortened(one.comment, _COMMENT_AT_MOST),
+                        _shortened(matchers, _COMMENT_AT_MOST),
+                        starts_at,
+                        ends_at,
+                    )
+    return found
 
 
-def _listed(raw: bytes, at: datetime) -> Listed:
+def _shortened(text: str, at_most: int = _TEXT_AT_MOST) -> str:
+    return text[:at_most].replace("\0", "").encode("utf-8", "replace").decode()
+
+
+def _listed(raw: bytes, at: datetime) -> ListedAlert:
     """Reads the alert as if the webhook had sent it, so that both have the same fingerprint."""
     listed = _ALERT.decode(raw)
     # The `endsAt` of a firing alert is its expiry unless it is resent, not its end.
     fields = _FIELDS.decode(raw) | {"status": _FIRING}
-    return Listed(
+    return ListedAlert(
         signal=alertmanager.signal_in(msgspec.json.encode(fields), at),
         active=listed.status.state == "active",
         receivers=frozenset(receiver.name for receiver in listed.receivers),
+        silenced_by=tuple(_shortened(id_) for id_ in listed.status.silenced_by[:_SILENCED_BY_AT_MOST]),
     )

@@ -5,7 +5,7 @@ The differences are signals and are applied like delivered ones, so incidents re
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
@@ -14,12 +14,23 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db
+from app.base.outgoing import OutgoingClient
 from app.base.threads import off_loop
 from app.incidents.grouping.signal import Signal
 from app.ingest.flush import Delivery, Flusher
 from app.ingest.health import store as alerts
 from app.ingest.health.reconcile import peers, store
-from app.ingest.health.reconcile.compare import Episode, Listed, PeerState, compare, episodes, is_conclusive
+from app.ingest.health.reconcile.compare import (
+    Difference,
+    Episode,
+    ListedAlert,
+    PeerState,
+    StoredAlert,
+    compare,
+    episodes,
+    is_conclusive,
+)
+from app.ingest.health.reconcile.silences import SilenceOfKey, silences_of_keys
 from app.ingest.health.reconcile.store import Poll
 from app.ingest.sender import Reading
 
@@ -30,33 +41,37 @@ AT_ONCE = 500  # signals per transaction, as in a batch of deliveries: both lock
 T = TypeVar("T")
 
 
-async def reconcile_all(engine: AsyncEngine, flusher: Flusher, *, now: datetime) -> int:
+async def reconcile_all(engine: AsyncEngine, flusher: Flusher, outgoing: OutgoingClient, *, now: datetime) -> int:
     """Reconciles every source that is due and returns their number."""
     async with db.session(engine) as session:
         due = await store.claim_polls(session, now=now)
     # Sources are polled concurrently but applied one at a time, because applying takes two of few connections.
     turn = asyncio.Lock()
-    done = await asyncio.gather(*(_reconcile(engine, flusher, poll, turn) for poll in due), return_exceptions=True)
+    done = await asyncio.gather(
+        *(_reconcile(engine, flusher, outgoing, poll, turn) for poll in due), return_exceptions=True
+    )
     for poll, error in zip(due, done, strict=True):
         if isinstance(error, Exception):
-            if db.is_unreachable(error):
+            if db.is_unreachable(error) or db.is_contended(error):
                 raise error
             log.error("source %s could not be reconciled", poll.source, exc_info=error)
     return len(due)
 
 
-async def _reconcile(engine: AsyncEngine, flusher: Flusher, poll: Poll, turn: asyncio.Lock) -> None:
-    states, errors = await _fetch_all(poll)
+async def _reconcile(
+    engine: AsyncEngine, flusher: Flusher, outgoing: OutgoingClient, poll: Poll, turn: asyncio.Lock
+) -> None:
+    states, errors = await _fetch_all(outgoing, poll)
     async with turn:
         await _apply(engine, flusher, poll, states, errors)
 
 
-async def _fetch_all(poll: Poll) -> tuple[list[PeerState], dict[str, str]]:
+async def _fetch_all(outgoing: OutgoingClient, poll: Poll) -> tuple[list[PeerState], dict[str, str]]:
     """The states of the peers that answered, and the errors of the others by address."""
     one = poll.reconciler
     answers = await asyncio.gather(
         *(
-            peers.fetch(url, username=one.username, secret=one.secret, at=poll.at, within=poll.within)
+            peers.fetch(outgoing, url, username=one.username, secret=one.secret, at=poll.at, within=poll.within)
             for url in one.peers
         ),
         return_exceptions=True,
@@ -66,7 +81,7 @@ async def _fetch_all(poll: Poll) -> tuple[list[PeerState], dict[str, str]]:
         match answer:
             case PeerState():
                 states.append(answer)
-            case peers.Unanswered():
+            case peers.PeerUnavailable():
                 errors[url] = str(answer)
             case _:
                 raise answer
@@ -79,34 +94,36 @@ async def _apply(
     """Applies the differences. Only after that the poll becomes conclusive."""
     settings = poll.settings
     conclusive = [*poll.reconciler.counted_at, *([poll.at] if is_conclusive(states, settings, poll.at) else [])]
+    found, silences = Difference(), list[SilenceOfKey]()
     if states:
         async with db.session(engine) as session:
             if not await store.is_claimed(session, poll):
                 return
-            listed = await _as_rules_decide(session, flusher, poll, states)
-            starts: dict[Episode, datetime] = {}
-            for some in _slices(await off_loop(episodes, listed)):
-                starts |= await alerts.starts(session, poll.source_id, some)
+            listed_by = [await _as_rules_decide(session, flusher, poll, state) for state in states]
+            stored: dict[Episode, StoredAlert] = {}
+            for some in _slices(await off_loop(episodes, [one for listed in listed_by for one in listed])):
+                stored |= await store.stored(session, poll.source_id, some)
             open_alerts = await alerts.open_alerts_of(session, poll.source_id)
-        found = await off_loop(compare, open_alerts, starts, listed, conclusive, settings, poll.at)
+        before = poll.contradicted
+        silences = await off_loop(silences_of_keys, states, stored)
+        found = await off_loop(compare, open_alerts, stored, listed_by, conclusive, settings, poll.at, before)
         for why, signals in (("present", found.present), ("missed", found.missed), ("reconciled", found.gone)):
             for batch in _slices(signals):
                 await _apply_signals(engine, flusher, poll, batch, why)
     async with db.session(engine) as session:
         if await store.is_claimed(session, poll):
-            await store.record_poll(session, poll, states, errors, conclusive)
+            await store.record_poll(session, poll, states, errors, conclusive, found.contradicted)
+            await store.record_silences(session, poll, silences)
 
 
-async def _as_rules_decide(
-    session: AsyncSession, flusher: Flusher, poll: Poll, states: Iterable[PeerState]
-) -> list[Listed]:
-    """The listed alerts with the fingerprints that the rules give them. Heartbeats are left out: only a delivery is a
-    beat.
+async def _as_rules_decide(session: AsyncSession, flusher: Flusher, poll: Poll, state: PeerState) -> list[ListedAlert]:
+    """The alerts that the peer listed, with the fingerprints that the rules give them. Heartbeats are left out: only a
+    delivery is a beat.
     """
     tx = await session.connection()
-    kept: list[Listed] = []
+    kept: list[ListedAlert] = []
     # In slices, so as not to block the event loop: a peer may list a hundred thousand alerts.
-    for some in _slices([one for state in states for one in state.listed]):
+    for some in _slices(state.listed):
         signals = await flusher.preview(tx, _delivery(poll, [one.signal for one in some]))
         await asyncio.sleep(0)
         kept += [replace(one, signal=signal) for one, signal in zip(some, signals, strict=True) if not signal.test]
@@ -121,7 +138,7 @@ async def _apply_signals(
         async with db.transaction(engine) as tx:
             await flusher.apply_internal(tx, _delivery(poll, signals), why=why)
     except Exception as error:
-        if db.is_unreachable(error):
+        if db.is_unreachable(error) or db.is_contended(error):
             raise
         if len(signals) == 1:
             log.exception("an alert from %s could not be reconciled", poll.source)

@@ -1,69 +1,88 @@
-"""Routes to report and read deployments, and to state the causes of incidents."""
+"""Routes to report and read deployments."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Body, Path, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from fastapi import APIRouter, Body, Query, Response
+from pydantic import BaseModel, Field, model_validator
 
-from app.base.errors import Invalid
-from app.base.facts import COMMITS_AT_MOST, DEPLOYMENT_ID, REPORT_EXAMPLE, Commit, Outcome, Report
+from app.base import schema
+from app.base.facts import COMMITS_AT_MOST, REPORT_EXAMPLE, Commit, Outcome, Report
 from app.base.http.auth import Reader, Writer
 from app.base.http.context import Now, Session
-from app.base.http.fields import At, Contract, IncidentInPath, Name, Words, rfc3339
-from app.base.http.paging import Page, Pages, page_of
+from app.base.http.fields import At, AtShown, Input, Name
+from app.base.http.paging import Page, Pages, Paging, page_of
 from app.base.http.problems import problem_responses
 from app.incidents.grouping.batch import MANUAL_SOURCE_ID
-from app.incidents.timeline import Attribution
-from app.metrics.deployments import causes, store
-from app.metrics.deployments.causes import Cause
-from app.metrics.deployments.deployment import CLOCK_SKEW
-from app.metrics.deployments.links import Basis, Confidence
+from app.metrics.deployments import store
+from app.metrics.deployments.api.fields import DeploymentKey, Link, Moment, OutcomeWord, SourceName, require_plausible
+from app.metrics.deployments.deployment import Deployment
 from app.metrics.deployments.store import Filters
 
 router = APIRouter()
 
 
-class CommitContract(Contract):
+class CommitInput(Input):
     sha: Name
-    at: At | None = Field(None, description="When the commit was authored; lead time starts here")
+    at: Moment | None = Field(None, description="When the commit was authored; lead time starts here")
 
 
-class DeploymentContract(Contract):
-    """A report of a deployment. Omitted fields keep the values from other reports with the same id."""
+class DeploymentInput(Input):
+    """A report of a deployment. Omitted fields keep the values from other reports of the same deployment.
 
-    id: Annotated[str, StringConstraints(pattern=DEPLOYMENT_ID)] = Field(
-        description="Chosen by the sender; all reports with the same id describe one deployment"
+    Times may be RFC 3339, RFC 2822 or Unix times in seconds or milliseconds.
+    """
+
+    id: Name = Field(
+        description="Chosen by the sender. All reports with the same source, service, environment and id describe one "
+        "deployment",
+        examples=["checkout-1742"],
     )
     service: Name
-    outcome: Outcome | None = Field(None, description="Null if this report does not change it")
+    source: SourceName = None
+    outcome: OutcomeWord | None = Field(
+        None,
+        description="Null if this report does not change it. Words of CI systems (`UNSTABLE`, `timed_out`, `done`, …) "
+        "are accepted too",
+    )
     environment: Name | None = Field(None, description="Defaults to production")
     production: bool | None = Field(
         None, description="Whether the environment serves users; null: derived from its name"
     )
     version: Name | None = None
     sha: Name | None = None
-    link: Annotated[Words, StringConstraints(max_length=2_000)] | None = None
-    started_at: At | None = None
-    finished_at: At | None = Field(None, description="Defaults to when a final outcome was reported")
-    commits: list[CommitContract] = Field([], max_length=COMMITS_AT_MOST)
-    unplanned: bool | None = Field(None, description="Made because something was broken: hotfix or rollback")
+    link: Link | None = None
+    started_at: Moment | None = None
+    finished_at: Moment | None = Field(None, description="Defaults to when a final outcome was reported")
+    commits: list[CommitInput] = Field([], max_length=COMMITS_AT_MOST)
+    unplanned: bool | None = Field(
+        None, description="Made because something was broken: hotfix or rollback. Null: it is a rollback"
+    )
     made_for: Name | None = Field(None, description="The incident it was meant to fix", examples=["INC-1"])
     needed_intervention: bool | None = Field(
         None, description="It failed in production and had to be rolled back or fixed immediately"
     )
+    rolled_back: Name | None = Field(
+        None,
+        description="Key of the deployment that this one takes back, or its id if it has the same service and "
+        "environment. That one counts as failed; this one is never considered the cause of an incident",
+        examples=["checkout-1741"],
+    )
 
     @model_validator(mode="after")
-    def _ordered(self) -> "DeploymentContract":
+    def _consistent(self) -> "DeploymentInput":
         if self.started_at and self.finished_at and self.started_at > self.finished_at:
             message = "finished_at must not be before started_at"
+            raise ValueError(message)
+        if self.rolled_back == self.id:
+            message = "rolled_back must name another deployment"
             raise ValueError(message)
         return self
 
 
-class CommitShown(BaseModel):
+class CommitResponse(BaseModel):
     sha: str
-    at: At | None
+    at: AtShown | None
 
     @model_validator(mode="before")
     @classmethod
@@ -71,10 +90,10 @@ class CommitShown(BaseModel):
         return dict(zip(("sha", "at"), value, strict=True)) if isinstance(value, list | tuple) else value
 
 
-class DeploymentShown(BaseModel):
-    model_config = ConfigDict(from_attributes=True)
-
-    id: str
+class DeploymentResponse(BaseModel):
+    key: str = Field(description="Unique; use it in URLs", examples=["people:checkout:production:checkout-1742"])
+    id: str = Field(description="As reported; unique per source, service and environment")
+    source: str | None = Field(description="Name of the source; null: unknown, from before sources were recorded")
     service: str
     environment: str
     production: bool
@@ -82,19 +101,35 @@ class DeploymentShown(BaseModel):
     sha: str | None
     link: str | None
     outcome: Outcome
-    started_at: At | None
-    finished_at: At | None
-    happened_at: At = Field(description="When it finished, else when it started, else when it was first reported")
-    commits: list[CommitShown]
+    started_at: AtShown | None
+    finished_at: AtShown | None
+    happened_at: AtShown = Field(description="When it finished, else when it started, else when it was first reported")
+    commits: list[CommitResponse]
     unplanned: bool
     made_for: str | None
     needed_intervention: bool
+    rolled_back: str | None = Field(description="As reported: the deployment that this one takes back")
+    rolled_back_by: str | None = Field(description="Key of the deployment that took this one back")
+    unchanged: bool = Field(
+        description="It deployed what was running already, such as a repeated sync: it is listed as a change and not "
+        "counted as a deployment"
+    )
+    clock_ahead: bool = Field(description="A reported time was in the future: the clock of the sender is wrong")
+
+
+def deployment_shown(deployment: Deployment | schema.Deployment) -> DeploymentResponse:
+    """`id` of the row is its key: migrations never rename a column."""
+    shown = {name: getattr(deployment, name) for name in _SAME}
+    return DeploymentResponse(key=deployment.id, id=deployment.reported_id or deployment.id, **shown)
+
+
+_SAME = DeploymentResponse.model_fields.keys() - {"key", "id"}
 
 
 @router.post(
     "/api/v1/deployments",
-    response_model=DeploymentShown,
-    responses=problem_responses() | {201: {"model": DeploymentShown}},
+    response_model=DeploymentResponse,
+    responses=problem_responses(409) | {201: {"model": DeploymentResponse}},
     tags=["deployments"],
     summary="Report a deployment",
 )
@@ -103,29 +138,28 @@ async def report_deployment(
     session: Session,
     now: Now,
     report: Annotated[
-        DeploymentContract,
+        DeploymentInput,
         Body(examples=[dict(REPORT_EXAMPLE)]),
     ],
     response: Response,
-) -> DeploymentShown:
-    """Idempotent: repeating a report changes nothing. Reports with the same id may arrive in any order, here and
+) -> DeploymentResponse:
+    """Idempotent: repeating a report changes nothing. Reports of one deployment may arrive in any order, here and
     through webhooks: the last final outcome counts, and a stale `in_progress` never undoes it. The status is 201 if the
-    report is new.
+    report is new, and 409 if it cannot be about the same deployment as a report before, for example because it names
+    another version.
     """
-    latest = max((at for at in (report.started_at, report.finished_at) if at is not None), default=now)
-    if latest > now + CLOCK_SKEW:
-        message = f"{rfc3339(latest)} is in the future; deployment times must not be"
-        raise Invalid(message)
+    require_plausible(now, report.started_at, report.finished_at)
     commits = tuple(Commit(each.sha, each.at) for each in report.commits)
-    new = Report(**(report.model_dump() | {"commits": commits}))
-    whole, is_new = await store.report(session, new, source_id=MANUAL_SOURCE_ID, now=now)
+    new = Report(**(report.model_dump(exclude={"source"}) | {"commits": commits}))
+    source_id = MANUAL_SOURCE_ID if report.source is None else await store.source_named(session, report.source)
+    whole, is_new = await store.report(session, new, source_id=source_id, now=now, strict=True)
     response.status_code = 201 if is_new else 200
-    return DeploymentShown.model_validate(whole)
+    return deployment_shown(whole)
 
 
 @router.get(
     "/api/v1/deployments",
-    response_model=Page[DeploymentShown],
+    response_model=Page[DeploymentResponse],
     responses=problem_responses(),
     tags=["deployments"],
     summary="List deployments",
@@ -137,101 +171,29 @@ async def list_deployments(
     service: Annotated[Name | None, Query(examples=["checkout"])] = None,
     environment: Annotated[Name | None, Query(examples=["production"])] = None,
     outcome: Annotated[Outcome | None, Query()] = None,
-    begins: Annotated[At | None, Query(alias="from", description="Only deployments at or after this time")] = None,
-    ends: Annotated[At | None, Query(alias="to", description="Only deployments before this time")] = None,
-) -> Page[DeploymentShown]:
-    """Newest first."""
-    filters = Filters(service, environment, outcome, begins, ends)
-    rows = await store.deployments(session, filters, before=_key(paging.after(datetime, str)), limit=paging.limit + 1)
+    start: Annotated[At | None, Query(alias="from", description="Only deployments at or after this time")] = None,
+    end: Annotated[At | None, Query(alias="to", description="Only deployments before this time")] = None,
+) -> Page[DeploymentResponse]:
+    """Newest first, without those that deployed what was running already, which `GET /api/v1/changes` lists."""
+    filters = Filters(service, environment, outcome, start, end)
+    rows = await store.deployments(session, filters, before=after_key(paging), limit=paging.limit + 1)
     items, cursor = page_of(rows, paging, lambda each: (each.happened_at, each.id))
-    return Page(items=[DeploymentShown.model_validate(each) for each in items], next_cursor=cursor)
+    return Page(items=[deployment_shown(each) for each in items], next_cursor=cursor)
 
 
 @router.get(
-    "/api/v1/deployments/{id}",
-    response_model=DeploymentShown,
-    responses=problem_responses(404),
+    "/api/v1/deployments/{key}",
+    response_model=DeploymentResponse,
+    responses=problem_responses(404, 409),
     tags=["deployments"],
     summary="Show a deployment",
 )
-async def show_deployment(
-    _: Reader,
-    session: Session,
-    deployment_id: Annotated[
-        str, Path(alias="id", examples=["checkout-1742"]), StringConstraints(pattern=DEPLOYMENT_ID)
-    ],
-) -> DeploymentShown:
-    """The deployment as combined from all its reports."""
-    return DeploymentShown.model_validate(await store.find(session, deployment_id))
+async def show_deployment(_: Reader, session: Session, key: DeploymentKey) -> DeploymentResponse:
+    """The deployment as combined from all its reports. If only one deployment has an id, it may be used as the key."""
+    return deployment_shown(await store.find(session, key))
 
 
-def _key(after: tuple[Any, ...] | None) -> tuple[datetime, str] | None:
+def after_key(paging: Paging) -> tuple[datetime, str] | None:
+    """Raises Invalid."""
+    after = paging.after(datetime, str)
     return (after[0], after[1]) if after else None
-
-
-# — causes —
-
-
-class CauseContract(Contract):
-    deployment_id: Annotated[str, StringConstraints(pattern=DEPLOYMENT_ID)] | None = Field(
-        description="Null states that no deployment caused it", examples=["checkout-1742"]
-    )
-    by: Name | None = None
-    note: Words | None = None
-
-
-class CauseShown(BaseModel):
-    """No `basis` means that the cause is unknown; `stated` without a deployment means that no deployment caused it."""
-
-    deployment: DeploymentShown | None
-    basis: Basis | None = Field(
-        description="Stated by a person; a `deployment_id` in the labels or annotations of an alert; a version in the "
-        "labels that was deployed in the week before; or the last deployment of the service and environment in the 24 "
-        "hours before"
-    )
-    confidence: Confidence | None = Field(description="`certain`, `high` (version), `medium` (within an hour) or `low`")
-    stated_at: At | None
-    by: str | None
-    note: str | None
-
-
-@router.get(
-    "/api/v1/incidents/{id}/cause",
-    response_model=CauseShown,
-    responses=problem_responses(404),
-    tags=["deployments"],
-    summary="Show which deployment caused an incident",
-)
-async def show_cause(_: Reader, session: Session, incident: IncidentInPath) -> CauseShown:
-    """The cause, if known, and the evidence for it. It is derived anew for each request, so late reports count; a
-    person's statement takes precedence.
-    """
-    return _cause_shown(await causes.cause(session, incident))
-
-
-@router.put(
-    "/api/v1/incidents/{id}/cause",
-    response_model=CauseShown,
-    responses=problem_responses(404, 409),
-    tags=["deployments"],
-    summary="State which deployment caused an incident",
-)
-async def state_cause(
-    _: Writer, session: Session, now: Now, incident: IncidentInPath, statement: CauseContract
-) -> CauseShown:
-    """The latest statement counts, including null; all statements are kept in the timeline."""
-    attribution = Attribution(now, statement.by, statement.note)
-    await causes.state_cause(session, incident, statement.deployment_id, attribution, now=now)
-    return _cause_shown(await causes.cause(session, incident))
-
-
-def _cause_shown(cause: Cause) -> CauseShown:
-    link, statement = cause.link, cause.statement
-    return CauseShown(
-        deployment=DeploymentShown.model_validate(link.deployment) if link and link.deployment else None,
-        basis=link.basis if link else None,
-        confidence=link.confidence if link else None,
-        stated_at=statement.at if statement else None,
-        by=statement.by if statement else None,
-        note=statement.note if statement else None,
-    )

@@ -12,12 +12,12 @@ from pydantic import BaseModel, Field
 from app.base.http.auth import Reader
 from app.base.http.context import Tx
 from app.base.http.csv import Line, Table, also_as_csv, cells
-from app.base.http.fields import AskedPeriod, Money, Name, PeriodModel, rfc3339
+from app.base.http.fields import Money, Name, PeriodDep, PeriodModel, rfc3339
 from app.base.http.problems import problem_responses
 from app.incidents.definitions import FORMULAS
 from app.incidents.impact.rates import Rate
 from app.metrics.deployments.causes import read_dora
-from app.metrics.deployments.dora import Dora, Durations, Failure, Ratio, cost_of_downtime
+from app.metrics.deployments.dora import MIN_CONFIDENCE, Dora, Durations, Failure, Ratio, cost_of_downtime
 from app.metrics.deployments.links import Basis, Confidence
 
 router = APIRouter()
@@ -34,6 +34,7 @@ Links = Annotated[
 class DoraFilters(PeriodModel):
     service: str | None = Field(description="Null means all")
     environment: str | None = Field(description="Null means all production environments")
+    min_confidence: Confidence = Field(description="Of the links that make a deployment a failed one")
 
 
 class FrequencyModel(BaseModel):
@@ -42,8 +43,16 @@ class FrequencyModel(BaseModel):
     per_day: float | None
     low: float | None
     high: float | None
+    dispersion: float = Field(
+        description="Variance of the counts of days or weeks over their mean: they came as if in groups of this size"
+    )
     formula: str
     links: Links
+
+
+class CountModel(BaseModel):
+    n: int
+    formula: str
 
 
 class DurationsModel(BaseModel):
@@ -93,13 +102,14 @@ class CausedModel(BaseModel):
 
 
 class FailureModel(BaseModel):
-    deployment: str
-    marked: bool = Field(description="A report marked it with `needed_intervention`")
+    deployment: str = Field(description="Key of the deployment")
+    marked: bool = Field(description="A report marked it with `needed_intervention`, or a rollback took it back")
     incidents: list[CausedModel]
 
 
 class UnlinkedModel(RatioModel):
     bases: dict[Basis, int] = Field(description="Number of linked incidents, by the basis of the link")
+    confidences: dict[Confidence, int] = Field(description="Number of linked incidents, by the confidence of the link")
 
 
 class FormulaCostModel(BaseModel):
@@ -121,11 +131,15 @@ class CostFormulaModel(BaseModel):
     formula: str
 
 
-class DoraAnswer(BaseModel):
+class DoraResponse(BaseModel):
     filters: DoraFilters
     deployment_frequency: FrequencyModel
     lead_time_for_changes: LeadTimeModel
+    unchanged: CountModel
+    unknown_outcomes: CountModel
     change_fail_rate: RatioModel
+    change_fail_rate_of_all_links: RatioModel
+    change_failures_per_day: FrequencyModel
     failures: list[FailureModel] = Field(description="The first 500 failed deployments")
     failed_deployment_recovery_time: DurationsModel
     time_to_recover: DurationsModel
@@ -134,14 +148,14 @@ class DoraAnswer(BaseModel):
     cost: CostFormulaModel
 
 
-def _rows(answer: DoraAnswer) -> Iterator[Line]:
+def _rows(answer: DoraResponse) -> Iterator[Line]:
     line = cells(answer)
     for each in answer.cost.amounts:
         line |= cells(each, f"cost_{each.currency.lower()}")
     yield line
 
 
-def _values(answer: DoraAnswer) -> Iterator[Line]:
+def _values(answer: DoraResponse) -> Iterator[Line]:
     place = cells(answer.filters)
     for name in ("lead_time_for_changes", "failed_deployment_recovery_time", "time_to_recover"):
         durations: DurationsModel = getattr(answer, name)
@@ -154,7 +168,7 @@ _VALUES = Table(_values, "One line per value of the durations with fewer than 10
 
 @router.get(
     "/api/v1/metrics/dora",
-    response_model=DoraAnswer,
+    response_model=DoraResponse,
     responses=problem_responses(),
     tags=["metrics"],
     summary="Show DORA metrics of a period",
@@ -163,15 +177,24 @@ _VALUES = Table(_values, "One line per value of the durations with fewer than 10
 async def dora(
     _: Reader,
     tx: Tx,
-    period: AskedPeriod,
+    period: PeriodDep,
     service: Annotated[Name | None, Query(examples=["checkout"])] = None,
     environment: Annotated[Name | None, Query(description="Defaults to all production environments")] = None,
-) -> DoraAnswer:
+    min_confidence: Annotated[
+        Confidence,
+        Query(
+            description="A deployment counts as failed if it caused an incident by a link of at least this confidence; "
+            "`low` includes guesses by time alone"
+        ),
+    ] = MIN_CONFIDENCE,
+) -> DoraResponse:
     """Deployment frequency, lead time for changes, change fail rate, recovery time and rework rate, each with n, a 95 %
     interval and its formula. Compare a service with its own past, not with other services.
     """
-    numbers, rates = await read_dora(tx, period, service=service, environment=environment)
-    asked = {"from": rfc3339(period.begins), "to": rfc3339(period.ends)} | ({"service": service} if service else {})
+    numbers, rates = await read_dora(
+        tx, period, service=service, environment=environment, min_confidence=min_confidence
+    )
+    asked = {"from": rfc3339(period.start), "to": rfc3339(period.end)} | ({"service": service} if service else {})
     incidents = [f"/api/v1/incidents?{urlencode(asked)}"]
     # Without an environment the numbers cover production, which may consist of several environments.
     of = {"environment": environment} if environment else {}
@@ -179,8 +202,14 @@ async def dora(
     failures = numbers.failures[:FAILURES_AT_MOST]
     behind = [f"/api/v1/deployments/{failure.deployment.id}" for failure in failures]
     caused = sorted({number for failure in failures for number, _link in failure.links})
-    return DoraAnswer(
-        filters=DoraFilters(begins=period.begins, ends=period.ends, service=service, environment=environment),
+    return DoraResponse(
+        filters=DoraFilters(
+            start=period.start,
+            end=period.end,
+            service=service,
+            environment=environment,
+            min_confidence=min_confidence,
+        ),
         deployment_frequency=FrequencyModel(
             **asdict(numbers.frequency),
             formula=FORMULAS["deployment_frequency"],
@@ -191,6 +220,14 @@ async def dora(
             without_commit_times=numbers.without_commit_times,
         ),
         change_fail_rate=RatioModel(**_ratio(numbers.change_fail_rate, "change_fail_rate", [*deployments, *behind])),
+        change_fail_rate_of_all_links=RatioModel(
+            **_ratio(numbers.change_fail_rate_of_all_links, "change_fail_rate_of_all_links", deployments)
+        ),
+        change_failures_per_day=FrequencyModel(
+            **asdict(numbers.change_failures), formula=FORMULAS["change_failures_per_day"], links=behind
+        ),
+        unchanged=CountModel(n=numbers.unchanged, formula=FORMULAS["unchanged"]),
+        unknown_outcomes=CountModel(n=numbers.unknown_outcomes, formula=FORMULAS["unknown_outcomes"]),
         failures=[_failure(failure) for failure in failures],
         failed_deployment_recovery_time=DurationsModel(
             **_durations(
@@ -204,7 +241,11 @@ async def dora(
             **_ratio(numbers.rework_rate, "rework_rate", deployments),
             unplanned_without_incident=numbers.unplanned_without_incident,
         ),
-        unlinked=UnlinkedModel(**_ratio(numbers.unlinked, "unlinked", incidents), bases=dict(numbers.bases)),
+        unlinked=UnlinkedModel(
+            **_ratio(numbers.unlinked, "unlinked", incidents),
+            bases=dict(numbers.bases),
+            confidences=dict(numbers.confidences),
+        ),
         cost=_cost(numbers, rates, service),
     )
 

@@ -1,0 +1,116 @@
+"""HTTP API of the action items of a period."""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.base.http.auth import Reader
+from app.base.http.context import Now, Tx
+from app.base.http.csv import Line, also_as_csv, cells
+from app.base.http.fields import PeriodDep, PeriodModel
+from app.base.http.problems import problem_responses
+from app.incidents.definitions import FORMULAS
+from app.metrics.api.answer import EstimatedSummaryModel, estimated_model
+from app.metrics.api.query import HORIZON_AT_MOST, OfService
+from app.metrics.summary.action_items import Completion, InTime, read_completion
+
+router = APIRouter()
+
+HORIZON = 90 * 86_400.0
+
+
+class CountModel(BaseModel):
+    value: int
+    formula: str
+
+
+class TimeToCompleteModel(EstimatedSummaryModel):
+    formula: str
+
+
+class InTimeModel(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    k: int = Field(description="Done in time")
+    n: int = Field(description="Due by now, and not dropped")
+    value: float | None = Field(description="k / n; null if n is 0 (not the same as a ratio of 0)")
+    low: float | None
+    high: float | None
+    formula: str
+
+
+class CompletionModel(BaseModel):
+    action_items: CountModel
+    time_to_complete: TimeToCompleteModel
+    done_in_time: InTimeModel
+
+
+class PriorityModel(CompletionModel):
+    priority: Literal["1", "2", "3", "none"]
+
+
+class ActionItemsResponse(PeriodModel):
+    """Action items created in a period."""
+
+    service: str | None = Field(description="Null means all")
+    total: CompletionModel
+    groups: list[PriorityModel] = Field(description="By priority, also those without any action item")
+
+
+def _rows(answer: ActionItemsResponse) -> Iterator[Line]:
+    total = cells(answer)
+    yield total
+    for each in answer.groups:
+        yield {name: total[name] for name in ("from", "to", "service")} | cells(each)
+
+
+@router.get("/api/v1/metrics/action-items", summary="Summarize action items", responses=problem_responses())
+@also_as_csv(router, "/api/v1/metrics/action-items", _rows, lines="One line for the total, then one per priority")
+async def action_items(
+    _: Reader,
+    tx: Tx,
+    now: Now,
+    period: PeriodDep,
+    service: OfService = None,
+    horizon: Annotated[
+        float,
+        Query(
+            gt=0,
+            le=HORIZON_AT_MOST,
+            description="Horizon of the restricted mean, in seconds: longer durations count as this long",
+            examples=[7_776_000],
+        ),
+    ] = HORIZON,
+) -> ActionItemsResponse:
+    """How many were created, how long it takes until they are done (open ones included, as for incidents), and how many
+    were done in time; for all of them and by priority.
+    """
+    total, groups = await read_completion(tx, period, service, now=now, horizon=horizon)
+    return ActionItemsResponse(
+        start=period.start,
+        end=period.end,
+        service=service,
+        total=_model(total),
+        groups=[
+            PriorityModel.model_validate({**dict(_model(each)), "priority": priority})
+            for priority, each in groups.items()
+        ],
+    )
+
+
+def _model(each: Completion) -> CompletionModel:
+    return CompletionModel(
+        action_items=CountModel(value=each.items, formula=FORMULAS["action_items"]),
+        time_to_complete=TimeToCompleteModel(
+            **dict(estimated_model(each.time_to_complete)), formula=FORMULAS["time_to_complete"]
+        ),
+        done_in_time=_in_time(each.done_in_time),
+    )
+
+
+def _in_time(each: InTime) -> InTimeModel:
+    return InTimeModel(
+        k=each.k, n=each.n, value=each.value, low=each.low, high=each.high, formula=FORMULAS["done_in_time"]
+    )

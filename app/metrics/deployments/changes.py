@@ -1,0 +1,103 @@
+"""SQL for changes: what was changed without being known to deploy anything, and deployments that changed nothing."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import select
+
+from app.base import schema
+from app.base.errors import Conflict
+from app.base.facts import Change, key_of
+from app.base.schema import Source
+from app.base.vocabulary import environment_of
+from app.metrics.deployments.deployment import StoredChange
+
+
+class ChangeConflict(Conflict):
+    title = "Report contradicts another one"
+
+
+async def record(
+    tx: AsyncConnection, new: Change, *, source_id: int, now: datetime, strict: bool = False
+) -> tuple[StoredChange, bool]:
+    """Stores the change; returns it as stored, and whether it was new. The first report of an id counts.
+
+    If `strict`, raises ChangeConflict for another report with the same id.
+    """
+    source = (await tx.execute(select(Source.name).where(Source.id == source_id))).scalar_one()
+    values = asdict(new) | {
+        "id": key_of(source, new.id),
+        "reported_id": new.id,
+        "source": source,
+        "environment": environment_of(new.environment or ""),
+        "received_at": now,
+    }
+    added = await tx.execute(upsert(schema.Change.__table__).values(values).on_conflict_do_nothing())
+    stored = StoredChange(**(await tx.execute(_ONE, {"id": values["id"]})).mappings().one())
+    if strict and not added.rowcount and any(getattr(stored, name) != values[name] for name in _STATED):
+        message = f"the change {stored.key!r} was reported differently before; use another `id` for another change"
+        raise ChangeConflict(message)
+    return stored, bool(added.rowcount)
+
+
+async def handle_change(tx: AsyncConnection, new: Change, *, source_id: int, now: datetime) -> tuple[str, str]:
+    """Takes a change from a webhook in the caller's transaction: its key, and the verdict."""
+    stored, is_new = await record(tx, new, source_id=source_id, now=now)
+    return stored.key, "recorded" if is_new else "repeated"
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """None means all. Times are half-open."""
+
+    service: str | None = None
+    environment: str | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+
+
+async def changes(
+    tx: AsyncConnection, filters: Filters, *, before: tuple[datetime, str] | None = None, limit: int
+) -> Sequence[StoredChange]:
+    """Newest first."""
+    environment = None if filters.environment is None else environment_of(filters.environment) or ""
+    bound = asdict(filters) | {"environment": environment, "limit": limit}
+    bound |= {"before_at": before and before[0], "before_id": before and before[1]}
+    return [StoredChange(**row) for row in (await tx.execute(_LISTED, bound)).mappings()]
+
+
+_STATED = ("service", "happened_at", "summary", "environment", "version", "sha", "link")
+_COLUMNS = f"{', '.join(_STATED)}, clock_ahead, source, id AS key"
+
+_ONE = text(f"SELECT {_COLUMNS}, reported_id AS id, false AS deployment FROM change WHERE id = :id")  # noqa: S608
+
+
+def _listed() -> TextClause:
+    def page(columns: str, table: str, condition: str) -> str:
+        return f"""
+        (SELECT {columns}
+           FROM {table}
+          WHERE {condition}
+            AND (CAST(:service AS text) IS NULL OR service = :service)
+            AND (CAST(:environment AS text) IS NULL OR coalesce(environment, '') = :environment)
+            AND (CAST(:start AS timestamptz) IS NULL OR happened_at >= :start)
+            AND (CAST(:end AS timestamptz) IS NULL OR happened_at < :end)
+            AND (   CAST(:before_at AS timestamptz) IS NULL
+                 OR (happened_at, id) < (CAST(:before_at AS timestamptz), CAST(:before_id AS text)))
+          ORDER BY happened_at DESC, id DESC
+          LIMIT :limit)"""  # noqa: S608
+
+    own = page(f"{_COLUMNS}, reported_id AS id, false AS deployment", "change", "true")
+    syncs = page(
+        f"{_COLUMNS.replace('summary', 'NULL AS summary')}, coalesce(reported_id, id) AS id, true AS deployment",
+        "deployment",
+        "unchanged",
+    )
+    return text(f"{own} UNION ALL {syncs} ORDER BY happened_at DESC, key DESC LIMIT :limit")
+
+
+_LISTED = _listed()

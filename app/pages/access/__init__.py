@@ -1,0 +1,1 @@
+"""Signing in and out, the time zone of the reader, and tokens."""

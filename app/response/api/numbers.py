@@ -1,0 +1,193 @@
+"""HTTP API of numbers over many incidents: outcomes of targets, and tasks."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.base.http.auth import Reader
+from app.base.http.context import Now, Session, SettingsDep
+from app.base.http.csv import Line, also_as_csv, cells
+from app.base.http.fields import Name, PeriodDep, PeriodModel
+from app.base.http.problems import problem_responses
+from app.base.http.turns import IN_TURN
+from app.base.severity import SeverityName, severity_number
+from app.incidents.definitions import FORMULAS
+from app.incidents.path import Effect
+from app.response.store import numbers
+from app.response.tallies import Outcomes, TargetGroup, TaskGroup, TaskTally
+from app.response.targets import Judged, Outcome
+
+router = APIRouter(prefix="/api/v1/metrics", tags=["metrics"], dependencies=[IN_TURN])
+
+GROUPS_AT_MOST = 500
+
+
+def _chosen(
+    period: PeriodDep,
+    service: Annotated[Name | None, Query(examples=["checkout"])] = None,
+    severity: Annotated[SeverityName | None, Query()] = None,
+) -> numbers.Chosen:
+    return numbers.Chosen(period, service, severity_number(severity) if severity else None)
+
+
+ChosenDep = Annotated[numbers.Chosen, Depends(_chosen)]
+
+
+class ShareModel(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    k: int
+    n: int
+    value: float | None = Field(description="k / n; null below n = 10")
+    low: float | None = Field(description="Lower bound of the 95% interval")
+    high: float | None = Field(description="Upper bound of the 95% interval")
+
+
+class _Filtered(PeriodModel):
+    service: str | None = Field(description="Null: all services")
+    severity: SeverityName | None = Field(description="Null: every severity")
+
+
+def _filters(chosen: numbers.Chosen, severity: str | None) -> dict[str, object]:
+    start, end = chosen.period
+    return {"start": start, "end": end, "service": chosen.service, "severity": severity}
+
+
+class OutcomesModel(BaseModel):
+    met: int
+    missed: int
+    pending: int
+    cannot_tell: int = Field(description="What happened is not known")
+    not_agreed: int = Field(description="No target was in force")
+    share_met: ShareModel = Field(description="Of those that met or missed it")
+
+
+class TargetOutcomesModel(BaseModel):
+    acknowledge: OutcomesModel
+    update: OutcomesModel
+    resolve: OutcomesModel
+
+
+class TargetGroupModel(TargetOutcomesModel):
+    key: str = Field(description="The service, or the severity", examples=["checkout"])
+
+
+class TargetsNumbers(_Filtered):
+    formulas: dict[str, str]
+    total: TargetOutcomesModel
+    groups: list[TargetGroupModel] = Field(description="By key; at most 500; empty without `group_by`")
+    groups_left_out: int
+
+
+def _rows(answer: "TargetsNumbers | TasksNumbers") -> Iterator[Line]:
+    total = cells(answer)
+    yield total
+    for each in answer.groups:
+        yield {name: total[name] for name in _FILTERS} | cells(each)
+
+
+_FILTERS = ("from", "to", "service", "severity")
+_LINES = "One line for the total, then one per group"
+
+
+@router.get("/targets", summary="Count how often targets were met", responses=problem_responses())
+@also_as_csv(router, "/targets", _rows, lines=_LINES)
+async def targets(
+    _: Reader,
+    session: Session,
+    now: Now,
+    settings: SettingsDep,
+    chosen: ChosenDep,
+    severity: Annotated[SeverityName | None, Query()] = None,
+    group_by: TargetGroup | None = None,
+) -> TargetsNumbers:
+    """The incidents detected in the period, each judged by the target that was in force when it was detected."""
+    total, groups = await numbers.read_outcomes(
+        session, chosen, group_by, now=now, parts_at_most=settings.question_parts
+    )
+    shown = list(groups.items())[:GROUPS_AT_MOST]
+    return TargetsNumbers.model_validate(
+        _filters(chosen, severity)
+        | {
+            "formulas": {name: FORMULAS[name] for name in ("target_outcomes", "targets_met")},
+            "total": _by_target(total),
+            "groups": [{"key": key, **_by_target(found)} for key, found in shown],
+            "groups_left_out": len(groups) - len(shown),
+        }
+    )
+
+
+def _by_target(found: Mapping[Judged, Outcomes]) -> dict[str, object]:
+    def shown(each: Outcomes) -> OutcomesModel:
+        counts = {str(outcome): each.counts[outcome] for outcome in Outcome}
+        return OutcomesModel(share_met=ShareModel.model_validate(each.met), **counts)
+
+    return {str(what): shown(each) for what, each in found.items()}
+
+
+class EffectCounts(BaseModel):
+    positive: int
+    negative: int
+    none: int
+    unknown: int
+
+
+class EffectSeconds(BaseModel):
+    positive: float
+    negative: float
+    none: float
+    unknown: float
+
+
+class TaskNumbers(BaseModel):
+    tasks: int
+    effects: EffectCounts
+    seconds: EffectSeconds = Field(description="The duration of tasks with a stated end, overlapping ones each")
+    without_positive_effect: ShareModel = Field(description="Of the tasks whose effect is known")
+    unknown: ShareModel = Field(description="Of all tasks: those whose effect nobody has stated")
+
+
+class TaskGroupModel(TaskNumbers):
+    key: str = Field(description="The service, or the phase; `unknown`: the phase is not known", examples=["response"])
+
+
+class TasksNumbers(_Filtered):
+    formulas: dict[str, str]
+    total: TaskNumbers
+    groups: list[TaskGroupModel] = Field(description="By key; at most 500; empty without `group_by`")
+    groups_left_out: int
+
+
+@router.get("/tasks", summary="Show what tasks did for the recovery", responses=problem_responses())
+@also_as_csv(router, "/tasks", _rows, lines=_LINES)
+async def tasks(
+    _: Reader,
+    session: Session,
+    chosen: ChosenDep,
+    severity: Annotated[SeverityName | None, Query()] = None,
+    group_by: TaskGroup | None = None,
+) -> TasksNumbers:
+    """The tasks of the incidents detected in the period, by their effect."""
+    total, groups = await numbers.read_tasks(session, chosen, group_by)
+    shown = list(groups.items())[:GROUPS_AT_MOST]
+    return TasksNumbers.model_validate(
+        _filters(chosen, severity)
+        | {
+            "formulas": {name: FORMULAS[name] for name in ("tasks", "tasks_without_positive_effect")},
+            "total": _tasks(total),
+            "groups": [{"key": key, **_tasks(found)} for key, found in shown],
+            "groups_left_out": len(groups) - len(shown),
+        }
+    )
+
+
+def _tasks(tally: TaskTally) -> dict[str, object]:
+    return {
+        "tasks": tally.tasks,
+        "effects": {str(effect): tally.counts[effect] for effect in Effect},
+        "seconds": {str(effect): time.total_seconds() for effect, time in tally.time.items()},
+        "without_positive_effect": ShareModel.model_validate(tally.without_positive_effect()),
+        "unknown": ShareModel.model_validate(tally.unknown()),
+    }

@@ -1,0 +1,341 @@
+"""The response to one incident over HTTP: declaring it, roles, and its state."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Body
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from app.base.http.auth import Reader, Writer
+from app.base.http.context import Now, Session, SettingsDep
+from app.base.http.fields import At, AtShown, IncidentInPath, Name, Slug
+from app.base.http.problems import problem_responses
+from app.base.schema import Playbook
+from app.base.severity import severity_name
+from app.incidents import actions
+from app.incidents.api.actions import ActionInput
+from app.incidents.api.answer import Answering, IncidentModel
+from app.incidents.api.timeline import EntryModel, recorded
+from app.incidents.details import Person, Role
+from app.incidents.measures.measures import Facts, service, severity
+from app.incidents.timeline import Attribution
+from app.response.definition import Met
+from app.response.plan import IncidentType, filled_in
+from app.response.playbooks import PlaybookState, state_of, version_in_use
+from app.response.store import response as store
+from app.response.targets import Outcome
+
+router = APIRouter(prefix="/api/v1/incidents", tags=["response"])
+
+
+# — declaring —
+
+
+class ResponseDeclaration(ActionInput):
+    type: Slug | None = Field(None, description="An incident type; null: the first whose matchers match")
+    commander: Person | None = Field(None, description="Takes the role `commander`")
+    responders: list[Person] = Field([], max_length=50, description="Take the role `responder`")
+
+
+@router.post(
+    "/{id}/declare",
+    response_model=IncidentModel,
+    responses=problem_responses(404, 409),
+    summary="Declare the response to an incident",
+)
+async def declare_response(
+    writer: Writer,
+    session: Session,
+    now: Now,
+    answer: Answering,
+    ref: IncidentInPath,
+    declaration: ResponseDeclaration | None = None,
+) -> IncidentModel:
+    """A person begins the response to an incident that is already known. The first declaration counts, and repeating
+    one changes nothing. It acknowledges nothing. `at` must not be before detection; to declare the response to a
+    resolved incident, send an `at` before its end.
+    """
+    declaration = declaration or ResponseDeclaration()
+    attribution, at_stated = declaration.attribution(writer, now), declaration.at is not None
+    row = await actions.declare_response(session, ref, attribution, at_stated=at_stated, now=now)
+    assigned = Attribution(max(attribution.at, actions.detected_at(row)), attribution.by)
+    for role, person in (
+        *((("commander", declaration.commander),) if declaration.commander else ()),
+        *(("responder", person) for person in declaration.responders),
+    ):
+        await store.assign(session, ref, role, person, assigned, holds=True, instead_of=None, now=now)
+    if declaration.type is not None:
+        row = await actions.amend(session, ref, {"type": declaration.type}, by=attribution.by, if_match=None, now=now)
+    return await answer(row)
+
+
+# — roles —
+
+
+class RoleInput(Role):
+    instead_of: Person | None = Field(
+        None,
+        alias="from",
+        description="Whom the person relieves: 409 if that person does not hold the role now. Omit it to take the role "
+        "from the person who holds it",
+        examples=["bob"],
+    )
+    at: At | None = Field(None, description="When it happened; defaults to now")
+    by: Name | None = Field(None, description="Who records it; defaults to the name of the token", examples=["ada"])
+
+    @model_validator(mode="after")
+    def _relieves(self) -> "RoleInput":
+        if self.instead_of is not None and not self.holds:
+            message = "`from` is only for taking a role"
+            raise ValueError(message)
+        return self
+
+
+@router.post(
+    "/{id}/roles",
+    status_code=201,
+    response_model=EntryModel,
+    responses=problem_responses(404, 409),
+    summary="Take, hand over or lay down a role",
+)
+async def assign_role(
+    writer: Writer,
+    session: Session,
+    now: Now,
+    ref: IncidentInPath,
+    role: Annotated[
+        RoleInput,
+        Body(
+            examples=[
+                {"role": "commander", "person": "ada", "from": "bob"},
+                {"role": "scribe", "person": "cy", "holds": False},
+            ]
+        ),
+    ],
+) -> EntryModel:
+    """Taking a role that one person holds at a time ends the holding of the one before, in the same fact. Taking it
+    again records nothing.
+    """
+    entry = await store.assign(
+        session,
+        ref,
+        role.role,
+        role.person,
+        Attribution(role.at or now, role.by or writer.name),
+        holds=role.holds,
+        instead_of=role.instead_of,
+        now=now,
+    )
+    return await recorded(session, entry)
+
+
+# — the state —
+
+
+class _Shown(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+
+class ChannelModel(BaseModel):
+    kind: str
+    name: str = Field(description="With its placeholders filled in", examples=["#inc-7"])
+    link: str | None
+
+
+class ExitModel(_Shown):
+    criterion: str
+    met: bool
+    by: str | None = Field(description="Who stated it last; null: nobody")
+    at: AtShown | None
+
+
+class RoleModel(BaseModel):
+    role: str
+    people: list[str] = Field(description="Who holds it; empty: vacant")
+    since: AtShown | None = Field(description="Since when the first of them has held it; null: vacant")
+    delegates: list[str] = Field(description="Who fills it, and in their place the next")
+    suggested: str | None = Field(
+        description="While the incident is open and the role vacant: the first delegate who is not away and holds no "
+        "role in another open incident"
+    )
+
+
+class HoldingModel(_Shown):
+    role: str
+    person: str
+    begins_at: AtShown = Field(serialization_alias="from")
+    ends_at: AtShown | None = Field(serialization_alias="to", description="Null: still held")
+
+
+class ParticipantModel(_Shown):
+    person: str
+    first_seen_at: AtShown
+    how: str | None = Field(description="`alerted`, `asked` or `came`, if it was recorded that the person joined")
+
+
+class UpdatesModel(BaseModel):
+    """Updates to stakeholders."""
+
+    cadence_seconds: float | None = Field(
+        description="The longest time between two: that of the type, else that of the target, else 30 minutes for sev1 "
+        "and sev2; null: none is due"
+    )
+    last_at: AtShown | None
+    next_due_at: AtShown | None = Field(description="Null: none is due")
+    overdue_seconds: float
+    longest_gap_seconds: float = Field(description="The longest time without one, between detection and end or now")
+
+
+class VerdictModel(BaseModel):
+    target_seconds: int | None
+    outcome: Outcome = Field(
+        description="By the target in force at detection: `pending` may still be met; `cannot_tell`: what happened is "
+        "not known; `not_agreed`: there was no target"
+    )
+    seconds: float | None = Field(description="The duration that is compared with the target, so far if it is pending")
+
+
+class TargetsModel(BaseModel):
+    acknowledge: VerdictModel
+    update: VerdictModel
+    resolve: VerdictModel
+    responders: int | None = Field(description="How many people were agreed on; `people` has those who responded")
+    calendar: str | None = Field(description="The calendar in whose business hours it is measured")
+
+
+class PlaybookInUseModel(BaseModel):
+    name: str
+    version: int
+    expired: bool = Field(description="It may be wrong, but is the last one that was approved")
+    link: str = Field(description="Address of its content, relative to that of Aftermath")
+
+
+class CustomerImpactModel(_Shown):
+    customers: int | None
+    support_requests: int | None
+    share: str | None = Field(examples=["0.25"])
+    what: str | None
+
+
+class DefinitionModel(_Shown):
+    """One definition of an incident: it affects customers, is unplanned, and lasts for more than an hour. It filters
+    nothing.
+    """
+
+    met: Met = Field(description="`not_yet`: that depends on how long it will last")
+    affects_customers: bool = Field(description="It had impact outside planned maintenance, or a person said so")
+    unplanned: bool = Field(description="No part of it was during planned maintenance of its service")
+    beyond_an_hour: bool | None = Field(
+        description="From impact start if stated, else detection; of an open incident that is younger, what a person "
+        "expects; null: not known"
+    )
+
+
+class ResponseModel(BaseModel):
+    type: str | None = Field(description="The incident type that applies; null: none matches")
+    declared_at: AtShown | None
+    channels: list[ChannelModel] = Field(description="In order: the first is primary, the others are backups")
+    room: str | None = Field(description="The channel in use, as stated last")
+    steps: list[str]
+    exit: list[ExitModel] = Field(
+        description="The exit criteria of the type, then others that people stated. They do not hold up the recovery"
+    )
+    exit_open: int = Field(description="How many of them are not met")
+    roles: list[RoleModel] = Field(description="Those that the type needs, then others that somebody holds")
+    history: list[HoldingModel] = Field(description="Who held which role when")
+    people: list[ParticipantModel] = Field(description="Everyone who joined, took a role, acknowledged or did a task")
+    first_alerted: str | None = Field(description="The person whom a tool alerted first")
+    first_responder: str | None = Field(description="The first person who acknowledged or did a task")
+    handovers: int = Field(description="How often a role passed from one person directly to another")
+    updates: UpdatesModel
+    targets: TargetsModel
+    playbooks: list[PlaybookInUseModel] = Field(description="Of its service")
+    impact: CustomerImpactModel = Field(description="What customers noticed; null: not stated")
+    definition: DefinitionModel
+
+
+@router.get(
+    "/{id}/response",
+    response_model=ResponseModel,
+    responses=problem_responses(404),
+    summary="Get the state of the response to an incident",
+)
+async def read_response(
+    _: Reader, session: Session, now: Now, settings: SettingsDep, ref: IncidentInPath
+) -> ResponseModel:
+    """What the type of the incident asks for, and what has been done: everything follows from the facts in the
+    timeline.
+    """
+    row = await actions.find(session, ref)
+    return _model(await store.read_response(session, row, now=now, weights=settings.impact), now)
+
+
+def _model(found: store.Response, now: datetime) -> ResponseModel:
+    facts = Facts.of(found.incident)
+    target, type_ = found.target, found.type
+    verdicts = {
+        str(what): VerdictModel(target_seconds=each.target_seconds, outcome=each.outcome, seconds=each.seconds)
+        for what, each in found.verdicts.items()
+    }
+    return ResponseModel(
+        type=type_ and type_.name,
+        declared_at=found.incident.declared_at,
+        channels=_channels(type_, facts, found.incident.number) if type_ else [],
+        room=found.room,
+        steps=[*type_.steps] if type_ else [],
+        exit=[ExitModel.model_validate(each) for each in found.exit],
+        exit_open=sum(not each.met for each in found.exit),
+        roles=[
+            RoleModel(
+                role=each.role,
+                people=[one.person for one in each.holders],
+                since=each.holders[0].begins_at if each.holders else None,
+                delegates=[*each.delegates],
+                suggested=each.suggested,
+            )
+            for each in found.roles
+        ],
+        history=[HoldingModel.model_validate(each) for each in found.history],
+        people=[ParticipantModel.model_validate(each) for each in found.people],
+        first_alerted=found.first_alerted,
+        first_responder=found.first_responder,
+        handovers=found.handovers,
+        updates=UpdatesModel(
+            cadence_seconds=found.updates.cadence and found.updates.cadence.total_seconds(),
+            last_at=found.updates.last_at,
+            next_due_at=found.updates.next_due_at,
+            overdue_seconds=found.updates.overdue.total_seconds(),
+            longest_gap_seconds=found.updates.longest_gap.total_seconds(),
+        ),
+        targets=TargetsModel(
+            acknowledge=verdicts["acknowledge"],
+            update=verdicts["update"],
+            resolve=verdicts["resolve"],
+            responders=target and target.responders,
+            calendar=target and target.calendar,
+        ),
+        playbooks=_playbooks(found.playbooks, now),
+        impact=CustomerImpactModel.model_validate(found.impact),
+        definition=DefinitionModel.model_validate(found.definition),
+    )
+
+
+def _channels(type_: IncidentType, facts: Facts, number: int) -> list[ChannelModel]:
+    values = {"number": str(number), "service": service(facts), "severity": severity_name(severity(facts))}
+    return [ChannelModel(kind=each.kind, name=filled_in(each.name, values), link=each.link) for each in type_.channels]
+
+
+def _playbooks(found: Sequence[Sequence[Playbook]], now: datetime) -> list[PlaybookInUseModel]:
+    used = (version_in_use(versions, now=now) for versions in found)
+    return [
+        PlaybookInUseModel(
+            name=each.name,
+            version=each.version,
+            expired=state_of(each, now=now) is PlaybookState.EXPIRED,
+            link=f"/api/v1/services/{quote(each.service, safe='')}/playbooks/{each.name}/versions/{each.version}",
+        )
+        for each in used
+        if each is not None
+    ]

@@ -1,0 +1,104 @@
+"""SQL for people and delegates."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+from sqlmodel import col, delete, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from app.base import db
+from app.base.errors import Conflict, Invalid, NotFound
+from app.base.schema import Delegate, Person
+from app.base.times import Span
+
+ROLES_AT_MOST = 1000  # of delegates, each for one owner
+
+
+class PersonNotFound(NotFound):
+    title = "Person not found"
+
+    def __init__(self) -> None:
+        super().__init__("no person has this name; GET /api/v1/people lists all people")
+
+
+class PersonIsADelegate(Conflict):
+    title = "Person is a delegate"
+
+
+class UnknownPerson(Invalid):
+    title = "Unknown person"
+
+
+class TooManyDelegates(Conflict):
+    title = "Too many roles with delegates"
+
+
+async def list_people(session: AsyncSession, *, after: str, limit: int) -> Sequence[Person]:
+    """People with names greater than `after`, sorted by name."""
+    name = col(Person.name)
+    return (await session.exec(select(Person).where(name > after).order_by(name).limit(limit))).all()
+
+
+async def find_person(session: AsyncSession, name: str) -> Person:
+    """Raises PersonNotFound."""
+    found = await session.get(Person, name)
+    if found is None:
+        raise PersonNotFound
+    return found
+
+
+async def put_person(session: AsyncSession, person: Person) -> tuple[Person, bool]:
+    """The stored person, and whether they are new."""
+    return await db.upsert(session, person)
+
+
+async def delete_person(session: AsyncSession, name: str) -> None:
+    """Raises PersonNotFound or PersonIsADelegate."""
+    found = await session.get(Person, name, with_for_update=True)
+    if found is None:
+        raise PersonNotFound
+    roles = (await session.exec(select(Delegate.role).where(Delegate.person == name).distinct())).all()
+    if roles:
+        message = f"they are a delegate for {', '.join(sorted(roles))}; PUT the delegates of it without them first"
+        raise PersonIsADelegate(message)
+    await session.delete(found)
+
+
+async def put_delegates(session: AsyncSession, role: str, owner: str, people: Sequence[str]) -> None:
+    """Replaces the delegates for a role and an owner; none removes them. Raises UnknownPerson or TooManyDelegates."""
+    # The locks serialize this with the deletion of one of them.
+    query = select(Person.name).where(col(Person.name).in_(people)).order_by(col(Person.name))
+    known = (await session.exec(query.with_for_update(key_share=True))).all()
+    if missing := [place for place, person in enumerate(people, 1) if person not in known]:
+        places = ", ".join(map(str, missing))
+        message = f"there is no person of the name at place {places} in `people`; PUT /api/v1/people/{{name}} adds one"
+        raise UnknownPerson(message)
+    others = await delegates(session)
+    if people and (role, owner) not in others and len(others) >= ROLES_AT_MOST:
+        message = f"there are delegates for {len(others)} roles already; remove one first"
+        raise TooManyDelegates(message)
+    await session.exec(delete(Delegate).where(col(Delegate.role) == role, col(Delegate.owner) == owner))
+    session.add_all(
+        Delegate(role=role, owner=owner, position=place, person=person) for place, person in enumerate(people, 1)
+    )
+    await session.flush()
+
+
+async def delegates(session: AsyncSession) -> Mapping[tuple[str, str], Sequence[str]]:
+    """All of them in order, by role and owner."""
+    order = (col(Delegate.role), col(Delegate.owner), col(Delegate.position))
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for each in await session.exec(select(Delegate).order_by(*order)):
+        found[each.role, each.owner].append(each.person)
+    return found
+
+
+async def absences(session: AsyncSession) -> Mapping[str, Sequence[Span]]:
+    """When each delegate is away."""
+    query = select(Person.name, Person.away).where(col(Person.name).in_(select(Delegate.person)))
+    return {name: absences_in(away) for name, away in await session.exec(query)}
+
+
+def absences_in(away: Iterable[Mapping[str, str]]) -> list[Span]:
+    return [Span(datetime.fromisoformat(one["from"]), datetime.fromisoformat(one["to"])) for one in away]

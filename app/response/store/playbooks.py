@@ -1,0 +1,217 @@
+"""SQL for playbooks."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import text
+from sqlalchemy.orm import defer
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from app.base.errors import Conflict, Invalid, NotFound, ServiceNotFound
+from app.base.schema import Playbook, Service
+from app.base.tokens import Bearer
+from app.incidents.actions import Ref, find
+from app.response.playbooks import PlaybookState, state_of, version_in_use
+
+PLAYBOOKS_AT_MOST = 200  # of a service
+VERSIONS_AT_MOST = 200
+VALID_FOR, LONGEST = timedelta(days=180), timedelta(days=400)
+SOON = timedelta(days=30)
+LATELY = timedelta(days=90)
+
+
+class PlaybookNotFound(NotFound):
+    title = "Playbook not found"
+
+
+class TooManyPlaybooks(Conflict):
+    title = "Too many playbooks"
+
+
+class SameToken(Conflict):
+    title = "Another token is needed"
+
+
+class NotVerified(Conflict):
+    title = "Playbook is not verified"
+
+
+class IsWithdrawn(Conflict):
+    title = "Playbook was withdrawn"
+
+
+class WrongExpiry(Invalid):
+    title = "Expiry out of range"
+
+
+async def playbooks_of(session: AsyncSession, service: str) -> Mapping[str, Sequence[Playbook]]:
+    """All versions of each playbook of the service, newest first, without their bodies. Raises ServiceNotFound."""
+    if await session.get(Service, service) is None:
+        raise ServiceNotFound(service)
+    return await versions_of(session, service)
+
+
+async def versions_of(session: AsyncSession, service: str) -> Mapping[str, Sequence[Playbook]]:
+    """As `playbooks_of`, also for an unknown service. One statement."""
+    query = (
+        select(Playbook)
+        .where(Playbook.service == service)
+        .order_by(col(Playbook.name), col(Playbook.version).desc())
+        .options(defer(col(Playbook.body)))  # type: ignore[arg-type]  # col() gives the mapped attribute
+    )
+    found: dict[str, list[Playbook]] = defaultdict(list)
+    for each in await session.exec(query):
+        found[each.name].append(each)
+    return found
+
+
+async def find_version(session: AsyncSession, service: str, name: str, version: int) -> Playbook:
+    """With its body, locked. Raises PlaybookNotFound."""
+    query = select(Playbook).where(Playbook.service == service, Playbook.name == name, Playbook.version == version)
+    found = (await session.exec(query.with_for_update().execution_options(populate_existing=True))).one_or_none()
+    if found is None:
+        message = "the service has no such version of a playbook; GET its playbooks lists them"
+        raise PlaybookNotFound(message)
+    return found
+
+
+async def put_playbook(
+    session: AsyncSession,
+    service: str,
+    name: str,
+    *,
+    body: str | None,
+    link: str | None,
+    author: str,
+    token: Bearer,
+    now: datetime,
+) -> tuple[Playbook, bool]:
+    """The newest version, and whether it is new: the same content makes none, unless it was withdrawn.
+
+    Raises ServiceNotFound or TooManyPlaybooks.
+    """
+    # The lock serializes concurrent versions. It is as weak as that of an UPDATE.
+    query = select(Service).where(col(Service.name) == service).with_for_update(key_share=True)
+    if (await session.exec(query)).one_or_none() is None:
+        raise ServiceNotFound(service)
+    known = await versions_of(session, service)
+    version = 1
+    if name in known:
+        newest = await find_version(session, service, name, known[name][0].version)
+        if (newest.body, newest.link) == (body, link) and newest.withdrawn_at is None:
+            return newest, False
+        version = newest.version + 1
+    elif len(known) >= PLAYBOOKS_AT_MOST:
+        message = f"the service has {len(known)} playbooks already"
+        raise TooManyPlaybooks(message)
+    if version > VERSIONS_AT_MOST:
+        message = f"the playbook has {VERSIONS_AT_MOST} versions already; use another name"
+        raise TooManyPlaybooks(message)
+    row = Playbook(
+        service=service,
+        name=name,
+        version=version,
+        body=body,
+        link=link,
+        author=author,
+        author_token=token.id,
+        created_at=now,
+    )
+    session.add(row)
+    await session.flush()
+    return row, True
+
+
+async def verify(
+    session: AsyncSession, row: Playbook, *, by: str, token: Bearer, ref: Ref | None, now: datetime
+) -> Playbook:
+    """Records that somebody else followed it, in this incident if there was one. Repeating it changes nothing.
+
+    Raises IsWithdrawn, SameToken or IncidentNotFound.
+    """
+    _require_another(row, token, "verify")
+    if row.verified_at is None:
+        followed_in = None if ref is None else (await find(session, ref)).id
+        row.verified_at, row.verified_by, row.verified_token, row.verified_in = now, by, token.id, followed_in
+        await session.flush()
+    return row
+
+
+async def approve(
+    session: AsyncSession, row: Playbook, *, by: str, token: Bearer, expires_at: datetime | None, now: datetime
+) -> Playbook:
+    """Approves it, or approves it again with another expiry.
+
+    Raises IsWithdrawn, SameToken, NotVerified or WrongExpiry.
+    """
+    _require_another(row, token, "approve")
+    if row.verified_at is None:
+        message = "nobody has verified this version; somebody must follow it first, and verify it"
+        raise NotVerified(message)
+    expires_at = expires_at or now + VALID_FOR
+    if not now < expires_at <= now + LONGEST:
+        message = f"`expires_at` must be in the future, and at most {LONGEST.days} days from now"
+        raise WrongExpiry(message)
+    row.approved_at, row.approved_by, row.approved_token = max(now, row.verified_at), by, token.id
+    row.expires_at = expires_at
+    await session.flush()
+    return row
+
+
+async def withdraw(session: AsyncSession, row: Playbook, *, now: datetime) -> Playbook:
+    """Repeating it changes nothing."""
+    row.withdrawn_at = row.withdrawn_at or now
+    await session.flush()
+    return row
+
+
+def _require_another(row: Playbook, token: Bearer, verb: str) -> None:
+    if row.withdrawn_at is not None:
+        message = "this version was withdrawn; PUT the playbook again to make a new version"
+        raise IsWithdrawn(message)
+    if token.id == row.author_token:
+        message = (
+            f"the author's token cannot {verb} it; {verb} it with another token, which `aftermath token create --scope "
+            "write` creates"
+        )
+        raise SameToken(message)
+
+
+# — coverage —
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """`without`: services with an incident lately, but no approved playbook. `expiring`: approved, but not for long."""
+
+    without: Sequence[str]
+    expiring: Sequence[Playbook]
+
+
+async def coverage(session: AsyncSession, *, now: datetime) -> Coverage:
+    """Two statements."""
+    lately = await (await session.connection()).execute(_SERVICES_LATELY, {"since": now - LATELY})
+    found: dict[tuple[str, str], list[Playbook]] = defaultdict(list)
+    query = select(Playbook).options(defer(col(Playbook.body)))  # type: ignore[arg-type]  # as above
+    for each in await session.exec(query.order_by(col(Playbook.service), col(Playbook.name))):
+        found[each.service, each.name].append(each)
+    used = (version_in_use(versions, now=now) for versions in found.values())
+    approved = [each for each in used if each and state_of(each, now=now) is PlaybookState.APPROVED]
+    covered = {each.service for each in approved}
+    return Coverage(
+        [service for service in lately.scalars() if service not in covered],
+        [each for each in approved if each.expires_at is not None and each.expires_at <= now + SOON],
+    )
+
+
+_SERVICES_LATELY = text("""
+    SELECT DISTINCT coalesce(service_stated, service) AS service
+      FROM incident
+     WHERE merged_into IS NULL
+       AND alert_class = 'service'
+       AND began_at >= :since
+     ORDER BY 1
+""")

@@ -1,0 +1,77 @@
+"""SQL for incident types."""
+
+from collections.abc import Sequence
+
+from sqlmodel import col, delete, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from app.base import db, schema
+from app.base.errors import Conflict, NotFound
+from app.incidents.grouping.rule import parse_matcher
+from app.response.plan import Channel, IncidentType
+
+TYPES_AT_MOST = 200
+
+
+class IncidentTypeNotFound(NotFound):
+    title = "Incident type not found"
+
+    def __init__(self) -> None:
+        super().__init__("no incident type has this name; GET /api/v1/incident-types lists all types")
+
+
+class TooManyTypes(Conflict):
+    title = "Too many incident types"
+
+
+async def list_types(
+    session: AsyncSession, *, after: tuple[int, str] | None = None, limit: int | None = None
+) -> Sequence[schema.IncidentType]:
+    """In the order in which they are tried; `after` is the position and name of the last one read."""
+    position, name = col(schema.IncidentType.position), col(schema.IncidentType.name)
+    query = select(schema.IncidentType).order_by(position, name).limit(limit)
+    if after is not None:
+        query = query.where((position > after[0]) | ((position == after[0]) & (name > after[1])))
+    return (await session.exec(query)).all()
+
+
+async def find_type(session: AsyncSession, name: str) -> schema.IncidentType:
+    """Raises IncidentTypeNotFound."""
+    found = await session.get(schema.IncidentType, name)
+    if found is None:
+        raise IncidentTypeNotFound
+    return found
+
+
+async def put_type(session: AsyncSession, row: schema.IncidentType) -> tuple[schema.IncidentType, bool]:
+    """The stored type, and whether it is new. Raises TooManyTypes."""
+    known = {each.name for each in await list_types(session)}
+    if row.name not in known and len(known) >= TYPES_AT_MOST:
+        message = f"there are {len(known)} incident types already; delete one that is not used"
+        raise TooManyTypes(message)
+    return await db.upsert(session, row)
+
+
+async def delete_type(session: AsyncSession, name: str) -> None:
+    """Raises IncidentTypeNotFound."""
+    deleted = await session.exec(delete(schema.IncidentType).where(col(schema.IncidentType.name) == name))
+    if deleted.rowcount == 0:
+        raise IncidentTypeNotFound
+
+
+async def all_types(session: AsyncSession) -> list[IncidentType]:
+    """One statement."""
+    return [_type_of(row) for row in await list_types(session)]
+
+
+def _type_of(row: schema.IncidentType) -> IncidentType:
+    return IncidentType(
+        name=row.name,
+        position=row.position,
+        matchers=tuple(parse_matcher(text) for text in row.matchers),
+        exit_criteria=tuple(row.exit_criteria),
+        roles=tuple(row.roles),
+        channels=tuple(Channel(str(one["kind"]), str(one["name"]), one["link"]) for one in row.channels),
+        steps=tuple(row.steps),
+        update_seconds=row.update_seconds,
+    )

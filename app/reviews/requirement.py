@@ -1,0 +1,88 @@
+"""When an incident requires a review, and when that review is due.
+
+Pure: no clock, no I/O, no settings.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from fractions import Fraction
+from zoneinfo import ZoneInfo
+
+from app.incidents.measures.business_hours import BusinessHours, Hours
+from app.reviews.lifecycle import Reason
+
+REVIEWED_SEVERITIES = frozenset({1, 2})
+BUDGET_SHARE = Fraction(1, 5)  # of the error budget, burned by one incident
+RECURRENCES, RECURRENCE_WITHIN = 3, timedelta(days=30)
+# Business days after the end; memories fade, so the worst come first.
+DUE_AFTER_DAYS = {1: 1, 2: 2}
+DUE_AFTER_DAYS_ELSE = 5
+
+_ALL_DAY = (Hours(0, 24 * 60),)
+WEEKDAYS = BusinessHours("Monday to Friday", "UTC", (_ALL_DAY,) * 5 + ((),) * 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What was agreed on about an incident: whether its type requires a review, and until when."""
+
+    required: bool | None = None  # None: it depends on the other rules
+    due_after: timedelta | None = None
+    hours: BusinessHours | None = None
+
+
+NO_AGREEMENT = Agreement()
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An incident that has ended, as far as the rules depend on it."""
+
+    severity: int
+    budget_burned: Fraction = Fraction(0)  # share of the error budget of its service
+    occurrences: int = 1  # incidents of its key in the time before its end, itself included
+    recurrence_reviewed: bool = False  # one of them has a review already
+    agreement: Agreement = NO_AGREEMENT
+
+
+def reasons(incident: Ended) -> list[Reason]:
+    """Why the incident requires a review; empty if it does not."""
+    if incident.agreement.required is False:
+        return []
+    found = []
+    if incident.severity in REVIEWED_SEVERITIES:
+        found.append(Reason.SEVERITY)
+    if incident.budget_burned >= BUDGET_SHARE:
+        found.append(Reason.BUDGET)
+    if incident.occurrences >= RECURRENCES and not incident.recurrence_reviewed:
+        found.append(Reason.RECURRENCE)
+    if incident.agreement.required:
+        found.append(Reason.TYPE)
+    return found
+
+
+def due_at(ended_at: datetime, severity: int, agreement: Agreement = NO_AGREEMENT) -> datetime:
+    """As agreed, else at the end of the business day that the severity gives it."""
+    if agreement.due_after is not None:
+        return ended_at + agreement.due_after
+    days = DUE_AFTER_DAYS.get(severity, DUE_AFTER_DAYS_ELSE)
+    return end_of_business_day(ended_at, days, agreement.hours or WEEKDAYS)
+
+
+def end_of_business_day(at: datetime, days: int, hours: BusinessHours) -> datetime:
+    """When the last hours of the `days`-th business day after the local date of `at` end.
+
+    Without any business day in the following year, the same number of calendar days.
+    """
+    zone = ZoneInfo(hours.zone)
+    date = at.astimezone(zone).date()
+    left = days
+    for _ in range(366):
+        date += timedelta(days=1)
+        if hours.week[date.weekday()] and date not in hours.holidays:
+            left -= 1
+            if not left:
+                minutes = hours.week[date.weekday()][-1].end
+                midnight = datetime.combine(date, time(), zone)
+                return (midnight + timedelta(minutes=minutes)).astimezone(at.tzinfo)
+    return at + timedelta(days=days)

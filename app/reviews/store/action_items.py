@@ -1,0 +1,248 @@
+"""SQL for action items: one list over all reviews and incidents."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import exists
+from sqlmodel import col, func, or_, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from app.base.errors import Conflict, Invalid, NotFound
+from app.base.ids import new_id
+from app.base.schema import ActionItem, Finding, Incident, Review, ReviewIncident
+from app.incidents import actions
+from app.incidents.actions import Ref, not_in_the_future
+from app.incidents.grouping.write import count
+from app.incidents.path import Phase
+from app.reviews.action_item import CLOSED, ItemState, default_due_at, normalized_link
+from app.reviews.store import reviews
+
+ITEMS_AT_MOST = 100  # of a review
+COMPLETED_TALLY = "action_items_completed"  # by priority and phase
+NO_PRIORITY = "none"
+
+
+class ActionItemNotFound(NotFound):
+    title = "Action item not found"
+
+
+class TooManyActionItems(Conflict):
+    title = "Too many action items"
+
+
+class LinkIsUsed(Conflict):
+    title = "Link is used by another action item"
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An action item, with the numbers of what it comes from."""
+
+    row: ActionItem
+    review: int | None
+    incident: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """None or empty matches all."""
+
+    states: frozenset[ItemState] = frozenset()
+    owner: str | None = None  # empty: those without one
+    priority: int | None = None
+    phase: Phase | None = None
+    overdue: bool | None = None
+    service: str | None = None
+    review: Ref | None = None
+    incident: Ref | None = None
+
+
+async def find(session: AsyncSession, ref: Ref) -> Listed:
+    """Raises ActionItemNotFound."""
+    column = col(ActionItem.id) if isinstance(ref, UUID) else col(ActionItem.number)
+    found = await _listed(session, _every().where(column == ref))
+    if not found:
+        message = "no action item has this id; GET /api/v1/action-items lists all of them"
+        raise ActionItemNotFound(message)
+    return found[0]
+
+
+async def items_of(session: AsyncSession, review_id: UUID) -> Sequence[Listed]:
+    """Of one review, by number."""
+    query = _every().where(col(ActionItem.review_id) == review_id).order_by(col(ActionItem.number))
+    return await _listed(session, query)
+
+
+async def list_items(
+    session: AsyncSession, filters: Filters, *, before: int | None, limit: int, now: datetime
+) -> Sequence[Listed]:
+    """Newest first."""
+    item = ActionItem
+    query = _every().order_by(col(item.number).desc()).limit(limit)
+    if before is not None:
+        query = query.where(col(item.number) < before)
+    if filters.states:
+        query = query.where(col(item.state).in_(filters.states))
+    if filters.owner is not None:
+        query = query.where(func.coalesce(col(item.owner), "") == filters.owner)
+    if filters.priority is not None:
+        query = query.where(col(item.priority) == filters.priority)
+    if filters.phase is not None:
+        query = query.where(col(item.phase) == filters.phase)
+    if filters.overdue is not None:
+        is_overdue = col(item.closed_at).is_(None) & (func.coalesce(col(item.due_at), now) < now)
+        query = query.where(is_overdue == filters.overdue)
+    if filters.review is not None:
+        query = query.where(col(item.review_id) == (await reviews.find(session, filters.review)).id)
+    if filters.service is not None:
+        service = func.coalesce(col(Incident.service_stated), col(Incident.service))
+        query = query.where(exists(_incidents_of_item().where(service == filters.service)))
+    if filters.incident is not None:
+        named = await actions.find(session, filters.incident)
+        living = named.merged_into or named.id
+        one = or_(col(Incident.id) == living, col(Incident.merged_into) == living)
+        query = query.where(exists(_incidents_of_item().where(one)))
+    return await _listed(session, query)
+
+
+def _incidents_of_item() -> Any:
+    """Those of its review, and its own."""
+    of_review = col(ReviewIncident.review_id) == col(ActionItem.review_id)
+    linked = select(ReviewIncident.incident_id).where(of_review).correlate(ActionItem)
+    own = col(Incident.id) == col(ActionItem.incident_id)
+    return select(Incident.id).where(or_(own, col(Incident.id).in_(linked))).correlate(ActionItem)
+
+
+def _every() -> Any:
+    named = Incident.__table__.alias("named")
+    living = Incident.__table__.alias("living")
+    return (
+        select(ActionItem, Review.number, living.c.number)
+        .join(Review, col(Review.id) == col(ActionItem.review_id), isouter=True)
+        .join(named, named.c.id == col(ActionItem.incident_id), isouter=True)
+        .join(living, living.c.id == func.coalesce(named.c.merged_into, named.c.id), isouter=True)
+    )
+
+
+async def _listed(session: AsyncSession, query: Any) -> list[Listed]:
+    return [Listed(*found) for found in await session.exec(query)]
+
+
+async def create(
+    session: AsyncSession,
+    values: Mapping[str, Any],
+    *,
+    review: Ref | None,
+    incident: Ref | None,
+    now: datetime,
+) -> Listed:
+    """Raises ReviewNotFound, IncidentNotFound, TooManyActionItems, LinkIsUsed or Invalid."""
+    row = ActionItem(
+        **dict(values) | {"state": ItemState.OPEN, "version": 1, "created_at": now, "updated_at": now},
+        id=new_id(now),
+    )
+    if review is not None:
+        held = await reviews.hold_row(session, review)
+        row.review_id = held.id
+        counted = select(func.count()).select_from(ActionItem).where(col(ActionItem.review_id) == held.id)
+        if (await session.exec(counted)).one() >= ITEMS_AT_MOST:
+            message = f"a review has at most {ITEMS_AT_MOST} action items; a few that are done help more"
+            raise TooManyActionItems(message)
+    if incident is not None:
+        named = await actions.find(session, incident)
+        row.incident_id = named.merged_into or named.id
+    row.due_at = row.due_at if "due_at" in values else default_due_at(row.priority, now=now)
+    await _check(session, row)
+    session.add(row)
+    await session.flush()
+    await _derive(session, row)
+    return await find(session, row.id)
+
+
+async def amend(
+    session: AsyncSession,
+    ref: Ref,
+    values: Mapping[str, Any],
+    *,
+    closed_at: datetime | None,
+    if_match: str | None,
+    now: datetime,
+) -> Listed:
+    """Changes an action item; `values` are its columns.
+
+    Raises ActionItemNotFound, PreconditionFailed, LinkIsUsed, InTheFuture or Invalid.
+    """
+    row = (await find(session, ref)).row
+    if row.review_id is not None:
+        await reviews.hold_row(session, row.review_id)
+    await session.refresh(row, with_for_update={"key_share": True})
+    reviews.require_version(row.version, if_match)
+    was = ItemState(row.state)
+    for name, value in values.items():
+        setattr(row, name, value)
+    state = ItemState(row.state)
+    if values.get("priority") is not None and row.due_at is None and "due_at" not in values:
+        row.due_at = default_due_at(row.priority, now=now)
+    await _close(row, was, state, closed_at, now=now)
+    await _check(session, row)
+    row.version += 1
+    row.updated_at = now
+    await session.flush()
+    await _derive(session, row)
+    if state is ItemState.DONE and was is not ItemState.DONE:
+        label = NO_PRIORITY if row.priority is None else str(row.priority)
+        await count(await session.connection(), [(COMPLETED_TALLY, label, row.phase, 1)])
+    return await find(session, row.id)
+
+
+async def _close(
+    row: ActionItem, was: ItemState, state: ItemState, closed_at: datetime | None, *, now: datetime
+) -> None:
+    if closed_at is not None:
+        if state not in CLOSED:
+            message = "`closed_at` belongs to an action item that is `done` or `dropped`"
+            raise Invalid(message)
+        not_in_the_future(closed_at, now, field="closed_at")
+        row.closed_at = closed_at
+    elif state in CLOSED and was not in CLOSED:
+        row.closed_at = now
+    elif state not in CLOSED:
+        row.reopened += was in CLOSED
+        row.closed_at = None
+    if state is not ItemState.DROPPED:
+        row.dropped_because = None
+    elif not row.dropped_because:
+        message = "an action item is dropped for a reason; send it as `dropped_because`"
+        raise Invalid(message)
+    if state is not ItemState.DONE:
+        if row.effective is not None and was is not ItemState.DONE:
+            message = "whether an action item was `effective` can be stated once it is `done`"
+            raise Invalid(message)
+        row.effective = None
+
+
+async def _check(session: AsyncSession, row: ActionItem) -> None:
+    with session.no_autoflush:
+        if row.finding_id is not None:
+            finding = await session.get(Finding, row.finding_id)
+            if finding is None or finding.review_id != row.review_id:
+                message = "`finding` must be a finding of the same review"
+                raise Invalid(message)
+        if row.link is not None:
+            row.link = normalized_link(row.link)
+            other = select(ActionItem.number).where(col(ActionItem.link) == row.link, col(ActionItem.id) != row.id)
+            if (number := (await session.exec(other)).first()) is not None:
+                message = f"AI-{number} has the same link; an issue belongs to one action item"
+                raise LinkIsUsed(message)
+
+
+async def _derive(session: AsyncSession, row: ActionItem) -> None:
+    """When the incidents it comes from are ready depends on it."""
+    if row.review_id is not None:
+        await reviews.derive_of(session, row.review_id)
+    elif row.incident_id is not None:
+        named = await actions.find(session, row.incident_id)
+        await reviews.derive(session, [named.merged_into or named.id])

@@ -1,0 +1,226 @@
+"""Drafts the reviews that incidents require: once per incident, however many processes run."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from fractions import Fraction
+from typing import Protocol
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from app.base.schema import Incident, Objective, ReviewIncident
+from app.base.severity import severity_name
+from app.base.threads import off_loop
+from app.incidents.impact import availability
+from app.incidents.impact.store import FACTS_OF_INCIDENT, failing_within, in_service_since, planned_within
+from app.incidents.measures.measures import Facts, Weights, service, severity
+from app.reviews.lifecycle import Part, Participant, Reason, ReviewState
+from app.reviews.requirement import NO_AGREEMENT, RECURRENCE_WITHIN, RECURRENCES, Agreement, Ended, due_at, reasons
+from app.reviews.store import reviews
+
+# An incident that ended longer ago gets no draft: a new rule is no reason to review the past.
+LOOKBACK = timedelta(days=7)
+AT_ONCE = 500
+LINKED_AT_MOST = 20  # incidents of a key that recurs
+
+
+async def draft_required(session: AsyncSession, *, now: datetime, weights: Weights) -> int:
+    """Drafts a review for each ended incident that requires one and has none; returns how many.
+
+    0 while another process does it. Also updates why the drafts are required, for example after a correction of the
+    severity.
+    """
+    tx = await session.connection()
+    if not (await tx.execute(_ALONE)).scalar_one():
+        return 0
+    rows = (await tx.execute(_ENDED, {"since": now - LOOKBACK, "at_most": AT_ONCE})).all()
+    agreements = await agreements_of(session, [row.id for row in rows])
+    burned = await _burned(session, rows, now=now, weights=weights)
+    drafted, recurring = 0, set[UUID]()
+    by_review: dict[UUID, set[Reason]] = defaultdict(set)
+    for row in rows:
+        facts = Facts.of(row)
+        agreement = agreements.get(row.id, NO_AGREEMENT)
+        why = reasons(
+            Ended(
+                severity(facts),
+                burned.get(row.number, Fraction(0)),
+                row.occurrences,
+                row.recurrence_reviewed or row.key_id in recurring,
+                agreement,
+            )
+        )
+        if row.draft_id is not None:
+            by_review[row.draft_id].update(why)
+        if not why or row.reviewed:
+            continue
+        incident = (await session.exec(select(Incident).where(col(Incident.id) == row.id))).one()
+        if Reason.RECURRENCE in why:
+            recurring.add(row.key_id)
+        await _draft(session, incident, why, agreement, now=now)
+        drafted += 1
+    for review_id, whys in by_review.items():
+        await _correct(session, review_id, whys, now=now)
+    return drafted
+
+
+async def agreements_of(_session: AsyncSession, _incidents: Sequence[UUID]) -> Mapping[UUID, Agreement]:
+    """What types and targets state about these incidents. None are stored yet."""
+    return {}
+
+
+async def _draft(
+    session: AsyncSession, incident: Incident, why: Sequence[Reason], agreement: Agreement, *, now: datetime
+) -> None:
+    facts = Facts.of(incident)
+    assert facts.ended_at is not None, "only of incidents that have ended"
+    linked = {incident.id}
+    if Reason.RECURRENCE in why:
+        since = facts.ended_at - RECURRENCE_WITHIN
+        parameters = {"key": incident.key_id, "since": since, "until": facts.ended_at, "at_most": LINKED_AT_MOST}
+        linked.update((await (await session.connection()).execute(_UNREVIEWED_OF_KEY, parameters)).scalars())
+    title = incident.title_stated or incident.title
+    review = reviews.draft(
+        now=now,
+        title=f"{severity_name(severity(facts))} {service(facts)}: {title}"[:200],
+        required_because=list(why),
+        drafted_for=incident.id,
+        due_at=due_at(facts.ended_at, severity(facts), agreement),
+    )
+    session.add(review)
+    await session.flush()
+    session.add_all(ReviewIncident(review_id=review.id, incident_id=id_) for id_ in sorted(linked))
+    people = await reviews.people_in(session, linked)
+    await reviews.set_participants(session, review.id, proposed_participants(people))
+    await reviews.derive(session, linked)
+
+
+def proposed_participants(people: Mapping[str, Collection[str]]) -> list[Participant]:
+    """Everyone in the timeline; the first who acknowledged is the first responder."""
+    first = next((person for person, kinds in people.items() if "acknowledged" in kinds), None)
+    found = list(people)[: reviews.PARTICIPANTS_AT_MOST]
+    return [Participant(one, Part.FIRST_RESPONDER if one == first else Part.ESCALATION) for one in found]
+
+
+async def _correct(session: AsyncSession, review_id: UUID, why: Collection[Reason], *, now: datetime) -> None:
+    """A recurrence stays a reason: its other incidents are part of the review."""
+    review = await reviews.hold_row(session, review_id)
+    if review.state != ReviewState.DRAFT:
+        return
+    kept = {Reason.RECURRENCE} & {Reason(one) for one in review.required_because}
+    wanted = [reason for reason in Reason if reason in kept | set(why)]
+    if review.required_because != wanted:
+        review.required_because = list(wanted)
+        await reviews.touch(session, review, now=now)
+
+
+# — error budgets —
+
+
+class _Row(Protocol):
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def number(self) -> int: ...
+    @property
+    def ended_at(self) -> datetime: ...
+    @property
+    def draft_id(self) -> UUID | None: ...
+    @property
+    def reviewed(self) -> bool: ...
+
+
+async def _burned(
+    session: AsyncSession, rows: Sequence[_Row], *, now: datetime, weights: Weights
+) -> dict[int, Fraction]:
+    """The share of its service's error budget that each incident burned, by number. Only of services with one."""
+    services = {service(Facts.of(row)) for row in rows if not row.reviewed or row.draft_id is not None}
+    objectives = await session.exec(select(Objective).where(col(Objective.service).in_(services)))
+    found: dict[int, Fraction] = {}
+    for stored in objectives.all():
+        objective = availability.Objective.of(stored.model_dump())
+        found |= await _burned_of(await session.connection(), objective, now=now, weights=weights)
+    return found
+
+
+async def _burned_of(
+    tx: AsyncConnection, objective: availability.Objective, *, now: datetime, weights: Weights
+) -> dict[int, Fraction]:
+    within = availability.reach(objective, now)
+    names = [objective.service]
+    failing = await failing_within(tx, within, names, environment=objective.environment, now=now, weights=weights)
+    planned = await planned_within(tx, names, within)
+    since = await in_service_since(tx, names)
+
+    def work() -> dict[int, Fraction]:
+        budget = availability.budget(
+            objective,
+            failing.get(objective.service, ()),
+            planned.get(objective.service, ()),
+            since=since.get(objective.service),
+            now=now,
+        )
+        whole = Fraction(budget.seconds)
+        return {number: Fraction(seconds) / whole for number, seconds in budget.incidents} if whole else {}
+
+    return await off_loop(work)
+
+
+# — statements —
+
+_ALONE = text("SELECT pg_try_advisory_xact_lock(hashtext('aftermath.reviews'))")
+
+# Which reviews an incident has: any but a dropped one, or one that was once drafted for it. Oldest end first.
+_LINKED = """
+    SELECT review.id
+      FROM incident AS member
+      JOIN review_incident ON review_incident.incident_id = member.id
+      JOIN review ON review.id = review_incident.review_id
+     WHERE (member.id = incident.id OR member.merged_into = incident.id)
+"""
+_RECENT = f"""
+    SELECT other.id
+      FROM incident AS other
+     WHERE other.key_id = incident.key_id
+       AND other.merged_into IS NULL
+       AND other.began_at <= incident.began_at
+       AND other.began_at > incident.ended_at - interval '{RECURRENCE_WITHIN.days} days'
+"""  # noqa: S608
+# Those that surely need a draft come first, so that none waits behind others.
+_ENDED = text(f"""
+    SELECT ended.*,
+           ({_LINKED.replace("incident.id", "ended.id")} AND review.state = 'draft' ORDER BY review.number LIMIT 1)
+               AS draft_id
+      FROM (SELECT incident.number, incident.key_id, {FACTS_OF_INCIDENT},
+                   EXISTS ({_LINKED} AND review.state <> 'dropped')
+                   OR EXISTS (SELECT
+                                FROM review
+                                JOIN incident AS drafted ON drafted.id = review.drafted_for
+                               WHERE incident.id IN (drafted.id, drafted.merged_into)) AS reviewed,
+                   (SELECT count(*) FROM ({_RECENT} LIMIT {RECURRENCES}) AS recent) AS occurrences,
+                   EXISTS (SELECT
+                             FROM ({_RECENT}) AS recent
+                             JOIN review_incident ON review_incident.incident_id = recent.id) AS recurrence_reviewed
+              FROM incident
+             WHERE merged_into IS NULL
+               AND alert_class <> 'monitoring'
+               AND ended_at >= :since) AS ended
+     ORDER BY (NOT reviewed AND coalesce(severity_stated, severity) <= 2) DESC, ended_at DESC, number
+     LIMIT :at_most
+""")  # noqa: S608
+
+_UNREVIEWED_OF_KEY = text("""
+    SELECT id
+      FROM incident
+     WHERE key_id = :key
+       AND merged_into IS NULL
+       AND began_at > :since
+       AND began_at <= :until
+       AND reviewed_at IS NULL
+     ORDER BY began_at DESC
+     LIMIT :at_most
+""")

@@ -1,0 +1,429 @@
+"""Hostile clients: whatever they send, leave open or do not read, memory stays bounded and others are served."""
+
+import asyncio
+import json
+import resource
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event, Thread
+
+import httpx
+import pytest
+
+from app.cli import openapi_document
+from tests.faults.afterwards import TOKEN, a_service, files_of, memory_of
+from tests.pages import walking
+from tests.processes import RunningService, a_delivery, an_alert, until
+
+MEMORY_GROWTH = 64 * 2**20
+WORKER_MEMORY = 700 * 2**20
+STALL_SECONDS = 2.0  # on two cores that the attackers share
+HOOK = "/webhooks/alertmanager"
+NOW = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+@dataclass
+class Watch:
+    """What another client and the process experience meanwhile."""
+
+    stall: float = 0.0
+    memory: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def watched(running: RunningService) -> Iterator[Watch]:
+    """Another client asks for the health of the process all the time, on new connections."""
+    seen, stop = Watch(), Event()
+
+    def watch() -> None:
+        while not stop.wait(0.02):
+            seen.memory = max(seen.memory, memory_of(running))
+
+    thread = Thread(target=watch)
+    thread.start()
+    # Another process, which does not wait for the attackers of this one.
+    command = [sys.executable, "-c", OTHER_CLIENT, f"{running.service.url}/healthz"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            yield seen
+        finally:
+            output, _ = other.communicate()
+            stop.set()
+            thread.join()
+        seen.stall, seen.failures = json.loads(output)
+
+
+OTHER_CLIENT = """
+import json, sys, threading, time, urllib.request
+stall, failures, ended = 0.0, [], threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+while not ended.wait(0.02):
+    began = time.monotonic()
+    try:
+        urllib.request.urlopen(sys.argv[1], timeout=30).read()
+    except OSError as error:
+        failures.append(str(error))
+    stall = max(stall, time.monotonic() - began)
+print(json.dumps([stall, failures]))
+"""
+
+
+@contextmanager
+def unharmed(running: RunningService, *, growth: int = MEMORY_GROWTH) -> Iterator[Watch]:
+    """Memory returns, others are served meanwhile, and nothing unexpected is logged."""
+    before = memory_of(running)
+    with watched(running) as seen:
+        yield seen
+    print(f"memory {before / 2**20:.0f} → {seen.memory / 2**20:.0f} MiB, stall {seen.stall:.2f} s")  # noqa: T201
+    assert seen.failures == []
+    assert seen.stall < STALL_SECONDS
+    assert seen.memory < WORKER_MEMORY
+    until(lambda: memory_of(running) < before + growth, f"memory returns to {before / 2**20:.0f} MiB", within=20)
+    assert "Traceback" not in running.log()
+    with running.client(TOKEN) as client:
+        assert client.post(HOOK, json=a_delivery(an_alert(NOW))).status_code == 200
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    """Warmed up, so that only attacks make its memory grow."""
+    service = a_service(tmp_path_factory.mktemp("hostile"), AFTERMATH_RECEIVE_SECONDS="5")
+    with service.serve() as running, running.client(TOKEN) as client:
+        for n in range(20):
+            body = a_delivery(*[an_alert(NOW, service=f"s{n}", n=str(m), text="x" * 1000) for m in range(2000)])
+            assert client.post(HOOK, json=body).status_code == 200
+        for path in ("/api/v1/incidents?limit=500", "/metrics", "/docs", "/openapi.json"):
+            client.get(path).raise_for_status()
+        yield running
+
+
+async def answer_to(
+    running: RunningService, head: bytes, body: Callable[[], Iterator[bytes]], *, read_first: bool = False
+) -> bytes:
+    """Sends everything while the service takes it; the beginning of the response, empty if it just disconnected."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.service.port)
+    reading = asyncio.create_task(reader.read(2000))
+    with suppress(ConnectionError):
+        writer.write(head)
+        for piece in body():
+            writer.write(piece)
+            await writer.drain()
+            if read_first and reading.done():
+                break
+    answer = b""
+    with suppress(ConnectionError, TimeoutError):
+        async with asyncio.timeout(30):
+            answer = await reading
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
+    return answer
+
+
+def head_of(method: str, path: str, *headers: str) -> bytes:
+    return "\r\n".join(
+        [f"{method} {path} HTTP/1.1", "Host: x", "Content-Type: application/json", *headers, "", ""]
+    ).encode()
+
+
+MEGABYTE = bytes(2**20)
+
+
+def megabytes(count: int, *, chunked: bool) -> Callable[[], Iterator[bytes]]:
+    def pieces() -> Iterator[bytes]:
+        for _ in range(count):
+            yield b"100000\r\n" + MEGABYTE + b"\r\n" if chunked else MEGABYTE
+
+    return pieces
+
+
+def repeated(piece: bytes, times: int, begins: bytes = b"") -> Callable[[], Iterator[bytes]]:
+    def pieces() -> Iterator[bytes]:
+        yield begins
+        for _ in range(times):
+            yield piece
+
+    return pieces
+
+
+def routes() -> list[tuple[str, str]]:
+    """All routes: those of the API and the pages."""
+    found = [(method, path) for path, operations in openapi_document()["paths"].items() for method in operations]
+    found += [(route.method, route.path) for route in walking.routes()]
+    return [
+        (method.upper(), path.replace("{kind}", "alertmanager").replace("{", "").replace("}", ""))
+        for method, path in found
+    ]
+
+
+@pytest.fixture(scope="module")
+def tokens(running: RunningService) -> dict[str, str]:
+    """By scope; that of a source is of Grafana, so that no webhook below accepts it."""
+    source = ("--source", "grafana", "--kind", "grafana")
+    return {
+        "read": running.service.command("token", "create", "reader", "--scope", "read").strip(),
+        "ingest": running.service.command("token", "create", "sender", "--scope", "ingest", *source).strip(),
+    }
+
+
+# — sizes —
+
+
+@pytest.mark.parametrize("scope", ["nobody", "read", "ingest"])
+def test_no_route_reads_100_mb_before_it_knows_the_sender(
+    running: RunningService, tokens: dict[str, str], scope: str
+) -> None:
+    credential = [f"Authorization: Bearer {tokens[scope]}"] if scope in tokens else []
+    statuses: dict[str, set[bytes]] = {}
+
+    async def flood() -> None:
+        for method, path in routes():
+            for framing in (f"Content-Length: {100 * 2**20}", "Transfer-Encoding: chunked"):
+                head = head_of(method, path, framing, *credential)
+                body = megabytes(100, chunked="chunked" in framing)
+                answer = await answer_to(running, head, body, read_first=True)
+                statuses.setdefault(f"{method} {path}", set()).add(answer[9:12])
+
+    with unharmed(running):
+        asyncio.run(flood())
+    # 400 and 202 are how imitated APIs refuse a key, and answer what they ignore.
+    allowed = {b"400", b"401", b"403", b"404", b"405", b"413", b"422", b"200", b"202", b"303", b"503"}
+    assert {route: found for route, found in statuses.items() if not found <= allowed} == {}
+    writes = {route: found for route, found in statuses.items() if route.startswith(("POST /api/v1", "PUT", "PATCH"))}
+    assert {route: found for route, found in writes.items() if not found <= {b"401", b"403", b"413"}} == {}
+
+
+PARTS = {
+    "trailers": ("Transfer-Encoding: chunked", repeated(b"t: x\r\n" * 10_000, 4000, b"1\r\nx\r\n0\r\n")),
+    "a trailer": ("Transfer-Encoding: chunked", repeated(MEGABYTE.replace(b"\0", b"x"), 200, b"1\r\nx\r\n0\r\nt: ")),
+    "an extension": ("Transfer-Encoding: chunked", repeated(b"e" * 2**20, 200, b"1;")),
+    "extensions": ("Transfer-Encoding: chunked", repeated((b"1;" + b"e" * 65_000 + b"\r\nx\r\n") * 16, 200)),
+    "a head": ("X: " + "a" * 2**20, repeated(b"", 0)),
+    "headers": ("\r\n".join(["a: b"] * 20_000), repeated(b"", 0)),
+    "a header without end": ("X: a", repeated(b"a" * 2**20, 200)),
+    "pipelined requests": ("X: a", repeated(b"GET /healthz HTTP/1.1\r\n\r\n" * 10_000, 50)),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("token", [None, TOKEN])
+def test_every_byte_of_a_request_counts(running: RunningService, part: str, token: str | None) -> None:
+    header, body = PARTS[part]
+    credential = [f"Authorization: Bearer {token}"] if token else []
+    head = head_of("POST", HOOK, *credential, header)
+    if part == "a header without end":
+        head = head[:-4]
+
+    async def attack() -> list[bytes]:
+        return await asyncio.gather(*(answer_to(running, head, body) for _ in range(10)))
+
+    with unharmed(running):
+        answers = asyncio.run(attack())
+    assert {answer[9:12] for answer in answers} <= {b"", b"400", b"401", b"431", b"503"}
+
+
+def test_many_large_bodies_at_once_share_one_limit(running: RunningService) -> None:
+    alert = b'{"alerts":[{"labels":{"alertname":"Large"},"annotations":{"a":"'
+    body = alert + b"x" * (9 * 2**20) + b'"}}]}'
+    head = head_of("POST", HOOK, f"Authorization: Bearer {TOKEN}", f"Content-Length: {len(body)}")
+    small: list[int] = []
+
+    async def attack() -> list[bytes]:
+        async def others() -> None:
+            async with httpx.AsyncClient(base_url=running.service.url, timeout=30) as client:
+                headers = {"Authorization": f"Bearer {TOKEN}"}
+                for _ in range(50):
+                    sent = a_delivery(an_alert(NOW, service="small"))
+                    small.append((await client.post(HOOK, json=sent, headers=headers)).status_code)
+
+        answers = asyncio.gather(
+            *(answer_to(running, head, repeated(body[:-1], 1)) for _ in range(20)),
+            *(answer_to(running, head, repeated(body, 1)) for _ in range(80)),
+        )
+        await asyncio.gather(answers, others())
+        return answers.result()
+
+    with unharmed(running, growth=2 * MEMORY_GROWTH):
+        answers = asyncio.run(attack())
+    assert {answer[9:12] for answer in answers} <= {b"", b"200", b"503"}
+    refused = [answer for answer in answers if answer[9:12] == b"503"]
+    assert refused
+    assert all(b"AFTERMATH_MAX_BYTES_IN_FLIGHT" in answer and b"retry-after" in answer for answer in refused)
+    assert set(small) == {200}
+
+
+# — tokens —
+
+
+def test_guessed_tokens_are_refused_slowed_down_and_forgotten(running: RunningService) -> None:
+    guesses = ["aft_" + "é" * 30_000 + "_x", "aft_%00_x", *(f"aft_{n:08x}_{'x' * 43}" for n in range(100))]
+
+    async def attack() -> list[int]:
+        async with httpx.AsyncClient(base_url=running.service.url, timeout=60) as client:
+            at_once = asyncio.Semaphore(50)
+
+            async def guess(token: str) -> int:
+                async with at_once:
+                    header = {"Authorization": f"Bearer {token}".encode()}
+                    return (await client.get("/api/v1/incidents", headers=header)).status_code  # type: ignore[arg-type]
+
+            return [*await asyncio.gather(*map(guess, guesses * 10))]
+
+    with unharmed(running), running.client(TOKEN) as known:
+        longest, stop = 0.0, Event()
+
+        def others() -> None:
+            nonlocal longest
+            while not stop.is_set():
+                began = time.monotonic()
+                known.get("/api/v1/sources").raise_for_status()
+                longest = max(longest, time.monotonic() - began)
+
+        thread = Thread(target=others)
+        thread.start()
+        began = time.monotonic()
+        statuses = asyncio.run(attack())
+        took = time.monotonic() - began
+        stop.set()
+        thread.join()
+    assert set(statuses) <= {401, 503}
+    assert took > 10
+    assert longest < STALL_SECONDS
+    path = f"/webhooks/alertmanager/aft_%00%00_{'x' * 43}"
+    assert httpx.post(f"{running.service.url}{path}", json={}).status_code == 401
+
+
+# — connections —
+
+
+@asynccontextmanager
+async def opened(running: RunningService, count: int) -> AsyncIterator[list[asyncio.StreamWriter]]:
+    async with AsyncExitStack() as stack:
+        writers = []
+        for _ in range(count):
+            _, writer = await asyncio.open_connection("127.0.0.1", running.service.port)
+            stack.callback(writer.close)
+            writers.append(writer)
+        yield writers
+
+
+@contextmanager
+def with_files(soft: int) -> Iterator[None]:
+    """Limits open files for processes started meanwhile."""
+    before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, hard))
+
+
+def test_more_idle_connections_than_files(tmp_path: Path) -> None:
+    service = a_service(tmp_path)
+
+    async def attack(running: RunningService) -> None:
+        async with opened(running, 2500) as writers:
+            # Those that are still open may also begin a request.
+            for writer in writers[::2]:
+                writer.write(b"POST / HTTP/1.1\r\n")
+            async with httpx.AsyncClient(base_url=service.url, timeout=30) as client:
+                for _ in range(20):
+                    assert (await client.get("/healthz")).status_code == 200
+                    answer = await client.post(
+                        HOOK, json=a_delivery(an_alert(NOW)), headers={"Authorization": f"Bearer {TOKEN}"}
+                    )
+                    assert answer.status_code == 200
+            assert files_of(running) < 1000 + 32 + 256
+            service.kill_postgres()
+            until(lambda: httpx.get(f"{service.url}/readyz").json()["status"] == "degraded", "the database is away")
+            until(
+                lambda: httpx.get(f"{service.url}/readyz").json()["status"] == "ok",
+                "the built-in PostgreSQL runs again",
+                within=90,
+            )
+
+    with ExitStack() as stack:
+        with with_files(1024):
+            running = stack.enter_context(service.serve())
+        stack.enter_context(with_files(8192))
+        assert "accepting up to 1000 connections; this process may open 3336 files" in running.log()
+        asyncio.run(attack(running))
+        assert "all 1000 connections (AFTERMATH_MAX_CONNECTIONS) are in use" in running.log()
+
+
+def test_clients_that_do_not_read_are_cut_off(tmp_path: Path) -> None:
+    service = a_service(tmp_path, AFTERMATH_WRITE_SECONDS="2")
+    request = b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
+
+    def unread() -> socket.socket:
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", service.port))
+        client.sendall(request * 40)
+        return client
+
+    with service.serve() as running:
+        httpx.get(f"{service.url}/docs/assets/swagger-ui-bundle.js").raise_for_status()
+        files = files_of(running)
+        with unharmed(running):
+            clients = [unread() for _ in range(50)]
+            time.sleep(1)  # they are accepted
+            until(lambda: files_of(running) < files + 10, "they are cut off", within=60)
+            for client in clients:
+                client.close()
+
+
+# — answers that reach the client —
+
+
+def exchange(running: RunningService, *pieces: bytes, half_close: bool = False) -> bytes:
+    """Sends everything, then reads until the service closes the connection."""
+    with socket.create_connection(("127.0.0.1", running.service.port), timeout=30) as client:
+        for piece in pieces:
+            client.sendall(piece)
+        if half_close:
+            client.shutdown(socket.SHUT_WR)
+        answer = b""
+        with suppress(ConnectionError):
+            while more := client.recv(2**16):
+                answer += more
+        return answer
+
+
+def a_request(*headers: str) -> bytes:
+    body = json.dumps(a_delivery(an_alert(NOW))).encode()
+    length = f"Content-Length: {len(body)}"
+    return head_of("POST", HOOK, f"Authorization: Bearer {TOKEN}", length, *headers) + body
+
+
+@pytest.mark.parametrize("garbage", [b"garbage\r\n\r\n", b"\x16\x03\x01\x02\x00", b"GET\x00 / HTTP/1.1\r\n"])
+def test_garbage_behind_deliveries_does_not_replace_their_answers(running: RunningService, garbage: bytes) -> None:
+    for before in (1, 5):
+        assert exchange(running, a_request() * before + garbage).count(b"HTTP/1.1 200 ") == before
+
+
+def test_a_client_that_closes_its_direction_gets_its_answers(running: RunningService) -> None:
+    assert exchange(running, a_request() * 3, half_close=True).count(b"HTTP/1.1 200 ") == 3
+
+
+@pytest.mark.parametrize("path", [HOOK, "/api/v1/incidents"])
+@pytest.mark.parametrize("connection", ["close", "keep-alive"])
+@pytest.mark.parametrize("megabytes_sent", [11, 60])
+def test_a_client_that_writes_its_whole_body_first_gets_the_413(
+    running: RunningService, path: str, connection: str, megabytes_sent: int
+) -> None:
+    head = head_of(
+        "POST",
+        path,
+        f"Content-Length: {megabytes_sent * 2**20}",
+        f"Authorization: Bearer {TOKEN}",
+        f"Connection: {connection}",
+    )
+    assert exchange(running, head, *[MEGABYTE] * megabytes_sent).startswith(b"HTTP/1.1 413 ")

@@ -1,0 +1,72 @@
+"""Incidents of the last weeks, for pages to show."""
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from random import Random
+
+from sqlalchemy import insert, update
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.base import db
+from app.base.schema import Objective, Service
+from app.incidents.grouping.signal import AlertClass, EndReason
+from tests.metrics.prometheus.test_exposition import an_incident, price, store
+
+# Markup, controls that reorder text, and words that are too long for any line.
+HOSTILE = (
+    "<script>alert(1)</script><img src=x onerror=alert(1)> \"quoted\" 'quoted' &amp; {{ 7 * 7 }}",
+    "invoice-\u202egnp.exe and \u2066isolated\u2069 and \u200bnothing",
+    "x" * 1500,
+)
+
+
+def an_incident_at(began: datetime, minutes: float | None, **columns: object) -> dict[str, object]:
+    """A row of `incident`; open if `minutes` is None."""
+    ended = None if minutes is None else began + timedelta(minutes=minutes)
+    moments = {
+        "began_at": began,
+        "last_start_at": began,
+        "stretch_began_at": began,
+        "ended_at": ended,
+        "first_ended_at": ended,
+        "last_end_at": ended,
+        "reach_at": ended and ended + timedelta(minutes=5),
+    }
+    return an_incident("00:00", None if minutes is None else "00:00") | moments | columns
+
+
+async def some_weeks(
+    engine: AsyncEngine, now: datetime, *, incidents: int = 160, services: int = 6, days: int = 60, first: int = 1
+) -> None:
+    """Incidents of the last `days`, numbered from `first` on: some open, not acknowledged, of the monitoring, or not
+    recovered. Half of the services have an owner and rates, the first two an objective.
+    """
+    chance = Random(incidents)
+    rows = []
+    for place in range(incidents):
+        is_open = place % 40 == 0
+        began = now - (timedelta(hours=5) if is_open else timedelta(days=days)) * chance.random() - timedelta(minutes=5)
+        lasted = min(chance.lognormvariate(3, 1.2), (now - began).total_seconds() / 60)
+        rows.append(
+            an_incident_at(
+                began,
+                None if is_open else lasted,
+                number=first + place,
+                title=HOSTILE[place // 10 % 3] if place % 10 == 0 else f"LatencyHigh: p99 above {place} ms",
+                service=f"service-{chance.randrange(services)}",
+                severity=chance.choice((1, 2, 2, 3, 3, 3, 4, 5)),
+                acknowledged_at=began + timedelta(minutes=lasted / 3) if chance.random() < 0.7 else None,
+                acknowledged_by="ada",
+                alert_class=AlertClass.MONITORING.value if place % 9 == 7 else AlertClass.SERVICE.value,
+                **({"end_reason": EndReason.SUPERSEDED.value} if place % 13 == 5 and not is_open else {}),
+            )
+        )
+    await store(engine, *rows)
+    async with db.transaction(engine) as tx:
+        services_of = Service.__table__
+        await tx.execute(update(services_of).values(owner="Payments").where(services_of.c.name < "service-3"))
+        for target, name in (("0.999", "service-0"), ("0.5", "service-1")):
+            values = {"service": name, "target": Decimal(target), "rolling_days": 30, "weighted": False}
+            await tx.execute(insert(Objective.__table__).values(created_at=now, updated_at=now, **values))
+    for number in range(0, services, 2):
+        await price(engine, str(100 * (number + 1)), f"service-{number}", ("EUR", "USD")[number // 2 % 2])

@@ -1,0 +1,322 @@
+"""Pages in a browser: accessibility, both color schemes, three widths, no scripts, keyboard, time zones, hostile text.
+
+A page joins by a line in PAGES.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+from playwright.async_api import Page, expect
+from sqlalchemy import text
+
+from app.base import db
+from tests.conftest import ADMIN_TOKEN, TEMPLATE, _database, _execute, _plain
+from tests.pages.browsing import Finding, Site, a_browser, examine
+from tests.pages.history import HOSTILE, some_weeks
+from tests.processes import Service, a_delivery, an_alert
+
+pytestmark = pytest.mark.browser
+
+# Addresses by name. The incidents are those of the fixture `site`.
+PAGES = {
+    "overview": "/",
+    "overview of 90 days": "/?days=90",
+    "numbers": "/numbers",
+    "numbers of a service": "/numbers?service=service-0&days=90",
+    "definitions": "/numbers/definitions",
+    "sources": "/sources",
+    "source": "/sources/alertmanager",
+    "quarantine": "/sources/quarantine",
+    "tokens": "/tokens",
+    "incidents": "/incidents?within=all",
+    "no incidents": "/incidents?service=no-such-service",
+    "incident": "/incidents/INC-1001",
+    "resolved incident": "/incidents/INC-2",
+    "declare": "/incidents/new",
+    "services": "/services",
+    "service": "/services/service-0",
+    "rules": "/rules",
+    "rule": "/rules/default",
+    "new rule": "/rules/_new",
+    "calendars": "/calendars",
+    "new calendar": "/calendars/_new",
+}
+
+
+@pytest.fixture(scope="module")
+async def site(server: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    """The service as a user starts it, with some weeks of incidents and alerts that fire now."""
+    directory, name = tmp_path_factory.mktemp("site"), f"site_{uuid4().hex}"
+    await _execute(server, f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}"')
+    url = _database(server, name)
+    engine = db.connect(url)
+    await some_weeks(engine, datetime.now(UTC))
+    async with engine.begin() as tx:
+        await tx.execute(text("SELECT setval('incident_number', 1000)"))
+    await engine.dispose()
+    service = Service(directory, {"AFTERMATH_DATABASE_URL": _plain(url), "AFTERMATH_ADMIN_TOKEN": ADMIN_TOKEN})
+    with service.run() as running:
+        await asyncio.to_thread(running.wait_until_ready)
+        await asyncio.to_thread(deliver, service.url)
+        async with a_browser() as browser:
+            site = Site(browser, service.url, ADMIN_TOKEN)
+            yield site
+            await site.close()
+    await _execute(server, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def deliver(url: str) -> None:
+    """Alerts with hostile texts that fire now, and one that cannot be read."""
+    now = datetime.now(UTC)
+    started = (now - timedelta(minutes=20)).isoformat()
+    alerts = [
+        an_alert(started, service=f"hostile-{place}", alertname=words)
+        | {"annotations": {"summary": words, words[:80]: words}}
+        for place, words in enumerate(HOSTILE)
+    ]
+    unreadable = an_alert("yesterday", service="checkout")
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}) as client:
+        for alert in (*alerts, an_alert(started, service="checkout"), unreadable):
+            assert client.post("/webhooks/alertmanager", json=a_delivery(alert)).status_code == 200
+
+
+@pytest.fixture(autouse=True)
+async def tidy(site: Site) -> AsyncIterator[None]:
+    yield
+    await site.close()
+
+
+# — every page —
+
+
+@pytest.mark.parametrize("path", PAGES.values(), ids=PAGES)
+async def test_a_page_follows_the_rules_of_accessibility_in_every_format(path: str, site: Site) -> None:
+    assert await examine(site, path) == []
+
+
+@pytest.mark.parametrize("path", ["/login", "/no-such-page"])
+async def test_pages_for_anyone_follow_the_rules_too(path: str, site: Site) -> None:
+    site_of_anyone = Site(site.browser, site.url, site.token, cookies={"cookies": [], "origins": []})
+    found = await examine(site_of_anyone, path)
+    allowed = {"status 404", "Failed to load resource: the server responded with a status of 404 (Not Found)"}
+    assert [each for each in found if path == "/login" or each.what not in allowed] == []
+
+
+async def test_the_first_steps_follow_the_rules_too(site: Site, server: str, tmp_path: Path) -> None:
+    name = f"site_{uuid4().hex}"
+    await _execute(server, f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}"')
+    url = _plain(_database(server, name))
+    service = Service(tmp_path, {"AFTERMATH_DATABASE_URL": url, "AFTERMATH_ADMIN_TOKEN": ADMIN_TOKEN})
+    with service.run() as running:
+        await asyncio.to_thread(running.wait_until_ready)
+        empty = Site(site.browser, service.url, ADMIN_TOKEN)
+        assert await examine(empty, "/") == []
+        await empty.close()
+    await _execute(server, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+async def test_the_examination_finds_what_is_wrong(site: Site) -> None:
+    """Each check is seen to fail once, on a page that is broken on purpose."""
+
+    async def broken(page: Page) -> None:
+        async def answer(route: object) -> None:
+            response = await route.fetch()  # type: ignore[attr-defined]
+            body = (await response.text()).replace(
+                '<h1 class="sr">Overview</h1>',
+                '<h1 class="sr">Overview</h1><img src="data:image/gif;base64,R0lGODlhAQABAAAAACw="><p class="unit">x'
+                '<svg width="2000" height="1"></svg></p><script>alert(1)</script>',
+            )
+            await route.fulfill(response=response, body=body)  # type: ignore[attr-defined]
+
+        await page.route("**/", answer)
+
+    class Broken(Site):
+        async def visitor(self, *place: object, **how: object) -> Page:
+            page = await super().visitor(*place, **how)  # type: ignore[arg-type]
+            await broken(page)
+            return page
+
+    found = await examine(Broken(site.browser, site.url, site.token), "/", [("light", 390)])
+    assert all(isinstance(each, Finding) for each in found)
+    kinds = " ".join(each.what for each in found)
+    assert "overflows by" in kinds
+    assert "image-alt" in kinds
+    assert "Content Security Policy" in kinds
+
+
+# — keyboard —
+
+
+async def test_the_keyboard_reaches_everything_and_the_content_first(site: Site) -> None:
+    page = await site.visitor()
+    await page.goto("/")
+    focused = "document.activeElement.textContent.trim()"
+    await page.keyboard.press("Tab")
+    assert await page.evaluate(focused) == "Skip to content"
+    box = await page.locator(".skip").bounding_box()
+    assert box is not None
+    assert box["x"] >= 0  # it is shown while it has the focus
+    await page.keyboard.press("Enter")
+    assert await page.evaluate("document.activeElement.id") == "main"
+    await page.goto("/")
+    order = []
+    for _ in range(9):
+        await page.keyboard.press("Tab")
+        order.append(await page.evaluate(focused))
+    assert order == [
+        "Skip to content",
+        "Aftermath",
+        *("Overview", "Incidents", "Numbers", "Services", "Sources", "Rules"),
+        "Sign out",
+    ]
+    await page.keyboard.press("Tab")
+    outline = await page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"
+
+
+# — without scripts —
+
+
+async def test_without_scripts_people_sign_in_choose_a_period_and_a_zone_and_sign_out(site: Site) -> None:
+    page = await site.visitor(signed_in=False, java_script_enabled=False)
+    await page.goto("/?days=7")
+    assert "/login" in page.url
+    await site.sign_in(page, page.url)
+    await expect(page).to_have_url(re.compile(r"/\?days=7$"))
+    await expect(page.get_by_role("heading", name="Last 7 days")).to_be_visible()
+    await page.get_by_role("link", name="90 days").click()
+    await expect(page.get_by_role("heading", name="Last 90 days")).to_be_visible()
+    await page.get_by_text("Times are in UTC").click()
+    await page.get_by_label("Time zone").fill("America/New_York")
+    await page.get_by_role("button", name="Use it").click()
+    await expect(page.get_by_text(re.compile("Times are in America/New York"))).to_be_visible()
+    await expect(page).to_have_url(re.compile(r"/\?days=90$"))
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+async def test_without_scripts_people_filter_acknowledge_correct_note_and_resolve(site: Site) -> None:
+    page = await site.visitor(java_script_enabled=False)
+    await page.goto("/incidents")
+    await page.get_by_label("open", exact=True).check()
+    await page.get_by_label("Service", exact=True).fill("checkout")
+    await page.get_by_role("button", name="Show").click()
+    await expect(page).to_have_url(re.compile("status=open.*service=checkout"))
+    await page.get_by_role("link", name="HighLatency: p99 above 2 s").click()
+    await expect(page).to_have_url(re.compile(r"/incidents/INC-\d+$"))
+    state, timeline = page.locator(".headline .status"), page.locator(".timeline")
+
+    await page.get_by_role("button", name="Acknowledge", exact=True).click()
+    await expect(state).to_have_text("Acknowledged")
+
+    await page.get_by_label("What was done or seen").fill("Restarted the pods")
+    await page.get_by_label("helped", exact=True).check()
+    await page.get_by_role("button", name="Add").click()
+    await expect(timeline).to_contain_text("Restarted the pods")
+
+    entry = timeline.locator("li", has_text="Restarted the pods")
+    await entry.get_by_role("link", name="Correct").click()
+    field = page.get_by_label("When")
+    moment = datetime.fromisoformat(await field.input_value()) - timedelta(minutes=3)
+    await field.fill(moment.strftime("%Y-%m-%dT%H:%M"))
+    await page.get_by_role("button", name="Correct").click()
+    await expect(entry.locator("time").first).to_have_text(moment.strftime("%H:%M"))
+    await expect(entry).to_contain_text("corrected")
+
+    await page.locator("summary", has_text="Resolve").click()
+    await page.get_by_role("button", name="Resolve").click()
+    await expect(state).to_have_text("Resolved")
+
+
+async def test_without_scripts_people_add_and_change_a_rate(site: Site) -> None:
+    page = await site.visitor(java_script_enabled=False)
+    await page.goto("/services/checkout")
+    for summary, button, amounts in (
+        ("Add a rate", "Add the rate", ("900", "1000", "1100")),
+        ("Change", "Save", ("1900", "2000", "2100")),
+    ):
+        details = page.locator("details", has=page.locator("summary", has_text=re.compile(f"^{summary}$"))).first
+        await details.locator("summary").click()
+        if summary == "Add a rate":
+            await details.get_by_label("Currency").fill("EUR")
+        for label, amount in zip(("Low", "Expected", "High"), amounts, strict=True):
+            await details.get_by_label(label).fill(amount)
+        await details.get_by_role("button", name=button).click()
+        await expect(page.get_by_text(f"{int(amounts[1]):,}").first).to_be_visible()
+
+
+# — with scripts —
+
+
+async def test_escape_closes_a_form_and_returns_to_where_it_was_opened(site: Site) -> None:
+    page = await site.visitor()
+    await page.goto("/incidents/INC-1001")
+    summary = page.locator(".actions .edit > summary").first
+    await summary.focus()
+    await page.keyboard.press("Enter")
+    details = page.locator(".actions .edit").first
+    assert await details.evaluate("details => details.open")
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Escape")
+    assert not await details.evaluate("details => details.open")
+    assert await summary.evaluate("summary => summary === document.activeElement")
+
+
+async def test_signing_in_takes_over_the_time_zone_of_the_browser(site: Site) -> None:
+    for zone, words in (("Europe/Berlin", "Europe/Berlin"), ("America/New_York", "America/New York")):
+        page = await site.visitor(signed_in=False, zone=zone)
+        await site.sign_in(page)
+        await expect(page.locator("footer summary")).to_contain_text(words)
+
+
+async def test_times_are_those_of_the_zone(site: Site) -> None:
+    shown = {}
+    for zone in ("Europe/Berlin", "America/New_York"):
+        page = await site.visitor(signed_in=False, zone=zone)
+        await site.sign_in(page)
+        read_at = page.locator("[data-read-at]")
+        moment = datetime.fromisoformat(await read_at.get_attribute("datetime") or "")
+        local = await page.evaluate("at => new Date(at).toLocaleTimeString('en-GB').slice(0, 5)", moment.isoformat())
+        assert await read_at.inner_text() == local
+        shown[zone] = local
+    assert len(set(shown.values())) == 2
+
+
+async def test_what_is_open_stays_fresh_and_a_page_that_cannot_says_so(site: Site) -> None:
+    page = await site.visitor()
+    await page.clock.install()
+    await page.goto("/")
+    heading = page.locator("#open")
+    before = await heading.inner_text()
+    await page.route("**/", lambda route: route.abort())
+    await page.clock.run_for(31_000)
+    await expect(page.locator("footer")).to_contain_text("Not read since")
+    await page.unroute("**/")
+    now = datetime.now(UTC).isoformat()
+    async with httpx.AsyncClient(base_url=site.url, headers={"Authorization": f"Bearer {site.token}"}) as client:
+        delivered = await client.post("/webhooks/alertmanager", json=a_delivery(an_alert(now, service="fresh")))
+        assert delivered.status_code == 200
+    await page.clock.run_for(31_000)
+    await expect(heading).not_to_have_text(before)
+    await expect(page.locator("footer")).to_contain_text("Read at")
+    assert "open" in await page.title()
+
+
+async def test_hostile_texts_stay_text(site: Site) -> None:
+    page = await site.visitor()
+    dialogs: list[str] = []
+    page.on("dialog", lambda dialog: dialogs.append(dialog.message))
+    for path in PAGES.values():
+        await page.goto(path)
+        assert await page.locator("main img, main script, main iframe").count() == 0
+        assert not await page.evaluate(r"/[\u202a-\u202e\u2066-\u2069]/.test(document.body.innerText)")
+    assert dialogs == []
+    await page.goto("/")
+    await expect(page.get_by_text("<script>alert(1)</script>").first).to_be_visible()
+    await expect(page.get_by_text("⟨U+202E⟩gnp.exe").first).to_be_visible()

@@ -1,0 +1,209 @@
+"""The report of a review: complete in both outlines, safe with any text, and with people by name or by role."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.incidents.measures.measures import Facts
+from app.incidents.path import Effect, Phase, Task, path_of
+from app.reviews.lifecycle import Element, FindingKind, Part
+from app.reviews.report.facts import ActionItem, Entry, Finding, Incident, Participant, ReportFacts, by_role
+from app.reviews.report.html import html
+from app.reviews.report.markdown import escaped, markdown
+from app.reviews.report.outline import NOTHING, Outline, report
+from tests.incidents.test_api import act, clock, deliver, resolved
+from tests.reviews.test_reviews import REVIEWS, find, new_item, new_review, send, step
+
+AT = datetime(2026, 8, 20, 16, 5, tzinfo=UTC)
+END = AT + timedelta(minutes=15)
+
+
+def an_incident(text: str = "restarted it", by: str = "cathy") -> Incident:
+    tasks = [Task(1, AT, Effect.POSITIVE, by=by, text=text), Task(2, END, Effect.NONE, by=by, text=text)]
+    entries = [Entry(AT, "note", by, text, Phase.RESPONSE)]
+    return Incident(
+        "INC-1", text, "web", "sev2", AT, None, END, {"time_to_recover": 900.0},
+        {"detection": "impact start not stated"}, 900.0,
+        {"EUR": ("1.00", "2.00", "3.00")}, path_of(Facts(AT, "web", 2, END), tasks, now=END), entries,
+    )  # fmt: skip
+
+
+def facts_of(
+    findings: list[Finding], items: list[ActionItem], *, text: str = "s", people: tuple[str, ...] = ("grace",)
+) -> ReportFacts:
+    return ReportFacts(
+        "REV-1", text, "held", None, None, AT, 1800, None, END, people[0],
+        [Participant(one, Part.COMMANDER, True) for one in people], text, text, text, text,
+        [an_incident(text, people[0])], findings, items,
+    )  # fmt: skip
+
+
+def an_item(number: int, title: str, term: str = "short") -> ActionItem:
+    return ActionItem(f"AI-{number}", title, None, term, 1, "cathy", AT, "open", None, None)
+
+
+every_finding = st.builds(
+    lambda kind, phase, element: (kind, phase, element),
+    st.sampled_from(FindingKind),
+    st.none() | st.sampled_from(Phase),
+    st.none() | st.sampled_from(Element),
+)
+
+
+@pytest.mark.parametrize("outline", Outline)
+@given(found=st.lists(every_finding, max_size=12), terms=st.lists(st.sampled_from(("short", "long")), max_size=5))
+def test_each_outline_has_every_finding_and_item_once(
+    outline: Outline, found: list[tuple[FindingKind, Phase | None, Element | None]], terms: list[str]
+) -> None:
+    findings = [
+        Finding(kind, f"finding{number}x", phase, element, "capacity" if kind is FindingKind.FACTOR else None)
+        for number, (kind, phase, element) in enumerate(found)
+    ]
+    items = [an_item(number, f"item{number}x", term) for number, term in enumerate(terms)]
+    made = report(facts_of(findings, items), outline)
+    for text in (markdown(made), html(made)):
+        for word in [*(f"finding{n}x" for n in range(len(found))), *(f"item{n}x" for n in range(len(terms)))]:
+            assert text.count(word) == 1
+
+
+@pytest.mark.parametrize("outline", Outline)
+def test_a_section_without_anything_says_so(outline: Outline) -> None:
+    empty = ReportFacts(
+        "REV-1", "t", "draft", None, None, None, None, None, None, None, [], "", "", "", None, [], [], []
+    )
+    made = report(empty, outline)
+    for section in made.sections:
+        assert NOTHING in markdown(type(made)("t", [], [section])) or section.title.startswith(("Goal", "6."))
+    assert "root cause" not in markdown(made).lower()
+
+
+# — hostile texts —
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "[click](javascript:alert(1))",
+    "![x](data:text/html,x)",
+    '"><img src=x onerror=alert(1)>',
+    "# heading\n## another\n---\n- list",
+    "| a | b |",
+    "&lt;b&gt;",
+    "1. first",
+]
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("outline", Outline)
+def test_texts_cannot_add_anything_to_a_report(outline: Outline, text: str) -> None:
+    findings = [Finding(kind, text, None, None, text) for kind in FindingKind]
+    hostile = report(facts_of(findings, [an_item(1, text)], text=text, people=(text,)), outline)
+    plain = report(facts_of(
+        [Finding(kind, "x", None, None, "x") for kind in FindingKind], [an_item(1, "x")], text="x", people=("x",)
+    ), outline)  # fmt: skip
+
+    def tags(of: str) -> list[str]:
+        parser = Tags()
+        parser.feed(of)
+        assert not any(name.startswith("on") for _, attributes in parser.found for name in attributes)
+        return [tag for tag, _ in parser.found]
+
+    assert tags(html(hostile)) == tags(html(plain))
+
+    def structure(of: str) -> list[str]:
+        return [re.match(r"(#+ |- |\| |)", line)[0] for line in of.splitlines()]  # type: ignore[index]
+
+    assert structure(markdown(hostile)) == structure(markdown(plain))
+    assert "<" not in markdown(hostile)
+
+
+def test_links_are_links_only_to_web_pages() -> None:
+    safe = ActionItem("AI-1", "t", None, "short", 1, "a", AT, "open", "https://example.org/1?a=1&b=2", None)
+    for link, linked in ((safe.link, True), ("javascript:alert(1)", False), ("https://a b", False)):
+        item = ActionItem("AI-1", "t", None, "short", 1, "a", AT, "open", link, None)
+        assert ("<a href=" in html(report(facts_of([], [item]), Outline.GUIDE))) is linked
+
+
+@given(st.text(max_size=200))
+def test_escaped_text_stays_on_one_line(text: str) -> None:
+    assert len(escaped(text).splitlines()) <= 1
+
+
+# — people —
+
+
+def test_people_are_called_by_what_they_did() -> None:
+    facts = facts_of([Finding(FindingKind.LEARNING, "grace and Graceland", None, None, None)], [an_item(1, "t")])
+    made = markdown(report(by_role(facts), Outline.GUIDE))
+    assert "the commander and Graceland" in made
+    assert "grace" not in made
+    assert "cathy" not in made
+    assert "the owner" in made
+
+
+def test_a_name_that_is_part_of_another_is_replaced_once() -> None:
+    facts = facts_of([Finding(FindingKind.LEARNING, "ann lee, ann", None, None, None)], [], people=("ann", "ann lee"))
+    assert "ann" not in markdown(report(by_role(facts), Outline.GUIDE)).replace("commander", "")
+
+
+# — over HTTP —
+
+
+async def test_the_story_of_the_book_is_reported_in_both_outlines(client: httpx.AsyncClient) -> None:
+    """Nine learnings, nine action items, each from a finding, published, and each in both reports once."""
+    await deliver(client, resolved("16:05", "16:20", severity="sev2"))
+    await send(client, "PATCH", "/api/v1/incidents/INC-1", impact_started_at=clock("16:00"))
+    await act(client, "acknowledge", at=clock("16:06"), by="cathy")
+    await act(client, "milestones", milestone="identified", at=clock("16:17"))
+    for at, effect in (("16:06", "none"), ("16:12", "positive"), ("16:17", "positive"), ("16:18", "positive")):
+        await act(client, "tasks", status=201, text=f"task at {at}", at=clock(at), effect=effect, by="cathy")
+    await new_review(client, incidents=["INC-1"], facilitator="grace", summary="Nobody could sign in")
+    await step(client, "hold", held_at=clock("17:00"), duration_seconds=1800)
+    words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    for word in words:
+        finding = await find(client, text=f"Learning {word}.", phase="response", element="process")
+        await new_item(
+            client, title=f"Act on {word}.", finding=finding["id"], priority=1, owner="cathy", phase="response"
+        )
+    shown = await step(client, "publish")
+    assert (len(shown["findings"]), len(shown["action_items"]), shown["missing"][:1]) == (
+        9, 9, ["AI-1 is neither done nor dropped"],
+    )  # fmt: skip
+    assert all(item["finding"] for item in shown["action_items"])
+    for outline in Outline:
+        for form in (".md", ".html", ""):
+            answer = await client.get(f"{REVIEWS}/REV-1/report{form}", params={"outline": outline})
+            assert answer.status_code == 200, answer.text
+            for word in words:
+                assert len(re.findall(rf"Learning {word}\.", answer.text)) == 1
+                assert len(re.findall(rf"Act on {word}\.", answer.text)) == 1
+            assert "Nobody could sign in" in answer.text
+    page = await client.get(f"{REVIEWS}/REV-1/report.html")
+    assert "<svg" in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    data: dict[str, Any] = (await client.get(f"{REVIEWS}/REV-1/report")).json()
+    paths = [block for section in data["sections"] for block in section["blocks"] if block["kind"] == "path"]
+    assert [point["level"] for point in paths[0]["points"]] == [0, 0, -1, -2, -3, -3]
+    by_roles = (await client.get(f"{REVIEWS}/REV-1/report.md", params={"people": "roles"})).text
+    assert "cathy" not in by_roles
+    assert "grace" not in by_roles
+
+
+async def test_a_report_needs_its_review_and_a_known_outline(client: httpx.AsyncClient) -> None:
+    await new_review(client)
+    assert (await client.get(f"{REVIEWS}/REV-2/report.md")).status_code == 404
+    assert (await client.get(f"{REVIEWS}/REV-1/report.md", params={"outline": "x"})).status_code == 422
+    assert "No incident belongs" in (await client.get(f"{REVIEWS}/REV-1/report.md")).text
