@@ -6,6 +6,7 @@ tests/faults/test_hostile_clients.py.
 
 import copy
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, quote_from_bytes
@@ -89,6 +90,12 @@ IMITATED = {
 READERS = [path for path, methods in DOCUMENT["paths"].items() if "get" in methods]
 
 
+def area_of(path: str) -> str:
+    """What the operations at this path share a service with in the test: `sources`, `webhooks` …"""
+    parts = [part for part in path.removeprefix("/api/v1").split("/") if part]
+    return "/".join(parts[:2]) if parts[0] == "webhooks" else parts[0].partition(".")[0]
+
+
 def operations() -> Iterator[tuple[str, str]]:
     for path, methods in DOCUMENT["paths"].items():
         for method in methods:
@@ -149,6 +156,16 @@ def with_value(body: Any, at: tuple[Any, ...], value: Any) -> Any:
     return changed
 
 
+def odd_values(value: Any) -> Iterator[Any]:
+    """All odd values of the type of `value`, and some of every other type, which are mostly refused alike."""
+    is_text, is_number = isinstance(value, str), isinstance(value, int | float) and not isinstance(value, bool)
+    is_time = is_text and re.match(r"\d{4}-\d\d-\d\d|\d+$", value) is not None
+    yield from STRINGS if is_text else STRINGS[:4]
+    yield from TIMES if is_time else TIMES[::5]
+    yield from NUMBERS if is_number or is_time else NUMBERS[::4]
+    yield from OTHERS
+
+
 def bodies(operation: Mapping[str, Any], path: str) -> Iterator[str]:
     content = operation.get("requestBody", {}).get("content", {}).get("application/json")
     if content is None:
@@ -162,7 +179,7 @@ def bodies(operation: Mapping[str, Any], path: str) -> Iterator[str]:
     for body in samples:
         yield json.dumps(body)
         for at, value in places_in(body):
-            for odd in [*STRINGS, *TIMES, *NUMBERS, *OTHERS]:
+            for odd in odd_values(value):
                 if odd is not value:
                     yield json.dumps(with_value(body, at, odd))
             if isinstance(value, dict):
@@ -232,10 +249,18 @@ async def send(client: httpx.AsyncClient, method: str, address: str, body: str |
     return await client.request(method, url, content=content, headers={"Content-Type": "application/json"})
 
 
-@pytest.mark.parametrize(("method", "path"), list(operations()))
-async def test_no_value_in_any_place_is_a_server_error(filled: httpx.AsyncClient, method: str, path: str) -> None:
+@pytest.mark.parametrize("area", sorted({area_of(path) for _, path in operations()}))
+async def test_no_value_in_any_place_is_a_server_error(filled: httpx.AsyncClient, area: str) -> None:
+    for method, path in operations():
+        if area_of(path) == area:
+            await try_values(filled, method, path)
+    await assert_everything_answers(filled, area)
+
+
+async def try_values(filled: httpx.AsyncClient, method: str, path: str) -> None:
+    """Raises AssertionError at the first answer that is a server error."""
     operation = operation_at(method, path)
-    tried = accepted = 0
+    tried = 0
     for address in [*paths_and_queries(operation, path)]:
         response = await send(filled, method, address, None)
         tried += 1
@@ -244,15 +269,12 @@ async def test_no_value_in_any_place_is_a_server_error(filled: httpx.AsyncClient
     for body in bodies(operation, path):
         response = await send(filled, method, address, body)
         tried += 1
-        accepted += response.is_success
         assert response.status_code < 500, f"{method} {path} {body[:300]}: {response.status_code} {response.text[:500]}"
         if response.status_code >= 400:
             sender = SENDERS.get(path.removeprefix("/webhooks/"))
             is_imitated = path in IMITATED or (sender is not None and sender.refuse is not None)
             form = "application/json" if is_imitated else "application/problem+json"
             assert response.headers["content-type"] == form
-    if accepted:
-        await assert_everything_answers(filled, f"{method} {path}")
     assert tried
 
 

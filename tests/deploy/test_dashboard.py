@@ -155,6 +155,7 @@ def test_every_query_has_an_answer_where_the_demo_was_played(tmp_path: Path) -> 
         item = {"title": "Add an alert", "phase": "detection", "review": "REV-1"}
         for priority in (1, 2, 3, None):
             ok(client.post("/api/v1/action-items", json=item | {"priority": priority}))
+        respond(client)
         config = PROMETHEUS.format(directory=tmp_path, port=service.port)
         with a_prometheus(tmp_path, config, free_port()) as prometheus:
             until(lambda: answers(prometheus, "aftermath_build_info"), "the first scrape")
@@ -252,6 +253,17 @@ def finite(values: list[float]) -> list[float]:
 def ok(answer: httpx.Response) -> httpx.Response:
     assert answer.is_success, answer.text
     return answer
+
+
+def respond(client: httpx.Client) -> None:
+    """An open incident whose type names a role, a role with a single delegate, and one message of a chat."""
+    ok(client.put("/api/v1/incident-types/any", json={"matchers": [], "roles": ["commander"]}))
+    ok(client.put("/api/v1/people/ada", json={}))
+    ok(client.put("/api/v1/delegates/commander", json={"people": ["ada"]}))
+    declared = ok(client.post("/api/v1/incidents", json={"title": "Checkout is slow", "service": "checkout"})).json()
+    message = json.dumps({"at": declared["detected_at"], "by": "ada", "text": "looking at it"})
+    imported = ok(client.post(f"/api/v1/incidents/{declared['number']}/chat?format=lines", content=message))
+    assert imported.json()["taken"] == 1
 
 
 def deploy(client: httpx.Client) -> None:

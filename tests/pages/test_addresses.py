@@ -15,7 +15,7 @@ from tests.pages.conftest import sign_in
 # A form, and the page on which it is.
 FORMS = {
     "/incidents/INC-7/acknowledge": "/incidents/INC-7",
-    "/incidents/INC-7/timeline/5/correct": "/incidents/INC-7",
+    "/incidents/INC-7/timeline/5/correct": "/incidents/INC-7/timeline",
     "/incidents/INC-7/related/INC-8/remove": "/incidents/INC-7",
     "/services/a%2Fb/rates/remove": "/services/a%2Fb",
     "/services/a/maintenance/b/end": "/services/a",
