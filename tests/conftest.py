@@ -83,7 +83,8 @@ TEMPLATE = f"aftermath_template_{os.getpid()}"
 async def database_url(server: str) -> AsyncIterator[str]:
     """A fresh, migrated database."""
     name = f"test_{uuid4().hex}"
-    await _execute(server, f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}"')
+    # Copying files takes half as long as copying through the write-ahead log.
+    await _execute(server, f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}" STRATEGY FILE_COPY')
     yield _database(server, name)
     await _execute(server, f'DROP DATABASE "{name}" WITH (FORCE)')
 
