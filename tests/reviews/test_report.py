@@ -1,6 +1,7 @@
 """The report of a review: complete in both outlines, safe with any text, and with people by name or by role."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from typing import Any
@@ -10,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.incidents.details import DETAILS, detail_in
 from app.incidents.measures.measures import Facts
-from app.incidents.path import Effect, Phase, Task, path_of
+from app.incidents.path import Effect, Phase, PlaybookVersion, Task, path_of
 from app.reviews.lifecycle import Element, FindingKind, Part
+from app.reviews.report.entries import entry_of, task_words
 from app.reviews.report.facts import ActionItem, Entry, Finding, Incident, Participant, ReportFacts, by_role
 from app.reviews.report.html import html
 from app.reviews.report.markdown import escaped, markdown
@@ -157,6 +160,61 @@ def test_people_are_called_by_what_they_did() -> None:
 def test_a_name_that_is_part_of_another_is_replaced_once() -> None:
     facts = facts_of([Finding(FindingKind.LEARNING, "ann lee, ann", None, None, None)], [], people=("ann", "ann lee"))
     assert "ann" not in markdown(report(by_role(facts), Outline.GUIDE)).replace("commander", "")
+
+
+# — entries —
+
+
+@pytest.mark.parametrize(
+    ("kind", "detail", "words"),
+    [
+        ("joined", {"person": "ada", "how": "asked", "channel": "phone"}, "ada was asked to help; by phone; n"),
+        ("joined", {"person": "ada", "how": "came", "channel": None}, "ada came; n"),
+        ("role", {"role": "first_aid", "person": "ada", "holds": True}, "ada is first aid; n"),
+        ("role", {"role": "scribe", "person": "ada", "holds": False}, "ada is no longer scribe; n"),
+        (
+            "update",
+            {"audience": "stakeholders", "status": "identified", "conditions": "1 of 3 is up", "next_at": None},
+            "to stakeholders: identified; conditions: 1 of 3 is up; n",
+        ),
+        ("criterion", {"criterion": "Users can pay", "met": False}, "not met: Users can pay; n"),
+        ("room", {"channel": "Bridge", "why": "Slack is down"}, "Bridge; because: Slack is down; n"),
+        ("impact", {"customers": 0, "support_requests": 50, "share": "0.25", "what": "Log in"},
+         "0 customers; 50 support requests; share of all customers: 0.25; could not do: Log in; n"),
+        ("evidence", {"link": "https://example.org/", "title": "Errors", "query": "rate(e[5m])"},
+         "Errors; query: rate(e[5m]); https://example.org/; n"),
+        ("said", {"room": "#inc-7"}, "in #inc-7; n"),
+        ("acknowledged", {"via": "api"}, "n"),
+        ("note", None, "n"),
+    ],
+)  # fmt: skip
+def test_an_entry_says_what_its_kind_has(kind: str, detail: dict[str, Any] | None, words: str) -> None:
+    found = entry_of(AT, kind, "ben", "n", detail, None)
+    assert (found.text, found.people) == (words, ("ada",) if "ada" in words else ())
+
+
+def test_the_details_of_every_kind_have_words() -> None:
+    for kind, model in DETAILS.items():
+        fields: dict[str, Any] = {"person": "ada", "role": "scribe", "status": "identified", "criterion": "c"}
+        fields |= {"channel": "b", "what": "w", "link": "https://example.org/", "room": "r"}
+        kept = {name: value for name, value in fields.items() if name in model.model_fields}
+        assert entry_of(AT, kind, None, None, detail_in(kind, model.model_validate(kept)), None).text
+
+
+def test_a_task_says_what_was_typed_and_followed() -> None:
+    task = Task(1, AT, Effect.NONE, text="t", command="top", playbook=PlaybookVersion("web", "restart", 3))
+    assert task_words(task) == "t; command: top; playbook: restart v3 of web"
+    assert task_words(Task(1, AT, Effect.NONE, text="t")) == "t"
+
+
+def test_people_whom_only_a_detail_names_are_called_by_what_they_did() -> None:
+    joined = entry_of(
+        AT, "joined", "ben", "mallory knows it", {"person": "mallory", "how": "asked", "channel": None}, None
+    )
+    facts = replace(facts_of([], []), incidents=[replace(an_incident(), entries=[joined])])
+    made = markdown(report(by_role(facts), Outline.GUIDE))
+    assert "a responder was asked to help; a responder knows it" in made
+    assert "mallory" not in made
 
 
 # — over HTTP —

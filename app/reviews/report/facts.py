@@ -25,13 +25,14 @@ class People(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An event of the timeline, as last corrected."""
+    """An event of the timeline, as last corrected. `people`: those whom its text names, besides `by`."""
 
     at: datetime
     kind: str
     by: str | None
     text: str
     phase: Phase | None
+    people: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,8 @@ def _roles(facts: ReportFacts) -> dict[str, str]:
 
 def _in_timelines(incidents: Iterable[Incident]) -> Iterable[str]:
     for incident in incidents:
-        yield from (entry.by for entry in incident.entries if entry.by)
+        for entry in incident.entries:
+            yield from (person for person in (entry.by, *entry.people) if person)
         yield from (step.task.by for step in incident.path.steps if step.task.by)
 
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+from app.incidents.grouping.timeline_kind import TimelineKind
 from app.incidents.path import Effect, Path
 from app.reviews.lifecycle import Element, FindingKind
+from app.reviews.report.entries import task_words
 from app.reviews.report.facts import ActionItem, Finding, Incident, ReportFacts
 
 
@@ -148,7 +150,7 @@ def _tasks(facts: ReportFacts) -> Iterator[Block]:
         yield Plot(f"Path of {one.number} to its recovery", one.path)
         yield Paragraph(f"Effects of the tasks in {one.number}: {shown}.")
         rows = [
-            [_time(step.task.at), step.task.by or "", step.task.text, str(step.task.effect), str(step.level)]
+            [_time(step.task.at), step.task.by or "", task_words(step.task), str(step.task.effect), str(step.level)]
             for step in one.path.steps
         ]
         yield Table(["Time", "By", "Task", "Effect", "Level"], rows) if rows else Paragraph(NOTHING)
@@ -209,12 +211,21 @@ def _postmortem(facts: ReportFacts) -> Iterator[Section]:
         ],
     )
     yield _follow_up(facts)
-    yield Section("7. Communication", [], [Section("Participants", _participants(facts))])
+    yield Section(
+        "7. Communication",
+        [],
+        [
+            Section("Updates during the incident", _bullets(_recorded(facts, TimelineKind.UPDATE))),
+            Section("Participants", _participants(facts)),
+        ],
+    )
 
 
 def _impact(facts: ReportFacts) -> list[Block]:
     stated = [Paragraph(facts.customer_impact)] if facts.customer_impact.strip() else []
-    return [*stated, *_per_incident(facts, lambda one: f"downtime {_duration(one.downtime_seconds)}; {_cost(one)}")]
+    noticed = _recorded(facts, TimelineKind.IMPACT)
+    numbers = _per_incident(facts, lambda one: f"downtime {_duration(one.downtime_seconds)}; {_cost(one)}")
+    return [*stated, *numbers, *([Bullets(noticed)] if noticed else [])]
 
 
 def _resolution(facts: ReportFacts) -> list[Block]:
@@ -250,6 +261,16 @@ def _bullets(items: Sequence[str]) -> list[Block]:
 
 def _per_incident(facts: ReportFacts, shown: Callable[[Incident], str]) -> list[Block]:
     return _bullets([f"{one.number}: {shown(one)}" for one in facts.incidents])
+
+
+def _recorded(facts: ReportFacts, kind: TimelineKind) -> list[str]:
+    """The entries of a kind in all timelines."""
+    return [
+        f"{one.number}, {_time(entry.at)}: {entry.text}"
+        for one in facts.incidents
+        for entry in one.entries
+        if entry.kind == kind
+    ]
 
 
 _ANY = object()
