@@ -122,7 +122,8 @@ _ROLES = {
 
 
 def by_role(facts: ReportFacts) -> ReportFacts:
-    """The same facts with people called by what they did, wherever their whole name stands, also within texts.
+    """The same facts with people called by what they did, wherever their whole name stands, also within texts and with
+    a capital letter.
 
     Only names that are known: of participants, owners, the facilitator, and of those in the timelines.
     """
@@ -145,7 +146,8 @@ def _roles(facts: ReportFacts) -> dict[str, str]:
     for item in facts.action_items:
         if item.owner:
             found.setdefault(item.owner, "the owner")
-    return {name: role for name, role in found.items() if name.strip()}
+    named = {name: role for name, role in found.items() if name.strip()}
+    return {name[0].upper() + name[1:]: role for name, role in named.items()} | named
 
 
 def _in_timelines(incidents: Iterable[Incident]) -> Iterable[str]:
