@@ -28,7 +28,7 @@ SAID = (  # in both reports
     "acme login",
     "cathy was asked to help; by chat",
     "phone; because: Greg was not in the chat",
-    "gary is communications",
+    "gary took the role communications",
     "to stakeholders: investigating; Nobody can sign in",
     "50 support requests",
     "command: kill 4711",

@@ -140,6 +140,21 @@ def test_links_are_links_only_to_web_pages() -> None:
         assert ("<a href=" in html(report(facts_of([], [item]), Outline.GUIDE))) is linked
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("2026-08-20", "2026-08-20"),
+        ("1. first", "1\\. first"),
+        ("2) second", "2\\) second"),
+        ("- list", "\\- list"),
+        ("# heading", "\\# heading"),
+        ("a - b", "a - b"),
+    ],
+)
+def test_only_what_would_be_markup_is_escaped(text: str, shown: str) -> None:
+    assert escaped(text) == shown
+
+
 @given(st.text(max_size=200))
 def test_escaped_text_stays_on_one_line(text: str) -> None:
     assert len(escaped(text).splitlines()) <= 1
@@ -170,8 +185,8 @@ def test_a_name_that_is_part_of_another_is_replaced_once() -> None:
     [
         ("joined", {"person": "ada", "how": "asked", "channel": "phone"}, "ada was asked to help; by phone; n"),
         ("joined", {"person": "ada", "how": "came", "channel": None}, "ada came; n"),
-        ("role", {"role": "first_aid", "person": "ada", "holds": True}, "ada is first aid; n"),
-        ("role", {"role": "scribe", "person": "ada", "holds": False}, "ada is no longer scribe; n"),
+        ("role", {"role": "first_aid", "person": "ada", "holds": True}, "ada took the role first aid; n"),
+        ("role", {"role": "scribe", "person": "ada", "holds": False}, "ada laid down the role scribe; n"),
         (
             "update",
             {"audience": "stakeholders", "status": "identified", "conditions": "1 of 3 is up", "next_at": None},
@@ -180,7 +195,7 @@ def test_a_name_that_is_part_of_another_is_replaced_once() -> None:
         ("criterion", {"criterion": "Users can pay", "met": False}, "not met: Users can pay; n"),
         ("room", {"channel": "Bridge", "why": "Slack is down"}, "Bridge; because: Slack is down; n"),
         ("impact", {"customers": 0, "support_requests": 50, "share": "0.25", "what": "Log in"},
-         "0 customers; 50 support requests; share of all customers: 0.25; could not do: Log in; n"),
+         "0 customers; 50 support requests; share of all customers: 0.25; not possible: Log in; n"),
         ("evidence", {"link": "https://example.org/", "title": "Errors", "query": "rate(e[5m])"},
          "Errors; query: rate(e[5m]); https://example.org/; n"),
         ("said", {"room": "#inc-7"}, "in #inc-7; n"),

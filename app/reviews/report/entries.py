@@ -40,7 +40,8 @@ def _words(kind: str, detail: Detail) -> Iterator[str]:
             yield f"{detail['person']} {_HOW[detail['how']]}"
             yield from _named(detail, channel="by")
         case TimelineKind.ROLE:
-            yield f"{detail['person']} {'is' if detail['holds'] else 'is no longer'} {detail['role'].replace('_', ' ')}"
+            verb = "took" if detail["holds"] else "laid down"
+            yield f"{detail['person']} {verb} the role {detail['role'].replace('_', ' ')}"
         case TimelineKind.UPDATE:
             yield f"to {detail['audience']}: {detail['status']}"
             yield from _named(detail, conditions="conditions:", actions="actions:", needs="needs:")
@@ -75,4 +76,4 @@ def _impact(detail: Detail) -> Iterator[str]:
     if detail.get("share") is not None:
         yield f"share of all customers: {detail['share']}"
     if detail.get("what"):
-        yield f"could not do: {detail['what']}"
+        yield f"not possible: {detail['what']}"
