@@ -1,4 +1,4 @@
-"""The response to one incident over HTTP: declaring it, roles, and its state."""
+"""The response to one incident over HTTP: its roles and its state."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,13 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.base.http.auth import Reader, Writer
 from app.base.http.context import Now, Session, SettingsDep
-from app.base.http.fields import At, AtShown, IncidentInPath, Name, Slug
+from app.base.http.fields import At, AtShown, IncidentInPath, Name
 from app.base.http.problems import problem_responses
 from app.base.schema import Playbook
 from app.base.severity import severity_name
 from app.incidents import actions
-from app.incidents.api.actions import ActionInput
-from app.incidents.api.answer import Answering, IncidentModel
 from app.incidents.api.timeline import EntryModel, recorded
 from app.incidents.details import Person, Role
 from app.incidents.measures.measures import Facts, service, severity
@@ -28,47 +26,6 @@ from app.response.store import response as store
 from app.response.targets import Outcome
 
 router = APIRouter(prefix="/api/v1/incidents", tags=["response"])
-
-
-# — declaring —
-
-
-class ResponseDeclaration(ActionInput):
-    type: Slug | None = Field(None, description="An incident type; null: the first whose matchers match")
-    commander: Person | None = Field(None, description="Takes the role `commander`")
-    responders: list[Person] = Field([], max_length=50, description="Take the role `responder`")
-
-
-@router.post(
-    "/{id}/declare",
-    response_model=IncidentModel,
-    responses=problem_responses(404, 409),
-    summary="Declare the response to an incident",
-)
-async def declare_response(
-    writer: Writer,
-    session: Session,
-    now: Now,
-    answer: Answering,
-    ref: IncidentInPath,
-    declaration: ResponseDeclaration | None = None,
-) -> IncidentModel:
-    """A person begins the response to an incident that is already known. The first declaration counts, and repeating
-    one changes nothing. It acknowledges nothing. `at` must not be before detection; to declare the response to a
-    resolved incident, send an `at` before its end.
-    """
-    declaration = declaration or ResponseDeclaration()
-    attribution, at_stated = declaration.attribution(writer, now), declaration.at is not None
-    row = await actions.declare_response(session, ref, attribution, at_stated=at_stated, now=now)
-    assigned = Attribution(max(attribution.at, actions.detected_at(row)), attribution.by)
-    for role, person in (
-        *((("commander", declaration.commander),) if declaration.commander else ()),
-        *(("responder", person) for person in declaration.responders),
-    ):
-        await store.assign(session, ref, role, person, assigned, holds=True, instead_of=None, now=now)
-    if declaration.type is not None:
-        row = await actions.amend(session, ref, {"type": declaration.type}, by=attribution.by, if_match=None, now=now)
-    return await answer(row)
 
 
 # — roles —
