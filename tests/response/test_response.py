@@ -273,14 +273,35 @@ async def test_the_story_of_chapter_6_is_no_incident_by_the_definition_because_i
     await post(client, text="Killed the process", effect="positive", at=clock("16:18"), by="greg")
     await record(client, {"kind": "impact", "customers": 1200, "support_requests": 50, "at": clock("16:10")})
     shown = await response(client)
-    assert shown["definition"] == {
-        "met": "not_met",
-        "affects_customers": True,
-        "unplanned": True,
-        "beyond_an_hour": False,
-    }
+    definition = shown["definition"]
+    assert definition.pop("similar_lasted_longer")["n"] == 0
+    assert definition == {"met": "not_met", "affects_customers": True, "unplanned": True, "beyond_an_hour": False}
     assert (shown["first_alerted"], shown["first_responder"]) == ("cathy", "cathy")
     assert [(one["person"], one["how"]) for one in shown["people"]] == [("cathy", "alerted"), ("greg", None)]
+
+
+async def test_similar_incidents_show_how_often_they_last_longer(client: httpx.AsyncClient) -> None:
+    async def similar() -> dict[str, Any]:
+        return (await response(client))["definition"]["similar_lasted_longer"]  # type: ignore[no-any-return]
+
+    await deliver(client, firing("10:00"))
+    unknown = {"share": None, "low": None, "high": None}
+    assert await similar() == {"of": "service", "longer": 0, "n": 0, **unknown}
+    others = [(f"e{number}", "13:00" if number < 3 else "11:30") for number in range(9)]
+    for environment, end in others:
+        await deliver(client, resolved("11:00", end, environment=environment))
+    assert await similar() == {"of": "service", "longer": 3, "n": 9, **unknown}
+    await deliver(client, resolved("11:00", "12:01", environment="last"))
+    found = await similar()
+    assert (found["of"], found["longer"], found["n"], found["share"]) == ("service", 4, 10, 0.4)
+    assert (round(found["low"], 3), round(found["high"], 3)) == (0.168, 0.687)
+    for hour in range(10):
+        start = f"2026-08-19T{hour:02}:00:00Z"
+        await deliver(
+            client, resolved("11:00", "12:00") | {"startsAt": start, "endsAt": start.replace("00:00Z", "20:00Z")}
+        )
+    found = await similar()
+    assert (found["of"], found["longer"], found["n"], found["share"]) == ("key", 0, 10, 0)
 
 
 async def test_planned_maintenance_is_no_incident_by_the_definition(client: httpx.AsyncClient) -> None:

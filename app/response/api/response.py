@@ -19,7 +19,7 @@ from app.incidents.api.timeline import EntryModel, recorded
 from app.incidents.details import Person, Role
 from app.incidents.measures.measures import Facts, service, severity
 from app.incidents.timeline import Attribution
-from app.response.definition import Met
+from app.response.definition import Definition, Met, Similar, SimilarLastedLonger
 from app.response.plan import IncidentType, filled_in
 from app.response.playbooks import PlaybookState, state_of, version_in_use
 from app.response.store import response as store
@@ -176,7 +176,20 @@ class CustomerImpactModel(_Shown):
     what: str | None
 
 
-class DefinitionModel(_Shown):
+class SimilarModel(BaseModel):
+    """Of similar incidents that began over an hour ago, the newest 1,000. Those that ended sooner without a recovery
+    are left out, because they may have gone on.
+    """
+
+    of: Similar = Field(description="The same grouping key if there are at least ten, else the same service")
+    longer: int = Field(description="How many lasted for more than an hour")
+    n: int
+    share: float | None = Field(description="Null below ten")
+    low: float | None = Field(description="Lower end of the 95 % interval of the share")
+    high: float | None = Field(description="Upper end")
+
+
+class DefinitionModel(BaseModel):
     """One definition of an incident: it affects customers, is unplanned, and lasts for more than an hour. It filters
     nothing.
     """
@@ -188,6 +201,7 @@ class DefinitionModel(_Shown):
         description="From impact start if stated, else detection; of an open incident that is younger, what a person "
         "expects; null: not known"
     )
+    similar_lasted_longer: SimilarModel = Field(description="It informs, and decides nothing")
 
 
 class ResponseModel(BaseModel):
@@ -275,7 +289,20 @@ def _model(found: store.Response, now: datetime) -> ResponseModel:
         ),
         playbooks=_playbooks(found.playbooks, now),
         impact=CustomerImpactModel.model_validate(found.impact),
-        definition=DefinitionModel.model_validate(found.definition),
+        definition=_definition(found.definition, found.similar),
+    )
+
+
+def _definition(found: Definition, similar: SimilarLastedLonger) -> DefinitionModel:
+    share = similar.share
+    return DefinitionModel(
+        met=found.met,
+        affects_customers=found.affects_customers,
+        unplanned=found.unplanned,
+        beyond_an_hour=found.beyond_an_hour,
+        similar_lasted_longer=SimilarModel(
+            of=similar.of, longer=share.k, n=share.n, share=share.value, low=share.low, high=share.high
+        ),
     )
 
 

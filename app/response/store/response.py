@@ -27,7 +27,7 @@ from app.incidents.measures.measures import Facts, Weights, detected_at, service
 from app.incidents.measures.vectorized import microseconds
 from app.incidents.timeline import Attribution, facts_of
 from app.response import targets as judging
-from app.response.definition import Definition, beyond_an_hour
+from app.response.definition import Definition, SimilarLastedLonger, beyond_an_hour
 from app.response.plan import (
     CustomerImpact,
     ExitState,
@@ -51,6 +51,7 @@ from app.response.roles import (
 )
 from app.response.store import people
 from app.response.store.playbooks import versions_of
+from app.response.store.similar import read_similar
 from app.response.store.targets import agreements, business_hours
 from app.response.store.types import all_types
 from app.response.targets import Elapsed, Judged, Target, Verdict
@@ -133,6 +134,7 @@ class Response:
     playbooks: Sequence[Sequence[Playbook]]
     impact: CustomerImpact
     definition: Definition
+    similar: SimilarLastedLonger
 
 
 OF_RESPONSE = (
@@ -189,6 +191,7 @@ async def read_response(session: AsyncSession, row: Incident, *, now: datetime, 
         playbooks=[*(await versions_of(session, service(known))).values()],
         impact=impact,
         definition=await _definition(tx, row, impact, now=now, weights=weights),
+        similar=await read_similar(tx, row, now=now),
     )
 
 
