@@ -135,6 +135,33 @@ async def test_roles_are_taken_handed_over_and_laid_down(client: httpx.AsyncClie
     assert (commander["people"], commander["since"]) == (["ben"], clock("10:05"))
 
 
+async def test_a_role_is_laid_down_at_any_time_at_which_it_was_held(client: httpx.AsyncClient) -> None:
+    await deliver(client, firing("10:00"))
+    await take(client, "commander", "ada", "10:01")
+    await take(client, "commander", "ben", "10:30")
+    await take(client, "commander", "ada", "10:20", holds=False)
+    problem = await take(client, "commander", "ada", "10:25", status=409, holds=False)
+    assert "nobody holds the role at that time" in problem["detail"]
+    await take(client, "commander", "ada", "10:31", status=409, holds=False)
+    assert history(await response(client)) == [
+        ("commander", "ada", clock("10:01"), clock("10:20")),
+        ("commander", "ben", clock("10:30"), None),
+    ]
+
+
+async def test_taking_a_role_again_records_nothing_unless_the_time_is_another(client: httpx.AsyncClient) -> None:
+    await deliver(client, firing("10:00"))
+    for body in ({"at": clock("10:01")}, {"at": clock("10:01")}, {}, {"at": clock("10:05")}):
+        await act(client, "roles", status=201, role="commander", person="ada", **body)
+    assert [one["at"] for one in await timeline(client, kind="role")] == [clock("10:01"), clock("10:05")]
+    await take(client, "commander", "ben", "10:03")
+    assert history(await response(client)) == [
+        ("commander", "ada", clock("10:01"), clock("10:03")),
+        ("commander", "ben", clock("10:03"), clock("10:05")),
+        ("commander", "ada", clock("10:05"), None),
+    ]
+
+
 async def test_a_wrong_role_is_refused(client: httpx.AsyncClient) -> None:
     await deliver(client, firing("10:00"))
     wrong: list[tuple[str, str, dict[str, Any]]] = [

@@ -73,7 +73,8 @@ async def assign_role(
     ],
 ) -> EntryModel:
     """Taking a role that one person holds at a time ends the holding of the one before, in the same fact. Taking it
-    again records nothing.
+    again at the same time, or without an `at`, records nothing. Facts may be recorded in any order, but only a person
+    who holds the role at `at` can lay it down.
     """
     entry = await store.assign(
         session,
@@ -83,6 +84,7 @@ async def assign_role(
         Attribution(role.at or now, role.by or writer.name),
         holds=role.holds,
         instead_of=role.instead_of,
+        at_stated=role.at is not None,
         now=now,
     )
     return await recorded(session, entry)
