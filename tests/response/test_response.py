@@ -151,7 +151,8 @@ async def test_a_role_is_laid_down_at_any_time_at_which_it_was_held(client: http
 
 async def test_taking_a_role_again_records_nothing_unless_the_time_is_another(client: httpx.AsyncClient) -> None:
     await deliver(client, firing("10:00"))
-    for body in ({"at": clock("10:01")}, {"at": clock("10:01")}, {}, {"at": clock("10:05")}):
+    bodies: list[dict[str, Any]] = [{"at": clock("10:01")}, {"at": clock("10:01")}, {}, {"at": clock("10:05")}]
+    for body in bodies:
         await act(client, "roles", status=201, role="commander", person="ada", **body)
     assert [one["at"] for one in await timeline(client, kind="role")] == [clock("10:01"), clock("10:05")]
     await take(client, "commander", "ben", "10:03")
