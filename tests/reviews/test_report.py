@@ -11,15 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.base.tokens import Scope
 from app.incidents.details import DETAILS, detail_in
 from app.incidents.measures.measures import Facts
 from app.incidents.path import Effect, Phase, PlaybookVersion, Task, path_of
-from app.reviews.lifecycle import Element, FindingKind, Part
+from app.reviews.lifecycle import Element, FindingKind, Part, ReviewState
 from app.reviews.report.entries import entry_of, task_words
 from app.reviews.report.facts import ActionItem, Entry, Finding, Incident, Participant, ReportFacts, by_role
 from app.reviews.report.html import html
 from app.reviews.report.markdown import escaped, markdown
 from app.reviews.report.outline import NOTHING, Outline, report
+from app.reviews.report.questions import questions
+from tests.conftest import ClientAs
 from tests.incidents.test_api import act, clock, deliver, resolved
 from tests.reviews.test_reviews import REVIEWS, find, new_item, new_review, send, step
 
@@ -232,6 +235,33 @@ def test_people_whom_only_a_detail_names_are_called_by_what_they_did() -> None:
     assert "mallory" not in made
 
 
+# — the preview —
+
+
+def test_what_the_facts_leave_open_is_asked() -> None:
+    ended = Facts(AT, "web", 2, END)
+    known = Facts(AT, "web", 2, END, impact_started_at=AT, acknowledged_at=AT, identified_at=AT)
+    unclear = [Task(1, AT, Effect.UNKNOWN), Task(2, AT, Effect.UNKNOWN), Task(3, AT, Effect.NEGATIVE)]
+    for facts, tasks, asked in (
+        (ended, [], ["When were users", "Nobody acknowledged", "When was it clear", "No tasks are recorded"]),
+        (known, unclear, ["The effect of 2 tasks is not known", "One task moved it away from recovery"]),
+        (known, unclear[2:], ["One task moved it away"]),
+        (known, [Task(1, AT, Effect.POSITIVE)], []),
+    ):
+        path = path_of(facts, tasks, now=END)
+        one = replace(an_incident(), path=path, impact_started_at=facts.impact_started_at, resolved_at=END)
+        found = questions(replace(facts_of([], []), incidents=[one]))
+        assert len(found) == len(asked)
+        assert all(text.startswith(f"INC-1: {begin}") for text, begin in zip(found, asked, strict=True))
+
+
+@pytest.mark.parametrize("outline", Outline)
+def test_only_the_report_of_a_draft_is_a_preview(outline: Outline) -> None:
+    for state in ReviewState:
+        made = report(replace(facts_of([], []), state=state), outline)
+        assert (made.sections[0].title == "Before the meeting") is (state is ReviewState.DRAFT)
+
+
 # — over HTTP —
 
 
@@ -273,6 +303,21 @@ async def test_the_story_of_the_book_is_reported_in_both_outlines(client: httpx.
     by_roles = (await client.get(f"{REVIEWS}/REV-1/report.md", params={"people": "roles"})).text
     assert "cathy" not in by_roles
     assert "grace" not in by_roles
+
+
+async def test_readers_read_the_preview_of_a_draft_and_sources_do_not(
+    client: httpx.AsyncClient, client_as: ClientAs
+) -> None:
+    await deliver(client, resolved("16:05", "16:20", severity="sev2"))
+    await new_review(client, incidents=["INC-1"], facilitator="grace", summary="s")
+    place = f"{REVIEWS}/REV-1/report.md"
+    assert (await (await client_as(Scope.INGEST)).get(place)).status_code == 403
+    assert (await (await client_as(None)).get(place)).status_code == 401
+    reader = await client_as(Scope.READ)
+    shown = (await reader.get(place)).text
+    assert shown.index("## Before the meeting") < shown.index("INC-1: When were users first affected?")
+    await step(client, "hold", held_at=clock("17:00"))
+    assert "Before the meeting" not in (await reader.get(place)).text
 
 
 async def test_a_report_needs_its_review_and_a_known_outline(client: httpx.AsyncClient) -> None:

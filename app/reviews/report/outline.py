@@ -11,9 +11,10 @@ from enum import StrEnum
 
 from app.incidents.grouping.timeline_kind import TimelineKind
 from app.incidents.path import Effect, Path
-from app.reviews.lifecycle import Element, FindingKind
+from app.reviews.lifecycle import Element, FindingKind, ReviewState
 from app.reviews.report.entries import task_words
 from app.reviews.report.facts import ActionItem, Finding, Incident, ReportFacts
+from app.reviews.report.questions import questions
 
 
 class Outline(StrEnum):
@@ -68,7 +69,8 @@ class Report:
 
 def report(facts: ReportFacts, outline: Outline) -> Report:
     arranged = _guide if outline is Outline.GUIDE else _postmortem
-    return Report(f"{facts.number}: {facts.title}", list(_introduction(facts)), list(arranged(facts)))
+    sections = [*_preview(facts), *arranged(facts)]
+    return Report(f"{facts.number}: {facts.title}", list(_introduction(facts)), sections)
 
 
 def _introduction(facts: ReportFacts) -> Iterator[Block]:
@@ -80,6 +82,19 @@ def _introduction(facts: ReportFacts) -> Iterator[Block]:
         held += f" and took {_duration(facts.duration_seconds)}." if facts.duration_seconds else "."
     led = f" {facts.facilitator} led it." if facts.facilitator else ""
     yield Paragraph(f"This review is {facts.state}. {held}{led}")
+
+
+def _preview(facts: ReportFacts) -> Iterator[Section]:
+    """For the participants of a meeting that has not taken place."""
+    if facts.state != ReviewState.DRAFT:
+        return
+    purpose = (
+        "This is a preview for those who will meet. Please read the timeline, correct what is wrong or missing in it, "
+        "and come with your own view of what happened."
+    )
+    asked = questions(facts)
+    still_open: list[Block] = [Paragraph("The facts leave open:"), Bullets(asked)] if asked else []
+    yield Section("Before the meeting", [Paragraph(purpose), *still_open])
 
 
 def _in_numbers(facts: ReportFacts) -> str:
