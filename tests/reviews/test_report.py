@@ -85,7 +85,7 @@ def test_a_section_without_anything_says_so(outline: Outline) -> None:
     )
     made = report(empty, outline)
     for section in made.sections:
-        assert NOTHING in markdown(type(made)("t", [], [section])) or section.title.startswith(("Goal", "6."))
+        assert NOTHING in markdown(type(made)("t", [], [section])) or section.title.startswith(("Before", "Goal", "6."))
     assert "root cause" not in markdown(made).lower()
 
 
