@@ -155,12 +155,13 @@ async def assert_reports(client: httpx.AsyncClient, number: str, told: Incident)
     assert len(texts) == len(set(texts))
     for outline in Outline:
         place, query = f"/api/v1/reviews/{number}/report", {"outline": outline}
-        for form, written in ((".md", escaped), (".html", escape)):
+        for form, written in ((".md", escaped), (".html", escape), ("", str)):
             made = await text_of(client, f"{place}{form}", query)
             assert {text: made.count(written(text)) for text in texts} == dict.fromkeys(texts, 1)
         page = unescape(await text_of(client, f"{place}.html", query))
         assert [said for said in SAID if said not in page] == []
         assert "root cause" not in page.lower()
+        assert page.count("<svg") == 1, "the path to recovery"
         by_roles = await text_of(client, f"{place}.md", query | {"people": "roles"})
         assert not re.search(r"\b(cathy|greg|gary|bill|debby)\b", by_roles, re.IGNORECASE)
 
