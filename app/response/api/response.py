@@ -23,6 +23,7 @@ from app.response.definition import Definition, Met, Similar, SimilarLastedLonge
 from app.response.plan import IncidentType, filled_in
 from app.response.playbooks import PlaybookState, state_of, version_in_use
 from app.response.store import response as store
+from app.response.store.similar import read_similar
 from app.response.targets import Outcome
 
 router = APIRouter(prefix="/api/v1/incidents", tags=["response"])
@@ -242,10 +243,11 @@ async def read_response(
     timeline.
     """
     row = await actions.find(session, ref)
-    return _model(await store.read_response(session, row, now=now, weights=settings.impact), now)
+    found = await store.read_response(session, row, now=now, weights=settings.impact)
+    return _model(found, await read_similar(await session.connection(), row, now=now), now)
 
 
-def _model(found: store.Response, now: datetime) -> ResponseModel:
+def _model(found: store.Response, similar: SimilarLastedLonger, now: datetime) -> ResponseModel:
     facts = Facts.of(found.incident)
     target, type_ = found.target, found.type
     verdicts = {
@@ -291,7 +293,7 @@ def _model(found: store.Response, now: datetime) -> ResponseModel:
         ),
         playbooks=_playbooks(found.playbooks, now),
         impact=CustomerImpactModel.model_validate(found.impact),
-        definition=_definition(found.definition, found.similar),
+        definition=_definition(found.definition, similar),
     )
 
 

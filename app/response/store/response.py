@@ -27,7 +27,7 @@ from app.incidents.measures.measures import Facts, Weights, detected_at, service
 from app.incidents.measures.vectorized import microseconds
 from app.incidents.timeline import Attribution, facts_of
 from app.response import targets as judging
-from app.response.definition import Definition, SimilarLastedLonger, beyond_an_hour
+from app.response.definition import Definition, beyond_an_hour
 from app.response.plan import (
     CustomerImpact,
     ExitState,
@@ -51,7 +51,6 @@ from app.response.roles import (
 )
 from app.response.store import people
 from app.response.store.playbooks import versions_of
-from app.response.store.similar import read_similar
 from app.response.store.targets import agreements, business_hours
 from app.response.store.types import all_types
 from app.response.targets import Elapsed, Judged, Target, Verdict
@@ -85,10 +84,10 @@ async def assign(
     facts = (await facts_of(await session.connection(), [row.id], [TimelineKind.ROLE])).get(row.id, ())
     found = holdings(facts)
     if instead_of is not None and instead_of not in holders(found, role):
-        raise _not_the_holder(holders(found, role), "now")
+        raise _not_the_holder(holders(found, role))
     then = holders(found, role, at=attribution.at if at_stated else None)
     if not holds and person not in then:
-        raise _not_the_holder(then, "at that time" if at_stated else "now")
+        raise _not_the_holder(then, at_stated=at_stated)
     if holds:
         for fact in facts:
             known = (fact["role"], fact["person"], fact["holds"]) == (role, person, True)
@@ -98,9 +97,13 @@ async def assign(
     return await timeline.append(session, row.id, TimelineKind.ROLE, attribution, detail=detail, now=now)
 
 
-def _not_the_holder(people: Sequence[str], when: str) -> NotTheHolder:
-    message = f"the role is held by {', '.join(people)}" if people else "nobody holds the role"
-    return NotTheHolder(f"{message} {when}; fetch the response again")
+def _not_the_holder(people: Sequence[str], *, at_stated: bool = False) -> NotTheHolder:
+    names = ", ".join(people)
+    if at_stated:
+        message = f"the role was held by {names} at that time" if names else "nobody held the role at that time"
+    else:
+        message = f"the role is now held by {names}" if names else "nobody holds the role now"
+    return NotTheHolder(f"{message}; fetch the response again")
 
 
 def _is_held_since(fact: Fact, found: Sequence[Holding], at: datetime) -> bool:
@@ -142,7 +145,6 @@ class Response:
     playbooks: Sequence[Sequence[Playbook]]
     impact: CustomerImpact
     definition: Definition
-    similar: SimilarLastedLonger
 
 
 OF_RESPONSE = (
@@ -199,7 +201,6 @@ async def read_response(session: AsyncSession, row: Incident, *, now: datetime, 
         playbooks=[*(await versions_of(session, service(known))).values()],
         impact=impact,
         definition=await _definition(tx, row, impact, now=now, weights=weights),
-        similar=await read_similar(tx, row, now=now),
     )
 
 
