@@ -52,8 +52,9 @@ from app.pages import install_pages
 from app.pages.web.session import Attempts
 from app.response import api as response_api
 from app.response.store import prometheus as response_metrics
+from app.response.store.review_agreements import review_agreements
 from app.reviews import api as reviews_api
-from app.reviews.store import required as required_reviews
+from app.reviews.store.required import Requirements
 from app.settings import Settings
 
 log = logging.getLogger("aftermath")
@@ -151,7 +152,8 @@ async def serving(
         proxy = settings.outbound_proxy
         outgoing = OutgoingClient(settings.outbound_allow or "", proxy=proxy.get_secret_value() if proxy else None)
         jobs.watch(monitor.task, *ingest.tasks)
-        _start_jobs(jobs, settings, engine, ingest.flusher, credentials, outgoing)
+        requirements = Requirements(review_agreements, settings.impact)
+        _start_jobs(jobs, settings, engine, ingest.flusher, credentials, outgoing, requirements)
         yield Context(
             settings,
             engine,
@@ -167,6 +169,7 @@ async def serving(
                 Attempts: Attempts(),
                 ratios.RecentRatios: ratios.RecentRatios(),
                 RecentGauges: RecentGauges(response_metrics.read_gauges),
+                Requirements: requirements,
             },
         )
     await engine.dispose()
@@ -182,9 +185,9 @@ async def _delete_old_silences(engine: AsyncEngine, keep: timedelta) -> None:
         await delete_old_silences(session, datetime.now(UTC) - keep)
 
 
-async def _draft_reviews(engine: AsyncEngine, settings: Settings) -> None:
+async def _draft_reviews(engine: AsyncEngine, requirements: Requirements) -> None:
     async with db.session(engine) as session:
-        await required_reviews.draft_required(session, now=datetime.now(UTC), weights=settings.impact)
+        await requirements.draft(session, now=datetime.now(UTC))
 
 
 def _start_jobs(
@@ -194,6 +197,7 @@ def _start_jobs(
     flusher: Flusher,
     credentials: Credentials,
     outgoing: OutgoingClient,
+    requirements: Requirements,
 ) -> None:
     """Starts the work that the service does without a request."""
     settle_seconds, watch_seconds = settings.settle_interval_seconds, settings.watch_interval_seconds
@@ -242,7 +246,7 @@ def _start_jobs(
     jobs.every(settle_seconds, "settle", settle_incidents)
     jobs.every(settle_seconds, "count failed deployments", count_failures)
     jobs.every(settle_seconds, "place reactions", place_reactions)
-    jobs.every(settle_seconds, "draft required reviews", partial(_draft_reviews, engine, settings))
+    jobs.every(settle_seconds, "draft required reviews", partial(_draft_reviews, engine, requirements))
 
     jobs.every(watch_seconds, "watch", watch_sources)
     jobs.every(watch_seconds, "reconcile", reconcile_sources)

@@ -1,12 +1,13 @@
 """The requests of the demo as its senders and people would make them. Pure."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from app.base.http.fields import rfc3339
 from app.demo.catalog import GRAFANA, HEARTBEAT, LABELS
-from app.demo.facts import Action, Alert, Deployment, Episode, Incident
+from app.demo.facts import Action, ActionItem, Alert, Deployment, Episode, Finding, Incident, Review
 from app.incidents.grouping.signal import fingerprint_of
 
 ADDRESSES = {GRAFANA: "https://grafana.example.com/"}
@@ -85,19 +86,56 @@ def declaration_of(incident: Incident) -> dict[str, Any]:
 def request_of(action: Action, number: str) -> tuple[str, str, dict[str, Any]]:
     """Method, path and body."""
     path = f"/api/v1/incidents/{number}"
-    body: dict[str, Any] = {"at": rfc3339(action.at), "by": action.by, "note": action.note}
+    who = {"at": rfc3339(action.at), "by": action.by}
+    note: dict[str, Any] = {} if action.note is None else {"note": action.note}
     match action.kind:
-        case "acknowledge" | "resolve":
-            return "POST", f"{path}/{action.kind}", body
-        case "identified" | "mitigated":
-            return "POST", f"{path}/milestones", body | {"milestone": action.kind}
-        case "note":
-            return "POST", f"{path}/timeline", body
-        case "task":
-            del body["note"]
-            return "POST", f"{path}/tasks", body | {"text": action.note, **action.detail}
         case "correct":
             return "PATCH", path, {"by": action.by, **action.detail}
+        case "identified" | "mitigated":
+            place, body = "milestones", note | {"milestone": action.kind}
+        case "note":
+            place, body = "timeline", note
+        case "task":
+            place, body = "tasks", {"text": action.note, **action.detail}
+        case "fact" | "role":
+            place, body = f"{action.kind}s", {**note, **action.detail}
+        case "acknowledge" | "resolve":
+            place, body = action.kind, note
+    return "POST", f"{path}/{place}", who | body
+
+
+# — reviews —
+
+
+def review_of(review: Review) -> dict[str, Any]:
+    """What people write before and after the meeting."""
+    return {
+        "title": review.title,
+        "summary": review.summary,
+        "customer_impact": review.customer_impact,
+        "resolution": review.resolution,
+        "facilitator": review.facilitator,
+        "participants": [{"person": one.person, "part": one.part} for one in review.participants],
+    }
+
+
+def meeting_of(review: Review) -> dict[str, Any]:
+    return {
+        "held_at": rfc3339(review.held_at),
+        "duration_seconds": round(review.lasted.total_seconds()),
+        "attended": [one.person for one in review.participants if one.attended],
+    }
+
+
+def finding_of(finding: Finding) -> dict[str, Any]:
+    return asdict(finding)
+
+
+def action_item_of(item: ActionItem, review: str, finding: str) -> dict[str, Any]:
+    """`review` is its number, `finding` the id."""
+    body = asdict(item) | {"review": review, "finding": finding, "due_at": rfc3339(item.due_at)}
+    del body["done_at"]
+    return body
 
 
 def _body(source: str | None, shown: Sequence[dict[str, Any]]) -> dict[str, Any]:

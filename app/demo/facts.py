@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 
@@ -23,14 +23,14 @@ class Alert:
     pending: str | None = None  # the rule's `for:`
 
 
-ActionKind = Literal["acknowledge", "identified", "mitigated", "note", "task", "correct", "resolve"]
+ActionKind = Literal["acknowledge", "identified", "mitigated", "note", "task", "fact", "role", "correct", "resolve"]
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
     """A person acts on an incident.
 
-    `detail` holds the fields that `correct` corrects, and the other fields of a `task`.
+    `detail` holds the fields that `correct` corrects, and the other fields of a `task`, `fact` or `role`.
     """
 
     kind: ActionKind
@@ -65,6 +65,54 @@ class Deployment:
 
 
 @dataclass(frozen=True, slots=True)
+class Participant:
+    person: str
+    part: str
+    attended: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    kind: str
+    text: str
+    phase: str | None
+    element: str
+    factor: str | None = None
+    new_to: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ActionItem:
+    """`finding`: the place of the finding that it follows from, the first being 1."""
+
+    title: str
+    done_when: str
+    finding: int
+    phase: str
+    term: str
+    owner: str
+    priority: int
+    due_at: datetime
+    done_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """A review from its draft to its publication."""
+
+    title: str
+    summary: str
+    customer_impact: str
+    resolution: str
+    facilitator: str
+    participants: Sequence[Participant]
+    held_at: datetime
+    lasted: timedelta
+    findings: Sequence[Finding]
+    action_items: Sequence[ActionItem]
+
+
+@dataclass(frozen=True, slots=True)
 class Incident:
     """Alerts of one source, or a declaration, with people's actions in order of time.
 
@@ -80,6 +128,7 @@ class Incident:
     actions: Sequence[Action] = ()
     declaration: Declaration | None = None
     remedy: Deployment | None = None  # made for it
+    review: Review | None = None
 
     @property
     def acknowledged_at(self) -> datetime | None:

@@ -12,9 +12,10 @@ from rich.progress import BarColumn, Progress, TextColumn
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base.errors import Problem
+from app.base.http.fields import rfc3339
 from app.demo import bodies
 from app.demo.catalog import CLUSTER, EDGE, PIPELINE, SOURCES, configuration
-from app.demo.facts import Deployment, Incident, Quarter
+from app.demo.facts import Deployment, Incident, Quarter, Review
 from app.demo.presence import Access, enter, leave
 from app.demo.quarter import SEED, quarter
 from app.demo.report import print_report
@@ -138,6 +139,33 @@ class Player:
         later: Iterable[dict[str, Any]] = bodies.later_deliveries(incident) if incident.alerts else ()
         for body in later:
             await self.deliver(str(incident.source), body)
+        if incident.review is not None:
+            await self.review(incident.review, number)
+
+    async def review(self, review: Review, incident: str, drafted: str | None = None) -> str:
+        """From the draft, a new one unless the service has `drafted` it, to the publication. The number of the review.
+
+        `incident` and `drafted` are numbers too.
+        """
+        content, reviews = bodies.review_of(review), "/api/v1/reviews"
+        if drafted is None:
+            made = await self.ask("POST", reviews, json=content | {"incidents": [incident]})
+        else:
+            made = await self.ask("PATCH", f"{reviews}/{drafted}", json=content)
+        number = str(made["number"])
+        path = f"{reviews}/{number}"
+        await self.ask("POST", f"{path}/hold", json=bodies.meeting_of(review))
+        found = [
+            await self.ask("POST", f"{path}/findings", json=bodies.finding_of(finding)) for finding in review.findings
+        ]
+        for item in review.action_items:
+            body = bodies.action_item_of(item, number, found[item.finding - 1]["id"])
+            opened = await self.ask("POST", "/api/v1/action-items", json=body)
+            if item.done_at is not None:
+                done = {"state": "done", "closed_at": rfc3339(item.done_at)}
+                await self.ask("PATCH", f"/api/v1/action-items/{opened['number']}", json=done)
+        await self.ask("POST", f"{path}/publish")
+        return number
 
     async def deliver(self, source: str, body: dict[str, Any]) -> Any:
         self.deliveries[source] += 1

@@ -2,8 +2,8 @@
 
 from datetime import datetime, timedelta
 
-from app.base.http.fields import rfc3339
 from app.demo.catalog import CLUSTER, EDGE, GRAFANA, labels_of
+from app.demo.chapter_six import the_outage
 from app.demo.facts import Action, Alert, Declaration, Episode, Incident
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -12,47 +12,13 @@ MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 def story(ends_at: datetime) -> list[Incident]:
     """In no particular order."""
     return [
-        the_outage(ends_at),
+        the_outage((ends_at - 12 * DAY).replace(hour=16, minute=0, second=0, microsecond=0)),
         _declared(ends_at),
         _late_export(ends_at),
         _certificate(ends_at),
         _during_maintenance(ends_at),
         *_open_now(ends_at),
     ]
-
-
-def the_outage(ends_at: datetime) -> Incident:
-    """Twenty minutes in which nobody can sign in. Customers notice first.
-
-    It follows the outage in chapter 6 of Post-Incident Reviews (Jason Hand, 2017), which begins at about 4 p.m. and
-    lasts about 20 minutes; all other times are assumed.
-    """
-    four = (ends_at - 12 * DAY).replace(hour=16, minute=0, second=0, microsecond=0)
-
-    def task(minute: int, effect: str, by: str, text: str, until: int | None = None) -> Action:
-        ended = {} if until is None else {"ended_at": rfc3339(four + until * MINUTE)}
-        return Action("task", four + minute * MINUTE, by, text, {"effect": effect, **ended})
-
-    return Incident(
-        service="demo-platform",
-        environment="production",
-        began_at=four + 5 * MINUTE,
-        ended_at=four + 20 * MINUTE,
-        declaration=Declaration("Nobody can sign in", "sev2", four, "gary"),
-        actions=[
-            Action("acknowledge", four + 6 * MINUTE, "cathy", "I'll take a look"),
-            task(6, "none", "cathy", "Opened the sign-in page: it shows an error"),
-            task(7, "none", "cathy", "Looked for instructions to connect to the server", until=11),
-            task(12, "positive", "cathy", "Found a process that uses 92 % of the CPU and that I don't know"),
-            task(12, "none", "cathy", "Looked for Greg's phone number, then called him", until=15),
-            task(16, "none", "cathy", "Updated the status page, with Gary's help"),
-            Action("identified", four + 17 * MINUTE, "greg", "The unknown process starves the web server"),
-            task(17, "positive", "greg", "Ended the process"),
-            task(18, "positive", "greg", "Stopped and started the web server"),
-            Action("resolve", four + 20 * MINUTE, "greg", "Signing in works again"),
-            Action("note", four + 24 * MINUTE, "gary", "50 support requests. Status page updated"),
-        ],
-    )
 
 
 def _declared(ends_at: datetime) -> Incident:

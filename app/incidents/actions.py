@@ -100,6 +100,7 @@ async def declare(
     service: str,
     environment: str | None = None,
     severity: int,
+    labels: Mapping[str, str] | None = None,
     impact_started_at: datetime | None,
     harmed_throughout: bool | None = None,
     attribution: Attribution,
@@ -120,7 +121,7 @@ async def declare(
         max_span=DECLARED_MAX_SPAN,
         environment=environment,
     )
-    signal = Signal(f"declared:{declared_id}", Status.FIRING, attribution.at)
+    signal = Signal(f"declared:{declared_id}", Status.FIRING, attribution.at, labels=labels or {})
     batch = Batch(now, new_id)
     tx = await session.connection()
     incoming = Incoming(signal, MANUAL_SOURCE_ID, decision, now, minute(attribution.at))

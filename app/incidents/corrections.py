@@ -4,7 +4,7 @@ The entries of a fact stay in the timeline, and what depends on it is derived an
 moves the ends of the alerts that it ended, and the grouping decides what follows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
@@ -36,8 +36,8 @@ from app.incidents.grouping.decide import change_manual_ends, place, read_ended_
 from app.incidents.grouping.signal import EndReason
 from app.incidents.grouping.timeline_kind import TimelineKind
 from app.incidents.grouping.write import write
-from app.incidents.notes import NEED_TEXT, NoteIsEmpty, TaskDetails
-from app.incidents.path import Effect, Stage
+from app.incidents.notes import NEED_TEXT, NoteIsEmpty, TaskDetails, require_playbook, whole
+from app.incidents.path import Effect, PlaybookVersion, Stage
 from app.incidents.refusals import LaterAlertExists
 from app.incidents.timeline import Attribution, Correction
 
@@ -80,6 +80,8 @@ class Change:
     ended_at: datetime | None = None
     stage: Stage | None = None
     link: str | None = None
+    command: str | None = None
+    playbook: PlaybookVersion | None = None
 
 
 async def correct(
@@ -98,7 +100,8 @@ async def correct(
     A fact whose new time lies within another incident of the same grouping key moves there, as it would in a split.
     Raises IncidentNotFound, MergedAway, PreconditionFailed, EntryNotFound, EntryElsewhere, NotCorrectable, Withdrawn,
     InTheFuture, NoteIsEmpty, AlertsDeleted or LaterAlertExists; BeforeDetection or AlreadyResolved for an
-    acknowledgement; NotATask or EndsBeforeItBegan for the details of a task; InvalidDetail for those of other kinds.
+    acknowledgement; NotATask, EndsBeforeItBegan or UnknownPlaybook for the details of a task; InvalidDetail for those
+    of other kinds.
     """
     row = await hold(session, ref, if_match)
     entry = await _current(session, row, entry_id)
@@ -110,7 +113,8 @@ async def correct(
     note = entry.note if change.note is None else change.note or None
     after = Attribution(change.at or entry.at, change.author or entry.by, note)
     detail = _detail(entry, kind, change, after.at, now)
-    if (before, entry.detail) == (after, detail):
+    await require_playbook(session, change.playbook)
+    if (before, whole(entry.detail, detail)) == (after, detail):
         return row
     if kind in NEED_TEXT and not after.note:
         message = f"a {kind} needs text; withdraw the entry to remove it"
@@ -186,15 +190,20 @@ def _detail(
         details.check(at, now)
         if change.detail is None:
             return details.stored()
-        message = "correct `effect`, `ended_at`, `stage` or `link` of a task, not its `detail`"
+        message = f"correct {_listed('or', _OF_TASKS)} of a task, not its `detail`"
         raise InvalidDetail(message)
     if changed:
-        message = f"only a task has {' and '.join(f'`{name}`' for name in changed)}; this entry is of kind `{kind}`"
+        message = f"only a task has {_listed('and', [*changed])}; this entry is of kind `{kind}`"
         raise NotATask(message)
     return entry.detail if change.detail is None else corrected(kind, entry.detail, change.detail)
 
 
 _OF_TASKS = tuple(field.name for field in fields(TaskDetails))
+
+
+def _listed(word: str, names: Sequence[str]) -> str:
+    *most, last = (f"`{name}`" for name in names)
+    return f"{', '.join(most)} {word} {last}" if most else last
 
 
 async def _current(session: AsyncSession, row: Incident, entry_id: int) -> TimelineEntry:

@@ -4,7 +4,7 @@ facts.
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
@@ -16,12 +16,13 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.errors import Invalid
 from app.base.http.fields import rfc3339
-from app.base.schema import TimelineEntry
+from app.base.redaction import redact
+from app.base.schema import Playbook, TimelineEntry
 from app.incidents import timeline
 from app.incidents.actions import Ref, find, hold, not_in_the_future
 from app.incidents.grouping.decide import lock_keys
 from app.incidents.grouping.timeline_kind import IS_CURRENT, TimelineKind
-from app.incidents.path import Effect, Stage, Task
+from app.incidents.path import Effect, PlaybookVersion, Stage, Task
 from app.incidents.timeline import Attribution
 
 
@@ -31,6 +32,10 @@ class NoteIsEmpty(Invalid):
 
 class EndsBeforeItBegan(Invalid):
     title = "Task ends before it began"
+
+
+class UnknownPlaybook(Invalid):
+    title = "Unknown playbook"
 
 
 class IdempotencyKeyReused(Invalid):
@@ -45,22 +50,32 @@ class TaskDetails:
     ended_at: datetime | None = None
     stage: Stage | None = None
     link: str | None = None
+    command: str | None = None
+    playbook: PlaybookVersion | None = None
 
     @classmethod
     def of(cls, detail: Mapping[str, Any]) -> "TaskDetails":
         """Of the `detail` of an entry."""
-        stage, ended_at = detail.get("stage"), detail.get("ended_at")
+        stage, ended_at, playbook = (detail.get(name) for name in ("stage", "ended_at", "playbook"))
         return cls(
             Effect(detail["effect"]),
             datetime.fromisoformat(ended_at) if ended_at else None,
             Stage(stage) if stage else None,
             detail.get("link"),
+            detail.get("command"),
+            PlaybookVersion(**playbook) if playbook else None,
         )
 
     def stored(self) -> Mapping[str, Any]:
-        """As `detail` of an entry."""
-        ended_at = rfc3339(self.ended_at) if self.ended_at else None
-        return {"effect": self.effect, "ended_at": ended_at, "stage": self.stage, "link": self.link}
+        """As `detail` of an entry, without the secrets in the command."""
+        return {
+            "effect": self.effect,
+            "ended_at": rfc3339(self.ended_at) if self.ended_at else None,
+            "stage": self.stage,
+            "link": self.link,
+            "command": None if self.command is None else redact(self.command).text,
+            "playbook": asdict(self.playbook) if self.playbook else None,
+        }
 
     def check(self, began_at: datetime, now: datetime) -> None:
         """Raises EndsBeforeItBegan or InTheFuture."""
@@ -105,9 +120,11 @@ async def add_task(
 ) -> TimelineEntry:
     """Records a task that began at `attribution.at`; `key` and `stated` as for a note.
 
-    Raises IncidentNotFound, MergedAway, NoteIsEmpty, InTheFuture, EndsBeforeItBegan or IdempotencyKeyReused.
+    Raises IncidentNotFound, MergedAway, NoteIsEmpty, InTheFuture, EndsBeforeItBegan, UnknownPlaybook or
+    IdempotencyKeyReused.
     """
     details.check(attribution.at, now)
+    await require_playbook(session, details.playbook)
     detail = details.stored()
     return await add_fact(session, ref, TimelineKind.TASK, attribution, detail, key=key, stated=stated, now=now)
 
@@ -136,7 +153,8 @@ async def add_fact(
         known = await timeline.sent_before(session, await find(session, ref), key)
         if known is not None:
             sent = (kind, attribution.note, detail, *(getattr(attribution, name) for name in stated))
-            if sent != (known.kind, known.note, known.detail, *(getattr(known, name) for name in stated)):
+            recorded = (known.kind, known.note, whole(known.detail, detail))
+            if sent != (*recorded, *(getattr(known, name) for name in stated)):
                 message = "this `Idempotency-Key` was used for another entry; send a new key with each of them"
                 raise IdempotencyKeyReused(message)
             return known
@@ -145,7 +163,26 @@ async def add_fact(
     return await timeline.append(session, row.id, kind, attribution, detail=detail, idempotency_key=key, now=now)
 
 
+def whole(detail: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """A stored detail, with null for those fields of `other` that an earlier version of the service did not store."""
+    return detail and {**dict.fromkeys(other or ()), **detail}
+
+
 # — tasks —
+
+
+async def require_playbook(session: AsyncSession, playbook: PlaybookVersion | None) -> None:
+    """Raises UnknownPlaybook."""
+    if playbook is None:
+        return
+    query = select(Playbook.__table__.c.version).where(
+        col(Playbook.service) == playbook.service,
+        col(Playbook.name) == playbook.name,
+        col(Playbook.version) == playbook.version,
+    )
+    if (await (await session.connection()).execute(query)).first() is None:
+        message = "the service has no such version of a playbook; GET /api/v1/services/{name}/playbooks lists them"
+        raise UnknownPlaybook(message)
 
 
 class _Entry(Protocol):
@@ -190,4 +227,6 @@ def task_of(entry: _Entry) -> Task:
         text=entry.note or "",
         stage=details.stage,
         link=details.link,
+        command=details.command,
+        playbook=details.playbook,
     )

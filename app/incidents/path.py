@@ -48,8 +48,19 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class PlaybookVersion:
+    """A version of a playbook of a service."""
+
+    service: str
+    name: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
-    """Something that a person did to restore service. `entry` is the id of its first entry in the timeline."""
+    """Something that a person did to restore service. `entry` is the id of its first entry in the timeline, `command`
+    what they typed or ran, `playbook` what they followed.
+    """
 
     entry: int
     at: datetime
@@ -59,6 +70,8 @@ class Task:
     text: str = ""
     stage: Stage | None = None
     link: str | None = None
+    command: str | None = None
+    playbook: PlaybookVersion | None = None
 
     @property
     def takes_effect_at(self) -> datetime:

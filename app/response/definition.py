@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from app.incidents.measures.measures import Facts, began, measures
+from app.incidents.shares import Share, share
 
 LONG_SECONDS = 3600
 
@@ -16,6 +17,31 @@ class Met(StrEnum):
     MET = "met"
     NOT_MET = "not_met"
     NOT_YET = "not_yet"
+
+
+class Similar(StrEnum):
+    """Which incidents are similar to one."""
+
+    KEY = "key"  # those of its grouping key
+    SERVICE = "service"
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarLastedLonger:
+    """How many similar incidents lasted for more than an hour. It informs, and decides nothing."""
+
+    of: Similar
+    share: Share
+
+
+def similar_lasted_longer(of_key: tuple[int, int], of_service: tuple[int, int]) -> SimilarLastedLonger:
+    """Of the same key if there are enough for a share, else of the service. Each pair is how many lasted longer, and
+    how many there are.
+    """
+    same_key = share(*of_key)
+    if same_key.value is not None:
+        return SimilarLastedLonger(Similar.KEY, same_key)
+    return SimilarLastedLonger(Similar.SERVICE, share(*of_service))
 
 
 @dataclass(frozen=True, slots=True)

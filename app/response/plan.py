@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from app.incidents.fact import Fact, of_kind
 from app.incidents.grouping.rule import AnyOf, Matcher
@@ -22,6 +23,14 @@ class Channel:
     link: str | None = None
 
 
+class ReviewRule(StrEnum):
+    """Whether incidents of a type must be reviewed."""
+
+    REQUIRED = "required"
+    BY_SEVERITY = "by_severity"
+    NEVER = "never"
+
+
 @dataclass(frozen=True, slots=True)
 class IncidentType:
     """Types are tried by ascending position, then by name. The first channel is primary, the others are backups."""
@@ -34,6 +43,7 @@ class IncidentType:
     channels: tuple[Channel, ...] = ()
     steps: tuple[str, ...] = ()
     update_seconds: int | None = None
+    review: ReviewRule = ReviewRule.BY_SEVERITY
 
 
 def type_of(types: Iterable[IncidentType], stated: str | None, labels: Mapping[str, str]) -> IncidentType | None:

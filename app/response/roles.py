@@ -50,9 +50,12 @@ def holdings(facts: Iterable[Fact]) -> list[Holding]:
     return sorted([*ended, *held.values()], key=lambda each: (each.begins_at, each.role, each.person))
 
 
-def holders(found: Iterable[Holding], role: str) -> list[str]:
-    """The people who hold the role now, in the order in which they took it."""
-    return [each.person for each in found if each.role == role and each.ends_at is None]
+def holders(found: Iterable[Holding], role: str, *, at: datetime | None = None) -> list[str]:
+    """The people who hold the role now, or held it at a time, in the order in which they took it."""
+    of_role = (each for each in found if each.role == role)
+    if at is None:
+        return [each.person for each in of_role if each.ends_at is None]
+    return [each.person for each in of_role if each.begins_at <= at and (each.ends_at is None or at < each.ends_at)]
 
 
 def handovers(found: Sequence[Holding]) -> int:

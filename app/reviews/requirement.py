@@ -8,10 +8,11 @@ from datetime import datetime, time, timedelta
 from fractions import Fraction
 from zoneinfo import ZoneInfo
 
-from app.incidents.measures.business_hours import BusinessHours, Hours
+from app.incidents.agreement import NO_AGREEMENT, Agreement
+from app.incidents.measures.business_hours import BusinessHours, Hours, moment_after
 from app.reviews.lifecycle import Reason
 
-REVIEWED_SEVERITIES = frozenset({1, 2})
+REVIEWED_SEVERITIES = frozenset({1, 2})  # where no target exists
 BUDGET_SHARE = Fraction(1, 5)  # of the error budget, burned by one incident
 RECURRENCES, RECURRENCE_WITHIN = 3, timedelta(days=30)
 # Business days after the end; memories fade, so the worst come first.
@@ -20,18 +21,6 @@ DUE_AFTER_DAYS_ELSE = 5
 
 _ALL_DAY = (Hours(0, 24 * 60),)
 WEEKDAYS = BusinessHours("Monday to Friday", "UTC", (_ALL_DAY,) * 5 + ((),) * 2)
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """What was agreed on about an incident: whether its type requires a review, and until when."""
-
-    required: bool | None = None  # None: it depends on the other rules
-    due_after: timedelta | None = None
-    hours: BusinessHours | None = None
-
-
-NO_AGREEMENT = Agreement()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,27 +35,29 @@ class Ended:
 
 
 def reasons(incident: Ended) -> list[Reason]:
-    """Why the incident requires a review; empty if it does not."""
-    if incident.agreement.required is False:
+    """Why the incident requires a review; empty if it does not. A type that rules reviews out overrides all else."""
+    agreed = incident.agreement
+    if agreed.by_type is False:
         return []
     found = []
-    if incident.severity in REVIEWED_SEVERITIES:
+    if incident.severity in REVIEWED_SEVERITIES if agreed.by_target is None else agreed.by_target:
         found.append(Reason.SEVERITY)
     if incident.budget_burned >= BUDGET_SHARE:
         found.append(Reason.BUDGET)
     if incident.occurrences >= RECURRENCES and not incident.recurrence_reviewed:
         found.append(Reason.RECURRENCE)
-    if incident.agreement.required:
+    if agreed.by_type:
         found.append(Reason.TYPE)
     return found
 
 
 def due_at(ended_at: datetime, severity: int, agreement: Agreement = NO_AGREEMENT) -> datetime:
     """As agreed, else at the end of the business day that the severity gives it."""
-    if agreement.due_after is not None:
-        return ended_at + agreement.due_after
-    days = DUE_AFTER_DAYS.get(severity, DUE_AFTER_DAYS_ELSE)
-    return end_of_business_day(ended_at, days, agreement.hours or WEEKDAYS)
+    if agreement.due_after is None:
+        days = DUE_AFTER_DAYS.get(severity, DUE_AFTER_DAYS_ELSE)
+        return end_of_business_day(ended_at, days, agreement.hours or WEEKDAYS)
+    in_hours = agreement.hours and moment_after(agreement.hours, ended_at, agreement.due_after)
+    return in_hours or ended_at + agreement.due_after
 
 
 def end_of_business_day(at: datetime, days: int, hours: BusinessHours) -> datetime:

@@ -71,14 +71,58 @@ async def test_a_task_is_an_entry_of_the_timeline(client: httpx.AsyncClient) -> 
         "ended_at": clock("10:07"),
         "stage": "triage",
         "link": "https://wiki.example.org/restart",
+        "command": None,
+        "playbook": None,
     }
+
+
+async def test_a_task_has_its_command_without_secrets_and_the_playbook_that_was_followed(
+    client: httpx.AsyncClient,
+) -> None:
+    await deliver(client, firing("10:00"))
+    answer = await client.put("/api/v1/services/checkout/playbooks/restart", json={"body": "Restart it"})
+    assert answer.status_code == 201, answer.text
+    followed = {"service": "checkout", "name": "restart", "version": 1}
+    command, key = "psql postgresql://shop:hunter2@db-1 -c 'SELECT 1'", str(uuid4())
+    body: dict[str, Any] = {
+        "text": "Asked the database",
+        "at": clock("10:05"),
+        "command": command,
+        "playbook": followed,
+    }
+    added = await post(client, key=key, **body)
+    kept = "psql postgresql://[redacted]@db-1 -c 'SELECT 1'"
+    assert (added["detail"]["command"], added["detail"]["playbook"]) == (kept, followed)
+    assert await post(client, key=key, **body) == added, "the same request, although its secret is not stored"
+    await revise(client, added, command="restart --token s.1234")
+    await revise(client, added, playbook=followed)
+    assert len(await timeline(client, kind="task")) == 2, "a correction that changes nothing is not recorded"
+    [task] = (await path(client))["tasks"]
+    assert (task["command"], task["playbook"]) == ("restart --token [redacted]", followed)
+
+
+async def test_a_task_of_an_earlier_version_of_the_service_is_corrected_like_others(
+    client: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
+    await deliver(client, firing("10:00"))
+    key = str(uuid4())
+    added = await post(client, key=key, text="t", at=clock("10:05"))
+    async with db.transaction(engine) as tx:
+        await tx.execute(text("UPDATE timeline SET detail = detail - 'command' - 'playbook' WHERE kind = 'task'"))
+    assert (await post(client, key=key, text="t", at=clock("10:05")))["id"] == added["id"]
+    await revise(client, added, effect="unknown")
+    assert len(await timeline(client, kind="task")) == 1
+    await revise(client, added, command="top")
+    assert [(task["command"], task["playbook"]) for task in (await path(client))["tasks"]] == [("top", None)]
 
 
 async def test_a_task_needs_only_a_text(client: httpx.AsyncClient) -> None:
     await deliver(client, firing("10:00"))
     added = await post(client, text="Looked at the graphs")
     assert (added["by"], added["at"]) == ("admin", added["recorded_at"])
-    assert added["detail"] == {"effect": "unknown", "ended_at": None, "stage": None, "link": None}
+    assert added["detail"] == dict.fromkeys(("ended_at", "stage", "link", "command", "playbook")) | {
+        "effect": "unknown"
+    }
     ended = await post(client, text="Looked again", ended_at=clock("10:05"))
     assert (ended["at"], ended["detail"]["ended_at"]) == (clock("10:05"), clock("10:05"))
 
@@ -96,6 +140,11 @@ async def test_a_task_needs_only_a_text(client: httpx.AsyncClient) -> None:
         ({"text": "t", "stage": "response"}, "invalid"),
         ({"text": "t", "link": "javascript:alert(1)"}, "invalid"),
         ({"text": "t", "link": "ftp://example.org/x"}, "invalid"),
+        ({"text": "t", "command": ""}, "invalid"),
+        ({"text": "t", "command": "x" * 4001}, "invalid"),
+        ({"text": "t", "playbook": {"service": "shop", "name": "restart"}}, "invalid"),
+        ({"text": "t", "playbook": {"service": "shop", "name": "restart", "version": 0}}, "invalid"),
+        ({"text": "t", "playbook": {"service": "shop", "name": "restart", "version": 1}}, "unknown-playbook"),
     ],
 )
 async def test_a_wrong_task_is_refused(client: httpx.AsyncClient, body: dict[str, Any], kind: str) -> None:
@@ -130,6 +179,8 @@ async def test_tasks_are_corrected_and_withdrawn_with_the_original_kept(client: 
             "effect": "negative",
             "stage": None,
             "link": None,
+            "command": None,
+            "playbook": None,
             "phase": None,
             "level": 1,
         }
@@ -145,6 +196,8 @@ async def test_a_correction_of_a_task_is_checked(client: httpx.AsyncClient) -> N
         (task, {"ended_at": clock("10:04")}, "ends-before-it-began"),
         (task, {"ended_at": "2199-01-01T00:00:00Z"}, "in-the-future"),
         (task, {"note": ""}, "note-is-empty"),
+        (task, {"playbook": {"service": "shop", "name": "restart", "version": 1}}, "unknown-playbook"),
+        (note, {"command": "top"}, "not-a-task"),
         (note, {"effect": "positive"}, "not-a-task"),
         (note, {"ended_at": clock("10:09")}, "not-a-task"),
     ]

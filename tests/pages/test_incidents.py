@@ -415,7 +415,9 @@ async def test_a_task_has_an_end_a_stage_and_a_link(client: httpx.AsyncClient, s
 async def test_entries_are_corrected_and_withdrawn(client: httpx.AsyncClient, signed_in: httpx.AsyncClient) -> None:
     await deliver(client, firing(60))
     await act(client, "acknowledge", at=iso(ago(50)), by="linus")
-    await act(client, "tasks", text="Restarted", effect="positive", at=iso(ago(40)), by="linus")
+    restarted: dict[str, Any] = {"text": "Restarted", "effect": "positive", "at": iso(ago(40)), "by": "linus"}
+    await act(client, "tasks", **restarted, command="kill 4711")
+    assert "<code>kill 4711</code>" in await seen(signed_in)
     [acknowledged], [task] = await timeline(client, "acknowledged"), await timeline(client, "task")
     page = await seen(signed_in, f"/incidents/INC-1?entry={acknowledged['id']}")
     page = page.partition('class="correction"')[2]
@@ -433,6 +435,7 @@ async def test_entries_are_corrected_and_withdrawn(client: httpx.AsyncClient, si
     await send(signed_in, f"timeline/{task['id']}/correct", {**fields, "version": await fresh(signed_in)})
     task = (await timeline(client, "task"))[-1]
     assert (task["note"], task["detail"]["effect"], task["at"]) == ("Restarted all", "negative", iso(ago(40)))
+    assert task["detail"]["command"] == "kill 4711", "what the form does not have stays"
     withdrawal = {"why": "wrong incident", "version": await fresh(signed_in)}
     await send(signed_in, f"timeline/{acknowledged['id']}/withdraw", withdrawal)
     assert (await rest(client))["status"] == "open"
@@ -513,7 +516,7 @@ async def test_payloads_stay_text(client: httpx.AsyncClient, signed_in: httpx.As
     await deliver(client, alert)
     await act(client, "acknowledge", by=HOSTILE[:150], note=HOSTILE)
     await act(client, "timeline", note=HOSTILE)
-    await act(client, "tasks", text=HOSTILE, effect="positive")
+    await act(client, "tasks", text=HOSTILE, effect="positive", command=HOSTILE)
     for address in ("/incidents", "/incidents/INC-1", "/incidents/INC-1?alerts=all"):
         page = await seen(signed_in, address)
         assert "<script>alert" not in page

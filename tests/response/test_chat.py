@@ -3,7 +3,6 @@
 import asyncio
 import json
 from datetime import UTC, datetime
-from time import process_time
 from typing import Any
 
 import httpx
@@ -15,9 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
 from app.base.errors import Problem, TooLarge
+from app.base.redaction import MARK
 from app.base.tokens import Scope
 from app.response.chat import ChatFormat, Message, NotThatFormat, Reading, Skipped, read
-from app.response.redaction import MARK, redact
+from tests.base.test_redaction import SECRETS
 from tests.conftest import ClientAs
 from tests.incidents.test_api import clock, deliver, resolved
 from tests.incidents.test_corrections import revise, timeline
@@ -196,59 +196,6 @@ def test_no_document_raises_anything_else(format_: ChatFormat, document: Any) ->
     except Problem:
         return
     assert all(isinstance(one, Message) for one in found.messages)
-
-
-# — redaction —
-
-SECRETS = [
-    "aft_0123abcd_" + "A" * 43,
-    "AKIA" + "ABCDEFGHIJKLMNOP",
-    "ghp_" + "a1" * 18,
-    "github_pat_" + "a1_" * 10,
-    "glpat-" + "a1-b" * 6,
-    "xoxb-" + "1234567890-abcdef",
-    "AIza" + "B" * 35,
-    "ya29." + "c" * 30,
-    "eyJhbGciOiJI.eyJzdWIiOiIx.c2lnbmF0dXJl",
-    "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----",
-    "-----BEGIN PRIVATE KEY-----\nMIIEow",
-    "https://hooks.slack.com/services/T0/B0/" + "x" * 24,
-]
-VALUES = [
-    ("password=hunter2", "hunter2"),
-    ('DB_PASSWORD: "hunter 2"', "hunter 2"),
-    ("aws_secret_access_key = wJalrXUtnFEMI/K7MDENG", "wJalrXUtnFEMI/K7MDENG"),
-    ('{"api_key": "k1"}', '"k1"'),
-    ("Authorization: Basic dXNlcjpwYXNz", "dXNlcjpwYXNz"),
-    ("curl -H 'authorization: Bearer abc'", "abc"),
-    ("with Bearer abcdefgh.1234", "abcdefgh.1234"),
-    ("postgresql://user:pw@db.example.org/x", "user:pw"),
-]
-
-
-@pytest.mark.parametrize(("words", "secret"), [*((f"see {one} here", one) for one in SECRETS), *VALUES])
-def test_secrets_are_removed(words: str, secret: str) -> None:
-    found = redact(words)
-    assert secret not in found.text
-    assert MARK in found.text
-    assert found.secrets == 1
-    assert redact(found.text).text == found.text, "nothing is left to remove"
-
-
-@pytest.mark.parametrize(
-    "words",
-    ["Rolled back to 1.41", "the token bucket is full", "see https://example.org/a@b", "eyJ is no token", "secret!"],
-)
-def test_other_text_stays(words: str) -> None:
-    assert redact(words) == (words, 0)
-
-
-@pytest.mark.parametrize("part", ["password", "a.", "://", "-----BEGIN A-----", "eyJaaaaa.", "authorization: ", "xox"])
-def test_redaction_takes_time_in_proportion(part: str) -> None:
-    words = part * (10_000 // len(part))
-    began = process_time()
-    redact(words)
-    assert process_time() - began < 2
 
 
 # — over HTTP —

@@ -52,6 +52,55 @@ async def test_an_incident_that_a_person_opened_was_detected_by_its_declaration(
     assert declared(await incident(client))[1] == 600, "the alert that nobody saw was earlier"
 
 
+async def declare(client: httpx.AsyncClient, status: int = 201, **body: Any) -> dict[str, Any]:
+    known = {"title": "Some cards are refused", "service": "payments", "detected_at": clock("10:00"), "by": "ada"}
+    answer = await client.post("/api/v1/incidents", json=known | body)
+    assert answer.status_code == status, answer.text
+    return answer.json()  # type: ignore[no-any-return]
+
+
+async def test_everything_that_is_known_is_declared_at_once(client: httpx.AsyncClient) -> None:
+    plan = {
+        "matchers": ["region=eu-1"],
+        "exit_criteria": ["Cards are accepted"],
+        "channels": [{"kind": "slack", "name": "#inc-{number}"}, {"kind": "phone", "name": "Bridge 1"}],
+        "roles": ["commander"],
+    }
+    for name, more in (("cards", {}), ("banks", {"matchers": ["region=us-1"]})):
+        assert (await client.put(f"/api/v1/incident-types/{name}", json=plan | more)).status_code == 201
+    impact = {"what": "Pay by card", "support_requests": 3}
+    update = {"status": "investigating", "note": "Some cards are refused. We are on it."}
+    team: dict[str, Any] = {"commander": "ben", "responders": ["cy", "dee"]}
+    shown = await declare(client, region="eu-1", impact=impact, update=update, **team)
+    assert (shown["labels"], shown["type"]) == ({"region": "eu-1"}, None)
+    found = (await client.get("/api/v1/incidents/INC-1/response")).json()
+    assert found["type"] == "cards", "the first whose matchers match"
+    assert {one["role"]: one["people"] for one in found["roles"]} == {"commander": ["ben"], "responder": ["cy", "dee"]}
+    assert {one["from"] for one in found["history"]} == {clock("10:00")}
+    assert (found["impact"]["what"], found["impact"]["support_requests"]) == ("Pay by card", 3)
+    assert found["updates"]["last_at"] == clock("10:00")
+    kinds = ["opened", "declared", "impact", "update", "role", "role", "role"]
+    assert [one["kind"] for one in await timeline(client)] == kinds
+    stated = await declare(client, region="eu-1", type="banks")
+    assert stated["type"] == "banks"
+
+
+async def test_a_declaration_with_anything_wrong_opens_nothing(client: httpx.AsyncClient) -> None:
+    refused: list[dict[str, Any]] = [
+        {"type": "unknown"},
+        {"commander": ""},
+        {"responders": ["a"] * 51},
+        {"region": "a\0"},
+        {"impact": {}},
+        {"update": {"status": "investigating"}},
+        {"update": {"note": "n"}},
+        {"first_update": {}},
+    ]
+    for body in refused:
+        assert (await declare(client, 422, **body))["status"] == 422
+    assert (await client.get("/api/v1/incidents")).json()["items"] == []
+
+
 async def test_a_declaration_is_corrected_and_withdrawn(client: httpx.AsyncClient) -> None:
     await deliver(client, firing("10:00"))
     await act(client, "declare", at=clock("10:04"), by="ada")

@@ -135,6 +135,34 @@ async def test_roles_are_taken_handed_over_and_laid_down(client: httpx.AsyncClie
     assert (commander["people"], commander["since"]) == (["ben"], clock("10:05"))
 
 
+async def test_a_role_is_laid_down_at_any_time_at_which_it_was_held(client: httpx.AsyncClient) -> None:
+    await deliver(client, firing("10:00"))
+    await take(client, "commander", "ada", "10:01")
+    await take(client, "commander", "ben", "10:30")
+    await take(client, "commander", "ada", "10:20", holds=False)
+    problem = await take(client, "commander", "ada", "10:25", status=409, holds=False)
+    assert "nobody held the role at that time" in problem["detail"]
+    await take(client, "commander", "ada", "10:31", status=409, holds=False)
+    assert history(await response(client)) == [
+        ("commander", "ada", clock("10:01"), clock("10:20")),
+        ("commander", "ben", clock("10:30"), None),
+    ]
+
+
+async def test_taking_a_role_again_records_nothing_unless_the_time_is_another(client: httpx.AsyncClient) -> None:
+    await deliver(client, firing("10:00"))
+    bodies: list[dict[str, Any]] = [{"at": clock("10:01")}, {"at": clock("10:01")}, {}, {"at": clock("10:05")}]
+    for body in bodies:
+        await act(client, "roles", status=201, role="commander", person="ada", **body)
+    assert [one["at"] for one in await timeline(client, kind="role")] == [clock("10:01"), clock("10:05")]
+    await take(client, "commander", "ben", "10:03")
+    assert history(await response(client)) == [
+        ("commander", "ada", clock("10:01"), clock("10:03")),
+        ("commander", "ben", clock("10:03"), clock("10:05")),
+        ("commander", "ada", clock("10:05"), None),
+    ]
+
+
 async def test_a_wrong_role_is_refused(client: httpx.AsyncClient) -> None:
     await deliver(client, firing("10:00"))
     wrong: list[tuple[str, str, dict[str, Any]]] = [
@@ -273,14 +301,35 @@ async def test_the_story_of_chapter_6_is_no_incident_by_the_definition_because_i
     await post(client, text="Killed the process", effect="positive", at=clock("16:18"), by="greg")
     await record(client, {"kind": "impact", "customers": 1200, "support_requests": 50, "at": clock("16:10")})
     shown = await response(client)
-    assert shown["definition"] == {
-        "met": "not_met",
-        "affects_customers": True,
-        "unplanned": True,
-        "beyond_an_hour": False,
-    }
+    definition = shown["definition"]
+    assert definition.pop("similar_lasted_longer")["n"] == 0
+    assert definition == {"met": "not_met", "affects_customers": True, "unplanned": True, "beyond_an_hour": False}
     assert (shown["first_alerted"], shown["first_responder"]) == ("cathy", "cathy")
     assert [(one["person"], one["how"]) for one in shown["people"]] == [("cathy", "alerted"), ("greg", None)]
+
+
+async def test_similar_incidents_show_how_often_they_last_longer(client: httpx.AsyncClient) -> None:
+    async def similar() -> dict[str, Any]:
+        return (await response(client))["definition"]["similar_lasted_longer"]  # type: ignore[no-any-return]
+
+    await deliver(client, firing("10:00"))
+    unknown = {"share": None, "low": None, "high": None}
+    assert await similar() == {"of": "service", "longer": 0, "n": 0, **unknown}
+    others = [(f"e{number}", "13:00" if number < 3 else "11:30") for number in range(9)]
+    for environment, end in others:
+        await deliver(client, resolved("11:00", end, environment=environment))
+    assert await similar() == {"of": "service", "longer": 3, "n": 9, **unknown}
+    await deliver(client, resolved("11:00", "12:01", environment="last"))
+    found = await similar()
+    assert (found["of"], found["longer"], found["n"], found["share"]) == ("service", 4, 10, 0.4)
+    assert (round(found["low"], 3), round(found["high"], 3)) == (0.168, 0.687)
+    for hour in range(10):
+        start = f"2026-08-19T{hour:02}:00:00Z"
+        await deliver(
+            client, resolved("11:00", "12:00") | {"startsAt": start, "endsAt": start.replace("00:00Z", "20:00Z")}
+        )
+    found = await similar()
+    assert (found["of"], found["longer"], found["n"], found["share"]) == ("key", 0, 10, 0)
 
 
 async def test_planned_maintenance_is_no_incident_by_the_definition(client: httpx.AsyncClient) -> None:

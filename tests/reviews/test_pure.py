@@ -1,5 +1,6 @@
 """The pure parts of reviews: wording, effect, requirements, due times, hints, and what is missing."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.incidents.agreement import Agreement
 from app.reviews.action_item import ItemState, hints, normalized_link, overdue
 from app.reviews.effect import Verdict, rate_ratio, windows
 from app.reviews.lifecycle import (
@@ -23,7 +25,7 @@ from app.reviews.lifecycle import (
     missing_perspectives,
 )
 from app.reviews.prompts import PROMPTS
-from app.reviews.requirement import Agreement, Ended, due_at, reasons
+from app.reviews.requirement import WEEKDAYS, Ended, due_at, reasons
 from app.reviews.wording import INSTEAD, MARKS_AT_MOST, WHY, WordingKind, marks
 
 FRIDAY = datetime(2026, 8, 21, 16, 20, tzinfo=UTC)
@@ -147,8 +149,10 @@ def test_both_windows_are_equally_long_and_at_most_180_days() -> None:
         (Ended(3, occurrences=2), []),
         (Ended(3, occurrences=9, recurrence_reviewed=True), []),
         (Ended(2, Fraction(1), 3), [Reason.SEVERITY, Reason.BUDGET, Reason.RECURRENCE]),
-        (Ended(4, agreement=Agreement(required=True)), [Reason.TYPE]),
-        (Ended(1, agreement=Agreement(required=False)), []),
+        (Ended(4, agreement=Agreement(by_type=True)), [Reason.TYPE]),
+        (Ended(1, agreement=Agreement(by_type=False, by_target=True)), []),
+        (Ended(1, agreement=Agreement(by_target=False)), []),
+        (Ended(4, agreement=Agreement(by_target=True)), [Reason.SEVERITY]),
     ],
 )
 def test_an_incident_requires_a_review_for_these_reasons(incident: Ended, why: list[Reason]) -> None:
@@ -165,7 +169,12 @@ def test_a_review_is_due_at_the_end_of_a_business_day(severity: int, due: str) -
 
 
 def test_an_agreed_time_replaces_the_default() -> None:
-    assert due_at(FRIDAY, 1, Agreement(due_after=timedelta(hours=24))) == FRIDAY + timedelta(hours=24)
+    agreed = Agreement(due_after=timedelta(hours=24))
+    assert due_at(FRIDAY, 1, agreed) == FRIDAY + timedelta(hours=24)
+    # The rest of Friday, and of Monday until the same time.
+    assert due_at(FRIDAY, 1, replace(agreed, hours=WEEKDAYS)) == FRIDAY + timedelta(days=3)
+    never = replace(WEEKDAYS, week=((),) * 7)
+    assert due_at(FRIDAY, 1, replace(agreed, hours=never)) == FRIDAY + timedelta(hours=24)
 
 
 # — action items —

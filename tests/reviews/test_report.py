@@ -1,6 +1,7 @@
 """The report of a review: complete in both outlines, safe with any text, and with people by name or by role."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from typing import Any
@@ -10,15 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.base.tokens import Scope
+from app.incidents.details import DETAILS, detail_in
 from app.incidents.measures.measures import Facts
-from app.incidents.path import Effect, Phase, Task, path_of
-from app.reviews.lifecycle import Element, FindingKind, Part
+from app.incidents.path import Effect, Phase, PlaybookVersion, Task, path_of
+from app.reviews.lifecycle import Element, FindingKind, Part, ReviewState
+from app.reviews.report.entries import entry_of, task_words
 from app.reviews.report.facts import ActionItem, Entry, Finding, Incident, Participant, ReportFacts, by_role
 from app.reviews.report.html import html
 from app.reviews.report.markdown import escaped, markdown
 from app.reviews.report.outline import NOTHING, Outline, report
+from app.reviews.report.questions import questions
+from tests.conftest import ClientAs
 from tests.incidents.test_api import act, clock, deliver, resolved
-from tests.reviews.test_reviews import REVIEWS, find, new_item, new_review, send, step
+from tests.reviews.test_reviews import REVIEWS, new_review, step
 
 AT = datetime(2026, 8, 20, 16, 5, tzinfo=UTC)
 END = AT + timedelta(minutes=15)
@@ -79,7 +85,7 @@ def test_a_section_without_anything_says_so(outline: Outline) -> None:
     )
     made = report(empty, outline)
     for section in made.sections:
-        assert NOTHING in markdown(type(made)("t", [], [section])) or section.title.startswith(("Goal", "6."))
+        assert NOTHING in markdown(type(made)("t", [], [section])) or section.title.startswith(("Before", "Goal", "6."))
     assert "root cause" not in markdown(made).lower()
 
 
@@ -137,6 +143,21 @@ def test_links_are_links_only_to_web_pages() -> None:
         assert ("<a href=" in html(report(facts_of([], [item]), Outline.GUIDE))) is linked
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("2026-08-20", "2026-08-20"),
+        ("1. first", "1\\. first"),
+        ("2) second", "2\\) second"),
+        ("- list", "\\- list"),
+        ("# heading", "\\# heading"),
+        ("a - b", "a - b"),
+    ],
+)
+def test_only_what_would_be_markup_is_escaped(text: str, shown: str) -> None:
+    assert escaped(text) == shown
+
+
 @given(st.text(max_size=200))
 def test_escaped_text_stays_on_one_line(text: str) -> None:
     assert len(escaped(text).splitlines()) <= 1
@@ -159,47 +180,118 @@ def test_a_name_that_is_part_of_another_is_replaced_once() -> None:
     assert "ann" not in markdown(report(by_role(facts), Outline.GUIDE)).replace("commander", "")
 
 
+# — entries —
+
+
+@pytest.mark.parametrize(
+    ("kind", "detail", "words"),
+    [
+        ("joined", {"person": "ada", "how": "asked", "channel": "phone"}, "ada was asked to help; by phone; n"),
+        ("joined", {"person": "ada", "how": "came", "channel": None}, "ada came; n"),
+        ("role", {"role": "first_aid", "person": "ada", "holds": True}, "ada took the role first aid; n"),
+        ("role", {"role": "scribe", "person": "ada", "holds": False}, "ada laid down the role scribe; n"),
+        (
+            "update",
+            {"audience": "stakeholders", "status": "identified", "conditions": "1 of 3 is up", "next_at": None},
+            "to stakeholders: identified; conditions: 1 of 3 is up; n",
+        ),
+        ("criterion", {"criterion": "Users can pay", "met": False}, "not met: Users can pay; n"),
+        ("room", {"channel": "Bridge", "why": "Slack is down"}, "Bridge; because: Slack is down; n"),
+        ("impact", {"customers": 0, "support_requests": 50, "share": "0.25", "what": "Log in"},
+         "0 customers; 50 support requests; share of all customers: 0.25; not possible: Log in; n"),
+        ("evidence", {"link": "https://example.org/", "title": "Errors", "query": "rate(e[5m])"},
+         "Errors; query: rate(e[5m]); https://example.org/; n"),
+        ("said", {"room": "#inc-7"}, "in #inc-7; n"),
+        ("acknowledged", {"via": "api"}, "n"),
+        ("note", None, "n"),
+    ],
+)  # fmt: skip
+def test_an_entry_says_what_its_kind_has(kind: str, detail: dict[str, Any] | None, words: str) -> None:
+    found = entry_of(AT, kind, "ben", "n", detail, None)
+    assert (found.text, found.people) == (words, ("ada",) if "ada" in words else ())
+
+
+def test_the_details_of_every_kind_have_words() -> None:
+    for kind, model in DETAILS.items():
+        fields: dict[str, Any] = {"person": "ada", "role": "scribe", "status": "identified", "criterion": "c"}
+        fields |= {"channel": "b", "what": "w", "link": "https://example.org/", "room": "r"}
+        kept = {name: value for name, value in fields.items() if name in model.model_fields}
+        assert entry_of(AT, kind, None, None, detail_in(kind, model.model_validate(kept)), None).text
+
+
+def test_a_task_says_what_was_typed_and_followed() -> None:
+    task = Task(1, AT, Effect.NONE, text="t", command="top", playbook=PlaybookVersion("web", "restart", 3))
+    assert task_words(task) == "t; command: top; playbook: restart v3 of web"
+    assert task_words(Task(1, AT, Effect.NONE, text="t")) == "t"
+
+
+def test_people_whom_only_a_detail_names_are_called_by_what_they_did() -> None:
+    joined = entry_of(
+        AT, "joined", "ben", "mallory knows it", {"person": "mallory", "how": "asked", "channel": None}, None
+    )
+    facts = replace(facts_of([], []), incidents=[replace(an_incident(), entries=[joined])])
+    made = markdown(report(by_role(facts), Outline.GUIDE))
+    assert "a responder was asked to help; a responder knows it" in made
+    assert "mallory" not in made
+
+
+# — the preview —
+
+
+def test_what_the_facts_leave_open_is_asked() -> None:
+    ended = Facts(AT, "web", 2, END)
+    known = Facts(AT, "web", 2, END, impact_started_at=AT, acknowledged_at=AT, identified_at=AT)
+    unclear = [Task(1, AT, Effect.UNKNOWN), Task(2, AT, Effect.UNKNOWN), Task(3, AT, Effect.NEGATIVE)]
+    for facts, tasks, asked in (
+        (ended, [], ["When were users", "Nobody acknowledged", "When was it clear", "No tasks are recorded"]),
+        (known, unclear, ["The effect of 2 tasks is not known", "One task moved it away from recovery"]),
+        (known, unclear[2:], ["One task moved it away"]),
+        (known, [Task(1, AT, Effect.POSITIVE)], []),
+    ):
+        path = path_of(facts, tasks, now=END)
+        one = replace(an_incident(), path=path, impact_started_at=facts.impact_started_at, resolved_at=END)
+        found = questions(replace(facts_of([], []), incidents=[one]))
+        assert len(found) == len(asked)
+        assert all(text.startswith(f"INC-1: {begin}") for text, begin in zip(found, asked, strict=True))
+
+
+@pytest.mark.parametrize("outline", Outline)
+def test_only_the_report_of_a_draft_is_a_preview(outline: Outline) -> None:
+    for state in ReviewState:
+        made = report(replace(facts_of([], []), state=state), outline)
+        assert (made.sections[0].title == "Before the meeting") is (state is ReviewState.DRAFT)
+
+
 # — over HTTP —
 
 
-async def test_the_story_of_the_book_is_reported_in_both_outlines(client: httpx.AsyncClient) -> None:
-    """Nine learnings, nine action items, each from a finding, published, and each in both reports once."""
-    await deliver(client, resolved("16:05", "16:20", severity="sev2"))
-    await send(client, "PATCH", "/api/v1/incidents/INC-1", impact_started_at=clock("16:00"))
-    await act(client, "acknowledge", at=clock("16:06"), by="cathy")
-    await act(client, "milestones", milestone="identified", at=clock("16:17"))
-    for at, effect in (("16:06", "none"), ("16:12", "positive"), ("16:17", "positive"), ("16:18", "positive")):
-        await act(client, "tasks", status=201, text=f"task at {at}", at=clock(at), effect=effect, by="cathy")
-    await new_review(client, incidents=["INC-1"], facilitator="grace", summary="Nobody could sign in")
-    await step(client, "hold", held_at=clock("17:00"), duration_seconds=1800)
-    words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-    for word in words:
-        finding = await find(client, text=f"Learning {word}.", phase="response", element="process")
-        await new_item(
-            client, title=f"Act on {word}.", finding=finding["id"], priority=1, owner="cathy", phase="response"
-        )
-    shown = await step(client, "publish")
-    assert (len(shown["findings"]), len(shown["action_items"]), shown["missing"][:1]) == (
-        9, 9, ["AI-1 is neither done nor dropped"],
-    )  # fmt: skip
-    assert all(item["finding"] for item in shown["action_items"])
-    for outline in Outline:
-        for form in (".md", ".html", ""):
-            answer = await client.get(f"{REVIEWS}/REV-1/report{form}", params={"outline": outline})
-            assert answer.status_code == 200, answer.text
-            for word in words:
-                assert len(re.findall(rf"Learning {word}\.", answer.text)) == 1
-                assert len(re.findall(rf"Act on {word}\.", answer.text)) == 1
-            assert "Nobody could sign in" in answer.text
+async def test_a_report_is_data_or_a_page_that_loads_nothing(client: httpx.AsyncClient) -> None:
+    """tests/test_chapter_six.py has the reports of a whole story."""
+    await deliver(client, resolved("16:05", "16:20"))
+    await act(client, "tasks", status=201, text="Restarted it", at=clock("16:18"), effect="positive", by="cathy")
+    await new_review(client, incidents=["INC-1"], facilitator="grace", summary="s")
     page = await client.get(f"{REVIEWS}/REV-1/report.html")
-    assert "<svg" in page.text
     assert "default-src 'none'" in page.headers["content-security-policy"]
     data: dict[str, Any] = (await client.get(f"{REVIEWS}/REV-1/report")).json()
-    paths = [block for section in data["sections"] for block in section["blocks"] if block["kind"] == "path"]
-    assert [point["level"] for point in paths[0]["points"]] == [0, 0, -1, -2, -3, -3]
-    by_roles = (await client.get(f"{REVIEWS}/REV-1/report.md", params={"people": "roles"})).text
-    assert "cathy" not in by_roles
-    assert "grace" not in by_roles
+    [path] = [block for section in data["sections"] for block in section["blocks"] if block["kind"] == "path"]
+    assert [(point["at"], point["level"]) for point in path["points"]] == [
+        (clock("16:05"), 0), (clock("16:18"), -1), (clock("16:20"), -1),
+    ]  # fmt: skip
+
+
+async def test_readers_read_the_preview_of_a_draft_and_sources_do_not(
+    client: httpx.AsyncClient, client_as: ClientAs
+) -> None:
+    await deliver(client, resolved("16:05", "16:20", severity="sev2"))
+    await new_review(client, incidents=["INC-1"], facilitator="grace", summary="s")
+    place = f"{REVIEWS}/REV-1/report.md"
+    assert (await (await client_as(Scope.INGEST)).get(place)).status_code == 403
+    assert (await (await client_as(None)).get(place)).status_code == 401
+    reader = await client_as(Scope.READ)
+    shown = (await reader.get(place)).text
+    assert shown.index("## Before the meeting") < shown.index("INC-1: When were users first affected?")
+    await step(client, "hold", held_at=clock("17:00"))
+    assert "Before the meeting" not in (await reader.get(place)).text
 
 
 async def test_a_report_needs_its_review_and_a_known_outline(client: httpx.AsyncClient) -> None:

@@ -9,16 +9,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
 from app.base.http.context import Context
-from app.reviews.store.required import draft_required
+from app.reviews.store.required import Requirements
 from tests.incidents.test_api import act, deliver, firing, resolved
 from tests.reviews.test_reviews import REVIEWS, send, step
+from tests.statements import counted
 
 NOON = datetime(2026, 8, 20, 12, tzinfo=UTC)  # a Thursday
 
 
 async def draft(context: Context, *, now: datetime = NOON) -> int:
     async with db.session(context.engine) as session:
-        return await draft_required(session, now=now, weights=context.settings.impact)
+        return await context.part(Requirements).draft(session, now=now)
 
 
 async def listed(client: httpx.AsyncClient) -> list[dict[str, Any]]:
@@ -36,13 +37,30 @@ async def test_an_ended_sev2_gets_one_draft(client: httpx.AsyncClient, context: 
     assert [await draft(context) for _ in range(3)] == [1, 0, 0]
     [review] = await listed(client)
     assert (review["incidents"], review["required_because"], review["state"]) == (["INC-1"], ["severity"], "draft")
-    assert review["due_at"] == "2026-08-25T00:00:00Z"  # two business days
+    assert review["due_at"] == "2026-08-22T10:30:00Z"  # 48 hours, as the shipped target says
     shown = await send(client, "GET", f"{REVIEWS}/REV-1")
     assert [(one["person"], one["part"]) for one in shown["participants"]] == [
         ("ada", "first_responder"),
         ("bob", "escalation"),
     ]
     assert (await client.get("/api/v1/incidents/INC-1")).json()["measures"]["analysis"]["status"] == "pending"
+
+
+async def test_those_who_joined_or_held_a_role_are_proposed_as_participants(
+    client: httpx.AsyncClient, context: Context
+) -> None:
+    await deliver(client, resolved("10:00", "10:30", severity="sev1"))
+    await act(client, "acknowledge", at="2026-08-20T10:02:00Z", by="ada")
+    await act(client, "facts", status=201, kind="joined", person="ben", how="asked", by="ada")
+    for role, person in (("communications", "cy"), ("commander", "ben"), ("commander", "dee")):
+        await act(client, "roles", status=201, role=role, person=person, by="ada", at="2026-08-20T10:05:00Z")
+    assert await draft(context) == 1
+    shown = await send(client, "GET", f"{REVIEWS}/REV-1")
+    found = {one["person"]: (one["part"], one["involved_in"]) for one in shown["participants"]}
+    assert {person: part for person, (part, _) in found.items()} == {
+        "ada": "first_responder", "ben": "commander", "cy": "communications", "dee": "commander",
+    }  # fmt: skip
+    assert found["ben"][1] == ["role", "joined"]
 
 
 async def test_several_processes_and_restarts_make_exactly_one_draft_each(
@@ -53,11 +71,92 @@ async def test_several_processes_and_restarts_make_exactly_one_draft_each(
 
     async def round_of_another_process() -> None:
         async with db.session(engine) as session:
-            await draft_required(session, now=NOON, weights=context.settings.impact)
+            await context.part(Requirements).draft(session, now=NOON)
 
     for _ in range(2):
         await asyncio.gather(*(round_of_another_process() for _ in range(4)))
     assert sorted(one["incidents"][0] for one in await listed(client)) == [f"INC-{n}" for n in range(1, 6)]
+
+
+TYPE: dict[str, Any] = {
+    "exit_criteria": ["Users can pay"],
+    "channels": [{"kind": "slack", "name": "#inc-{number}"}, {"kind": "phone", "name": "Bridge 1"}],
+}
+
+
+async def test_a_type_requires_a_review_of_every_such_incident_or_rules_it_out(
+    client: httpx.AsyncClient, context: Context
+) -> None:
+    for name, review in (("always", "required"), ("never", "never")):
+        values = {"matchers": [f"service={name}"], "review": review}
+        await send(client, "PUT", f"/api/v1/incident-types/{name}", 201, **TYPE | values)
+    await send(
+        client, "PUT", "/api/v1/incident-types/stated", 201, **TYPE, position=200, matchers=["a=b"], review="never"
+    )
+    for service, severity in (("always", "sev4"), ("never", "sev1"), ("other", "sev1"), ("other", "sev4")):
+        await deliver(client, resolved("10:00", "10:30", service=service, severity=severity, instance=severity))
+    await deliver(client, resolved("10:00", "10:30", service="odd", severity="sev1"))
+    await send(client, "PATCH", "/api/v1/incidents/INC-4", type="stated")
+    assert await draft(context) == 2
+    found = {one["incidents"][0]: (one["required_because"], one["due_at"]) for one in await listed(client)}
+    assert found == {
+        "INC-1": (["type"], "2026-08-28T00:00:00Z"),  # nothing was agreed on for sev4: five business days
+        "INC-3": (["severity"], "2026-08-21T10:30:00Z"),
+    }
+
+
+async def test_a_target_says_whether_its_severity_requires_a_review_and_until_when(
+    client: httpx.AsyncClient, context: Context
+) -> None:
+    hours = {"thursday": [{"from": "09:00", "to": "12:00"}], "monday": [{"from": "09:00", "to": "17:00"}]}
+    await send(client, "PUT", "/api/v1/calendars/office", 201, zone="UTC", hours=hours)
+    await send(client, "PUT", "/api/v1/services/shop", 201)
+    targets = [
+        {"severity": "sev1", "acknowledge_seconds": 300},
+        {"severity": "sev3", "review_seconds": 4 * 3600, "calendar": "office"},
+        {"severity": "sev4", "from": "2026-08-21T00:00:00Z", "review_seconds": 3600},
+    ]
+    answer = await client.put("/api/v1/targets", params={"service": "shop"}, json={"targets": targets})
+    assert answer.status_code == 200, answer.text
+    for number, severity in enumerate(("sev1", "sev2", "sev3", "sev4")):
+        await deliver(client, resolved("10:00", "10:30", service="shop", severity=severity, environment=f"e{number}"))
+    assert await draft(context) == 2
+    found = {one["incidents"][0]: (one["required_because"], one["due_at"]) for one in await listed(client)}
+    assert found == {
+        "INC-2": (["severity"], "2026-08-22T10:30:00Z"),  # the service has no target of its own for sev2
+        "INC-3": (["severity"], "2026-08-24T11:30:00Z"),  # 90 minutes on Thursday, the rest on Monday
+    }
+
+
+async def test_a_review_that_a_person_drafts_is_required_from_the_start(client: httpx.AsyncClient) -> None:
+    await deliver(client, resolved("10:00", "10:30", severity="sev3"))
+    await deliver(client, resolved("10:00", "10:30", service="cart", severity="sev2"))
+    await deliver(client, firing("10:00", service="search", severity="sev1"))
+    for number, (why, due) in enumerate(
+        (([], None), (["severity"], "2026-08-22T10:30:00Z"), ([], None)),  # the last has not ended
+        start=1,
+    ):
+        made = await send(client, "POST", REVIEWS, 201, title="t", incidents=[f"INC-{number}"])
+        assert (made["required_because"], made["due_at"]) == (why, due)
+    stated = "2026-08-23T10:00:00Z"
+    made = await send(client, "POST", REVIEWS, 201, title="t", incidents=["INC-1", "INC-2"], due_at=stated)
+    assert (made["required_because"], made["due_at"]) == (["severity"], stated)
+
+
+async def test_what_was_agreed_on_is_read_with_a_fixed_number_of_statements(
+    client: httpx.AsyncClient, context: Context
+) -> None:
+    async def statements() -> int:
+        async with db.session(context.engine) as session:
+            with counted(context.engine) as found:
+                await context.part(Requirements).draft(session, now=NOON)
+        return len(found)
+
+    await deliver(client, resolved("10:00", "10:30", severity="sev3"))
+    one = await statements()
+    for number in range(9):
+        await deliver(client, resolved("10:00", "10:30", service=f"s{number}", severity="sev3"))
+    assert await statements() == one
 
 
 async def test_a_dropped_or_existing_review_is_not_drafted_again(client: httpx.AsyncClient, context: Context) -> None:

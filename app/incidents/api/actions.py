@@ -4,7 +4,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Path, Response
+from fastapi import APIRouter, Header, Path
 from pydantic import Field
 
 from app.base.http.auth import Writer
@@ -27,6 +27,8 @@ IfMatch = Annotated[
 
 
 class Declaration(Input):
+    """An incident that monitoring did not detect; `app/response/api/declaring.py` adds who responds."""
+
     title: Annotated[Name, Field(examples=["Payments fail for some customers"])]
     service: Annotated[Name, Field(examples=["payments"])]
     environment: EnvironmentName | None = Field(None, description="Omit it if unknown", examples=["production"])
@@ -36,28 +38,6 @@ class Declaration(Input):
     harmed_throughout: bool | None = Field(None, description=HARMED_THROUGHOUT)
     by: Name | None = Field(None, description=BY, examples=["ada"])
     note: Words | None = None
-
-
-@router.post(
-    "", status_code=201, response_model=IncidentModel, responses=problem_responses(), summary="Declare an incident"
-)
-async def declare(
-    writer: Writer, session: Session, now: Now, answer: Answering, response: Response, declaration: Declaration
-) -> IncidentModel:
-    """For incidents that monitoring did not detect. A declared incident stays open until a person resolves it."""
-    declared = await actions.declare(
-        session,
-        title=declaration.title,
-        service=declaration.service,
-        environment=declaration.environment,
-        severity=severity_number(declaration.severity),
-        impact_started_at=declaration.impact_started_at,
-        harmed_throughout=declaration.harmed_throughout,
-        attribution=Attribution(declaration.detected_at or now, declaration.by or writer.name, declaration.note),
-        now=now,
-    )
-    response.headers["Location"] = f"/api/v1/incidents/INC-{declared.number}"
-    return await answer(declared)
 
 
 class Amendment(Input):

@@ -44,6 +44,14 @@ class MarksModel(BaseModel):
     ready_at: AtShown | None
 
 
+class PlaybookModel(BaseModel):
+    """A version of a playbook of a service."""
+
+    service: str
+    name: str
+    version: int
+
+
 class TaskModel(BaseModel):
     """A task as last corrected. Withdrawn ones are left out."""
 
@@ -55,6 +63,8 @@ class TaskModel(BaseModel):
     effect: Effect
     stage: Stage | None
     link: str | None
+    command: str | None = Field(description="What was typed or run, without secrets")
+    playbook: PlaybookModel | None = Field(description="The playbook that was followed")
     phase: Phase | None = Field(
         description="The phase in which it was begun; null between detection and end while the identification of the "
         "cause is not stated"

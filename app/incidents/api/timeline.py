@@ -11,7 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.http.auth import Reader, Writer
 from app.base.http.context import Now, Session
-from app.base.http.fields import At, AtShown, IncidentInPath, Input, Name, Words
+from app.base.http.fields import At, AtShown, IncidentInPath, Input, Name, Slug, Words
 from app.base.http.paging import Page, Pages, page_of
 from app.base.http.problems import problem_responses
 from app.base.schema import Incident, TimelineEntry
@@ -21,7 +21,7 @@ from app.incidents.api.answer import Answering, IncidentModel, columns_of
 from app.incidents.grouping.timeline_kind import TimelineKind
 from app.incidents.measures.measures import Facts
 from app.incidents.notes import TaskDetails
-from app.incidents.path import Effect, Phase, Stage, phase_at
+from app.incidents.path import Effect, Phase, PlaybookVersion, Stage, phase_at
 from app.incidents.timeline import Attribution
 
 router = APIRouter(prefix="/api/v1/incidents", tags=["incidents"])
@@ -49,11 +49,20 @@ class EntryModel(BaseModel):
     by: str | None
     note: str | None
     detail: dict[str, Any] | None = Field(
-        description="What an entry of its kind has besides: a task its `effect`, `ended_at`, `stage` and `link`; other "
-        "kinds the fields with which they are recorded. What a source reported about another tool has `source`, its "
-        "name, and `at_arrival` if the tool reports no time, so that `at` is when the request was received. An "
-        "acknowledgement recorded here has `via`: `api` or `page`",
-        examples=[{"effect": "positive", "ended_at": "2026-08-20T10:20:00Z", "stage": None, "link": None}],
+        description="What an entry of its kind has besides: a task its `effect`, `ended_at`, `stage`, `link`, `command`"
+        " and `playbook`; other kinds the fields with which they are recorded. What a source reported about another "
+        "tool has `source`, its name, and `at_arrival` if the tool reports no time, so that `at` is when the request "
+        "was received. An acknowledgement recorded here has `via`: `api` or `page`",
+        examples=[
+            {
+                "effect": "positive",
+                "ended_at": "2026-08-20T10:20:00Z",
+                "stage": None,
+                "link": None,
+                "command": "systemctl restart workers",
+                "playbook": {"service": "checkout", "name": "restart-workers", "version": 3},
+            }
+        ],
     )
     phase: Phase | None = Field(
         description="The phase of the incident in which it happened; null between detection and end while the "
@@ -150,6 +159,26 @@ async def add_note(
     return await recorded(session, entry)
 
 
+Command = Annotated[
+    Words,
+    StringConstraints(min_length=1, max_length=4000),
+    Field(
+        description="What was typed or run. Passwords, tokens and keys in it are replaced by `[redacted]`, not stored"
+    ),
+]
+
+
+class PlaybookFollowed(Input):
+    """A version of a playbook of a service, which must exist."""
+
+    service: Name = Field(examples=["checkout"])
+    name: Slug = Field(examples=["restart-workers"])
+    version: Annotated[int, Field(ge=1, le=2**31 - 1)] = Field(examples=[3])
+
+    def fact(self) -> PlaybookVersion:
+        return PlaybookVersion(self.service, self.name, self.version)
+
+
 class TaskInput(Input):
     text: Annotated[Words, StringConstraints(min_length=1), Field(examples=["Restarted the workers of the queue"])]
     effect: Effect = Field(
@@ -161,7 +190,19 @@ class TaskInput(Input):
     ended_at: At | None = Field(None, description="When it was finished; omit it if it took no time worth stating")
     stage: Stage | None = Field(None, description="The stage of diagnosis to which it belongs")
     link: Link | None = Field(None, examples=["https://wiki.example.org/restart-workers"])
+    command: Command | None = Field(None, examples=["systemctl restart workers"])
+    playbook: PlaybookFollowed | None = Field(None, description="The playbook that was followed", examples=[None])
     by: Name | None = Field(None, description="Who did it; defaults to the name of the token", examples=["ada"])
+
+    def details(self) -> TaskDetails:
+        return TaskDetails(
+            self.effect,
+            self.ended_at,
+            self.stage,
+            str(self.link) if self.link else None,
+            self.command,
+            self.playbook.fact() if self.playbook else None,
+        )
 
 
 @router.post(
@@ -181,8 +222,9 @@ async def add_task(
 ) -> EntryModel:
     """Records in the timeline what someone did to restore service. Tasks make up the path to recovery."""
     attribution = Attribution(task.at or task.ended_at or now, task.by or writer.name, task.text)
-    details = TaskDetails(task.effect, task.ended_at, task.stage, str(task.link) if task.link else None)
-    entry = await notes.add_task(session, ref, attribution, details, key=idempotency_key, stated=stated(task), now=now)
+    entry = await notes.add_task(
+        session, ref, attribution, task.details(), key=idempotency_key, stated=stated(task), now=now
+    )
     return await recorded(session, entry)
 
 
@@ -218,6 +260,10 @@ class CorrectionInput(Input):
     ended_at: At | None = Field(None, description="When a task was really finished")
     stage: Stage | None = Field(None, description="The stage of diagnosis to which a task belongs")
     link: Link | None = Field(None, description="The link of a task", examples=["https://wiki.example.org/restart"])
+    command: Command | None = Field(None, examples=["systemctl restart workers"])
+    playbook: PlaybookFollowed | None = Field(
+        None, description="The playbook that was followed in a task", examples=[None]
+    )
     by: Name | None = Field(
         None, description="The person making the correction; defaults to the name of the token", examples=["bob"]
     )
@@ -254,6 +300,8 @@ async def correct(
         ended_at=correction.ended_at,
         stage=correction.stage,
         link=str(correction.link) if correction.link else None,
+        command=correction.command,
+        playbook=correction.playbook.fact() if correction.playbook else None,
     )
     by = correction.by or writer.name
     return await answer(

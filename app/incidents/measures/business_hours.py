@@ -86,9 +86,26 @@ def runs(clock: Clock, at: Ints) -> Booleans:
     return np.greater(_runs_on_for(clock, at), 0)
 
 
+def moment_after(hours: BusinessHours, at: datetime, duration: timedelta) -> datetime | None:
+    """The first moment at which the clock has run for `duration`, which is positive, since `at`.
+
+    None if it does not run that long within the next two years.
+    """
+    since = (at - _UNIX) // timedelta(microseconds=1)
+    known = clock(hours, np.array([since, min(since + _TWO_YEARS, _LAST * _SECOND)], np.int64))
+    wanted = int(_ran_until(known, np.array([since]))[0]) + duration // timedelta(microseconds=1)
+    place = int(np.searchsorted(known.ran_before, wanted)) - 1
+    if place == len(known.start):
+        return None
+    runs_for = wanted - int(known.ran_before[place])
+    return _UNIX + timedelta(microseconds=int(known.start[place]) + runs_for)
+
+
 _EPOCH = date(1970, 1, 1)
+_UNIX = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = 10**6
 _DAY = 24 * 3600
+_TWO_YEARS = 2 * 366 * _DAY * _SECOND
 # Later times are rejected by the API, but alerts may have them.
 _LAST = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp())
 _THURSDAY = 3  # weekday of the epoch

@@ -18,7 +18,6 @@ from app.incidents.api.actions import ActionInput, Amendment, MilestoneInput
 from app.incidents.api.timeline import CorrectionInput, EntryInPath, Note, TaskInput, WithdrawalInput
 from app.incidents.grouping.timeline_kind import TimelineKind
 from app.incidents.measures.measures import Facts, detected_at, service, severity
-from app.incidents.notes import TaskDetails
 from app.incidents.refusals import IncidentNotFound
 from app.incidents.timeline import Attribution
 from app.metrics.deployments import causes
@@ -207,8 +206,7 @@ async def add(asked: SignedIn, ref: IncidentInPath) -> Response:
         if effect := form.get("effect"):
             task = parsed(TaskInput, {**what, **more, "text": text, "effect": effect})
             attribution = Attribution(task.at or task.ended_at or asked.now, task.by, task.text)
-            details = TaskDetails(task.effect, task.ended_at, task.stage, str(task.link) if task.link else None)
-            await notes.add_task(session, ref, attribution, details, key=key, stated=stated, now=asked.now)
+            await notes.add_task(session, ref, attribution, task.details(), key=key, stated=stated, now=asked.now)
         elif more:
             raise Invalid("only a task has an end, a stage or a link: choose what it did, or leave them empty")
         else:

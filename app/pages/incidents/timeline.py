@@ -110,8 +110,8 @@ class Revision:
 class Line:
     """`fact` is the id of the first entry; it names the fact in addresses. `withdrawn` has who withdrew it and why.
 
-    `number`, `effect`, `ended_at`, `stage` and `link` only of tasks. `source` reported it, and not its time if it is
-    `at_arrival`. `elsewhere`: a correction moved the fact to another incident.
+    `number`, `effect`, `ended_at`, `stage`, `link`, `command` and `playbook` only of tasks. `source` reported it, and
+    not its time if it is `at_arrival`. `elsewhere`: a correction moved the fact to another incident.
     """
 
     fact: int
@@ -128,6 +128,8 @@ class Line:
     effect: Effect | None
     stage: Stage | None
     link: str | None
+    command: str | None
+    playbook: str | None
     before: Sequence[Revision]
     withdrawn: Revision | None
     elsewhere: bool
@@ -193,6 +195,8 @@ def _line(
         effect=Effect(task["effect"]) if task else None,
         stage=Stage(task["stage"]) if task.get("stage") else None,
         link=task.get("link"),
+        command=task.get("command"),
+        playbook=_playbook(task.get("playbook")),
         before=[_revision(old, new) for old, new in pairwise(versions)],
         withdrawn=_revision(entry, withdrawal) if withdrawal else None,
         elsewhere=not here,
@@ -200,6 +204,10 @@ def _line(
         correctable=by_person and kind not in _RECORDS_OF_CHANGES,
         withdrawable=by_person and kind in _WITH_ANOTHER_TIME,
     )
+
+
+def _playbook(followed: Mapping[str, Any] | None) -> str | None:
+    return f"{followed['name']} v{followed['version']} of {followed['service']}" if followed else None
 
 
 def _revision(old: TimelineEntry, new: TimelineEntry) -> Revision:

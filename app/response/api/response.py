@@ -1,4 +1,4 @@
-"""The response to one incident over HTTP: declaring it, roles, and its state."""
+"""The response to one incident over HTTP: its roles and its state."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,65 +10,23 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.base.http.auth import Reader, Writer
 from app.base.http.context import Now, Session, SettingsDep
-from app.base.http.fields import At, AtShown, IncidentInPath, Name, Slug
+from app.base.http.fields import At, AtShown, IncidentInPath, Name
 from app.base.http.problems import problem_responses
 from app.base.schema import Playbook
 from app.base.severity import severity_name
 from app.incidents import actions
-from app.incidents.api.actions import ActionInput
-from app.incidents.api.answer import Answering, IncidentModel
 from app.incidents.api.timeline import EntryModel, recorded
 from app.incidents.details import Person, Role
 from app.incidents.measures.measures import Facts, service, severity
 from app.incidents.timeline import Attribution
-from app.response.definition import Met
+from app.response.definition import Definition, Met, Similar, SimilarLastedLonger
 from app.response.plan import IncidentType, filled_in
 from app.response.playbooks import PlaybookState, state_of, version_in_use
 from app.response.store import response as store
+from app.response.store.similar import read_similar
 from app.response.targets import Outcome
 
 router = APIRouter(prefix="/api/v1/incidents", tags=["response"])
-
-
-# — declaring —
-
-
-class ResponseDeclaration(ActionInput):
-    type: Slug | None = Field(None, description="An incident type; null: the first whose matchers match")
-    commander: Person | None = Field(None, description="Takes the role `commander`")
-    responders: list[Person] = Field([], max_length=50, description="Take the role `responder`")
-
-
-@router.post(
-    "/{id}/declare",
-    response_model=IncidentModel,
-    responses=problem_responses(404, 409),
-    summary="Declare the response to an incident",
-)
-async def declare_response(
-    writer: Writer,
-    session: Session,
-    now: Now,
-    answer: Answering,
-    ref: IncidentInPath,
-    declaration: ResponseDeclaration | None = None,
-) -> IncidentModel:
-    """A person begins the response to an incident that is already known. The first declaration counts, and repeating
-    one changes nothing. It acknowledges nothing. `at` must not be before detection; to declare the response to a
-    resolved incident, send an `at` before its end.
-    """
-    declaration = declaration or ResponseDeclaration()
-    attribution, at_stated = declaration.attribution(writer, now), declaration.at is not None
-    row = await actions.declare_response(session, ref, attribution, at_stated=at_stated, now=now)
-    assigned = Attribution(max(attribution.at, actions.detected_at(row)), attribution.by)
-    for role, person in (
-        *((("commander", declaration.commander),) if declaration.commander else ()),
-        *(("responder", person) for person in declaration.responders),
-    ):
-        await store.assign(session, ref, role, person, assigned, holds=True, instead_of=None, now=now)
-    if declaration.type is not None:
-        row = await actions.amend(session, ref, {"type": declaration.type}, by=attribution.by, if_match=None, now=now)
-    return await answer(row)
 
 
 # — roles —
@@ -116,7 +74,8 @@ async def assign_role(
     ],
 ) -> EntryModel:
     """Taking a role that one person holds at a time ends the holding of the one before, in the same fact. Taking it
-    again records nothing.
+    again at the same time, or without an `at`, records nothing. Facts may be recorded in any order, but only a person
+    who holds the role at `at` can lay it down.
     """
     entry = await store.assign(
         session,
@@ -126,6 +85,7 @@ async def assign_role(
         Attribution(role.at or now, role.by or writer.name),
         holds=role.holds,
         instead_of=role.instead_of,
+        at_stated=role.at is not None,
         now=now,
     )
     return await recorded(session, entry)
@@ -219,7 +179,20 @@ class CustomerImpactModel(_Shown):
     what: str | None
 
 
-class DefinitionModel(_Shown):
+class SimilarModel(BaseModel):
+    """Of similar incidents that began over an hour ago, the newest 1,000. Those that ended sooner without a recovery
+    are left out, because they may have gone on.
+    """
+
+    of: Similar = Field(description="The same grouping key if there are at least ten, else the same service")
+    longer: int = Field(description="How many lasted for more than an hour")
+    n: int
+    share: float | None = Field(description="Null below ten")
+    low: float | None = Field(description="Lower end of the 95 % interval of the share")
+    high: float | None = Field(description="Upper end")
+
+
+class DefinitionModel(BaseModel):
     """One definition of an incident: it affects customers, is unplanned, and lasts for more than an hour. It filters
     nothing.
     """
@@ -231,6 +204,7 @@ class DefinitionModel(_Shown):
         description="From impact start if stated, else detection; of an open incident that is younger, what a person "
         "expects; null: not known"
     )
+    similar_lasted_longer: SimilarModel = Field(description="It informs, and decides nothing")
 
 
 class ResponseModel(BaseModel):
@@ -269,10 +243,11 @@ async def read_response(
     timeline.
     """
     row = await actions.find(session, ref)
-    return _model(await store.read_response(session, row, now=now, weights=settings.impact), now)
+    found = await store.read_response(session, row, now=now, weights=settings.impact)
+    return _model(found, await read_similar(await session.connection(), row, now=now), now)
 
 
-def _model(found: store.Response, now: datetime) -> ResponseModel:
+def _model(found: store.Response, similar: SimilarLastedLonger, now: datetime) -> ResponseModel:
     facts = Facts.of(found.incident)
     target, type_ = found.target, found.type
     verdicts = {
@@ -318,7 +293,20 @@ def _model(found: store.Response, now: datetime) -> ResponseModel:
         ),
         playbooks=_playbooks(found.playbooks, now),
         impact=CustomerImpactModel.model_validate(found.impact),
-        definition=DefinitionModel.model_validate(found.definition),
+        definition=_definition(found.definition, similar),
+    )
+
+
+def _definition(found: Definition, similar: SimilarLastedLonger) -> DefinitionModel:
+    share = similar.share
+    return DefinitionModel(
+        met=found.met,
+        affects_customers=found.affects_customers,
+        unplanned=found.unplanned,
+        beyond_an_hour=found.beyond_an_hour,
+        similar_lasted_longer=SimilarModel(
+            of=similar.of, longer=share.k, n=share.n, share=share.value, low=share.low, high=share.high
+        ),
     )
 
 

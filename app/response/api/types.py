@@ -1,6 +1,6 @@
 """HTTP API of incident types."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, StringConstraints
@@ -13,7 +13,7 @@ from app.base.http.paging import Page, Pages, page_of
 from app.base.http.problems import problem_responses
 from app.incidents.details import FIRST_RESPONDER, RoleName, Sentence
 from app.incidents.grouping.rule import parse_matcher
-from app.response.plan import PLACEHOLDERS, unknown_placeholder
+from app.response.plan import PLACEHOLDERS, ReviewRule, unknown_placeholder
 from app.response.store import types
 
 router = APIRouter(prefix="/api/v1/incident-types", tags=["response"])
@@ -92,8 +92,11 @@ class IncidentTypeInput(Input):
         le=86_400,
         description="The longest time between two updates to stakeholders; null: as the target of the severity says",
     )
-    review: Literal["required", "by_severity", "never"] = Field(
-        "by_severity", description="Whether such an incident must be reviewed"
+    review: ReviewRule = Field(
+        ReviewRule.BY_SEVERITY,
+        description="Whether such an incident must be reviewed: always, if the target for its severity has "
+        "`review_seconds`, or never. An incident that burned a fifth of an error budget, or the third of its key "
+        "within 30 days, is reviewed too, unless this says never",
     )
 
 

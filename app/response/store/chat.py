@@ -10,13 +10,13 @@ from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.db.recordset import as_json
+from app.base.redaction import redact
 from app.base.schema import Incident
 from app.incidents.actions import Ref, hold
 from app.incidents.details import Said
 from app.incidents.grouping.timeline_kind import TimelineKind
 from app.incidents.grouping.write import count
 from app.response.chat import ChatFormat, Message, Reading, Skipped
-from app.response.redaction import redact
 
 AROUND = timedelta(hours=1)  # taken before detection and after the end, if no period is stated
 CHAT_MESSAGES = "chat_messages"  # a tally, by format and outcome

@@ -70,33 +70,45 @@ async def assign(
     *,
     holds: bool,
     instead_of: str | None,
+    at_stated: bool,
     now: datetime,
 ) -> TimelineEntry:
     """Records that a person takes a role or (`holds` is false) lays it down, and returns the entry.
 
     With `instead_of`, only if that person holds it now: of two who take over at once, one succeeds. Taking what they
-    already held by then records nothing. Raises IncidentNotFound, MergedAway, InTheFuture or NotTheHolder.
+    already hold records nothing, unless a time is stated: it then counts whatever is recorded about the time between.
+    Raises IncidentNotFound, MergedAway, InTheFuture or NotTheHolder.
     """
     row = await hold(session, ref)
     not_in_the_future(attribution.at, now)
     facts = (await facts_of(await session.connection(), [row.id], [TimelineKind.ROLE])).get(row.id, ())
     found = holdings(facts)
-    wanted = instead_of if holds else person
-    if wanted is not None and wanted not in holders(found, role):
-        names = ", ".join(holders(found, role))
-        message = f"the role is now held by {names}" if names else "nobody holds the role now"
-        raise NotTheHolder(f"{message}; fetch the response again")
+    if instead_of is not None and instead_of not in holders(found, role):
+        raise _not_the_holder(holders(found, role))
+    then = holders(found, role, at=attribution.at if at_stated else None)
+    if not holds and person not in then:
+        raise _not_the_holder(then, at_stated=at_stated)
     if holds:
         for fact in facts:
-            if (fact["role"], fact["person"], fact["holds"]) == (role, person, True) and any(
-                (each.role, each.person, each.ends_at) == (role, person, None)
-                and each.begins_at == fact.at
-                and fact.at <= attribution.at
-                for each in found
-            ):
+            known = (fact["role"], fact["person"], fact["holds"]) == (role, person, True)
+            if known and (fact.at == attribution.at if at_stated else _is_held_since(fact, found, attribution.at)):
                 return (await timeline.entries_of_facts(session, [fact.entry]))[-1]
     detail = {"role": role, "person": person, "holds": holds}
     return await timeline.append(session, row.id, TimelineKind.ROLE, attribution, detail=detail, now=now)
+
+
+def _not_the_holder(people: Sequence[str], *, at_stated: bool = False) -> NotTheHolder:
+    names = ", ".join(people)
+    if at_stated:
+        message = f"the role was held by {names} at that time" if names else "nobody held the role at that time"
+    else:
+        message = f"the role is now held by {names}" if names else "nobody holds the role now"
+    return NotTheHolder(f"{message}; fetch the response again")
+
+
+def _is_held_since(fact: Fact, found: Sequence[Holding], at: datetime) -> bool:
+    """Whether the person who took the role with this fact still holds it, and did at that time."""
+    return fact.at <= at and Holding(fact["role"], fact["person"], fact.at) in found
 
 
 # — what follows from the facts —

@@ -8,7 +8,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.base import db, schema
 from app.base.errors import Conflict, NotFound
 from app.incidents.grouping.rule import parse_matcher
-from app.response.plan import Channel, IncidentType
+from app.response.plan import Channel, IncidentType, ReviewRule
 
 TYPES_AT_MOST = 200
 
@@ -74,4 +74,5 @@ def _type_of(row: schema.IncidentType) -> IncidentType:
         channels=tuple(Channel(str(one["kind"]), str(one["name"]), one["link"]) for one in row.channels),
         steps=tuple(row.steps),
         update_seconds=row.update_seconds,
+        review=ReviewRule(row.review),
     )

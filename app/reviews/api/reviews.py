@@ -3,11 +3,11 @@
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from app.base.http.auth import Reader, Writer
-from app.base.http.context import Now, Session
+from app.base.http.context import Now, Session, context_of
 from app.base.http.fields import At, IncidentRef, Input, Name, Words
 from app.base.http.paging import Page, Pages, page_of
 from app.base.http.problems import problem_responses
@@ -25,6 +25,7 @@ from app.reviews.api.fields import IfMatch, ReviewInPath
 from app.reviews.lifecycle import Element, FindingKind, Part, Participant, ReviewState
 from app.reviews.prompts import PROMPT_IDS, PROMPTS, Audience
 from app.reviews.store import findings, reviews
+from app.reviews.store.required import Requirements
 
 router = APIRouter(prefix="/api/v1/reviews", tags=["reviews"])
 
@@ -93,11 +94,20 @@ class ReviewInput(_Content):
     "", status_code=201, response_model=ReviewModel, responses=problem_responses(404), summary="Create a review"
 )
 async def create_review(
-    _: Writer, session: Session, now: Now, answer: ReviewAnswering, response: Response, body: ReviewInput
+    _: Writer,
+    request: Request,
+    session: Session,
+    now: Now,
+    answer: ReviewAnswering,
+    response: Response,
+    body: ReviewInput,
 ) -> ReviewModel:
-    """A new review is a draft. The service drafts those that are required by itself when the incident has ended."""
+    """A new review is a draft. The service drafts those that are required by itself when the incident has ended. If
+    one of the incidents requires a review, this one is required, and due as agreed unless `due_at` says otherwise.
+    """
     reviews.require_time_frame(body.begins_at, body.ends_at)
-    review = await reviews.create(session, _columns(body), body.incidents, now=now)
+    review, incidents = await reviews.create(session, _columns(body), body.incidents, now=now)
+    await context_of(request).part(Requirements).explain(session, review, incidents, now)
     await reviews.set_participants(session, review.id, _participants(body.participants))
     response.headers["Location"] = f"/api/v1/reviews/REV-{review.number}"
     return await answer(review)

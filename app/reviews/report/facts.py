@@ -25,13 +25,14 @@ class People(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An event of the timeline, as last corrected."""
+    """An event of the timeline, as last corrected. `people`: those whom its text names, besides `by`."""
 
     at: datetime
     kind: str
     by: str | None
     text: str
     phase: Phase | None
+    people: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,8 @@ _ROLES = {
 
 
 def by_role(facts: ReportFacts) -> ReportFacts:
-    """The same facts with people called by what they did, wherever their whole name stands, also within texts.
+    """The same facts with people called by what they did, wherever their whole name stands, also within texts and with
+    a capital letter.
 
     Only names that are known: of participants, owners, the facilitator, and of those in the timelines.
     """
@@ -144,12 +146,14 @@ def _roles(facts: ReportFacts) -> dict[str, str]:
     for item in facts.action_items:
         if item.owner:
             found.setdefault(item.owner, "the owner")
-    return {name: role for name, role in found.items() if name.strip()}
+    named = {name: role for name, role in found.items() if name.strip()}
+    return {name[0].upper() + name[1:]: role for name, role in named.items()} | named
 
 
 def _in_timelines(incidents: Iterable[Incident]) -> Iterable[str]:
     for incident in incidents:
-        yield from (entry.by for entry in incident.entries if entry.by)
+        for entry in incident.entries:
+            yield from (person for person in (entry.by, *entry.people) if person)
         yield from (step.task.by for step in incident.path.steps if step.task.by)
 
 

@@ -60,4 +60,4 @@ def escaped(text: str) -> str:
 
 _SPECIAL = re.compile(r"[\\`*_\[\]|~!]")
 # What would begin a list, a quotation, a heading or a rule.
-_AT_THE_START = re.compile(r"^(\d{0,9})([.)#>+=-])")
+_AT_THE_START = re.compile(r"^(\d{1,9}(?=[.)])|(?=[#>+=-]))(.)")

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+from app.incidents.grouping.timeline_kind import TimelineKind
 from app.incidents.path import Effect, Path
-from app.reviews.lifecycle import Element, FindingKind
+from app.reviews.lifecycle import Element, FindingKind, ReviewState
+from app.reviews.report.entries import task_words
 from app.reviews.report.facts import ActionItem, Finding, Incident, ReportFacts
+from app.reviews.report.questions import questions
 
 
 class Outline(StrEnum):
@@ -66,7 +69,8 @@ class Report:
 
 def report(facts: ReportFacts, outline: Outline) -> Report:
     arranged = _guide if outline is Outline.GUIDE else _postmortem
-    return Report(f"{facts.number}: {facts.title}", list(_introduction(facts)), list(arranged(facts)))
+    sections = [*_preview(facts), *arranged(facts)]
+    return Report(f"{facts.number}: {facts.title}", list(_introduction(facts)), sections)
 
 
 def _introduction(facts: ReportFacts) -> Iterator[Block]:
@@ -78,6 +82,19 @@ def _introduction(facts: ReportFacts) -> Iterator[Block]:
         held += f" and took {_duration(facts.duration_seconds)}." if facts.duration_seconds else "."
     led = f" {facts.facilitator} led it." if facts.facilitator else ""
     yield Paragraph(f"This review is {facts.state}. {held}{led}")
+
+
+def _preview(facts: ReportFacts) -> Iterator[Section]:
+    """For the participants of a meeting that has not taken place."""
+    if facts.state != ReviewState.DRAFT:
+        return
+    purpose = (
+        "This is a preview for those who will meet. Please read the timeline, correct what is wrong or missing in it, "
+        "and come with your own view of what happened."
+    )
+    asked = questions(facts)
+    still_open: list[Block] = [Paragraph("The facts leave open:"), Bullets(asked)] if asked else []
+    yield Section("Before the meeting", [Paragraph(purpose), *still_open])
 
 
 def _in_numbers(facts: ReportFacts) -> str:
@@ -148,7 +165,7 @@ def _tasks(facts: ReportFacts) -> Iterator[Block]:
         yield Plot(f"Path of {one.number} to its recovery", one.path)
         yield Paragraph(f"Effects of the tasks in {one.number}: {shown}.")
         rows = [
-            [_time(step.task.at), step.task.by or "", step.task.text, str(step.task.effect), str(step.level)]
+            [_time(step.task.at), step.task.by or "", task_words(step.task), str(step.task.effect), str(step.level)]
             for step in one.path.steps
         ]
         yield Table(["Time", "By", "Task", "Effect", "Level"], rows) if rows else Paragraph(NOTHING)
@@ -209,12 +226,21 @@ def _postmortem(facts: ReportFacts) -> Iterator[Section]:
         ],
     )
     yield _follow_up(facts)
-    yield Section("7. Communication", [], [Section("Participants", _participants(facts))])
+    yield Section(
+        "7. Communication",
+        [],
+        [
+            Section("Updates during the incident", _bullets(_recorded(facts, TimelineKind.UPDATE))),
+            Section("Participants", _participants(facts)),
+        ],
+    )
 
 
 def _impact(facts: ReportFacts) -> list[Block]:
     stated = [Paragraph(facts.customer_impact)] if facts.customer_impact.strip() else []
-    return [*stated, *_per_incident(facts, lambda one: f"downtime {_duration(one.downtime_seconds)}; {_cost(one)}")]
+    noticed = _recorded(facts, TimelineKind.IMPACT)
+    numbers = _per_incident(facts, lambda one: f"downtime {_duration(one.downtime_seconds)}; {_cost(one)}")
+    return [*stated, *numbers, *([Bullets(noticed)] if noticed else [])]
 
 
 def _resolution(facts: ReportFacts) -> list[Block]:
@@ -250,6 +276,16 @@ def _bullets(items: Sequence[str]) -> list[Block]:
 
 def _per_incident(facts: ReportFacts, shown: Callable[[Incident], str]) -> list[Block]:
     return _bullets([f"{one.number}: {shown(one)}" for one in facts.incidents])
+
+
+def _recorded(facts: ReportFacts, kind: TimelineKind) -> list[str]:
+    """The entries of a kind in all timelines."""
+    return [
+        f"{one.number}, {_time(entry.at)}: {entry.text}"
+        for one in facts.incidents
+        for entry in one.entries
+        if entry.kind == kind
+    ]
 
 
 _ANY = object()

@@ -18,6 +18,7 @@ from app.incidents.measures.measures import Facts, Weights, detected_at, measure
 from app.incidents.path import Phase, path_of, phase_at
 from app.reviews.lifecycle import Element, FindingKind
 from app.reviews.report import facts as report
+from app.reviews.report.entries import entry_of
 from app.reviews.report.facts import ReportFacts
 from app.reviews.store import action_items, findings, reviews
 
@@ -107,7 +108,7 @@ async def _incidents(
                 },
                 path=path_of(facts, tasks.get(row.id, ()), now=now),
                 entries=[
-                    report.Entry(one.at, one.kind, one.by, one.note or "", phase_at(facts, one.at))
+                    entry_of(one.at, one.kind, one.by, one.note, one.detail, phase_at(facts, one.at))
                     for one in entries.get(row.id, ())
                 ],
             )

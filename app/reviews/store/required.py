@@ -1,7 +1,8 @@
 """Drafts the reviews that incidents require: once per incident, however many processes run."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Protocol
@@ -12,14 +13,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.base.schema import Incident, Objective, ReviewIncident
+from app.base.schema import Incident, Objective, Review, ReviewIncident
 from app.base.severity import severity_name
 from app.base.threads import off_loop
+from app.incidents.agreement import NO_AGREEMENT, Agreement
 from app.incidents.impact import availability
 from app.incidents.impact.store import FACTS_OF_INCIDENT, failing_within, in_service_since, planned_within
 from app.incidents.measures.measures import Facts, Weights, service, severity
 from app.reviews.lifecycle import Part, Participant, Reason, ReviewState
-from app.reviews.requirement import NO_AGREEMENT, RECURRENCE_WITHIN, RECURRENCES, Agreement, Ended, due_at, reasons
+from app.reviews.requirement import RECURRENCE_WITHIN, RECURRENCES, Ended, due_at, reasons
 from app.reviews.store import reviews
 
 # An incident that ended longer ago gets no draft: a new rule is no reason to review the past.
@@ -28,49 +30,93 @@ AT_ONCE = 500
 LINKED_AT_MOST = 20  # incidents of a key that recurs
 
 
-async def draft_required(session: AsyncSession, *, now: datetime, weights: Weights) -> int:
-    """Drafts a review for each ended incident that requires one and has none; returns how many.
+class _Row(Protocol):
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def number(self) -> int: ...
+    @property
+    def ended_at(self) -> datetime: ...
+    @property
+    def key_id(self) -> UUID: ...
+    @property
+    def occurrences(self) -> int: ...
+    @property
+    def recurrence_reviewed(self) -> bool: ...
+    @property
+    def draft_id(self) -> UUID | None: ...
+    @property
+    def reviewed(self) -> bool: ...
 
-    0 while another process does it. Also updates why the drafts are required, for example after a correction of the
-    severity.
-    """
-    tx = await session.connection()
-    if not (await tx.execute(_ALONE)).scalar_one():
-        return 0
-    rows = (await tx.execute(_ENDED, {"since": now - LOOKBACK, "at_most": AT_ONCE})).all()
-    agreements = await agreements_of(session, [row.id for row in rows])
-    burned = await _burned(session, rows, now=now, weights=weights)
-    drafted, recurring = 0, set[UUID]()
-    by_review: dict[UUID, set[Reason]] = defaultdict(set)
-    for row in rows:
-        facts = Facts.of(row)
-        agreement = agreements.get(row.id, NO_AGREEMENT)
-        why = reasons(
-            Ended(
-                severity(facts),
-                burned.get(row.number, Fraction(0)),
-                row.occurrences,
-                row.recurrence_reviewed or row.key_id in recurring,
-                agreement,
+
+AgreementsOf = Callable[[AsyncSession, Collection[UUID]], Awaitable[Mapping[UUID, Agreement]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Requirements:
+    """Decides which incidents require a review. `agreements_of` reads what was agreed on about incidents."""
+
+    agreements_of: AgreementsOf
+    weights: Weights
+
+    async def draft(self, session: AsyncSession, *, now: datetime) -> int:
+        """Drafts a review for each ended incident that requires one and has none; returns how many.
+
+        0 while another process does it. Also updates why the drafts are required, for example after a correction of
+        the severity.
+        """
+        tx = await session.connection()
+        if not (await tx.execute(_ALONE)).scalar_one():
+            return 0
+        rows = (await tx.execute(_ENDED_LATELY, {"since": now - LOOKBACK, "at_most": AT_ONCE})).all()
+        drafted, recurring = 0, set[UUID]()
+        by_review: dict[UUID, set[Reason]] = defaultdict(set)
+        for row, why, agreement in await self._judged(session, rows, recurring, now=now):
+            if row.draft_id is not None:
+                by_review[row.draft_id].update(why)
+            if not why or row.reviewed:
+                continue
+            incident = (await session.exec(select(Incident).where(col(Incident.id) == row.id))).one()
+            await _draft(session, incident, why, agreement, now=now)
+            drafted += 1
+        for review_id, whys in by_review.items():
+            await _correct(session, review_id, whys, now=now)
+        return drafted
+
+    async def explain(self, session: AsyncSession, review: Review, incidents: Collection[UUID], now: datetime) -> None:
+        """States in a new draft why its incidents require it and, unless a person did, when it is due."""
+        rows = (await (await session.connection()).execute(_ENDED_OF, {"ids": list(incidents)})).all()
+        judged = await self._judged(session, rows, set(), now=now)
+        whys = {reason for _, why, _ in judged for reason in why}
+        review.required_because = [reason for reason in Reason if reason in whys]
+        due = [due_at(row.ended_at, severity(Facts.of(row)), agreement) for row, why, agreement in judged if why]
+        review.due_at = review.due_at or min(due, default=None)
+        await session.flush()
+
+    async def _judged(
+        self, session: AsyncSession, rows: Sequence[_Row], recurring: set[UUID], *, now: datetime
+    ) -> list[tuple[_Row, Sequence[Reason], Agreement]]:
+        """Each incident with the reasons for its review. Of several with a key that recurs, the first has that reason;
+        such keys are added to `recurring`.
+        """
+        agreements = await self.agreements_of(session, [row.id for row in rows])
+        burned = await _burned(session, rows, now=now, weights=self.weights)
+        found: list[tuple[_Row, Sequence[Reason], Agreement]] = []
+        for row in rows:
+            agreement = agreements.get(row.id, NO_AGREEMENT)
+            why = reasons(
+                Ended(
+                    severity(Facts.of(row)),
+                    burned.get(row.number, Fraction(0)),
+                    row.occurrences,
+                    row.recurrence_reviewed or row.key_id in recurring,
+                    agreement,
+                )
             )
-        )
-        if row.draft_id is not None:
-            by_review[row.draft_id].update(why)
-        if not why or row.reviewed:
-            continue
-        incident = (await session.exec(select(Incident).where(col(Incident.id) == row.id))).one()
-        if Reason.RECURRENCE in why:
-            recurring.add(row.key_id)
-        await _draft(session, incident, why, agreement, now=now)
-        drafted += 1
-    for review_id, whys in by_review.items():
-        await _correct(session, review_id, whys, now=now)
-    return drafted
-
-
-async def agreements_of(_session: AsyncSession, _incidents: Sequence[UUID]) -> Mapping[UUID, Agreement]:
-    """What types and targets state about these incidents. None are stored yet."""
-    return {}
+            if Reason.RECURRENCE in why and not row.reviewed:
+                recurring.add(row.key_id)
+            found.append((row, why, agreement))
+        return found
 
 
 async def _draft(
@@ -95,15 +141,27 @@ async def _draft(
     await session.flush()
     session.add_all(ReviewIncident(review_id=review.id, incident_id=id_) for id_ in sorted(linked))
     people = await reviews.people_in(session, linked)
-    await reviews.set_participants(session, review.id, proposed_participants(people))
+    roles = await reviews.roles_in(session, linked)
+    await reviews.set_participants(session, review.id, proposed_participants(people, roles))
     await reviews.derive(session, linked)
 
 
-def proposed_participants(people: Mapping[str, Collection[str]]) -> list[Participant]:
-    """Everyone in the timeline; the first who acknowledged is the first responder."""
+def proposed_participants(
+    people: Mapping[str, Collection[str]], roles: Mapping[str, Collection[str]]
+) -> list[Participant]:
+    """Everyone in the timelines: those who held a role by it, the first who acknowledged as first responder."""
     first = next((person for person, kinds in people.items() if "acknowledged" in kinds), None)
-    found = list(people)[: reviews.PARTICIPANTS_AT_MOST]
-    return [Participant(one, Part.FIRST_RESPONDER if one == first else Part.ESCALATION) for one in found]
+
+    def part(person: str) -> Part:
+        held = roles.get(person, ())
+        if role := next((each for each in _PARTS if each in held), None):
+            return _PARTS[role]
+        return Part.FIRST_RESPONDER if person == first else Part.ESCALATION
+
+    return [Participant(one, part(one)) for one in [*people][: reviews.PARTICIPANTS_AT_MOST]]
+
+
+_PARTS = {"commander": Part.COMMANDER, "communications": Part.COMMUNICATIONS, "scribe": Part.NOTE_TAKER}
 
 
 async def _correct(session: AsyncSession, review_id: UUID, why: Collection[Reason], *, now: datetime) -> None:
@@ -119,19 +177,6 @@ async def _correct(session: AsyncSession, review_id: UUID, why: Collection[Reaso
 
 
 # — error budgets —
-
-
-class _Row(Protocol):
-    @property
-    def id(self) -> UUID: ...
-    @property
-    def number(self) -> int: ...
-    @property
-    def ended_at(self) -> datetime: ...
-    @property
-    def draft_id(self) -> UUID | None: ...
-    @property
-    def reviewed(self) -> bool: ...
 
 
 async def _burned(
@@ -190,8 +235,7 @@ _RECENT = f"""
        AND other.began_at <= incident.began_at
        AND other.began_at > incident.ended_at - interval '{RECURRENCE_WITHIN.days} days'
 """  # noqa: S608
-# Those that surely need a draft come first, so that none waits behind others.
-_ENDED = text(f"""
+_ENDED = f"""
     SELECT ended.*,
            ({_LINKED.replace("incident.id", "ended.id")} AND review.state = 'draft' ORDER BY review.number LIMIT 1)
                AS draft_id
@@ -208,10 +252,17 @@ _ENDED = text(f"""
               FROM incident
              WHERE merged_into IS NULL
                AND alert_class <> 'monitoring'
-               AND ended_at >= :since) AS ended
+               AND %s) AS ended
+"""  # noqa: S608
+# Those that surely need a draft come first, so that none waits behind others.
+_ENDED_LATELY = text(
+    _ENDED % "ended_at >= :since"
+    + """
      ORDER BY (NOT reviewed AND coalesce(severity_stated, severity) <= 2) DESC, ended_at DESC, number
      LIMIT :at_most
-""")  # noqa: S608
+"""
+)
+_ENDED_OF = text(_ENDED % "ended_at IS NOT NULL AND incident.id = ANY(CAST(:ids AS uuid[]))")
 
 _UNREVIEWED_OF_KEY = text("""
     SELECT id

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -14,11 +15,11 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.base.errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed
 from app.base.ids import new_id
 from app.base.schema import ActionItem, Finding, Incident, Review, ReviewIncident, ReviewParticipant
-from app.incidents import actions
+from app.incidents import actions, timeline
 from app.incidents.actions import Ref, etag, not_in_the_future
 from app.incidents.grouping.decide import lock_keys
 from app.incidents.grouping.reviewed import derive_reviewed
-from app.incidents.grouping.timeline_kind import IS_CURRENT
+from app.incidents.grouping.timeline_kind import IS_CURRENT, TimelineKind
 from app.incidents.grouping.write import count
 from app.reviews import lifecycle
 from app.reviews.action_item import ItemState
@@ -127,14 +128,13 @@ async def list_reviews(
 
 async def create(
     session: AsyncSession, values: Mapping[str, Any], incidents: Sequence[Ref], *, now: datetime
-) -> Review:
-    """A draft about these incidents. Raises IncidentNotFound."""
+) -> tuple[Review, Collection[UUID]]:
+    """A draft about these incidents, and their ids. Raises IncidentNotFound."""
     review = draft(now=now, **values)
     session.add(review)
     await session.flush()
     await session.refresh(review)
-    await set_incidents(session, review, incidents)
-    return review
+    return review, await set_incidents(session, review, incidents)
 
 
 def draft(*, now: datetime, **values: Any) -> Review:
@@ -189,10 +189,9 @@ async def incidents_of(session: AsyncSession, reviews: Collection[UUID]) -> Mapp
     return {review_id: list(incidents.values()) for review_id, incidents in found.items()}
 
 
-async def set_incidents(session: AsyncSession, review: Review, refs: Sequence[Ref]) -> None:
-    """Replaces the incidents that the review is about; a merged one by the one it was merged into.
-
-    Raises IncidentNotFound.
+async def set_incidents(session: AsyncSession, review: Review, refs: Sequence[Ref]) -> Collection[UUID]:
+    """Replaces the incidents that the review is about, and returns their ids; a merged one stands for the one it was
+    merged into. Raises IncidentNotFound.
     """
     before = {one.id for one in (await incidents_of(session, [review.id])).get(review.id, ())}
     named = [await actions.find(session, ref) for ref in refs]
@@ -200,6 +199,7 @@ async def set_incidents(session: AsyncSession, review: Review, refs: Sequence[Re
     await session.exec(delete(ReviewIncident).where(col(ReviewIncident.review_id) == review.id))
     session.add_all(ReviewIncident(review_id=review.id, incident_id=id_) for id_ in sorted(after))
     await derive(session, before | after)
+    return after
 
 
 async def derive(session: AsyncSession, incidents: Collection[UUID]) -> None:
@@ -255,23 +255,34 @@ _PROPOSED = text("""
 
 
 async def people_in(session: AsyncSession, incidents: Collection[UUID]) -> Mapping[str, Sequence[str]]:
-    """Who recorded or did something in these incidents, and the kinds of it."""
+    """Who is in the timelines of these incidents, as author or by name, and in which kinds of entries."""
     found: dict[str, list[str]] = defaultdict(list)
-    for by, kind in await (await session.connection()).execute(_PEOPLE, {"ids": list(incidents)}):
-        found[by].append(kind)
+    for person, kind in await (await session.connection()).execute(_PEOPLE, {"ids": list(incidents)}):
+        found[person].append(kind)
     return found
 
 
 _PEOPLE = text(f"""
-    SELECT by, kind
+    SELECT person, kind
       FROM timeline
+     CROSS JOIN unnest(ARRAY[CASE WHEN kind IN ('joined', 'role') THEN detail ->> 'person' END, by]) AS person
      WHERE incident_id = ANY(CAST(:ids AS uuid[]))
-       AND by IS NOT NULL
+       AND person IS NOT NULL
        AND {IS_CURRENT}
-     GROUP BY by, kind
-     ORDER BY min(at), by, kind
+     GROUP BY person, kind
+     ORDER BY min(at), person, kind
      LIMIT 500
 """)  # noqa: S608
+
+
+async def roles_in(session: AsyncSession, incidents: Collection[UUID]) -> Mapping[str, Collection[str]]:
+    """The roles that each person held in these incidents."""
+    found: dict[str, set[str]] = defaultdict(set)
+    facts = await timeline.facts_of(await session.connection(), incidents, [TimelineKind.ROLE])
+    for fact in chain.from_iterable(facts.values()):
+        if fact["holds"]:
+            found[fact["person"]].add(fact["role"])
+    return found
 
 
 # — participants —

@@ -12,7 +12,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.base.times import Span
-from app.incidents.measures.business_hours import DAY_MINUTES, BusinessHours, Clock, Hours, clock, runs, seconds
+from app.incidents.measures.business_hours import (
+    DAY_MINUTES,
+    BusinessHours,
+    Clock,
+    Hours,
+    clock,
+    moment_after,
+    runs,
+    seconds,
+)
 from app.incidents.measures.vectorized import Ints, microseconds
 
 ZONES = (
@@ -255,6 +264,21 @@ def test_it_does_not_matter_for_how_much_time_the_clock_was_made(
 ) -> None:
     short = Span(*borders)
     assert measured(calendar, short) == in_seconds(clock(calendar, WHOLE), short)
+
+
+@settings(deadline=None, max_examples=50)
+@given(calendars, times, st.integers(1, 30 * DAY_MINUTES))
+@example(office(), utc("2026-06-05 15:59:30"), 1)  # the end of a Friday
+def test_the_moment_after_a_duration_is_the_first_by_which_the_clock_ran_so_long(
+    calendar: BusinessHours, start: datetime, minutes: int
+) -> None:
+    duration = timedelta(minutes=minutes)
+    found = moment_after(calendar, start, duration)
+    if found is None:
+        assert measured(calendar, Span(start, start + timedelta(days=731))) < [duration.total_seconds()]
+    else:
+        assert measured(calendar, Span(start, found)) == [duration.total_seconds()]
+        assert measured(calendar, Span(start, found - timedelta(microseconds=1))) < [duration.total_seconds()]
 
 
 def minute_by_minute(calendar: BusinessHours, start: datetime, minutes: int) -> int:

@@ -1,4 +1,4 @@
-"""Removes secrets from text that people wrote in a chat.
+"""Removes secrets from text that people paste or type, such as chats and commands.
 
 Pure: no clock, no I/O, no settings. Takes time in proportion to the length of the text.
 """
@@ -52,5 +52,14 @@ _PATTERNS = tuple(
             rf"\1{MARK}",
             re.IGNORECASE,
         ),
+        # In commands: an option with its value as the next word, a user with a password, and two tools' own options.
+        (
+            rf"(?<![\w-])(--[\w-]{{0,40}}(?:{_NAMES})[ \t]{{1,5}})(?!\[redacted\])(?:{_VALUE})",
+            rf"\1{MARK}",
+            re.IGNORECASE,
+        ),
+        (r"(?<!\S)((?:-u[ \t]{0,5}|--user[ \t=]{1,5})[^\s:]{1,100}:)(?!\[redacted\]|\d+(?!\S))\S+", rf"\1{MARK}", 0),
+        (r"\b(mysql[a-z]{0,10}[ \t][^\n]{0,100}?(?<!\S)-p)(?!\[redacted\])\S+", rf"\1{MARK}", 0),
+        (r"\b(sshpass[ \t]{1,5}-p[ \t]{0,5})(?!\[redacted\])\S+", rf"\1{MARK}", 0),
     )
 )

@@ -1,0 +1,24 @@
+"""What a team has agreed on about the review of an incident. Pure.
+
+The response knows it from types and targets; reviews follow it.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from app.incidents.measures.business_hours import BusinessHours
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """`by_type` and `by_target`: whether the incident's type, and the target of its severity, require a review; None if
+    they leave it open. It is due `due_after` the end of the incident, in the business hours if there are any.
+    """
+
+    by_type: bool | None = None
+    by_target: bool | None = None
+    due_after: timedelta | None = None
+    hours: BusinessHours | None = None
+
+
+NO_AGREEMENT = Agreement()
