@@ -9,11 +9,10 @@ from uuid import UUID
 import numpy as np
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.errors import Conflict
-from app.base.schema import Incident, Playbook, Service, TimelineEntry
+from app.base.schema import Incident, Playbook, TimelineEntry
 from app.base.severity import severity_name
 from app.base.times import Span
 from app.incidents import timeline
@@ -49,10 +48,8 @@ from app.response.roles import (
     participants,
     suggested,
 )
-from app.response.store import people
-from app.response.store.playbooks import versions_of
-from app.response.store.targets import agreements, business_hours
-from app.response.store.types import all_types
+from app.response.store.agreed import Agreed, read_agreed
+from app.response.store.targets import business_hours
 from app.response.targets import Elapsed, Judged, Target, Verdict
 from app.response.updates import Updates, cadence, stakeholder_updates, updates_of
 
@@ -114,10 +111,11 @@ class RoleState:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The response to one incident."""
+    """The response to one incident. `type` applies, `types` are all there are."""
 
     incident: Incident
     type: IncidentType | None
+    types: Sequence[IncidentType]
     facts: Sequence[Fact]
     room: str | None
     exit: Sequence[ExitState]
@@ -150,12 +148,34 @@ OF_RESPONSE = (
 async def read_response(session: AsyncSession, row: Incident, *, now: datetime, weights: Weights) -> Response:
     """A fixed number of statements, however much was recorded."""
     tx = await session.connection()
+    harm = (await impacts_of(tx, [row], now=now, weights=weights)).get(row.id)
+    name, span = service(Facts.of(row)), lasted(row, now)
+    planned = (await planned_within(tx, [name], span)).get(name, ())
+    return await response_to(tx, row, harmed=bool(harm and harm.downtime), planned=bool(planned), now=now)
+
+
+def lasted(row: Incident, now: datetime) -> Span:
+    return Span(row.began_at, max(row.began_at, row.ended_at or now))
+
+
+async def response_to(
+    tx: AsyncConnection,
+    row: Incident,
+    *,
+    harmed: bool,
+    planned: bool,
+    now: datetime,
+) -> Response:
+    """The response, given whether the incident had impact and whether a part of it was planned maintenance.
+
+    Two statements, and two more if the target names a calendar.
+    """
     known = Facts.of(row)
     facts = (await facts_of(tx, [row.id], OF_RESPONSE)).get(row.id, [])
-    owner = (await session.exec(select(Service.owner).where(Service.name == service(known)))).first() or ""
-    type_ = type_of(await all_types(session), row.type_stated, labels_of(row, owner))
+    agreed = await read_agreed(tx, service(known))
+    type_ = type_of(agreed.types, row.type_stated, labels_of(row, agreed.owner))
     history = holdings(facts)
-    target = (await agreements(session, service(known))).of(known)
+    target = agreed.targets.of(known)
     calendars = await business_hours(tx, [target.calendar] if target and target.calendar else [])
     updates = updates_of(
         facts,
@@ -168,10 +188,11 @@ async def read_response(session: AsyncSession, row: Incident, *, now: datetime, 
     return Response(
         incident=row,
         type=type_,
+        types=agreed.types,
         facts=facts,
         room=room_in_use(facts),
         exit=exit_states(type_.exit_criteria if type_ else (), facts),
-        roles=await _roles(session, row, type_, history, owner, now=now),
+        roles=_roles(row, type_, history, agreed, now=now),
         history=history,
         people=participants(facts),
         first_alerted=first_alerted(facts),
@@ -186,9 +207,13 @@ async def read_response(session: AsyncSession, row: Incident, *, now: datetime, 
             now=now,
             elapsed=_elapsed(calendars, target, known, now),
         ),
-        playbooks=[*(await versions_of(session, service(known))).values()],
+        playbooks=[*agreed.playbooks.values()],
         impact=impact,
-        definition=await _definition(tx, row, impact, now=now, weights=weights),
+        definition=Definition(
+            affects_customers=harmed or bool(impact.customers),
+            unplanned=not planned,
+            beyond_an_hour=beyond_an_hour(known, row.expected_to_last_stated, now=now),
+        ),
     )
 
 
@@ -199,22 +224,14 @@ def labels_of(row: Incident, owner: str) -> Mapping[str, str]:
     return row.labels | own | ({"environment": row.environment} if row.environment else {})
 
 
-async def _roles(
-    session: AsyncSession,
-    row: Incident,
-    type_: IncidentType | None,
-    history: Sequence[Holding],
-    owner: str,
-    *,
-    now: datetime,
+def _roles(
+    row: Incident, type_: IncidentType | None, history: Sequence[Holding], agreed: Agreed, *, now: datetime
 ) -> list[RoleState]:
     current = [each for each in history if each.ends_at is None]
     names = dict.fromkeys([*(type_.roles if type_ else ()), *(each.role for each in current)])
-    delegates, absences = await people.delegates(session), await people.absences(session)
-    elsewhere = await facts_of_open(await session.connection(), [TimelineKind.ROLE])
     busy = {
         each.person
-        for incident, facts in elsewhere.items()
+        for incident, facts in agreed.roles_of_open.items()
         if incident != row.id
         for each in holdings(facts)
         if each.ends_at is None
@@ -222,9 +239,11 @@ async def _roles(
     found = []
     for role in names:
         held = [each for each in current if each.role == role]
-        ordered = delegates_of(delegates, role, owner)
-        vacant = not held and row.ended_at is None
-        found.append(RoleState(role, held, ordered, suggested(ordered, absences, busy, now=now) if vacant else None))
+        ordered = delegates_of(agreed.delegates, role, agreed.owner)
+        free = None
+        if not held and row.ended_at is None:
+            free = suggested(ordered, agreed.absences, busy, now=now)
+        found.append(RoleState(role, held, ordered, free))
     return found
 
 
@@ -260,17 +279,3 @@ def _elapsed(calendars: Mapping[str, BusinessHours], target: Target | None, fact
         return float(seconds(known, begin, end)[0])
 
     return in_hours
-
-
-async def _definition(
-    tx: AsyncConnection, row: Incident, impact: CustomerImpact, *, now: datetime, weights: Weights
-) -> Definition:
-    facts = Facts.of(row)
-    harm = (await impacts_of(tx, [row], now=now, weights=weights)).get(row.id)
-    span = Span(row.began_at, max(row.began_at, row.ended_at or now))
-    planned = (await planned_within(tx, [service(facts)], span)).get(service(facts), ())
-    return Definition(
-        affects_customers=bool(harm and harm.downtime) or bool(impact.customers),
-        unplanned=not planned,
-        beyond_an_hour=beyond_an_hour(facts, row.expected_to_last_stated, now=now),
-    )

@@ -48,12 +48,9 @@ async def put_targets(session: AsyncSession, service: str, targets: Sequence[sch
     return await list_targets(session, service)
 
 
-async def agreements(session: AsyncSession, service: str | None = None) -> Agreements:
-    """All targets, or those that may apply to one service. One statement."""
-    query = select(schema.Target)
-    if service is not None:
-        query = query.where(col(schema.Target.service).in_(["", service]))
-    return Agreements(Target(**row.model_dump()) for row in await session.exec(query))
+async def agreements(session: AsyncSession) -> Agreements:
+    """All targets. One statement."""
+    return Agreements(Target(**row.model_dump()) for row in await session.exec(select(schema.Target)))
 
 
 async def business_hours(tx: AsyncConnection, names: Iterable[str]) -> Mapping[str, BusinessHours]:
