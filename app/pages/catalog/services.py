@@ -23,9 +23,10 @@ from app.catalog.services.api import RateInput, ServiceInput, rate_row, service_
 from app.incidents.impact.availability import Budget, from_then_on
 from app.incidents.impact.intervals import shown
 from app.incidents.impact.rates import THE_BEGINNING
-from app.pages.catalog import fields, planned
+from app.pages.catalog import planned
 from app.pages.catalog.read import OneService, ServiceList, read_list, read_service
 from app.pages.plots.budget import BurnDown, burn_down
+from app.pages.web import fields
 from app.pages.web.forms import Form, entered_time, parsed
 from app.pages.web.frame import Change, PageRequest, Refusal, SegmentPageRoute, SignedIn, see_other
 
