@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID, uuid4
@@ -17,6 +17,7 @@ from app.incidents.measures.measures import Facts, detected_at
 from app.incidents.path import Stage
 from app.incidents.timeline import fact_of
 from app.pages import words
+from app.pages.incidents.panel import impact_words
 from app.pages.incidents.read import everything, find, recorded
 from app.pages.incidents.timeline import EFFECTS, Line, lines
 from app.pages.incidents.view import BASES, View, view
@@ -159,7 +160,8 @@ def _rendered(
         more_entries=more_entries,
         new_key=str(uuid4()),
         refused=in_words(refused, asked) if refused else None,
-        refused_action=action,
+        refused_action=(refused.form.get("form") if refused else None) or action,
+        customer_words=impact_words(asdict(it.panel.response.impact)),
     )
 
 

@@ -58,16 +58,16 @@ async def declare_response(
     resolved incident, send an `at` before its end.
     """
     declaration = declaration or ResponseDeclaration()
-    attribution, at_stated = declaration.attribution(writer, now), declaration.at is not None
-    row = await actions.declare_response(session, ref, attribution, at_stated=at_stated, now=now)
-    assigned = Attribution(max(attribution.at, actions.detected_at(row)), attribution.by)
-    for role, person in (
-        *((("commander", declaration.commander),) if declaration.commander else ()),
-        *(("responder", person) for person in declaration.responders),
-    ):
-        await store.assign(session, ref, role, person, assigned, holds=True, instead_of=None, now=now)
-    if declaration.type is not None:
-        row = await actions.amend(session, ref, {"type": declaration.type}, by=attribution.by, if_match=None, now=now)
+    row = await store.declare(
+        session,
+        ref,
+        declaration.attribution(writer, now),
+        at_stated=declaration.at is not None,
+        type_name=declaration.type,
+        commander=declaration.commander,
+        responders=declaration.responders,
+        now=now,
+    )
     return await answer(row)
 
 

@@ -15,7 +15,7 @@ from app.base.errors import Conflict
 from app.base.schema import Incident, Playbook, TimelineEntry
 from app.base.severity import severity_name
 from app.base.times import Span
-from app.incidents import timeline
+from app.incidents import actions, timeline
 from app.incidents.actions import Ref, hold, not_in_the_future
 from app.incidents.fact import Fact
 from app.incidents.grouping.timeline_kind import IS_CURRENT, TimelineKind
@@ -94,6 +94,31 @@ async def assign(
                 return (await timeline.entries_of_facts(session, [fact.entry]))[-1]
     detail = {"role": role, "person": person, "holds": holds}
     return await timeline.append(session, row.id, TimelineKind.ROLE, attribution, detail=detail, now=now)
+
+
+async def declare(
+    session: AsyncSession,
+    ref: Ref,
+    attribution: Attribution,
+    *,
+    at_stated: bool,
+    type_name: str | None,
+    commander: str | None,
+    responders: Sequence[str],
+    now: datetime,
+) -> Incident:
+    """A person begins the response to a known incident, and states its type and who takes which role.
+
+    Raises what `actions.declare_response`, `assign` and `actions.amend` raise.
+    """
+    row = await actions.declare_response(session, ref, attribution, at_stated=at_stated, now=now)
+    assigned = Attribution(max(attribution.at, actions.detected_at(row)), attribution.by)
+    taken = [("commander", commander)] if commander else []
+    for role, person in [*taken, *(("responder", person) for person in responders)]:
+        await assign(session, ref, role, person, assigned, holds=True, instead_of=None, now=now)
+    if type_name is not None:
+        row = await actions.amend(session, ref, {"type": type_name}, by=attribution.by, if_match=None, now=now)
+    return row
 
 
 # — what follows from the facts —
