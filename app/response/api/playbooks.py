@@ -161,7 +161,8 @@ async def show_version(
     session: Session, now: Now, name: ServiceName, playbook: PlaybookName, version: VersionInPath, _: Reader
 ) -> ContentResponse:
     """Returns its content and its state."""
-    return ContentResponse.of(await playbooks.find_version(session, name, playbook, version), now)
+    row = await playbooks.find_version(session, name, playbook, version, lock=False)
+    return ContentResponse.of(row, now)
 
 
 class VerificationInput(Input):
@@ -253,7 +254,7 @@ class CoverageResponse(BaseModel):
 @_coverage.get("/coverage", summary="Find services without a playbook", responses=problem_responses())
 async def coverage(session: Session, now: Now, _: Reader) -> CoverageResponse:
     """Also lists the playbooks that expire soon."""
-    found = await playbooks.coverage(session, now=now)
+    found = await playbooks.coverage(session, await playbooks.every_playbook(session), now=now)
     expiring = [ExpiringModel.model_validate(each) for each in found.expiring]
     return CoverageResponse(without=[*found.without], expiring=expiring)
 
