@@ -228,6 +228,9 @@ _ON_PAGES = {
 }
 
 
+_OF_REST = {"`": "", "PATCH the": "correct the", "fetch the response again": "look at what is there now"}
+
+
 @dataclass(frozen=True, slots=True)
 class InWords(Refusal):
     """With times in the zone of the reader, and for people instead of clients of REST."""
@@ -243,4 +246,6 @@ def in_words(refused: Refusal, asked: PageRequest) -> Refusal:
     problem = refused.problem
     text = _ON_PAGES.get(type(problem).__name__, problem.detail)
     text = _TIMES.sub(lambda found: asked.shown(datetime.fromisoformat(found[0]), "seconds"), text)
-    return InWords(problem, refused.form, text.replace("`", "").replace("PATCH the", "correct the"))
+    for of_rest, here in _OF_REST.items():
+        text = text.replace(of_rest, here)
+    return InWords(problem, refused.form, text)

@@ -135,8 +135,9 @@ async def join(asked: SignedIn, ref: IncidentInPath) -> Response:
 async def update(asked: SignedIn, ref: IncidentInPath) -> Response:
     async def act(session: AsyncSession, form: Form) -> None:
         values = _values(asked, form, TimelineKind.UPDATE, "audience", "status", "conditions", "actions", "needs")
-        next_at = time_in(asked, form, "next_at")
-        fact = parsed(UpdateFact, {"note": "", **values, "next_at": next_at})
+        if "note" not in values:
+            raise Invalid("update: enter what you told them")
+        fact = parsed(UpdateFact, values | {"next_at": time_in(asked, form, "next_at")})
         await _record(asked, session, ref, fact, key_of(form))
 
     return await done(asked, ref, "updates", act, show="#response")

@@ -10,7 +10,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import schema
-from app.base.errors import Conflict, Invalid
+from app.base.errors import Invalid
 from app.base.severity import SEVERITIES, severity_number
 from app.incidents.impact.rates import THE_BEGINNING
 from app.pages.web import fields
@@ -29,12 +29,6 @@ DURATIONS = {
     "resolve": "Recover within",
     "review": "Review within",
 }
-# What many teams agree on. There is no usual time to recover: nobody can promise one.
-USUAL: tuple[dict[str, Any], ...] = (
-    {"severity": "sev1", "acknowledge_seconds": 300, "update_seconds": 1800, "review_seconds": 86_400},
-    {"severity": "sev2", "acknowledge_seconds": 900, "update_seconds": 1800, "review_seconds": 172_800},
-    {"severity": "sev3", "acknowledge_seconds": 3600},
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +80,6 @@ async def _page(asked: PageRequest, refused: Refusal | None = None) -> Response:
         "targets.html",
         status=refused.status if refused else 200,
         rows=target_rows(found, asked.now),
-        has_general=any(not each.service for each in found),
         durations=DURATIONS,
         severities=SEVERITIES,
         services=services,
@@ -120,21 +113,6 @@ async def remove_target(asked: SignedIn) -> Response:
 
     async def change(session: AsyncSession) -> None:
         await store.change_target(session, _key(form) or ("", 0, asked.now), None)
-
-    return await _changed(asked, form, change)
-
-
-@router.post("/usual")
-async def agree_on_usual(asked: SignedIn) -> Response:
-    """Adds usual targets from now on, if there are none for all services."""
-    form = await asked.form()
-
-    async def change(session: AsyncSession) -> None:
-        rows = [target_row("", parsed(TargetInput, {**each, "from": asked.now})) for each in USUAL]
-        if await store.list_targets(session, ""):
-            message = "there are targets for all services already"
-            raise Conflict(message)
-        await store.put_targets(session, "", rows)
 
     return await _changed(asked, form, change)
 
