@@ -18,7 +18,7 @@ from app.response.roles import HELD_BY_MANY, Participant
 from app.response.store.response import Response, RoleState
 from app.response.targets import Judged, Outcome, Verdict
 
-UPDATES_AT_MOST = 20  # on the panel; the timeline has all
+UPDATES_AT_MOST = 2  # on the panel; the timeline has all, with their whole text
 NAMES_AT_MOST = 200  # suggested in fields
 
 ROLES = {
@@ -82,6 +82,7 @@ class Panel:
     roles: Sequence[RoleLine]
     others: Sequence[Participant]  # who hold no role now
     given: Sequence[Fact]  # updates, newest first
+    more_given: int
     targets: Sequence[TargetLine]
     playbooks: Sequence[PlaybookLine]
     names: Sequence[str]  # of people who may be meant
@@ -113,6 +114,7 @@ def panel(found: Response, *, declared_by: str | None, time_to_declare: Measured
     ]
     holding = {each.person for each in found.history if each.ends_at is None}
     recorded = [each for each in found.facts if each.kind not in _ACTIONS]
+    given = of_kind(found.facts, TimelineKind.UPDATE)[::-1]
     is_declared = row.declared_at is not None and not row.declared
     return Panel(
         response=found,
@@ -123,7 +125,8 @@ def panel(found: Response, *, declared_by: str | None, time_to_declare: Measured
         other_room=found.room if found.room not in {each.name for each in channels} else None,
         roles=[RoleLine(each, role_words(each.role), each.role in HELD_BY_MANY) for each in found.roles],
         others=[each for each in found.people if each.person not in holding],
-        given=of_kind(found.facts, TimelineKind.UPDATE)[::-1][:UPDATES_AT_MOST],
+        given=given[:UPDATES_AT_MOST],
+        more_given=max(0, len(given) - UPDATES_AT_MOST),
         targets=_targets(found.verdicts),
         playbooks=_playbooks(found, service(facts), now),
         names=_names(found),

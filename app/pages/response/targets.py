@@ -3,18 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
+from pydantic import StringConstraints
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import schema
 from app.base.errors import Invalid
+from app.base.http.fields import Input, Words
 from app.base.severity import SEVERITIES, severity_number
 from app.incidents.impact.rates import THE_BEGINNING
 from app.pages.web import fields
-from app.pages.web.forms import Form, entered_time, parsed
+from app.pages.web.forms import Form, parsed, shown_time
 from app.pages.web.frame import Change, PageRequest, PageRoute, Refusal, SignedIn
 from app.response.api.targets import TargetInput, target_row
 from app.response.store import targets as store
@@ -29,6 +31,12 @@ DURATIONS = {
     "resolve": "Recover within",
     "review": "Review within",
 }
+
+
+class _Place(Input):
+    """`service` is empty for all services."""
+
+    service: Annotated[Words, StringConstraints(max_length=200)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +109,8 @@ async def put_target(asked: SignedIn) -> Response:
     form = await asked.form()
 
     async def change(session: AsyncSession) -> None:
-        row = target_row(form.get("service", "").strip(), entered_target(asked, form))
+        place = parsed(_Place, {"service": form.get("service", "").strip()})
+        row = target_row(place.service, entered_target(asked, form))
         await store.change_target(session, _key(form), row)
 
     return await _changed(asked, form, change)
@@ -122,30 +131,15 @@ def _key(form: Form) -> store.TargetKey | None:
     if not form.get("was_severity"):
         return None
     if form["was_severity"] not in SEVERITIES:
-        raise _stale()
-    return form.get("was_service", ""), severity_number(form["was_severity"]), _was_from(form) or THE_BEGINNING
-
-
-def _stale() -> Invalid:
-    return Invalid("open the page again and repeat this there")
-
-
-def _was_from(form: Form) -> datetime | None:
-    was = form.get("was_from", "")
-    try:
-        before = datetime.fromisoformat(was) if was else None
-    except ValueError:
-        raise _stale() from None
-    if before is not None and before.tzinfo is None:
-        raise _stale()
-    return before
+        raise Invalid("open the page again and repeat this there")
+    return form.get("was_service", ""), severity_number(form["was_severity"]), shown_time(form, "from") or THE_BEGINNING
 
 
 def entered_target(asked: PageRequest, form: Form) -> TargetInput:
     """Raises Invalid."""
     values: dict[str, Any] = {
         "severity": form.get("severity", ""),
-        "from": _entered_from(asked, form),
+        "from": asked.moment(form, "from"),
         "responders": form.get("responders", "").strip() or None,
         "calendar": form.get("calendar", "").strip() or None,
     }
@@ -155,11 +149,3 @@ def entered_target(asked: PageRequest, form: Form) -> TargetInput:
     if not any(values[name] for name in (*(f"{each}_seconds" for each in DURATIONS), "responders")):
         raise Invalid("agree on at least one: a time, or how many people respond")
     return parsed(TargetInput, values)
-
-
-def _entered_from(asked: PageRequest, form: Form) -> datetime | None:
-    """A field shows whole minutes only, so one that was not changed keeps the time it stands for."""
-    before = _was_from(form)
-    if before is not None and form.get("from") == asked.shown(before, "input"):
-        return before
-    return entered_time(form.get("from", ""), asked.zone)
