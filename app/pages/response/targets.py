@@ -27,7 +27,7 @@ SUGGESTED_AT_MOST = 500
 
 DURATIONS = {
     "acknowledge": "Acknowledge within",
-    "update": "Update stakeholders every",
+    "update": "Update every",
     "resolve": "Recover within",
     "review": "Review within",
 }
