@@ -602,13 +602,12 @@ async def test_no_field_of_a_form_breaks_a_page(world: World, area: str) -> None
             for what, value in values.items():
                 tried += 1
                 more += await sending.send({name: value}, f"{name}: {what}")
-            if is_text or more:  # what was refused has changed nothing
-                await sending.look_around(f"{form.action} {name}")
-            accepted += more
+            accepted += is_text + more
         default = filled_in(sending.form)
         twice = body_of(default) + b"&" + body_of(dict.fromkeys(default, "a\0b"))
         for what, body in {"twice": twice, "empty": b"", "bytes": b"\xff=\xff", "names": b"%ff=%ff&=&&a=%00"}.items():
             await sending.send_body(body, what)
+        await sending.look_around(form.action)
     for address, page in (await crawl(world.admin)).items():
         checks.add(page, f"{address} at the end", {200, 303, 404})
     print(f"{area}: {tried} values, {accepted} accepted")  # noqa: T201
