@@ -61,7 +61,7 @@ async def test_the_incident_of_a_newcomer_has_a_small_panel(
 ) -> None:
     await deliver(client, firing(12, severity="warning"))
     shown = await panel(signed_in)
-    assert "Declare the response" in shown
+    assert "declare the response" in shown
     assert "incident type" in shown
     for heading in ("Roles", "Updates", "Exit criteria", "Targets", "Playbooks"):
         assert f"{heading} " not in shown
@@ -162,6 +162,9 @@ async def test_roles_are_taken_handed_over_and_left(client: httpx.AsyncClient, s
     refused = await send(signed_in, "roles", stale, status=409)
     assert "he role is now held by ben; look at what is there now" in text_of(refused)
     assert re.search(r'<details class="edit end" open><summary>Hand over.*?value="eve"', refused.text, re.DOTALL)
+    taken = {"form": "other-role", "role": "commander", "person": "eve", "holder": ""}
+    assert "he role is now held by ben" in text_of(await send(signed_in, "roles", taken, status=409))
+    await send(signed_in, "roles", taken | {"person": "ben"})
     await send(signed_in, "roles/leave", {"role": "commander", "person": "anybody", "holder": "ben"})
     await send(signed_in, "roles/leave", {"role": "expert", "person": "cy", "holder": ""})
     assert await held() == [("expert", ["dora"])]

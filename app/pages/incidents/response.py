@@ -21,6 +21,7 @@ from app.pages.incidents.forms import action_of, amend, done, key_of, text_in, t
 from app.pages.web.forms import Form, parsed
 from app.pages.web.frame import PageRequest, PageRoute, SignedIn
 from app.response.api.response import ResponseDeclaration, RoleInput
+from app.response.roles import HELD_BY_MANY
 from app.response.store import response as store
 
 router = APIRouter(prefix="/incidents/{id}", route_class=PageRoute, include_in_schema=False)
@@ -70,7 +71,7 @@ _LASTS = {"": None, "yes": True, "no": False}
 
 @router.post("/roles")
 async def take_role(asked: SignedIn, ref: IncidentInPath) -> Response:
-    """Takes a role, from the person whom the form showed as its holder."""
+    """Takes a role, from the person whom the form showed as its holder, if it still is so."""
     return await _assign(asked, ref, holds=True)
 
 
@@ -100,6 +101,7 @@ async def _assign(asked: PageRequest, ref: Ref, *, holds: bool) -> Response:
             Attribution(role.at or asked.now, role.by),
             holds=role.holds,
             instead_of=role.instead_of,
+            if_vacant=holds and holder is None and role.role not in HELD_BY_MANY,
             now=asked.now,
         )
 

@@ -244,6 +244,9 @@ async def _acted(asked: PageRequest, service: str, name: str, version: int, act:
     async def refused(refusal: Refusal) -> Response:
         if isinstance(refusal.problem, store.PlaybookNotFound):
             raise refusal.problem
+        if isinstance(refusal.problem, store.SameToken):
+            message = "this needs another token than the author's; sign in with another one, or ask somebody else"
+            refusal = Refusal(store.SameToken(message), form)
         return await _page(asked, service, name, version, refusal)
 
     then = with_query(address_of(service, name), {"version": version})

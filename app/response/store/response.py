@@ -67,20 +67,23 @@ async def assign(
     *,
     holds: bool,
     instead_of: str | None,
+    if_vacant: bool = False,
     now: datetime,
 ) -> TimelineEntry:
     """Records that a person takes a role or (`holds` is false) lays it down, and returns the entry.
 
-    With `instead_of`, only if that person holds it now: of two who take over at once, one succeeds. Taking what they
-    already held by then records nothing. Raises IncidentNotFound, MergedAway, InTheFuture or NotTheHolder.
+    With `instead_of`, only if that person holds it now, and with `if_vacant` only if nobody else does: of two who take
+    over at once, one succeeds. Taking what they already held by then records nothing. Raises IncidentNotFound,
+    MergedAway, InTheFuture or NotTheHolder.
     """
     row = await hold(session, ref)
     not_in_the_future(attribution.at, now)
     facts = (await facts_of(await session.connection(), [row.id], [TimelineKind.ROLE])).get(row.id, ())
     found = holdings(facts)
-    wanted = instead_of if holds else person
-    if wanted is not None and wanted not in holders(found, role):
-        names = ", ".join(holders(found, role))
+    wanted, current = instead_of if holds else person, holders(found, role)
+    is_taken = if_vacant and bool(current) and person not in current
+    if is_taken or (wanted is not None and wanted not in current):
+        names = ", ".join(current)
         message = f"the role is now held by {names}" if names else "nobody holds the role now"
         raise NotTheHolder(f"{message}; fetch the response again")
     if holds:
