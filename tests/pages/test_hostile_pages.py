@@ -149,7 +149,7 @@ SAMPLES = {
     "people": "ada",
     "person": "ada",
     "reason": "text",
-    "role": "commander",
+    "role": "expert",  # which many may hold
     "service": "shop",
     "source": "hooks",
     "title": "text",
