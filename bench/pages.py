@@ -92,6 +92,10 @@ def pages(usual: int, large: int) -> list[Page]:
         Page("quarantine", "/sources/quarantine", PAGE_MS),
         Page("rules", "/rules", PAGE_MS),
         Page("calendars", "/calendars", PAGE_MS),
+        Page("incident types", "/response/types", PAGE_MS),
+        Page("targets", "/response/targets", PAGE_MS),
+        Page("playbooks", "/response/playbooks", PAGE_MS),
+        Page("people", "/response/people", PAGE_MS),
         Page("tokens", "/tokens", PAGE_MS),
     ]
 

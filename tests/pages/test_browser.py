@@ -46,6 +46,14 @@ PAGES = {
     "new rule": "/rules/_new",
     "calendars": "/calendars",
     "new calendar": "/calendars/_new",
+    "incident with a response": "/incidents/INC-1003",
+    "incident types": "/response/types",
+    "incident type": "/response/types/outage",
+    "targets": "/response/targets",
+    "playbooks": "/response/playbooks",
+    "playbook": "/response/playbooks/checkout/restart",
+    "people": "/response/people",
+    "person": "/response/people/ada",
 }
 
 
@@ -84,6 +92,46 @@ def deliver(url: str) -> None:
     with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}) as client:
         for alert in (*alerts, an_alert(started, service="checkout"), unreadable):
             assert client.post("/webhooks/alertmanager", json=a_delivery(alert)).status_code == 200
+        agree(client)
+        respond(client, "/api/v1/incidents/INC-1003", started)
+
+
+def agree(client: httpx.Client) -> None:
+    """A type, people, a target and a playbook, with hostile texts."""
+    words = [text.replace("{", "(").replace("}", ")") for text in HOSTILE]
+    plan = {
+        "matchers": ['service="hostile-2"'],
+        "description": words[0],
+        "exit_criteria": [text[:900] for text in words],
+        "roles": ["commander", "scribe"],
+        "channels": [{"kind": kind, "name": text[:190]} for kind, text in zip("abc", words, strict=True)],
+        "steps": [text[:900] for text in words],
+    }
+    contacts = [{"kind": text[:150], "value": text[:150]} for text in words]
+    for path, body in (
+        ("incident-types/outage", plan),
+        (
+            "people/ada",
+            {"contacts": contacts, "away": [{"from": "2026-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z"}]},
+        ),
+        ("delegates/commander", {"people": ["ada"]}),
+        ("services/checkout", {}),
+        ("services/checkout/playbooks/restart", {"body": words[2] + words[1]}),
+    ):
+        client.put(f"/api/v1/{path}", json=body).raise_for_status()
+
+
+def respond(client: httpx.Client, incident: str, at: str) -> None:
+    """To the incident whose alert has the longest text."""
+    client.post(f"{incident}/declare", json={"commander": HOSTILE[2][:190]}).raise_for_status()
+    for fact in (
+        {"kind": "joined", "person": HOSTILE[1], "how": "asked"},
+        {"kind": "update", "status": "identified", "note": HOSTILE[2], "conditions": HOSTILE[1], "at": at},
+        {"kind": "criterion", "criterion": HOSTILE[1]},
+        {"kind": "room", "channel": HOSTILE[2][:190]},
+        {"kind": "impact", "customers": 5, "what": HOSTILE[2]},
+    ):
+        client.post(f"{incident}/facts", json=fact).raise_for_status()
 
 
 @pytest.fixture(autouse=True)
@@ -232,6 +280,25 @@ async def test_without_scripts_people_filter_acknowledge_correct_note_and_resolv
     await page.locator("summary", has_text="Resolve").click()
     await page.get_by_role("button", name="Resolve").click()
     await expect(state).to_have_text("Resolved")
+
+
+async def test_without_scripts_people_take_a_role_and_record_an_update(site: Site) -> None:
+    page = await site.visitor(java_script_enabled=False)
+    await page.goto("/incidents/INC-1003")
+    response = page.get_by_role("region", name="Response")
+    scribe = response.locator("li", has_text="Scribe")
+    await scribe.locator("summary").click()
+    await scribe.get_by_role("button", name="Assign").click()
+    await expect(scribe).to_contain_text("ada since")
+
+    await response.locator("summary", has_text="Add an update").click()
+    await response.get_by_label("Update", exact=True).fill("A fix is on its way")
+    await response.get_by_role("button", name="Record the update").click()
+    await expect(response.locator(".given li").first).to_contain_text("A fix is on its way")
+
+    criterion = response.locator(".checks li").first
+    await criterion.get_by_role("button", name="Met").click()
+    await expect(criterion.get_by_role("button", name="Reopen")).to_be_visible()
 
 
 async def test_without_scripts_people_add_and_change_a_rate(site: Site) -> None:

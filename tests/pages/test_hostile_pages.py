@@ -23,12 +23,13 @@ import pytest
 import app.pages
 from app.base import db
 from app.base.http.context import Context
-from app.base.tokens import Scope, create_token
+from app.base.tokens import Bearer, Scope, create_token
 from app.main import create_app
 from app.pages.incidents import listing
 from app.pages.numbers import query as numbers_query
 from app.pages.web import session
 from app.pages.web.forms import FIELDS_AT_MOST, FORM_BYTES
+from app.response.store import playbooks
 from tests.conftest import ADMIN_TOKEN, in_state
 from tests.ingest.test_webhook import a_delivery, an_alert
 from tests.pages.conftest import BROWSER
@@ -47,6 +48,7 @@ VALUES: Mapping[str, Mapping[str, str]] = {
     "services": {"name": "shop", "window": "once"},
     "rules": {"name": "teams"},
     "calendars": {"name": "office"},
+    "response": {"name": "outage", "service": "shop", "playbook": "draft", "version": "1", "person": "ada"},
 }
 # Parameters of addresses that a page reads itself, instead of in its signature.
 READ_BY_PAGE = {
@@ -130,9 +132,13 @@ CURSORS = {
 _counter = count(1)
 IN_AN_HOUR, AN_HOUR_AGO = (f"{NOW + timedelta(hours=hours):%Y-%m-%dT%H:%M}" for hours in (1, -1))
 SAMPLES = {
+    "acknowledge": "5 m",
     "author": "ada",
+    "body": "text",
+    "channel": "text",
     "correlation_label": "incident_key",
     "currency": "EUR",
+    "customers": "5",
     "expected": "200",
     "fingerprint": "",
     "high": "300",
@@ -140,7 +146,10 @@ SAMPLES = {
     "kind": "alertmanager",
     "low": "100",
     "note": "text",
+    "people": "ada",
+    "person": "ada",
     "reason": "text",
+    "role": "expert",  # which many may hold
     "service": "shop",
     "source": "hooks",
     "title": "text",
@@ -148,6 +157,7 @@ SAMPLES = {
     "token": ADMIN_TOKEN,
     "why": "text",
 }
+SHARED = {"at", "key", "note", "version", "why"}  # fields that all forms of an area read with the same function
 NEW = {"name", "reason", "key", "note", "title"}  # must differ each time
 
 
@@ -179,11 +189,29 @@ def _browser(like: httpx.AsyncClient) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=like._transport, base_url=like.base_url, headers=BROWSER)
 
 
+# What the forms of an area need, if it is more than their own.
+NEEDS = {
+    "calendars": {"services"},
+    "incidents": {"plans", "incidents"},
+    "response": {"services", "plans", "response"},
+    "rules": {"services"},
+}
+
+
 async def fill(it: World, area: str = "") -> list[str]:
     """Adds what is missing, and new incidents, tokens and items of quarantine. Returns the pages that show them."""
     pages = []
-    for name, add in {"sources": _sources, "services": _services, "incidents": _incidents, "tokens": _tokens}.items():
-        if area in {name, ""} or (area in {"rules", "calendars"} and name == "services"):
+    fillers = {
+        "sources": _sources,
+        "services": _services,
+        "plans": _plans,
+        "incidents": _incidents,
+        "response": _playbooks,
+        "tokens": _tokens,
+    }
+    needed = NEEDS.get(area, {area})
+    for name, add in fillers.items():
+        if name in needed or not area:
             pages += await add(it)
     return pages
 
@@ -221,6 +249,39 @@ async def _services(it: World) -> list[str]:
     return ["/services/shop", "/calendars/office", "/rules/teams", "/rules"]
 
 
+async def _plans(it: World) -> list[str]:
+    plan = {
+        "exit_criteria": ["text"],
+        "roles": ["commander", "scribe"],
+        "channels": [{"kind": "slack", "name": "text"}, {"kind": "phone", "name": "text"}],
+        "steps": ["text"],
+    }
+    await _send(it, "PUT", "incident-types/outage", plan)
+    for name in ("ada", "temporary"):
+        await _send(it, "PUT", f"people/{name}", {"contacts": [{"kind": "phone", "value": "1"}]})
+    await _send(it, "PUT", "delegates/commander", {"people": ["ada"]})
+    target = {"severity": "sev1", "acknowledge_seconds": 60}
+    await _send(it, "PUT", "targets?service=shop", {"targets": [target]})
+    return ["/response/types/outage", "/response/targets", "/response/people", "/response/people/temporary"]
+
+
+async def _playbooks(it: World) -> list[str]:
+    """A draft and a verified version, of an author with another token. Each pair has a service of its own."""
+    author, other = (Bearer(name, Scope.WRITE, id=name) for name in ("author", "other"))
+    pages = ["/response/playbooks/_new"]
+    for shop in ("shop", f"shop-{next(_counter)}"):
+        await _send(it, "PUT", f"services/{shop}", {})
+        for name in ("draft", "verified"):
+            async with db.session(it.context.engine) as session:
+                row, _ = await playbooks.put_playbook(
+                    session, shop, name, body="text", link=None, author="text", token=author, now=NOW
+                )
+                if name == "verified":
+                    await playbooks.verify(session, row, by="text", token=other, ref=None, now=NOW)
+            pages.append(f"/response/playbooks/{shop}/{name}")
+    return pages
+
+
 async def _incidents(it: World) -> list[str]:
     """One that is open and one that is over, with a deployment before them. Each pair has a service of its own, because
     pages of incidents that share their cost with many others take longer.
@@ -235,10 +296,14 @@ async def _incidents(it: World) -> list[str]:
         place = f"incidents/{declared['number']}"
         task = await _send(it, "POST", f"{place}/tasks", {"text": "text", "effect": "positive"})
         await _send(it, "PUT", f"{place}/related/INC-1", {})
+        await _send(it, "POST", f"{place}/roles", {"role": "commander", "person": "ben"})
         if is_over:
             await _send(it, "POST", f"{place}/resolve", {})
         pages += [f"/{place}", f"/{place}?entry={task['id']}"]
-    return pages
+    # No person has declared the response to this one.
+    await _send(it, "POST", "webhooks/alertmanager", a_delivery(an_alert(start, service=f"{shop}-alerted")))
+    [alerted] = (await it.rest.get("/api/v1/incidents", params={"service": f"{shop}-alerted"})).json()["items"]
+    return [*pages, f"/incidents/{alerted['number']}"]
 
 
 async def _tokens(it: World) -> list[str]:
@@ -432,6 +497,8 @@ def filled_in(form: Form) -> dict[str, str]:
         values["at"] = AN_HOUR_AGO
     if path.endswith("/rates") and not values.get("was_currency"):
         values["from"] = f"{NOW - timedelta(minutes=next(_counter)):%Y-%m-%dT%H:%M}"
+    if path == "/response/targets":
+        values["from"] = f"{NOW - timedelta(minutes=next(_counter)):%Y-%m-%dT%H:%M}"
     if path == "/services/{name}/maintenance" and values.get("from"):
         values["from"] = IN_AN_HOUR
     return values
@@ -523,12 +590,16 @@ AREAS = sorted({route.path.split("/")[1] for route in routes("POST")} - {"logout
 async def test_no_field_of_a_form_breaks_a_page(world: World, area: str) -> None:
     checks = Checks()
     tried = accepted = 0
+    known = {"form"}
     found = await forms_by_route(world, checks)
     for form in (form for path, forms in found.items() if path.split("/")[1] == area for form in forms):
         sending = Sending(world, form, checks)
         for name in form.names:
             is_text = await sending.send({name: TEXT.encode()}, f"{name}: markup and controls")
-            values = SOME if name == "form" else TEXTS if is_text else SOME | NUMBERS | TIMES
+            thing = re.sub(r"\{\w+\}$", "_new", route_of(form))  # forms that add and that change read the same fields
+            few = {name, f"{thing} {name}"} & known or name in form.choices | form.lists
+            values = SOME if few else TEXTS if is_text else SOME | NUMBERS | TIMES
+            known |= {name} & SHARED | {f"{thing} {name}"}
             for what, value in values.items():
                 tried += 1
                 accepted += await sending.send({name: value}, f"{name}: {what}")

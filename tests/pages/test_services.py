@@ -16,7 +16,7 @@ from app.base.errors import Invalid
 from app.base.http.context import Context
 from app.base.tokens import Scope
 from app.pages import words
-from app.pages.catalog import fields
+from app.pages.web import fields
 from tests.ingest.test_webhook import a_delivery, an_alert
 from tests.pages.conftest import SignedInAs
 from tests.statements import counted

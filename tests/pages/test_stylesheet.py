@@ -11,6 +11,7 @@ from app.incidents.path import Effect
 from app.ingest.health.judgment import SourceStatus
 from app.metrics.comparison.compare import Trend
 from app.pages import incidents
+from app.response.playbooks import PlaybookState
 
 PAGES = Path(incidents.__file__).parents[1]
 STYLESHEET = re.sub(r"/\*.*?\*/", "", (PAGES / "static/aftermath.css").read_text(), flags=re.DOTALL)
@@ -22,6 +23,7 @@ COMPUTED = {
     *IncidentStatus,
     *SourceStatus,
     *Trend,
+    *PlaybookState,
     *(f"is-{effect}" for effect in Effect),
     *(f"sev{severity}" for severity in range(1, 6)),
     *("running", "censored", "recorded"),  # how far a measure reaches in the course

@@ -1,7 +1,7 @@
 """Every route of the pages, and the forms in their HTML."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -57,12 +57,15 @@ def names_in(model: type[BaseModel]) -> list[str]:
 
 @dataclass(slots=True)
 class Form:
-    """A form as a browser would submit it. `choices` are the names that it may also have: boxes that are off."""
+    """A form as a browser would submit it. `choices` are the names that it may also have: boxes that are off. `lists`
+    are those of lists to choose from.
+    """
 
     page: str
     action: str
     fields: dict[str, str] = field(default_factory=dict)
     choices: set[str] = field(default_factory=set)
+    lists: set[str] = field(default_factory=set)
 
     @property
     def names(self) -> list[str]:
@@ -109,6 +112,7 @@ class _Reader(HTMLParser):
             self._button(form, name, value, given)
         elif tag == "select":
             self._select = name
+            form.lists.add(name)
         elif tag == "textarea":
             self._text, form.fields[name] = name, ""
         elif self._select and ("selected" in given or self._select not in form.fields):
@@ -134,5 +138,5 @@ class _Reader(HTMLParser):
             self.found.append(self._form)
             for address, name, value in self._others:
                 more = {name: value} if name else {}
-                self.found.append(Form(self._page, address, self._form.fields | more, self._form.choices))
+                self.found.append(replace(self._form, action=address, fields=self._form.fields | more))
             self._form = None

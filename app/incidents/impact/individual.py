@@ -70,6 +70,7 @@ class DetailedImpact(NamedTuple):
     impact: Impact
     parts: Sequence[tuple[Span, Decimal]]
     rates: Sequence[Rate]  # of the service
+    planned: Sequence[Span]  # maintenance of the service around the incident
 
 
 async def detailed_impact_of(
@@ -139,7 +140,9 @@ def _impacts(
     for row in rows:
         place = places[row.number]
         down = sum((span.end - span.start for span, _ in parts[place]), timedelta())
-        found.append((row, DetailedImpact(Impact(down, shown(cost.total([place]))), parts[place], around.rates)))
+        planned = around.planned.get(service(Facts.of(row)), ())
+        impact_of_row = Impact(down, shown(cost.total([place])))
+        found.append((row, DetailedImpact(impact_of_row, parts[place], around.rates, planned)))
     return found
 
 

@@ -15,7 +15,7 @@ from app.base.http.paging import Pages, page_of
 from app.base.tokens import Scope
 from app.catalog.calendars import store
 from app.catalog.calendars.api import BusinessHoursInput, CalendarName, calendar_rows, clock
-from app.pages.catalog import fields
+from app.pages.web import fields
 from app.pages.web.forms import Form, parsed
 from app.pages.web.frame import PageRequest, PageRoute, Refusal, SignedIn, see_other
 

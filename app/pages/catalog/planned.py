@@ -16,7 +16,7 @@ from app.base.times import Span
 from app.catalog.maintenance import store
 from app.catalog.maintenance.api import MaintenanceInput, OnceInput, RecurringInput, maintenance_row
 from app.incidents.impact.maintenance import Window, coming
-from app.pages.catalog import fields
+from app.pages.web import fields
 from app.pages.web.forms import Form, parsed
 
 State = Literal["running", "coming", "over"]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from app.incidents.grouping.rule import DEFAULT_RULE, Rule
-from app.pages.catalog.fields import exact
+from app.pages.web.fields import exact
 from app.pages.words import SPACE
 
 NAMES_AT_MOST = 6  # label names in one sentence

@@ -15,7 +15,8 @@ from app.base.tokens import Scope
 from app.catalog.rules import store
 from app.catalog.rules.api import TRIED_DAYS, RuleInput, RuleName, rule_row
 from app.incidents.grouping.rule import DEFAULT_NAME, OptionalRecovery
-from app.pages.catalog import fields, rule_words
+from app.pages.catalog import rule_words
+from app.pages.web import fields
 from app.pages.web.forms import Form, parsed
 from app.pages.web.frame import Change, PageRequest, PageRoute, Refusal, SignedIn, see_other
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -15,7 +15,6 @@ from app.base.currency import CURRENCIES
 from app.base.errors import Conflict, Invalid, Problem
 from app.base.http.fields import WEEKDAYS, Input, Name, ServiceName, rfc3339
 from app.base.http.paging import Pages, cursor_of
-from app.base.times import is_in_bounds
 from app.catalog.objectives import store as objectives
 from app.catalog.objectives.api import CalendarInput, ObjectiveInput, RollingInput, objective_row
 from app.catalog.services import store
@@ -23,10 +22,11 @@ from app.catalog.services.api import RateInput, ServiceInput, rate_row, service_
 from app.incidents.impact.availability import Budget, from_then_on
 from app.incidents.impact.intervals import shown
 from app.incidents.impact.rates import THE_BEGINNING
-from app.pages.catalog import fields, planned
+from app.pages.catalog import planned
 from app.pages.catalog.read import OneService, ServiceList, read_list, read_service
 from app.pages.plots.budget import BurnDown, burn_down
-from app.pages.web.forms import Form, entered_time, parsed
+from app.pages.web import fields
+from app.pages.web.forms import Form, parsed, shown_time
 from app.pages.web.frame import Change, PageRequest, Refusal, SegmentPageRoute, SignedIn, see_other
 
 router = APIRouter(route_class=SegmentPageRoute, include_in_schema=False)
@@ -168,14 +168,6 @@ def _text(form: Form, field: str) -> str | None:
     return form.get(field, "").strip() or None
 
 
-def _moment(asked: PageRequest, form: Form, field: str) -> datetime | None:
-    """The entered time. A field shows whole minutes only, so one that was not changed keeps the time it stands for."""
-    before = _was(form, field)
-    if before is not None and form.get(field) == asked.shown(before, "input"):
-        return before
-    return entered_time(form.get(field, ""), asked.zone)
-
-
 @router.post("/services/{name}")
 async def change_service(asked: SignedIn, name: ServiceName) -> Response:
     form = await asked.form()
@@ -186,25 +178,13 @@ async def change_service(asked: SignedIn, name: ServiceName) -> Response:
             {
                 "owner": _text(form, "owner"),
                 "links": _links(form.get("links", "")),
-                "in_service_since": _moment(asked, form, "since"),
+                "in_service_since": asked.moment(form, "since"),
             },
         )
         await store.find_service(session, name)
         await store.put_service(session, service_row(name, body, asked.now))
 
     return await _changed(asked, name, form, "main", change)
-
-
-def _was(form: Form, field: str) -> datetime | None:
-    """The time that a field stood for when the page was made. Raises Invalid."""
-    was = form.get(f"was_{field}", "")
-    try:
-        before = datetime.fromisoformat(was) if was else None
-    except ValueError:
-        before = datetime.min.replace(tzinfo=UTC)
-    if before is not None and before != THE_BEGINNING and not (before.tzinfo and is_in_bounds(before)):
-        raise Invalid("open the page again and repeat this there")
-    return before
 
 
 def _links(text: str) -> Sequence[Mapping[str, str]]:
@@ -231,7 +211,7 @@ async def put_rate(asked: SignedIn, name: ServiceName) -> Response:
         body = parsed(
             RateInput,
             {
-                "from": _moment(asked, form, "from"),
+                "from": asked.moment(form, "from"),
                 "currency": form.get("currency", "").strip().upper(),
                 **{field: form.get(field, "").strip() for field in ("low", "expected", "high")},
             },
@@ -255,7 +235,7 @@ def _rate_key(form: Form) -> store.RateKey | None:
     """The rate that a form changes; None: it adds one."""
     if not form.get("was_currency"):
         return None
-    return form["was_currency"], _was(form, "from") or THE_BEGINNING
+    return form["was_currency"], shown_time(form, "from") or THE_BEGINNING
 
 
 # — the objective —
@@ -304,7 +284,7 @@ async def plan_maintenance(asked: SignedIn, name: ServiceName) -> Response:
 
     async def change(session: AsyncSession) -> None:
         services = [] if form.get("covers") == "all" else [name]
-        body = planned.entered_maintenance(form, services, partial(_moment, asked, form))
+        body = planned.entered_maintenance(form, services, partial(asked.moment, form))
         await planned.add(session, body, now=asked.now)
 
     return await _changed(asked, name, form, "maintenance", change)
@@ -315,7 +295,7 @@ async def change_maintenance(asked: SignedIn, name: ServiceName, window: Name) -
     form = await asked.form()
 
     async def change(session: AsyncSession) -> None:
-        await planned.change(session, window, form, partial(_moment, asked, form), now=asked.now)
+        await planned.change(session, window, form, partial(asked.moment, form), now=asked.now)
 
     return await _changed(asked, name, form, "maintenance", change)
 

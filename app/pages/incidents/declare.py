@@ -7,11 +7,11 @@ from fastapi import APIRouter, Query, Response
 from sqlmodel import col, select
 
 from app.base.errors import Invalid
-from app.base.schema import Service
+from app.base.schema import IncidentType, Service
 from app.base.severity import severity_number
 from app.base.tokens import Scope
 from app.incidents import actions
-from app.incidents.api.actions import Declaration
+from app.incidents.api.actions import Amendment, Declaration
 from app.incidents.timeline import Attribution
 from app.pages.incidents.page import address_of
 from app.pages.web.forms import entered_time, parsed
@@ -63,6 +63,10 @@ async def submit(asked: SignedIn) -> Response:
                 attribution=Attribution(declaration.detected_at or asked.now, declaration.by, declaration.note),
                 now=asked.now,
             )
+            if type_name := form.get("type", ""):
+                amendment = parsed(Amendment, {"type": type_name})
+                changes = {"type": amendment.type}
+                await actions.amend(session, declared.id, changes, by=declaration.by, if_match=None, now=asked.now)
             number = declared.number
     except Invalid as problem:
         return await _form(asked, Refusal(problem, form), "")
@@ -73,11 +77,14 @@ async def _form(asked: PageRequest, refused: Refusal | None, service: str) -> Re
     async with asked.reading() as session:
         query = select(Service.name).order_by(col(Service.name)).limit(SERVICES_AT_MOST)
         services: Sequence[str] = (await session.exec(query)).all()
+        name = col(IncidentType.name)
+        types: Sequence[str] = (await session.exec(select(IncidentType.name).order_by(name))).all()
     return asked.page(
         "declare.html",
         status=refused.status if refused else 200,
         services=services,
         service=service,
+        types=types,
         severities=SEVERITIES,
         refused=refused,
     )

@@ -1,7 +1,7 @@
 """What people do on the page of an incident. Each form does what the REST route of the same name does."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -33,7 +33,7 @@ router = APIRouter(prefix="/incidents/{id}", route_class=PageRoute, include_in_s
 Act = Callable[[AsyncSession, Form], Awaitable[object]]
 
 
-async def _done(asked: PageRequest, ref: Ref, action: str, act: Act, *, show: str = "") -> Response:
+async def done(asked: PageRequest, ref: Ref, action: str, act: Act, *, show: str = "") -> Response:
     """Reads the form and acts. Then the browser opens the page again, at `show`; if the form was refused, the page
     comes at once, with the reason and what was entered.
     """
@@ -49,12 +49,20 @@ async def _done(asked: PageRequest, ref: Ref, action: str, act: Act, *, show: st
     return see_other(address_of(number) + show)
 
 
-def _time(asked: PageRequest, form: Form, name: str = "at") -> datetime | None:
+def time_in(asked: PageRequest, form: Form, name: str = "at") -> datetime | None:
     return entered_time(form.get(name, ""), asked.zone)
 
 
-def _text(form: Form, name: str) -> str | None:
+def text_in(form: Form, name: str) -> str | None:
     return form.get(name, "").strip() or None
+
+
+def key_of(form: Form) -> str:
+    """The key by which a form that is sent twice is recorded once. Raises Invalid."""
+    key = text_in(form, "key")
+    if key is None or len(key) > LONGEST_KEY or UNSTORABLE.search(key):
+        raise Invalid("the form has no key; open the page again")
+    return key
 
 
 def _if_match(form: Form) -> str | None:
@@ -65,11 +73,11 @@ def _if_match(form: Form) -> str | None:
     return etag(int(version))
 
 
-def _action(asked: PageRequest, form: Form, *, not_before: datetime | None = None) -> ActionInput:
-    at = _time(asked, form)
+def action_of(asked: PageRequest, form: Form, *, not_before: datetime | None = None) -> ActionInput:
+    at = time_in(asked, form)
     if at is not None and not_before is not None and at == not_before.replace(second=0, microsecond=0):
         at = not_before  # forms have no seconds: the minute of an event is the event
-    return parsed(ActionInput, {"at": at, "note": _text(form, "note"), "by": asked.person.name})
+    return parsed(ActionInput, {"at": at, "note": text_in(form, "note"), "by": asked.person.name})
 
 
 def _attribution(asked: PageRequest, action: ActionInput) -> Attribution:
@@ -80,50 +88,50 @@ def _attribution(asked: PageRequest, action: ActionInput) -> Attribution:
 async def acknowledge(asked: SignedIn, ref: IncidentInPath) -> Response:
     async def act(session: AsyncSession, form: Form) -> None:
         row = await actions.find(session, ref)
-        action = _action(asked, form, not_before=actions.detected_at(row))
+        action = action_of(asked, form, not_before=actions.detected_at(row))
         stated = action.at is not None
         await actions.acknowledge(
             session, ref, _attribution(asked, action), at_stated=stated, via="page", now=asked.now
         )
 
-    return await _done(asked, ref, "acknowledge", act)
+    return await done(asked, ref, "acknowledge", act)
 
 
 @router.post("/resolve")
 async def resolve(asked: SignedIn, ref: IncidentInPath) -> Response:
     async def act(session: AsyncSession, form: Form) -> None:
         row = await actions.find(session, ref)
-        action = _action(asked, form, not_before=row.last_start_at)
+        action = action_of(asked, form, not_before=row.last_start_at)
         stated = action.at is not None
         await actions.resolve(session, ref, _attribution(asked, action), at_stated=stated, now=asked.now)
 
-    return await _done(asked, ref, "resolve", act)
+    return await done(asked, ref, "resolve", act)
 
 
 @router.post("/reopen")
 async def reopen(asked: SignedIn, ref: IncidentInPath) -> Response:
     async def act(session: AsyncSession, form: Form) -> None:
-        await actions.reopen(session, ref, _attribution(asked, _action(asked, form)), now=asked.now)
+        await actions.reopen(session, ref, _attribution(asked, action_of(asked, form)), now=asked.now)
 
-    return await _done(asked, ref, "reopen", act)
+    return await done(asked, ref, "reopen", act)
 
 
 @router.post("/milestones")
 async def milestones(asked: SignedIn, ref: IncidentInPath) -> Response:
     async def act(session: AsyncSession, form: Form) -> None:
-        values = _action(asked, form).model_dump() | {"milestone": form.get("milestone", "")}
+        values = action_of(asked, form).model_dump() | {"milestone": form.get("milestone", "")}
         action = parsed(MilestoneInput, values)
         kind = TimelineKind(action.milestone)
         await actions.milestone(session, ref, kind, _attribution(asked, action), now=asked.now)
 
-    return await _done(asked, ref, "milestones", act)
+    return await done(asked, ref, "milestones", act)
 
 
 # — corrections of the incident's facts —
 
 
-async def _amend(asked: PageRequest, session: AsyncSession, ref: Ref, form: Form, values: Mapping[str, Any]) -> None:
-    amendment = parsed(Amendment, dict(values))
+async def amend(asked: PageRequest, session: AsyncSession, ref: Ref, form: Form, amendment: Amendment) -> None:
+    """Corrects the fields that were set."""
     changes = amendment.model_dump(exclude_unset=True, exclude={"by"})
     if changes.get("severity"):
         changes["severity"] = severity_number(changes["severity"])
@@ -142,20 +150,20 @@ async def impact(asked: SignedIn, ref: IncidentInPath) -> Response:
     async def act(session: AsyncSession, form: Form) -> None:
         row = await actions.find(session, ref)
         values: dict[str, Any] = dict(_changed_time(asked, form, "impact_started_at", row.impact_started_at))
-        values["impact"] = _text(form, "impact")
+        values["impact"] = text_in(form, "impact")
         values["harmed_throughout"] = True if form.get("harmed_throughout") else None
-        await _amend(asked, session, ref, form, values)
+        await amend(asked, session, ref, form, parsed(Amendment, values))
 
-    return await _done(asked, ref, "impact", act)
+    return await done(asked, ref, "impact", act)
 
 
 @router.post("/facts")
 async def facts(asked: SignedIn, ref: IncidentInPath) -> Response:
     async def act(session: AsyncSession, form: Form) -> None:
         row = await actions.find(session, ref)
-        await _amend(asked, session, ref, form, _changed_facts(asked, form, row))
+        await amend(asked, session, ref, form, parsed(Amendment, _changed_facts(asked, form, row)))
 
-    return await _done(asked, ref, "facts", act)
+    return await done(asked, ref, "facts", act)
 
 
 def _changed_facts(asked: PageRequest, form: Form, row: Incident) -> dict[str, Any]:
@@ -181,11 +189,11 @@ async def cause(asked: SignedIn, ref: IncidentInPath) -> Response:
         if not chosen:
             raise Invalid("choose a deployment, or that none caused it")
         named = {"none": None, "other": form.get("other", "").strip()}.get(chosen, chosen)
-        statement = parsed(CauseInput, {"deployment_id": named, "note": _text(form, "note"), "by": asked.person.name})
+        statement = parsed(CauseInput, {"deployment_id": named, "note": text_in(form, "note"), "by": asked.person.name})
         attribution = Attribution(asked.now, statement.by, statement.note)
         await causes.state_cause(session, ref, statement.deployment_id, attribution, now=asked.now)
 
-    return await _done(asked, ref, "cause", act)
+    return await done(asked, ref, "cause", act)
 
 
 # — the timeline —
@@ -196,10 +204,8 @@ async def add(asked: SignedIn, ref: IncidentInPath) -> Response:
     """A note or, if the form says what it did for the recovery, a task. Sending the form twice adds it once."""
 
     async def act(session: AsyncSession, form: Form) -> None:
-        key = _text(form, "key")
-        if key is None or len(key) > LONGEST_KEY or UNSTORABLE.search(key):
-            raise Invalid("the form has no key; open the page again")
-        what = {"at": _time(asked, form), "by": asked.person.name}
+        key = key_of(form)
+        what = {"at": time_in(asked, form), "by": asked.person.name}
         stated = ["by"] if what["at"] is None else ["at", "by"]
         text = form.get("note", "").strip()
         more = _task_fields(asked, form)
@@ -214,7 +220,7 @@ async def add(asked: SignedIn, ref: IncidentInPath) -> Response:
             attribution = Attribution(note.at or asked.now, note.by, note.note)
             await notes.add_note(session, ref, attribution, key=key, stated=stated, now=asked.now)
 
-    return await _done(asked, ref, "timeline", act, show="#timeline")
+    return await done(asked, ref, "timeline", act, show="#timeline")
 
 
 def _task_fields(asked: PageRequest, form: Form) -> dict[str, Any]:
@@ -222,8 +228,8 @@ def _task_fields(asked: PageRequest, form: Form) -> dict[str, Any]:
     ended_at = form.get("ended_at", "")
     known = {
         "ended_at": None if ended_at == form.get("shown_ended_at", "") else entered_time(ended_at, asked.zone),
-        "stage": _text(form, "stage"),
-        "link": _text(form, "link"),
+        "stage": text_in(form, "stage"),
+        "link": text_in(form, "link"),
     }
     return {name: value for name, value in known.items() if value is not None}
 
@@ -231,11 +237,15 @@ def _task_fields(asked: PageRequest, form: Form) -> dict[str, Any]:
 @router.post("/timeline/{entry}/correct")
 async def correct(asked: SignedIn, ref: IncidentInPath, entry: EntryInPath) -> Response:
     async def act(session: AsyncSession, form: Form) -> None:
-        values: dict[str, Any] = {"author": _text(form, "author"), "why": _text(form, "why"), "by": asked.person.name}
+        values: dict[str, Any] = {
+            "author": text_in(form, "author"),
+            "why": text_in(form, "why"),
+            "by": asked.person.name,
+        }
         values["note"] = form["note"].strip() if "note" in form else None
-        values |= {"effect": _text(form, "effect"), **_task_fields(asked, form)}
+        values |= {"effect": text_in(form, "effect"), **_task_fields(asked, form)}
         if form.get("at", "") != form.get("shown_at"):  # else it keeps its seconds
-            values["at"] = _time(asked, form)
+            values["at"] = time_in(asked, form)
         correction = parsed(CorrectionInput, values)
         change = corrections.Change(
             at=correction.at,
@@ -257,13 +267,13 @@ async def correct(asked: SignedIn, ref: IncidentInPath, entry: EntryInPath) -> R
             now=asked.now,
         )
 
-    return await _done(asked, ref, f"timeline/{entry}/correct", act, show=f"#entry-{entry}")
+    return await done(asked, ref, f"timeline/{entry}/correct", act, show=f"#entry-{entry}")
 
 
 @router.post("/timeline/{entry}/withdraw")
 async def withdraw(asked: SignedIn, ref: IncidentInPath, entry: EntryInPath) -> Response:
     async def act(session: AsyncSession, form: Form) -> None:
-        withdrawal = parsed(WithdrawalInput, {"why": _text(form, "why"), "by": asked.person.name})
+        withdrawal = parsed(WithdrawalInput, {"why": text_in(form, "why"), "by": asked.person.name})
         await corrections.withdraw(
             session,
             ref,
@@ -274,7 +284,7 @@ async def withdraw(asked: SignedIn, ref: IncidentInPath, entry: EntryInPath) -> 
             now=asked.now,
         )
 
-    return await _done(asked, ref, f"timeline/{entry}/withdraw", act, show=f"#entry-{entry}")
+    return await done(asked, ref, f"timeline/{entry}/withdraw", act, show=f"#entry-{entry}")
 
 
 # — related incidents —
@@ -286,10 +296,10 @@ async def relate(asked: SignedIn, ref: IncidentInPath) -> Response:
         entered = form.get("other", "").strip().upper().removeprefix("INC-")
         if not re.fullmatch("[1-9][0-9]{0,17}", entered):
             raise Invalid("enter the number of an incident, for example INC-7")
-        attribution = Attribution(asked.now, asked.person.name, _text(form, "note"))
+        attribution = Attribution(asked.now, asked.person.name, text_in(form, "note"))
         await relations.relate(session, ref, int(entered), attribution, now=asked.now)
 
-    return await _done(asked, ref, "related", act)
+    return await done(asked, ref, "related", act)
 
 
 @router.post("/related/{other}/remove")
@@ -299,4 +309,4 @@ async def unrelate(
     async def act(session: AsyncSession, _: Form) -> None:
         await relations.unrelate(session, ref, other, Attribution(asked.now, asked.person.name), now=asked.now)
 
-    return await _done(asked, ref, "related", act)
+    return await done(asked, ref, "related", act)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID, uuid4
@@ -17,6 +17,7 @@ from app.incidents.measures.measures import Facts, detected_at
 from app.incidents.path import Stage
 from app.incidents.timeline import fact_of
 from app.pages import words
+from app.pages.incidents.panel import impact_words
 from app.pages.incidents.read import everything, find, recorded
 from app.pages.incidents.timeline import EFFECTS, Line, lines
 from app.pages.incidents.view import BASES, View, view
@@ -159,7 +160,8 @@ def _rendered(
         more_entries=more_entries,
         new_key=str(uuid4()),
         refused=in_words(refused, asked) if refused else None,
-        refused_action=action,
+        refused_action=(refused.form.get("form") if refused else None) or action,
+        customer_words=impact_words(asdict(it.panel.response.impact)),
     )
 
 
@@ -226,6 +228,9 @@ _ON_PAGES = {
 }
 
 
+_OF_REST = {"`": "", "PATCH the": "correct the", "fetch the response again": "look at what is there now"}
+
+
 @dataclass(frozen=True, slots=True)
 class InWords(Refusal):
     """With times in the zone of the reader, and for people instead of clients of REST."""
@@ -241,4 +246,6 @@ def in_words(refused: Refusal, asked: PageRequest) -> Refusal:
     problem = refused.problem
     text = _ON_PAGES.get(type(problem).__name__, problem.detail)
     text = _TIMES.sub(lambda found: asked.shown(datetime.fromisoformat(found[0]), "seconds"), text)
-    return InWords(problem, refused.form, text.replace("`", "").replace("PATCH the", "correct the"))
+    for of_rest, here in _OF_REST.items():
+        text = text.replace(of_rest, here)
+    return InWords(problem, refused.form, text)

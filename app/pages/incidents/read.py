@@ -25,6 +25,7 @@ from app.metrics.deployments.causes import NAMED_DEPLOYMENTS, cause_and_deployme
 from app.metrics.deployments.deployment import Deployment
 from app.metrics.deployments.links import Link, LinkedIncident, StatedCause
 from app.pages.plots.course import ALERTS_AT_MOST, LANES_AT_MOST
+from app.response.store.response import Response, lasted, response_to
 
 ENTRIES_AT_MOST = 1000
 ALERTS_SHOWN, ALERTS_ON_A_PAGE = 50, 100
@@ -110,6 +111,7 @@ class Everything:
     link: Link | None
     choices: Sequence[Deployment]
     deployed: Sequence[Deployment]  # around its beginning, whether they may be the cause or not
+    response: Response
 
 
 async def find(session: AsyncSession, ref: Ref) -> Found:
@@ -133,25 +135,28 @@ async def everything(
     now: datetime,
     weights: Weights,
 ) -> Everything:
-    """Nine statements."""
+    """Eleven statements, and two more if its target names a calendar."""
     tx = await session.connection()
     row = found.row
-    facts = Facts.of(row)
+    facts, row_lasted = Facts.of(row), lasted(row, now)
     entries = await _entries(session, row.id)
     linked = LinkedIncident(
         row.id, row.number, facts, row.labels, tuple(found.named), _stated_cause(entries, row.id), row.environment
     )
     link, choices, deployed = await cause_and_deployments(tx, linked)
+    impact = await detailed_impact_of(tx, row, now=now, weights=weights)
+    planned = any(each.start < row_lasted.end and row_lasted.start < each.end for each in impact.planned)
     return Everything(
         found=found,
         facts=facts,
-        impact=await detailed_impact_of(tx, row, now=now, weights=weights),
+        impact=impact,
         evidence=await _evidence(session, row, all_alerts=all_alerts, after=after, now=now),
         entries=entries[:ENTRIES_AT_MOST],
         more_entries=len(entries) > ENTRIES_AT_MOST,
         link=link,
         choices=choices[:CHOICES_AT_MOST],
         deployed=deployed,
+        response=await response_to(tx, row, harmed=bool(impact.impact.downtime), planned=planned, now=now),
     )
 
 
@@ -188,11 +193,11 @@ _OF_OTHERS = (
 
 
 async def _entries(session: AsyncSession, incident_id: UUID) -> Sequence[TimelineEntry]:
-    """The entries of the incident, and later ones of the same facts that are elsewhere: first those from which tasks
-    and the cause follow, then the others, each earliest first.
+    """The entries of the incident, and later ones of the same facts that are elsewhere: first those from which tasks,
+    the cause and the declaration follow, then the others, each earliest first.
     """
     kind = col(TimelineEntry.kind)
-    counts = kind.in_([TimelineKind.TASK, TimelineKind.CAUSE, TimelineKind.WITHDRAWN])
+    counts = kind.in_([TimelineKind.TASK, TimelineKind.CAUSE, TimelineKind.DECLARED, TimelineKind.WITHDRAWN])
     order = (counts.desc(), col(TimelineEntry.at), col(TimelineEntry.id))
     query = select(TimelineEntry).where(text(_OWN_OR_LATER)).order_by(*order)
     query = query.params(incident_id=incident_id).limit(ENTRIES_AT_MOST + 1)

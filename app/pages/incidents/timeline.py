@@ -13,10 +13,12 @@ from app.base.facts import ReactionKind
 from app.base.schema import TimelineEntry
 from app.base.severity import severity_name
 from app.incidents.corrections import recorded_by_a_person
+from app.incidents.details import DETAILS
 from app.incidents.grouping.timeline_kind import TimelineKind
 from app.incidents.path import Effect, Stage
 from app.incidents.timeline import fact_of
 from app.pages import words
+from app.pages.incidents.panel import fact_words
 
 Shown = Callable[[datetime], str]
 
@@ -88,6 +90,7 @@ _WITH_ANOTHER_TIME = frozenset(
         TimelineKind.NOTE,
         TimelineKind.TASK,
         TimelineKind.CAUSE,
+        *DETAILS,
     }
 )
 _REPORTED = frozenset(map(TimelineKind, ReactionKind))
@@ -230,6 +233,8 @@ def _words(entry: TimelineEntry, kind: TimelineKind, shown: Shown) -> tuple[str,
             found = f"deployment {deployment}" if deployment else "no deployment caused it"
         case TimelineKind.RELATED | TimelineKind.UNRELATED:
             found = str(detail.get("incident", ""))
+        case _ if kind in DETAILS:
+            found = fact_words(kind, detail)
     return title, found
 
 

@@ -43,6 +43,7 @@ from app.pages.incidents.evidence import (
     lane_words,
     shown_silences,
 )
+from app.pages.incidents.panel import Panel, panel
 from app.pages.incidents.read import Everything, Found, current_entries
 from app.pages.incidents.timeline import END_REASONS, Line, lines
 from app.pages.incidents.timeline import Shown as ShownTime
@@ -100,6 +101,7 @@ class View:
     silences: Sequence[ShownSilence]
     window: timedelta | None
     acknowledged_via: str | None  # by which way, in words
+    panel: Panel
 
     @property
     def is_open(self) -> bool:
@@ -148,7 +150,16 @@ def view(
         silences=shown_silences(read.evidence),
         window=_window(read),
         acknowledged_via=_way(read.found),
+        panel=panel(
+            read.response, declared_by=_declared_by(read), time_to_declare=measured["time_to_declare"], now=now
+        ),
     )
+
+
+def _declared_by(read: Everything) -> str | None:
+    """Who declared the response, of whose declarations the first counts."""
+    entries = current_entries(read.entries, read.found.row.id, TimelineKind.DECLARED)
+    return next((each.by for each in entries if each.at == read.found.row.declared_at), None)
 
 
 def _way(found: Found) -> str | None:

@@ -10,6 +10,8 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from app.base.errors import Invalid, TooLarge, UnsupportedMediaType
+from app.base.times import is_in_bounds
+from app.incidents.impact.rates import THE_BEGINNING
 from app.pages.web import wording
 
 FORM_BYTES = 64 * 1024
@@ -50,6 +52,18 @@ def parsed(model: type[Model], values: Mapping[str, Any]) -> Model:
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)[:ERRORS_AT_MOST]
         raise Invalid("; ".join(wording.sentence(one) for one in found)) from None
+
+
+def shown_time(form: Form, field: str) -> datetime | None:
+    """The time that a field stood for when the page was made, from the hidden field `was_…`. Raises Invalid."""
+    was = form.get(f"was_{field}", "")
+    try:
+        before = datetime.fromisoformat(was) if was else None
+    except ValueError:
+        before = datetime.min.replace(tzinfo=UTC)
+    if before is not None and before != THE_BEGINNING and not (before.tzinfo and is_in_bounds(before)):
+        raise Invalid("open the page again and repeat this there")
+    return before
 
 
 def entered_time(value: str, zone: ZoneInfo) -> datetime | None:

@@ -29,7 +29,7 @@ from app.base.tokens import Scope
 from app.pages import words
 from app.pages.web import assets, wording
 from app.pages.web.assets import accepts_gzip
-from app.pages.web.forms import ERRORS_AT_MOST, read_form
+from app.pages.web.forms import ERRORS_AT_MOST, Form, entered_time, read_form, shown_time
 from app.pages.web.session import NotSignedIn, Viewer, require_same_origin, viewer_of
 
 ZONE_COOKIE = "zone"
@@ -169,6 +169,15 @@ class PageRequest:
         except Problem as problem:
             return await refused(Refusal(problem, form))
         return see_other(then)
+
+    def moment(self, form: Form, field: str) -> datetime | None:
+        """The time in a field. Fields show whole minutes only, so one that was not changed keeps the time it stands
+        for. Raises Invalid.
+        """
+        before = shown_time(form, field)
+        if before is not None and form.get(field) == self.shown(before, "input"):
+            return before
+        return entered_time(form.get(field, ""), self.zone)
 
     def shown(self, moment: datetime, form: words.TimeForm = "short") -> str:
         return words.shown(moment, self.zone, self.now, form)

@@ -24,10 +24,11 @@ LONGEST_ADDRESS = 2000
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """A person who has signed in. `name` is what the timeline shows for what they do."""
+    """A person who has signed in, with which token. `name` is what the timeline shows for what they do."""
 
     name: str
     scope: Scope
+    token: Bearer
 
     @property
     def may_write(self) -> bool:
@@ -103,7 +104,7 @@ async def viewer_of(request: Request, *, now: datetime) -> Viewer | None:
 
 async def _viewer(request: Request, found: WebSession) -> Viewer | None:
     bearer = await context_of(request).credentials.still_valid(OpenedBy(found.token_id, found.token_digest))
-    return Viewer(found.person or bearer.name, bearer.scope) if bearer else None
+    return Viewer(found.person or bearer.name, bearer.scope, bearer) if bearer else None
 
 
 async def sign_in(request: Request, session: AsyncSession, token: str, person: str | None, *, now: datetime) -> str:

@@ -84,7 +84,17 @@ async def declare(
             await timeline.append(session, declared.id, kind, stated, detail=detail_in(kind, fact), now=now)
     response.headers["Location"] = f"/api/v1/incidents/INC-{declared.number}"
     at_stated = declaration.detected_at is not None
-    return await answer(await _assemble(session, declared, declaration, attribution, at_stated=at_stated, now=now))
+    row = await store.assemble(
+        session,
+        declared,
+        attribution,
+        at_stated=at_stated,
+        type_name=declaration.type,
+        commander=declaration.commander,
+        responders=declaration.responders,
+        now=now,
+    )
+    return await answer(row)
 
 
 class ResponseDeclaration(_Team, ActionInput):
@@ -111,24 +121,14 @@ async def declare_response(
     resolved incident, send an `at` before its end.
     """
     declaration = declaration or ResponseDeclaration()
-    attribution, at_stated = declaration.attribution(writer, now), declaration.at is not None
-    row = await actions.declare_response(session, ref, attribution, at_stated=at_stated, now=now)
-    assigned = Attribution(max(attribution.at, actions.detected_at(row)), attribution.by)
-    return await answer(await _assemble(session, row, declaration, assigned, at_stated=at_stated, now=now))
-
-
-async def _assemble(
-    session: AsyncSession, row: Incident, team: _Team, attribution: Attribution, *, at_stated: bool, now: Now
-) -> Incident:
-    """Records who responds, and states the type."""
-    assigned = Attribution(attribution.at, attribution.by)
-    for role, person in (
-        *((("commander", team.commander),) if team.commander else ()),
-        *(("responder", person) for person in team.responders),
-    ):
-        await store.assign(
-            session, row.id, role, person, assigned, holds=True, instead_of=None, at_stated=at_stated, now=now
-        )
-    if team.type is None:
-        return row
-    return await actions.amend(session, row.id, {"type": team.type}, by=attribution.by, if_match=None, now=now)
+    row = await store.declare(
+        session,
+        ref,
+        declaration.attribution(writer, now),
+        at_stated=declaration.at is not None,
+        type_name=declaration.type,
+        commander=declaration.commander,
+        responders=declaration.responders,
+        now=now,
+    )
+    return await answer(row)

@@ -177,7 +177,7 @@ class AllDelegatesResponse(BaseModel):
     )
 
 
-def _is_assigned(role: str) -> str:
+def is_assigned(role: str) -> str:
     if role == FIRST_RESPONDER:
         message = f"`{FIRST_RESPONDER}` is not assigned: it is the first person who acknowledged or did a task"
         raise ValueError(message)
@@ -194,7 +194,7 @@ async def list_delegates(session: Session, now: Now, _: Reader) -> AllDelegatesR
 async def put_delegates(
     session: Session,
     now: Now,
-    role: Annotated[RoleName, AfterValidator(_is_assigned), Path(examples=["commander"])],
+    role: Annotated[RoleName, AfterValidator(is_assigned), Path(examples=["commander"])],
     body: Annotated[DelegatesInput, Body(examples=[{"people": ["ada", "ben"]}])],
     _: Writer,
     owner: Annotated[

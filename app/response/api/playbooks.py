@@ -1,11 +1,13 @@
 """HTTP API of playbooks."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, StringConstraints, model_validator
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import schema
 from app.base.http.auth import Reader, Writer
@@ -161,7 +163,8 @@ async def show_version(
     session: Session, now: Now, name: ServiceName, playbook: PlaybookName, version: VersionInPath, _: Reader
 ) -> ContentResponse:
     """Returns its content and its state."""
-    return ContentResponse.of(await playbooks.find_version(session, name, playbook, version), now)
+    row = await playbooks.find_version(session, name, playbook, version, lock=False)
+    return ContentResponse.of(row, now)
 
 
 class VerificationInput(Input):
@@ -185,9 +188,9 @@ async def verify(
 ) -> ContentResponse:
     """Somebody has followed it, and it works. Needs another token than the author's; repeating it changes nothing."""
     verification = verification or VerificationInput()
-    row = await playbooks.find_version(session, name, playbook, version)
     by, ref = verification.by or writer.name, verification.incident
-    return ContentResponse.of(await playbooks.verify(session, row, by=by, token=writer, ref=ref, now=now), now)
+    act = partial(playbooks.verify, session, by=by, token=writer, ref=ref, now=now)
+    return await _changed(session, (name, playbook, version), act, now)
 
 
 class ApprovalInput(Input):
@@ -214,11 +217,9 @@ async def approve(
 ) -> ContentResponse:
     """The version must be verified, and the token another one than the author's. Approving it again renews it."""
     approval = approval or ApprovalInput()
-    row = await playbooks.find_version(session, name, playbook, version)
     by, expires_at = approval.by or writer.name, approval.expires_at
-    return ContentResponse.of(
-        await playbooks.approve(session, row, by=by, token=writer, expires_at=expires_at, now=now), now
-    )
+    act = partial(playbooks.approve, session, by=by, token=writer, expires_at=expires_at, now=now)
+    return await _changed(session, (name, playbook, version), act, now)
 
 
 @_of_service.post(
@@ -230,8 +231,17 @@ async def withdraw(
     session: Session, now: Now, name: ServiceName, playbook: PlaybookName, version: VersionInPath, _: Writer
 ) -> ContentResponse:
     """It must not be followed any more. Repeating it changes nothing."""
-    row = await playbooks.find_version(session, name, playbook, version)
-    return ContentResponse.of(await playbooks.withdraw(session, row, now=now), now)
+    return await _changed(session, (name, playbook, version), partial(playbooks.withdraw, session, now=now), now)
+
+
+async def _changed(
+    session: AsyncSession,
+    which: tuple[str, str, int],
+    act: Callable[[schema.Playbook], Awaitable[schema.Playbook]],
+    now: datetime,
+) -> ContentResponse:
+    """The version of a playbook of a service after `act` has changed it."""
+    return ContentResponse.of(await act(await playbooks.find_version(session, *which)), now)
 
 
 class ExpiringModel(BaseModel):
@@ -253,7 +263,7 @@ class CoverageResponse(BaseModel):
 @_coverage.get("/coverage", summary="Find services without a playbook", responses=problem_responses())
 async def coverage(session: Session, now: Now, _: Reader) -> CoverageResponse:
     """Also lists the playbooks that expire soon."""
-    found = await playbooks.coverage(session, now=now)
+    found = await playbooks.coverage(session, await playbooks.every_playbook(session), now=now)
     expiring = [ExpiringModel.model_validate(each) for each in found.expiring]
     return CoverageResponse(without=[*found.without], expiring=expiring)
 

@@ -129,12 +129,10 @@ async def put_targets(
     """Give each change of the agreement a `from`, so that earlier incidents are still judged by what was agreed on at
     their time.
     """
-    rows = [
-        schema.Target(
-            service=service,
-            **each.model_dump()
-            | {"severity": severity_number(each.severity), "valid_from": each.valid_from or THE_BEGINNING},
-        )
-        for each in body.targets
-    ]
+    rows = [target_row(service, each) for each in body.targets]
     return TargetsResponse(items=[TargetResponse.of(row) for row in await targets.put_targets(session, service, rows)])
+
+
+def target_row(service: str, target: TargetInput) -> schema.Target:
+    number, since = severity_number(target.severity), target.valid_from or THE_BEGINNING
+    return schema.Target(service=service, **target.model_dump() | {"severity": number, "valid_from": since})

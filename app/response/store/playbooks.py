@@ -68,10 +68,11 @@ async def versions_of(session: AsyncSession, service: str) -> Mapping[str, Seque
     return found
 
 
-async def find_version(session: AsyncSession, service: str, name: str, version: int) -> Playbook:
-    """With its body, locked. Raises PlaybookNotFound."""
+async def find_version(session: AsyncSession, service: str, name: str, version: int, *, lock: bool = True) -> Playbook:
+    """With its body. Raises PlaybookNotFound."""
     query = select(Playbook).where(Playbook.service == service, Playbook.name == name, Playbook.version == version)
-    found = (await session.exec(query.with_for_update().execution_options(populate_existing=True))).one_or_none()
+    query = query.with_for_update() if lock else query
+    found = (await session.exec(query.execution_options(populate_existing=True))).one_or_none()
     if found is None:
         message = "the service has no such version of a playbook; GET its playbooks lists them"
         raise PlaybookNotFound(message)
@@ -191,13 +192,22 @@ class Coverage:
     expiring: Sequence[Playbook]
 
 
-async def coverage(session: AsyncSession, *, now: datetime) -> Coverage:
-    """Two statements."""
-    lately = await (await session.connection()).execute(_SERVICES_LATELY, {"since": now - LATELY})
+Versions = Mapping[tuple[str, str], Sequence[Playbook]]  # by service and name, newest first, without their bodies
+
+
+async def every_playbook(session: AsyncSession) -> Versions:
+    """In order of service and name. One statement."""
     found: dict[tuple[str, str], list[Playbook]] = defaultdict(list)
     query = select(Playbook).options(defer(col(Playbook.body)))  # type: ignore[arg-type]  # as above
-    for each in await session.exec(query.order_by(col(Playbook.service), col(Playbook.name))):
+    order = (col(Playbook.service), col(Playbook.name), col(Playbook.version).desc())
+    for each in await session.exec(query.order_by(*order)):
         found[each.service, each.name].append(each)
+    return found
+
+
+async def coverage(session: AsyncSession, found: Versions, *, now: datetime) -> Coverage:
+    """`found` are all playbooks. One statement."""
+    lately = await (await session.connection()).execute(_SERVICES_LATELY, {"since": now - LATELY})
     used = (version_in_use(versions, now=now) for versions in found.values())
     approved = [each for each in used if each and state_of(each, now=now) is PlaybookState.APPROVED]
     covered = {each.service for each in approved}

@@ -24,7 +24,7 @@ from app.response.plan import IncidentType, exit_states, type_of
 from app.response.playbooks import PlaybookState, state_of, version_in_use
 from app.response.roles import holders, holdings, single_points_of_failure
 from app.response.store import people
-from app.response.store.playbooks import coverage
+from app.response.store.playbooks import coverage, every_playbook
 from app.response.store.response import facts_of_open, labels_of
 from app.response.store.targets import agreements, business_hours
 from app.response.store.types import all_types
@@ -77,7 +77,7 @@ async def read_gauges(tx: AsyncConnection, services: Sequence[str], now: datetim
         facts = await facts_of_open(await session.connection(), kinds)
         delegates, absences = await people.delegates(session), await people.absences(session)
         states = await _playbook_states(session, now)
-        uncovered = await coverage(session, now=now)
+        uncovered = await coverage(session, await every_playbook(session), now=now)
     overdue: Counter[tuple[str, ...]] = Counter()
     vacant: Counter[str] = Counter({role: 0 for type_ in types for role in type_.roles})
     criteria = 0

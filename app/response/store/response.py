@@ -9,14 +9,13 @@ from uuid import UUID
 import numpy as np
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.errors import Conflict
-from app.base.schema import Incident, Playbook, Service, TimelineEntry
+from app.base.schema import Incident, Playbook, TimelineEntry
 from app.base.severity import severity_name
 from app.base.times import Span
-from app.incidents import timeline
+from app.incidents import actions, timeline
 from app.incidents.actions import Ref, hold, not_in_the_future
 from app.incidents.fact import Fact
 from app.incidents.grouping.timeline_kind import IS_CURRENT, TimelineKind
@@ -49,10 +48,8 @@ from app.response.roles import (
     participants,
     suggested,
 )
-from app.response.store import people
-from app.response.store.playbooks import versions_of
-from app.response.store.targets import agreements, business_hours
-from app.response.store.types import all_types
+from app.response.store.agreed import Agreed, read_agreed
+from app.response.store.targets import business_hours
 from app.response.targets import Elapsed, Judged, Target, Verdict
 from app.response.updates import Updates, cadence, stakeholder_updates, updates_of
 
@@ -71,20 +68,23 @@ async def assign(
     holds: bool,
     instead_of: str | None,
     at_stated: bool,
+    if_vacant: bool = False,
     now: datetime,
 ) -> TimelineEntry:
     """Records that a person takes a role or (`holds` is false) lays it down, and returns the entry.
 
-    With `instead_of`, only if that person holds it now: of two who take over at once, one succeeds. Taking what they
-    already hold records nothing, unless a time is stated: it then counts whatever is recorded about the time between.
-    Raises IncidentNotFound, MergedAway, InTheFuture or NotTheHolder.
+    With `instead_of`, only if that person holds it now, and with `if_vacant` only if nobody else does: of two who take
+    over at once, one succeeds. Taking what they already held records nothing, unless a time is stated: it then counts
+    whatever is recorded about the time between. Raises IncidentNotFound, MergedAway, InTheFuture or NotTheHolder.
     """
     row = await hold(session, ref)
     not_in_the_future(attribution.at, now)
     facts = (await facts_of(await session.connection(), [row.id], [TimelineKind.ROLE])).get(row.id, ())
     found = holdings(facts)
-    if instead_of is not None and instead_of not in holders(found, role):
-        raise _not_the_holder(holders(found, role))
+    current = holders(found, role)
+    is_taken = if_vacant and bool(current) and person not in current
+    if is_taken or (instead_of is not None and instead_of not in current):
+        raise _not_the_holder(current)
     then = holders(found, role, at=attribution.at if at_stated else None)
     if not holds and person not in then:
         raise _not_the_holder(then, at_stated=at_stated)
@@ -111,6 +111,56 @@ def _is_held_since(fact: Fact, found: Sequence[Holding], at: datetime) -> bool:
     return fact.at <= at and Holding(fact["role"], fact["person"], fact.at) in found
 
 
+async def declare(
+    session: AsyncSession,
+    ref: Ref,
+    attribution: Attribution,
+    *,
+    at_stated: bool,
+    type_name: str | None,
+    commander: str | None,
+    responders: Sequence[str],
+    now: datetime,
+) -> Incident:
+    """A person begins the response to a known incident, and states its type and who takes which role.
+
+    Raises what `actions.declare_response` and `assemble` raise.
+    """
+    row = await actions.declare_response(session, ref, attribution, at_stated=at_stated, now=now)
+    assigned = Attribution(max(attribution.at, actions.detected_at(row)), attribution.by)
+    return await assemble(
+        session,
+        row,
+        assigned,
+        at_stated=at_stated,
+        type_name=type_name,
+        commander=commander,
+        responders=responders,
+        now=now,
+    )
+
+
+async def assemble(
+    session: AsyncSession,
+    row: Incident,
+    attribution: Attribution,
+    *,
+    at_stated: bool,
+    type_name: str | None,
+    commander: str | None,
+    responders: Sequence[str],
+    now: datetime,
+) -> Incident:
+    """Records who responds to the incident, and states its type. Raises what `assign` and `actions.amend` raise."""
+    assigned = Attribution(attribution.at, attribution.by)
+    taken = [("commander", commander)] if commander else []
+    for role, person in [*taken, *(("responder", person) for person in responders)]:
+        await assign(session, row.id, role, person, assigned, holds=True, instead_of=None, at_stated=at_stated, now=now)
+    if type_name is None:
+        return row
+    return await actions.amend(session, row.id, {"type": type_name}, by=attribution.by, if_match=None, now=now)
+
+
 # — what follows from the facts —
 
 
@@ -126,10 +176,11 @@ class RoleState:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """The response to one incident."""
+    """The response to one incident. `type` applies, `types` are all there are."""
 
     incident: Incident
     type: IncidentType | None
+    types: Sequence[IncidentType]
     facts: Sequence[Fact]
     room: str | None
     exit: Sequence[ExitState]
@@ -162,12 +213,34 @@ OF_RESPONSE = (
 async def read_response(session: AsyncSession, row: Incident, *, now: datetime, weights: Weights) -> Response:
     """A fixed number of statements, however much was recorded."""
     tx = await session.connection()
+    harm = (await impacts_of(tx, [row], now=now, weights=weights)).get(row.id)
+    name, span = service(Facts.of(row)), lasted(row, now)
+    planned = (await planned_within(tx, [name], span)).get(name, ())
+    return await response_to(tx, row, harmed=bool(harm and harm.downtime), planned=bool(planned), now=now)
+
+
+def lasted(row: Incident, now: datetime) -> Span:
+    return Span(row.began_at, max(row.began_at, row.ended_at or now))
+
+
+async def response_to(
+    tx: AsyncConnection,
+    row: Incident,
+    *,
+    harmed: bool,
+    planned: bool,
+    now: datetime,
+) -> Response:
+    """The response, given whether the incident had impact and whether a part of it was planned maintenance.
+
+    Two statements, and two more if the target names a calendar.
+    """
     known = Facts.of(row)
     facts = (await facts_of(tx, [row.id], OF_RESPONSE)).get(row.id, [])
-    owner = (await session.exec(select(Service.owner).where(Service.name == service(known)))).first() or ""
-    type_ = type_of(await all_types(session), row.type_stated, labels_of(row, owner))
+    agreed = await read_agreed(tx, service(known))
+    type_ = type_of(agreed.types, row.type_stated, labels_of(row, agreed.owner))
     history = holdings(facts)
-    target = (await agreements(session, service(known))).of(known)
+    target = agreed.targets.of(known)
     calendars = await business_hours(tx, [target.calendar] if target and target.calendar else [])
     updates = updates_of(
         facts,
@@ -180,10 +253,11 @@ async def read_response(session: AsyncSession, row: Incident, *, now: datetime, 
     return Response(
         incident=row,
         type=type_,
+        types=agreed.types,
         facts=facts,
         room=room_in_use(facts),
         exit=exit_states(type_.exit_criteria if type_ else (), facts),
-        roles=await _roles(session, row, type_, history, owner, now=now),
+        roles=_roles(row, type_, history, agreed, now=now),
         history=history,
         people=participants(facts),
         first_alerted=first_alerted(facts),
@@ -198,9 +272,13 @@ async def read_response(session: AsyncSession, row: Incident, *, now: datetime, 
             now=now,
             elapsed=_elapsed(calendars, target, known, now),
         ),
-        playbooks=[*(await versions_of(session, service(known))).values()],
+        playbooks=[*agreed.playbooks.values()],
         impact=impact,
-        definition=await _definition(tx, row, impact, now=now, weights=weights),
+        definition=Definition(
+            affects_customers=harmed or bool(impact.customers),
+            unplanned=not planned,
+            beyond_an_hour=beyond_an_hour(known, row.expected_to_last_stated, now=now),
+        ),
     )
 
 
@@ -211,22 +289,14 @@ def labels_of(row: Incident, owner: str) -> Mapping[str, str]:
     return row.labels | own | ({"environment": row.environment} if row.environment else {})
 
 
-async def _roles(
-    session: AsyncSession,
-    row: Incident,
-    type_: IncidentType | None,
-    history: Sequence[Holding],
-    owner: str,
-    *,
-    now: datetime,
+def _roles(
+    row: Incident, type_: IncidentType | None, history: Sequence[Holding], agreed: Agreed, *, now: datetime
 ) -> list[RoleState]:
     current = [each for each in history if each.ends_at is None]
     names = dict.fromkeys([*(type_.roles if type_ else ()), *(each.role for each in current)])
-    delegates, absences = await people.delegates(session), await people.absences(session)
-    elsewhere = await facts_of_open(await session.connection(), [TimelineKind.ROLE])
     busy = {
         each.person
-        for incident, facts in elsewhere.items()
+        for incident, facts in agreed.roles_of_open.items()
         if incident != row.id
         for each in holdings(facts)
         if each.ends_at is None
@@ -234,9 +304,11 @@ async def _roles(
     found = []
     for role in names:
         held = [each for each in current if each.role == role]
-        ordered = delegates_of(delegates, role, owner)
-        vacant = not held and row.ended_at is None
-        found.append(RoleState(role, held, ordered, suggested(ordered, absences, busy, now=now) if vacant else None))
+        ordered = delegates_of(agreed.delegates, role, agreed.owner)
+        free = None
+        if not held and row.ended_at is None:
+            free = suggested(ordered, agreed.absences, busy, now=now)
+        found.append(RoleState(role, held, ordered, free))
     return found
 
 
@@ -272,17 +344,3 @@ def _elapsed(calendars: Mapping[str, BusinessHours], target: Target | None, fact
         return float(seconds(known, begin, end)[0])
 
     return in_hours
-
-
-async def _definition(
-    tx: AsyncConnection, row: Incident, impact: CustomerImpact, *, now: datetime, weights: Weights
-) -> Definition:
-    facts = Facts.of(row)
-    harm = (await impacts_of(tx, [row], now=now, weights=weights)).get(row.id)
-    span = Span(row.began_at, max(row.began_at, row.ended_at or now))
-    planned = (await planned_within(tx, [service(facts)], span)).get(service(facts), ())
-    return Definition(
-        affects_customers=bool(harm and harm.downtime) or bool(impact.customers),
-        unplanned=not planned,
-        beyond_an_hour=beyond_an_hour(facts, row.expected_to_last_stated, now=now),
-    )

@@ -1,6 +1,7 @@
 """SQL for targets."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -8,7 +9,7 @@ from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import schema
-from app.base.errors import Invalid, ServiceNotFound
+from app.base.errors import Conflict, Invalid, NotFound, ServiceNotFound
 from app.incidents.measures.business_hours import BusinessHours
 from app.incidents.measures.store import read_business_hours
 from app.response.targets import Agreements, Target
@@ -18,6 +19,27 @@ TARGETS_AT_MOST = 500  # of a service
 
 class UnknownCalendar(Invalid):
     title = "Unknown calendar"
+
+
+class TargetNotFound(NotFound):
+    title = "Target not found"
+
+    def __init__(self) -> None:
+        super().__init__("this target was changed or removed in the meantime")
+
+
+class TargetExists(Conflict):
+    title = "Target exists"
+
+    def __init__(self) -> None:
+        super().__init__("there is already a target for this severity from this time on; change that one")
+
+
+class TooManyTargets(Conflict):
+    title = "Too many targets"
+
+    def __init__(self) -> None:
+        super().__init__(f"a service may have {TARGETS_AT_MOST} targets; remove old ones")
 
 
 async def list_targets(session: AsyncSession, service: str | None = None) -> Sequence[schema.Target]:
@@ -31,8 +53,7 @@ async def list_targets(session: AsyncSession, service: str | None = None) -> Seq
 
 async def put_targets(session: AsyncSession, service: str, targets: Sequence[schema.Target]) -> Sequence[schema.Target]:
     """Replaces all targets of the service (empty: those for all). Raises ServiceNotFound or UnknownCalendar."""
-    # Serializes concurrent replacements; reading goes on.
-    await (await session.connection()).execute(text("LOCK TABLE target IN SHARE ROW EXCLUSIVE MODE"))
+    await _lock(session)
     if service and await session.get(schema.Service, service) is None:
         raise ServiceNotFound(service)
     wanted = {each.calendar for each in targets if each.calendar is not None}
@@ -48,12 +69,45 @@ async def put_targets(session: AsyncSession, service: str, targets: Sequence[sch
     return await list_targets(session, service)
 
 
-async def agreements(session: AsyncSession, service: str | None = None) -> Agreements:
-    """All targets, or those that may apply to one service. One statement."""
-    query = select(schema.Target)
-    if service is not None:
-        query = query.where(col(schema.Target.service).in_(["", service]))
-    return Agreements(Target(**row.model_dump()) for row in await session.exec(query))
+TargetKey = tuple[str, int, datetime]  # service, severity, valid from
+
+
+async def change_target(session: AsyncSession, key: TargetKey | None, target: schema.Target | None) -> None:
+    """Replaces the target with this key, which may move to another service; None adds one, or removes it.
+
+    Raises TargetNotFound, TargetExists, TooManyTargets, ServiceNotFound or UnknownCalendar.
+    """
+    await _lock(session)
+    known = {}
+    for each in await list_targets(session):
+        session.expunge(each)  # put_targets stores them anew
+        known[_key(each)] = each
+    if key is not None and known.pop(key, None) is None:
+        raise TargetNotFound
+    if target is not None:
+        if _key(target) in known:
+            raise TargetExists
+        known[_key(target)] = target
+    places = {key[0]} if key is not None else set()
+    for service in sorted(places | ({target.service} if target is not None else set())):
+        own = [schema.Target(**each.model_dump()) for each in known.values() if each.service == service]
+        if len(own) > TARGETS_AT_MOST:
+            raise TooManyTargets
+        await put_targets(session, service, own)
+
+
+async def _lock(session: AsyncSession) -> None:
+    """Serializes changes; reading goes on."""
+    await (await session.connection()).execute(text("LOCK TABLE target IN SHARE ROW EXCLUSIVE MODE"))
+
+
+def _key(target: schema.Target) -> TargetKey:
+    return target.service, target.severity, target.valid_from
+
+
+async def agreements(session: AsyncSession) -> Agreements:
+    """All targets. One statement."""
+    return Agreements(Target(**row.model_dump()) for row in await session.exec(select(schema.Target)))
 
 
 async def business_hours(tx: AsyncConnection, names: Iterable[str]) -> Mapping[str, BusinessHours]:

@@ -1,6 +1,7 @@
 """SQL for incident types."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -61,18 +62,19 @@ async def delete_type(session: AsyncSession, name: str) -> None:
 
 async def all_types(session: AsyncSession) -> list[IncidentType]:
     """One statement."""
-    return [_type_of(row) for row in await list_types(session)]
+    return [type_of_row(row.model_dump()) for row in await list_types(session)]
 
 
-def _type_of(row: schema.IncidentType) -> IncidentType:
+def type_of_row(row: Mapping[str, Any]) -> IncidentType:
+    """The plan in a row, given as its columns."""
     return IncidentType(
-        name=row.name,
-        position=row.position,
-        matchers=tuple(parse_matcher(text) for text in row.matchers),
-        exit_criteria=tuple(row.exit_criteria),
-        roles=tuple(row.roles),
-        channels=tuple(Channel(str(one["kind"]), str(one["name"]), one["link"]) for one in row.channels),
-        steps=tuple(row.steps),
-        update_seconds=row.update_seconds,
-        review=ReviewRule(row.review),
+        name=row["name"],
+        position=row["position"],
+        matchers=tuple(parse_matcher(text) for text in row["matchers"]),
+        exit_criteria=tuple(row["exit_criteria"]),
+        roles=tuple(row["roles"]),
+        channels=tuple(Channel(one["kind"], one["name"], one["link"]) for one in row["channels"]),
+        steps=tuple(row["steps"]),
+        update_seconds=row["update_seconds"],
+        review=ReviewRule(row["review"]),
     )

@@ -72,6 +72,25 @@ def pairs_of(text: str) -> dict[str, str]:
     return found
 
 
+def part(text: str, *separators: str) -> str:
+    """The text as a part of a line, quoted as in JSON if it contains a separator or would be changed."""
+    is_plain = _as_line(text) == text and not any(each in text for each in separators)
+    return text if is_plain else json.dumps(text, ensure_ascii=False)
+
+
+def part_of(line: str, separator: str) -> tuple[str, str]:
+    """The first part of a line, as `part` writes it, and the rest."""
+    if line.startswith('"'):
+        try:
+            read, end = json.JSONDecoder().raw_decode(line)
+        except ValueError:
+            read, end = None, 0
+        if isinstance(read, str):
+            return read, line[end:].strip().removeprefix(separator.strip()).strip()
+    first, _, rest = line.partition(separator)
+    return first.strip(), rest.strip()
+
+
 # — durations —
 
 _UNITS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
