@@ -90,6 +90,10 @@ async def get_report(_: Reader, reported: Reported) -> ReportModel:
     """Put together from the facts as they are now, in any state of the review: send that of a draft to the participants
     before you meet. Every finding and every action item is in each outline once.
     """
+    return report_model(reported)
+
+
+def report_model(reported: Report) -> ReportModel:
     return ReportModel(
         title=reported.title,
         introduction=[_block(one) for one in reported.introduction],
