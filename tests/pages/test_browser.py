@@ -166,13 +166,13 @@ async def test_the_keyboard_reaches_everything_and_the_content_first(site: Site)
     assert await page.evaluate("document.activeElement.id") == "main"
     await page.goto("/")
     order = []
-    for _ in range(9):
+    for _ in range(10):
         await page.keyboard.press("Tab")
         order.append(await page.evaluate(focused))
     assert order == [
         "Skip to content",
         "Aftermath",
-        *("Overview", "Incidents", "Numbers", "Services", "Sources", "Rules"),
+        *("Overview", "Incidents", "Reviews", "Numbers", "Services", "Sources", "Rules"),
         "Sign out",
     ]
     await page.keyboard.press("Tab")

@@ -25,6 +25,7 @@ from app.metrics.deployments.causes import NAMED_DEPLOYMENTS, cause_and_deployme
 from app.metrics.deployments.deployment import Deployment
 from app.metrics.deployments.links import Link, LinkedIncident, StatedCause
 from app.pages.plots.course import ALERTS_AT_MOST, LANES_AT_MOST
+from app.reviews.store.waiting import OfIncident, of_incident
 
 ENTRIES_AT_MOST = 1000
 ALERTS_SHOWN, ALERTS_ON_A_PAGE = 50, 100
@@ -110,6 +111,7 @@ class Everything:
     link: Link | None
     choices: Sequence[Deployment]
     deployed: Sequence[Deployment]  # around its beginning, whether they may be the cause or not
+    reviews: Sequence[OfIncident]
 
 
 async def find(session: AsyncSession, ref: Ref) -> Found:
@@ -133,7 +135,7 @@ async def everything(
     now: datetime,
     weights: Weights,
 ) -> Everything:
-    """Nine statements."""
+    """Ten statements."""
     tx = await session.connection()
     row = found.row
     facts = Facts.of(row)
@@ -152,6 +154,7 @@ async def everything(
         link=link,
         choices=choices[:CHOICES_AT_MOST],
         deployed=deployed,
+        reviews=await of_incident(session, row.id),
     )
 
 

@@ -32,9 +32,7 @@ NOT_CLOSED = frozenset({ItemState.OPEN, ItemState.IN_PROGRESS})
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An action item, with its age on the common axis, in percent of the width. `due_x`: when it was due, if that is on
-    the axis.
-    """
+    """An action item, with its age and its due time on the common axis, in percent of the width."""
 
     item: ActionItemModel
     end_x: float
@@ -43,15 +41,14 @@ class Row:
 
 def rows_of(found: Sequence[Listed], *, now: datetime) -> tuple[DurationAxis, list[Row]]:
     items = [item_model(each, now=now) for each in found]
-    axis = duration_axis([each.age_seconds for each in items])
-    return axis, [Row(each, axis.x(each.age_seconds), _due_x(each, axis)) for each in items]
+    terms = [_seconds_until_due(each) for each in items]
+    axis = duration_axis([*(each.age_seconds for each in items), *filter(None, terms)])
+    placed = [None if term is None else axis.x(term) for term in terms]
+    return axis, [Row(each, axis.x(each.age_seconds), due_x) for each, due_x in zip(items, placed, strict=True)]
 
 
-def _due_x(item: ActionItemModel, axis: DurationAxis) -> float | None:
-    if item.due_at is None:
-        return None
-    seconds = (item.due_at - item.created_at).total_seconds()
-    return axis.x(seconds) if axis.low <= seconds <= axis.high else None
+def _seconds_until_due(item: ActionItemModel) -> float | None:
+    return None if item.due_at is None else max((item.due_at - item.created_at).total_seconds(), 0)
 
 
 @router.get("/action-items")
