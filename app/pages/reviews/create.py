@@ -12,6 +12,7 @@ from app.base.tokens import Scope
 from app.incidents import actions
 from app.incidents.refusals import IncidentNotFound
 from app.pages.reviews.fields import address_of, incident_numbers, text, when
+from app.pages.reviews.page import in_words
 from app.pages.web.forms import Form, parsed
 from app.pages.web.frame import PageRequest, PageRoute, Refusal, SignedIn, see_other
 from app.reviews.api.reviews import ReviewInput
@@ -73,7 +74,7 @@ async def _form(asked: PageRequest, refused: Refusal | None, incident: str) -> R
     return asked.page(
         "review_new.html",
         status=refused.status if refused else 200,
-        refused=refused,
+        refused=in_words(refused) if refused else None,
         incident=incident if title else "",
         title=title,
     )
