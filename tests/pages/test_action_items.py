@@ -49,7 +49,7 @@ async def test_the_list_shows_what_rest_shows_and_how_old_everything_is(
 ) -> None:
     await new_review(client)
     for number in range(1, 17):
-        owner = {"owner": f"o{number % 3}"} if number % 3 else {}
+        owner: dict[str, Any] = {"owner": f"o{number % 3}"} if number % 3 else {}
         priority = {"priority": number % 4} if number % 4 else {}
         await new_item(client, title=f"Add {number}", **owner, **priority)
         await made_long_ago(engine, number, 100 - number, None if number > 12 else number)
@@ -75,7 +75,7 @@ async def test_the_list_shows_what_rest_shows_and_how_old_everything_is(
     in_time = took["done_in_time"]
     assert (in_time["k"], in_time["n"]) == (10, 16)
     shares = [plain(words.share(in_time[name])) for name in ("value", "low", "high")]
-    assert f"10 of 16 were done in time {shares[0]}, {shares[1]} to {shares[2]}." in text
+    assert f"10 of 16 were done in time {shares[0]}, {shares[1]} to {shares[2]}" in text
 
 
 async def test_filters_are_in_the_address(client: httpx.AsyncClient, signed_in: httpx.AsyncClient) -> None:
@@ -139,7 +139,13 @@ async def test_an_item_is_changed_started_done_judged_and_opened_again(
     assert f'href="/reviews/REV-1#finding-{made["id"]}"' in page.text
     assert "Hint Improve has no clear end; name the result instead." in text_of(page)
     shown = await rest(client, "action-items/AI-1")
-    fields = {"title": "Move the list", "phase": "response", "term": "long", "owner": "cathy", "priority": "2"}
+    fields: dict[str, Any] = {
+        "title": "Move the list",
+        "phase": "response",
+        "term": "long",
+        "owner": "cathy",
+        "priority": "2",
+    }
     unchanged = shown["due_at"][:16]
     await sent(signed_in, "edit", **fields, version="1", due_at=unchanged, done_when="A colleague finds it")
     changed = await rest(client, "action-items/AI-1")

@@ -146,7 +146,7 @@ async def test_a_review_is_prepared_held_published_closed_and_taken_back(
         ("cathy", "first_responder", None),
         ("sam", "support", False),
     ]
-    held = {"attendance": "yes", "attended-0": "cathy", "minutes": "30", "held_at": "2026-08-21T09:00"}
+    held: dict[str, Any] = {"attendance": "yes", "attended-0": "cathy", "minutes": "30", "held_at": "2026-08-21T09:00"}
     await sent(signed_in, "hold", **held, facilitator="grace")
     shown = await rest(client)
     assert (shown["state"], shown["held_at"], shown["duration_seconds"]) == ("held", "2026-08-21T09:00:00Z", 1800)
@@ -179,7 +179,7 @@ async def test_findings_are_added_changed_and_removed(client: httpx.AsyncClient,
     page = await seen(signed_in, "/reviews/REV-1?prompt=know_sooner")
     assert 'name="prompt" value="know_sooner"' in page.text
     assert '<option value="detection" selected>' in page.text
-    fields = {"kind": "factor", "phase": "detection", "element": "process", "prompt": "know_sooner"}
+    fields: dict[str, Any] = {"kind": "factor", "phase": "detection", "element": "process", "prompt": "know_sooner"}
     await sent(signed_in, "findings", **fields, text="Nobody watched it", factor="capacity", new_to="4")
     [found] = (await rest(client))["findings"]
     assert {name: found[name] for name in ("text", "factor", "new_to", "by", *fields)} == fields | {
