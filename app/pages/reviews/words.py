@@ -47,7 +47,7 @@ ITEM_STATES: Mapping[ItemState, str] = {
 REASONS: Mapping[Reason, str] = {
     Reason.SEVERITY: "its severity",
     Reason.BUDGET: "the error budget that it burned",
-    Reason.RECURRENCE: "it came back",
+    Reason.RECURRENCE: "its return",
     Reason.TYPE: "its type",
 }
 PARTS: Mapping[Part, str] = {
