@@ -69,13 +69,12 @@ async def add_item(page: Page, title: str, *, finding: str, owner: str, priority
 
 async def prepare(page: Page) -> None:
     """Somebody who was not involved leads it, and more than responders take part."""
-    await page.locator("summary", has_text="Title and times").click()
-    await page.get_by_label("Facilitator").last.fill("grace")
-    await page.get_by_role("button", name="Save", exact=True).click()
+    await page.get_by_label("Name a facilitator").fill("grace")
+    await page.get_by_role("button", name="Save the facilitator").click()
     await expect(page.locator("#people ~ dl")).to_contain_text("not involved")
     await page.get_by_role("button", name="Invite ada").click()
     await page.locator("summary", has_text="Add or change a participant").click()
-    await page.get_by_label("Name").fill("sam")
+    await page.get_by_label("Name", exact=True).fill("sam")
     await page.locator("select[name=part]").select_option("support")
     await page.get_by_role("button", name="Save the participant").click()
     await expect(page.locator(".perspective")).to_have_text("Missing a manager, someone who was affected.")

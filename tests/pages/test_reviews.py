@@ -124,13 +124,13 @@ async def test_a_review_is_prepared_held_published_closed_and_taken_back(
         "plan",
         version=await version(client),
         title="Checkout was down",
-        facilitator="grace",
         scheduled_at="2026-08-21T09:00",
         due_at="",
         follow_up_at="2026-09-21T09:00",
         begins_at="2026-08-20T09:00",
         ends_at="2026-08-20T11:00",
     )
+    await sent(signed_in, "facilitator", facilitator="grace")
     assert 'name="incidents" value="INC-2"' in (await seen(signed_in)).text  # proposed
     await sent(signed_in, "incidents", incidents="INC-2")
     await sent(signed_in, "incidents/remove", incident="INC-1")

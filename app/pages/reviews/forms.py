@@ -57,16 +57,26 @@ async def _amend(session: AsyncSession, ref: Ref, form: Form, values: dict[str, 
 
 @router.post("/plan")
 async def plan(asked: SignedIn, ref: ReviewInPath) -> Response:
-    """When, by whom, and about which time."""
+    """When, and about which time."""
 
     async def act(session: AsyncSession, form: Form) -> None:
         row = await reviews.find(session, ref)
-        values: dict[str, Any] = {"title": form.get("title", "").strip(), "facilitator": text(form, "facilitator")}
+        values: dict[str, Any] = {"title": form.get("title", "").strip()}
         for name in ("scheduled_at", "due_at", "follow_up_at", "begins_at", "ends_at"):
             values |= changed_time(asked, form, name, getattr(row, name))
         await _amend(session, ref, form, values, asked)
 
     return await _done(asked, ref, "plan", act)
+
+
+@router.post("/facilitator")
+async def facilitator(asked: SignedIn, ref: ReviewInPath) -> Response:
+    async def act(session: AsyncSession, form: Form) -> None:
+        sent = parsed(ReviewAmendment, {"facilitator": text(form, "facilitator")})
+        review = await reviews.hold_row(session, ref)
+        await reviews.amend(session, review, {"facilitator": sent.facilitator}, now=asked.now)
+
+    return await _done(asked, ref, "facilitator", act, show="#people")
 
 
 @router.post("/texts")
