@@ -364,6 +364,7 @@ async def test_what_waits_comes_in_the_order_in_which_it_is_due(
     await new_review(client, title="Next year", due_at="2190-01-01T00:00:00Z", incidents=["INC-2"])
     await new_review(client, title="Overdue", due_at=clock("09:00"), incidents=["INC-1"], facilitator="grace")
     await published(client)
+    await send(client, "PATCH", f"{REVIEWS}/REV-4", follow_up_at=clock("18:00"))
     await new_review(client, title="Held")
     await step(client, "hold", "REV-5", facilitator=None, held_at=clock("08:00"))
 
@@ -372,12 +373,17 @@ async def test_what_waits_comes_in_the_order_in_which_it_is_due(
 
     page = await seen(signed_in, "/reviews")
     assert listed(page) == ["REV-5", "REV-3", "REV-2", "REV-1"]
-    assert "Waiting 4 Overdue 1 Drafts 3 Held 1 Published 1 All 5" in text_of(page)
+    assert "Waiting 4 Overdue 1 Drafts 3 Held 1 Published 1 Follow-up due 1 All 5" in text_of(page)
     assert "nobody yet" in text_of(page)
     assert re.search("Overdue .*[0-9]+.d overdue", text_of(page))
+    await new_item(client, review="REV-4")
+    await new_item(client, review="REV-4")
+    await send(client, "PATCH", f"{ITEMS}/AI-1", state="done")
+    assert "REV-4 · 2 action items, 1 open" in plain(text_of(await seen(signed_in, "/reviews?show=published")))
     for query, reviews in {
         "show=overdue": ["REV-3"],
         "show=published": ["REV-4"],
+        "show=follow_up": ["REV-4"],
         "show=all": ["REV-5", "REV-4", "REV-3", "REV-2", "REV-1"],
         "facilitator=grace": ["REV-3"],
         "service=search": ["REV-2"],

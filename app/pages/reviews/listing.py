@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 from pydantic import AfterValidator, StringConstraints
@@ -36,6 +37,7 @@ class Show(StrEnum):
     DRAFT = "draft"
     HELD = "held"
     PUBLISHED = "published"
+    FOLLOW_UP = "follow_up"
     CLOSED = "closed"
     DROPPED = "dropped"
     ALL = "all"
@@ -47,18 +49,21 @@ NAMES: Mapping[Show, str] = {
     Show.DRAFT: "Drafts",
     Show.HELD: "Held",
     Show.PUBLISHED: "Published",
+    Show.FOLLOW_UP: "Follow-up due",
     Show.CLOSED: "Closed",
     Show.DROPPED: "Dropped",
     Show.ALL: "All",
 }
-_IN_ORDER_OF_DUE = {Show.WAITING, Show.OVERDUE, Show.DRAFT, Show.HELD}
+_IN_ORDER_OF_DUE = {Show.WAITING, Show.OVERDUE, Show.DRAFT, Show.HELD, Show.FOLLOW_UP}
+_BY_TIME = {Show.FOLLOW_UP: (waiting.list_follow_ups, waiting.follow_up_key)}
 
 Text = Annotated[str, StringConstraints(max_length=200, strip_whitespace=True), AfterValidator(storable)]
 Cursor = Annotated[str | None, Query(max_length=1000)]
 
 
 def _filters(show: Show, facilitator: str, of_service: str, *, required: bool) -> Filters:
-    states = {Show.WAITING: WAITING, Show.OVERDUE: frozenset(), Show.ALL: frozenset()}
+    every = frozenset[ReviewState]()
+    states = {Show.WAITING: WAITING, Show.OVERDUE: every, Show.FOLLOW_UP: every, Show.ALL: every}
     chosen = states[show] if show in states else frozenset({ReviewState(show)})
     return Filters(
         chosen,
@@ -71,7 +76,7 @@ def _filters(show: Show, facilitator: str, of_service: str, *, required: bool) -
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A review in the list. `waits_since` is when it was due or held, if that is over."""
+    """A review in the list."""
 
     review: ReviewSummaryModel
     services: Sequence[str]
@@ -79,16 +84,22 @@ class Row:
     incidents: Sequence[str]
     more_incidents: int
     overdue_seconds: float | None
+    items: int
+    items_open: int
 
 
-def rows_of(found: Sequence[Review], incidents: Mapping[Any, Sequence[Incident]], *, now: datetime) -> list[Row]:
-    return [
-        _row(summary_model(each, incidents.get(each.id, ()), now=now), incidents.get(each.id, ()), now)
-        for each in found
-    ]
+def rows_of(
+    found: Sequence[Review],
+    incidents: Mapping[UUID, Sequence[Incident]],
+    items: Mapping[UUID, tuple[int, int]],
+    *,
+    now: datetime,
+) -> list[Row]:
+    return [_row(each, incidents.get(each.id, ()), items.get(each.id, (0, 0)), now) for each in found]
 
 
-def _row(review: ReviewSummaryModel, incidents: Sequence[Incident], now: datetime) -> Row:
+def _row(row: Review, incidents: Sequence[Incident], items: tuple[int, int], now: datetime) -> Row:
+    review = summary_model(row, incidents, now=now)
     facts = [Facts.of(one) for one in incidents]
     late = (now - review.due_at).total_seconds() if review.overdue and review.due_at else None
     return Row(
@@ -98,6 +109,7 @@ def _row(review: ReviewSummaryModel, incidents: Sequence[Incident], now: datetim
         review.incidents[:INCIDENTS_IN_A_ROW],
         max(0, len(review.incidents) - INCIDENTS_IN_A_ROW),
         late,
+        *items,
     )
 
 
@@ -107,6 +119,7 @@ def tabs(found: Counts) -> list[tuple[Show, str, int]]:
     numbers |= {
         Show.WAITING: sum(found.by_state.get(state, 0) for state in WAITING),
         Show.OVERDUE: found.overdue,
+        Show.FOLLOW_UP: found.follow_ups,
         Show.ALL: sum(found.by_state.values()),
     }
     always = {Show.WAITING, Show.ALL}
@@ -127,6 +140,7 @@ async def show_reviews(
         counted = await waiting.counts(session, now=asked.now)
         found, next_key = await _page(session, asked, show, filters, after)
         incidents = await reviews.incidents_of(session, [row.id for row in found])
+        items = await waiting.item_counts(session, [row.id for row in found])
     query = {
         "show": show if show is not Show.WAITING else None,
         "facilitator": facilitator,
@@ -138,7 +152,7 @@ async def show_reviews(
         show=show,
         tabs=tabs(counted),
         total=sum(counted.by_state.values()),
-        rows=rows_of(found, incidents, now=asked.now),
+        rows=rows_of(found, incidents, items, now=asked.now),
         facilitator=facilitator,
         service=service,
         required=required,
@@ -159,11 +173,12 @@ async def _page(
     """The rows, and the key of the next page."""
     paging = Paging(cursor=after)
     if show in _IN_ORDER_OF_DUE:
+        list_them, key_of = _BY_TIME.get(show, (waiting.list_waiting, waiting.key_of))
         moment = paging.after(datetime, int)
         key = (moment[0], moment[1]) if moment else None
-        found = await waiting.list_waiting(session, filters, after=key, limit=ROWS + 1, now=asked.now)
+        found = await list_them(session, filters, after=key, limit=ROWS + 1, now=asked.now)
         rows = found[:ROWS]
-        return rows, waiting.key_of(rows[-1]) if len(found) > ROWS else None
+        return rows, key_of(rows[-1]) if len(found) > ROWS else None
     number = paging.after(int)
     found = await reviews.list_reviews(
         session, filters, before=number[0] if number else None, limit=ROWS + 1, now=asked.now

@@ -1,7 +1,7 @@
 """SQL for what waits: reviews until they are held and published, and action items until they are done."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -36,22 +36,58 @@ async def list_waiting(
     return (await session.exec(query)).all()
 
 
+def follow_up_key(review: Review) -> Key:
+    """Its place among those that are due for their follow-up."""
+    return review.follow_up_at or LATEST, review.number
+
+
+async def list_follow_ups(
+    session: AsyncSession, filters: Filters, *, after: Key | None, limit: int, now: datetime
+) -> Sequence[Review]:
+    """Published reviews whose follow-up was due, longest ago first. `after` is a `follow_up_key`."""
+    published = replace(filters, states=frozenset({ReviewState.PUBLISHED}))
+    moment = col(Review.follow_up_at)
+    query = (await reviews.matching(session, published, now=now)).where(moment < now)
+    query = query.order_by(moment, col(Review.number)).limit(limit)
+    if after is not None:
+        query = query.where(tuple_(moment, col(Review.number)) > after)
+    return (await session.exec(query)).all()
+
+
+async def item_counts(session: AsyncSession, ids: Collection[UUID]) -> Mapping[UUID, tuple[int, int]]:
+    """How many action items follow from each of these reviews, and how many of them are open. One statement."""
+    rows = await (await session.connection()).execute(_ITEMS, {"ids": list(ids)})
+    return {row.review_id: (row.items, row.open) for row in rows}
+
+
+_ITEMS = text("""
+    SELECT review_id, count(*) AS items, count(*) FILTER (WHERE closed_at IS NULL) AS open
+      FROM action_item
+     WHERE review_id = ANY(CAST(:ids AS uuid[]))
+     GROUP BY review_id
+""")
+
+
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Of all reviews by state, and of those drafts that are overdue."""
+    """Of all reviews by state, of drafts that are overdue, and of published ones whose follow-up was due."""
 
     by_state: Mapping[ReviewState, int]
     overdue: int
+    follow_ups: int
 
 
 async def counts(session: AsyncSession, *, now: datetime) -> Counts:
     """One statement."""
     rows = (await (await session.connection()).execute(_COUNTS, {"now": now})).all()
-    return Counts({ReviewState(row.state): row.number for row in rows}, sum(row.overdue for row in rows))
+    by_state = {ReviewState(row.state): row.number for row in rows}
+    return Counts(by_state, sum(row.overdue for row in rows), sum(row.follow_ups for row in rows))
 
 
 _COUNTS = text("""
-    SELECT state, count(*) AS number, count(*) FILTER (WHERE state = 'draft' AND due_at < :now) AS overdue
+    SELECT state, count(*) AS number,
+           count(*) FILTER (WHERE state = 'draft' AND due_at < :now) AS overdue,
+           count(*) FILTER (WHERE state = 'published' AND follow_up_at < :now) AS follow_ups
       FROM review
      GROUP BY state
 """)
