@@ -11,6 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base.http.context import Context
 from app.pages import words
+from app.pages.plots.forest import forest
+from app.pages.reviews.item import drawn
+from app.reviews.effect import rate_ratio
 from tests.incidents.test_api import clock, deliver, resolved
 from tests.pages.test_reviews import plain, rest, seen
 from tests.pages.visitors import rows_of, section_of, submit, text_of
@@ -211,3 +214,13 @@ async def test_an_effect_beyond_chance_is_called_so(client: httpx.AsyncClient, s
     assert rows_of(section)["Same key"][:3] == ["fewer", "before 9", "after 0"]
     assert "That excludes chance, but not other changes." in text_of(section)
     assert 'class="interval better"' in section
+
+
+def test_a_ratio_without_a_finite_value_is_drawn_to_the_end() -> None:
+    assert drawn(None) is drawn(rate_ratio(0, 0)) is None
+    [more, none_left] = forest([drawn(rate_ratio(0, 9)), drawn(rate_ratio(9, 0))]).rows
+    assert more is not None
+    assert none_left is not None
+    assert (more.ratio > 90, more.high, none_left.low, none_left.ratio < 10) == (True, 100, 0, True)
+    assert 50 < more.low < 100
+    assert 0 < none_left.high < 50

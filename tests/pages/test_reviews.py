@@ -398,7 +398,9 @@ async def test_the_pages_of_a_list_have_every_review_once(
 ) -> None:
     for number in range(60):
         due = {} if number % 3 else {"due_at": f"2026-08-{number % 4 + 1:02}T00:00:00Z"}
-        await new_review(client, title=f"t{number}", **due)
+        made = await new_review(client, title=f"t{number}", **due)
+        if number % 3 == 1:
+            await step(client, "hold", made["number"], facilitator=None, held_at=clock(f"10:{number:02}"))
     for show in ("waiting", "all"):
         found, address = [], f"/reviews?show={show}"
         while address:

@@ -71,7 +71,7 @@ class Drawn:
     high: float
 
 
-def _drawn(found: RateRatio | None) -> Drawn | None:
+def drawn(found: RateRatio | None) -> Drawn | None:
     """None if there was no incident in either period."""
     if found is None or not found.before + found.after:
         return None
@@ -84,7 +84,7 @@ def _drawn(found: RateRatio | None) -> Drawn | None:
 
 def _plot(effect: Effect | None) -> Forest | None:
     """The rows are the same grouping key, and the same factor."""
-    return None if effect is None else forest([_drawn(effect.key), _drawn(effect.factor)])
+    return None if effect is None else forest([drawn(effect.key), drawn(effect.factor)])
 
 
 # — what people do —
