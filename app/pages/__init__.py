@@ -11,7 +11,7 @@ Pages need no script: `static/aftermath.js` only makes them more comfortable.
 
 from fastapi import FastAPI
 
-from app.pages import catalog, incidents, numbers, overview, response, sources
+from app.pages import catalog, incidents, numbers, overview, response, reviews, sources
 from app.pages.access import sign_in, tokens
 from app.pages.web import assets
 from app.pages.web.frame import missing_page, page_of_form
@@ -22,6 +22,7 @@ ROUTERS = (
     tokens.router,
     overview.router,
     incidents.router,
+    reviews.router,
     numbers.router,
     sources.router,
     catalog.router,

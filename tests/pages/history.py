@@ -10,6 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.base import db
 from app.base.schema import Objective, Service
 from app.incidents.grouping.signal import AlertClass, EndReason
+from app.reviews.action_item import ItemState
+from app.reviews.lifecycle import FindingKind, Part, Participant
+from app.reviews.store import action_items, findings, reviews
 from tests.metrics.prometheus.test_exposition import an_incident, price, store
 
 # Markup, controls that reorder text, and words that are too long for any line.
@@ -70,3 +73,29 @@ async def some_weeks(
             await tx.execute(insert(Objective.__table__).values(created_at=now, updated_at=now, **values))
     for number in range(0, services, 2):
         await price(engine, str(100 * (number + 1)), f"service-{number}", ("EUR", "USD")[number // 2 % 2])
+
+
+async def a_review(engine: AsyncEngine, now: datetime) -> None:
+    """REV-1 of INC-1 to INC-3, held a week ago, with hostile texts, findings of every kind, and AI-1 to AI-4."""
+    at = now - timedelta(days=7)
+    async with db.session(engine) as session:
+        values = {
+            "title": HOSTILE[0],
+            "summary": f"We should have known. {HOSTILE[1]}",
+            "facilitator": HOSTILE[1][:100],
+        }
+        review = await reviews.create(session, values, [1, 2, 3], now=at)
+        people = [Participant("ada", Part.SUPPORT), Participant(HOSTILE[0], Part.CURIOUS)]
+        await reviews.set_participants(session, review.id, people)
+        for place, kind in enumerate(FindingKind):
+            found = {"kind": kind, "text": HOSTILE[place % 3], "factor": "capacity" if kind == "factor" else None}
+            finding = await findings.add(session, review, found | {"by": "ada", "new_to": place}, now=at)
+        for place, (state, title) in enumerate(zip(ItemState, (*HOSTILE, "Add an alert"), strict=True)):
+            item = {"title": title, "phase": "response", "term": "short", "finding_id": finding.id}
+            item |= {"priority": place, "owner": HOSTILE[0]} if place else {}
+            made = await action_items.create(session, item, review=review.id, incident=None, now=at)
+            change = {"state": state, "dropped_because": title if state is ItemState.DROPPED else None}
+            await action_items.amend(session, made.row.id, change, closed_at=None, if_match=None, now=at)
+        await reviews.hold(
+            session, review, held_at=at, duration_seconds=1800, attended=["ada"], without_facilitator=False, now=now
+        )

@@ -18,7 +18,7 @@ from sqlalchemy import text
 from app.base import db
 from tests.conftest import ADMIN_TOKEN, TEMPLATE, _database, _execute, _plain
 from tests.pages.browsing import Finding, Site, a_browser, examine
-from tests.pages.history import HOSTILE, some_weeks
+from tests.pages.history import HOSTILE, a_review, some_weeks
 from tests.processes import Service, a_delivery, an_alert
 
 pytestmark = pytest.mark.browser
@@ -39,6 +39,12 @@ PAGES = {
     "incident": "/incidents/INC-1001",
     "resolved incident": "/incidents/INC-2",
     "declare": "/incidents/new",
+    "reviews": "/reviews?show=all",
+    "review": "/reviews/REV-1",
+    "report": "/reviews/REV-1/report",
+    "new review": "/reviews/new",
+    "action items": "/action-items?state=all",
+    "action item": "/action-items/AI-1",
     "services": "/services",
     "service": "/services/service-0",
     "rules": "/rules",
@@ -65,6 +71,7 @@ async def site(server: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIt
     url = _database(server, name)
     engine = db.connect(url)
     await some_weeks(engine, datetime.now(UTC))
+    await a_review(engine, datetime.now(UTC))
     async with engine.begin() as tx:
         await tx.execute(text("SELECT setval('incident_number', 1000)"))
     await engine.dispose()
@@ -214,13 +221,13 @@ async def test_the_keyboard_reaches_everything_and_the_content_first(site: Site)
     assert await page.evaluate("document.activeElement.id") == "main"
     await page.goto("/")
     order = []
-    for _ in range(9):
+    for _ in range(10):
         await page.keyboard.press("Tab")
         order.append(await page.evaluate(focused))
     assert order == [
         "Skip to content",
         "Aftermath",
-        *("Overview", "Incidents", "Numbers", "Services", "Sources", "Rules"),
+        *("Overview", "Incidents", "Reviews", "Numbers", "Services", "Sources", "Rules"),
         "Sign out",
     ]
     await page.keyboard.press("Tab")

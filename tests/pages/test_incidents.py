@@ -570,7 +570,7 @@ async def test_an_incident_of_3000_alerts_is_a_small_page(
         await deliver(client, *alerts)
     with counted(context.engine) as many:
         page = await seen(signed_in)
-    assert len(many) == len(few) <= 12 + 1
+    assert len(many) == len(few) <= 13 + 1
     assert len(page.encode()) <= 60_000
     assert page.count('class="time">firing') == 50
     assert "All 3,001 alerts" in page

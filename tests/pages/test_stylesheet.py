@@ -12,6 +12,8 @@ from app.ingest.health.judgment import SourceStatus
 from app.metrics.comparison.compare import Trend
 from app.pages import incidents
 from app.response.playbooks import PlaybookState
+from app.reviews.action_item import ItemState
+from app.reviews.lifecycle import ReviewState
 
 PAGES = Path(incidents.__file__).parents[1]
 STYLESHEET = re.sub(r"/\*.*?\*/", "", (PAGES / "static/aftermath.css").read_text(), flags=re.DOTALL)
@@ -26,6 +28,8 @@ COMPUTED = {
     *PlaybookState,
     *(f"is-{effect}" for effect in Effect),
     *(f"sev{severity}" for severity in range(1, 6)),
+    *(f"is-{state}" for state in (*ReviewState, *ItemState, "overdue")),
+    *(f"prio{priority}" for priority in range(1, 4)),
     *("running", "censored", "recorded"),  # how far a measure reaches in the course
     *("recovered", "ended"),  # how a line in the list of incidents ends
     *("words", "keytext"),  # the kinds of a long text

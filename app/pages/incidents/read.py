@@ -26,6 +26,7 @@ from app.metrics.deployments.deployment import Deployment
 from app.metrics.deployments.links import Link, LinkedIncident, StatedCause
 from app.pages.plots.course import ALERTS_AT_MOST, LANES_AT_MOST
 from app.response.store.response import Response, lasted, response_to
+from app.reviews.store.waiting import OfIncident, of_incident
 
 ENTRIES_AT_MOST = 1000
 ALERTS_SHOWN, ALERTS_ON_A_PAGE = 50, 100
@@ -112,6 +113,7 @@ class Everything:
     choices: Sequence[Deployment]
     deployed: Sequence[Deployment]  # around its beginning, whether they may be the cause or not
     response: Response
+    reviews: Sequence[OfIncident]
 
 
 async def find(session: AsyncSession, ref: Ref) -> Found:
@@ -135,7 +137,7 @@ async def everything(
     now: datetime,
     weights: Weights,
 ) -> Everything:
-    """Eleven statements, and two more if its target names a calendar."""
+    """Twelve statements, and two more if its target names a calendar."""
     tx = await session.connection()
     row = found.row
     facts, row_lasted = Facts.of(row), lasted(row, now)
@@ -157,6 +159,7 @@ async def everything(
         choices=choices[:CHOICES_AT_MOST],
         deployed=deployed,
         response=await response_to(tx, row, harmed=bool(impact.impact.downtime), planned=planned, now=now),
+        reviews=await of_incident(session, row.id),
     )
 
 

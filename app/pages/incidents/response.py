@@ -101,6 +101,7 @@ async def _assign(asked: PageRequest, ref: Ref, *, holds: bool) -> Response:
             Attribution(role.at or asked.now, role.by),
             holds=role.holds,
             instead_of=role.instead_of,
+            at_stated=role.at is not None,
             if_vacant=holds and holder is None and role.role not in HELD_BY_MANY,
             now=asked.now,
         )

@@ -48,6 +48,7 @@ from app.pages.incidents.read import Everything, Found, current_entries
 from app.pages.incidents.timeline import END_REASONS, Line, lines
 from app.pages.incidents.timeline import Shown as ShownTime
 from app.pages.plots import course as plot
+from app.reviews.store.waiting import OfIncident
 from app.settings import Settings
 
 INTERVALS_AT_MOST = 20
@@ -74,6 +75,7 @@ class Priced:
 @dataclass(frozen=True, slots=True)
 class View:
     found: Found
+    reviews: Sequence[OfIncident]
     title: str
     service: str
     severity: int
@@ -121,6 +123,7 @@ def view(
     priced = _priced(read.impact)
     return View(
         found=read.found,
+        reviews=read.reviews,
         title=row.title_stated or row.title,
         service=service(facts),
         severity=severity(facts),

@@ -52,6 +52,7 @@ async def _overview(asked: PageRequest, days: Days) -> Response:
             blind=now.blind_spots(found.sources, found.open_now),
             open_now=now.open_incidents(found.open_now, now=asked.now),
             sources=now.sources_line(found.sources),
+            learning=found.learning,
             figures=figures.figures_of(found.periods),
             services=figures.services_of(found, period, asked.zone),
         )

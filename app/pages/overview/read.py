@@ -20,6 +20,7 @@ from app.metrics.api.query import bounds_in
 from app.metrics.comparison.periods import Periods, Wanted, read_periods
 from app.metrics.query import HORIZON, MetricsQuery
 from app.metrics.summary.numbers import Numbers
+from app.reviews.store.waiting import Waiting, waiting
 from app.settings import Settings
 
 MEASURES = ("time_to_recover", "time_to_acknowledge")
@@ -49,6 +50,7 @@ class Overview:
     services_left_out: int
     owners: Mapping[str, str]
     budgets: Mapping[str, BudgetLeft]
+    learning: Waiting
     marks: Mapping[str, Sequence[Mark]] | None  # by service, in order of detection; None: too many to name each
 
 
@@ -81,6 +83,7 @@ async def read_overview(session: AsyncSession, period: Span, *, now: datetime, s
         services=names,
         services_left_out=len(services) - len(names),
         owners=periods.read.owners,
+        learning=await waiting(session, now=now),
         budgets={budget.objective.service: budget for budget in budgets},
         marks=await _marks(session, names, period) if len(shown) <= NAMED_MARKS_AT_MOST else None,
     )

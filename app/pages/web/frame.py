@@ -45,13 +45,15 @@ HEADERS = {
     "vary": "accept-encoding, cookie",
 }
 
-NAVIGATION = (
-    ("/", "Overview"),
-    ("/incidents", "Incidents"),
-    ("/numbers", "Numbers"),
-    ("/services", "Services"),
-    ("/sources", "Sources"),
-    ("/rules", "Rules"),
+# The address of each part, its name, and addresses of other pages that belong to it.
+NAVIGATION: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("/", "Overview", ()),
+    ("/incidents", "Incidents", ()),
+    ("/reviews", "Reviews", ("/action-items",)),
+    ("/numbers", "Numbers", ()),
+    ("/services", "Services", ()),
+    ("/sources", "Sources", ()),
+    ("/rules", "Rules", ("/response",)),
 )
 
 # The query for incidents that are open, however long ago they were detected.

@@ -56,6 +56,8 @@ def _field(location: Sequence[object]) -> str:
 
 def _reason(error: Mapping[str, Any]) -> str:
     words, context = _WORDS.get(error["type"]), error.get("ctx", {})
+    if error["type"] == "too_short" and context.get("field_type") == "Value":
+        words = _WORDS["string_too_short"]  # also of a text that is checked further
     if words is None or not {name for _, name, _, _ in Formatter().parse(words) if name} <= set(context):
         # Those of our own rules are plain already.
         return str(error["msg"]).removeprefix("Value error, ").replace("Input should", "this should")

@@ -91,6 +91,10 @@ async def get_report(_: Reader, reported: Reported) -> ReportModel:
     participants, and begins with what the facts leave open: send it to them before you meet. Whoever may read incidents
     may read it. Every finding and every action item is in each outline once.
     """
+    return report_model(reported)
+
+
+def report_model(reported: Report) -> ReportModel:
     return ReportModel(
         title=reported.title,
         introduction=[_block(one) for one in reported.introduction],

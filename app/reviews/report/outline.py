@@ -80,7 +80,7 @@ def _introduction(facts: ReportFacts) -> Iterator[Block]:
     held = "It has not been held yet." if facts.held_at is None else f"It was held on {_time(facts.held_at)}"
     if facts.held_at is not None:
         held += f" and took {_duration(facts.duration_seconds)}." if facts.duration_seconds else "."
-    led = f" {facts.facilitator} led it." if facts.facilitator else ""
+    led = f" It was led by {facts.facilitator}." if facts.facilitator else ""
     yield Paragraph(f"This review is {facts.state}. {held}{led}")
 
 

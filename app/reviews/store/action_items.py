@@ -6,13 +6,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import exists
+from sqlalchemy import exists, tuple_
 from sqlmodel import col, func, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.errors import Conflict, Invalid, NotFound
 from app.base.ids import new_id
 from app.base.schema import ActionItem, Finding, Incident, Review, ReviewIncident
+from app.base.times import LATEST
 from app.incidents import actions
 from app.incidents.actions import Ref, not_in_the_future
 from app.incidents.grouping.write import count
@@ -80,10 +81,34 @@ async def list_items(
     session: AsyncSession, filters: Filters, *, before: int | None, limit: int, now: datetime
 ) -> Sequence[Listed]:
     """Newest first."""
-    item = ActionItem
-    query = _every().order_by(col(item.number).desc()).limit(limit)
+    query = (await _matching(session, filters, now=now)).order_by(col(ActionItem.number).desc()).limit(limit)
     if before is not None:
-        query = query.where(col(item.number) < before)
+        query = query.where(col(ActionItem.number) < before)
+    return await _listed(session, query)
+
+
+Key = tuple[datetime, int]
+
+
+def due_key(item: ActionItem) -> Key:
+    """Its place in the order of due times."""
+    return item.due_at or LATEST, item.number
+
+
+async def list_by_due_time(
+    session: AsyncSession, filters: Filters, *, after: Key | None, limit: int, now: datetime
+) -> Sequence[Listed]:
+    """Earliest first, those without a due time last. `after` is a `due_key`."""
+    moment = func.coalesce(col(ActionItem.due_at), LATEST)
+    query = (await _matching(session, filters, now=now)).order_by(moment, col(ActionItem.number)).limit(limit)
+    if after is not None:
+        query = query.where(tuple_(moment, col(ActionItem.number)) > after)
+    return await _listed(session, query)
+
+
+async def _matching(session: AsyncSession, filters: Filters, *, now: datetime) -> Any:
+    item = ActionItem
+    query = _every()
     if filters.states:
         query = query.where(col(item.state).in_(filters.states))
     if filters.owner is not None:
@@ -105,7 +130,7 @@ async def list_items(
         living = named.merged_into or named.id
         one = or_(col(Incident.id) == living, col(Incident.merged_into) == living)
         query = query.where(exists(_incidents_of_item().where(one)))
-    return await _listed(session, query)
+    return query
 
 
 def _incidents_of_item() -> Any:

@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import exists, text
 from sqlmodel import col, delete, func, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
 
 from app.base.errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed
 from app.base.ids import new_id
@@ -97,9 +98,15 @@ async def list_reviews(
     session: AsyncSession, filters: Filters, *, before: int | None, limit: int, now: datetime
 ) -> Sequence[Review]:
     """Newest first."""
-    query = select(Review).order_by(col(Review.number).desc()).limit(limit)
+    query = (await matching(session, filters, now=now)).order_by(col(Review.number).desc()).limit(limit)
     if before is not None:
         query = query.where(col(Review.number) < before)
+    return (await session.exec(query)).all()
+
+
+async def matching(session: AsyncSession, filters: Filters, *, now: datetime) -> SelectOfScalar[Review]:
+    """The query for them, without an order. Raises IncidentNotFound."""
+    query = select(Review)
     if filters.states:
         query = query.where(col(Review.state).in_(filters.states))
     if filters.required is not None:
@@ -123,7 +130,7 @@ async def list_reviews(
             living = named.merged_into or named.id
             about = about.where(or_(col(Incident.id) == living, col(Incident.merged_into) == living))
         query = query.where(exists(about))
-    return (await session.exec(query)).all()
+    return query
 
 
 async def create(
