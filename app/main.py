@@ -53,6 +53,7 @@ from app.pages.web.session import Attempts
 from app.response import api as response_api
 from app.response.store import prometheus as response_metrics
 from app.reviews import api as reviews_api
+from app.reviews.store import issues
 from app.reviews.store import required as required_reviews
 from app.settings import Settings
 
@@ -69,6 +70,7 @@ HANDLERS = Handlers(
     deployments=deployments_store.handle_report,
     changes=changes.handle_change,
     reactions=record_reactions,
+    issues=issues.handle_issue,
 )
 
 
@@ -182,6 +184,11 @@ async def _delete_old_silences(engine: AsyncEngine, keep: timedelta) -> None:
         await delete_old_silences(session, datetime.now(UTC) - keep)
 
 
+async def _drop_waiting_issues(engine: AsyncEngine) -> None:
+    async with db.transaction(engine) as tx:
+        await issues.drop_waiting(tx, now=datetime.now(UTC))
+
+
 async def _draft_reviews(engine: AsyncEngine, settings: Settings) -> None:
     async with db.session(engine) as session:
         await required_reviews.draft_required(session, now=datetime.now(UTC), weights=settings.impact)
@@ -248,6 +255,7 @@ def _start_jobs(
     jobs.every(watch_seconds, "reconcile", reconcile_sources)
     jobs.every(REFRESH_SECONDS, "refresh credentials", credentials.refresh, at_once=True)
     jobs.every(RETENTION_SECONDS, "delete old quarantine", delete_old_quarantine, at_once=True)
+    jobs.every(RETENTION_SECONDS, "drop waiting issues", partial(_drop_waiting_issues, engine))
     jobs.every(RETENTION_SECONDS, "delete old silences", partial(_delete_old_silences, engine, keep["alert"]))
     jobs.every(RETENTION_SECONDS, "delete expired sessions", partial(_delete_expired_sessions, engine))
     jobs.every(

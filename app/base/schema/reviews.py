@@ -205,6 +205,7 @@ class ActionItem(Row, table=True):
     owner: Text[str | None] = None
     due_at: Timestamp[datetime | None] = None
     state: Text[str]
+    state_at: Timestamp[datetime | None] = None  # of the latest statement about the state; null: there was none
     dropped_because: Text[str | None] = None
     link: Text[str | None] = None  # to an issue tracker, normalized
     closed_at: Timestamp[datetime | None] = None  # when it was done or dropped
@@ -214,3 +215,23 @@ class ActionItem(Row, table=True):
     version: int  # the ETag
     created_at: Timestamp[datetime]
     updated_at: Timestamp[datetime]
+
+
+class Issue(Row, table=True):
+    """The latest known state of an issue in a tracker, by its link. Without an action item it is kept for a while."""
+
+    __tablename__ = "issue"
+    __table_args__ = (
+        CheckConstraint("state IN ('open', 'in_progress', 'done', 'dropped')", name="issue_state_is_known"),
+        CheckConstraint("(state = 'dropped') = (reason IS NOT NULL)", name="issue_is_dropped_for_a_reason"),
+        CheckConstraint("since <= at", name="issue_was_in_its_state_before_it_was_reported"),
+    )
+
+    link: str = Field(sa_type=sa.Text, primary_key=True)  # normalized as that of an action item
+    state: Text[str]
+    at: Timestamp[datetime]  # when the tracker changed it
+    since: Timestamp[datetime]  # when it got into this state
+    by: Text[str | None] = None
+    reason: Text[str | None] = None
+    created: bool  # it was created in this state, and no change of the state is known
+    received_at: Timestamp[datetime]
