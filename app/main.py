@@ -55,6 +55,7 @@ from app.response.store import prometheus as response_metrics
 from app.reviews import api as reviews_api
 from app.reviews.store import issues
 from app.reviews.store import required as required_reviews
+from app.search import api as search_api
 from app.settings import Settings
 
 log = logging.getLogger("aftermath")
@@ -117,6 +118,7 @@ def create_api(settings: Settings, *, on_end: Callable[[], None] | None = None) 
         objectives_api.router,
         calendars_api.router,
         reviews_api.router,
+        search_api.router,
         metrics_api.router,
         deployments_api.router,
         health.health_router,

@@ -8,6 +8,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, Sequence, UniqueConst
 from sqlmodel import Field
 
 from app.base.schema.columns import Row, SmallInt, Text, TextArray, Timestamp
+from app.base.schema.search import WORDS_OF_ACTION_ITEM, WORDS_OF_FINDING, WORDS_OF_REVIEW
 
 review_number = Sequence("review_number", metadata=Row.metadata)
 action_item_number = Sequence("action_item_number", metadata=Row.metadata)
@@ -47,6 +48,7 @@ class Review(Row, table=True):
         CheckConstraint(
             "required_because <@ ARRAY['severity', 'budget', 'recurrence', 'type']", name="review_reasons_are_known"
         ),
+        Index("review_by_words", text(WORDS_OF_REVIEW), postgresql_using="gin"),
         Index("review_by_due_time", "due_at", postgresql_where=text("state = 'draft'")),
     )
 
@@ -142,6 +144,7 @@ class Finding(Row, table=True):
         CheckConstraint("(kind = 'factor') = (factor IS NOT NULL)", name="finding_of_a_factor_names_it"),
         CheckConstraint("new_to BETWEEN 0 AND 1000", name="finding_is_new_to_up_to_1000"),
         Index("finding_by_review", "review_id", "position"),
+        Index("finding_by_words", text(WORDS_OF_FINDING), postgresql_using="gin"),
         Index("finding_by_factor", "factor", postgresql_where=text("factor IS NOT NULL")),
     )
 
@@ -185,6 +188,7 @@ class ActionItem(Row, table=True):
         Index("action_item_by_review", "review_id"),
         Index("action_item_by_incident", "incident_id", postgresql_where=text("incident_id IS NOT NULL")),
         Index("action_item_by_finding", "finding_id", postgresql_where=text("finding_id IS NOT NULL")),
+        Index("action_item_by_words", text(WORDS_OF_ACTION_ITEM), postgresql_using="gin"),
         Index("action_item_by_due_time", "due_at", postgresql_where=text("closed_at IS NULL")),
     )
 
