@@ -24,7 +24,7 @@ from app.search.question import Kind, Question
 from app.search.result import Result, ranked, snippet
 
 RESULTS_AT_MOST = 100
-INCIDENTS_READ = 50_000  # the newest ones
+INCIDENTS_READ = 100_000  # the newest ones
 SERVICES_READ = 20_000
 
 
@@ -100,7 +100,7 @@ def _statement(parts: tuple[str, ...]) -> tuple[TextClause, frozenset[str]]:
 def _of_part(name: str) -> str:
     tier = "0" if name.endswith(" numbers") else _TIER
     return f"""
-    (SELECT kind, number, name, left(title, 300) AS title, {_WINDOW} AS body, at, service, state, severity, review,
+    (SELECT kind, number, name, left(title, 1000) AS title, {_WINDOW} AS body, at, service, state, severity, review,
             incident, {tier} AS tier
        FROM ({_PARTS[name]}) AS part
       ORDER BY tier, at DESC

@@ -46,6 +46,10 @@ PAGES = {
     "new rule": "/rules/_new",
     "calendars": "/calendars",
     "new calendar": "/calendars/_new",
+    "search": "/search",
+    "results": "/search?q=p99",
+    "hostile results": "/search?q=x&kind=incident",
+    "no results": "/search?q=no-such-thing",
 }
 
 

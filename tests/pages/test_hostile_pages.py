@@ -64,7 +64,7 @@ READERS = {
 BESIDE = {("/incidents/{id}", "after"): "alerts=all"}
 # Parameters that are text, or a switch for which any text counts. All others refuse what is no value of theirs.
 ANY_TEXT = {
-    "alerts", "calendar", "environment", "label", "next", "replayed", "service", "source", "table",
+    "alerts", "calendar", "environment", "kind", "label", "next", "q", "replayed", "service", "source", "table",
 }  # fmt: skip
 NEVER_RIGHT = {"markup and controls", "NUL", "-1", "1e400", "no base64"}
 CURSORS_IN = {"after", "before", "cursor"}
