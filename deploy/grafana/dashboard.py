@@ -563,7 +563,7 @@ ROWS: dict[str, Sequence[Panel]] = {
             "Reports of issue trackers",
             "bars",
             [Query(Series("aftermath_issue_events_total").gained(STEP, by="verdict"), "{{verdict}}")],
-            "Changes of issues: stored for an action item, already known, or waiting for an action item with their link.",
+            "Changes of issues: stored for an action item, known already, or waiting for one with their link.",
             family="aftermath_issue_events_total",
             width=5,
             if_none="none",
