@@ -46,9 +46,7 @@ PAGES = {
     "new rule": "/rules/_new",
     "calendars": "/calendars",
     "new calendar": "/calendars/_new",
-    "search": "/search",
-    "results": "/search?q=p99",
-    "hostile results": "/search?q=x&kind=incident",
+    "results": "/search?q=x",
     "no results": "/search?q=no-such-thing",
 }
 

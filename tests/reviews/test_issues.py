@@ -154,6 +154,20 @@ async def test_an_issue_and_its_link_at_the_same_time_find_each_other(client: ht
         assert (await shown(client, item))["state"] == "done"
 
 
+async def test_an_event_that_could_not_be_stored_is_replayed(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await new_review(client)
+    await new_item(client, link=LINK)
+    async with engine.begin() as tx:
+        await tx.execute(text("ALTER TABLE issue ADD CONSTRAINT poison CHECK (by <> 'cathy')"))
+    assert (await report(client, "github", "issue_closed"))["verdict"] == "quarantined"
+    assert (await shown(client))["state"] == "open"
+    async with engine.begin() as tx:
+        await tx.execute(text("ALTER TABLE issue DROP CONSTRAINT poison"))
+    replayed = await client.post("/api/v1/quarantine/1/replay")
+    assert (replayed.status_code, replayed.json()["verdicts"]) == (200, {"recorded": 1})
+    assert (await shown(client))["state"] == "done"
+
+
 # — any order —
 
 events = st.builds(
