@@ -54,7 +54,9 @@ from app.response import api as response_api
 from app.response.store import prometheus as response_metrics
 from app.response.store.review_agreements import review_agreements
 from app.reviews import api as reviews_api
+from app.reviews.store import issues
 from app.reviews.store.required import Requirements
+from app.search import api as search_api
 from app.settings import Settings
 
 log = logging.getLogger("aftermath")
@@ -70,6 +72,7 @@ HANDLERS = Handlers(
     deployments=deployments_store.handle_report,
     changes=changes.handle_change,
     reactions=record_reactions,
+    issues=issues.handle_issue,
 )
 
 
@@ -116,6 +119,7 @@ def create_api(settings: Settings, *, on_end: Callable[[], None] | None = None) 
         objectives_api.router,
         calendars_api.router,
         reviews_api.router,
+        search_api.router,
         metrics_api.router,
         deployments_api.router,
         health.health_router,
@@ -185,6 +189,11 @@ async def _delete_old_silences(engine: AsyncEngine, keep: timedelta) -> None:
         await delete_old_silences(session, datetime.now(UTC) - keep)
 
 
+async def _drop_waiting_issues(engine: AsyncEngine) -> None:
+    async with db.transaction(engine) as tx:
+        await issues.drop_waiting(tx, now=datetime.now(UTC))
+
+
 async def _draft_reviews(engine: AsyncEngine, requirements: Requirements) -> None:
     async with db.session(engine) as session:
         await requirements.draft(session, now=datetime.now(UTC))
@@ -252,6 +261,7 @@ def _start_jobs(
     jobs.every(watch_seconds, "reconcile", reconcile_sources)
     jobs.every(REFRESH_SECONDS, "refresh credentials", credentials.refresh, at_once=True)
     jobs.every(RETENTION_SECONDS, "delete old quarantine", delete_old_quarantine, at_once=True)
+    jobs.every(RETENTION_SECONDS, "drop waiting issues", partial(_drop_waiting_issues, engine))
     jobs.every(RETENTION_SECONDS, "delete old silences", partial(_delete_old_silences, engine, keep["alert"]))
     jobs.every(RETENTION_SECONDS, "delete expired sessions", partial(_delete_expired_sessions, engine))
     jobs.every(

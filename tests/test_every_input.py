@@ -71,6 +71,7 @@ PARAMETERS = {
     "version": "1",
     "format": "lines",
     "fingerprint": "f1",
+    "q": "shop",
     "service": "shop",
     "from": "2026-08-01T00:00:00Z",
     "to": "2026-08-27T00:00:00Z",

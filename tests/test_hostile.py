@@ -17,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.base.facts import Reaction, ReactionKind, Report
+from app.base.facts import IssueEvent, IssueState, Reaction, ReactionKind, Report
 from app.base.http.context import Context
 from app.cli import openapi_document
 from app.incidents.grouping.signal import Signal, Status
@@ -252,6 +252,10 @@ async def test_a_poison_fact_of_a_person_or_a_deployment_takes_no_other_with_it(
             Reaction(ReactionKind.ACKNOWLEDGED, now, "good", by="\x00"),
             Reaction(ReactionKind.ACKNOWLEDGED, datetime.min.replace(tzinfo=UTC) - timedelta(0), "good", by=HALF),
         ),
+        issues=(
+            IssueEvent("https://example.org/1", IssueState.DONE, now),
+            IssueEvent("https://example.org/2", IssueState.DONE, now, by="\x00"),
+        ),
     )
     request = Request(b"{}", now, "alertmanager")
     source_id = await count(engine, "SELECT id FROM source WHERE name = 'alertmanager'")
@@ -261,7 +265,7 @@ async def test_a_poison_fact_of_a_person_or_a_deployment_takes_no_other_with_it(
 
     assert isinstance(receipt, Receipt)
     assert receipt.deployments == [f"alertmanager:shop:production:{name}" for name in ("one", "three")]
-    assert receipt.verdicts == {"opened": 1, "recorded": 2, "acknowledged": 1, "quarantined": 1}
+    assert receipt.verdicts == {"opened": 1, "recorded": 2, "waiting": 1, "acknowledged": 1, "quarantined": 1}
     assert await count(engine, "SELECT count(*) FROM reaction WHERE by = 'ada'") == 1
     await require_readable(client)
 

@@ -1,5 +1,5 @@
-"""Facts that senders report besides alerts (deployments, changes, reactions of people), as plain values. Ingest reads
-them from requests, other areas store them.
+"""Facts that senders report besides alerts (deployments, changes, reactions of people, issues), as plain values. Ingest
+reads them from requests, other areas store them.
 """
 
 import json
@@ -106,6 +106,33 @@ class Reaction:
     by: str | None = None  # None: the tool does not report it
     note: str | None = None
     at_arrival: bool = False  # the tool reports no time, so `at` is when the request was received
+
+
+class IssueState(StrEnum):
+    """The state of an issue in a tracker, in the words of an action item."""
+
+    OPEN = "open"
+    IN_PROGRESS = "in_progress"
+    DONE = "done"
+    DROPPED = "dropped"  # closed without having been done
+
+
+@dataclass(frozen=True, slots=True)
+class IssueEvent:
+    """The state of an issue in a tracker changed, or it was created in this state.
+
+    `link` is its address for people, by which its action item is found. `at` is the time of the change; `since` is when
+    the issue got into this state, if that was earlier: Jira may move an issue from one status that means done to
+    another. `reason` is why it was dropped.
+    """
+
+    link: str
+    state: IssueState
+    at: datetime
+    since: datetime | None = None
+    by: str | None = None
+    reason: str | None = None
+    created: bool = False
 
 
 # The clocks of build machines are worse than those of monitoring.

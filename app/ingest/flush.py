@@ -98,11 +98,14 @@ class _Decided(NamedTuple):
 
 
 class _Handled(NamedTuple):
-    """What the handlers stored: deployments, changes, how many got each verdict, and acknowledgements."""
+    """What the handlers stored: deployments, changes, action items with a new state of their issue, how many facts got
+    each verdict, and acknowledgements.
+    """
 
     verdicts: Mapping[str, int]
     deployments: Sequence[str]
     changes: Sequence[str]
+    action_items: Sequence[str]
     acknowledged: int
 
 
@@ -324,7 +327,7 @@ class Flusher:
 
     async def _handle(self, tx: AsyncConnection, delivery: Delivery) -> _Handled:
         verdicts: dict[str, int] = {}
-        deployments, changes = [], []
+        deployments, changes, action_items = [], [], []
         for report in delivery.reading.deployments:
             key, verdict = await self._handlers.deployments(
                 tx, report, source_id=delivery.source_id, now=delivery.received_at
@@ -337,11 +340,15 @@ class Flusher:
             )
             changes.append(key)
             verdicts[verdict] = verdicts.get(verdict, 0) + 1
+        for issue in delivery.reading.issues:
+            item, verdict = await self._handlers.issues(tx, issue, now=delivery.received_at)
+            action_items += [] if item is None else [item]
+            verdicts[verdict] = verdicts.get(verdict, 0) + 1
         if reactions := delivery.reading.reactions:
             await self._handlers.reactions(tx, reactions, source_id=delivery.source_id, now=delivery.received_at)
         kinds = Counter(one.kind.value for one in reactions)
         acknowledged = kinds.pop(Verdict.ACKNOWLEDGED.value, 0)
-        return _Handled(verdicts | kinds, deployments, changes, acknowledged)
+        return _Handled(verdicts | kinds, deployments, changes, action_items, acknowledged)
 
     async def apply_internal(self, tx: AsyncConnection, delivery: Delivery, *, why: str) -> list[SignalOutcome]:
         """Applies signals that the service itself inferred about a source, in the caller's transaction.
@@ -437,6 +444,7 @@ def _record(
     if handled is not None:
         recorded.other_verdicts = handled.verdicts
         recorded.deployments, recorded.changes = handled.deployments, handled.changes
+        recorded.action_items = handled.action_items
         if handled.acknowledged:
             recorded.verdicts[Verdict.ACKNOWLEDGED] = handled.acknowledged
     elif delivery.reading.ignored is not None:
@@ -475,5 +483,6 @@ def _receipt(batch: Batch, recorded: store.DeliveryRecord, indices: Iterable[int
         [f"INC-{number}" for number in numbers],
         [*recorded.deployments],
         [*recorded.changes],
+        [*recorded.action_items],
         reading.rejected[0].reason if reading.rejected else reading.ignored,
     )

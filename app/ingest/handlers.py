@@ -1,4 +1,4 @@
-"""Types of the functions with which other areas store a delivery's deployments, changes and reactions.
+"""Types of the functions with which other areas store a delivery's deployments, changes, reactions and issues.
 
 They run in the transaction of the delivery. `app/main.py` passes the functions, because ingest may not import those
 areas.
@@ -11,7 +11,7 @@ from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.base.facts import Change, Reaction, Report
+from app.base.facts import Change, IssueEvent, Reaction, Report
 
 
 class HandleReport(Protocol):
@@ -34,6 +34,14 @@ class HandleReactions(Protocol):
     ) -> None: ...
 
 
+class HandleIssue(Protocol):
+    """Stores the state of an issue. Returns the number of its action item if there is one, and a verdict: `recorded`,
+    `repeated` (nothing new, or older than what is known), or `waiting` for an action item with its link.
+    """
+
+    async def __call__(self, tx: AsyncConnection, new: IssueEvent, *, now: datetime) -> tuple[str | None, str]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Handlers:
     """One for each kind of fact."""
@@ -41,3 +49,4 @@ class Handlers:
     deployments: HandleReport
     changes: HandleChange
     reactions: HandleReactions
+    issues: HandleIssue

@@ -6,13 +6,13 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from app.base.facts import Change, Reaction, Report
+from app.base.facts import Change, IssueEvent, Reaction, Report
 from app.incidents.grouping.signal import Signal
 from app.ingest.sender import Part, Reading, Rejected
 
 TRIES = 100  # enough for several of 10,000 facts; if there are more, facts that were not tried are rejected with them
 
-Fact = Signal | Report | Change | Reaction
+Fact = Signal | Report | Change | Reaction | IssueEvent
 F = TypeVar("F")
 
 
@@ -28,6 +28,7 @@ async def without_poison(
         *reading.deployments,
         *reading.changes,
         *reading.reactions,
+        *reading.issues,
     ]
     tries_left = TRIES
     poison: list[int] = []
@@ -55,6 +56,7 @@ def _with(reading: Reading, facts: Sequence[Fact]) -> Reading:
         deployments=_all(facts, Report),
         changes=_all(facts, Change),
         reactions=_all(facts, Reaction),
+        issues=_all(facts, IssueEvent),
         ignored=reading.ignored,
     )
 

@@ -66,6 +66,7 @@ async def replay(
         deployments=reading.deployments,
         changes=reading.changes,
         reactions=reading.reactions,
+        issues=reading.issues,
         ignored=reading.ignored,
         alerts=reading.alerts,
         positions=reading.positions,

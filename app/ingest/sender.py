@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from app.base.facts import Change, Reaction, Report
+from app.base.facts import Change, IssueEvent, Reaction, Report
 from app.incidents.grouping.signal import Signal
 
 EMPTY: Mapping[str, str] = MappingProxyType({})
@@ -68,6 +68,7 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     deployments: tuple[Report, ...] = ()
     changes: tuple[Change, ...] = ()
     reactions: tuple[Reaction, ...] = ()
+    issues: tuple[IssueEvent, ...] = ()
     ignored: str | None = None  # why the request contains no facts, for example because it is a ping
     sender: str | None = None  # the address by which the sender calls itself
     alerts: Sequence[msgspec.Raw] = ()
@@ -76,7 +77,7 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     @property
     def needs_handlers(self) -> bool:
         """Whether it contains facts that other areas store."""
-        return bool(self.deployments or self.changes or self.reactions)
+        return bool(self.deployments or self.changes or self.reactions or self.issues)
 
 
 class Unreadable(Exception):
@@ -100,6 +101,7 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
     incidents: list[str]
     deployments: list[str] = []
     changes: list[str] = []
+    action_items: list[str] = []
     reason: str | None = None  # why it was ignored or a part rejected (the first one); in the response of some senders
 
 
@@ -132,13 +134,13 @@ def receipt_as_json(outcome: Receipt | SpoolReceipt, request: Request) -> Answer
     del request
     if isinstance(outcome, SpoolReceipt):
         return Answer(202, _JSON.encode(outcome))
-    if outcome.deployments or outcome.changes or outcome.reason:
-        outcome = msgspec.structs.replace(outcome, deployments=[], changes=[], reason=None)
+    if outcome.deployments or outcome.changes or outcome.action_items or outcome.reason:
+        outcome = msgspec.structs.replace(outcome, deployments=[], changes=[], action_items=[], reason=None)
     return Answer(200, _JSON.encode(outcome))
 
 
-def deployment_as_json(outcome: Receipt | SpoolReceipt, request: Request) -> Answer:
-    """200 with the verdict on the reported deployment or change, 202 while the database is down."""
+def fact_as_json(outcome: Receipt | SpoolReceipt, request: Request) -> Answer:
+    """200 with the verdict on the reported deployment, change or issue, 202 while the database is down."""
     del request
     if isinstance(outcome, SpoolReceipt):
         return Answer(202, _JSON.encode({"delivery_id": outcome.delivery_id, "spooled": True}))
@@ -147,6 +149,7 @@ def deployment_as_json(outcome: Receipt | SpoolReceipt, request: Request) -> Ans
         "verdict": next(iter(outcome.verdicts), "ignored"),
         "deployment": next(iter(outcome.deployments), None),
         "change": next(iter(outcome.changes), None),
+        "action_item": next(iter(outcome.action_items), None),
         "reason": outcome.reason,
     }
     return Answer(200, _JSON.encode(body))

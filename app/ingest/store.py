@@ -41,6 +41,7 @@ class DeliveryRecord:
     other_verdicts: Mapping[str, int] | None = None  # of other facts
     deployments: Sequence[str] = ()
     changes: Sequence[str] = ()
+    action_items: Sequence[str] = ()
     lags: list[float] = field(default_factory=list)  # seconds from event to arrival, of signals that changed something
     resolved_without_firing: int = 0  # alerts whose first signal was their end
     words: dict[tuple[str, str], int] = field(default_factory=dict)  # how often, by tally and label

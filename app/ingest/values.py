@@ -1,5 +1,5 @@
-"""Shared by the senders of single facts (deployments, changes, reactions, alerts of imitated APIs): reading one fact,
-and parsing fields that may contain anything.
+"""Shared by the senders of single facts (deployments, changes, issues, reactions, alerts of imitated APIs): reading
+one fact, and parsing fields that may contain anything.
 
 These senders make a few deliveries a minute, so the standard library's JSON is fast enough.
 """
@@ -11,10 +11,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from app.base.errors import Invalid, TooLarge, UnrecognizedBody
-from app.base.facts import CLOCK_AHEAD_AT_MOST, COMMITS_AT_MOST, Change, Commit, Outcome, Reaction, Report, is_ahead
+from app.base.facts import (
+    CLOCK_AHEAD_AT_MOST,
+    COMMITS_AT_MOST,
+    Change,
+    Commit,
+    IssueEvent,
+    Outcome,
+    Reaction,
+    Report,
+    is_ahead,
+)
 from app.base.moments import NotAMoment, moment_of
 from app.base.vocabulary import outcome_of
 from app.incidents.grouping.signal import Signal
@@ -35,7 +45,7 @@ class Ignored(NamedTuple):
     reason: str
 
 
-Fact = Report | Change | Reaction | Signal
+Fact = Report | Change | Reaction | IssueEvent | Signal
 FactIn = Callable[[Mapping[str, Any], Request], Fact | Ignored]
 
 
@@ -65,6 +75,8 @@ def _reading(request: Request, fact_in: FactIn) -> Reading:
             return Reading(ignored=reason)
         case Reaction() as reaction:
             return Reading(reactions=(reaction,))
+        case IssueEvent() as issue:
+            return Reading(issues=(issue,))
         case Signal() as signal:
             return Reading((signal,))
         case Change() as change:
@@ -102,6 +114,18 @@ def required(value: Any, name: str) -> str:
     if found is None:
         raise Unreadable(f"no_{name}", f"the deployment has no {name}")
     return found
+
+
+def link_in(value: Any) -> str:
+    """The address of an issue, without its query. Raises Unreadable for anything but an address with http or https."""
+    link = (text_in(value, LINK_AT_MOST + 1) or "").partition("?")[0].partition("#")[0]
+    if not re.fullmatch(r"https?://[!-~]+", link) or len(link) > LINK_AT_MOST:
+        raise Unreadable("no_link", "the issue has no address that can be used")
+    try:
+        urlsplit(link)
+    except ValueError:
+        raise Unreadable("no_link", "the issue has no address that can be used") from None
+    return link
 
 
 def flag_in(value: Any) -> bool | None:

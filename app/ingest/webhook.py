@@ -211,16 +211,18 @@ class ReceiptModel(BaseModel):
     incidents: list[str] = Field(description="Numbers of the incidents to which the alerts belong")
 
 
-class DeploymentReceipt(BaseModel):
-    """The response of the kinds that report deployments, sent once the report is on disk."""
+class FactReceipt(BaseModel):
+    """The response of the kinds that report deployments and issues, sent once the report is on disk."""
 
     delivery_id: UUID
-    verdict: Literal["recorded", "repeated", "ignored", "quarantined"] = Field(
-        description="`recorded`: new information; `repeated`: already known; `ignored`: neither a deployment nor a "
-        "change; `quarantined`: could not be read, and was kept"
+    verdict: Literal["recorded", "repeated", "waiting", "ignored", "quarantined"] = Field(
+        description="`recorded`: new information; `repeated`: already known, or older than what is known of the issue; "
+        "`waiting`: no action item has the link of the issue yet; `ignored`: neither a deployment, a change nor a new "
+        "state of an issue; `quarantined`: could not be read, and was kept"
     )
     deployment: str | None = Field(description="The key of the deployment")
     change: str | None = Field(description="The key of the change, if it is no deployment")
+    action_item: str | None = Field(description="The action item of the issue", examples=["AI-1"])
     reason: str | None = Field(description="Why it was ignored or quarantined")
 
 
@@ -269,7 +271,7 @@ _COMMON: dict[str, Any] = {
     "response_model": None,
     "responses": _with_imitated(problem_responses(400, 404, 413, 415))
     | {
-        200: {"model": ReceiptModel | DeploymentReceipt | ImitatedAnswer, "description": "The delivery is on disk"},
+        200: {"model": ReceiptModel | FactReceipt | ImitatedAnswer, "description": "The delivery is on disk"},
         202: {
             "model": SpoolReceiptModel | ImitatedAnswer,
             "description": "The database is unavailable; the delivery is kept on disk until it is back",

@@ -51,6 +51,11 @@ def overdue(due_at: datetime | None, closed_at: datetime | None, *, now: datetim
     return timedelta() if due_at is None else max((closed_at or now) - due_at, timedelta())
 
 
+def stated_at(before: datetime | None, *, now: datetime) -> datetime:
+    """The time of a person's statement about the state, always after that of a tracker, whose clock may be ahead."""
+    return now if before is None else max(now, before + timedelta(microseconds=1))
+
+
 def hints(title: str, done_when: str | None) -> list[str]:
     """How the title could be more specific. Never a reason to refuse it."""
     found = []
@@ -70,6 +75,9 @@ _NO_ACTION = re.compile(r"\s*(the|a|an|our|no|not|better|more|less|missing|there
 
 
 def normalized_link(link: str) -> str:
-    """The same for links that differ only in case of the host, in query, fragment or a final slash."""
+    """The same for links that differ only in case of the host, in query, fragment or a final slash; and for the two
+    addresses of an issue of GitLab, which later versions call a work item.
+    """
     parts = urlsplit(link)
-    return urlunsplit((parts.scheme.lower(), parts.netloc.lower(), parts.path.rstrip("/"), "", ""))
+    path = parts.path.rstrip("/").replace("/-/work_items/", "/-/issues/")
+    return urlunsplit((parts.scheme.lower(), parts.netloc.lower(), path, "", ""))

@@ -6,6 +6,8 @@ why it is ignored, rejected or refused, and the answer of an imitated API.
 """
 
 import json
+import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,12 +20,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.base.errors import TooLarge, UnrecognizedBody
-from app.base.facts import Change, Reaction, Report
+from app.base.facts import Change, IssueEvent, IssueState, Reaction, Report
 from app.incidents.grouping.signal import Signal, Status
 from app.ingest.alerts import ANNOTATION_BYTES, LABEL_BYTES, LABELS_AT_MOST
 from app.ingest.sender import Reading, Receipt, Refusal, Request, Sender, SpoolReceipt
 from app.ingest.senders import SENDERS
+from app.ingest.values import LINK_AT_MOST
 from app.ingest.webhook import Route, WebhookApp
+from app.reviews.action_item import normalized_link
 from tests.ingest.test_senders import ALERT_KINDS, DEPLOYMENT_KINDS, FIXTURES, LIST_KINDS
 
 RECEIVED_AT = datetime(2026, 8, 20, 12, tzinfo=UTC)
@@ -49,6 +53,7 @@ class Expected(msgspec.Struct, forbid_unknown_fields=True):
     reactions: tuple[dict[str, Any], ...] = ()
     deployments: tuple[dict[str, Any], ...] = ()
     changes: tuple[dict[str, Any], ...] = ()
+    issues: tuple[dict[str, Any], ...] = ()
     rejected: tuple[ExpectedRejected, ...] = ()
     ignored: str | None = None
     refused: str | None = None
@@ -135,6 +140,7 @@ def test_a_request_gives_exactly_its_facts_and_its_answer(path: Path) -> None:
         assert reading.reactions == tuple(msgspec.convert(fields, Reaction) for fields in expected.reactions)
         assert reading.deployments == tuple(msgspec.convert(fields, Report) for fields in expected.deployments)
         assert reading.changes == tuple(msgspec.convert(fields, Change) for fields in expected.changes)
+        assert reading.issues == tuple(msgspec.convert(fields, IssueEvent) for fields in expected.issues)
         assert [one.reason for one in reading.rejected] == [one.reason for one in expected.rejected]
         assert reading.ignored == expected.ignored
     if expected.answer is not None:
@@ -161,6 +167,7 @@ def test_a_fact_in_a_fixture_has_no_misspelt_field() -> None:
         "reactions": set(Reaction.__slots__),
         "deployments": set(Report.__slots__),
         "changes": set(Change.__slots__),
+        "issues": set(IssueEvent.__slots__),
     }
     for path in CASES:
         for name, known in fields.items():
@@ -215,7 +222,20 @@ def reads_or_refuses(path: Path, body: bytes) -> Reading | None:
         require_storable(
             *(one or "" for one in (reaction.fingerprint, reaction.correlation, reaction.by, reaction.note))
         )
+    require_usable(reading.issues)
     return reading
+
+
+def require_usable(issues: Sequence[IssueEvent]) -> None:
+    """The link is one that an action item may have, and everything can be stored."""
+    for issue in issues:
+        assert re.fullmatch(r"https?://[!-~]+", issue.link)
+        assert len(issue.link) <= LINK_AT_MOST
+        assert normalized_link(normalized_link(issue.link)) == normalized_link(issue.link)
+        assert issue.at.tzinfo is UTC
+        assert issue.since is None or issue.since <= issue.at
+        assert issue.reason is None or issue.state is IssueState.DROPPED
+        require_storable(issue.by or "", issue.reason or "")
 
 
 def require_storable(*texts: str) -> None:

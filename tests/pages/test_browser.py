@@ -60,6 +60,8 @@ PAGES = {
     "playbook": "/response/playbooks/checkout/restart",
     "people": "/response/people",
     "person": "/response/people/ada",
+    "results": "/search?q=x",
+    "no results": "/search?q=no-such-thing",
 }
 
 

@@ -90,7 +90,7 @@ async def test_a_reader_sees_calendars_without_forms(client: httpx.AsyncClient, 
     for address in ("/calendars", "/calendars/office"):
         shown = await reader.get(address)
         assert (shown.status_code, "09:00–12:00" in shown.text) == (200, True)
-        assert set(re.findall(r'action="([^"]*)"', shown.text)) == {"/logout", "/zone"}
+        assert set(re.findall(r'action="([^"]*)"', shown.text)) == {"/logout", "/search", "/zone"}
     assert (await reader.get("/calendars/_new")).status_code == 403
     for address in ("/calendars/_new", "/calendars/office", "/calendars/office/delete"):
         assert (await reader.post(address, data={"name": "x", "zone": "UTC"})).status_code == 403

@@ -312,7 +312,7 @@ async def test_a_viewer_who_may_only_read_sees_no_form_that_changes_anything(
 ) -> None:
     await some_weeks(engine, datetime.now(UTC))
     visitor = await signed_in_as(Scope.READ)
-    assert set(re.findall(r'<form[^>]*action="([^"]*)"', await page(visitor))) == {"/logout", "/zone"}
+    assert set(re.findall(r'<form[^>]*action="([^"]*)"', await page(visitor))) == {"/logout", "/search", "/zone"}
 
 
 async def test_the_number_of_statements_does_not_grow(

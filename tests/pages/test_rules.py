@@ -202,7 +202,7 @@ async def test_who_may_not_change_rules_sees_them_without_forms(
         for address in ("/rules", "/rules/whole", "/rules/default"):
             shown = await visitor.get(address)
             assert shown.status_code == 200
-            assert set(re.findall(r'action="([^"]*)"', shown.text)) == {"/logout", "/zone"}
+            assert set(re.findall(r'action="([^"]*)"', shown.text)) == {"/logout", "/search", "/zone"}
         assert (await visitor.get("/rules/_new")).status_code == 403
         for address in ("/rules/_new", "/rules/_new/try", "/rules/whole", "/rules/whole/try", "/rules/whole/delete"):
             assert (await visitor.post(address, data={"name": "x", "window": "5 m"})).status_code == 403

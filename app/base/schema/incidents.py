@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import ExcludeConstraint
 from sqlmodel import Field
 
 from app.base.schema.columns import BigInt, IntArray, Json, Jsonb, Row, SmallInt, Text, TextArray, Timestamp, UuidArray
+from app.base.schema.search import TITLE_IS_BY_A_PERSON, WORDS_OF_INCIDENT
 
 incident_number = Sequence("incident_number", metadata=Row.metadata)
 
@@ -67,6 +68,12 @@ class Incident(Row, table=True):
             "incident_without_stretches",
             "began_at",
             postgresql_where=text("settled_at IS NOT NULL AND NOT stretches_current AND merged_into IS NULL"),
+        ),
+        Index(
+            "incident_by_words",
+            text(WORDS_OF_INCIDENT),
+            postgresql_using="gin",
+            postgresql_where=text(f"{TITLE_IS_BY_A_PERSON} AND merged_into IS NULL"),
         ),
         # Leave room for the next version of a row on the same page: joining alerts change no indexed column.
         {"postgresql_with": {"fillfactor": "70"}},

@@ -8,6 +8,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, Sequence, UniqueConst
 from sqlmodel import Field
 
 from app.base.schema.columns import Row, SmallInt, Text, TextArray, Timestamp
+from app.base.schema.search import WORDS_OF_ACTION_ITEM, WORDS_OF_FINDING, WORDS_OF_REVIEW
 
 review_number = Sequence("review_number", metadata=Row.metadata)
 action_item_number = Sequence("action_item_number", metadata=Row.metadata)
@@ -47,6 +48,7 @@ class Review(Row, table=True):
         CheckConstraint(
             "required_because <@ ARRAY['severity', 'budget', 'recurrence', 'type']", name="review_reasons_are_known"
         ),
+        Index("review_by_words", text(WORDS_OF_REVIEW), postgresql_using="gin"),
         Index("review_by_due_time", "due_at", postgresql_where=text("state = 'draft'")),
     )
 
@@ -142,6 +144,7 @@ class Finding(Row, table=True):
         CheckConstraint("(kind = 'factor') = (factor IS NOT NULL)", name="finding_of_a_factor_names_it"),
         CheckConstraint("new_to BETWEEN 0 AND 1000", name="finding_is_new_to_up_to_1000"),
         Index("finding_by_review", "review_id", "position"),
+        Index("finding_by_words", text(WORDS_OF_FINDING), postgresql_using="gin"),
         Index("finding_by_factor", "factor", postgresql_where=text("factor IS NOT NULL")),
     )
 
@@ -185,6 +188,7 @@ class ActionItem(Row, table=True):
         Index("action_item_by_review", "review_id"),
         Index("action_item_by_incident", "incident_id", postgresql_where=text("incident_id IS NOT NULL")),
         Index("action_item_by_finding", "finding_id", postgresql_where=text("finding_id IS NOT NULL")),
+        Index("action_item_by_words", text(WORDS_OF_ACTION_ITEM), postgresql_using="gin"),
         Index("action_item_by_due_time", "due_at", postgresql_where=text("closed_at IS NULL")),
     )
 
@@ -205,6 +209,7 @@ class ActionItem(Row, table=True):
     owner: Text[str | None] = None
     due_at: Timestamp[datetime | None] = None
     state: Text[str]
+    state_at: Timestamp[datetime | None] = None  # of the latest statement about the state; null: there was none
     dropped_because: Text[str | None] = None
     link: Text[str | None] = None  # to an issue tracker, normalized
     closed_at: Timestamp[datetime | None] = None  # when it was done or dropped
@@ -214,3 +219,23 @@ class ActionItem(Row, table=True):
     version: int  # the ETag
     created_at: Timestamp[datetime]
     updated_at: Timestamp[datetime]
+
+
+class Issue(Row, table=True):
+    """The latest known state of an issue in a tracker, by its link. Without an action item it is kept for a while."""
+
+    __tablename__ = "issue"
+    __table_args__ = (
+        CheckConstraint("state IN ('open', 'in_progress', 'done', 'dropped')", name="issue_state_is_known"),
+        CheckConstraint("(state = 'dropped') = (reason IS NOT NULL)", name="issue_is_dropped_for_a_reason"),
+        CheckConstraint("since <= at", name="issue_was_in_its_state_before_it_was_reported"),
+    )
+
+    link: str = Field(sa_type=sa.Text, primary_key=True)  # normalized as that of an action item
+    state: Text[str]
+    at: Timestamp[datetime]  # when the tracker changed it
+    since: Timestamp[datetime]  # when it got into this state
+    by: Text[str | None] = None
+    reason: Text[str | None] = None
+    created: bool  # it was created in this state, and no change of the state is known
+    received_at: Timestamp[datetime]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.base.facts import REPORT_EXAMPLE, Outcome, Report
-from app.ingest.sender import Reading, Request, Sender, Unreadable, deployment_as_json
+from app.ingest.sender import Reading, Request, Sender, Unreadable, fact_as_json
 from app.ingest.values import LINK_AT_MOST, commits_in, flag_in, moment_in, outcome_in, read_strictly, required, text_in
 
 
@@ -94,5 +94,5 @@ SENDER = Sender(
     describes=DESCRIBES,
     read=read,
     example=REPORT_EXAMPLE,
-    answer=deployment_as_json,
+    answer=fact_as_json,
 )

@@ -1,4 +1,4 @@
-"""GitHub's `deployment_status` events. Pings and other events are accepted and ignored.
+"""GitHub's `deployment_status` and `issues` events. Pings and other events are accepted and ignored.
 
 All statuses of a deployment have its id. `inactive` means that a newer one replaced it, not that it failed. The payload
 of a deployment is whatever its creator put there, an object or text.
@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from app.base.facts import Commit, Outcome, Report
-from app.ingest.sender import Reading, Request, Sender, deployment_as_json
+from app.base.facts import Commit, IssueEvent, IssueState, Outcome, Report
+from app.ingest.sender import Reading, Request, Sender, fact_as_json
 from app.ingest.values import (
     LINK_AT_MOST,
     Ignored,
@@ -18,7 +18,9 @@ from app.ingest.values import (
     flag_in,
     has_too_many_values,
     is_signed,
+    link_in,
     moment_in,
+    moment_or_arrival,
     object_in,
     outcome_in,
     read_report,
@@ -30,15 +32,44 @@ SIGNATURE_HEADER = "X-Hub-Signature-256"
 
 
 def read(request: Request) -> Reading:
-    """The deployment in an event of this sender. Raises UnrecognizedBody."""
-    return read_report(request, _report_in)
+    """The deployment or issue in an event of this sender. Raises UnrecognizedBody."""
+    return read_report(request, _fact_in)
+
+
+def _fact_in(message: Mapping[str, Any], request: Request) -> Report | IssueEvent | Ignored:
+    """Raises Unreadable."""
+    match request.headers.get("x-github-event", "deployment_status"):
+        case "deployment_status":
+            return _report_in(message, request)
+        case "issues":
+            return _issue_in(message, request)
+    return Ignored("another event")
+
+
+def _issue_in(message: Mapping[str, Any], request: Request) -> IssueEvent | Ignored:
+    """Raises Unreadable."""
+    issue = object_in(message.get("issue"))
+    by = text_in(object_in(message.get("sender")).get("login"))
+    match message.get("action"):
+        case "closed":
+            why = _DROPPED.get(text_in(issue.get("state_reason")) or "")
+            state, time = IssueState.DROPPED if why else IssueState.DONE, issue.get("closed_at")
+        case "opened" | "reopened":
+            why, state = None, IssueState.OPEN
+            time = issue.get("created_at" if message["action"] == "opened" else "updated_at")
+        case _:
+            return Ignored("the state of the issue did not change")
+    at, _ = moment_or_arrival(time, request)
+    link = link_in(issue.get("html_url"))
+    return IssueEvent(link, state, at, by=by, reason=why, created=message["action"] == "opened")
+
+
+# By `state_reason`; without one, and with a word that is new, closing an issue means that it is done.
+_DROPPED = {"not_planned": "closed as not planned", "duplicate": "closed as a duplicate"}
 
 
 def _report_in(message: Mapping[str, Any], request: Request) -> Report | Ignored:
     """Raises Unreadable."""
-    event = request.headers.get("x-github-event", "deployment_status")
-    if event != "deployment_status":
-        return Ignored("another event")
     status, deployment = object_in(message.get("deployment_status")), object_in(message.get("deployment"))
     state = required(status.get("state"), "state")
     if state.lower() == "inactive":
@@ -101,8 +132,11 @@ def _commits(added: Mapping[str, Any], message: Mapping[str, Any]) -> tuple[Comm
 
 
 DESCRIBES = """Add a webhook to the repository or organization. Use the URL with the token in the path, the content type
-`application/json` and the event *Deployment statuses*. If you set a `Secret`, set the same value as the `hmac_secret`
-of the source.
+`application/json` and the events *Deployment statuses* and *Issues*. If you set a `Secret`, set the same value as the
+`hmac_secret` of the source.
+
+Closing an issue completes the action item that has its address as `link`, or drops it if the issue was closed as not
+planned or as a duplicate; reopening the issue reopens the action item. Other events about issues are ignored.
 
 The service is the name of the repository, unless the URL ends with `?service=…` or the `payload` of the deployment
 contains `service`. The payload may also contain `version`, `commits` (`[{"sha", "at"}]`), `unplanned`, `made_for` and
@@ -138,5 +172,5 @@ SENDER = Sender(
     read=read,
     verify=verify,
     example=EXAMPLE,
-    answer=deployment_as_json,
+    answer=fact_as_json,
 )

@@ -30,7 +30,14 @@ from app.incidents.path import Effect, Phase
 from app.metrics.prometheus.families import FAMILIES
 from app.metrics.prometheus.others import Gauges
 from app.metrics.prometheus.ratios import Ratios
-from app.metrics.prometheus.reviews import COMPLETED_TALLY, PRIORITIES, REQUIRED_OUTCOMES, REQUIRED_TALLY
+from app.metrics.prometheus.reviews import (
+    COMPLETED_TALLY,
+    ISSUE_VERDICTS,
+    ISSUES_TALLY,
+    PRIORITIES,
+    REQUIRED_OUTCOMES,
+    REQUIRED_TALLY,
+)
 from app.metrics.prometheus.snapshot import (
     CHAT_MESSAGES,
     OTHER,
@@ -291,6 +298,8 @@ def _reviews(snapshot: Snapshot) -> Iterator[Metric]:
     yield _gauge("action_item_oldest_open_timestamp_seconds", oldest)
     none = {(priority, str(phase)): 0.0 for priority in PRIORITIES for phase in Phase}
     yield _counter("action_items_completed", none | dict(_tally(snapshot, COMPLETED_TALLY)))
+    verdicts = {(verdict,): 0.0 for verdict in ISSUE_VERDICTS}
+    yield _counter("issue_events", verdicts | {(label,): n for (_, label), n in _tally(snapshot, ISSUES_TALLY)})
 
 
 def _tally(snapshot: Snapshot, name: str) -> Iterator[tuple[tuple[str, str], float]]:

@@ -270,6 +270,13 @@ FAMILIES: Mapping[str, Family] = {
             "Action items done, by priority then and by the phase of an incident that they improve; one that was "
             "reopened and done again counts twice",
         ),
+        Family(
+            "aftermath_issue_events_total",
+            _COUNTER,
+            ("verdict",),
+            "Reports of trackers about the state of an issue, by what was done with them: stored for its action item "
+            "(recorded), nothing new (repeated), or kept for a week because no action item has its link (waiting)",
+        ),
         _shows(
             "target_outcomes",
             "aftermath_target_outcomes_total",

@@ -11,7 +11,8 @@ REVIEW_STATES = ("draft", "held", "published", "closed", "dropped")
 ITEM_STATES = ("open", "in_progress", "done", "dropped")
 REQUIRED_OUTCOMES = ("held", "late", "dropped")
 PRIORITIES = ("1", "2", "3", "none")
-REQUIRED_TALLY, COMPLETED_TALLY = "reviews_required", "action_items_completed"
+ISSUE_VERDICTS = ("recorded", "repeated", "waiting")
+REQUIRED_TALLY, COMPLETED_TALLY, ISSUES_TALLY = "reviews_required", "action_items_completed", "issue_events"
 
 
 @dataclass(frozen=True, slots=True)

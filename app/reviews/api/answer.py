@@ -70,6 +70,16 @@ def finding_model(finding: Finding) -> FindingModel:
     return FindingModel.model_validate(columns_of(finding, FindingModel) | derived)
 
 
+class IssueModel(BaseModel):
+    """An issue as its tracker last reported it."""
+
+    model_config = _SHOWN
+
+    state: ItemState = Field(description="`dropped`: closed without having been done")
+    at: AtShown = Field(description="When the tracker changed it")
+    by: str | None = Field(description="Who changed it; null: the tracker does not report it", examples=["cathy"])
+
+
 class ActionItemModel(BaseModel):
     """A task that follows from a review or an incident."""
 
@@ -91,6 +101,7 @@ class ActionItemModel(BaseModel):
     age_seconds: float = Field(description="Until it was done or dropped, else until now")
     overdue_seconds: float = Field(description="How long it has been, or was, open after it was due; 0 if it was not")
     link: str | None = Field(description="The issue in a tracker, without query and fragment")
+    issue: IssueModel | None = Field(description="Null: no webhook of a tracker has reported the issue at `link`")
     review: str | None = Field(examples=["REV-1"])
     incident: str | None = Field(description="Set if it was recorded for an incident itself", examples=["INC-1"])
     finding: UUID | None
@@ -111,6 +122,7 @@ def item_model(listed: Listed, *, now: datetime) -> ActionItemModel:
         "review": None if listed.review is None else f"REV-{listed.review}",
         "incident": None if listed.incident is None else f"INC-{listed.incident}",
         "finding": row.finding_id,
+        "issue": listed.issue,
     }
     return ActionItemModel.model_validate(columns_of(row, ActionItemModel) | derived)
 

@@ -12,13 +12,13 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.errors import Conflict, Invalid, NotFound
 from app.base.ids import new_id
-from app.base.schema import ActionItem, Finding, Incident, Review, ReviewIncident
+from app.base.schema import ActionItem, Finding, Incident, Issue, Review, ReviewIncident
 from app.base.times import LATEST
 from app.incidents import actions
 from app.incidents.actions import Ref, not_in_the_future
 from app.incidents.grouping.write import count
 from app.incidents.path import Phase
-from app.reviews.action_item import CLOSED, ItemState, default_due_at, normalized_link
+from app.reviews.action_item import CLOSED, ItemState, default_due_at, normalized_link, stated_at
 from app.reviews.store import reviews
 
 ITEMS_AT_MOST = 100  # of a review
@@ -40,11 +40,12 @@ class LinkIsUsed(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """An action item, with the numbers of what it comes from."""
+    """An action item, with the numbers of what it comes from, and its issue as the tracker last reported it."""
 
     row: ActionItem
     review: int | None
     incident: int | None
+    issue: Issue | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,8 @@ def _every() -> Any:
     named = Incident.__table__.alias("named")
     living = Incident.__table__.alias("living")
     return (
-        select(ActionItem, Review.number, living.c.number)
+        select(ActionItem, Review.number, living.c.number, Issue)
+        .join(Issue, col(Issue.link) == col(ActionItem.link), isouter=True)
         .join(Review, col(Review.id) == col(ActionItem.review_id), isouter=True)
         .join(named, named.c.id == col(ActionItem.incident_id), isouter=True)
         .join(living, living.c.id == func.coalesce(named.c.merged_into, named.c.id), isouter=True)
@@ -165,6 +167,8 @@ async def create(
     now: datetime,
 ) -> Listed:
     """Raises ReviewNotFound, IncidentNotFound, TooManyActionItems, LinkIsUsed or Invalid."""
+    if values.get("link") is not None:
+        await lock_issue(session, normalized_link(values["link"]))
     row = ActionItem(
         **dict(values) | {"state": ItemState.OPEN, "version": 1, "created_at": now, "updated_at": now},
         id=new_id(now),
@@ -183,7 +187,8 @@ async def create(
     await _check(session, row)
     session.add(row)
     await session.flush()
-    await _derive(session, row)
+    await follow_issue(session, row)
+    await changed(session, row, ItemState.OPEN)
     return await find(session, row.id)
 
 
@@ -200,27 +205,69 @@ async def amend(
 
     Raises ActionItemNotFound, PreconditionFailed, LinkIsUsed, InTheFuture or Invalid.
     """
+    if values.get("link") is not None:
+        await lock_issue(session, normalized_link(values["link"]))
     row = (await find(session, ref)).row
-    if row.review_id is not None:
-        await reviews.hold_row(session, row.review_id)
-    await session.refresh(row, with_for_update={"key_share": True})
+    await hold(session, row)
     reviews.require_version(row.version, if_match)
-    was = ItemState(row.state)
+    was, link = ItemState(row.state), row.link
     for name, value in values.items():
         setattr(row, name, value)
     state = ItemState(row.state)
     if values.get("priority") is not None and row.due_at is None and "due_at" not in values:
         row.due_at = default_due_at(row.priority, now=now)
+    if "state" in values:
+        row.state_at = stated_at(row.state_at, now=now)
     await _close(row, was, state, closed_at, now=now)
     await _check(session, row)
     row.version += 1
     row.updated_at = now
     await session.flush()
+    if row.link != link:
+        await follow_issue(session, row)
+    await changed(session, row, was)
+    return await find(session, row.id)
+
+
+async def hold(session: AsyncSession, row: ActionItem) -> None:
+    """Locks its review and the action item itself until the transaction ends."""
+    if row.review_id is not None:
+        await reviews.hold_row(session, row.review_id)
+    await session.refresh(row, with_for_update={"key_share": True})
+
+
+async def lock_issue(session: AsyncSession, link: str) -> None:
+    """Until the transaction ends, no other one stores the state of this issue or gives its link to an action item.
+
+    Take it before the locks of `hold`. `link` is normalized.
+    """
+    await session.exec(select(func.pg_advisory_xact_lock(func.hashtextextended(f"issue {link}", 0))))
+
+
+async def follow_issue(session: AsyncSession, row: ActionItem) -> bool:
+    """Gives it the state of its issue, unless that is older than what was stated here. Requires `lock_issue`.
+
+    Returns whether it did.
+    """
+    issue = None if row.link is None else await session.get(Issue, row.link, populate_existing=True)
+    if issue is None or issue.created or (row.state_at is not None and issue.at < row.state_at):
+        return False
+    state = ItemState(issue.state)
+    row.reopened += row.state in CLOSED and state not in CLOSED
+    row.state, row.state_at, row.dropped_because = state, issue.at, issue.reason
+    row.closed_at = issue.since if state in CLOSED else None
+    if state is not ItemState.DONE:
+        row.effective = None
+    await session.flush()
+    return True
+
+
+async def changed(session: AsyncSession, row: ActionItem, was: ItemState) -> None:
+    """Derives what depends on it, and counts it if it is done now."""
     await _derive(session, row)
-    if state is ItemState.DONE and was is not ItemState.DONE:
+    if row.state == ItemState.DONE and was is not ItemState.DONE:
         label = NO_PRIORITY if row.priority is None else str(row.priority)
         await count(await session.connection(), [(COMPLETED_TALLY, label, row.phase, 1)])
-    return await find(session, row.id)
 
 
 async def _close(

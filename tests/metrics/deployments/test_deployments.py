@@ -40,6 +40,7 @@ from app.metrics.deployments.deployment import (
     from_json,
 )
 from tests.conftest import ClientAs
+from tests.ingest.test_sender_requests import require_usable
 from tests.ingest.test_senders import DEPLOYMENT_KINDS
 from tests.ingest.test_webhook import a_delivery, an_alert
 from tests.metrics.prometheus.test_exposition import an_incident, store
@@ -99,6 +100,10 @@ def test_a_real_payload_reads_as(path: Path) -> None:
         [change] = reading.changes
         stated = {name: value for name, value in asdict(change).items() if value}
         assert stated | {"happened_at": change.happened_at.isoformat()} == case["expected"]["change"]
+    elif reading.issues:
+        [issue] = reading.issues
+        stated = {name: value for name, value in asdict(issue).items() if value}
+        assert stated | {"at": issue.at.isoformat()} == case["expected"]["issue"]
     elif reading.rejected:
         assert case["expected"] == {"rejected": reading.rejected[0].reason}
     else:
@@ -145,10 +150,11 @@ def test_no_field_value_makes_a_webhook_fail(path: Path, data: st.DataObject) ->
     holder, name = data.draw(st.sampled_from(places(case["body"])))
     holder[name] = data.draw(hostile)
     body = json.dumps(case["body"]).encode("utf-8", "surrogatepass")
-    found: tuple[Report, ...] = ()
+    reading = Reading()
     with suppress(UnusableReport):
-        found = read(kind, body, case["headers"]).deployments
-    for report in found:
+        reading = read(kind, body, case["headers"])
+    require_usable(reading.issues)
+    for report in reading.deployments:
         stored = json.dumps(as_json(report), ensure_ascii=False)
         assert from_json(json.loads(stored.encode())) == report  # half a surrogate pair would not encode
         assert "\\u0000" not in stored

@@ -1,0 +1,107 @@
+"""Search over HTTP."""
+
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+
+from app.base.http.auth import Reader
+from app.base.http.context import Tx
+from app.base.http.fields import AtShown, Name
+from app.base.http.problems import problem_responses
+from app.base.http.turns import IN_TURN
+from app.base.severity import SeverityName, severity_name
+from app.search import store
+from app.search.question import PREFIXES, QUESTION_AT_MOST, Kind, question
+from app.search.result import Result
+from app.search.store import RESULTS_AT_MOST
+
+router = APIRouter(prefix="/api/v1/search", tags=["search"], dependencies=[IN_TURN])
+
+
+class SearchResultModel(BaseModel):
+    """Something that was found."""
+
+    kind: Kind
+    number: str | None = Field(description="Null for services and findings", examples=["INC-1"])
+    title: str = Field(description="Of a service its name, of a finding a part of its text")
+    snippet: str | None = Field(
+        description="The part of its other text that has one of the words, as plain text, cut to 200 characters"
+    )
+    service: str | None = Field(description="Of an incident")
+    severity: SeverityName | None = Field(description="Of an incident")
+    state: str | None = Field(
+        description="The status of an incident, the state of a review or an action item, or the kind of a finding",
+        examples=["resolved"],
+    )
+    review: str | None = Field(description="The review that it is, or that it belongs to", examples=["REV-1"])
+    incident: str | None = Field(
+        description="The incident that it is, or that an action item belongs to", examples=["INC-1"]
+    )
+    at: AtShown = Field(description="When an incident began, when a service was first seen, or when it was created")
+    path: str = Field(description="Its address in this API", examples=["/api/v1/incidents/INC-1"])
+
+
+class SearchModel(BaseModel):
+    items: list[SearchResultModel] = Field(description="The best first")
+    more: bool = Field(description="Whether there are more than `limit`; further words leave less")
+    incidents_since: AtShown | None = Field(
+        description=f"Only the newest {store.INCIDENTS_READ:,} incidents are searched for words of titles that are "
+        "made of alerts: those after this time. Null: all of them"
+    )
+
+
+@router.get("", response_model=SearchModel, responses=problem_responses(), summary="Search")
+async def search(
+    _: Reader,
+    tx: Tx,
+    q: Annotated[
+        Annotated[Name, Field(max_length=QUESTION_AT_MOST)],
+        Query(description="Words, numbers such as `INC-12`, or both", examples=["checkout timeout"]),
+    ],
+    kind: Annotated[list[Kind], Query(description="May be repeated; all if omitted", examples=[["incident"]])] = [],  # noqa: B006  fastapi copies it
+    limit: Annotated[int, Query(ge=1, le=RESULTS_AT_MOST)] = 20,
+) -> SearchModel:
+    """Incidents (by title and service), reviews, findings, action items and services (by name and owner).
+
+    A result has all the words, each perhaps as the beginning of a longer word, or has one of the numbers. Those found
+    by number come first, then those whose title is what was asked for, begins with it, or has all the words; among
+    equals services, then the newest. Upper and lower case are the same, and ASCII punctuation separates words, of
+    which the first ten count.
+    """
+    found = await store.search(tx, question(q), kind, limit=limit)
+    return SearchModel(items=list(map(_model, found.results)), more=found.more, incidents_since=found.incidents_since)
+
+
+def _model(one: Result) -> SearchResultModel:
+    return SearchResultModel(
+        kind=one.kind,
+        number=None if one.number is None else f"{PREFIXES[one.kind]}-{one.number}",
+        title=one.title,
+        snippet=one.snippet,
+        service=one.service,
+        severity=None if one.severity is None else severity_name(one.severity),
+        state=one.state,
+        review=None if one.review is None else f"REV-{one.review}",
+        incident=_incident(one),
+        at=one.at,
+        path=_path(one),
+    )
+
+
+def _incident(one: Result) -> str | None:
+    number = one.number if one.kind is Kind.INCIDENT else one.incident
+    return None if number is None else f"INC-{number}"
+
+
+def _path(one: Result) -> str:
+    match one.kind:
+        case Kind.SERVICE:
+            return f"/api/v1/services/{quote(one.name or '', safe='')}"
+        case Kind.INCIDENT:
+            return f"/api/v1/incidents/INC-{one.number}"
+        case Kind.ACTION_ITEM:
+            return f"/api/v1/action-items/AI-{one.number}"
+        case Kind.REVIEW | Kind.FINDING:
+            return f"/api/v1/reviews/REV-{one.review}"
