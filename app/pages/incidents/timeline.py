@@ -62,6 +62,7 @@ _TITLES = {
     TimelineKind.IMPACT: "Impact on customers",
     TimelineKind.EVIDENCE: "Evidence",
     TimelineKind.SAID: "Chat",
+    TimelineKind.PUBLISHED: "Published on the status page",
     TimelineKind.CAUSE: "Cause",
     TimelineKind.RELATED: "Marked as related",
     TimelineKind.UNRELATED: "No longer marked as related",
