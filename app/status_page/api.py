@@ -106,7 +106,7 @@ class ComponentsModel(BaseModel):
 
 @router.get("/components", responses=problem_responses(), summary="List components and what to publish")
 async def list_components(_: Reader, session: Session, now: Now, settings: SettingsDep) -> ComponentsModel:
-    """In the order of the page. Proposals are never public by themselves, except for components that are `automatic`."""
+    """In the order of the page. A proposal is not public, unless the component is `automatic`."""
     found = await components.overseen(session, now=now)
     known = await measured_days(
         session, [each.row for each in found], days_until(now, DAYS), now=now, weights=settings.impact
@@ -235,7 +235,7 @@ class UpdateInput(Input):
         examples=["investigating"],
     )
     body: Text = Field(description="Public", examples=["Some card payments fail. We are looking into it."])
-    components: Affected = {}
+    components: Affected = Field({})
     at: At | None = Field(None, description="When customers were told; defaults to now, must not be in the future")
     by: Name | None = Field(None, description="Never public; defaults to the name of the token", examples=["ada"])
 
@@ -290,7 +290,7 @@ class UpdateCorrection(Input):
     """Omitted fields stay as they are. What the update said before is kept, and is not public."""
 
     body: Text = Field("", examples=["Some card payments fail."])
-    components: Affected = {}
+    components: Affected = Field({})
     at: At | None = Field(None, description="When customers were told", examples=["2026-08-20T10:05:00Z"])
 
 
@@ -388,8 +388,8 @@ async def publish_incident(
     ],
     response: Response,
 ) -> PublicIncidentModel:
-    """It is on the page a few seconds later, if the page is on. Any number may be open at once. For past incidents, state
-    `begins_at` and the `at` of each update. Returns 200 if a request with this `id` has been carried out before.
+    """It is on the page a few seconds later, if the page is on. Any number may be open at once. For past incidents,
+    state `begins_at` and the `at` of each update. Returns 200 if a request with this `id` has been carried out before.
     """
     new = NewIncident(
         body.kind,

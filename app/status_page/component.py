@@ -82,6 +82,8 @@ def summary(statuses: Collection[Status], *, problems: bool) -> str:
     match status:
         case Status.OPERATIONAL if problems:
             return "We are looking into a problem"
+        case Status.OPERATIONAL if not statuses:
+            return "No problem is known"
         case Status.OPERATIONAL:
             return "All systems operational"
         case Status.UNDER_MAINTENANCE:
