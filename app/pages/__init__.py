@@ -11,7 +11,7 @@ Pages need no script: `static/aftermath.js` only makes them more comfortable.
 
 from fastapi import FastAPI
 
-from app.pages import catalog, incidents, numbers, overview, sources
+from app.pages import catalog, incidents, numbers, overview, sources, status
 from app.pages.access import sign_in, tokens
 from app.pages.web import assets
 from app.pages.web.frame import missing_page, page_of_form
@@ -25,6 +25,7 @@ ROUTERS = (
     numbers.router,
     sources.router,
     catalog.router,
+    status.router,
 )
 
 

@@ -79,13 +79,10 @@ def summary(statuses: Collection[Status], *, problems: bool) -> str:
     """One sentence for the page. `problems`: an incident is open, even if no component is named."""
     status = worst(statuses)
     every = bool(statuses) and all(each is status for each in statuses)
+    if status is Status.OPERATIONAL:
+        unnamed = "We are looking into a problem" if problems else "No problem is known"
+        return "All systems operational" if statuses and not problems else unnamed
     match status:
-        case Status.OPERATIONAL if problems:
-            return "We are looking into a problem"
-        case Status.OPERATIONAL if not statuses:
-            return "No problem is known"
-        case Status.OPERATIONAL:
-            return "All systems operational"
         case Status.UNDER_MAINTENANCE:
             return "Maintenance is in progress"
         case Status.DEGRADED_PERFORMANCE:

@@ -23,6 +23,7 @@ from app.status_page.uptime import Day, availability
 PAST_DAYS = 14
 FULL_BAR = timedelta(hours=4)  # downtime of a day that fills its bar
 STRIP, SMALLEST = 34, 4  # pixels
+MISSING_FROM = timedelta(minutes=5)  # shorter gaps are not mentioned; today is measured once a minute
 
 STYLE = files("app.status_page").joinpath("templates/status.css").read_bytes()
 STYLE_ADDRESS = f"/status/style.css?v={sha256(STYLE).hexdigest()[:10]}"
@@ -146,7 +147,7 @@ def _part(content: Content, component: Component, status: Status, now: datetime)
         status,
         _bars(days),
         None if known is None else wording.percent(known),
-        [line for day in reversed(days) if (line := _line(day, component)) is not None],
+        _lines(days, component),
         component.uptime == "measured",
     )
 
@@ -165,18 +166,33 @@ def _height(day: Day) -> int:
     return max(SMALLEST, round(share * STRIP))
 
 
-def _line(day: Day, component: Component) -> DayLine | None:
-    """What happened on a day, and how much of it was not watched; None if nothing. Time before `since` is no gap."""
+def _lines(days: Sequence[Day], component: Component) -> list[DayLine]:
+    """Days on which something happened, newest first. Each gap of days that nobody watched is one line; days before
+    `since` are none.
+    """
+    found: list[DayLine] = []
+    for is_gap, those in groupby(reversed(days), key=lambda day: not day.watched and day.day >= component.since):
+        if is_gap:
+            last, *_, first = [each.day for each in those] * 2
+            named = wording.on(last) if first == last else f"{wording.on(first)} to {wording.on(last)}"
+            found.append(DayLine(named, "not watched"))
+        else:
+            found += [DayLine(wording.on(day.day), words) for day in those if (words := _words(day, component))]
+    return found
+
+
+def _words(day: Day, component: Component) -> str:
+    """What happened on a day of which something is known, and how much of it is not; empty if nothing."""
+    if not day.watched:
+        return ""
     words = [
         f"{'down' if component.uptime == 'measured' else status.words.lower()} for {wording.lasting(lasted)}"
         for status, lasted in sorted(day.down.items(), key=lambda item: -item[0].rank)
     ]
     missing = day.elapsed - day.watched
-    if missing >= timedelta(minutes=5) and day.day >= component.since:
-        words.append(
-            "not watched" if not day.watched else f"not watched, or in maintenance, for {wording.lasting(missing)}"
-        )
-    return DayLine(wording.on(day.day), ", ".join(words)) if words else None
+    if missing >= MISSING_FROM:
+        words.append(f"not watched, or in maintenance, for {wording.lasting(missing)}")
+    return ", ".join(words)
 
 
 _templates = Environment(
@@ -186,7 +202,7 @@ _templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.globals.update(at=wording.at, style=STYLE_ADDRESS, strip=STRIP, Status=Status)
+_templates.globals.update(at=wording.at, clock=wording.clock, style=STYLE_ADDRESS, strip=STRIP, Status=Status)
 
 
 def _render(template: str, site: Site, as_of: datetime | None, **values: Any) -> str:

@@ -38,10 +38,15 @@ def percent(share: Fraction) -> str:
     return f"{whole}\u202f%" if share == 1 else f"{whole}.{rest:02d}\u202f%"
 
 
-def at(moment: datetime) -> str:
+def at(moment: datetime, *, zone: bool = True) -> str:
     """`28 Nov 2026, 14:05 UTC`: a page may be read, printed or cached on any day."""
     local = moment.astimezone(UTC)
-    return f"{on(local)}, {local:%H:%M}\u00a0UTC"
+    return f"{on(local)}, {clock(local)}" if zone else f"{on(local)}, {local:%H:%M}"
+
+
+def clock(moment: datetime) -> str:
+    """`14:05 UTC`"""
+    return f"{moment.astimezone(UTC):%H:%M}\u00a0UTC"
 
 
 def on(day: date) -> str:

@@ -105,7 +105,7 @@ class PublicUpdate(Row, table=True):
     body: Text[str]
     components: Jsonb[dict[str, str]]  # the status of each from `at` on; others stay as they were
     by: Text[str | None] = None
-    token: Text[str | None] = None  # null: published automatically
+    token: Text[str | None] = None  # its id, or `page` if it was written on a page; null: published automatically
     recorded_at: Timestamp[datetime]
     corrected_at: Timestamp[datetime | None] = None
     earlier: Jsonb[list[dict[str, Any]]]  # as it was before each correction

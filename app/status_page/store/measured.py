@@ -18,11 +18,12 @@ from app.incidents.impact.intervals import union
 from app.incidents.impact.store import failing_within, in_service_since, planned_within
 from app.incidents.measures.measures import Weights
 from app.status_page.component import Uptime
-from app.status_page.uptime import MeasuredDay, days_until, measured, span_of
+from app.status_page.uptime import DAYS, MeasuredDay, days_until, measured, span_of
 
 
 async def measure(session: AsyncSession, *, days: int, now: datetime, weights: Weights) -> int:
-    """Stores the last days of all components that show measured downtime. Returns how many rows were written.
+    """Stores the last days of all components that show measured downtime, and more if one is new. Returns how many rows
+    were written.
 
     The public page may read the result, not what it was measured from.
     """
@@ -30,6 +31,9 @@ async def measure(session: AsyncSession, *, days: int, now: datetime, weights: W
     rows = (await session.exec(query)).all()
     if not rows:
         return 0
+    known = set(await session.exec(select(schema.ComponentDay.component).distinct()))
+    if any(row.name not in known for row in rows):
+        days = DAYS
     found = await measured_days(session, rows, days_until(now, days), now=now, weights=weights)
     records = [
         {
