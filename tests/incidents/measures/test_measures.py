@@ -113,6 +113,7 @@ def test_an_open_incident_shows_how_long_it_has_waited() -> None:
     assert {name: seconds / 60 for name, seconds in waited.items() if seconds is not None} == {
         "time_to_acknowledge": 60,
         "time_to_declare": 60,
+        "time_to_tell": 60,
         "time_to_mitigate": 70,
         "time_to_recover": 70,
         "remediation": 40,
@@ -196,7 +197,7 @@ def test_a_merged_incident_has_left_every_metric() -> None:
         ({"ended_at": at("09:49")}, {"time_to_recover", "remediation"}),
         (
             {"acknowledged_at": None, "detected_at_stated": at("11:30")},
-            {"time_to_acknowledge", "time_to_declare", "response"},
+            {"time_to_acknowledge", "time_to_declare", "time_to_tell", "response"},
         ),
     ],
 )
