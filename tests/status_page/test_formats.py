@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-import jsonschema  # type: ignore[import-untyped]  # comes with schemathesis
+import jsonschema  # type: ignore[import-untyped]  # comes with kubernetes-validate
 import pytest
 
 from app.status_page import feed, page, statuspage
