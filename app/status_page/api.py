@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import date, datetime
+from fractions import Fraction
 from typing import Annotated, Any, Self
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from app.status_page.store import components, incidents
 from app.status_page.store.components import Overseen
 from app.status_page.store.incidents import Found, NewIncident, NewUpdate
 from app.status_page.store.measured import measured_days
-from app.status_page.uptime import DAYS, availability, days_until, of_measured
+from app.status_page.uptime import DAYS, availability, days_until, of_measured, published
 
 router = APIRouter(prefix="/api/v1/status-page", tags=["status page"], route_class=SingleSegmentRoute)
 
@@ -115,6 +116,7 @@ async def list_components(_: Reader, session: Session, now: Now, settings: Setti
         items=[
             _overseen(
                 each,
+                availability(published(each.spells, each.row.since, now=now)),
                 availability(
                     of_measured({day.day: day for day in known[each.row.name]}, each.row.since, now=now)
                     if each.row.services
@@ -126,8 +128,7 @@ async def list_components(_: Reader, session: Session, now: Now, settings: Setti
     )
 
 
-def _overseen(each: Overseen, measured: Any) -> OverseenModel:
-    published = availability(each.days)
+def _overseen(each: Overseen, published: Fraction | None, measured: Fraction | None) -> OverseenModel:
     return OverseenModel.model_validate(
         each.row.model_dump()
         | {

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 from uuid import UUID
 
 from app.status_page.component import Component, Status, Uptime
-from app.status_page.public_incident import Kind, PublicIncident, Stage, is_over, spells, stage, statuses
+from app.status_page.public_incident import Kind, PublicIncident, Stage, is_over, spells_by_component, stage, statuses
 from app.status_page.uptime import Day, MeasuredDay, of_measured, published
 
 INCIDENTS_AT_MOST = 1000  # the newest are public
@@ -72,18 +72,20 @@ def state(content: Content, now: datetime) -> State:
     )
 
 
-def days_of(content: Content, component: Component, now: datetime) -> list[Day]:
-    """The last days of a component, as it wants them shown; empty if they are hidden."""
-    match component.uptime:
-        case Uptime.PUBLISHED:
-            those = [
-                spell for each in content.incidents for spell in spells(each, now) if spell.component == component.name
-            ]
-            return published(those, component.since, now=now)
-        case Uptime.MEASURED:
-            return of_measured((content.measured or {}).get(component.name, {}), component.since, now=now)
-        case _:
-            return []
+def days_of(content: Content, now: datetime) -> dict[str, list[Day]]:
+    """The last days of each component, as it wants them shown; empty if they are hidden."""
+    known = spells_by_component(content.incidents, now)
+    measured = content.measured or {}
+    found: dict[str, list[Day]] = {}
+    for each in content.components:
+        match each.uptime:
+            case Uptime.PUBLISHED:
+                found[each.name] = published(known.get(each.name, ()), each.since, now=now)
+            case Uptime.MEASURED:
+                found[each.name] = of_measured(measured.get(each.name, {}), each.since, now=now)
+            case _:
+                found[each.name] = []
+    return found
 
 
 def month_of(incident: PublicIncident) -> str:

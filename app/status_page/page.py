@@ -85,7 +85,7 @@ class Told:
 def overview(site: Site, content: Content, now: datetime, *, as_of: datetime | None = None) -> str:
     """`as_of`: the content is that of an earlier time, because the database is away."""
     found = state(content, now)
-    statuses = list(found.statuses.values())
+    days, statuses = days_of(content, now), list(found.statuses.values())
     recent = [each for each in found.past if (ended(each, now) or now) > now - timedelta(days=PAST_DAYS)]
     return _render(
         "overview.html",
@@ -101,7 +101,7 @@ def overview(site: Site, content: Content, now: datetime, *, as_of: datetime | N
         recent=_told(recent, now),
         past_days=PAST_DAYS,
         sections=[
-            (name, [_part(content, each, found.statuses[each.name], now) for each in those])
+            (name, [_part(each, found.statuses[each.name], days[each.name]) for each in those])
             for name, those in content.sections().items()
         ],
         month=f"{now.astimezone(UTC):%Y-%m}",
@@ -138,8 +138,7 @@ def _told(incidents: Sequence[PublicIncident], now: datetime) -> list[Told]:
     return [Told.of(each, now) for each in incidents]
 
 
-def _part(content: Content, component: Component, status: Status, now: datetime) -> Part:
-    days = days_of(content, component, now)
+def _part(component: Component, status: Status, days: Sequence[Day]) -> Part:
     known = availability(days)
     return Part(
         component.name,

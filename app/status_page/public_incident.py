@@ -145,6 +145,14 @@ def spells(incident: PublicIncident, now: datetime) -> list[Spell]:
     return found
 
 
+def spells_by_component(incidents: Iterable[PublicIncident], now: datetime) -> dict[str, list[Spell]]:
+    found: dict[str, list[Spell]] = {}
+    for incident in incidents:
+        for spell in spells(incident, now):
+            found.setdefault(spell.component, []).append(spell)
+    return found
+
+
 def status_of(incident: PublicIncident, now: datetime) -> dict[str, Status]:
     """The status that it gives each of its components now."""
     found = dict.fromkeys(incident.components, Status.OPERATIONAL)

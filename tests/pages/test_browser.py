@@ -46,6 +46,7 @@ PAGES = {
     "new rule": "/rules/_new",
     "calendars": "/calendars",
     "new calendar": "/calendars/_new",
+    "status page": "/status-page",
 }
 
 

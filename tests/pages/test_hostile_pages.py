@@ -47,6 +47,7 @@ VALUES: Mapping[str, Mapping[str, str]] = {
     "services": {"name": "shop", "window": "once"},
     "rules": {"name": "teams"},
     "calendars": {"name": "office"},
+    "status-page": {"name": "Payments", "public_id": "0198c9b4-3f0a-7c11-8d52-6a1f6b2c9d01", "update_id": "1"},
 }
 # Parameters of addresses that a page reads itself, instead of in its signature.
 READ_BY_PAGE = {
@@ -131,6 +132,8 @@ _counter = count(1)
 IN_AN_HOUR, AN_HOUR_AGO = (f"{NOW + timedelta(hours=hours):%Y-%m-%dT%H:%M}" for hours in (1, -1))
 SAMPLES = {
     "author": "ada",
+    "begins_at": AN_HOUR_AGO,
+    "body": "text",
     "correlation_label": "incident_key",
     "currency": "EUR",
     "expected": "200",
@@ -141,6 +144,7 @@ SAMPLES = {
     "low": "100",
     "note": "text",
     "reason": "text",
+    "scheduled_to": IN_AN_HOUR,
     "service": "shop",
     "source": "hooks",
     "title": "text",
@@ -182,7 +186,14 @@ def _browser(like: httpx.AsyncClient) -> httpx.AsyncClient:
 async def fill(it: World, area: str = "") -> list[str]:
     """Adds what is missing, and new incidents, tokens and items of quarantine. Returns the pages that show them."""
     pages = []
-    for name, add in {"sources": _sources, "services": _services, "incidents": _incidents, "tokens": _tokens}.items():
+    adding = {
+        "sources": _sources,
+        "services": _services,
+        "incidents": _incidents,
+        "status-page": _status_page,
+        "tokens": _tokens,
+    }
+    for name, add in adding.items():
         if area in {name, ""} or (area in {"rules", "calendars"} and name == "services"):
             pages += await add(it)
     return pages
@@ -238,6 +249,23 @@ async def _incidents(it: World) -> list[str]:
         if is_over:
             await _send(it, "POST", f"{place}/resolve", {})
         pages += [f"/{place}", f"/{place}?entry={task['id']}"]
+    return pages
+
+
+async def _status_page(it: World) -> list[str]:
+    """A component whose service has an incident, a public incident that is open, one that is over, and maintenance."""
+    await _send(it, "PUT", "services/shop", {})
+    await _send(it, "PUT", "status-page/components/Payments", {"services": ["shop"]})
+    first = {"status": "investigating", "body": "text"}
+    known = VALUES["status-page"]["public_id"]
+    await _send(it, "POST", "status-page/incidents", {"id": known, "title": "t", "first": first})
+    pages = ["/status-page"]
+    planned = {"kind": "maintenance", "begins_at": f"{NOW.isoformat()}", "scheduled_to": f"{NOW + timedelta(1)}"}
+    for more in ({}, {}, planned | {"first": first | {"status": "scheduled"}}):
+        told = await _send(it, "POST", "status-page/incidents", {"title": "t", "first": first} | more)
+        pages.append(f"/status-page/incidents/{told['id']}")
+    over = pages[1].removeprefix("/")
+    await _send(it, "POST", f"{over}/updates", {"status": "resolved", "body": "text"})
     return pages
 
 

@@ -6,13 +6,14 @@ What customers see of it is app/status_page.
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID, uuid4, uuid5
 
 from fastapi import APIRouter, Response
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import schema
 from app.base.errors import Invalid, Problem
+from app.base.http.fields import UNSTORABLE
 from app.base.http.paging import Pages, cursor_of
 from app.pages.catalog import fields
 from app.pages.web.forms import Form, entered_time, parsed
@@ -38,8 +39,9 @@ router = APIRouter(route_class=SegmentPageRoute, include_in_schema=False)
 
 ADDRESS = "/status-page"
 INCIDENTS_ON_PAGE = 25
-NAMED_AT_MOST = 60  # components that a form offers; a form may have a hundred fields
-COMPONENT = "component."  # the fields with the status of a component begin with it
+LONGEST_KEY = 200
+KEYS = UUID("5f1b6e0e-6a55-4d1c-9c0f-0c6a7f5b2f7d")  # the namespace of ids made from keys of forms
+ROWS = range(1, 4)  # components that one form sets; an update may follow with others
 
 
 @router.get(ADDRESS)
@@ -160,13 +162,14 @@ async def _overview(
         "status_page.html",
         status=refused.status if refused else 200,
         overseen=overseen,
-        names=[each.row.name for each in overseen][:NAMED_AT_MOST],
+        names=[each.row.name for each in overseen],
         found=[(each, stage(each.public(), asked.now)) for each in page],
         over=OVER,
         next_cursor=cursor_of(last.begins_at, str(last.id)) if last else None,
         is_first_page=before is None,
         is_public=asked.context.settings.status_page,
         stages=STAGES,
+        rows=ROWS,
         statuses=list(Status),
         uptimes=list(Uptime),
         key=str(uuid4()),
@@ -191,8 +194,9 @@ async def _one(asked: PageRequest, public_id: UUID, refused: Refusal | None = No
         stage=stage(public, asked.now),
         over=OVER,
         components=now,
-        names=names[:NAMED_AT_MOST],
+        names=names,
         stages=STAGES,
+        rows=ROWS,
         statuses=list(Status),
         is_public=asked.context.settings.status_page,
         key=str(uuid4()),
@@ -266,19 +270,19 @@ def _update_values(form: Form, moment: Any) -> dict[str, Any]:
         "body": form.get("body", ""),
         "at": moment("at"),
         "components": {
-            name.removeprefix(COMPONENT): status
-            for name, status in form.items()
-            if name.startswith(COMPONENT) and status
+            name: form.get(f"status_{n}", Status.UNDER_MAINTENANCE)
+            for n in ROWS
+            if (name := form.get(f"component_{n}", "").strip())
         },
     }
 
 
 def _key(form: Form) -> str:
-    """Of a form that must not be carried out twice. Raises Invalid."""
-    try:
-        return str(UUID(form.get("key", "")))
-    except ValueError:
-        raise Invalid("the form has no key; open the page again") from None
+    """An id that is the same if the form is sent twice. Raises Invalid."""
+    key = form.get("key", "")
+    if not key or len(key) > LONGEST_KEY or UNSTORABLE.search(key):
+        raise Invalid("the form has no key; open the page again")
+    return str(uuid5(KEYS, key))
 
 
 def _moment(asked: PageRequest, form: Form, name: str) -> datetime | None:

@@ -15,9 +15,8 @@ from app.base.times import Span
 from app.incidents.impact.store import planned_within
 from app.incidents.views import IS_MONITORING, incident
 from app.status_page.component import OpenIncident, Proposal, Status, Uptime, propose
-from app.status_page.public_incident import PublicIncident, Spell, spells, statuses
+from app.status_page.public_incident import Spell, spells_by_component, statuses
 from app.status_page.store.incidents import everything_public
-from app.status_page.uptime import Day, published
 
 COMPONENTS_AT_MOST = 200
 
@@ -79,12 +78,12 @@ async def delete_component(session: AsyncSession, name: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Overseen:
-    """A component with what it shows, and what its services suggest. `days` are by published statuses."""
+    """A component with what it shows, and what its services suggest. `spells` are its published statuses over time."""
 
     row: schema.Component
     published: Status
     proposal: Proposal
-    days: Sequence[Day]
+    spells: Sequence[Spell]
 
     @property
     def differs(self) -> bool:
@@ -97,20 +96,16 @@ async def overseen(session: AsyncSession, *, now: datetime) -> list[Overseen]:
     rows = await all_components(session)
     public = await everything_public(session)
     proposals = await proposed(session, rows, now=now)
-    shown = statuses(public, now)
+    shown, known = statuses(public, now), spells_by_component(public, now)
     return [
         Overseen(
             row,
             shown.get(row.name, Status.OPERATIONAL),
             proposals[row.name],
-            published(_spells(public, row.name, now), row.since, now=now),
+            known.get(row.name, ()),
         )
         for row in rows
     ]
-
-
-def _spells(public: Sequence[PublicIncident], name: str, now: datetime) -> list[Spell]:
-    return [spell for each in public for spell in spells(each, now) if spell.component == name]
 
 
 async def proposed(session: AsyncSession, rows: Sequence[schema.Component], *, now: datetime) -> Mapping[str, Proposal]:
