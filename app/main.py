@@ -2,14 +2,14 @@
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app import __version__
 from app.base import db, logs, web_sessions
@@ -47,7 +47,7 @@ from app.metrics.deployments import api as deployments_api
 from app.metrics.deployments import causes, changes
 from app.metrics.deployments import store as deployments_store
 from app.metrics.prometheus import ratios, settle
-from app.metrics.prometheus.others import RecentGauges
+from app.metrics.prometheus.others import Gauges, RecentGauges
 from app.pages import install_pages
 from app.pages.web.session import Attempts
 from app.response import api as response_api
@@ -58,6 +58,11 @@ from app.reviews.store import issues
 from app.reviews.store.required import Requirements
 from app.search import api as search_api
 from app.settings import Settings
+from app.status_page import api as status_page_api
+from app.status_page import public
+from app.status_page.jobs import keep_status_page
+from app.status_page.published import StatusPage
+from app.status_page.store.numbers import read_gauges as status_page_gauges
 
 log = logging.getLogger("aftermath")
 
@@ -120,11 +125,14 @@ def create_api(settings: Settings, *, on_end: Callable[[], None] | None = None) 
         calendars_api.router,
         reviews_api.router,
         search_api.router,
+        status_page_api.router,
         metrics_api.router,
         deployments_api.router,
         health.health_router,
     ):
         api.include_router(router)
+    if settings.status_page:
+        api.include_router(public.router)
     problems.install_problems(api)
     install_pages(api)
     return api
@@ -155,9 +163,11 @@ async def serving(
         )
         proxy = settings.outbound_proxy
         outgoing = OutgoingClient(settings.outbound_allow or "", proxy=proxy.get_secret_value() if proxy else None)
+        status_page = StatusPage.of(settings, engine)
         jobs.watch(monitor.task, *ingest.tasks)
         requirements = Requirements(review_agreements, settings.impact)
         _start_jobs(jobs, settings, engine, ingest.flusher, credentials, outgoing, requirements)
+        keep_status_page(jobs, settings, engine, status_page)
         yield Context(
             settings,
             engine,
@@ -172,11 +182,16 @@ async def serving(
                 Turns: Turns(settings.questions_at_once),
                 Attempts: Attempts(),
                 ratios.RecentRatios: ratios.RecentRatios(),
-                RecentGauges: RecentGauges(response_metrics.read_gauges),
+                RecentGauges: RecentGauges(_read_gauges),
                 Requirements: requirements,
+                StatusPage: status_page,
             },
         )
     await engine.dispose()
+
+
+async def _read_gauges(tx: AsyncConnection, services: Sequence[str], now: datetime) -> Gauges:
+    return {**await response_metrics.read_gauges(tx, services, now), **await status_page_gauges(tx, now)}
 
 
 async def _delete_expired_sessions(engine: AsyncEngine) -> None:

@@ -19,6 +19,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    StringConstraints,
     ValidationError,
     model_validator,
 )
@@ -257,6 +258,18 @@ class Settings(BaseSettings):
         "`HTTPS_PROXY` says",
         examples=["http://proxy.example.com:3128"],
     )
+    status_page: bool = Field(
+        False, description="Whether anyone may read the status page at `/status`; otherwise its routes do not exist"
+    )
+    status_page_name: Annotated[str, StringConstraints(min_length=1, max_length=100)] = Field(
+        "Status", description="Name on the status page and in its feeds, such as that of the company"
+    )
+    status_delay_seconds: int = Field(
+        300,
+        ge=0,
+        description="How long a problem must last before it is published automatically, for components that ask for "
+        "that",
+    )
     retention_alerts_days: int = Field(
         400,
         ge=31,
@@ -385,6 +398,9 @@ _PHRASES = {
     "less_than_equal": "must be at most {le}",
     "decimal_max_digits": "must have at most {max_digits} digits",
     "literal_error": "must be {expected}",
+    "bool_parsing": "must be true or false",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
     "too_short": "must have at least {min_length} characters",
     "string_type": "must be a string",
     "string_pattern_mismatch": "must be three uppercase letters",

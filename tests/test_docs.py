@@ -156,6 +156,8 @@ def test_the_defaults_that_are_shown_can_be_set(monkeypatch: pytest.MonkeyPatch)
 def shown_default(default: Any) -> str:
     if default is None:
         return ""
+    if isinstance(default, bool):
+        default = str(default).lower()
     if isinstance(default, dict):
         default = json.dumps(default, default=lambda amount: int(amount) if amount == int(amount) else float(amount))
     assert not isinstance(default, Decimal)

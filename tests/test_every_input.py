@@ -70,6 +70,8 @@ PARAMETERS = {
     "playbook": "restart",
     "version": "1",
     "format": "lines",
+    "public_id": "0198c9b4-3f0a-7c11-8d52-6a1f6b2c9d01",
+    "update_id": "0198c9b4-3f0a-7c11-8d52-6a1f6b2c9d02",
     "fingerprint": "f1",
     "q": "shop",
     "service": "shop",
@@ -224,6 +226,9 @@ async def filled(client: httpx.AsyncClient) -> httpx.AsyncClient:
     (await client.post("/api/v1/reviews", json={"title": "t", "incidents": ["INC-1"]})).raise_for_status()
     item = {"title": "t", "phase": "response", "review": "REV-1"}
     (await client.post("/api/v1/action-items", json=item)).raise_for_status()
+    first = {"id": PARAMETERS["update_id"], "status": "investigating", "body": "t"}
+    public = {"id": PARAMETERS["public_id"], "title": "t", "incident": "INC-1", "first": first}
+    (await client.post("/api/v1/status-page/incidents", json=public)).raise_for_status()
     for path, methods in DOCUMENT["paths"].items():
         for method in ("put", "post"):
             if method in methods and "{kind}" not in path and "/incidents" not in path:

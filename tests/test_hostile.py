@@ -136,6 +136,7 @@ async def require_readable(client: httpx.AsyncClient, *, of_each: int = 5) -> No
         "/api/v1/maintenance/": "name",
         "/api/v1/reviews/": "number",
         "/api/v1/action-items/": "number",
+        "/api/v1/status-page/incidents/": "id",
         "/api/v1/incident-types/": "name",
         "/api/v1/people/": "name",
     }

@@ -480,7 +480,13 @@ async def derive(session: AsyncSession, rows: Sequence[Incident], *, corrected: 
 
 
 _facts = attrgetter(
-    "acknowledged_at", "acknowledged_by", "acknowledged_via", "declared_at", "identified_at", "mitigated_at"
+    "acknowledged_at",
+    "acknowledged_by",
+    "acknowledged_via",
+    "declared_at",
+    "first_public_at",
+    "identified_at",
+    "mitigated_at",
 )
 
 

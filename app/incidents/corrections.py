@@ -175,7 +175,7 @@ _UNDONE_ELSEWHERE: Mapping[TimelineKind, str] = {
     TimelineKind.RELATED: "DELETE the relation instead",
     TimelineKind.UNRELATED: "PUT the relation again instead",
 }
-_DERIVED = frozenset({TimelineKind.OPENED, TimelineKind.MERGED, TimelineKind.SPLIT})
+_DERIVED = frozenset({TimelineKind.OPENED, TimelineKind.MERGED, TimelineKind.SPLIT, TimelineKind.PUBLISHED})
 
 
 def _detail(
@@ -217,6 +217,9 @@ async def _current(session: AsyncSession, row: Incident, entry_id: int) -> Timel
         other = await find(session, current.incident_id)
         message = f"the entry is in the timeline of INC-{other.number} as entry {current.id}; correct it there"
         raise EntryElsewhere(message)
+    if current.kind == TimelineKind.PUBLISHED:
+        message = "this entry is an update on the status page; correct it there"
+        raise NotCorrectable(message)
     if not recorded_by_a_person(current):
         message = "this entry is derived from alerts; PATCH the incident's times, or resolve or reopen it instead"
         raise NotCorrectable(message)
@@ -224,7 +227,7 @@ async def _current(session: AsyncSession, row: Incident, entry_id: int) -> Timel
 
 
 def recorded_by_a_person(entry: TimelineEntry) -> bool:
-    """Whether a person recorded the entry, or a source reported it for one."""
+    """Whether a person recorded the entry, or a source reported it for one; not what is recorded on the status page."""
     if entry.kind == TimelineKind.RESOLVED:
         return not (entry.detail and "reason" in entry.detail)
     if entry.kind == TimelineKind.REOPENED:

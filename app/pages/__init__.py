@@ -11,7 +11,7 @@ Pages need no script: `static/aftermath.js` only makes them more comfortable.
 
 from fastapi import FastAPI
 
-from app.pages import catalog, incidents, numbers, overview, response, reviews, search, sources
+from app.pages import catalog, incidents, numbers, overview, response, reviews, search, sources, status
 from app.pages.access import sign_in, tokens
 from app.pages.web import assets
 from app.pages.web.frame import missing_page, page_of_form
@@ -28,6 +28,7 @@ ROUTERS = (
     catalog.router,
     response.router,
     search.router,
+    status.router,
 )
 
 

@@ -266,6 +266,7 @@ async def test_all_surfaces_show_the_same_numbers(client: httpx.AsyncClient, eng
                 reach_at=each + timedelta(hours=2),
                 acknowledged_at=each + timedelta(minutes=n % 7) if n % 3 else None,
                 declared_at=each + timedelta(minutes=1 + n % 7) if n % 3 else None,
+                first_public_at=each + timedelta(minutes=4 + n % 9) if n % 4 else None,
                 impact_started_at_stated=each - timedelta(minutes=n % 5) if n % 2 else None,
                 severity=1 + n % 3,
                 end_reason="recovered" if n % 8 else "rule_paused",

@@ -19,9 +19,11 @@ from app.base import db
 from tests.conftest import ADMIN_TOKEN, TEMPLATE, _database, _execute, _plain
 from tests.pages.browsing import Finding, Site, a_browser, examine
 from tests.pages.history import HOSTILE, a_review, some_weeks
-from tests.processes import Service, a_delivery, an_alert
+from tests.processes import Service, a_delivery, an_alert, until
 
 pytestmark = pytest.mark.browser
+
+PUBLIC = "0198c9b4-3f0a-7c11-8d52-6a1f6b2c9d01"  # a public incident
 
 # Addresses by name. The incidents are those of the fixture `site`.
 PAGES = {
@@ -62,6 +64,12 @@ PAGES = {
     "person": "/response/people/ada",
     "results": "/search?q=x",
     "no results": "/search?q=no-such-thing",
+    "status page": "/status-page",
+    "public incident": f"/status-page/incidents/{PUBLIC}",
+    # What customers see; see also tests/status_page.
+    "public status": "/status",
+    "public incident of customers": f"/status/incidents/{PUBLIC}",
+    "public history": "/status/history",
 }
 
 
@@ -77,10 +85,12 @@ async def site(server: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIt
     async with engine.begin() as tx:
         await tx.execute(text("SELECT setval('incident_number', 1000)"))
     await engine.dispose()
-    service = Service(directory, {"AFTERMATH_DATABASE_URL": _plain(url), "AFTERMATH_ADMIN_TOKEN": ADMIN_TOKEN})
+    how = {"AFTERMATH_DATABASE_URL": _plain(url), "AFTERMATH_ADMIN_TOKEN": ADMIN_TOKEN, "AFTERMATH_STATUS_PAGE": "true"}
+    service = Service(directory, how)
     with service.run() as running:
         await asyncio.to_thread(running.wait_until_ready)
         await asyncio.to_thread(deliver, service.url)
+        await asyncio.to_thread(publish, service.url)
         async with a_browser() as browser:
             site = Site(browser, service.url, ADMIN_TOKEN)
             yield site
@@ -141,6 +151,38 @@ def respond(client: httpx.Client, incident: str, at: str) -> None:
         {"kind": "impact", "customers": 5, "what": HOSTILE[2]},
     ):
         client.post(f"{incident}/facts", json=fact).raise_for_status()
+
+
+def publish(url: str) -> None:
+    """A problem with an update, maintenance, and components of each kind, on the status page."""
+    now = datetime.now(UTC)
+    components = {
+        "Payments": {"services": ["checkout"], "uptime": "measured", "description": "Cards"},
+        "Website": {"section": "Shop", "since": "2026-01-01"},
+    }
+    first = {
+        "status": "investigating",
+        "body": "Some cards fail.",
+        "components": {"Payments": "major_outage", "Website": "degraded_performance"},
+    }
+    problem = {"id": PUBLIC, "title": "Cards fail", "begins_at": f"{now - timedelta(hours=30)}", "first": first}
+    planned = {
+        "kind": "maintenance",
+        "title": "Upgrade",
+        "begins_at": f"{now + timedelta(days=1)}",
+        "scheduled_to": f"{now + timedelta(days=2)}",
+        "first": {"status": "scheduled", "body": "Read-only.", "components": {"Website": "under_maintenance"}},
+    }
+    with httpx.Client(
+        base_url=f"{url}/api/v1/status-page", headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}
+    ) as client:
+        for name, body in components.items():
+            assert client.put(f"/components/{name}", json=body).is_success
+        for body in (problem, planned):
+            assert client.post("/incidents", json=body).is_success
+        update = {"status": "identified", "body": "A provider is slow.", "components": {"Payments": "partial_outage"}}
+        assert client.post(f"/incidents/{PUBLIC}/updates", json=update).is_success
+    until(lambda: "Cards fail" in httpx.get(f"{url}/status").text, "it is published")
 
 
 @pytest.fixture(autouse=True)

@@ -51,6 +51,7 @@ VALUES: Mapping[str, Mapping[str, str]] = {
     "rules": {"name": "teams"},
     "calendars": {"name": "office"},
     "response": {"name": "outage", "service": "shop", "playbook": "draft", "version": "1", "person": "ada"},
+    "status-page": {"name": "Payments", "public_id": "0198c9b4-3f0a-7c11-8d52-6a1f6b2c9d01", "update_id": "1"},
 }
 # Parameters of addresses that a page reads itself, instead of in its signature.
 READ_BY_PAGE = {
@@ -137,9 +138,10 @@ IN_AN_HOUR, AN_HOUR_AGO = (f"{NOW + timedelta(hours=hours):%Y-%m-%dT%H:%M}" for 
 SAMPLES = {
     "acknowledge": "5 m",
     "author": "ada",
+    "because": "text",
+    "begins_at": AN_HOUR_AGO,
     "body": "text",
     "channel": "text",
-    "because": "text",
     "closed_at": AN_HOUR_AGO,
     "correlation_label": "incident_key",
     "currency": "EUR",
@@ -157,6 +159,7 @@ SAMPLES = {
     "person": "ada",
     "reason": "text",
     "role": "expert",  # which many may hold
+    "scheduled_to": IN_AN_HOUR,
     "service": "shop",
     "source": "hooks",
     "text": "text",
@@ -217,6 +220,7 @@ async def fill(it: World, area: str = "") -> list[str]:
         "incidents": _incidents,
         "response": _playbooks,
         "reviews": _reviews,
+        "status-page": _status_page,
         "tokens": _tokens,
     }
     needed = NEEDS.get(area, {area})
@@ -339,6 +343,23 @@ async def _reviews(it: World) -> list[str]:
         number = (await _send(it, "POST", "action-items", item))["number"]
         await _send(it, "PATCH", f"action-items/{number}", {"state": state})
         pages.append(f"/action-items/{number}")
+    return pages
+
+
+async def _status_page(it: World) -> list[str]:
+    """A component whose service has an incident, a public incident that is open, one that is over, and maintenance."""
+    await _send(it, "PUT", "services/shop", {})
+    await _send(it, "PUT", "status-page/components/Payments", {"services": ["shop"]})
+    first = {"status": "investigating", "body": "text"}
+    known = VALUES["status-page"]["public_id"]
+    await _send(it, "POST", "status-page/incidents", {"id": known, "title": "t", "first": first})
+    pages = ["/status-page"]
+    planned = {"kind": "maintenance", "begins_at": f"{NOW.isoformat()}", "scheduled_to": f"{NOW + timedelta(1)}"}
+    for more in ({}, {}, planned | {"first": first | {"status": "scheduled"}}):
+        told = await _send(it, "POST", "status-page/incidents", {"title": "t", "first": first} | more)
+        pages.append(f"/status-page/incidents/{told['id']}")
+    over = pages[1].removeprefix("/")
+    await _send(it, "POST", f"{over}/updates", {"status": "resolved", "body": "text"})
     return pages
 
 

@@ -16,16 +16,19 @@ from app.base.db.engine import (
 from app.base.db.failures import CannotUseDatabase, explained
 from app.base.db.migrations import MIGRATIONS, alembic_config, migrate
 from app.base.db.monitor import HANGS_SECONDS, PROBE_AT_MOST_SECONDS, PROBE_SECONDS, DatabaseDown, DatabaseMonitor
+from app.base.db.public_role import HOW_TO_CREATE_IT, PUBLIC_ROLE, public_transaction
 from app.base.db.raw import RawConnection, Rows, Transaction, copy
 from app.base.db.rows import upsert
 
 __all__ = [
     "DATABASE",
     "HANGS_SECONDS",
+    "HOW_TO_CREATE_IT",
     "MIGRATIONS",
     "OLDEST_SERVER",
     "PROBE_AT_MOST_SECONDS",
     "PROBE_SECONDS",
+    "PUBLIC_ROLE",
     "CannotUseDatabase",
     "DatabaseDown",
     "DatabaseMonitor",
@@ -41,6 +44,7 @@ __all__ = [
     "is_unreachable",
     "migrate",
     "prepare_built_in",
+    "public_transaction",
     "require_supported",
     "session",
     "session_within",

@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.db.engine import connect
+from app.base.db.public_role import PUBLIC_ROLE
 from app.base.postgres import SERVICE_ROLE, Address
 
 DATABASE = "aftermath"
@@ -46,6 +47,15 @@ async def _create(connection: AsyncConnection, password: str) -> None:
             f"PASSWORD '{password}'"
         )
     )
+    known = await connection.execute(text("SELECT 1 FROM pg_roles WHERE rolname = :name"), {"name": PUBLIC_ROLE})
+    verb = "CREATE" if known.first() is None else "ALTER"
+    await connection.execute(
+        text(
+            f"{verb} ROLE {PUBLIC_ROLE} WITH NOLOGIN NOINHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION "
+            "NOBYPASSRLS"
+        )
+    )
+    await connection.execute(text(f"GRANT {PUBLIC_ROLE} TO {SERVICE_ROLE}"))
     known = await connection.execute(
         text("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = :name"), {"name": DATABASE}
     )

@@ -11,6 +11,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.base.db.public_role import prepare_public_role
+
 log = logging.getLogger("aftermath.db")
 
 MIGRATIONS = Path(__file__).parent / "alembic"
@@ -29,6 +31,8 @@ async def migrate(engine: AsyncEngine, revision: str = "head") -> None:
         try:
             await connection.commit()
             await connection.run_sync(_upgrade, revision)
+            await connection.commit()
+            await prepare_public_role(connection)
             await connection.commit()
         finally:
             await connection.rollback()

@@ -65,16 +65,27 @@ from app.base.schema.reviews import (
     action_item_number,
     review_number,
 )
+from app.base.schema.status_page import (
+    PUBLIC_COLUMNS,
+    Component,
+    ComponentDay,
+    PublicIncident,
+    PublicUpdate,
+    WatchGap,
+)
 
 metadata = Row.metadata
 
 __all__ = [
+    "PUBLIC_COLUMNS",
     "Acknowledgement",
     "ActionItem",
     "Alert",
     "Calendar",
     "CalendarHours",
     "Change",
+    "Component",
+    "ComponentDay",
     "Delegate",
     "Delivery",
     "Deployment",
@@ -91,6 +102,8 @@ __all__ = [
     "Peer",
     "Person",
     "Playbook",
+    "PublicIncident",
+    "PublicUpdate",
     "Quarantine",
     "Reaction",
     "Reconciler",
@@ -117,6 +130,7 @@ __all__ = [
     "TimelineEntry",
     "Token",
     "UnmatchedResolve",
+    "WatchGap",
     "WebSession",
     "action_item_number",
     "incident_number",

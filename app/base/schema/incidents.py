@@ -138,6 +138,7 @@ class Incident(Row, table=True):
     acknowledged_by: Text[str | None] = None
     acknowledged_via: Text[str | None] = None  # the name of a source, `api` or `page`; null: unknown
     declared_at: Timestamp[datetime | None] = None  # a person began the response
+    first_public_at: Timestamp[datetime | None] = None  # the first update on the status page
     identified_at: Timestamp[datetime | None] = None
     mitigated_at: Timestamp[datetime | None] = None
     # derived from its reviews (incidents/reviewed.py)

@@ -84,6 +84,7 @@ class IncidentModel(BaseModel):
         examples=["pagerduty-prod"],
     )
     declared_at: AtShown | None = Field(description="When a person declared the response")
+    first_public_at: AtShown | None = Field(description="Time of the first update on the status page")
     identified_at: AtShown | None
     mitigated_at: AtShown | None
     first_resolved_at: AtShown | None

@@ -33,6 +33,11 @@ _POPULATIONS: Mapping[str, _Population] = {
         f"incidents that nobody declared, or that were detected by their declaration; {_NOT_A_SERVICE}",
         "whether the response was needed, or how it went; and nothing about incidents that were handled without one",
     ),
+    "time_to_tell": _Population(
+        f"incidents that were never on the status page, because most concern no customer; {_NOT_A_SERVICE}",
+        "whether customers read it, or learned of the problem before; and nothing about incidents that should have "
+        "been published and were not",
+    ),
     "time_to_mitigate": _Population(
         f"{_STATED}; {_NOT_A_SERVICE}", "anything about incidents whose mitigation was not recorded"
     ),

@@ -191,6 +191,7 @@ _DERIVE_FACTS = text(f"""
            acknowledged_by = fact.acknowledged_by,
            acknowledged_via = fact.acknowledged_via,
            declared_at = fact.declared_at,
+           first_public_at = fact.first_public_at,
            identified_at = fact.identified_at,
            mitigated_at = fact.mitigated_at
       FROM (SELECT known.id,
@@ -200,6 +201,7 @@ _DERIVE_FACTS = text(f"""
                    (array_agg({_VIA} ORDER BY timeline.at, timeline.by, {_VIA})
                        FILTER (WHERE {_COUNTS_AS_ACKNOWLEDGEMENT}))[1] AS acknowledged_via,
                    min(timeline.at) FILTER (WHERE {_COUNTS_AS_DECLARATION}) AS declared_at,
+                   min(timeline.at) FILTER (WHERE kind = '{TimelineKind.PUBLISHED}') AS first_public_at,
                    (array_agg(timeline.at ORDER BY coalesce(timeline.corrects, timeline.id) DESC)
                        FILTER (WHERE kind = '{TimelineKind.IDENTIFIED}'))[1] AS identified_at,
                    (array_agg(timeline.at ORDER BY coalesce(timeline.corrects, timeline.id) DESC)
@@ -208,7 +210,8 @@ _DERIVE_FACTS = text(f"""
               LEFT JOIN timeline
                 ON timeline.incident_id = known.id
                AND timeline.kind IN ('{TimelineKind.ACKNOWLEDGED}', '{TimelineKind.DECLARED}',
-                                     '{TimelineKind.IDENTIFIED}', '{TimelineKind.MITIGATED}')
+                                     '{TimelineKind.IDENTIFIED}', '{TimelineKind.MITIGATED}',
+                                     '{TimelineKind.PUBLISHED}')
                AND {IS_CURRENT}
              WHERE known.id = ANY(CAST(:ids AS uuid[]))
              GROUP BY known.id) AS fact

@@ -28,6 +28,7 @@ class TimelineKind(StrEnum):
     IMPACT = "impact"  # on customers
     EVIDENCE = "evidence"
     SAID = "said"  # a message in a chat
+    PUBLISHED = "published"  # an update on the status page
     CAUSE = "cause"  # the deployment that caused the incident, in `detail`
     RELATED = "related"  # to the incident in `detail`
     UNRELATED = "unrelated"

@@ -44,6 +44,7 @@ class Facts:
     impact_started_at: datetime | None = None
     acknowledged_at: datetime | None = None
     declared_at: datetime | None = None
+    first_public_at: datetime | None = None  # of the first update on the status page
     identified_at: datetime | None = None
     mitigated_at: datetime | None = None
     reviewed_at: datetime | None = None  # when its first review was held
@@ -220,6 +221,12 @@ def _time_to_declare(facts: Facts, _every_end: bool) -> Measured:
     return NOT_DECLARED_YET if facts.ended_at is None else NOT_DECLARED
 
 
+def _time_to_tell(facts: Facts, _every_end: bool) -> Measured:
+    if facts.first_public_at is not None:
+        return _elapsed(detected_at(facts), facts.first_public_at, PUBLISHED_EARLY)
+    return NOT_PUBLISHED_YET if facts.ended_at is None else NOT_PUBLISHED
+
+
 def _time_to_mitigate(facts: Facts, _every_end: bool) -> Measured:
     if facts.mitigated_at is not None:
         return _elapsed(began(facts), facts.mitigated_at, MITIGATED_EARLY)
@@ -310,6 +317,7 @@ def _invalid(reason: str) -> Measured:
 
 NOT_ACKNOWLEDGED_YET = _pending("not acknowledged yet")
 NOT_DECLARED_YET = _pending("not declared yet")
+NOT_PUBLISHED_YET = _pending("not on the status page yet")
 NOT_MITIGATED_YET = _pending("not mitigated yet")
 NOT_IDENTIFIED_YET = _pending("not identified yet")
 NOT_RECOVERED_YET = _pending("not resolved yet")
@@ -320,6 +328,7 @@ MONITORING = _not_applicable("monitoring failure, not a service failure")
 IMPACT_NOT_STATED = _not_applicable("impact start not stated")
 NOT_ACKNOWLEDGED = _not_applicable("resolved without acknowledgement")
 NOT_DECLARED = _not_applicable("resolved without declaration")
+NOT_PUBLISHED = _not_applicable("never on the status page")
 DETECTED_BY_DECLARATION = _not_applicable("detected by its declaration")
 MITIGATION_NOT_STATED = _not_applicable("resolved without a stated mitigation")
 IDENTIFICATION_NOT_STATED = _not_applicable("resolved without a stated identification")
@@ -329,6 +338,7 @@ END_UNKNOWN = _invalid("the end reported is before the start")
 DETECTED_EARLY = _invalid("detected_at is before impact_started_at")
 ACKNOWLEDGED_EARLY = _invalid("acknowledged_at is before detected_at")
 DECLARED_EARLY = _invalid("declared_at is before detected_at")
+PUBLISHED_EARLY = _invalid("published before detected_at")
 ENDED_BEFORE_DETECTED = _invalid("resolved_at is before detected_at")
 MITIGATED_EARLY = _invalid("mitigated_at is before the incident began")
 RECOVERED_EARLY = _invalid("resolved_at is before the incident began")
@@ -365,6 +375,16 @@ MEASURES: tuple[Measure, ...] = (
         "declaration of the response by a person",
         "declared_at - detected_at; not applicable to incidents that were detected by their declaration",
         _time_to_declare,
+        detected_at,
+        histogram=True,
+    ),
+    Measure(
+        "time_to_tell",
+        "Time to tell",
+        "detection (first firing, or as stated)",
+        "first update on the status page",
+        "first_public_at - detected_at; not applicable to resolved incidents that were never on the status page",
+        _time_to_tell,
         detected_at,
         histogram=True,
     ),

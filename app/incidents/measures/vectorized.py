@@ -37,9 +37,12 @@ from app.incidents.measures.measures import (
     NOT_DECLARED_YET,
     NOT_IDENTIFIED_YET,
     NOT_MITIGATED_YET,
+    NOT_PUBLISHED,
+    NOT_PUBLISHED_YET,
     NOT_READY_YET,
     NOT_RECOVERED_YET,
     NOT_REVIEWED_YET,
+    PUBLISHED_EARLY,
     READY_EARLY,
     RECOVERED_BEFORE_IDENTIFIED,
     RECOVERED_EARLY,
@@ -102,6 +105,7 @@ class Columns:
     impact_started_at: Ints
     acknowledged_at: Ints
     declared_at: Ints
+    first_public_at: Ints
     identified_at: Ints
     mitigated_at: Ints
     reviewed_at: Ints
@@ -169,6 +173,8 @@ OUTCOMES: tuple[Measured, ...] = (
     NOT_DECLARED,
     NOT_DECLARED_YET,
     DETECTED_BY_DECLARATION,
+    NOT_PUBLISHED,
+    NOT_PUBLISHED_YET,
     NOT_MITIGATED_YET,
     NOT_IDENTIFIED_YET,
     NOT_RECOVERED_YET,
@@ -182,6 +188,7 @@ OUTCOMES: tuple[Measured, ...] = (
     DETECTED_EARLY,
     ACKNOWLEDGED_EARLY,
     DECLARED_EARLY,
+    PUBLISHED_EARLY,
     ENDED_BEFORE_DETECTED,
     MITIGATED_EARLY,
     RECOVERED_EARLY,
@@ -259,6 +266,18 @@ def measured(
                     ((columns.declared_at == NEVER) & is_open, NOT_DECLARED_YET),
                     (columns.declared_at == NEVER, NOT_DECLARED),
                     (columns.declared_at == detected, DETECTED_BY_DECLARATION),
+                ],
+            ),
+        ),
+        "time_to_tell": (
+            detected,
+            _elapsed(
+                detected,
+                columns.first_public_at,
+                PUBLISHED_EARLY,
+                [
+                    ((columns.first_public_at == NEVER) & is_open, NOT_PUBLISHED_YET),
+                    (columns.first_public_at == NEVER, NOT_PUBLISHED),
                 ],
             ),
         ),

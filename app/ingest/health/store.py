@@ -105,7 +105,15 @@ async def listening_since(session: AsyncSession, *, now: datetime, away: timedel
     return since
 
 
+# The pause is kept: nobody knows what happened meanwhile.
 _LISTEN = text("""
+    WITH gap AS (
+        INSERT INTO watch_gap (begins_at, ends_at)
+        SELECT round_at, :now
+          FROM feed_watch
+         WHERE round_at < :away_before
+            ON CONFLICT DO NOTHING
+    )
     INSERT INTO feed_watch (round_at, listening_since)
     VALUES (:now, :now)
         ON CONFLICT (single)

@@ -315,6 +315,7 @@ RESPONSE_GAUGES = (
     "services_without_playbook",
     "delegates_missing",
 )
+STATUS_PAGE_GAUGES = ("components", "public_incidents_open", "public_updates_overdue")
 
 
 def _response(snapshot: Snapshot, gauges: Gauges) -> Iterator[Metric]:
@@ -324,7 +325,7 @@ def _response(snapshot: Snapshot, gauges: Gauges) -> Iterator[Metric]:
         tallies[row.name][row.source, *row.label.split(" ")] = float(row.value)
     yield _counter(TARGET_OUTCOMES, tallies[TARGET_OUTCOMES])
     yield _counter(CHAT_MESSAGES, tallies[CHAT_MESSAGES])
-    for name in RESPONSE_GAUGES:
+    for name in (*RESPONSE_GAUGES, *STATUS_PAGE_GAUGES):
         yield _gauge(name, gauges.get(name, {}))
 
 

@@ -323,6 +323,25 @@ FAMILIES: Mapping[str, Family] = {
             "Owners, each counted once, with fewer than two delegates for the role who are there for the next 7 days. "
             f"{_RECENT}",
         ),
+        Family(
+            "aftermath_components",
+            _GAUGE,
+            ("status",),
+            f"Components of the status page, by published status. {_RECENT}",
+        ),
+        Family(
+            "aftermath_public_incidents_open",
+            _GAUGE,
+            (),
+            f"Problems on the status page that are not resolved there, without maintenance. {_RECENT}",
+        ),
+        Family(
+            "aftermath_public_updates_overdue",
+            _GAUGE,
+            (),
+            "Problems on the status page without an update for 20 minutes, in the first two hours after their first "
+            f"update. {_RECENT}",
+        ),
         _shows(
             "deployments",
             "aftermath_deployments_total",

@@ -20,7 +20,8 @@ from app.incidents.timeline import Attribution
 from app.pages.incidents.forms import action_of, amend, done, key_of, text_in, time_in
 from app.pages.web.forms import Form, parsed
 from app.pages.web.frame import PageRequest, PageRoute, SignedIn
-from app.response.api.response import ResponseDeclaration, RoleInput
+from app.response.api.declaring import ResponseDeclaration
+from app.response.api.response import RoleInput
 from app.response.roles import HELD_BY_MANY
 from app.response.store import response as store
 

@@ -64,6 +64,7 @@ _TITLES = {
     TimelineKind.IMPACT: "Impact on customers",
     TimelineKind.EVIDENCE: "Evidence",
     TimelineKind.SAID: "Chat",
+    TimelineKind.PUBLISHED: "Published on the status page",
     TimelineKind.CAUSE: "Cause",
     TimelineKind.RELATED: "Marked as related",
     TimelineKind.UNRELATED: "No longer marked as related",

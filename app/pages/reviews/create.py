@@ -62,7 +62,8 @@ async def _created(session: AsyncSession, asked: PageRequest, form: Form) -> Rev
     )
     reviews.require_time_frame(body.begins_at, body.ends_at)
     values = body.model_dump(exclude_unset=True, exclude={"incidents", "participants"})
-    return await reviews.create(session, values, body.incidents, now=asked.now)
+    review, _ = await reviews.create(session, values, body.incidents, now=asked.now)
+    return review
 
 
 async def _form(asked: PageRequest, refused: Refusal | None, incident: str) -> Response:

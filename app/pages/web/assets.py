@@ -8,6 +8,7 @@ from importlib.resources import files
 from fastapi import APIRouter, Request, Response
 
 from app.base.errors import NotFound
+from app.base.http.encoding import accepts_gzip
 
 _TYPES = {
     "css": "text/css; charset=utf-8",
@@ -55,11 +56,3 @@ async def static_file(request: Request, name: str) -> Response:
     if accepts_gzip(request) and len(asset.compressed) < len(content):
         content, headers["content-encoding"] = asset.compressed, "gzip"
     return Response(content, headers=headers, media_type=asset.media_type)
-
-
-def accepts_gzip(request: Request) -> bool:
-    accepted = request.headers.get("accept-encoding", "")
-    return any(
-        name.strip() == "gzip" and parameters.replace(" ", "") not in {"q=0", "q=0.0"}
-        for name, _, parameters in (one.partition(";") for one in accepted.split(","))
-    )

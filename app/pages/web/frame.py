@@ -23,12 +23,12 @@ from app.base import db
 from app.base.errors import Invalid, NotFound, Problem
 from app.base.http import problems
 from app.base.http.context import Context, context_of
+from app.base.http.encoding import accepts_gzip
 from app.base.http.fields import SingleSegmentRoute, is_zone
 from app.base.http.turns import Turns
 from app.base.tokens import Scope
 from app.pages import words
 from app.pages.web import assets, wording
-from app.pages.web.assets import accepts_gzip
 from app.pages.web.forms import ERRORS_AT_MOST, Form, entered_time, read_form, shown_time
 from app.pages.web.session import NotSignedIn, Viewer, require_same_origin, viewer_of
 

@@ -4,13 +4,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Response
 from pydantic import Field, StringConstraints
-from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.http.auth import Writer
 from app.base.http.context import Now, Session
 from app.base.http.fields import IncidentInPath, Input, Name, Slug, Words
 from app.base.http.problems import problem_responses
-from app.base.schema import Incident
 from app.base.severity import severity_number
 from app.incidents import actions, timeline
 from app.incidents.api.actions import ActionInput, Declaration

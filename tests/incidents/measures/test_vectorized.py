@@ -75,6 +75,7 @@ def facts(draw: st.DrawFn) -> Facts:
         impact_started_at=impact_stated or draw(st.none() | moments),
         acknowledged_at=draw(st.none() | moments),
         declared_at=draw(st.sampled_from([None, began]) | moments),
+        first_public_at=draw(st.none() | moments),
         identified_at=draw(st.none() | moments),
         mitigated_at=draw(st.none() | moments),
         reviewed_at=draw(st.none() | moments),

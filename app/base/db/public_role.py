@@ -1,0 +1,76 @@
+"""The database role of the public pages, which may read what is public and nothing else.
+
+Nobody can log in with it: a transaction of the service becomes it with `SET LOCAL ROLE`. The built-in PostgreSQL always
+has it. On another server it is created if the service may create roles; otherwise an administrator can create it, see
+docs/operations.md.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.base.db.engine import state_of, transaction
+from app.base.schema.status_page import PUBLIC_COLUMNS
+
+PUBLIC_ROLE = "aftermath_public"
+HOW_TO_CREATE_IT = f"CREATE ROLE {PUBLIC_ROLE} NOLOGIN; GRANT {PUBLIC_ROLE} TO aftermath;"
+
+
+async def prepare_public_role(connection: AsyncConnection) -> None:
+    """Creates the role if that is permitted, and grants it exactly the public columns. Repeating it changes nothing.
+
+    Privileges that it should not have are revoked. Call it after migrating.
+    """
+    await connection.execute(_CREATE)
+    if not await _is_member(connection):
+        return
+    for table, columns in PUBLIC_COLUMNS.items():
+        name = table.__table__.name
+        if (await connection.execute(text("SELECT to_regclass(:name)"), {"name": name})).scalar_one() is not None:
+            await connection.execute(text(f"REVOKE ALL ON {name} FROM {PUBLIC_ROLE}"))
+            await connection.execute(text(f"GRANT SELECT ({', '.join(columns)}) ON {name} TO {PUBLIC_ROLE}"))
+
+
+async def _is_member(connection: AsyncConnection) -> bool:
+    known = "SELECT coalesce((SELECT pg_has_role(oid, 'MEMBER') FROM pg_roles WHERE rolname = :name), false)"
+    return bool((await connection.execute(text(known), {"name": PUBLIC_ROLE})).scalar_one())
+
+
+@asynccontextmanager
+async def public_transaction(engine: AsyncEngine) -> AsyncIterator[tuple[AsyncConnection, bool]]:
+    """A transaction that only reads, and whether it may read nothing but what is public: without the role it has the
+    privileges of the service.
+    """
+    async with transaction(engine) as tx:
+        await tx.execute(text("SET TRANSACTION READ ONLY"))
+        is_confined = True
+        try:
+            async with tx.begin_nested():
+                await tx.execute(text(f"SET LOCAL ROLE {PUBLIC_ROLE}"))
+        except DBAPIError as error:
+            if state_of(error) not in _NO_ROLE:
+                raise
+            is_confined = False
+        yield tx, is_confined
+
+
+_NO_ROLE = {"22023", "42501", "42704"}  # it does not exist, or the service is no member of it
+
+# Another database of the same server may be creating it at this moment.
+_CREATE = text(f"""
+    DO $$
+    BEGIN
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{PUBLIC_ROLE}') THEN
+            CREATE ROLE {PUBLIC_ROLE} NOLOGIN NOINHERIT;
+        END IF;
+        IF NOT pg_has_role('{PUBLIC_ROLE}', 'MEMBER') THEN
+            GRANT {PUBLIC_ROLE} TO CURRENT_USER;
+        END IF;
+    EXCEPTION
+        WHEN insufficient_privilege OR duplicate_object OR unique_violation THEN NULL;
+    END
+    $$
+""")

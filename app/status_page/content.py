@@ -1,0 +1,93 @@
+"""All that is public, and what follows from it at one time. Pure: no clock, no I/O, no settings."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from uuid import UUID
+
+from app.status_page.component import Component, Status, Uptime
+from app.status_page.public_incident import Kind, PublicIncident, Stage, is_over, spells_by_component, stage, statuses
+from app.status_page.uptime import Day, MeasuredDay, of_measured, published
+
+INCIDENTS_AT_MOST = 1000  # the newest are public
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Whose page it is. `url` is where customers reach the service, without a slash at its end."""
+
+    name: str
+    url: str
+
+    def address(self, path: str) -> str:
+        return f"{self.url}{path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """`components` are in the order of the page, `incidents` newest first; `measured` is by component and day."""
+
+    components: Sequence[Component] = ()
+    incidents: Sequence[PublicIncident] = ()
+    measured: Mapping[str, Mapping[date, MeasuredDay]] | None = None
+
+    @property
+    def updated_at(self) -> datetime | None:
+        times = [each.updated_at for each in self.components] + [each.updated_at for each in self.incidents]
+        return max(times, default=None)
+
+    def find(self, id_: UUID) -> PublicIncident | None:
+        return next((each for each in self.incidents if each.id == id_), None)
+
+    def sections(self) -> dict[str | None, list[Component]]:
+        """The components by section, in the order of the first of each; those without one first."""
+        found: dict[str | None, list[Component]] = {None: []}
+        for each in self.components:
+            found.setdefault(each.section, []).append(each)
+        return {name: components for name, components in found.items() if components}
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What customers want to know now. `problems` and `maintenance` are not over; `coming` has not begun."""
+
+    statuses: Mapping[str, Status]
+    problems: Sequence[PublicIncident]
+    maintenance: Sequence[PublicIncident]
+    coming: Sequence[PublicIncident]
+    past: Sequence[PublicIncident]
+
+
+def state(content: Content, now: datetime) -> State:
+    going_on = [each for each in content.incidents if not is_over(each, now)]
+    found = statuses(going_on, now)
+    maintenance = [each for each in going_on if each.kind is Kind.MAINTENANCE]
+    coming = [each for each in maintenance if stage(each, now) is Stage.SCHEDULED]
+    return State(
+        {each.name: found.get(each.name, Status.OPERATIONAL) for each in content.components},
+        [each for each in going_on if each.kind is Kind.INCIDENT],
+        [each for each in maintenance if each not in coming],
+        sorted(coming, key=lambda each: each.begins_at),
+        [each for each in content.incidents if is_over(each, now)],
+    )
+
+
+def days_of(content: Content, now: datetime) -> dict[str, list[Day]]:
+    """The last days of each component, as it wants them shown; empty if they are hidden."""
+    known = spells_by_component(content.incidents, now)
+    measured = content.measured or {}
+    found: dict[str, list[Day]] = {}
+    for each in content.components:
+        match each.uptime:
+            case Uptime.PUBLISHED:
+                found[each.name] = published(known.get(each.name, ()), each.since, now=now)
+            case Uptime.MEASURED:
+                found[each.name] = of_measured(measured.get(each.name, {}), each.since, now=now)
+            case _:
+                found[each.name] = []
+    return found
+
+
+def month_of(incident: PublicIncident) -> str:
+    """`2026-11`, by when it began in UTC."""
+    return f"{incident.begins_at.astimezone(UTC):%Y-%m}"

@@ -1,0 +1,123 @@
+"""The public routes: no token, no cookie, no database. `main` includes them only if the setting is on.
+
+They are not in the OpenAPI document, because the JSON has the shape of Statuspage's API, which is documented elsewhere.
+"""
+
+import re
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from starlette.exceptions import HTTPException
+
+from app.base.errors import RETRY_AFTER_SECONDS
+from app.base.http.context import context_of
+from app.base.http.encoding import accepts_gzip
+from app.status_page.published import STYLE, Rendered, StatusPage
+
+router = APIRouter(include_in_schema=False)
+
+DOCUMENTS = (
+    "/status.json",
+    "/status/history.atom",
+    "/status/history.rss",
+    *(
+        f"/status/api/v2/{name}.json"
+        for name in (
+            "summary",
+            "status",
+            "components",
+            "incidents",
+            "incidents/unresolved",
+            "scheduled-maintenances",
+            "scheduled-maintenances/active",
+            "scheduled-maintenances/upcoming",
+        )
+    ),
+)
+
+_HEADERS = {
+    "cache-control": "public, max-age=15",
+    "vary": "accept-encoding",
+    "content-security-policy": "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "cross-origin-opener-policy": "same-origin",
+}
+# Anybody may read the JSON and the feeds, also a script of another site.
+_FOR_ANY_SITE = {"access-control-allow-origin": "*", "cross-origin-resource-policy": "cross-origin"}
+_IMMUTABLE = {"cache-control": "public, max-age=31536000, immutable"}
+_MONTH = re.compile("(19[7-9][0-9]|20[0-9]{2}|21[0-9]{2})-(0[1-9]|1[0-2])")
+
+
+def _status_page(request: Request) -> StatusPage:
+    return context_of(request).part(StatusPage)
+
+
+Page = Annotated[StatusPage, Depends(_status_page)]
+
+
+@router.api_route("/status", methods=["GET", "HEAD"])
+async def show_status(request: Request, page: Page) -> Response:
+    found = page.find("/status")
+    if found is None:
+        return _not_read_yet(request, page)
+    return _answer(request, found)
+
+
+@router.api_route("/status/style.css", methods=["GET", "HEAD"])
+async def show_style(request: Request) -> Response:
+    return _answer(request, STYLE, _IMMUTABLE)
+
+
+@router.api_route("/status/history", methods=["GET", "HEAD"])
+async def show_history(
+    request: Request, page: Page, month: Annotated[str | None, Query(max_length=20)] = None
+) -> Response:
+    if not page.has_been_read:
+        return _not_read_yet(request, page)
+    month = month or page.month()
+    if not _MONTH.fullmatch(month):
+        raise HTTPException(404)
+    return _answer(request, page.history(month))
+
+
+@router.api_route("/status/incidents/{id}", methods=["GET", "HEAD"])
+async def show_incident(request: Request, page: Page, id: str) -> Response:  # noqa: A002  named in the path
+    if not page.has_been_read:
+        return _not_read_yet(request, page)
+    found = page.incident(UUID(id)) if _UUID.fullmatch(id) else None
+    if found is None:
+        raise HTTPException(404)
+    return _answer(request, found)
+
+
+_UUID = re.compile("[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
+
+
+async def show_document(request: Request, page: Page) -> Response:
+    found = page.find(request.url.path)
+    if found is None:
+        return _not_read_yet(request, page)
+    return _answer(request, found, _FOR_ANY_SITE)
+
+
+for _path in DOCUMENTS:
+    router.add_api_route(_path, show_document, methods=["GET", "HEAD"])
+
+
+def _answer(request: Request, found: Rendered, more: dict[str, str] | None = None) -> Response:
+    headers = {**_HEADERS, "etag": found.etag, **(more or {})}
+    known = {one.strip() for one in request.headers.get("if-none-match", "").split(",")}
+    if known & {found.etag, found.etag.removeprefix("W/"), "*"}:
+        return Response(status_code=304, headers=headers)
+    content = found.content
+    if found.compressed is not None and accepts_gzip(request):
+        content, headers["content-encoding"] = found.compressed, "gzip"
+    return Response(content, headers=headers, media_type=found.media_type)
+
+
+def _not_read_yet(request: Request, page: StatusPage) -> Response:
+    response = _answer(request, page.not_read_yet(), {"cache-control": "no-store"})
+    response.status_code = 503
+    response.headers["retry-after"] = str(RETRY_AFTER_SECONDS)
+    return response

@@ -1,0 +1,272 @@
+"""What one process has read and rendered of the public pages. It serves them from memory, whatever the database does.
+
+The public side reads nothing but public columns, in transactions of a database role that may read nothing else.
+"""
+
+import asyncio
+import gzip
+import hashlib
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, any_, func, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.types import Uuid
+
+from app.base import db, schema
+from app.base.schema import PUBLIC_COLUMNS, Row
+from app.base.threads import off_loop
+from app.settings import Settings
+from app.status_page import feed, page
+from app.status_page.component import Component, Status, Uptime
+from app.status_page.content import INCIDENTS_AT_MOST, Content, Site
+from app.status_page.public_incident import Kind, PublicIncident, Stage, Update
+from app.status_page.statuspage import documents
+from app.status_page.uptime import DAYS, MeasuredDay, days_until
+from app.status_page.wording import clean
+
+log = logging.getLogger("aftermath.status_page")
+
+REFRESH_SECONDS = 5.0
+READ_SECONDS = 5.0  # a database that takes longer counts as away
+GZIP_FROM_BYTES = 1000
+
+HTML, JSON = "text/html; charset=utf-8", "application/json"
+ATOM, RSS, CSS = "application/atom+xml; charset=utf-8", "application/rss+xml; charset=utf-8", "text/css; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A response that only has to be sent. `compressed` is None if it is too small for that."""
+
+    content: bytes
+    compressed: bytes | None
+    etag: str
+    media_type: str
+
+    @classmethod
+    def of(cls, content: bytes, media_type: str) -> "Rendered":
+        compressed = gzip.compress(content, 6, mtime=0) if len(content) >= GZIP_FROM_BYTES else None
+        # Weak, because it is the same for both forms.
+        return cls(content, compressed, f'W/"{hashlib.sha256(content).hexdigest()[:16]}"', media_type)
+
+
+STYLE = Rendered.of(page.STYLE, CSS)
+
+
+@dataclass(frozen=True, slots=True)
+class Incidents:
+    """Those last read. They are read again when `mark` changes."""
+
+    mark: tuple[Any, ...] | None = None
+    found: Sequence[PublicIncident] = ()
+
+
+class StatusPage:
+    """Refreshed every REFRESH_SECONDS; a request only looks up what is there."""
+
+    def __init__(self, engine: AsyncEngine, site: Site) -> None:
+        self._engine = engine
+        self._site = site
+        self._incidents = Incidents()
+        self._content: Content | None = None
+        self._read_at: datetime | None = None
+        self._rendered_for: tuple[object, ...] | None = None
+        self._rendered_at: datetime | None = None
+        self._as_of: datetime | None = None
+        self._pages: dict[str, Rendered] = {}
+        self._warned = False
+
+    @classmethod
+    def of(cls, settings: Settings, engine: AsyncEngine) -> "StatusPage":
+        url = settings.public_url or f"http://{settings.host}:{settings.port}"
+        return cls(engine, Site(settings.status_page_name, url.rstrip("/")))
+
+    async def refresh(self, now: datetime) -> None:
+        """Reads what is public and renders it if it has changed. If it cannot be read, the pages show the last state,
+        say as of when, and the error is raised.
+        """
+        as_of: datetime | None = self._read_at
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                self._content = await self._read(now)
+            self._read_at, as_of = now, None
+        finally:
+            if self._content is not None:
+                await self._render(self._content, now, as_of)
+
+    def find(self, path: str) -> Rendered | None:
+        """A page or document that always exists, by its path; None before the first reading."""
+        return self._pages.get(path)
+
+    def incident(self, id_: UUID) -> Rendered | None:
+        """None if there is no such public incident."""
+        content, now = self._shown()
+        found = content.find(id_)
+        if found is None:
+            return None
+        return self._kept(f"/status/incidents/{id_}", lambda: page.incident(self._site, found, now, as_of=self._as_of))
+
+    def history(self, month: str) -> Rendered:
+        content, now = self._shown()
+        return self._kept(
+            f"/status/history?month={month}",
+            lambda: page.history(self._site, content, month, now, as_of=self._as_of),
+        )
+
+    @property
+    def has_been_read(self) -> bool:
+        return self._content is not None
+
+    def not_read_yet(self) -> Rendered:
+        return Rendered.of(page.not_read_yet(self._site).encode(), HTML)
+
+    def month(self) -> str:
+        """The month of the last rendering."""
+        return f"{self._shown()[1]:%Y-%m}"
+
+    def _shown(self) -> tuple[Content, datetime]:
+        assert self._content is not None
+        assert self._rendered_at is not None
+        return self._content, self._rendered_at
+
+    def _kept(self, key: str, render: Callable[[], str]) -> Rendered:
+        """Rendered when first asked for, and kept until the next rendering. There are not more than months and public
+        incidents.
+        """
+        if key not in self._pages:
+            self._pages[key] = Rendered.of(render().encode(), HTML)
+        return self._pages[key]
+
+    async def _render(self, content: Content, now: datetime, as_of: datetime | None) -> None:
+        # Maintenance begins, and days pass, without any change.
+        wanted = (content, as_of, now.replace(second=0, microsecond=0))
+        if wanted == self._rendered_for:
+            return
+        pages = await off_loop(lambda: _rendered(self._site, content, now, as_of))
+        self._pages, self._rendered_for, self._rendered_at, self._as_of = pages, wanted, now, as_of
+
+    async def _read(self, now: datetime) -> Content:
+        async with db.public_transaction(self._engine) as (tx, is_confined):
+            if not is_confined and not self._warned:
+                log.warning(
+                    "the public status page reads with the privileges of the service, because the database role %s "
+                    "does not exist and could not be created; an administrator can create it: %s",
+                    db.PUBLIC_ROLE,
+                    db.HOW_TO_CREATE_IT,
+                )
+            self._warned = not is_confined
+            components = await _components(tx)
+            measured = await _measured(tx, now)
+            self._incidents = await _incidents(tx, self._incidents)
+        return Content(components, self._incidents.found, measured)
+
+
+def _rendered(site: Site, content: Content, now: datetime, as_of: datetime | None) -> dict[str, Rendered]:
+    found = {
+        "/status": Rendered.of(page.overview(site, content, now, as_of=as_of).encode(), HTML),
+        "/status/history.atom": Rendered.of(feed.atom(site, content, now), ATOM),
+        "/status/history.rss": Rendered.of(feed.rss(site, content, now), RSS),
+    }
+    for name, document in documents(site, content, now, as_of=as_of).items():
+        written = Rendered.of(json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode(), JSON)
+        found[f"/status/api/v2/{name}.json"] = written
+    return found | {"/status.json": found["/status/api/v2/summary.json"]}
+
+
+# — reading —
+
+
+def _columns(table: type[Row]) -> list[ColumnElement[Any]]:
+    return [table.__table__.c[name] for name in PUBLIC_COLUMNS[table]]
+
+
+async def _components(tx: AsyncConnection) -> list[Component]:
+    component = schema.Component.__table__.c
+    rows = await tx.execute(select(*_columns(schema.Component)).order_by(component.position, component.name))
+    return [component_of(row) for row in rows]
+
+
+def component_of(row: Any) -> Component:
+    """Of a row of `component`, or of its public columns."""
+    return Component(
+        clean(row.name),
+        clean(row.description),
+        None if row.section is None else clean(row.section),
+        row.position,
+        Uptime(row.uptime),
+        row.since,
+        row.created_at,
+        row.updated_at,
+    )
+
+
+async def _measured(tx: AsyncConnection, now: datetime) -> Mapping[str, Mapping[date, MeasuredDay]]:
+    day = schema.ComponentDay.__table__.c
+    rows = await tx.execute(select(*_columns(schema.ComponentDay)).where(day.day >= days_until(now, DAYS)[0]))
+    found: dict[str, dict[date, MeasuredDay]] = defaultdict(dict)
+    for row in rows:
+        watched, down = timedelta(seconds=row.watched_seconds), timedelta(seconds=row.down_seconds)
+        found[clean(row.component)][row.day] = MeasuredDay(row.day, watched, down)
+    return dict(found)
+
+
+async def _incidents(tx: AsyncConnection, before: Incidents) -> Incidents:
+    """Each change sets `updated_at`. A sum notices those too that were committed in another order."""
+    incident, update = schema.PublicIncident.__table__.c, schema.PublicUpdate.__table__.c
+    is_public = incident.withdrawn_at.is_(None)
+    changed = func.sum(func.extract("epoch", incident.updated_at))
+    mark = tuple((await tx.execute(select(func.count(incident.id), changed).where(is_public))).one())
+    if mark == before.mark:
+        return before
+    rows = (
+        await tx.execute(
+            select(*_columns(schema.PublicIncident))
+            .where(is_public)
+            .order_by(incident.begins_at.desc(), incident.id.desc())
+            .limit(INCIDENTS_AT_MOST)
+        )
+    ).all()
+    updates: dict[UUID, list[Update]] = defaultdict(list)
+    for each in await tx.execute(
+        select(*_columns(schema.PublicUpdate))
+        .where(update.public_incident_id == any_(literal([row.id for row in rows], ARRAY(Uuid))))
+        .order_by(update.at, update.recorded_at, update.id)
+    ):
+        updates[each.public_incident_id].append(update_of(each))
+    return Incidents(mark, [public_incident_of(row, updates[row.id]) for row in rows if updates[row.id]])
+
+
+def update_of(row: Any) -> Update:
+    """Of a row of `public_update`, or of its public columns."""
+    return Update(
+        row.id,
+        row.at,
+        Stage(row.status),
+        clean(row.body),
+        {clean(name): Status(status) for name, status in row.components.items()},
+        row.recorded_at,
+        row.corrected_at,
+    )
+
+
+def public_incident_of(row: Any, updates: Sequence[Update]) -> PublicIncident:
+    """Of a row of `public_incident`, or of its public columns."""
+    return PublicIncident(
+        row.id,
+        Kind(row.kind),
+        clean(row.title),
+        row.begins_at,
+        row.ends_at,
+        row.scheduled_to,
+        row.created_at,
+        row.updated_at,
+        updates,
+    )

@@ -1,0 +1,1 @@
+"""SQL of the status page, on the internal side: what people write, and what follows from incidents."""

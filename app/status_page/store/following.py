@@ -1,0 +1,64 @@
+"""What follows from incidents: the times of public incidents, as long as no person has stated them, and merges."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+async def follow(tx: AsyncConnection, *, now: datetime, id_: UUID | None = None) -> int:
+    """Public incidents (one, or all) follow merges of their incidents, and their times follow those of the incidents as
+    long as no person has stated them. Returns how many changed.
+    """
+    await tx.execute(_FOLLOW_MERGES, {"id": id_})
+    return (await tx.execute(_FOLLOW_TIMES, {"id": id_, "now": now})).rowcount
+
+
+_FOLLOW_MERGES = text("""
+    UPDATE public_incident
+       SET incident_id = incident.merged_into
+      FROM incident
+     WHERE incident.id = public_incident.incident_id
+       AND incident.merged_into IS NOT NULL
+       AND (CAST(:id AS uuid) IS NULL OR public_incident.id = :id)
+""")
+
+# A problem begins with its incident, not with the first update, and ends with it, not with the last.
+_FOLLOW_TIMES = text("""
+    WITH told AS (
+        SELECT public_incident_id, min(at) AS first_at,
+               min(at) FILTER (WHERE status = 'in_progress') AS started_at,
+               (array_agg(at ORDER BY at DESC, recorded_at DESC, id DESC))[1] AS last_at,
+               (array_agg(status ORDER BY at DESC, recorded_at DESC, id DESC))[1]
+                   IN ('resolved', 'completed') AS is_over
+          FROM public_update
+         WHERE CAST(:id AS uuid) IS NULL OR public_incident_id = :id
+         GROUP BY public_incident_id
+    ), known AS (
+        SELECT public.id, told.is_over, incident.ended_at, told.last_at,
+               CASE WHEN public.kind = 'maintenance' THEN least(public.begins_at, told.started_at)
+                    WHEN public.begins_at_stated THEN public.begins_at
+                    ELSE coalesce(incident.impact_started_at, incident.detected_at_stated, incident.began_at,
+                                  told.first_at) END AS begins_at
+          FROM public_incident AS public
+          JOIN told ON told.public_incident_id = public.id
+          LEFT JOIN incident ON incident.id = public.incident_id
+    ), fact AS (
+        SELECT known.id, known.begins_at,
+               CASE WHEN known.is_over
+                    THEN greatest(known.begins_at, CASE WHEN public.ends_at_stated THEN public.ends_at
+                                                        ELSE coalesce(known.ended_at, known.last_at) END)
+                    END AS ends_at
+          FROM known
+          JOIN public_incident AS public ON public.id = known.id
+    )
+    UPDATE public_incident
+       SET begins_at = fact.begins_at,
+           ends_at = fact.ends_at,
+           ends_at_stated = public_incident.ends_at_stated AND fact.ends_at IS NOT NULL,
+           updated_at = :now
+      FROM fact
+     WHERE public_incident.id = fact.id
+       AND (public_incident.begins_at, public_incident.ends_at) IS DISTINCT FROM (fact.begins_at, fact.ends_at)
+""")
