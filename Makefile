@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# Each test process has its own PostgreSQL; more than four would wait for the disk.
-PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=worksteal
+# One more than there are cores, because tests often wait for other processes. Each has its own PostgreSQL, so more than
+# four would wait for the disk.
+PARALLEL = --numprocesses=$$($(BIN)/python -c 'import os; print(min(os.cpu_count() + 1, 4))') --dist=worksteal
 
 .PHONY: run test test-faults check format bench bench-ingest bench-adversarial bench-metrics bench-pages openapi numbers dashboard wheel lock clean
 .DELETE_ON_ERROR:

@@ -60,8 +60,7 @@ async def find(session: AsyncSession, ref: Ref) -> Incident:
     query = select(Incident).where(column == ref).execution_options(populate_existing=True)
     found = (await session.exec(query)).one_or_none()
     if found is None:
-        message = "no incident has this id; GET /api/v1/incidents lists all incidents"
-        raise IncidentNotFound(message)
+        raise IncidentNotFound("no incident has this id; GET /api/v1/incidents lists all incidents")
     return found
 
 
@@ -70,8 +69,7 @@ async def hold(session: AsyncSession, ref: Ref, if_match: str | None = None) -> 
     [row] = await hold_all(session, [ref])
     wanted = {one.strip() for one in if_match.split(",")} if if_match is not None else {"*"}
     if wanted.isdisjoint({"*", etag(row.version)}):
-        message = f"the incident is at version {etag(row.version)}; fetch it again and retry"
-        raise PreconditionFailed(message)
+        raise PreconditionFailed(f"the incident is at version {etag(row.version)}; fetch it again and retry")
     return row
 
 

@@ -646,6 +646,7 @@ QUICK = {"reviews", "action-items"}
 AREAS = sorted({route.path.split("/")[1] for route in routes("POST")} - {"logout"})
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("area", AREAS)
 async def test_no_field_of_a_form_breaks_a_page(world: World, area: str) -> None:
     checks = Checks()
