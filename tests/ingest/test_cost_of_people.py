@@ -118,7 +118,7 @@ async def _record(session: Any, incident: UUID) -> None:
         await notes.add_fact(session, incident, kind, who, detail, now=NOW)
     await notes.add_task(session, incident, who, TaskDetails(command="top"), now=NOW)
     await response.assign(session, incident, "scribe", "ada", who, holds=True, instead_of=None, at_stated=True, now=NOW)
-    review, _ = await reviews.create(session, {"title": "t"}, [incident], now=NOW)
+    review = await reviews.create(session, {"title": "t"}, [incident], now=NOW)
     finding = await findings.add(session, review, {"kind": "learning", "text": "t", "by": "ada"}, now=NOW)
     values = {"title": "t", "phase": "response", "term": "short", "finding_id": finding.id}
     await action_items.create(session, values, review=review.id, incident=None, now=NOW)

@@ -400,6 +400,8 @@ async def test_a_task_has_an_end_a_stage_and_a_link(client: httpx.AsyncClient, s
         "ended_at": whole(ago(10)),
         "stage": "triage",
         "link": "https://wiki.example.org/x",
+        "command": None,
+        "playbook": None,
     }
     page = await seen(signed_in, f"/incidents/INC-1?entry={task['id']}")
     assert '<a href="https://wiki.example.org/x" rel="noopener noreferrer nofollow">' in page

@@ -83,7 +83,7 @@ async def take(engine: AsyncEngine, step: Step, made: dict[int, Review], inciden
     async with db.session(engine) as session:
         if step.what == "draft":
             values = {"title": "t", "summary": "s", "facilitator": "grace", "nothing_now_because": "r"}
-            made[step.review], _ = await reviews.create(session, values, [incident], now=NOW)
+            made[step.review] = await reviews.create(session, values, [incident], now=NOW)
             await findings.add(session, made[step.review], {"kind": "learning", "text": "t", "by": "ada"}, now=NOW)
             return
         review = await reviews.hold_row(session, made[step.review].id)

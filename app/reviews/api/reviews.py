@@ -106,8 +106,8 @@ async def create_review(
     one of the incidents requires a review, this one is required, and due as agreed unless `due_at` says otherwise.
     """
     reviews.require_time_frame(body.begins_at, body.ends_at)
-    review, incidents = await reviews.create(session, _columns(body), body.incidents, now=now)
-    await context_of(request).part(Requirements).explain(session, review, incidents, now)
+    review = await reviews.create(session, _columns(body), body.incidents, now=now)
+    await context_of(request).part(Requirements).explain(session, review, now=now)
     await reviews.set_participants(session, review.id, _participants(body.participants))
     response.headers["Location"] = f"/api/v1/reviews/REV-{review.number}"
     return await answer(review)

@@ -83,9 +83,10 @@ class Requirements:
             await _correct(session, review_id, whys, now=now)
         return drafted
 
-    async def explain(self, session: AsyncSession, review: Review, incidents: Collection[UUID], now: datetime) -> None:
+    async def explain(self, session: AsyncSession, review: Review, *, now: datetime) -> None:
         """States in a new draft why its incidents require it and, unless a person did, when it is due."""
-        rows = (await (await session.connection()).execute(_ENDED_OF, {"ids": list(incidents)})).all()
+        ids = [one.id for one in (await reviews.incidents_of(session, [review.id])).get(review.id, ())]
+        rows = (await (await session.connection()).execute(_ENDED_OF, {"ids": ids})).all()
         judged = await self._judged(session, rows, set(), now=now)
         whys = {reason for _, why, _ in judged for reason in why}
         review.required_because = [reason for reason in Reason if reason in whys]

@@ -135,13 +135,14 @@ async def matching(session: AsyncSession, filters: Filters, *, now: datetime) ->
 
 async def create(
     session: AsyncSession, values: Mapping[str, Any], incidents: Sequence[Ref], *, now: datetime
-) -> tuple[Review, Collection[UUID]]:
-    """A draft about these incidents, and their ids. Raises IncidentNotFound."""
+) -> Review:
+    """A draft about these incidents. Raises IncidentNotFound."""
     review = draft(now=now, **values)
     session.add(review)
     await session.flush()
     await session.refresh(review)
-    return review, await set_incidents(session, review, incidents)
+    await set_incidents(session, review, incidents)
+    return review
 
 
 def draft(*, now: datetime, **values: Any) -> Review:
@@ -196,9 +197,10 @@ async def incidents_of(session: AsyncSession, reviews: Collection[UUID]) -> Mapp
     return {review_id: list(incidents.values()) for review_id, incidents in found.items()}
 
 
-async def set_incidents(session: AsyncSession, review: Review, refs: Sequence[Ref]) -> Collection[UUID]:
-    """Replaces the incidents that the review is about, and returns their ids; a merged one stands for the one it was
-    merged into. Raises IncidentNotFound.
+async def set_incidents(session: AsyncSession, review: Review, refs: Sequence[Ref]) -> None:
+    """Replaces the incidents that the review is about; a merged one by the one it was merged into.
+
+    Raises IncidentNotFound.
     """
     before = {one.id for one in (await incidents_of(session, [review.id])).get(review.id, ())}
     named = [await actions.find(session, ref) for ref in refs]
@@ -206,7 +208,6 @@ async def set_incidents(session: AsyncSession, review: Review, refs: Sequence[Re
     await session.exec(delete(ReviewIncident).where(col(ReviewIncident.review_id) == review.id))
     session.add_all(ReviewIncident(review_id=review.id, incident_id=id_) for id_ in sorted(after))
     await derive(session, before | after)
-    return after
 
 
 async def derive(session: AsyncSession, incidents: Collection[UUID]) -> None:
