@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from app.reviews.action_item import ItemState
 from app.reviews.lifecycle import FindingKind, Part, Perspective, Reason, ReviewState
 
 
@@ -37,12 +36,6 @@ STATES: Mapping[ReviewState, str] = {
     ReviewState.PUBLISHED: "Published",
     ReviewState.CLOSED: "Closed",
     ReviewState.DROPPED: "Dropped",
-}
-ITEM_STATES: Mapping[ItemState, str] = {
-    ItemState.OPEN: "open",
-    ItemState.IN_PROGRESS: "in progress",
-    ItemState.DONE: "done",
-    ItemState.DROPPED: "dropped",
 }
 REASONS: Mapping[Reason, str] = {
     Reason.SEVERITY: "its severity",
