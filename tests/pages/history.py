@@ -84,7 +84,7 @@ async def a_review(engine: AsyncEngine, now: datetime) -> None:
             "summary": f"We should have known. {HOSTILE[1]}",
             "facilitator": HOSTILE[1][:100],
         }
-        review, _ = await reviews.create(session, values, [1, 2, 3], now=at)
+        review = await reviews.create(session, values, [1, 2, 3], now=at)
         people = [Participant("ada", Part.SUPPORT), Participant(HOSTILE[0], Part.CURIOUS)]
         await reviews.set_participants(session, review.id, people)
         for place, kind in enumerate(FindingKind):

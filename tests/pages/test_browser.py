@@ -255,7 +255,7 @@ async def test_the_examination_finds_what_is_wrong(site: Site) -> None:
 async def test_the_keyboard_reaches_everything_and_the_content_first(site: Site) -> None:
     page = await site.visitor()
     await page.goto("/")
-    focused = "document.activeElement.textContent.trim()"
+    focused = "(it => it.placeholder || it.ariaLabel || it.textContent.trim())(document.activeElement)"
     await page.keyboard.press("Tab")
     assert await page.evaluate(focused) == "Skip to content"
     box = await page.locator(".skip").bounding_box()
@@ -265,13 +265,14 @@ async def test_the_keyboard_reaches_everything_and_the_content_first(site: Site)
     assert await page.evaluate("document.activeElement.id") == "main"
     await page.goto("/")
     order = []
-    for _ in range(10):
+    for _ in range(12):
         await page.keyboard.press("Tab")
         order.append(await page.evaluate(focused))
     assert order == [
         "Skip to content",
         "Aftermath",
         *("Overview", "Incidents", "Reviews", "Numbers", "Services", "Sources", "Rules"),
+        *("Search", "Search"),  # the field and its button
         "Sign out",
     ]
     await page.keyboard.press("Tab")
@@ -298,6 +299,17 @@ async def test_without_scripts_people_sign_in_choose_a_period_and_a_zone_and_sig
     await expect(page).to_have_url(re.compile(r"/\?days=90$"))
     await page.get_by_role("button", name="Sign out").click()
     await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+async def test_without_scripts_people_search_by_words_and_by_number(site: Site) -> None:
+    page = await site.visitor(java_script_enabled=False)
+    await page.goto("/numbers")
+    await page.get_by_role("searchbox", name="Search").fill("p99 service-0")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".results mark", has_text="p99").first).to_be_visible()
+    await page.get_by_label("Words or a number").fill("inc-2")
+    await page.get_by_role("button", name="Search").click()
+    await page.wait_for_url("**/incidents/INC-2")
 
 
 async def test_without_scripts_people_filter_acknowledge_correct_note_and_resolve(site: Site) -> None:

@@ -17,6 +17,7 @@ from app.pages.web.forms import Form, parsed
 from app.pages.web.frame import PageRequest, PageRoute, Refusal, SignedIn, see_other
 from app.reviews.api.reviews import ReviewInput
 from app.reviews.store import reviews
+from app.reviews.store.required import Requirements
 
 router = APIRouter(prefix="/reviews", route_class=PageRoute, include_in_schema=False)
 
@@ -62,7 +63,8 @@ async def _created(session: AsyncSession, asked: PageRequest, form: Form) -> Rev
     )
     reviews.require_time_frame(body.begins_at, body.ends_at)
     values = body.model_dump(exclude_unset=True, exclude={"incidents", "participants"})
-    review, _ = await reviews.create(session, values, body.incidents, now=asked.now)
+    review = await reviews.create(session, values, body.incidents, now=asked.now)
+    await asked.context.part(Requirements).explain(session, review, now=asked.now)
     return review
 
 
