@@ -221,6 +221,8 @@ async def test_removal_leaves_everything_else_as_it_was(
     [some, *_] = [one for one in await incidents_of(client) if one["service"] == "demo-payments"]
     await client.put(f"/api/v1/incidents/{some['number']}/related/{mine}")
     await client.post(f"/api/v1/incidents/{some['number']}/acknowledge", json={"by": "you"})
+    told = {"title": "t", "incident": some["number"], "first": {"status": "investigating", "body": "b"}}
+    assert (await client.post("/api/v1/status-page/incidents", json=told)).status_code == 201
     assert await contents(engine) != before
     removed = await demo.remove(engine)
     after = await contents(engine)

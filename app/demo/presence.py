@@ -189,6 +189,11 @@ _DELETE = {
          WHERE {_OF_INCIDENTS}
             OR other_id IN (SELECT id FROM demo_incident)
     """,
+    "public_update": f"""
+        DELETE FROM public_update
+         WHERE public_incident_id IN (SELECT id FROM public_incident WHERE {_OF_INCIDENTS})
+    """,
+    "public_incident": f"DELETE FROM public_incident WHERE {_OF_INCIDENTS}",
     "incident": "DELETE FROM incident WHERE id IN (SELECT id FROM demo_incident)",
     "reaction": f"DELETE FROM reaction WHERE {_OF_SOURCES}",
     "acknowledgement": f"DELETE FROM acknowledgement WHERE {_OF_SOURCES}",

@@ -445,6 +445,8 @@ async def test_the_public_role_may_read_public_columns_and_nothing_else(
         rows = await connection.execute(_PRIVILEGES, {"role": db.PUBLIC_ROLE})
         every = [(row.table, row.column, row.privilege, row.granted) for row in rows]
     assert {each[:3] for each in every if each[3]} == public
+    internal = {"services", "automatic", "incident_id", "by", "token", "earlier", "entry", "begins_at_stated"}
+    assert {name for _, name, _ in public} & internal == set()
     assert len(every) > 1000  # columns of all tables, also of partitions, by privilege
     for query in ("SELECT services FROM component", "SELECT * FROM incident", "SELECT earlier FROM public_update"):
         async with db.public_transaction(engine) as (tx, is_confined):

@@ -529,7 +529,7 @@ async def test_what_the_version_before_has_counted_is_still_counted(engine: Asyn
 async def test_the_number_of_series_is_bounded(engine: AsyncEngine) -> None:
     await store(engine, *(an_incident("10:00", "11:00", service=f"service-{n}") for n in range(300)))
     await settled(engine, at("12:00"))
-    assert len(await scrape(engine, services_at_most=5)) < 6 * 3 * 17 + 200
+    assert len(await scrape(engine, services_at_most=5)) < 6 * 4 * 17 + 200
 
 
 async def test_metrics_need_a_token(client: httpx.AsyncClient) -> None:
