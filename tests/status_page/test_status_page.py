@@ -18,6 +18,7 @@ from app.base.db.public_role import prepare_public_role
 from app.base.http.context import Context
 from app.base.schema import PUBLIC_COLUMNS
 from app.base.tokens import Scope
+from app.ingest.health.store import listening_since
 from app.main import serving
 from app.settings import Settings
 from app.status_page import public
@@ -372,6 +373,16 @@ async def test_measured_days_have_downtime_and_never_call_unwatched_time_up(
     await put(client, "Payments", services=["shop"], uptime="published")
     async with db.transaction(engine) as tx:
         assert (await tx.execute(text("SELECT count(*) FROM component_day"))).scalar_one() == 0
+
+
+async def test_a_time_in_which_nothing_ran_is_remembered(engine: AsyncEngine) -> None:
+    away = timedelta(minutes=1)
+    for minutes in (30, 29, 10, 9):
+        async with db.session(engine) as session:
+            await listening_since(session, now=NOW - timedelta(minutes=minutes), away=away)
+    async with db.transaction(engine) as tx:
+        rows = await tx.execute(text("SELECT begins_at, ends_at FROM watch_gap"))
+        assert [tuple(row) for row in rows] == [(NOW - timedelta(minutes=29), NOW - timedelta(minutes=10))]
 
 
 async def test_gauges(client: httpx.AsyncClient) -> None:
