@@ -1,5 +1,6 @@
 """The page of tokens: creating, showing once, and revoking."""
 
+import html
 import logging
 import re
 from collections.abc import AsyncIterator
@@ -7,6 +8,7 @@ from datetime import UTC, datetime
 
 import httpx
 import pytest
+import yaml
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -59,6 +61,19 @@ async def test_a_form_from_another_site_creates_nothing(admin: httpx.AsyncClient
     answer = await admin.post("/tokens", data={"name": "x", "scope": "admin"}, headers={"sec-fetch-site": "same-site"})
     assert answer.status_code == 403
     assert await count(engine, "SELECT count(*) FROM token WHERE name = 'x'") == 0
+
+
+async def test_a_token_for_prometheus_is_shown_in_its_configuration(
+    admin: httpx.AsyncClient, client: httpx.AsyncClient
+) -> None:
+    page = await submit(admin, "/tokens", name="p", scope="ingest", source="prometheus", kind="alertmanager-api")
+    shown = re.search(r'aria-label="prometheus\.yml"><code>(.*?)</code>', page.text, flags=re.DOTALL)
+    assert shown is not None
+    [peer] = yaml.safe_load(html.unescape(shown[1]))["alerting"]["alertmanagers"]
+    assert (peer["scheme"], peer["static_configs"]) == ("http", [{"targets": ["aftermath.test"]}])
+    client.headers.clear()
+    sent = await client.post(f"{peer['path_prefix']}/api/v2/alerts", json=[{"labels": {"alertname": "Down"}}])
+    assert sent.status_code == 200
 
 
 async def test_a_created_token_works_and_is_shown_once(

@@ -13,7 +13,7 @@ from app.base.http.paging import Pages, Paging, page_of
 from app.base.tokens import Scope
 from app.ingest.api import Kind
 from app.ingest.senders import SENDERS
-from app.pages.web.connect import receiver, service_address
+from app.pages.web.connect import alerting, receiver, service_address
 from app.pages.web.forms import parsed
 from app.pages.web.frame import AdminSignedIn, PageRequest, PageRoute, Refusal, see_other
 from app.pages.web.session import cookie_name
@@ -46,7 +46,7 @@ class Created:
     name: str
     scope: Scope
     source: str | None = None
-    receiver: str | None = None  # alertmanager.yml, if it is for Alertmanager
+    configuration: tuple[str, str] | None = None  # a file and what to put into it, if the sender has one
     endpoint: str | None = None  # where its source sends to
 
 
@@ -120,12 +120,16 @@ def _created(asked: PageRequest, entered: TokenForm, token: str) -> Created:
     if entered.kind is None:
         return Created(token, entered.name, entered.scope)
     kind = entered.kind.value
+    configurations = {
+        "alertmanager": ("alertmanager.yml", receiver(asked, token)),
+        "alertmanager-api": ("prometheus.yml", alerting(asked, token)),
+    }
     return Created(
         token,
         entered.name,
         entered.scope,
         entered.source,
-        receiver(asked, token) if kind == "alertmanager" else None,
+        configurations.get(kind),
         service_address(asked) + SENDERS[kind].endpoints[0].path.replace("{token}", token),
     )
 
