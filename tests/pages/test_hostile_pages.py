@@ -139,7 +139,6 @@ SAMPLES = {
     "acknowledge": "5 m",
     "author": "ada",
     "because": "text",
-    "begins_at": AN_HOUR_AGO,
     "body": "text",
     "channel": "text",
     "closed_at": AN_HOUR_AGO,
@@ -556,6 +555,8 @@ def filled_in(form: Form) -> dict[str, str]:
         values["from"] = f"{NOW - timedelta(minutes=next(_counter)):%Y-%m-%dT%H:%M}"
     if path == "/response/targets":
         values["from"] = f"{NOW - timedelta(minutes=next(_counter)):%Y-%m-%dT%H:%M}"
+    if path.startswith("/status-page") and "begins_at" in values:
+        values["begins_at"] = AN_HOUR_AGO
     if path == "/services/{name}/maintenance" and values.get("from"):
         values["from"] = IN_AN_HOUR
     return values
