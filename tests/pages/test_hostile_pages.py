@@ -309,7 +309,7 @@ async def _incidents(it: World) -> list[str]:
         place = f"incidents/{declared['number']}"
         task = await _send(it, "POST", f"{place}/tasks", {"text": "text", "effect": "positive"})
         await _send(it, "PUT", f"{place}/related/INC-1", {})
-        await _send(it, "POST", f"{place}/roles", {"role": "commander", "person": "ben"})
+        await _send(it, "POST", f"{place}/roles", {"role": "commander", "person": "ben", "at": start})
         if is_over:
             await _send(it, "POST", f"{place}/resolve", {})
         pages += [f"/{place}", f"/{place}?entry={task['id']}"]
