@@ -257,7 +257,9 @@ def ok(answer: httpx.Response) -> httpx.Response:
 
 def respond(client: httpx.Client) -> None:
     """An open incident whose type names a role, a role with a single delegate, and one message of a chat."""
-    ok(client.put("/api/v1/incident-types/any", json={"matchers": [], "roles": ["commander"]}))
+    plan = {"exit_criteria": ["Payments succeed"], "roles": ["commander"]}
+    channels = [{"kind": "slack", "name": "#incidents"}, {"kind": "phone", "name": "Bridge"}]
+    ok(client.put("/api/v1/incident-types/any", json=plan | {"matchers": [], "channels": channels}))
     ok(client.put("/api/v1/people/ada", json={}))
     ok(client.put("/api/v1/delegates/commander", json={"people": ["ada"]}))
     declared = ok(client.post("/api/v1/incidents", json={"title": "Checkout is slow", "service": "checkout"})).json()
