@@ -295,7 +295,7 @@ async def test_a_reader_sees_the_response_without_forms(client: httpx.AsyncClien
     await record(client, "roles", role="commander", person="ben")
     reader = await signed_in_as(Scope.READ)
     assert "Incident commander ben" in await panel(reader)
-    assert set(re.findall(r'action="([^"]*)"', await seen(reader))) == {"/logout", "/zone"}
+    assert set(re.findall(r'action="([^"]*)"', await seen(reader))) == {"/logout", "/search", "/zone"}
     for action in ("declare", "type", "roles", "roles/leave", "joined", "updates", "criteria", "room", "customers"):
         await send(reader, action, {"role": "commander", "person": "x"}, status=403)
 
