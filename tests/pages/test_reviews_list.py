@@ -105,7 +105,7 @@ async def test_an_incident_that_is_over_leads_to_its_review_or_starts_one(
     assert "Not reviewed. Start a review" in text_of(page)
     assert 'action="/reviews"' in page.text
     assert (await submit(signed_in, "/reviews", incidents="INC-1")).headers["location"] == "/reviews/REV-1"
-    assert "To be reviewed in REV-1." in text_of(await seen(signed_in, "/incidents/INC-1"))
+    assert "To be reviewed in REV-1, overdue since" in text_of(await seen(signed_in, "/incidents/INC-1"))
     await step(client, "hold", facilitator=None, held_at=clock("12:00"))
     await new_item(client)
     await new_item(client)
