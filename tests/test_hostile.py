@@ -386,6 +386,13 @@ async def a_review(client: httpx.AsyncClient) -> dict[str, str]:
     return {"{review}": review, "{finding}": str(found), "{item}": made}
 
 
+async def a_public_incident(client: httpx.AsyncClient) -> dict[str, str]:
+    """The parameters of the paths of a new public incident and its first update."""
+    first = {"status": "investigating", "body": "t"}
+    made = (await client.post("/api/v1/status-page/incidents", json={"title": "t", "first": first})).json()
+    return {"{public_id}": made["id"], "{update_id}": str(made["updates"][0]["id"])}
+
+
 @pytest.mark.parametrize(("method", "path", "example"), [*examples()], ids=lambda one: str(one)[:60])
 async def test_no_value_in_a_body_breaks_a_route_or_a_later_answer(
     client: httpx.AsyncClient, method: str, path: str, example: dict[str, Any]
@@ -399,6 +406,8 @@ async def test_no_value_in_a_body_breaks_a_route_or_a_later_answer(
     ids |= {"{person}": "ada", "{role}": "commander", "{playbook}": "restart", "{version}": "1"}
     if "/reviews" in path or "/action-items" in path:
         ids |= await a_review(client)
+    if "/status-page" in path:
+        ids |= await a_public_incident(client)
     address = re.sub(r"\{\w+\}", lambda found: ids[found[0]], path)
     for body in islice(placed(example, *REST_VALUES), 0, None, 2):
         answer = await client.request(method, address, content=as_json(body))
