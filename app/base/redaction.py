@@ -43,15 +43,16 @@ _VALUE = "|".join(
     )
 )
 
+_NO_PORT = r"(?!https?://[^\s/:@]{1,255}:\d{2,5}[/?#])"
+
 # Repetitions are bounded where they could start at every character.
 _PATTERNS = tuple(
     (re.compile(pattern, flags), replacement)
     for pattern, replacement, flags in (
         (r"-----BEGIN [A-Z0-9 ]{1,40}-----.*?(?:-----END [A-Z0-9 ]{1,40}-----|\Z)", MARK, re.DOTALL),
-        # A password may contain `/` and `@`; the port of a page on the web is none.
+        # A password may contain `/` and `@`; but the port of a web page is no password.
         (
-            r"\b(?!https?://[^\s/:@]{1,255}:\d{2,5}[/?#])([a-z][a-z0-9+.-]{1,20}://)"
-            r"(?:[^\s/:@]{0,100}:[^\s\"'<>]{1,500}|[^\s/@]+)@",
+            rf"\b{_NO_PORT}([a-z][a-z0-9+.-]{{1,20}}://)(?:[^\s/:@]{{0,100}}:[^\s\"'<>]{{1,500}}|[^\s/@]+)@",
             rf"\1{MARK}@",
             re.IGNORECASE,
         ),
