@@ -215,7 +215,7 @@ async def test_a_draft_is_required_by_all_its_incidents(client: httpx.AsyncClien
     assert (await listed(client))[0]["required_because"] == ["severity"]
     await send(client, "PATCH", "/api/v1/incidents/INC-1", severity="sev3")
     await send(client, "POST", "/api/v1/incidents/INC-2/reopen")
-    await draft(context, now=later)
+    await draft(context, now=NOON + timedelta(days=6))
     assert (await listed(client))[0]["required_because"] == ["severity"], "one is open"
     await send(client, "POST", "/api/v1/incidents/INC-2/resolve")
     await draft(context, now=datetime.now(UTC))
