@@ -68,6 +68,7 @@ log = logging.getLogger("aftermath")
 
 PARTITIONS_SECONDS = 3600.0  # interval between maintenance runs of the partitions
 RETENTION_SECONDS = 3600.0  # interval between deletions of old items from quarantine
+REQUIRED_SECONDS = 60.0  # shortest interval between judgments of which incidents require a review
 REFRESH_SECONDS = 60.0  # interval between loads of all tokens and sources
 LOCK_NOT_AVAILABLE = "55P03"
 
@@ -210,8 +211,7 @@ async def _drop_waiting_issues(engine: AsyncEngine) -> None:
 
 
 async def _draft_reviews(engine: AsyncEngine, requirements: Requirements) -> None:
-    async with db.session(engine) as session:
-        await requirements.draft(session, now=datetime.now(UTC))
+    await requirements.draft(engine, now=datetime.now(UTC))
 
 
 def _start_jobs(
@@ -270,7 +270,9 @@ def _start_jobs(
     jobs.every(settle_seconds, "settle", settle_incidents)
     jobs.every(settle_seconds, "count failed deployments", count_failures)
     jobs.every(settle_seconds, "place reactions", place_reactions)
-    jobs.every(settle_seconds, "draft required reviews", partial(_draft_reviews, engine, requirements))
+    jobs.every(
+        max(settle_seconds, REQUIRED_SECONDS), "draft required reviews", partial(_draft_reviews, engine, requirements)
+    )
 
     jobs.every(watch_seconds, "watch", watch_sources)
     jobs.every(watch_seconds, "reconcile", reconcile_sources)

@@ -11,7 +11,6 @@ from typing import Any
 
 import httpx
 
-from app.base import db
 from app.base.http.context import Context
 from app.demo.chapter_six import the_outage, the_review
 from app.demo.facts import Incident
@@ -47,8 +46,7 @@ async def test_the_outage_of_chapter_6_from_the_first_report_to_the_published_re
     await player.go_on(replace(told, review=None), number)
 
     # It was a sev2, so the service has drafted its review an hour later, with everyone who was there.
-    async with db.session(context.engine) as session:
-        assert await context.part(Requirements).draft(session, now=FOUR + timedelta(hours=1)) == 1
+    assert await context.part(Requirements).draft(context.engine, now=FOUR + timedelta(hours=1)) == 1
     [draft] = (await get(client, "/api/v1/reviews"))["items"]
     assert (draft["incidents"], draft["required_because"], draft["due_at"]) == (
         [number], ["severity"], iso(FOUR + timedelta(minutes=20, hours=48)),

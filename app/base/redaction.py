@@ -25,17 +25,40 @@ def redact(text: str) -> Redacted:
 
 # Names that are followed by a secret, as a whole word or as the end of a longer name such as `DB_PASSWORD`.
 _NAMES = "password|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|secret[_-]?key|private[_-]?key"
-_VALUE = r""""[^"\n]*"|'[^'\n]*'|[^\s,;"'&]+"""
+# Quotes may be escaped: `curl -d "{\"password\": \"…\"}"`.
+_QUOTE = r"""\\{0,3}["']?"""
+# In quotes, also over several lines; if they are never closed, up to the end of the line.
+_VALUE = "|".join(
+    (
+        *(
+            value.replace("~", quote)
+            for quote in "\"'"
+            for value in (
+                r"\\{1,3}~(?:\\{2,4}~|[^~\n])+~?",
+                r"~(?:[^~\\]|\\[\s\S]){0,1000}~",
+                r"~[^\n]+",
+            )
+        ),
+        r"""[^\s,;"'&]+""",
+    )
+)
+
+_NO_PORT = r"(?!https?://[^\s/:@]{1,255}:\d{2,5}[/?#])"
 
 # Repetitions are bounded where they could start at every character.
 _PATTERNS = tuple(
     (re.compile(pattern, flags), replacement)
     for pattern, replacement, flags in (
         (r"-----BEGIN [A-Z0-9 ]{1,40}-----.*?(?:-----END [A-Z0-9 ]{1,40}-----|\Z)", MARK, re.DOTALL),
-        (r"\b([a-z][a-z0-9+.-]{1,20}://)[^\s/@]+@", rf"\1{MARK}@", re.IGNORECASE),
+        # A password may contain `/` and `@`; but the port of a web page is no password.
+        (
+            rf"\b{_NO_PORT}([a-z][a-z0-9+.-]{{1,20}}://)(?:[^\s/:@]{{0,100}}:[^\s\"'<>]{{1,500}}|[^\s/@]+)@",
+            rf"\1{MARK}@",
+            re.IGNORECASE,
+        ),
         (r"https://hooks\.slack\.com/[^\s<>|\"']+", MARK, re.IGNORECASE),
         (
-            r"\b((?:proxy-)?authorization[\"']?\s{0,5}[:=]\s{0,5})[\"']?(?:[a-z]{1,20}[ \t]+)?[^\s\"',;]+",
+            rf"\b((?:proxy-)?authorization{_QUOTE}\s{{0,5}}[:=]\s{{0,5}}){_QUOTE}(?:[a-z]{{1,20}}[ \t]+)?[^\s\"',;]+",
             rf"\1{MARK}",
             re.IGNORECASE,
         ),
@@ -48,7 +71,7 @@ _PATTERNS = tuple(
         (r"\bAIza[0-9A-Za-z_-]{35}|\bya29\.[0-9A-Za-z_-]{20,}", MARK, 0),
         (r"\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]*", MARK, 0),
         (
-            rf"(?<![\w.-])([\w.-]{{0,40}}(?:{_NAMES})[\"']?\s{{0,5}}[=:]\s{{0,5}})(?!\[redacted\])(?:{_VALUE})",
+            rf"(?<![\w.-])([\w.-]{{0,40}}(?:{_NAMES}){_QUOTE}\s{{0,5}}[=:]\s{{0,5}})(?!\[redacted\])(?:{_VALUE})",
             rf"\1{MARK}",
             re.IGNORECASE,
         ),

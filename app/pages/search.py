@@ -1,4 +1,4 @@
-"""The page of search results. The number of an incident or a review leads straight to it."""
+"""The page of search results. The number of an incident, a review or an action item leads straight to its page."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -83,9 +83,11 @@ def _row(one: Result, wanted: Question) -> Row:
 
 
 def address_of(one: Result) -> str:
-    """Findings and action items are shown by their review, or by their incident."""
+    """A finding is shown on the page of its review."""
     if one.kind is Kind.SERVICE:
         return f"/services/{quote(one.name or '', safe='')}"
-    if one.review is not None:
-        return f"/reviews/REV-{one.review}"
-    return f"/incidents/INC-{one.number if one.kind is Kind.INCIDENT else one.incident}"
+    if one.kind is Kind.ACTION_ITEM:
+        return f"/action-items/AI-{one.number}"
+    if one.kind is Kind.FINDING:
+        return f"/reviews/REV-{one.review}#finding-{one.name}"
+    return f"/reviews/REV-{one.number}" if one.kind is Kind.REVIEW else f"/incidents/INC-{one.number}"

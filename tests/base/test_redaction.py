@@ -35,6 +35,16 @@ VALUES = [
     ("curl --user ada:hunter2 https://example.org", "hunter2"),
     ("mysql -uroot -phunter2 shop", "hunter2"),
     ("sshpass -p hunter2 ssh db-1", "hunter2"),
+    (r'curl -d "{\"password\": \"hunter 2\"}" https://example.org', "hunter 2"),
+    (r'curl -d "{\"password\":\"hunter\\\"2\", \"a\": 1}" https://example.org', "2"),
+    (r"curl -d '{\'authorization\': \'Bearer abc\'}' https://example.org", "abc"),
+    ("postgres://u:pa/ss@db/shop", "ss"),
+    ("postgres://u:p@ss@db/shop", "ss"),
+    ("redis://:12/34@cache:6379/0", "34"),
+    ('password="my secret\nhunter2"', "hunter2"),
+    (r'password="hunter\"2"', "2"),
+    ('DB_PASSWORD="hunter 2', "2"),
+    ("token: 'hunter 2\n", "2"),
 ]
 
 
@@ -62,6 +72,7 @@ COMMANDS = [
         "Rolled back to 1.41",
         "the token bucket is full",
         "see https://example.org/a@b",
+        "see https://example.org:8080/a@b",
         "eyJ is no token",
         "secret!",
         *COMMANDS,
@@ -84,6 +95,11 @@ def test_other_text_stays(words: str) -> None:
         "eyJaaaaa.",
         "authorization: ",
         "xox",
+        "a://a:",
+        'password="',
+        "password='a",
+        'password=\\"',
+        'token=\\\\\\"a',
     ],
 )
 def test_redaction_takes_time_in_proportion(part: str) -> None:

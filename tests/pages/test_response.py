@@ -10,6 +10,7 @@ import httpx
 from app.base.http.context import Context
 from app.base.tokens import Scope
 from app.pages import words
+from tests.ingest.test_webhook import an_alert
 from tests.pages.conftest import SignedInAs
 from tests.pages.test_incidents import HOSTILE, ago, deliver, ended, entered, firing, fresh, iso, seen, send, whole
 from tests.pages.visitors import section_of, text_of
@@ -169,6 +170,21 @@ async def test_roles_are_taken_handed_over_and_left(client: httpx.AsyncClient, s
     await send(signed_in, "roles/leave", {"role": "expert", "person": "cy", "holder": ""})
     assert await held() == [("expert", ["dora"])]
     await send(signed_in, "roles", {"role": "first_responder", "person": "x", "holder": ""}, status=422)
+
+
+async def test_the_minute_of_an_event_is_the_event(client: httpx.AsyncClient, signed_in: httpx.AsyncClient) -> None:
+    """Forms have no seconds. The role is taken half a minute before the end."""
+    begun, taken, over = (ago(minutes).replace(second=second) for minutes, second in ((30, 30), (10, 20), (10, 50)))
+    await deliver(client, an_alert(iso(begun)))
+    await send(signed_in, "declare", {"commander": "ada", "at": entered(begun)})
+    assert (await response(client))["declared_at"] == iso(begun)
+    await record(client, "roles", role="commander", person="ben", at=iso(taken), by="ada", from_="ada")
+    await deliver(client, an_alert(iso(begun), iso(over)))
+    await send(signed_in, "roles/leave", {"role": "commander", "person": "x", "holder": "ben", "at": entered(over)})
+    assert [(one["person"], one["to"]) for one in (await response(client))["history"]] == [
+        ("ada", iso(taken)),
+        ("ben", iso(over)),
+    ]
 
 
 async def test_people_updates_and_impact_are_recorded_once(

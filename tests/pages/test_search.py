@@ -27,17 +27,18 @@ async def test_results_lead_to_their_pages_and_show_the_words(context: Context, 
     await fill(client, 1)
     await send(client, "PUT", "services/a%2Fb", owner="The latency team")
     await send(client, "POST", "reviews", title="Latency again", summary="A queue was full")
-    await send(client, "POST", "reviews/REV-1/findings", kind="learning", text="Latency grows with the queue")
+    finding = await send(client, "POST", "reviews/REV-1/findings", kind="learning", text="Latency grows with the queue")
     await send(client, "POST", "action-items", title="Alert on latency", phase="detection", incident="INC-1")
     async with visiting(context, token=ADMIN_TOKEN) as visitor:
         with counted(context.engine) as statements:
             page = await visitor.get("/search?q=LATENCY")
         few = len(statements)
-        assert sorted(re.findall(r'<h2><a href="([^"]+)"><bdi>(.*?)</bdi>', page.text)) == [
+        found = sorted(re.findall(r'<h2><a href="([^"]+)"><bdi>(.*?)</bdi>', page.text))
+        assert found == [
+            ("/action-items/AI-1", "Alert on <mark>latency</mark>"),
             ("/incidents/INC-1", "<mark>Latency</mark>High 0: slow"),
-            ("/incidents/INC-1", "Alert on <mark>latency</mark>"),
             ("/reviews/REV-1", "<mark>Latency</mark> again"),
-            ("/reviews/REV-1", "<mark>Latency</mark> grows with the queue"),
+            (f"/reviews/REV-1#finding-{finding['id']}", "<mark>Latency</mark> grows with the queue"),
             ("/services/a%2Fb", "a/b"),
         ]
         await fill(client, 40)
@@ -55,7 +56,7 @@ async def test_a_number_leads_straight_to_its_page(context: Context, client: htt
             ("INC-1", "/incidents/INC-1"),
             (" inc 1 ", "/incidents/INC-1"),
             ("rev-1", "/reviews/REV-1"),
-            ("AI-1", "/reviews/REV-1"),
+            ("AI-1", "/action-items/AI-1"),
         ):
             answer = await visitor.get("/search", params={"q": q})
             assert (answer.status_code, answer.headers.get("location")) == (303, address), q

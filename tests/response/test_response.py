@@ -110,6 +110,20 @@ async def test_declaring_assigns_the_commander_and_responders_and_states_the_typ
     assert len(await timeline(client, kind="declared")) == 1, "nothing was recorded"
 
 
+async def test_a_declaration_leaves_the_command_with_whoever_has_it(client: httpx.AsyncClient) -> None:
+    await deliver(client, firing("10:00"))
+    await act(client, "declare", commander="ada", at=clock("10:03"))
+    await take(client, "commander", "ben", "10:05", instead_of="ada")
+    declarations: list[dict[str, Any]] = [{"at": clock("10:03")}, {"at": clock("10:06"), "responders": ["cy"]}, {}]
+    for declaration in declarations:
+        await act(client, "declare", commander="ada", **declaration)
+    assert history(await response(client)) == [
+        ("commander", "ada", clock("10:03"), clock("10:05")),
+        ("commander", "ben", clock("10:05"), None),
+        ("responder", "cy", clock("10:06"), None),
+    ]
+
+
 # — roles —
 
 

@@ -117,6 +117,29 @@ async def test_a_person_is_not_contradicted_by_what_happened_before(client: http
     assert (await change(client, link=LINK))["state"] == "in_progress"
 
 
+async def test_a_tracker_that_agrees_changes_nothing_that_a_person_stated(client: httpx.AsyncClient) -> None:
+    await new_review(client)
+    await new_item(client, link=LINK)
+    await change(client, state="done", closed_at="2026-08-19T10:00:00Z", effective="yes")
+    words = (FIXTURES / "github" / "issue_closed.json").read_text().replace("2026-08-20T", "2199-08-20T")
+    for _ in range(2):  # the future counts as now, which is after the statement
+        sent = json.loads(words)
+        answer = await client.post("/webhooks/github", json=sent["body"], headers=sent["headers"])
+        assert answer.json()["verdict"] == "recorded"
+    item = await shown(client)
+    assert (item["state"], item["closed_at"], item["effective"]) == ("done", "2026-08-19T10:00:00Z", "yes")
+    assert (await change(client, state="open"))["reopened"] == 1
+
+
+def test_another_status_of_the_same_category_is_no_new_state_in_jira() -> None:
+    sent = json.loads((FIXTURES / "jira" / "done.json").read_text())
+    body = sent["body"] | {"timestamp": 1787306130123}  # a day later
+    body["changelog"]["items"] = [{"field": "status", "fromString": "Done", "toString": "Released"}]
+    request = Request(json.dumps(body).encode(), START + timedelta(days=2), "jira")
+    [issue] = SENDERS["jira"].read(request).issues
+    assert issue.at == issue.since == datetime(2026, 8, 20, 9, 55, 30, 100_000, tzinfo=UTC)
+
+
 async def test_creating_an_issue_leaves_its_action_item_alone(client: httpx.AsyncClient) -> None:
     await new_review(client)
     await new_item(client, link=LINK)

@@ -7,7 +7,6 @@ from typing import Any
 import httpx
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.base import db
 from app.base.http.context import Context
 from app.reviews.store.required import Requirements
 from tests.incidents.test_api import act, deliver, firing, resolved
@@ -18,8 +17,7 @@ NOON = datetime(2026, 8, 20, 12, tzinfo=UTC)  # a Thursday
 
 
 async def draft(context: Context, *, now: datetime = NOON) -> int:
-    async with db.session(context.engine) as session:
-        return await context.part(Requirements).draft(session, now=now)
+    return await context.part(Requirements).draft(context.engine, now=now)
 
 
 async def listed(client: httpx.AsyncClient) -> list[dict[str, Any]]:
@@ -70,8 +68,7 @@ async def test_several_processes_and_restarts_make_exactly_one_draft_each(
         await deliver(client, resolved("10:00", "10:30", service=f"s{number}", severity="sev1"))
 
     async def round_of_another_process() -> None:
-        async with db.session(engine) as session:
-            await context.part(Requirements).draft(session, now=NOON)
+        await context.part(Requirements).draft(engine, now=NOON)
 
     for _ in range(2):
         await asyncio.gather(*(round_of_another_process() for _ in range(4)))
@@ -147,9 +144,8 @@ async def test_what_was_agreed_on_is_read_with_a_fixed_number_of_statements(
     client: httpx.AsyncClient, context: Context
 ) -> None:
     async def statements() -> int:
-        async with db.session(context.engine) as session:
-            with counted(context.engine) as found:
-                await context.part(Requirements).draft(session, now=NOON)
+        with counted(context.engine) as found:
+            await draft(context)
         return len(found)
 
     await deliver(client, resolved("10:00", "10:30", severity="sev3"))
@@ -200,6 +196,62 @@ async def test_an_incident_that_recurs_gets_one_review_for_all(client: httpx.Asy
     assert (review["incidents"], review["required_because"]) == (["INC-1", "INC-2", "INC-3"], ["recurrence"])
     await deliver(client, resolved("11:30", "11:40", severity="sev3"))
     assert await draft(context) == 0
+
+
+async def recur(client: httpx.AsyncClient, *days: int, severity: str = "sev3", **labels: str) -> None:
+    for day in days:
+        start, end = (f"2026-08-{day}T10:{minute}:00Z" for minute in ("00", "30"))
+        alert = resolved("10:00", "10:30", severity=severity, **labels)
+        await deliver(client, alert | {"startsAt": start, "endsAt": end})
+
+
+async def test_a_draft_is_required_by_all_its_incidents(client: httpx.AsyncClient, context: Context) -> None:
+    await recur(client, 20, severity="sev1")
+    assert await draft(context) == 1
+    await recur(client, 26, service="cart")
+    await send(client, "PATCH", f"{REVIEWS}/REV-1", incidents=["INC-1", "INC-2"])
+    later = NOON + timedelta(days=8)  # the first ended too long ago for a draft
+    assert await draft(context, now=later) == 0
+    assert (await listed(client))[0]["required_because"] == ["severity"]
+    await send(client, "PATCH", "/api/v1/incidents/INC-1", severity="sev3")
+    await send(client, "POST", "/api/v1/incidents/INC-2/reopen")
+    await draft(context, now=NOON + timedelta(days=6))
+    assert (await listed(client))[0]["required_because"] == ["severity"], "one is open"
+    await send(client, "POST", "/api/v1/incidents/INC-2/resolve")
+    await draft(context, now=datetime.now(UTC))
+    assert (await listed(client))[0]["required_because"] == []
+
+
+async def test_no_incident_gets_several_drafts_in_one_round(client: httpx.AsyncClient, context: Context) -> None:
+    await recur(client, 18, severity="sev1")
+    await recur(client, 19, 20)
+    assert [await draft(context) for _ in range(2)] == [1, 0]
+    assert [one["incidents"] for one in await listed(client)] == [["INC-1"]]
+
+
+async def test_a_dropped_review_of_a_recurrence_is_none(client: httpx.AsyncClient, context: Context) -> None:
+    await recur(client, 17, 18, 19)
+    assert await draft(context) == 1
+    await step(client, "drop", because="a duplicate")
+    assert await draft(context) == 0
+    await recur(client, 20)
+    assert await draft(context) == 1
+    assert (await listed(client))[0]["required_because"] == ["recurrence"]
+
+
+async def test_a_review_of_a_recurrence_that_a_person_drafts_is_required(client: httpx.AsyncClient) -> None:
+    await recur(client, 18, 19, 20)
+    made = await send(client, "POST", REVIEWS, 201, title="t", incidents=["INC-1", "INC-2", "INC-3"])
+    assert made["required_because"] == ["recurrence"]
+
+
+async def test_a_budget_is_judged_in_the_month_of_the_incident(client: httpx.AsyncClient, context: Context) -> None:
+    await send(client, "PUT", "/api/v1/services/shop", 201, in_service_since="2026-01-01T00:00:00Z")
+    objective = {"target": "0.999", "window": {"calendar": "month"}, "weighted": False}
+    await send(client, "PUT", "/api/v1/services/shop/objective", 201, **objective)
+    await recur(client, 31, service="shop")
+    assert await draft(context, now=datetime(2026, 9, 2, tzinfo=UTC)) == 1
+    assert (await listed(client))[0]["required_because"] == ["budget"]
 
 
 async def test_an_incident_that_burns_a_fifth_of_its_budget_is_reviewed(

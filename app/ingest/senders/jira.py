@@ -56,17 +56,21 @@ def _issue_in(message: Mapping[str, Any], request: Request) -> IssueEvent | Igno
         return Ignored("another event")
     issue = object_in(message.get("issue"))
     fields = object_in(issue.get("fields"))
-    if event == "jira:issue_updated" and not _CHANGING.intersection(_changed(message)):
+    changed = _CHANGING.intersection(_changed(message))
+    if event == "jira:issue_updated" and not changed:
         return Ignored("the state of the issue did not change")
     state, reason = _state(fields)
     at, _ = moment_or_arrival(message.get("timestamp") or fields.get("updated"), request)
     since, is_unknown = moment_or_arrival(fields.get("statuscategorychangedate"), request)
+    is_known = not is_unknown and since <= at
+    if is_known and changed == {"status"}:
+        at = since  # the state is as old as the category: the new status may be another one of the same
     user = object_in(message.get("user"))
     return IssueEvent(
         _link(issue),
         state,
         at,
-        since=None if is_unknown or since > at else since,
+        since=since if is_known else None,
         by=text_in(user.get("displayName")) or text_in(user.get("name")),
         reason=reason,
         created=event == "jira:issue_created",

@@ -2,6 +2,7 @@
 records.
 """
 
+from datetime import datetime, timedelta
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -9,20 +10,20 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.errors import Invalid
 from app.base.http.fields import IncidentInPath
-from app.incidents import notes
+from app.incidents import actions, notes
 from app.incidents.actions import Ref
 from app.incidents.api.actions import Amendment
 from app.incidents.api.facts import CriterionFact, ImpactFact, JoinedFact, RoomFact, UpdateFact
 from app.incidents.api.timeline import stated
 from app.incidents.details import detail_in
 from app.incidents.grouping.timeline_kind import TimelineKind
-from app.incidents.timeline import Attribution
+from app.incidents.timeline import Attribution, facts_of
 from app.pages.incidents.forms import action_of, amend, done, key_of, text_in, time_in
 from app.pages.web.forms import Form, parsed
 from app.pages.web.frame import PageRequest, PageRoute, SignedIn
 from app.response.api.declaring import ResponseDeclaration
 from app.response.api.response import RoleInput
-from app.response.roles import HELD_BY_MANY
+from app.response.roles import HELD_BY_MANY, holdings
 from app.response.store import response as store
 
 router = APIRouter(prefix="/incidents/{id}", route_class=PageRoute, include_in_schema=False)
@@ -33,7 +34,8 @@ Fact = CriterionFact | ImpactFact | JoinedFact | RoomFact | UpdateFact
 @router.post("/declare")
 async def declare(asked: SignedIn, ref: IncidentInPath) -> Response:
     async def act(session: AsyncSession, form: Form) -> None:
-        action = action_of(asked, form)
+        row = await actions.find(session, ref)
+        action = action_of(asked, form, not_before=actions.detected_at(row))
         declaration = parsed(
             ResponseDeclaration,
             action.model_dump() | {"type": text_in(form, "type"), "commander": text_in(form, "commander")},
@@ -85,11 +87,12 @@ async def leave_role(asked: SignedIn, ref: IncidentInPath) -> Response:
 async def _assign(asked: PageRequest, ref: Ref, *, holds: bool) -> Response:
     async def act(session: AsyncSession, form: Form) -> None:
         holder = text_in(form, "holder")
+        name = (text_in(form, "role") or "").lower().replace(" ", "_")
         values: dict[str, Any] = {
-            "role": (text_in(form, "role") or "").lower().replace(" ", "_"),
+            "role": name,
             "person": text_in(form, "person") if holds or holder is None else holder,
             "from": holder if holds else None,
-            "at": time_in(asked, form),
+            "at": await _at(asked, session, ref, form, name),
             "by": asked.person.name,
             "holds": holds,
         }
@@ -108,6 +111,20 @@ async def _assign(asked: PageRequest, ref: Ref, *, holds: bool) -> Response:
         )
 
     return await done(asked, ref, "roles", act, show="#response")
+
+
+async def _at(asked: PageRequest, session: AsyncSession, ref: Ref, form: Form, role: str) -> datetime | None:
+    """The time that was entered. Forms have no seconds: in the minute in which the role was taken or the incident
+    ended, it is the last of these events.
+    """
+    at = time_in(asked, form)
+    if at is None:
+        return None
+    row = await actions.find(session, ref)
+    facts = (await facts_of(await session.connection(), [row.id], [TimelineKind.ROLE])).get(row.id, ())
+    taken = [one.begins_at for one in holdings(facts) if one.role == role]
+    ended = [] if row.ended_at is None else [row.ended_at]
+    return max((event for event in (*taken, *ended) if at <= event < at + timedelta(minutes=1)), default=at)
 
 
 # — other facts —

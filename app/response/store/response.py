@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -37,6 +38,7 @@ from app.response.plan import (
     type_of,
 )
 from app.response.roles import (
+    HELD_BY_MANY,
     Holding,
     Participant,
     delegates_of,
@@ -124,7 +126,7 @@ async def declare(
 ) -> Incident:
     """A person begins the response to a known incident, and states its type and who takes which role.
 
-    Raises what `actions.declare_response` and `assemble` raise.
+    A role that somebody else holds stays theirs. Raises what `actions.declare_response` and `assemble` raise.
     """
     row = await actions.declare_response(session, ref, attribution, at_stated=at_stated, now=now)
     assigned = Attribution(max(attribution.at, actions.detected_at(row)), attribution.by)
@@ -151,11 +153,26 @@ async def assemble(
     responders: Sequence[str],
     now: datetime,
 ) -> Incident:
-    """Records who responds to the incident, and states its type. Raises what `assign` and `actions.amend` raise."""
+    """Records who responds to the incident, and states its type. Whoever commands it keeps the role.
+
+    Raises what `actions.amend` raises.
+    """
     assigned = Attribution(attribution.at, attribution.by)
     taken = [("commander", commander)] if commander else []
     for role, person in [*taken, *(("responder", person) for person in responders)]:
-        await assign(session, row.id, role, person, assigned, holds=True, instead_of=None, at_stated=at_stated, now=now)
+        with suppress(NotTheHolder):  # a declaration, perhaps a repeated one, takes no role away
+            await assign(
+                session,
+                row.id,
+                role,
+                person,
+                assigned,
+                holds=True,
+                instead_of=None,
+                at_stated=at_stated,
+                if_vacant=role not in HELD_BY_MANY,
+                now=now,
+            )
     if type_name is None:
         return row
     return await actions.amend(session, row.id, {"type": type_name}, by=attribution.by, if_match=None, now=now)

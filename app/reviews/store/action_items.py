@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -244,15 +244,20 @@ async def lock_issue(session: AsyncSession, link: str) -> None:
     await session.exec(select(func.pg_advisory_xact_lock(func.hashtextextended(f"issue {link}", 0))))
 
 
-async def follow_issue(session: AsyncSession, row: ActionItem) -> bool:
+async def follow_issue(session: AsyncSession, row: ActionItem, *, followed_at: datetime | None = None) -> bool:
     """Gives it the state of its issue, unless that is older than what was stated here. Requires `lock_issue`.
 
-    Returns whether it did.
+    A person who stated the same state is right about everything else, such as when it was done. `followed_at`: the time
+    of the issue's state before, which tells the statement of a person from that of the tracker. Returns whether it did.
     """
     issue = None if row.link is None else await session.get(Issue, row.link, populate_existing=True)
     if issue is None or issue.created or (row.state_at is not None and issue.at < row.state_at):
         return False
     state = ItemState(issue.state)
+    if row.state == state and row.state_at not in {None, followed_at}:
+        row.state_at = stated_at(row.state_at, now=issue.at + timedelta(microseconds=1))
+        await session.flush()
+        return False
     row.reopened += row.state in CLOSED and state not in CLOSED
     row.state, row.state_at, row.dropped_because = state, issue.at, issue.reason
     row.closed_at = issue.since if state in CLOSED else None

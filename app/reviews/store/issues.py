@@ -12,7 +12,7 @@ from sqlmodel import col, select
 
 from app.base import db
 from app.base.facts import IssueEvent, IssueState
-from app.base.schema import ActionItem
+from app.base.schema import ActionItem, Issue
 from app.incidents.grouping.write import count
 from app.reviews.action_item import ItemState, normalized_link
 from app.reviews.store import action_items
@@ -36,6 +36,7 @@ async def handle_issue(tx: AsyncConnection, new: IssueEvent, *, now: datetime) -
     }
     async with db.session_within(tx) as session:
         await action_items.lock_issue(session, link)
+        followed_at = (await session.exec(select(Issue.at).where(col(Issue.link) == link))).first()
         is_new = (await tx.execute(_RECORD, row)).rowcount > 0
         item = (await session.exec(select(ActionItem).where(col(ActionItem.link) == link))).first()
         if item is not None:
@@ -45,7 +46,7 @@ async def handle_issue(tx: AsyncConnection, new: IssueEvent, *, now: datetime) -
         else:
             number, verdict = f"AI-{item.number}", "recorded" if is_new else "repeated"
             was = ItemState(item.state)
-            if is_new and await action_items.follow_issue(session, item):
+            if is_new and await action_items.follow_issue(session, item, followed_at=followed_at):
                 item.version += 1
                 item.updated_at = now
                 await action_items.changed(session, item, was)

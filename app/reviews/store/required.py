@@ -9,14 +9,16 @@ from typing import Protocol
 from uuid import UUID
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.base import db
 from app.base.schema import Incident, Objective, Review, ReviewIncident
 from app.base.severity import severity_name
 from app.base.threads import off_loop
 from app.incidents.agreement import NO_AGREEMENT, Agreement
+from app.incidents.grouping.decide import lock_keys
 from app.incidents.impact import availability
 from app.incidents.impact.store import FACTS_OF_INCIDENT, failing_within, in_service_since, planned_within
 from app.incidents.measures.measures import Facts, Weights, service, severity
@@ -35,6 +37,8 @@ class _Row(Protocol):
     def id(self) -> UUID: ...
     @property
     def number(self) -> int: ...
+    @property
+    def began_at(self) -> datetime: ...
     @property
     def ended_at(self) -> datetime: ...
     @property
@@ -59,34 +63,60 @@ class Requirements:
     agreements_of: AgreementsOf
     weights: Weights
 
-    async def draft(self, session: AsyncSession, *, now: datetime) -> int:
+    async def draft(self, engine: AsyncEngine, *, now: datetime) -> int:
         """Drafts a review for each ended incident that requires one and has none; returns how many.
 
-        0 while another process does it. Also updates why the drafts are required, for example after a correction of
-        the severity.
+        Also updates why the drafts are required, for example after a correction of the severity. Each change is a
+        transaction of its own, which finds out whether another process or a person was faster.
         """
-        tx = await session.connection()
-        if not (await tx.execute(_ALONE)).scalar_one():
-            return 0
-        rows = (await tx.execute(_ENDED_LATELY, {"since": now - LOOKBACK, "at_most": AT_ONCE})).all()
-        drafted, recurring = 0, set[UUID]()
-        by_review: dict[UUID, set[Reason]] = defaultdict(set)
-        for row, why, agreement in await self._judged(session, rows, recurring, now=now):
-            if row.draft_id is not None:
-                by_review[row.draft_id].update(why)
-            if not why or row.reviewed:
-                continue
-            incident = (await session.exec(select(Incident).where(col(Incident.id) == row.id))).one()
-            await _draft(session, incident, why, agreement, now=now)
-            drafted += 1
-        for review_id, whys in by_review.items():
-            await _correct(session, review_id, whys, now=now)
+        async with db.session(engine) as session:
+            tx = await session.connection()
+            if not (await tx.execute(_ALONE)).scalar_one():
+                return 0  # another process reads the same
+            parameters = {"since": now - LOOKBACK, "at_most": AT_ONCE, "explained": None}
+            rows = (await tx.execute(_ENDED_LATELY, parameters)).all()
+            judged = await self._judged(session, rows, set(), now=now)
+            changed = await self._changed(session, {row.draft_id for row in rows if row.draft_id}, now=now)
+        drafted = 0
+        for row, why, agreement in judged:
+            if why and not row.reviewed:
+                async with db.session(engine) as session:
+                    drafted += await _draft(session, row, why, agreement, now=now)
+        for review_id, wanted in changed.items():
+            async with db.session(engine) as session:
+                await _correct(session, review_id, wanted, now=now)
         return drafted
+
+    async def _changed(
+        self, session: AsyncSession, drafts: Collection[UUID], *, now: datetime
+    ) -> Mapping[UUID, list[Reason]]:
+        """The drafts that are required for other reasons than they say, with all reasons.
+
+        All incidents of a draft are judged, also those that ended long ago; while one of them is open, nothing changes.
+        A recurrence stays a reason: its other incidents are part of the review.
+        """
+        if not drafts:
+            return {}
+        incidents = await reviews.incidents_of(session, drafts)
+        ids = {one.id for each in incidents.values() for one in each}
+        rows = (await (await session.connection()).execute(_ENDED_OF, {"ids": sorted(ids), "explained": None})).all()
+        whys = {row.id: why for row, why, _ in await self._judged(session, rows, set(), now=now)}
+        found: dict[UUID, list[Reason]] = {}
+        for review in (await session.exec(select(Review).where(col(Review.id).in_(drafts)))).all():
+            about = incidents.get(review.id, ())
+            if any(one.ended_at is None for one in about):
+                continue
+            kept = {Reason.RECURRENCE} & {Reason(one) for one in review.required_because}
+            wanted = kept.union(*(whys.get(one.id, ()) for one in about))
+            if wanted != set(review.required_because):
+                found[review.id] = [reason for reason in Reason if reason in wanted]
+        return found
 
     async def explain(self, session: AsyncSession, review: Review, *, now: datetime) -> None:
         """States in a new draft why its incidents require it and, unless a person did, when it is due."""
         ids = [one.id for one in (await reviews.incidents_of(session, [review.id])).get(review.id, ())]
-        rows = (await (await session.connection()).execute(_ENDED_OF, {"ids": ids})).all()
+        parameters = {"ids": ids, "explained": review.id}
+        rows = (await (await session.connection()).execute(_ENDED_OF, parameters)).all()
         judged = await self._judged(session, rows, set(), now=now)
         whys = {reason for _, why, _ in judged for reason in why}
         review.required_because = [reason for reason in Reason if reason in whys]
@@ -121,8 +151,18 @@ class Requirements:
 
 
 async def _draft(
-    session: AsyncSession, incident: Incident, why: Sequence[Reason], agreement: Agreement, *, now: datetime
-) -> None:
+    session: AsyncSession, row: _Row, why: Sequence[Reason], agreement: Agreement, *, now: datetime
+) -> bool:
+    """Whether it was drafted: not if the incident has a review by now, or is open again."""
+    tx = await session.connection()
+    await lock_keys(tx, [row.key_id])
+    still = (await tx.execute(_ENDED_OF, {"ids": [row.id], "explained": None})).one_or_none()
+    if still is None or still.reviewed:
+        return False
+    why = [reason for reason in why if reason is not Reason.RECURRENCE or not still.recurrence_reviewed]
+    if not why:
+        return False
+    incident = (await session.exec(select(Incident).where(col(Incident.id) == row.id))).one()
     facts = Facts.of(incident)
     assert facts.ended_at is not None, "only of incidents that have ended"
     linked = {incident.id}
@@ -145,6 +185,7 @@ async def _draft(
     roles = await reviews.roles_in(session, linked)
     await reviews.set_participants(session, review.id, proposed_participants(people, roles))
     await reviews.derive(session, linked)
+    return True
 
 
 def proposed_participants(
@@ -165,14 +206,9 @@ def proposed_participants(
 _PARTS = {"commander": Part.COMMANDER, "communications": Part.COMMUNICATIONS, "scribe": Part.NOTE_TAKER}
 
 
-async def _correct(session: AsyncSession, review_id: UUID, why: Collection[Reason], *, now: datetime) -> None:
-    """A recurrence stays a reason: its other incidents are part of the review."""
+async def _correct(session: AsyncSession, review_id: UUID, wanted: list[Reason], *, now: datetime) -> None:
     review = await reviews.hold_row(session, review_id)
-    if review.state != ReviewState.DRAFT:
-        return
-    kept = {Reason.RECURRENCE} & {Reason(one) for one in review.required_because}
-    wanted = [reason for reason in Reason if reason in kept | set(why)]
-    if review.required_because != wanted:
+    if review.state == ReviewState.DRAFT and review.required_because != wanted:
         review.required_because = list(wanted)
         await reviews.touch(session, review, now=now)
 
@@ -189,8 +225,24 @@ async def _burned(
     found: dict[int, Fraction] = {}
     for stored in objectives.all():
         objective = availability.Objective.of(stored.model_dump())
-        found |= await _burned_of(await session.connection(), objective, now=now, weights=weights)
+        numbers: dict[datetime, set[int]] = defaultdict(set)
+        for row in rows:
+            if service(Facts.of(row)) == objective.service:
+                numbers[_judged_at(objective, row, now=now)].add(row.number)
+        for at, those in numbers.items():
+            burned = await _burned_of(await session.connection(), objective, now=at, weights=weights)
+            found |= {number: share for number, share in burned.items() if number in those}
     return found
+
+
+def _judged_at(objective: availability.Objective, row: _Row, *, now: datetime) -> datetime:
+    """When the budget is judged that an incident burned: at a time at which it is whole in the window. That is the same
+    for many incidents, so that few budgets are computed.
+    """
+    if row.began_at >= objective.period(now).start:
+        return now
+    end = objective.period(row.ended_at).end
+    return min(now, end - timedelta(microseconds=1)) if end > row.ended_at else row.ended_at
 
 
 async def _burned_of(
@@ -243,13 +295,17 @@ _ENDED = f"""
       FROM (SELECT incident.number, incident.key_id, {FACTS_OF_INCIDENT},
                    EXISTS ({_LINKED} AND review.state <> 'dropped')
                    OR EXISTS (SELECT
-                                FROM review
-                                JOIN incident AS drafted ON drafted.id = review.drafted_for
-                               WHERE incident.id IN (drafted.id, drafted.merged_into)) AS reviewed,
+                                FROM incident AS member
+                                JOIN review ON review.drafted_for = member.id
+                               WHERE (member.id = incident.id OR member.merged_into = incident.id)) AS reviewed,
                    (SELECT count(*) FROM ({_RECENT} LIMIT {RECURRENCES}) AS recent) AS occurrences,
                    EXISTS (SELECT
                              FROM ({_RECENT}) AS recent
-                             JOIN review_incident ON review_incident.incident_id = recent.id) AS recurrence_reviewed
+                             JOIN incident AS member ON (member.id = recent.id OR member.merged_into = recent.id)
+                             JOIN review_incident ON review_incident.incident_id = member.id
+                             JOIN review ON review.id = review_incident.review_id
+                            WHERE review.state <> 'dropped'
+                              AND review.id IS DISTINCT FROM CAST(:explained AS uuid)) AS recurrence_reviewed
               FROM incident
              WHERE merged_into IS NULL
                AND alert_class <> 'monitoring'
