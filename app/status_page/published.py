@@ -158,7 +158,8 @@ class StatusPage:
             if not is_confined and not self._warned:
                 log.warning(
                     "the public status page reads with the privileges of the service, because the database role %s "
-                    "does not exist and could not be created; an administrator can create it: %s",
+                    "does not exist, or may not be used or read all that is public. Restart the service: it grants "
+                    "what is missing, if it may; otherwise an administrator can create the role first: %s",
                     db.PUBLIC_ROLE,
                     db.HOW_TO_CREATE_IT,
                 )
