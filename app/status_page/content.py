@@ -14,13 +14,20 @@ INCIDENTS_AT_MOST = 1000  # the newest are public
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Whose page it is. `url` is where customers reach the service, without a slash at its end."""
+    """Whose page it is. `url` is where customers reach the service, without a slash at its end;
+    empty if that is not known, and links are paths.
+    """
 
     name: str
     url: str
 
     def address(self, path: str) -> str:
         return f"{self.url}{path}"
+
+    @property
+    def identity(self) -> str:
+        """What ids are derived from: another site has another."""
+        return self.url or self.name
 
 
 @dataclass(frozen=True, slots=True)

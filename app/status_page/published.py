@@ -86,8 +86,8 @@ class StatusPage:
 
     @classmethod
     def of(cls, settings: Settings, engine: AsyncEngine) -> "StatusPage":
-        url = settings.public_url or f"http://{settings.host}:{settings.port}"
-        return cls(engine, Site(settings.status_page_name, url.rstrip("/")))
+        # Not `public_url`: senders may reach the service at a name that only exists inside.
+        return cls(engine, Site(settings.status_page_name, (settings.status_page_url or "").rstrip("/")))
 
     async def refresh(self, now: datetime) -> None:
         """Reads what is public and renders it if it has changed. If it cannot be read, the pages show the last state,

@@ -39,7 +39,8 @@ def ago(**how: float) -> str:
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"status_page": True, "status_page_name": "Acme"})
+    inside = f"http://{PLANTED['address']}:8080"
+    return settings.model_copy(update={"status_page": True, "status_page_name": "Acme", "public_url": inside})
 
 
 @pytest.fixture
@@ -404,7 +405,20 @@ async def test_gauges(client: httpx.AsyncClient) -> None:
 PLANTED = {
     where: f"zq{number}planted"
     for number, where in enumerate(
-        ("service", "label", "annotation", "note", "person", "token", "owner", "source", "maintenance", "rule", "link")
+        (
+            "service",
+            "label",
+            "annotation",
+            "note",
+            "person",
+            "token",
+            "owner",
+            "source",
+            "maintenance",
+            "rule",
+            "link",
+            "address",
+        )
     )
 }
 
@@ -435,7 +449,16 @@ async def test_no_internal_word_is_in_any_public_byte(
         await measure(session, days=90, now=NOW, weights=settings.impact)
     await page.refresh(datetime.now(UTC))
     incident = (await client.get("/api/v1/incidents/INC-1")).json()
-    secrets = {*words.values(), "INC-1", incident["id"], incident["key"], "INC-2", "Some cards fail.", "sev1"}
+    secrets = {
+        *words.values(),
+        "INC-1",
+        incident["id"],
+        incident["key"],
+        "INC-2",
+        "Some cards fail.",
+        "sev1",
+        settings.host,
+    }
     paths = [*PUBLIC, *(f"/status/incidents/{each}" for each in (told["id"], withdrawn["id"]))]
     automatic = next(
         each["id"] for each in (await client.get("/api/v1/status-page/incidents")).json()["items"] if each["automatic"]
