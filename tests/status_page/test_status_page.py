@@ -340,6 +340,54 @@ async def test_what_was_published_automatically_ends_with_the_incident(
     assert found["components"] == {"Payments": "operational"}
 
 
+async def test_all_components_that_ask_for_it_are_published_whatever_came_before(
+    client: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
+    await fire(client, ago(minutes=30), service="shop", severity="warning")
+    for name in ("Payments", "Website"):
+        await put(client, name, services=["shop"], automatic=True)
+
+    async def published() -> list[tuple[Any, ...]]:
+        items = (await client.get("/api/v1/status-page/incidents")).json()["items"]
+        return [(each["incident"], each["components"], each["withdrawn_at"] is not None) for each in items[::-1]]
+
+    both = {"Payments": "degraded_performance", "Website": "degraded_performance"}
+    await kept_up(engine, now=NOW - timedelta(minutes=20))
+    assert await published() == [("INC-1", both, False)]
+    await put(client, "Search", services=["shop"], automatic=True)  # it asks later
+    for _ in range(2):
+        await kept_up(engine, now=NOW - timedelta(minutes=19))
+    [(_, components, _)] = await published()
+    assert components == both | {"Search": "degraded_performance"}
+
+    [found] = (await client.get("/api/v1/status-page/incidents")).json()["items"]
+    await post(client, f"incidents/{found['id']}/withdraw", 200)
+    await client.put("/api/v1/services/cards", json={})
+    await put(client, "Payments", services=["shop", "cards"], automatic=True)
+    await fire(client, ago(minutes=18), service="cards", severity="warning", alertname="Another")
+    # The one that was withdrawn becomes worse; that stays inside.
+    await fire(client, ago(minutes=17), service="shop", severity="critical")
+    for minutes in (14, 13, 12, 11):
+        await kept_up(engine, now=NOW - timedelta(minutes=minutes))
+    assert [each for each in await published() if not each[2]] == [
+        ("INC-2", {"Payments": "degraded_performance"}, False)
+    ]
+
+
+async def test_what_has_not_lasted_makes_nothing_worse(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await fire(client, ago(minutes=30), service="shop", severity="warning")
+    await client.put("/api/v1/services/cards", json={})
+    await put(client, "Payments", services=["shop", "cards"], automatic=True)
+    await kept_up(engine, now=NOW - timedelta(minutes=4))
+    await fire(client, ago(minutes=3), service="cards", severity="critical")
+    await kept_up(engine)
+    [found] = (await client.get("/api/v1/status-page/incidents")).json()["items"]
+    assert found["components"] == {"Payments": "degraded_performance"}
+    await kept_up(engine, now=NOW + timedelta(minutes=2))
+    [found] = (await client.get("/api/v1/status-page/incidents")).json()["items"]
+    assert found["components"] == {"Payments": "major_outage"}
+
+
 # — measured —
 
 
