@@ -3,13 +3,12 @@ for it, a first word about a problem.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
 from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.base import schema
 from app.status_page.component import OF_SEVERITY, Proposal, Status, only
 from app.status_page.public_incident import OVER as STAGES_OVER
 from app.status_page.public_incident import Kind, Stage, statuses
@@ -66,7 +65,7 @@ async def keep_up(session: AsyncSession, *, publishes: bool = True, delay: timed
     return True
 
 
-def _beginning(proposals: Mapping[str, Proposal], published: Set[int]) -> Mapping[int, Mapping[str, Status]]:
+def _beginning(proposals: Mapping[str, Proposal], published: Collection[int]) -> Mapping[int, Mapping[str, Status]]:
     """The worst incident of each component that was never published, by number, with all components that share it."""
     found: dict[int, dict[str, Status]] = defaultdict(dict)
     for name, proposal in proposals.items():
@@ -76,7 +75,7 @@ def _beginning(proposals: Mapping[str, Proposal], published: Set[int]) -> Mappin
     return found
 
 
-async def _published(session: AsyncSession, numbers: Set[int]) -> set[int]:
+async def _published(session: AsyncSession, numbers: Collection[int]) -> set[int]:
     """Those that were ever published."""
     tx = await session.connection()
     return set((await tx.execute(_PUBLISHED, {"numbers": sorted(numbers)})).scalars())
