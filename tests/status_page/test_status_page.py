@@ -153,6 +153,23 @@ async def test_times_follow_the_incident_until_a_person_states_them(
     assert (followed["begins_at"], followed["ends_at"]) == (ago(minutes=40), ago(minutes=10))
 
 
+async def test_a_problem_that_came_back_ends_when_people_said_so_and_a_late_note_moves_nothing(
+    client: httpx.AsyncClient,
+) -> None:
+    await fire(client, ago(minutes=60), ago(minutes=50), service="shop")
+    await put(client, "Payments", services=["shop"])
+    told = await tell(client, incident="INC-1", first={"at": ago(minutes=55)})
+
+    async def said(status: str, minutes: int, **more: Any) -> Any:
+        return (await update(client, told, status=status, body="Words.", at=ago(minutes=minutes), **more))["ends_at"]
+
+    assert await said("resolved", 45) == ago(minutes=50)
+    assert await said("resolved", 44) == ago(minutes=50)
+    assert await said("investigating", 40, components={"Payments": "major_outage"}) is None
+    assert await said("resolved", 20) == ago(minutes=20)
+    assert await said("resolved", 10) == ago(minutes=20)
+
+
 async def test_a_correction_is_shown_and_what_was_said_before_is_kept_inside(
     client: httpx.AsyncClient, anyone: httpx.AsyncClient, page: StatusPage
 ) -> None:

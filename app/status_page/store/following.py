@@ -24,19 +24,29 @@ _FOLLOW_MERGES = text("""
        AND (CAST(:id AS uuid) IS NULL OR public_incident.id = :id)
 """)
 
-# A problem begins with its incident, not with the first update, and ends with it, not with the last.
+# A problem begins with its incident, not with the first update, and ends with it, not with the last. If people published
+# that it is back after the incident had ended, the incident says nothing of that, and their next word counts.
 _FOLLOW_TIMES = text("""
-    WITH told AS (
-        SELECT public_incident_id, min(at) AS first_at,
-               min(at) FILTER (WHERE status = 'in_progress') AS started_at,
-               (array_agg(at ORDER BY at DESC, recorded_at DESC, id DESC))[1] AS last_at,
-               (array_agg(status ORDER BY at DESC, recorded_at DESC, id DESC))[1]
-                   IN ('resolved', 'completed') AS is_over
+    WITH word AS (
+        SELECT public_incident_id, at, status,
+               status IN ('resolved', 'completed') AS is_over,
+               lag(status) OVER earlier IN ('resolved', 'completed') AS was_over,
+               count(*) FILTER (WHERE status NOT IN ('resolved', 'completed')) OVER later = 0 AS stays_over
           FROM public_update
          WHERE CAST(:id AS uuid) IS NULL OR public_incident_id = :id
+        WINDOW earlier AS (PARTITION BY public_incident_id ORDER BY at, recorded_at, id),
+               later AS (PARTITION BY public_incident_id ORDER BY at DESC, recorded_at DESC, id DESC)
+    ), told AS (
+        SELECT public_incident_id, min(at) AS first_at,
+               min(at) FILTER (WHERE status = 'in_progress') AS started_at,
+               max(at) FILTER (WHERE was_over AND NOT is_over) AS back_at,
+               min(at) FILTER (WHERE stays_over) AS over_at
+          FROM word
          GROUP BY public_incident_id
     ), known AS (
-        SELECT public.id, told.is_over, incident.ended_at, told.last_at,
+        SELECT public.id,
+               CASE WHEN told.back_at > incident.ended_at THEN told.over_at
+                    WHEN told.over_at IS NOT NULL THEN coalesce(incident.ended_at, told.over_at) END AS ends_at,
                CASE WHEN public.kind = 'maintenance' THEN least(public.begins_at, told.started_at)
                     WHEN public.begins_at_stated THEN public.begins_at
                     ELSE coalesce(incident.impact_started_at, incident.detected_at_stated, incident.began_at,
@@ -46,9 +56,9 @@ _FOLLOW_TIMES = text("""
           LEFT JOIN incident ON incident.id = public.incident_id
     ), fact AS (
         SELECT known.id, known.begins_at,
-               CASE WHEN known.is_over
+               CASE WHEN known.ends_at IS NOT NULL
                     THEN greatest(known.begins_at, CASE WHEN public.ends_at_stated THEN public.ends_at
-                                                        ELSE coalesce(known.ended_at, known.last_at) END)
+                                                        ELSE known.ends_at END)
                     END AS ends_at
           FROM known
           JOIN public_incident AS public ON public.id = known.id
