@@ -297,6 +297,20 @@ async def test_a_public_incident_follows_its_incident_into_a_merge(
     await update(client, told, status="identified", body="Found.")
 
 
+async def test_a_public_incident_follows_its_part_of_a_split(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await fire(client, ago(minutes=60), service="shop", alertname="a")
+    await fire(client, ago(minutes=20), service="shop", alertname="b")
+    await put(client, "Payments", services=["shop"])
+    told = await tell(client, incident="INC-1", first={"at": ago(minutes=10)})
+    assert told["begins_at"] == ago(minutes=60)
+    await fire(client, ago(minutes=60), ago(minutes=50), service="shop", alertname="a")  # so it was two
+    await kept_up(engine)
+    found = (await client.get(f"/api/v1/status-page/incidents/{told['id']}")).json()
+    assert (found["incident"], found["begins_at"]) == ("INC-2", ago(minutes=20))
+    entries = (await client.get("/api/v1/incidents/INC-2/timeline?kind=published")).json()["items"]
+    assert len(entries) == 1
+
+
 # — proposals and what is published without a person —
 
 

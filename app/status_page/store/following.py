@@ -1,4 +1,4 @@
-"""What follows from incidents: the times of public incidents, as long as no person has stated them, and merges."""
+"""What follows from incidents: merges, splits and, as long as no person has stated them, times of public incidents."""
 
 from datetime import datetime
 from uuid import UUID
@@ -8,24 +8,39 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 
 async def follow(tx: AsyncConnection, *, now: datetime, id_: UUID | None = None) -> int:
-    """Public incidents (one, or all) follow merges of their incidents, and their times follow those of the incidents as
-    long as no person has stated them. Returns how many changed.
+    """Public incidents (one, or all) follow merges and splits of their incidents, and their times follow those of the
+    incidents as long as no person has stated them. Returns how many times changed.
     """
-    await tx.execute(_FOLLOW_MERGES, {"id": id_})
+    await tx.execute(_FOLLOW_INCIDENTS, {"id": id_})
     return (await tx.execute(_FOLLOW_TIMES, {"id": id_, "now": now})).rowcount
 
 
-_FOLLOW_MERGES = text("""
+# The entries of the timeline move with merges and splits; a public incident stays with that of its first update.
+_FOLLOW_INCIDENTS = text("""
     UPDATE public_incident
-       SET incident_id = incident.merged_into
-      FROM incident
-     WHERE incident.id = public_incident.incident_id
-       AND incident.merged_into IS NOT NULL
-       AND (CAST(:id AS uuid) IS NULL OR public_incident.id = :id)
+       SET incident_id = known.incident_id
+      FROM (
+            SELECT public.id, coalesce(incident.merged_into, incident.id) AS incident_id
+              FROM public_incident AS public
+              LEFT JOIN LATERAL (
+                    SELECT entry
+                      FROM public_update
+                     WHERE public_incident_id = public.id
+                       AND entry IS NOT NULL
+                     ORDER BY at, recorded_at, id
+                     LIMIT 1
+                   ) AS first ON true
+              LEFT JOIN timeline ON timeline.id = first.entry
+              JOIN incident ON incident.id = coalesce(timeline.incident_id, public.incident_id)
+             WHERE public.incident_id IS NOT NULL
+               AND (CAST(:id AS uuid) IS NULL OR public.id = :id)
+           ) AS known
+     WHERE public_incident.id = known.id
+       AND public_incident.incident_id <> known.incident_id
 """)
 
-# A problem begins with its incident, not with the first update, and ends with it, not with the last. If people published
-# that it is back after the incident had ended, the incident says nothing of that, and their next word counts.
+# A problem begins with its incident, not with the first update, and ends with it, not with the last. If people
+# published that it is back after the incident had ended, it ends when they say so.
 _FOLLOW_TIMES = text("""
     WITH word AS (
         SELECT public_incident_id, at, status,
