@@ -46,7 +46,6 @@ _HEADERS = {
 # Anybody may read the JSON and the feeds, also a script of another site.
 _FOR_ANY_SITE = {"access-control-allow-origin": "*", "cross-origin-resource-policy": "cross-origin"}
 _IMMUTABLE = {"cache-control": "public, max-age=31536000, immutable"}
-_MONTH = re.compile("(19[7-9][0-9]|20[0-9]{2}|21[0-9]{2})-(0[1-9]|1[0-2])")
 
 
 def _status_page(request: Request) -> StatusPage:
@@ -75,17 +74,17 @@ async def show_history(
 ) -> Response:
     if not page.has_been_read:
         return _not_read_yet(request, page)
-    month = month or page.month()
-    if not _MONTH.fullmatch(month):
+    found = await page.history(month)
+    if found is None:
         raise HTTPException(404)
-    return _answer(request, page.history(month))
+    return _answer(request, found)
 
 
 @router.api_route("/status/incidents/{id}", methods=["GET", "HEAD"])
 async def show_incident(request: Request, page: Page, id: str) -> Response:  # noqa: A002  named in the path
     if not page.has_been_read:
         return _not_read_yet(request, page)
-    found = page.incident(UUID(id)) if _UUID.fullmatch(id) else None
+    found = await page.incident(UUID(id)) if _UUID.fullmatch(id) else None
     if found is None:
         raise HTTPException(404)
     return _answer(request, found)

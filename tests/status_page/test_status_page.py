@@ -1,6 +1,7 @@
 """The status page on a real database: what is published, what follows from incidents, and what never gets out."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -179,6 +180,7 @@ async def test_a_correction_is_shown_and_what_was_said_before_is_kept_inside(
     await page.refresh(datetime.now(UTC))
     before = (await anyone.get("/status/history.atom")).text
     address = f"/api/v1/status-page/incidents/{told['id']}/updates/{told['updates'][0]['id']}"
+    assert (await client.patch(address, json={"at": None})).json()["updates"] == told["updates"]
     corrected = (await client.patch(address, json={"body": "A few cards fail."})).json()
     assert [each["body"] for each in corrected["updates"][0]["earlier"]] == ["Some cards fail."]
     await page.refresh(datetime.now(UTC))
@@ -644,6 +646,37 @@ async def test_pages_are_served_from_memory(
     assert statements == []
     for path in (f"/status/incidents/{uuid4()}", "/status/incidents/x", "/status/history?month=2026-13", "/status/x"):
         assert (await anyone.get(path)).status_code == 404
+
+
+async def test_only_months_with_public_incidents_have_a_page(
+    client: httpx.AsyncClient, anyone: httpx.AsyncClient, page: StatusPage
+) -> None:
+    """Otherwise anybody could have two thousand pages rendered."""
+    await put(client, "Payments")
+    told = await tell(client, begins_at=ago(days=100))
+    await page.refresh(NOW)
+    for month, status in ((told["begins_at"][:7], 200), (f"{NOW:%Y-%m}", 200), ("1970-01", 404), ("2199-12", 404)):
+        assert (await anyone.get(f"/status/history?month={month}")).status_code == status, month
+
+
+async def test_while_the_first_rendering_goes_on_pages_ask_for_patience(
+    anyone: httpx.AsyncClient, page: StatusPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendering, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(work: Callable[[], Any]) -> Any:
+        rendering.set()
+        await goes_on.wait()
+        return work()
+
+    monkeypatch.setattr("app.status_page.published.off_loop", slowly)
+    reading = asyncio.create_task(page.refresh(NOW))
+    await rendering.wait()
+    for path in ("/status", "/status/history", f"/status/incidents/{uuid4()}"):
+        assert (await anyone.get(path)).status_code == 503
+    goes_on.set()
+    await reading
+    assert (await anyone.get("/status/history")).status_code == 200
 
 
 async def test_while_the_database_is_away_the_last_state_is_served_with_as_of(
