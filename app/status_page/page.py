@@ -133,6 +133,10 @@ def not_read_yet(site: Site) -> str:
     return _render("not_read.html", site, None, title=site.name)
 
 
+def not_found(site: Site) -> str:
+    return _render("not_found.html", site, None, title=site.name)
+
+
 def _told(incidents: Sequence[PublicIncident], now: datetime) -> list[Told]:
     return [Told.of(each, now) for each in incidents]
 

@@ -84,6 +84,7 @@ class StatusPage:
         self._months: Months = {}
         self._pages: dict[str, Rendered] = {}
         self._warned = False
+        self.not_found = Rendered.of(page.not_found(site).encode(), HTML)
 
     @classmethod
     def of(cls, settings: Settings, engine: AsyncEngine) -> "StatusPage":

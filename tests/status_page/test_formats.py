@@ -192,6 +192,7 @@ PAGES = {
     "away": page.overview(SITE, CONTENT, NOW, as_of=at("11:58")),
     "empty": page.overview(SITE, Content(), NOW),
     "starting": page.not_read_yet(SITE),
+    "missing": page.not_found(SITE),
 }
 
 

@@ -644,8 +644,22 @@ async def test_pages_are_served_from_memory(
             head = await anyone.head(path)
             assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", answer.headers["etag"])
     assert statements == []
-    for path in (f"/status/incidents/{uuid4()}", "/status/incidents/x", "/status/history?month=2026-13", "/status/x"):
-        assert (await anyone.get(path)).status_code == 404
+    assert (await anyone.get("/status/")).status_code == 200
+
+
+async def test_what_is_missing_is_a_public_page_and_asks_no_database(
+    anyone: httpx.AsyncClient, page: StatusPage, context: Context
+) -> None:
+    await page.refresh(NOW)
+    headers = {"accept": "text/html", "cookie": "session=made-up; __Host-session=made-up"}
+    paths = ("incidents/x", f"incidents/{uuid4()}", "history?month=2026-13", "history?month=" + "1" * 30, "x", "x/y")
+    with counted(context.engine) as statements:
+        for path in paths:
+            answer = await anyone.get(f"/status/{path}", headers=headers)
+            assert (answer.status_code, "There is no such page" in answer.text) == (404, True), path
+            assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+            assert "Aftermath" not in answer.text
+    assert statements == []
 
 
 async def test_only_months_with_public_incidents_have_a_page(
