@@ -457,6 +457,27 @@ async def test_measured_days_have_downtime_and_never_call_unwatched_time_up(
         assert (await tx.execute(text("SELECT count(*) FROM component_day"))).scalar_one() == 0
 
 
+async def test_a_day_is_measured_the_same_alone_and_with_all_others(
+    client: httpx.AsyncClient, engine: AsyncEngine, settings: Settings
+) -> None:
+    """Failures of the monitoring count for the sources of a service, even if these were last needed long ago."""
+    await client.put("/api/v1/services/shop", json={"in_service_since": ago(days=10)})
+    await fire(client, ago(days=5, hours=1), ago(days=5), service="shop")
+    await fire(client, ago(hours=20), ago(hours=10), service="other")
+    async with db.transaction(engine) as tx:
+        failure = "UPDATE incident SET alert_class = 'monitoring', source_ids = ARRAY[-77] WHERE service = 'other'"
+        await tx.execute(text(failure))
+    await put(client, "Payments", services=["shop"], uptime="measured")
+    found = []
+    for _ in range(2):
+        async with db.session(engine) as session:
+            await measure(session, days=2, now=NOW, weights=settings.impact)  # at first all days
+        async with db.transaction(engine) as tx:
+            rows = await tx.execute(text("SELECT day, watched_seconds FROM component_day ORDER BY day DESC LIMIT 3"))
+            found.append([tuple(row) for row in rows])
+    assert found[0] == found[1]
+
+
 async def test_a_time_in_which_nothing_ran_is_remembered(engine: AsyncEngine) -> None:
     away = timedelta(minutes=1)
     for minutes in (30, 29, 10, 9):

@@ -69,7 +69,7 @@ async def measured_days(
     failing = await failing_within(tx, within, services, now=now, weights=weights)
     planned = await planned_within(tx, services, within)
     since = await in_service_since(tx, services)
-    blind, sources, gaps = await _blind(tx, services, within)
+    blind, sources, gaps = await _blind(tx, services, within, now=now)
 
     def work() -> Mapping[str, Sequence[MeasuredDay]]:
         return {
@@ -110,7 +110,7 @@ def _concerns(of: frozenset[int], services: Iterable[str], sources: Mapping[str,
 
 
 async def _blind(
-    tx: AsyncConnection, services: Sequence[str], within: Span
+    tx: AsyncConnection, services: Sequence[str], within: Span, *, now: datetime
 ) -> tuple[list[tuple[Span, frozenset[int]]], Mapping[str, frozenset[int]], list[Span]]:
     """Failures of the monitoring with their sources, the sources of each service, and times in which nothing ran."""
     parameters = {"start": within.start, "end": within.end, "people": MANUAL_SOURCE_ID}
@@ -119,7 +119,9 @@ async def _blind(
         (Span(row.began_at, row.ended_at or within.end), frozenset(row.source_ids) - {MANUAL_SOURCE_ID}) for row in rows
     ]
     sources: dict[str, set[int]] = defaultdict(set)
-    for service, source in await tx.execute(_SOURCES, {**parameters, "services": services}):
+    # Always over the same days: otherwise a day would change with how many days are measured together with it.
+    start = span_of(days_until(now, DAYS)[0]).start
+    for service, source in await tx.execute(_SOURCES, {**parameters, "start": start, "services": services}):
         sources[service].add(source)
     gaps = [Span(*row) for row in await tx.execute(_GAPS, {"start": within.start, "end": within.end})]
     return blind, {service: frozenset(each) for service, each in sources.items()}, gaps
