@@ -14,11 +14,10 @@ from app.base.db.recordset import as_json
 from app.base.threads import off_loop
 from app.base.times import Span
 from app.incidents.grouping.batch import MANUAL_SOURCE_ID
-from app.incidents.impact.intervals import union
 from app.incidents.impact.store import failing_within, in_service_since, planned_within
 from app.incidents.measures.measures import Weights
 from app.status_page.component import Uptime
-from app.status_page.uptime import DAYS, MeasuredDay, days_until, measured, span_of
+from app.status_page.uptime import DAYS, MeasuredDay, Watched, days_until, measured, span_of
 
 
 async def measure(session: AsyncSession, *, days: int, now: datetime, weights: Weights) -> int:
@@ -63,7 +62,7 @@ async def measured_days(
     """
     services = sorted({service for each in components for service in each.services})
     if not services:
-        return {each.name: measured((), (), [_whole(days)], days, now=now) for each in components}
+        return {each.name: measured((), [_whole(days)], days, now=now) for each in components}
     within = Span(span_of(days[0]).start, now)
     tx = await session.connection()
     failing = await failing_within(tx, within, services, now=now, weights=weights)
@@ -74,15 +73,13 @@ async def measured_days(
     def work() -> Mapping[str, Sequence[MeasuredDay]]:
         return {
             each.name: measured(
-                (
-                    interval.span
+                [
+                    Watched(
+                        [i.span for one in failing.get(service, ()) for i in one.intervals if i.impact > 0],
+                        planned.get(service, ()),
+                    )
                     for service in each.services
-                    for one in failing.get(service, ())
-                    for interval in one.intervals
-                    if interval.impact > 0
-                ),
-                # A component is in maintenance while one of its services is.
-                union(span for service in each.services for span in planned.get(service, ())),
+                ],
                 [
                     *gaps,
                     *(span for span, of in blind if _concerns(of, each.services, sources)),
