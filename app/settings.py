@@ -264,6 +264,12 @@ class Settings(BaseSettings):
     status_page_name: Annotated[str, StringConstraints(min_length=1, max_length=100)] = Field(
         "Status", description="Name on the status page and in its feeds, such as that of the company"
     )
+    status_page_url: Annotated[str, StringConstraints(pattern="^https?://[^/]", max_length=2000)] | None = Field(
+        None,
+        description="URL at which customers reach the service, for links in the feeds and JSON of the status page. "
+        "Unset: these links are paths, which not all feed readers follow",
+        examples=["https://status.example.com"],
+    )
     status_delay_seconds: int = Field(
         300,
         ge=0,

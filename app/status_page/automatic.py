@@ -2,14 +2,14 @@
 for it, a first word about a problem.
 """
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
 from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.base import schema
-from app.status_page.component import Proposal, Status
+from app.status_page.component import OF_SEVERITY, Proposal, Status, only
 from app.status_page.public_incident import OVER as STAGES_OVER
 from app.status_page.public_incident import Kind, Stage, statuses
 from app.status_page.store.components import all_components, proposed
@@ -48,36 +48,44 @@ async def keep_up(session: AsyncSession, *, publishes: bool = True, delay: timed
     asking = [row for row in await all_components(session) if row.automatic]
     if not asking and not running:
         return True
-    proposals = await proposed(session, asking, now=now)
+    found = await proposed(session, asking, now=now)
+    known = await _published(session, {each.number for proposal in found.values() for each in proposal.incidents})
+    suppressed = known - {each.number for each, _ in running}  # people have taken over, ended or withdrawn them
+    proposals = {
+        name: only(proposal, lambda each: each.detected_at <= now - delay and each.number not in suppressed)
+        for name, proposal in found.items()
+    }
     for each, incident_is_over in running:
         await _continue(session, each, proposals, incident_is_over=incident_is_over, now=now)
     shown = statuses(await everything_public(session), now)
-    for row in asking:
-        if row.name not in shown:
-            await _begin(session, row, proposals[row.name], delay=delay, now=now)
+    missing = {name: proposal for name, proposal in proposals.items() if name not in shown}
+    for number, components in _beginning(missing, known).items():
+        first = NewUpdate(Stage.INVESTIGATING, BEGUN, components, by=None, token=None)
+        await publish(session, NewIncident(Kind.INCIDENT, TITLE, first, incident=number, automatic=True), now=now)
     return True
 
 
-async def _begin(
-    session: AsyncSession, row: schema.Component, proposal: Proposal, *, delay: timedelta, now: datetime
-) -> None:
-    """Its worst incident, unless that was published before: a person may have ended it, or withdrawn it."""
-    lasting = [each for each in proposal.incidents if each.detected_at <= now - delay]
-    if not lasting or proposal.status is Status.UNDER_MAINTENANCE:
-        return
-    worst = lasting[0]
-    known = await session.connection()
-    if (await known.execute(_WAS_PUBLISHED, {"number": worst.number})).first() is not None:
-        return
-    first = NewUpdate(Stage.INVESTIGATING, BEGUN, {row.name: proposal.status}, by=None, token=None)
-    await publish(session, NewIncident(Kind.INCIDENT, TITLE, first, incident=worst.number, automatic=True), now=now)
+def _beginning(proposals: Mapping[str, Proposal], published: Collection[int]) -> Mapping[int, Mapping[str, Status]]:
+    """The worst incident of each component that was never published, by number, with all components that share it."""
+    found: dict[int, dict[str, Status]] = defaultdict(dict)
+    for name, proposal in proposals.items():
+        new = next((each for each in proposal.incidents if each.number not in published), None)
+        if new is not None:
+            found[new.number][name] = OF_SEVERITY[new.severity]
+    return found
+
+
+async def _published(session: AsyncSession, numbers: Collection[int]) -> set[int]:
+    """Those that were ever published."""
+    tx = await session.connection()
+    return set((await tx.execute(_PUBLISHED, {"numbers": sorted(numbers)})).scalars())
 
 
 async def _continue(
     session: AsyncSession, each: Found, proposals: Mapping[str, Proposal], *, incident_is_over: bool, now: datetime
 ) -> None:
-    """Ends it with its incident, and publishes that it became worse or came back. A component that recovers before the
-    others waits for the end.
+    """Ends it with its incident, and publishes that it became worse, came back or concerns another component that asks
+    for it. A component that recovers before the others waits for the end.
     """
     is_over = Stage(each.updates[-1].status) in STAGES_OVER
     if incident_is_over:
@@ -88,10 +96,11 @@ async def _continue(
     if len(each.updates) >= UPDATES_AT_MOST:
         return
     shown = statuses([each.public()], now)
+    named = set(each.public().components)
     worse = {
         name: proposal.status
-        for name in each.public().components
-        if (proposal := proposals.get(name)) is not None
+        for name, proposal in proposals.items()
+        if (name in named or any(one.number == each.number for one in proposal.incidents))
         and proposal.status.rank > shown.get(name, Status.OPERATIONAL).rank
         and proposal.status is not Status.UNDER_MAINTENANCE
     }
@@ -102,10 +111,10 @@ async def _continue(
 
 _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtext('aftermath.status page'))")
 
-_WAS_PUBLISHED = text("""
-    SELECT 1
+_PUBLISHED = text("""
+    SELECT DISTINCT incident.number
       FROM public_incident
       JOIN incident AS told ON told.id = public_incident.incident_id
       JOIN incident ON incident.id = coalesce(told.merged_into, told.id)
-     WHERE incident.number = :number
+     WHERE incident.number = ANY(CAST(:numbers AS bigint[]))
 """)

@@ -3,7 +3,7 @@
 Pure: no clock, no I/O, no settings.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
@@ -133,8 +133,16 @@ def propose(
         ),
         key=lambda each: (each.severity, each.detected_at, each.number),
     )
-    maintenance = any(service in in_maintenance for service in services)
-    statuses = [OF_SEVERITY[each.severity] for each in counted]
+    return _proposal(counted, maintenance=any(service in in_maintenance for service in services))
+
+
+def only(proposal: Proposal, counts: Callable[[OpenIncident], bool]) -> Proposal:
+    """What it would be by some of its incidents."""
+    return _proposal([each for each in proposal.incidents if counts(each)], maintenance=proposal.maintenance)
+
+
+def _proposal(incidents: Sequence[OpenIncident], *, maintenance: bool) -> Proposal:
+    statuses = [OF_SEVERITY[each.severity] for each in incidents]
     if maintenance:
         statuses.append(Status.UNDER_MAINTENANCE)
-    return Proposal(worst(statuses), counted, maintenance)
+    return Proposal(worst(statuses), incidents, maintenance)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from typing import TypeAlias
 from uuid import UUID
 
 from app.status_page.component import Component, Status, Uptime
@@ -14,13 +15,20 @@ INCIDENTS_AT_MOST = 1000  # the newest are public
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Whose page it is. `url` is where customers reach the service, without a slash at its end."""
+    """Whose page it is. `url` is where customers reach the service, without a slash at its end;
+    empty if that is not known, and links are paths.
+    """
 
     name: str
     url: str
 
     def address(self, path: str) -> str:
         return f"{self.url}{path}"
+
+    @property
+    def identity(self) -> str:
+        """What ids are derived from: another site has another."""
+        return self.url or self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,12 @@ def days_of(content: Content, now: datetime) -> dict[str, list[Day]]:
     return found
 
 
-def month_of(incident: PublicIncident) -> str:
-    """`2026-11`, by when it began in UTC."""
-    return f"{incident.begins_at.astimezone(UTC):%Y-%m}"
+Months: TypeAlias = Mapping[str, Sequence[PublicIncident]]
+
+
+def months_of(content: Content) -> Months:
+    """The public incidents by the month in which they began in UTC, such as `2026-11`."""
+    found: dict[str, list[PublicIncident]] = {}
+    for each in content.incidents:
+        found.setdefault(f"{each.begins_at.astimezone(UTC):%Y-%m}", []).append(each)
+    return found

@@ -22,7 +22,7 @@ ATOM = "http://www.w3.org/2005/Atom"
 def atom(site: Site, content: Content, now: datetime) -> bytes:
     """RFC 4287."""
     feed = Element("feed", {"xmlns": ATOM, "xml:lang": "en"})
-    _text(feed, "id", uuid5(NAMESPACE_URL, site.address("/status")).urn)
+    _text(feed, "id", uuid5(NAMESPACE_URL, f"{site.identity}/status").urn)
     _text(feed, "title", f"{site.name}: history")
     _text(feed, "updated", _rfc3339(content.updated_at or EPOCH))
     SubElement(feed, "link", rel="self", type="application/atom+xml", href=site.address("/status/history.atom"))

@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from app.status_page import wording
 from app.status_page.component import Component, Status, summary, worst
-from app.status_page.content import Content, Site, days_of, month_of, state
+from app.status_page.content import Content, Months, Site, days_of, state
 from app.status_page.public_incident import Kind, PublicIncident, Stage, ended, stage, status_of
 from app.status_page.uptime import Day, availability
 
@@ -112,9 +112,8 @@ def incident(site: Site, each: PublicIncident, now: datetime, *, as_of: datetime
     return _render("one.html", site, as_of, title=f"{each.title} · {site.name}", told=Told.of(each, now))
 
 
-def history(site: Site, content: Content, month: str, now: datetime, *, as_of: datetime | None = None) -> str:
+def history(site: Site, months: Months, month: str, now: datetime, *, as_of: datetime | None = None) -> str:
     """The public incidents that began in a month such as `2026-11`."""
-    months = [name for name, _ in groupby(content.incidents, key=month_of)]
     earlier, later = [name for name in months if name < month], [name for name in months if name > month]
     first = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
     return _render(
@@ -123,7 +122,7 @@ def history(site: Site, content: Content, month: str, now: datetime, *, as_of: d
         as_of,
         title=f"{first:%B %Y} · {site.name}",
         heading=f"{first:%B %Y}",
-        found=_told([each for each in content.incidents if month_of(each) == month], now),
+        found=_told(months.get(month, ()), now),
         earlier=max(earlier, default=None),
         later=min(later, default=None),
     )
@@ -132,6 +131,10 @@ def history(site: Site, content: Content, month: str, now: datetime, *, as_of: d
 def not_read_yet(site: Site) -> str:
     """Before the first reading: the process has just started, or the database has been away since."""
     return _render("not_read.html", site, None, title=site.name)
+
+
+def not_found(site: Site) -> str:
+    return _render("not_found.html", site, None, title=site.name)
 
 
 def _told(incidents: Sequence[PublicIncident], now: datetime) -> list[Told]:

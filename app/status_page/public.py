@@ -4,11 +4,11 @@ They are not in the OpenAPI document, because the JSON has the shape of Statuspa
 """
 
 import re
+from collections.abc import Mapping
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request, Response
-from starlette.exceptions import HTTPException
+from fastapi import APIRouter, Depends, Request, Response
 
 from app.base.errors import RETRY_AFTER_SECONDS
 from app.base.http.context import context_of
@@ -46,7 +46,6 @@ _HEADERS = {
 # Anybody may read the JSON and the feeds, also a script of another site.
 _FOR_ANY_SITE = {"access-control-allow-origin": "*", "cross-origin-resource-policy": "cross-origin"}
 _IMMUTABLE = {"cache-control": "public, max-age=31536000, immutable"}
-_MONTH = re.compile("(19[7-9][0-9]|20[0-9]{2}|21[0-9]{2})-(0[1-9]|1[0-2])")
 
 
 def _status_page(request: Request) -> StatusPage:
@@ -57,10 +56,11 @@ Page = Annotated[StatusPage, Depends(_status_page)]
 
 
 @router.api_route("/status", methods=["GET", "HEAD"])
+@router.api_route("/status/", methods=["GET", "HEAD"])
 async def show_status(request: Request, page: Page) -> Response:
     found = page.find("/status")
     if found is None:
-        return _not_read_yet(request, page)
+        return _not_read_yet(page)
     return _answer(request, found)
 
 
@@ -70,24 +70,22 @@ async def show_style(request: Request) -> Response:
 
 
 @router.api_route("/status/history", methods=["GET", "HEAD"])
-async def show_history(
-    request: Request, page: Page, month: Annotated[str | None, Query(max_length=20)] = None
-) -> Response:
+async def show_history(request: Request, page: Page) -> Response:
     if not page.has_been_read:
-        return _not_read_yet(request, page)
-    month = month or page.month()
-    if not _MONTH.fullmatch(month):
-        raise HTTPException(404)
-    return _answer(request, page.history(month))
+        return _not_read_yet(page)
+    found = await page.history(request.query_params.get("month"))
+    if found is None:
+        return _not_found(page)
+    return _answer(request, found)
 
 
 @router.api_route("/status/incidents/{id}", methods=["GET", "HEAD"])
 async def show_incident(request: Request, page: Page, id: str) -> Response:  # noqa: A002  named in the path
     if not page.has_been_read:
-        return _not_read_yet(request, page)
-    found = page.incident(UUID(id)) if _UUID.fullmatch(id) else None
+        return _not_read_yet(page)
+    found = await page.incident(UUID(id)) if _UUID.fullmatch(id) else None
     if found is None:
-        raise HTTPException(404)
+        return _not_found(page)
     return _answer(request, found)
 
 
@@ -97,12 +95,18 @@ _UUID = re.compile("[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
 async def show_document(request: Request, page: Page) -> Response:
     found = page.find(request.url.path)
     if found is None:
-        return _not_read_yet(request, page)
+        return _not_read_yet(page)
     return _answer(request, found, _FOR_ANY_SITE)
 
 
 for _path in DOCUMENTS:
     router.add_api_route(_path, show_document, methods=["GET", "HEAD"])
+
+
+@router.api_route("/status/{rest:path}", methods=["GET", "HEAD"])
+async def show_nothing(page: Page) -> Response:
+    """Instead of the page of the inside about what is missing, which asks the database who asks."""
+    return _not_found(page)
 
 
 def _answer(request: Request, found: Rendered, more: dict[str, str] | None = None) -> Response:
@@ -116,8 +120,14 @@ def _answer(request: Request, found: Rendered, more: dict[str, str] | None = Non
     return Response(content, headers=headers, media_type=found.media_type)
 
 
-def _not_read_yet(request: Request, page: StatusPage) -> Response:
-    response = _answer(request, page.not_read_yet(), {"cache-control": "no-store"})
-    response.status_code = 503
-    response.headers["retry-after"] = str(RETRY_AFTER_SECONDS)
-    return response
+def _not_read_yet(page: StatusPage) -> Response:
+    more = {"cache-control": "no-store", "retry-after": str(RETRY_AFTER_SECONDS)}
+    return _instead(page.not_read_yet(), 503, more)
+
+
+def _not_found(page: StatusPage) -> Response:
+    return _instead(page.not_found, 404)
+
+
+def _instead(page: Rendered, status: int, more: Mapping[str, str] | None = None) -> Response:
+    return Response(page.content, status, {**_HEADERS, **(more or {})}, page.media_type)

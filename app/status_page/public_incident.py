@@ -126,13 +126,15 @@ def spells(incident: PublicIncident, now: datetime) -> list[Spell]:
             if until is None or incident.begins_at < until
         ]
     over_at = ended(incident, now)
+    going_on = [place for place, update in enumerate(incident.updates) if update.stage not in OVER]
+    stays_over = max(going_on, default=-1) + 1
     found: list[Spell] = []
     current: dict[str, tuple[datetime, Status]] = {}
     for place, update in enumerate(incident.updates):
         is_over = update.stage in OVER
         at = incident.begins_at if place == 0 else max(update.at, incident.begins_at)
         if over_at is not None:
-            at = over_at if is_over and place == len(incident.updates) - 1 else min(at, over_at)
+            at = over_at if place >= stays_over else min(at, over_at)
         changes = dict.fromkeys(current, Status.OPERATIONAL) if is_over else update.components
         for name, status in changes.items():
             since, before = current.get(name, (at, Status.OPERATIONAL))

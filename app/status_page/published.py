@@ -26,7 +26,7 @@ from app.base.threads import off_loop
 from app.settings import Settings
 from app.status_page import feed, page
 from app.status_page.component import Component, Status, Uptime
-from app.status_page.content import INCIDENTS_AT_MOST, Content, Site
+from app.status_page.content import INCIDENTS_AT_MOST, Content, Months, Site, months_of
 from app.status_page.public_incident import Kind, PublicIncident, Stage, Update
 from app.status_page.statuspage import documents
 from app.status_page.uptime import DAYS, MeasuredDay, days_until
@@ -81,13 +81,15 @@ class StatusPage:
         self._rendered_for: tuple[object, ...] | None = None
         self._rendered_at: datetime | None = None
         self._as_of: datetime | None = None
+        self._months: Months = {}
         self._pages: dict[str, Rendered] = {}
         self._warned = False
+        self.not_found = Rendered.of(page.not_found(site).encode(), HTML)
 
     @classmethod
     def of(cls, settings: Settings, engine: AsyncEngine) -> "StatusPage":
-        url = settings.public_url or f"http://{settings.host}:{settings.port}"
-        return cls(engine, Site(settings.status_page_name, url.rstrip("/")))
+        # Not `public_url`: senders may reach the service at a name that only exists inside.
+        return cls(engine, Site(settings.status_page_name, (settings.status_page_url or "").rstrip("/")))
 
     async def refresh(self, now: datetime) -> None:
         """Reads what is public and renders it if it has changed. If it cannot be read, the pages show the last state,
@@ -106,59 +108,63 @@ class StatusPage:
         """A page or document that always exists, by its path; None before the first reading."""
         return self._pages.get(path)
 
-    def incident(self, id_: UUID) -> Rendered | None:
+    async def incident(self, id_: UUID) -> Rendered | None:
         """None if there is no such public incident."""
-        content, now = self._shown()
+        content, now, as_of = self._shown()
         found = content.find(id_)
         if found is None:
             return None
-        return self._kept(f"/status/incidents/{id_}", lambda: page.incident(self._site, found, now, as_of=self._as_of))
+        return await self._kept(f"/status/incidents/{id_}", lambda: page.incident(self._site, found, now, as_of=as_of))
 
-    def history(self, month: str) -> Rendered:
-        content, now = self._shown()
-        return self._kept(
-            f"/status/history?month={month}",
-            lambda: page.history(self._site, content, month, now, as_of=self._as_of),
+    async def history(self, month: str | None) -> Rendered | None:
+        """Of a month such as `2026-11` (None: the current one); None if it has no public incident."""
+        _, now, as_of = self._shown()
+        months, current = self._months, f"{now:%Y-%m}"
+        name = month or current
+        if name not in months and name != current:
+            return None
+        return await self._kept(
+            f"/status/history?month={name}", lambda: page.history(self._site, months, name, now, as_of=as_of)
         )
 
     @property
     def has_been_read(self) -> bool:
-        return self._content is not None
+        """Read and rendered."""
+        return self._rendered_at is not None
 
     def not_read_yet(self) -> Rendered:
         return Rendered.of(page.not_read_yet(self._site).encode(), HTML)
 
-    def month(self) -> str:
-        """The month of the last rendering."""
-        return f"{self._shown()[1]:%Y-%m}"
-
-    def _shown(self) -> tuple[Content, datetime]:
+    def _shown(self) -> tuple[Content, datetime, datetime | None]:
         assert self._content is not None
         assert self._rendered_at is not None
-        return self._content, self._rendered_at
+        return self._content, self._rendered_at, self._as_of
 
-    def _kept(self, key: str, render: Callable[[], str]) -> Rendered:
+    async def _kept(self, key: str, render: Callable[[], str]) -> Rendered:
         """Rendered when first asked for, and kept until the next rendering. There are not more than months and public
         incidents.
         """
-        if key not in self._pages:
-            self._pages[key] = Rendered.of(render().encode(), HTML)
-        return self._pages[key]
+        pages = self._pages  # another rendering may replace them meanwhile
+        if key not in pages:
+            pages[key] = await off_loop(lambda: Rendered.of(render().encode(), HTML))
+        return pages[key]
 
     async def _render(self, content: Content, now: datetime, as_of: datetime | None) -> None:
         # Maintenance begins, and days pass, without any change.
         wanted = (content, as_of, now.replace(second=0, microsecond=0))
         if wanted == self._rendered_for:
             return
-        pages = await off_loop(lambda: _rendered(self._site, content, now, as_of))
-        self._pages, self._rendered_for, self._rendered_at, self._as_of = pages, wanted, now, as_of
+        pages, months = await off_loop(lambda: (_rendered(self._site, content, now, as_of), months_of(content)))
+        self._pages, self._months, self._rendered_for = pages, months, wanted
+        self._rendered_at, self._as_of = now, as_of
 
     async def _read(self, now: datetime) -> Content:
         async with db.public_transaction(self._engine) as (tx, is_confined):
             if not is_confined and not self._warned:
                 log.warning(
                     "the public status page reads with the privileges of the service, because the database role %s "
-                    "does not exist and could not be created; an administrator can create it: %s",
+                    "does not exist, or may not be used or read all that is public. Restart the service: it grants "
+                    "what is missing, if it may; otherwise an administrator can create the role first: %s",
                     db.PUBLIC_ROLE,
                     db.HOW_TO_CREATE_IT,
                 )

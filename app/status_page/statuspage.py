@@ -54,7 +54,7 @@ class _Documents:
 
     def __init__(self, site: Site, content: Content, found: State, now: datetime) -> None:
         self.site, self.content, self.state, self.now = site, content, found, now
-        self.page_id = id_of(site.url)
+        self.page_id = id_of(site.identity)
         self._known = {each.name: each for each in content.components}
 
     def page(self, as_of: datetime | None) -> Json:

@@ -109,16 +109,30 @@ class MeasuredDay:
     down: timedelta
 
 
-def measured(
-    failing: Iterable[Span], maintenance: Sequence[Span], blind: Iterable[Span], days: Iterable[date], *, now: datetime
-) -> list[MeasuredDay]:
-    """By the times in which the services of a component were failing. `blind` are times in which nobody would have
-    noticed a failure; one that was noticed counts nevertheless.
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """When a service of a component was failing, and when it was in planned maintenance."""
 
-    `maintenance` must be as returned by `union`. It is neither up nor down.
+    failing: Iterable[Span]
+    maintenance: Iterable[Span] = ()
+
+
+def measured(
+    services: Iterable[Watched], blind: Iterable[Span], days: Iterable[date], *, now: datetime
+) -> list[MeasuredDay]:
+    """By the services of a component. `blind` are times in which nobody would have noticed a failure; one that was
+    noticed counts nevertheless.
+
+    A failure of a service in its own maintenance does not count. While one is in maintenance, and no other is failing,
+    the component is neither up nor down.
     """
-    down = union(outside(failing, maintenance))
-    unknown = union([*outside(blind, down), *maintenance])
+    down, unknown = list[Span](), list(blind)
+    for each in services:
+        planned = union(each.maintenance)
+        down += outside(each.failing, planned)
+        unknown += planned
+    down = union(down)
+    unknown = union(outside(unknown, down))
     found = []
     for day in days:
         start, end = span_of(day)

@@ -14,7 +14,7 @@ import pytest
 
 from app.status_page import feed, page, statuspage
 from app.status_page.component import Uptime
-from app.status_page.content import Content, Site
+from app.status_page.content import Content, Site, months_of
 from app.status_page.uptime import MeasuredDay
 from app.status_page.wording import clean, lasting, percent
 from tests.status_page.builders import (
@@ -188,10 +188,11 @@ class Outline(HTMLParser):
 PAGES = {
     "overview": page.overview(SITE, CONTENT, NOW),
     "incident": page.incident(SITE, OPEN, NOW),
-    "history": page.history(SITE, CONTENT, "2026-11", NOW),
+    "history": page.history(SITE, months_of(CONTENT), "2026-11", NOW),
     "away": page.overview(SITE, CONTENT, NOW, as_of=at("11:58")),
     "empty": page.overview(SITE, Content(), NOW),
     "starting": page.not_read_yet(SITE),
+    "missing": page.not_found(SITE),
 }
 
 

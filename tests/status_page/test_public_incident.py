@@ -63,6 +63,17 @@ def test_a_problem_may_come_back() -> None:
     ]
 
 
+def test_a_note_after_the_end_moves_nothing() -> None:
+    """What was published about it afterwards, when it ended later than somebody said."""
+    found = problem(
+        update(at("10:00"), "investigating", {"Payments": MAJOR}),
+        update(at("10:20"), "resolved"),
+        update(at("15:00"), "resolved", body="What happened."),
+        ends_at=at("10:30"),
+    )
+    assert spells(found, NOW) == [Spell("Payments", at("10:00"), at("10:30"), MAJOR)]
+
+
 def test_several_problems_at_once_give_a_component_the_worst_status() -> None:
     slow = problem(update(at("10:00"), "investigating", {"Payments": DEGRADED, "Search": DEGRADED}), title="Slow")
     down = problem(update(at("11:00"), "identified", {"Payments": MAJOR}), title="Down")
@@ -122,7 +133,9 @@ def problems(draw: st.DrawFn) -> PublicIncident:
     begins_at = told[0].at + timedelta(minutes=draw(st.integers(-60, 60)))
     over = told[-1].stage is Stage.RESOLVED
     lasted = draw(st.integers(0, 600))
-    return problem(*told, begins_at=begins_at, ends_at=begins_at + timedelta(minutes=lasted) if over else None)
+    return problem(
+        *told, begins_at=begins_at, ends_at=min(NOW, begins_at + timedelta(minutes=lasted)) if over else None
+    )
 
 
 @given(problems())

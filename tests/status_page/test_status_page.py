@@ -1,6 +1,7 @@
 """The status page on a real database: what is published, what follows from incidents, and what never gets out."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -39,7 +40,8 @@ def ago(**how: float) -> str:
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"status_page": True, "status_page_name": "Acme"})
+    inside = f"http://{PLANTED['address']}:8080"
+    return settings.model_copy(update={"status_page": True, "status_page_name": "Acme", "public_url": inside})
 
 
 @pytest.fixture
@@ -152,6 +154,23 @@ async def test_times_follow_the_incident_until_a_person_states_them(
     assert (followed["begins_at"], followed["ends_at"]) == (ago(minutes=40), ago(minutes=10))
 
 
+async def test_a_problem_that_came_back_ends_when_people_said_so_and_a_late_note_moves_nothing(
+    client: httpx.AsyncClient,
+) -> None:
+    await fire(client, ago(minutes=60), ago(minutes=50), service="shop")
+    await put(client, "Payments", services=["shop"])
+    told = await tell(client, incident="INC-1", first={"at": ago(minutes=55)})
+
+    async def said(status: str, minutes: int, **more: Any) -> Any:
+        return (await update(client, told, status=status, body="Words.", at=ago(minutes=minutes), **more))["ends_at"]
+
+    assert await said("resolved", 45) == ago(minutes=50)
+    assert await said("resolved", 44) == ago(minutes=50)
+    assert await said("investigating", 40, components={"Payments": "major_outage"}) is None
+    assert await said("resolved", 20) == ago(minutes=20)
+    assert await said("resolved", 10) == ago(minutes=20)
+
+
 async def test_a_correction_is_shown_and_what_was_said_before_is_kept_inside(
     client: httpx.AsyncClient, anyone: httpx.AsyncClient, page: StatusPage
 ) -> None:
@@ -161,6 +180,7 @@ async def test_a_correction_is_shown_and_what_was_said_before_is_kept_inside(
     await page.refresh(datetime.now(UTC))
     before = (await anyone.get("/status/history.atom")).text
     address = f"/api/v1/status-page/incidents/{told['id']}/updates/{told['updates'][0]['id']}"
+    assert (await client.patch(address, json={"at": None})).json()["updates"] == told["updates"]
     corrected = (await client.patch(address, json={"body": "A few cards fail."})).json()
     assert [each["body"] for each in corrected["updates"][0]["earlier"]] == ["Some cards fail."]
     await page.refresh(datetime.now(UTC))
@@ -279,6 +299,20 @@ async def test_a_public_incident_follows_its_incident_into_a_merge(
     await update(client, told, status="identified", body="Found.")
 
 
+async def test_a_public_incident_follows_its_part_of_a_split(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await fire(client, ago(minutes=60), service="shop", alertname="a")
+    await fire(client, ago(minutes=20), service="shop", alertname="b")
+    await put(client, "Payments", services=["shop"])
+    told = await tell(client, incident="INC-1", first={"at": ago(minutes=10)})
+    assert told["begins_at"] == ago(minutes=60)
+    await fire(client, ago(minutes=60), ago(minutes=50), service="shop", alertname="a")  # so it was two
+    await kept_up(engine)
+    found = (await client.get(f"/api/v1/status-page/incidents/{told['id']}")).json()
+    assert (found["incident"], found["begins_at"]) == ("INC-2", ago(minutes=20))
+    entries = (await client.get("/api/v1/incidents/INC-2/timeline?kind=published")).json()["items"]
+    assert len(entries) == 1
+
+
 # — proposals and what is published without a person —
 
 
@@ -339,6 +373,54 @@ async def test_what_was_published_automatically_ends_with_the_incident(
     assert found["components"] == {"Payments": "operational"}
 
 
+async def test_all_components_that_ask_for_it_are_published_whatever_came_before(
+    client: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
+    await fire(client, ago(minutes=30), service="shop", severity="warning")
+    for name in ("Payments", "Website"):
+        await put(client, name, services=["shop"], automatic=True)
+
+    async def published() -> list[tuple[Any, ...]]:
+        items = (await client.get("/api/v1/status-page/incidents")).json()["items"]
+        return [(each["incident"], each["components"], each["withdrawn_at"] is not None) for each in items[::-1]]
+
+    both = {"Payments": "degraded_performance", "Website": "degraded_performance"}
+    await kept_up(engine, now=NOW - timedelta(minutes=20))
+    assert await published() == [("INC-1", both, False)]
+    await put(client, "Search", services=["shop"], automatic=True)  # it asks later
+    for _ in range(2):
+        await kept_up(engine, now=NOW - timedelta(minutes=19))
+    [(_, components, _)] = await published()
+    assert components == both | {"Search": "degraded_performance"}
+
+    [found] = (await client.get("/api/v1/status-page/incidents")).json()["items"]
+    await post(client, f"incidents/{found['id']}/withdraw", 200)
+    await client.put("/api/v1/services/cards", json={})
+    await put(client, "Payments", services=["shop", "cards"], automatic=True)
+    await fire(client, ago(minutes=18), service="cards", severity="warning", alertname="Another")
+    # The one that was withdrawn becomes worse; that stays inside.
+    await fire(client, ago(minutes=17), service="shop", severity="critical")
+    for minutes in (14, 13, 12, 11):
+        await kept_up(engine, now=NOW - timedelta(minutes=minutes))
+    assert [each for each in await published() if not each[2]] == [
+        ("INC-2", {"Payments": "degraded_performance"}, False)
+    ]
+
+
+async def test_what_has_not_lasted_makes_nothing_worse(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await fire(client, ago(minutes=30), service="shop", severity="warning")
+    await client.put("/api/v1/services/cards", json={})
+    await put(client, "Payments", services=["shop", "cards"], automatic=True)
+    await kept_up(engine, now=NOW - timedelta(minutes=4))
+    await fire(client, ago(minutes=3), service="cards", severity="critical")
+    await kept_up(engine)
+    [found] = (await client.get("/api/v1/status-page/incidents")).json()["items"]
+    assert found["components"] == {"Payments": "degraded_performance"}
+    await kept_up(engine, now=NOW + timedelta(minutes=2))
+    [found] = (await client.get("/api/v1/status-page/incidents")).json()["items"]
+    assert found["components"] == {"Payments": "major_outage"}
+
+
 # — measured —
 
 
@@ -375,6 +457,27 @@ async def test_measured_days_have_downtime_and_never_call_unwatched_time_up(
         assert (await tx.execute(text("SELECT count(*) FROM component_day"))).scalar_one() == 0
 
 
+async def test_a_day_is_measured_the_same_alone_and_with_all_others(
+    client: httpx.AsyncClient, engine: AsyncEngine, settings: Settings
+) -> None:
+    """Failures of the monitoring count for the sources of a service, even if these were last needed long ago."""
+    await client.put("/api/v1/services/shop", json={"in_service_since": ago(days=10)})
+    await fire(client, ago(days=5, hours=1), ago(days=5), service="shop")
+    await fire(client, ago(hours=20), ago(hours=10), service="other")
+    async with db.transaction(engine) as tx:
+        failure = "UPDATE incident SET alert_class = 'monitoring', source_ids = ARRAY[-77] WHERE service = 'other'"
+        await tx.execute(text(failure))
+    await put(client, "Payments", services=["shop"], uptime="measured")
+    found = []
+    for _ in range(2):
+        async with db.session(engine) as session:
+            await measure(session, days=2, now=NOW, weights=settings.impact)  # at first all days
+        async with db.transaction(engine) as tx:
+            rows = await tx.execute(text("SELECT day, watched_seconds FROM component_day ORDER BY day DESC LIMIT 3"))
+            found.append([tuple(row) for row in rows])
+    assert found[0] == found[1]
+
+
 async def test_a_time_in_which_nothing_ran_is_remembered(engine: AsyncEngine) -> None:
     away = timedelta(minutes=1)
     for minutes in (30, 29, 10, 9):
@@ -404,7 +507,20 @@ async def test_gauges(client: httpx.AsyncClient) -> None:
 PLANTED = {
     where: f"zq{number}planted"
     for number, where in enumerate(
-        ("service", "label", "annotation", "note", "person", "token", "owner", "source", "maintenance", "rule", "link")
+        (
+            "service",
+            "label",
+            "annotation",
+            "note",
+            "person",
+            "token",
+            "owner",
+            "source",
+            "maintenance",
+            "rule",
+            "link",
+            "address",
+        )
     )
 }
 
@@ -435,7 +551,16 @@ async def test_no_internal_word_is_in_any_public_byte(
         await measure(session, days=90, now=NOW, weights=settings.impact)
     await page.refresh(datetime.now(UTC))
     incident = (await client.get("/api/v1/incidents/INC-1")).json()
-    secrets = {*words.values(), "INC-1", incident["id"], incident["key"], "INC-2", "Some cards fail.", "sev1"}
+    secrets = {
+        *words.values(),
+        "INC-1",
+        incident["id"],
+        incident["key"],
+        "INC-2",
+        "Some cards fail.",
+        "sev1",
+        settings.host,
+    }
     paths = [*PUBLIC, *(f"/status/incidents/{each}" for each in (told["id"], withdrawn["id"]))]
     automatic = next(
         each["id"] for each in (await client.get("/api/v1/status-page/incidents")).json()["items"] if each["automatic"]
@@ -540,8 +665,53 @@ async def test_pages_are_served_from_memory(
             head = await anyone.head(path)
             assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", answer.headers["etag"])
     assert statements == []
-    for path in (f"/status/incidents/{uuid4()}", "/status/incidents/x", "/status/history?month=2026-13", "/status/x"):
-        assert (await anyone.get(path)).status_code == 404
+    assert (await anyone.get("/status/")).status_code == 200
+
+
+async def test_what_is_missing_is_a_public_page_and_asks_no_database(
+    anyone: httpx.AsyncClient, page: StatusPage, context: Context
+) -> None:
+    await page.refresh(NOW)
+    headers = {"accept": "text/html", "cookie": "session=made-up; __Host-session=made-up"}
+    paths = ("incidents/x", f"incidents/{uuid4()}", "history?month=2026-13", "history?month=" + "1" * 30, "x", "x/y")
+    with counted(context.engine) as statements:
+        for path in paths:
+            answer = await anyone.get(f"/status/{path}", headers=headers)
+            assert (answer.status_code, "There is no such page" in answer.text) == (404, True), path
+            assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+            assert "Aftermath" not in answer.text
+    assert statements == []
+
+
+async def test_only_months_with_public_incidents_have_a_page(
+    client: httpx.AsyncClient, anyone: httpx.AsyncClient, page: StatusPage
+) -> None:
+    """Otherwise anybody could have two thousand pages rendered."""
+    await put(client, "Payments")
+    told = await tell(client, begins_at=ago(days=100))
+    await page.refresh(NOW)
+    for month, status in ((told["begins_at"][:7], 200), (f"{NOW:%Y-%m}", 200), ("1970-01", 404), ("2199-12", 404)):
+        assert (await anyone.get(f"/status/history?month={month}")).status_code == status, month
+
+
+async def test_while_the_first_rendering_goes_on_pages_ask_for_patience(
+    anyone: httpx.AsyncClient, page: StatusPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendering, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(work: Callable[[], Any]) -> Any:
+        rendering.set()
+        await goes_on.wait()
+        return work()
+
+    monkeypatch.setattr("app.status_page.published.off_loop", slowly)
+    reading = asyncio.create_task(page.refresh(NOW))
+    await rendering.wait()
+    for path in ("/status", "/status/history", f"/status/incidents/{uuid4()}"):
+        assert (await anyone.get(path)).status_code == 503
+    goes_on.set()
+    await reading
+    assert (await anyone.get("/status/history")).status_code == 200
 
 
 async def test_while_the_database_is_away_the_last_state_is_served_with_as_of(

@@ -7,10 +7,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.base.times import Span
-from app.incidents.impact.intervals import union
 from app.status_page.component import WEIGHTS, Status
 from app.status_page.public_incident import Spell
-from app.status_page.uptime import Day, MeasuredDay, availability, days_until, measured, of_measured, published
+from app.status_page.uptime import Day, MeasuredDay, Watched, availability, days_until, measured, of_measured, published
 from tests.status_page.builders import DAY, DEGRADED, MAINTENANCE, MAJOR, PARTIAL, at
 
 NOW = at("12:00", 1)
@@ -71,14 +70,21 @@ def test_a_day_that_was_never_measured_was_not_watched() -> None:
 
 def test_a_failure_that_was_noticed_counts_even_while_the_monitoring_failed_too() -> None:
     blind, down = Span(at("10:00"), at("14:00")), Span(at("11:00"), at("12:00"))
-    [day] = measured([down], [], [blind], [DAY], now=NOW)
+    [day] = measured([Watched([down])], [blind], [DAY], now=NOW)
     assert day == MeasuredDay(DAY, timedelta(hours=21), timedelta(hours=1))
 
 
 def test_maintenance_is_neither_up_nor_down() -> None:
     planned = [Span(at("10:00"), at("12:00"))]
-    [day] = measured([Span(at("11:00"), at("13:00"))], planned, [], [DAY], now=NOW)
+    [day] = measured([Watched([Span(at("11:00"), at("13:00"))], planned)], [], [DAY], now=NOW)
     assert day == MeasuredDay(DAY, timedelta(hours=22), timedelta(hours=1))
+
+
+def test_maintenance_of_one_service_hides_no_failure_of_another() -> None:
+    shop = Watched([], [Span(at("10:00"), at("14:00"))])
+    cards = Watched([Span(at("11:00"), at("12:00"))])
+    [day] = measured([shop, cards], [], [DAY], now=NOW)
+    assert day == MeasuredDay(DAY, timedelta(hours=21), timedelta(hours=1))
 
 
 def test_the_last_day_of_90_is_today_in_utc() -> None:
@@ -117,7 +123,7 @@ def test_unwatched_time_is_never_up(
     def within(minute: int, those: list[tuple[int, int]]) -> bool:
         return any(a <= minute < b for a, b in those)
 
-    [day] = measured(spans(down), union(spans(planned)), spans(blind), [DAY], now=NOW)
+    [day] = measured([Watched(spans(down), spans(planned))], spans(blind), [DAY], now=NOW)
     failed = {each for each in range(1440) if within(each, down) and not within(each, planned)}
     unknown = {each for each in range(1440) if within(each, planned) or (within(each, blind) and each not in failed)}
     assert day.down == timedelta(minutes=len(failed))

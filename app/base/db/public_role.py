@@ -27,6 +27,7 @@ async def prepare_public_role(connection: AsyncConnection) -> None:
     await connection.execute(_CREATE)
     if not await _is_member(connection):
         return
+    await connection.execute(_MAY_USE_THE_SCHEMA)
     for table, columns in PUBLIC_COLUMNS.items():
         name = table.__table__.name
         if (await connection.execute(text("SELECT to_regclass(:name)"), {"name": name})).scalar_one() is not None:
@@ -41,36 +42,75 @@ async def _is_member(connection: AsyncConnection) -> bool:
 
 @asynccontextmanager
 async def public_transaction(engine: AsyncEngine) -> AsyncIterator[tuple[AsyncConnection, bool]]:
-    """A transaction that only reads, and whether it may read nothing but what is public: without the role it has the
-    privileges of the service.
+    """A transaction that only reads, and whether it may read nothing but what is public: if the role is missing, or may
+    not read all that is public, it has the privileges of the service.
     """
     async with transaction(engine) as tx:
-        await tx.execute(text("SET TRANSACTION READ ONLY"))
-        is_confined = True
-        try:
-            async with tx.begin_nested():
-                await tx.execute(text(f"SET LOCAL ROLE {PUBLIC_ROLE}"))
-        except DBAPIError as error:
-            if state_of(error) not in _NO_ROLE:
-                raise
-            is_confined = False
+        is_confined = (await tx.execute(_PREPARE, {"role": PUBLIC_ROLE, **_PUBLIC})).one().is_confined
+        if is_confined:
+            try:
+                async with tx.begin_nested():
+                    await tx.execute(text(f"SET LOCAL ROLE {PUBLIC_ROLE}"))
+            except DBAPIError as error:
+                if state_of(error) not in _NO_ROLE:
+                    raise
+                is_confined = False
         yield tx, is_confined
 
 
-_NO_ROLE = {"22023", "42501", "42704"}  # it does not exist, or the service is no member of it
+_NO_ROLE = {"22023", "42501", "42704"}  # it does not exist, or the service may not become it
 
-# Another database of the same server may be creating it at this moment.
+_PUBLIC = {
+    "tables": [table.__table__.name for table, columns in PUBLIC_COLUMNS.items() for _ in columns],
+    "columns": [name for columns in PUBLIC_COLUMNS.values() for name in columns],
+}
+
+# `"$user"` in the search path would be another schema once the transaction has become the role.
+_PREPARE = text("""
+    SELECT set_config('transaction_read_only', 'on', true),
+           set_config('search_path', CAST(place.schema AS text), true),
+           coalesce(bool_and(
+               has_schema_privilege(pg_roles.oid, place.schema, 'USAGE')
+               AND has_column_privilege(pg_roles.oid, to_regclass(known.table_name), known.column_name, 'SELECT')
+           ), false) AS is_confined
+      FROM unnest(CAST(:tables AS text[]), CAST(:columns AS text[])) AS known (table_name, column_name)
+     CROSS JOIN (SELECT CAST(relnamespace AS regnamespace) FROM pg_class WHERE oid = to_regclass('component'))
+           AS place (schema)
+      LEFT JOIN pg_roles ON rolname = :role
+     GROUP BY place.schema
+""")
+
+_MAY_USE_THE_SCHEMA = text(f"""
+    DO $$
+    DECLARE
+        place regnamespace := (SELECT relnamespace FROM pg_class WHERE oid = to_regclass('component'));
+    BEGIN
+        IF NOT has_schema_privilege('{PUBLIC_ROLE}', place, 'USAGE') THEN
+            EXECUTE format('GRANT USAGE ON SCHEMA %s TO {PUBLIC_ROLE}', place);
+        END IF;
+    EXCEPTION
+        WHEN insufficient_privilege THEN NULL;
+    END
+    $$
+""")  # noqa: S608  the name of the role is a constant
+
+# Another database of the same server may be creating or granting it at this moment. Since PostgreSQL 16, who creates a
+# role is a member of it that may not become it, until it has granted itself that.
 _CREATE = text(f"""
     DO $$
     BEGIN
-        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{PUBLIC_ROLE}') THEN
-            CREATE ROLE {PUBLIC_ROLE} NOLOGIN NOINHERIT;
-        END IF;
-        IF NOT pg_has_role('{PUBLIC_ROLE}', 'MEMBER') THEN
+        BEGIN
+            IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{PUBLIC_ROLE}') THEN
+                CREATE ROLE {PUBLIC_ROLE} NOLOGIN NOINHERIT;
+            END IF;
+        EXCEPTION
+            WHEN insufficient_privilege OR duplicate_object OR unique_violation THEN NULL;
+        END;
+        BEGIN
             GRANT {PUBLIC_ROLE} TO CURRENT_USER;
-        END IF;
-    EXCEPTION
-        WHEN insufficient_privilege OR duplicate_object OR unique_violation THEN NULL;
+        EXCEPTION
+            WHEN insufficient_privilege OR undefined_object OR unique_violation OR internal_error THEN NULL;
+        END;
     END
     $$
 """)

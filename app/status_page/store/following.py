@@ -1,4 +1,4 @@
-"""What follows from incidents: the times of public incidents, as long as no person has stated them, and merges."""
+"""What follows from incidents: merges, splits and, as long as no person has stated them, times of public incidents."""
 
 from datetime import datetime
 from uuid import UUID
@@ -8,35 +8,60 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 
 async def follow(tx: AsyncConnection, *, now: datetime, id_: UUID | None = None) -> int:
-    """Public incidents (one, or all) follow merges of their incidents, and their times follow those of the incidents as
-    long as no person has stated them. Returns how many changed.
+    """Public incidents (one, or all) follow merges and splits of their incidents, and their times follow those of the
+    incidents as long as no person has stated them. Returns how many times changed.
     """
-    await tx.execute(_FOLLOW_MERGES, {"id": id_})
+    await tx.execute(_FOLLOW_INCIDENTS, {"id": id_})
     return (await tx.execute(_FOLLOW_TIMES, {"id": id_, "now": now})).rowcount
 
 
-_FOLLOW_MERGES = text("""
+# The entries of the timeline move with merges and splits; a public incident stays with that of its first update.
+_FOLLOW_INCIDENTS = text("""
     UPDATE public_incident
-       SET incident_id = incident.merged_into
-      FROM incident
-     WHERE incident.id = public_incident.incident_id
-       AND incident.merged_into IS NOT NULL
-       AND (CAST(:id AS uuid) IS NULL OR public_incident.id = :id)
+       SET incident_id = known.incident_id
+      FROM (
+            SELECT public.id, coalesce(incident.merged_into, incident.id) AS incident_id
+              FROM public_incident AS public
+              LEFT JOIN LATERAL (
+                    SELECT entry
+                      FROM public_update
+                     WHERE public_incident_id = public.id
+                       AND entry IS NOT NULL
+                     ORDER BY at, recorded_at, id
+                     LIMIT 1
+                   ) AS first ON true
+              LEFT JOIN timeline ON timeline.id = first.entry
+              JOIN incident ON incident.id = coalesce(timeline.incident_id, public.incident_id)
+             WHERE public.incident_id IS NOT NULL
+               AND (CAST(:id AS uuid) IS NULL OR public.id = :id)
+           ) AS known
+     WHERE public_incident.id = known.id
+       AND public_incident.incident_id <> known.incident_id
 """)
 
-# A problem begins with its incident, not with the first update, and ends with it, not with the last.
+# A problem begins with its incident, not with the first update, and ends with it, not with the last. If people
+# published that it is back after the incident had ended, it ends when they say so.
 _FOLLOW_TIMES = text("""
-    WITH told AS (
-        SELECT public_incident_id, min(at) AS first_at,
-               min(at) FILTER (WHERE status = 'in_progress') AS started_at,
-               (array_agg(at ORDER BY at DESC, recorded_at DESC, id DESC))[1] AS last_at,
-               (array_agg(status ORDER BY at DESC, recorded_at DESC, id DESC))[1]
-                   IN ('resolved', 'completed') AS is_over
+    WITH word AS (
+        SELECT public_incident_id, at, status,
+               status IN ('resolved', 'completed') AS is_over,
+               lag(status) OVER earlier IN ('resolved', 'completed') AS was_over,
+               count(*) FILTER (WHERE status NOT IN ('resolved', 'completed')) OVER later = 0 AS stays_over
           FROM public_update
          WHERE CAST(:id AS uuid) IS NULL OR public_incident_id = :id
+        WINDOW earlier AS (PARTITION BY public_incident_id ORDER BY at, recorded_at, id),
+               later AS (PARTITION BY public_incident_id ORDER BY at DESC, recorded_at DESC, id DESC)
+    ), told AS (
+        SELECT public_incident_id, min(at) AS first_at,
+               min(at) FILTER (WHERE status = 'in_progress') AS started_at,
+               max(at) FILTER (WHERE was_over AND NOT is_over) AS back_at,
+               min(at) FILTER (WHERE stays_over) AS over_at
+          FROM word
          GROUP BY public_incident_id
     ), known AS (
-        SELECT public.id, told.is_over, incident.ended_at, told.last_at,
+        SELECT public.id,
+               CASE WHEN told.back_at > incident.ended_at THEN told.over_at
+                    WHEN told.over_at IS NOT NULL THEN coalesce(incident.ended_at, told.over_at) END AS ends_at,
                CASE WHEN public.kind = 'maintenance' THEN least(public.begins_at, told.started_at)
                     WHEN public.begins_at_stated THEN public.begins_at
                     ELSE coalesce(incident.impact_started_at, incident.detected_at_stated, incident.began_at,
@@ -46,9 +71,9 @@ _FOLLOW_TIMES = text("""
           LEFT JOIN incident ON incident.id = public.incident_id
     ), fact AS (
         SELECT known.id, known.begins_at,
-               CASE WHEN known.is_over
+               CASE WHEN known.ends_at IS NOT NULL
                     THEN greatest(known.begins_at, CASE WHEN public.ends_at_stated THEN public.ends_at
-                                                        ELSE coalesce(known.ended_at, known.last_at) END)
+                                                        ELSE known.ends_at END)
                     END AS ends_at
           FROM known
           JOIN public_incident AS public ON public.id = known.id

@@ -306,7 +306,8 @@ def _check_amendment(found: Found, changes: Mapping[str, Any], now: datetime) ->
 async def correct_update(
     session: AsyncSession, id_: UUID, update_id: UUID, changes: Mapping[str, Any], *, by: str, now: datetime
 ) -> Found:
-    """Corrects `body`, `components` or `at` of an update. What it was before is kept, inside.
+    """Corrects `body`, `components` or `at` of an update, each None or missing if it stays. What it was before is kept,
+    inside.
 
     Raises PublicIncidentNotFound, NoLongerPublic, UnknownComponent or InTheFuture.
     """
@@ -315,6 +316,7 @@ async def correct_update(
     if update is None:
         message = "no update of this public incident has this id"
         raise PublicIncidentNotFound(message)
+    changes = {name: value for name, value in changes.items() if value is not None}
     before = {"body": update.body, "components": update.components, "at": rfc3339(update.at)}
     if "components" in changes:
         await _require_components(session, changes["components"])

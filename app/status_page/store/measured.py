@@ -14,11 +14,10 @@ from app.base.db.recordset import as_json
 from app.base.threads import off_loop
 from app.base.times import Span
 from app.incidents.grouping.batch import MANUAL_SOURCE_ID
-from app.incidents.impact.intervals import union
 from app.incidents.impact.store import failing_within, in_service_since, planned_within
 from app.incidents.measures.measures import Weights
 from app.status_page.component import Uptime
-from app.status_page.uptime import DAYS, MeasuredDay, days_until, measured, span_of
+from app.status_page.uptime import DAYS, MeasuredDay, Watched, days_until, measured, span_of
 
 
 async def measure(session: AsyncSession, *, days: int, now: datetime, weights: Weights) -> int:
@@ -63,26 +62,24 @@ async def measured_days(
     """
     services = sorted({service for each in components for service in each.services})
     if not services:
-        return {each.name: measured((), (), [_whole(days)], days, now=now) for each in components}
+        return {each.name: measured((), [_whole(days)], days, now=now) for each in components}
     within = Span(span_of(days[0]).start, now)
     tx = await session.connection()
     failing = await failing_within(tx, within, services, now=now, weights=weights)
     planned = await planned_within(tx, services, within)
     since = await in_service_since(tx, services)
-    blind, sources, gaps = await _blind(tx, services, within)
+    blind, sources, gaps = await _blind(tx, services, within, now=now)
 
     def work() -> Mapping[str, Sequence[MeasuredDay]]:
         return {
             each.name: measured(
-                (
-                    interval.span
+                [
+                    Watched(
+                        [i.span for one in failing.get(service, ()) for i in one.intervals if i.impact > 0],
+                        planned.get(service, ()),
+                    )
                     for service in each.services
-                    for one in failing.get(service, ())
-                    for interval in one.intervals
-                    if interval.impact > 0
-                ),
-                # A component is in maintenance while one of its services is.
-                union(span for service in each.services for span in planned.get(service, ())),
+                ],
                 [
                     *gaps,
                     *(span for span, of in blind if _concerns(of, each.services, sources)),
@@ -110,7 +107,7 @@ def _concerns(of: frozenset[int], services: Iterable[str], sources: Mapping[str,
 
 
 async def _blind(
-    tx: AsyncConnection, services: Sequence[str], within: Span
+    tx: AsyncConnection, services: Sequence[str], within: Span, *, now: datetime
 ) -> tuple[list[tuple[Span, frozenset[int]]], Mapping[str, frozenset[int]], list[Span]]:
     """Failures of the monitoring with their sources, the sources of each service, and times in which nothing ran."""
     parameters = {"start": within.start, "end": within.end, "people": MANUAL_SOURCE_ID}
@@ -119,7 +116,9 @@ async def _blind(
         (Span(row.began_at, row.ended_at or within.end), frozenset(row.source_ids) - {MANUAL_SOURCE_ID}) for row in rows
     ]
     sources: dict[str, set[int]] = defaultdict(set)
-    for service, source in await tx.execute(_SOURCES, {**parameters, "services": services}):
+    # Always over the same days: otherwise a day would change with how many days are measured together with it.
+    start = span_of(days_until(now, DAYS)[0]).start
+    for service, source in await tx.execute(_SOURCES, {**parameters, "start": start, "services": services}):
         sources[service].add(source)
     gaps = [Span(*row) for row in await tx.execute(_GAPS, {"start": within.start, "end": within.end})]
     return blind, {service: frozenset(each) for service, each in sources.items()}, gaps
