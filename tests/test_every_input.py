@@ -14,6 +14,7 @@ from urllib.parse import quote, quote_from_bytes
 import httpx
 import pytest
 
+from app.base.http import clients
 from app.base.tokens import Scope
 from app.cli import openapi_document
 from app.ingest.senders import SENDERS
@@ -218,8 +219,9 @@ def paths_and_queries(operation: Mapping[str, Any], path: str) -> Iterator[str]:
 
 
 @pytest.fixture
-async def filled(client: httpx.AsyncClient) -> httpx.AsyncClient:
-    """A service with one of each thing."""
+async def filled(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> httpx.AsyncClient:
+    """A service with one of each thing, which answers values that are credentials without delay."""
+    monkeypatch.setattr(clients, "FREE_FAILURES", 10.0**9)
     delivery = a_delivery(an_alert(), an_alert(started="yesterday"), an_alert(ended="2026-08-20T10:20:00Z"))
     (await client.post("/webhooks/alertmanager", json=delivery)).raise_for_status()
     (await client.post("/api/v1/incidents", json={"title": "t", "service": "shop"})).raise_for_status()
