@@ -123,7 +123,8 @@ async def create_token(
 
 async def ensure_source(session: AsyncSession, name: str, kind: str, *, now: datetime) -> Source:
     """The source with this name, created if it is new. Raises SourceOfOtherKind."""
-    await session.exec(insert(Source).values(name=name, kind=kind, created_at=now).on_conflict_do_nothing())
+    of_name = insert(Source).values(name=name, kind=kind, created_at=now)
+    await session.exec(of_name.on_conflict_do_nothing(index_elements=["name"]))
     found = (await session.exec(select(Source).where(Source.name == name))).one()
     if found.kind != kind:
         message = f"the source {name!r} has kind {found.kind!r}; use another name for a source of kind {kind!r}"

@@ -24,7 +24,7 @@ from app.incidents.grouping.write import BatchConflict
 from tests.oracle import Fact, assert_consistent, ended_by_law, spans_by_range_agg, spans_in, states_in
 
 DAY = datetime(2026, 8, 20, tzinfo=UTC)
-SOURCE = 7
+SOURCE = 20_000  # its sequence does not come here
 WINDOW = timedelta(minutes=5)
 YEAR = timedelta(days=365)
 KEYS = UUID(int=1)
