@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base.facts import IssueEvent, IssueState, Reaction, ReactionKind, Report
+from app.base.http import clients
 from app.base.http.context import Context
 from app.cli import openapi_document
 from app.incidents.grouping.signal import Signal, Status
@@ -418,7 +419,8 @@ async def test_no_value_in_a_body_breaks_a_route_or_a_later_answer(
     await require_readable(client)
 
 
-async def test_no_value_in_a_query_breaks_a_route(client: httpx.AsyncClient) -> None:
+async def test_no_value_in_a_query_breaks_a_route(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "FREE_FAILURES", 10.0**9)  # paths with a credential have a wrong one here
     await client.post(WEBHOOK, json=a_delivery(an_alert()))
     tried = 0
     for path, methods in DOCUMENT["paths"].items():
