@@ -101,7 +101,6 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.mark.parametrize(("path", "method"), [(path, method) for path, method, _ in operations()])
 def test_the_running_service_keeps_to_the_document(live: Any, path: str, method: str) -> None:
     """No 5xx, no undocumented status, and every response matches its schema."""
-
     # Made-up tokens are wrong, and answered more and more slowly.
     examples = 5 if "{token}" in path else 20
 
