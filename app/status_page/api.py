@@ -262,7 +262,7 @@ class PublicIncidentInput(Input):
     )
     incident: IncidentRef | None = Field(
         None,
-        description="The incident that it tells of, which is never public. Its times are followed, and each update is "
+        description="The incident it is about, which is never public. Its times are followed, and each update is "
         "recorded in its timeline",
         examples=["INC-1"],
     )

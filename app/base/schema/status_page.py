@@ -68,7 +68,7 @@ class PublicIncident(Row, table=True):
     )
 
     id: UUID = Field(primary_key=True)
-    # The incident that it tells of; never public.
+    # The incident it is about; never public.
     incident_id: UUID | None = Field(
         default=None, sa_column_args=(ForeignKey("incident.id", deferrable=True, initially="DEFERRED"),)
     )

@@ -88,8 +88,8 @@ _PAGE = {"content": {"text/html": {"schema": {"type": "string"}}}, "description"
 @router.get("/{review}/report", responses=problem_responses(404), summary="Get the report of a review")
 async def get_report(_: Reader, reported: Reported) -> ReportModel:
     """Put together from the facts as they are now, in any state of the review. That of a draft is a preview for the
-    participants, and begins with what the facts leave open: send it to them before you meet. Whoever may read incidents
-    may read it. Every finding and every action item is in each outline once.
+    participants, and begins with what the facts leave open: send it to them before you meet. Everyone who may
+    read incidents may read it. Every finding and every action item is in each outline once.
     """
     return report_model(reported)
 
