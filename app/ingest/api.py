@@ -133,12 +133,12 @@ async def get_quarantined(_: Reader, session: Session, id: ItemId) -> Quarantine
 async def get_quarantined_raw(request: Request, _: Reader, id: ItemId) -> StreamingResponse:  # noqa: A002
     """Returns the bytes of a quarantined item, unchanged, as a download."""
     engine = context_of(request).engine
-    async with db.session(engine) as session:
+    async with db.read_session(engine) as session:
         size = (await quarantine.find(session, id))[0].size
 
     async def parts() -> AsyncIterator[bytes]:
         for at in range(0, size, RAW_CHUNK_BYTES):
-            async with db.session(engine) as session:  # one per part, so that a slow client does not hold a connection
+            async with db.read_session(engine) as session:  # one per part: a slow client does not hold a connection
                 part = await quarantine.sent(session, id, at=at, size=RAW_CHUNK_BYTES)
             yield part
 

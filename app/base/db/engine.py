@@ -128,6 +128,22 @@ async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
 
 
 @asynccontextmanager
+async def read_transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection in a transaction that only reads. All its statements see the same state of the database."""
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        async with connection.begin():
+            yield connection
+
+
+@asynccontextmanager
+async def read_session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
+    """Rows as objects in a `read_transaction`."""
+    async with read_transaction(engine) as tx, AsyncSession(tx, expire_on_commit=False) as rows:
+        yield rows
+
+
+@asynccontextmanager
 async def session_within(tx: AsyncConnection) -> AsyncIterator[AsyncSession]:
     """Rows as objects in the caller's transaction. Changes are written if the block succeeds; the caller commits."""
     if not tx.in_transaction():  # otherwise the session begins it and rolls it back

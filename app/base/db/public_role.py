@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.base.db.engine import state_of, transaction
+from app.base.db.engine import read_transaction, state_of
 from app.base.schema.status_page import PUBLIC_COLUMNS
 
 PUBLIC_ROLE = "aftermath_public"
@@ -45,7 +45,7 @@ async def public_transaction(engine: AsyncEngine) -> AsyncIterator[tuple[AsyncCo
     """A transaction that only reads, and whether it may read nothing but what is public: if the role is missing, or may
     not read all that is public, it has the privileges of the service.
     """
-    async with transaction(engine) as tx:
+    async with read_transaction(engine) as tx:
         is_confined = (await tx.execute(_PREPARE, {"role": PUBLIC_ROLE, **_PUBLIC})).one().is_confined
         if is_confined:
             try:
@@ -67,8 +67,7 @@ _PUBLIC = {
 
 # `"$user"` in the search path would be another schema once the transaction has become the role.
 _PREPARE = text("""
-    SELECT set_config('transaction_read_only', 'on', true),
-           set_config('search_path', CAST(place.schema AS text), true),
+    SELECT set_config('search_path', CAST(place.schema AS text), true),
            coalesce(bool_and(
                has_schema_privilege(pg_roles.oid, place.schema, 'USAGE')
                AND has_column_privilege(pg_roles.oid, to_regclass(known.table_name), known.column_name, 'SELECT')

@@ -46,13 +46,19 @@ def context_of(request: Request) -> Context:
 
 
 async def _transaction(request: Request) -> AsyncIterator[AsyncConnection]:
-    async with db.transaction(context_of(request).engine) as connection:
+    opened = db.read_transaction if _only_reads(request) else db.transaction
+    async with opened(context_of(request).engine) as connection:
         yield connection
 
 
 async def _session(request: Request) -> AsyncIterator[AsyncSession]:
-    async with db.session(context_of(request).engine) as rows:
+    opened = db.read_session if _only_reads(request) else db.session
+    async with opened(context_of(request).engine) as rows:
         yield rows
+
+
+def _only_reads(request: Request) -> bool:
+    return request.method in {"GET", "HEAD"}
 
 
 def _now() -> datetime:
@@ -68,7 +74,8 @@ def _settings(request: Request) -> Settings:
 
 
 # scope="function": commit before the response leaves, so that a 2xx is never a lost write.
-# A route takes one of the two: each is a transaction of its own.
+# A route takes one of the two: each is a transaction of its own. For a GET or HEAD request, it cannot write, and sees
+# one state of the database, however many statements the response takes.
 Tx = Annotated[AsyncConnection, Depends(_transaction, scope="function")]
 Session = Annotated[AsyncSession, Depends(_session, scope="function")]
 Now = Annotated[datetime, Depends(_now)]

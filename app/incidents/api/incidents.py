@@ -111,13 +111,13 @@ async def csv_of(
     """Every incident that matches the filters, newest first."""
 
     async def chunk(before: tuple[datetime, int] | None) -> tuple[Sequence[Incident], list[IncidentModel]]:
-        async with db.session(engine) as session:  # one per chunk, so that a slow client does not hold a connection
+        async with db.read_session(engine) as session:  # one per chunk: a slow client does not hold a connection
             rows, _ = await views.incidents(
                 session, filters, before=before, limit=CHUNK, bytes_at_most=settings.page_bytes
             )
             return rows, await models_of(session, rows, settings=settings, now=now)
 
-    async with db.session(engine) as session:
+    async with db.read_session(engine) as session:
         money = [("cost", currency) for currency in await views.currencies(session)]
     if settings.labor is not None:
         money.append(("labor", settings.labor.currency))

@@ -65,7 +65,7 @@ TIMEOUT_SECONDS = 8.0  # Prometheus times out after ten; the spool metrics matte
 async def _of_database(request: Request, now: datetime) -> tuple[Snapshot, Ratios, Gauges]:
     context = context_of(request)
     recent = context.part(RecentRatios)
-    async with db.transaction(context.engine) as tx:
+    async with db.read_transaction(context.engine) as tx:
         snapshot = await read_snapshot(tx, services_at_most=context.settings.metrics_services)
         ratios = await recent.of(tx, snapshot.services, now=now, weights=context.settings.impact)
         return snapshot, ratios, await context.part(RecentGauges).of(tx, snapshot.services, now=now)

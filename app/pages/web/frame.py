@@ -1,8 +1,8 @@
 """The frame of every page: the request with its viewer, templates, headers, and errors as pages."""
 
 import gzip
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -136,14 +136,9 @@ class PageRequest:
         """A transaction that commits if the block succeeds."""
         return db.session(self.context.engine)
 
-    @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncSession]:
+    def reading(self) -> AbstractAsyncContextManager[AsyncSession]:
         """A transaction that only reads, and sees one state of the database throughout."""
-        async with db.session(self.context.engine) as session:
-            await session.connection(
-                execution_options={"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-            )
-            yield session
+        return db.read_session(self.context.engine)
 
     async def form(self, wanted: Scope = Scope.WRITE) -> dict[str, str]:
         """The fields of the submitted form. First checks that the viewer may submit it, and that our page sent it.
