@@ -21,6 +21,7 @@ from app.base.http.credentials import Clock, Credentials
 from app.base.http.guard import Guard
 from app.base.http.turns import Turns
 from app.base.jobs import Jobs
+from app.base.memory import GIVE_BACK_SECONDS, give_memory_back
 from app.base.outgoing import OutgoingClient
 from app.base.spool import Spool
 from app.catalog.calendars import api as calendars_api
@@ -274,6 +275,7 @@ def _start_jobs(
         max(settle_seconds, REQUIRED_SECONDS), "draft required reviews", partial(_draft_reviews, engine, requirements)
     )
 
+    jobs.every(GIVE_BACK_SECONDS, "give memory back", give_memory_back)
     jobs.every(watch_seconds, "watch", watch_sources)
     jobs.every(watch_seconds, "reconcile", reconcile_sources)
     jobs.every(REFRESH_SECONDS, "refresh credentials", credentials.refresh, at_once=True)
