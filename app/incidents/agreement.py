@@ -12,7 +12,7 @@ from app.incidents.measures.business_hours import BusinessHours
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """`by_type` and `by_target`: whether the incident's type, and the target of its severity, require a review; None if
-    they leave it open. It is due `due_after` the end of the incident, in the business hours if there are any.
+    they leave it open. It is due `due_after` the end of the incident, in the business `hours`; None: Monday to Friday.
     """
 
     by_type: bool | None = None

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Text, cast, func, literal, or_, text, tuple_
+from sqlalchemy import BigInteger, ColumnElement, Text, and_, cast, false, func, literal, or_, text, true, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 from sqlmodel import col, select
@@ -23,6 +23,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.base.schema import Incident, RemovedEntry, TimelineEntry
 from app.incidents.fact import Fact
 from app.incidents.grouping.timeline_kind import IS_CURRENT, TimelineKind
+from app.incidents.measures.measures import Facts, detected_at
+from app.incidents.path import Phase
 
 
 class UnknownEntry(LookupError):
@@ -137,25 +139,50 @@ async def facts_of(
     return found
 
 
-async def entries(
-    session: AsyncSession,
-    incident_id: UUID,
-    *,
-    kinds: Collection[TimelineKind] = (),
-    after: tuple[datetime, int] | None,
-    limit: int,
-) -> Sequence[TimelineEntry]:
-    """The timeline of one incident, earliest first; `after` is the time and id of the last entry read.
+Key = tuple[datetime, int]  # the time and id of an entry
 
-    Only entries of these kinds; empty means all.
-    """
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which entries of an incident; empty means all. Its phases follow from its `facts`."""
+
+    facts: Facts
+    kinds: frozenset[TimelineKind] = frozenset()
+    phases: frozenset[Phase] = frozenset()
+
+
+async def entries(
+    session: AsyncSession, incident_id: UUID, chosen: Chosen, *, after: Key | None, limit: int
+) -> Sequence[TimelineEntry]:
+    """The timeline of one incident, earliest first; `after` is the key of the last entry read."""
     at, id_ = col(TimelineEntry.at), col(TimelineEntry.id)
     query = select(TimelineEntry).where(TimelineEntry.incident_id == incident_id).order_by(at, id_).limit(limit)
-    if kinds:
-        query = query.where(col(TimelineEntry.kind).in_(kinds))
+    if chosen.kinds:
+        query = query.where(col(TimelineEntry.kind).in_(chosen.kinds))
+    if chosen.phases:
+        query = query.where(or_(*(_during(phase, chosen.facts) for phase in chosen.phases)))
     if after is not None:
         query = query.where(tuple_(at, id_) > tuple_(*map(literal, after)))
     return (await session.exec(query)).all()
+
+
+def _during(phase: Phase, facts: Facts) -> ColumnElement[bool]:
+    """The same as `path.phase_at`, in SQL."""
+    at, detected = col(TimelineEntry.at), detected_at(facts)
+    if phase is Phase.DETECTION:
+        return at < detected
+    ended, identified, reviewed = facts.ended_at, facts.identified_at, facts.reviewed_at
+    if phase in {Phase.ANALYSIS, Phase.READINESS}:
+        if ended is None or (phase is Phase.READINESS and reviewed is None):
+            return false()
+        after = and_(at >= detected, at > ended)
+        if reviewed is None:
+            return after
+        return and_(after, at <= reviewed if phase is Phase.ANALYSIS else at > reviewed)
+    if identified is None:
+        return false()
+    before_end = at <= ended if ended is not None else true()
+    return and_(at >= detected, before_end, at < identified if phase is Phase.RESPONSE else at >= identified)
 
 
 # — the event log —

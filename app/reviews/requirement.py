@@ -52,12 +52,15 @@ def reasons(incident: Ended) -> list[Reason]:
 
 
 def due_at(ended_at: datetime, severity: int, agreement: Agreement = NO_AGREEMENT) -> datetime:
-    """As agreed, else at the end of the business day that the severity gives it."""
+    """As agreed, in business hours, else at the end of the business day that the severity gives it.
+
+    Without a calendar the business hours are all of Monday to Friday: what ends on a Friday is not due on a Saturday.
+    """
+    hours = agreement.hours or WEEKDAYS
     if agreement.due_after is None:
         days = DUE_AFTER_DAYS.get(severity, DUE_AFTER_DAYS_ELSE)
-        return end_of_business_day(ended_at, days, agreement.hours or WEEKDAYS)
-    in_hours = agreement.hours and moment_after(agreement.hours, ended_at, agreement.due_after)
-    return in_hours or ended_at + agreement.due_after
+        return end_of_business_day(ended_at, days, hours)
+    return moment_after(hours, ended_at, agreement.due_after) or ended_at + agreement.due_after
 
 
 def end_of_business_day(at: datetime, days: int, hours: BusinessHours) -> datetime:

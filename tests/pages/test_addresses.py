@@ -1,4 +1,4 @@
-"""Addresses: those of forms lead to their pages, and heavy pages wait for their turn."""
+"""Addresses: those of forms lead to their pages, all pages are examined, and heavy ones wait for their turn."""
 
 import asyncio
 import html
@@ -11,6 +11,8 @@ from app.base.http import turns
 from app.base.http.context import Context
 from app.base.http.turns import Turns
 from tests.pages.conftest import sign_in
+from tests.pages.test_browser import PAGES
+from tests.pages.walking import routes
 
 # A form, and the page on which it is.
 FORMS = {
@@ -36,6 +38,18 @@ FORMS = {
     "/logout": "/",
     "/zone": "/",
 }
+
+
+NO_PAGES = {"/static/{name}", "/incidents.csv", "/reviews/{review}/report.{form}", "/reviews/{review}/meeting.ics"}
+ELSEWHERE = {"/login", "/response"}  # examined without a session, and only a redirect
+
+
+def test_every_page_is_examined_in_a_browser() -> None:
+    pages = [each for each in routes("GET") if each.path not in NO_PAGES | ELSEWHERE]
+    exact = {each.path for each in pages}
+    examined = {address.partition("?")[0] for address in PAGES.values()}
+    missing = [each.path for each in pages if not any(each.matches(one) for one in examined - (exact - {each.path}))]
+    assert missing == []
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -19,6 +19,7 @@ from app.base import db
 from tests.conftest import ADMIN_TOKEN, TEMPLATE, _database, _execute, _plain
 from tests.pages.browsing import Finding, Site, a_browser, examine
 from tests.pages.history import HOSTILE, a_review, some_weeks
+from tests.pages.test_calendars import OFFICE
 from tests.processes import Service, a_delivery, an_alert, until
 
 pytestmark = pytest.mark.browser
@@ -40,6 +41,7 @@ PAGES = {
     "no incidents": "/incidents?service=no-such-service",
     "incident": "/incidents/INC-1001",
     "resolved incident": "/incidents/INC-2",
+    "timeline": "/incidents/INC-1003/timeline",
     "declare": "/incidents/new",
     "reviews": "/reviews?show=all",
     "review": "/reviews/REV-1",
@@ -53,13 +55,16 @@ PAGES = {
     "rule": "/rules/default",
     "new rule": "/rules/_new",
     "calendars": "/calendars",
+    "calendar": "/calendars/office",
     "new calendar": "/calendars/_new",
     "incident with a response": "/incidents/INC-1003",
     "incident types": "/response/types",
     "incident type": "/response/types/outage",
+    "new incident type": "/response/types/_new",
     "targets": "/response/targets",
     "playbooks": "/response/playbooks",
     "playbook": "/response/playbooks/checkout/restart",
+    "new playbook": "/response/playbooks/_new",
     "people": "/response/people",
     "person": "/response/people/ada",
     "results": "/search?q=x",
@@ -134,6 +139,7 @@ def agree(client: httpx.Client) -> None:
             {"contacts": contacts, "away": [{"from": "2026-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z"}]},
         ),
         ("delegates/commander", {"people": ["ada"]}),
+        ("calendars/office", OFFICE),
         ("services/checkout", {}),
         ("services/checkout/playbooks/restart", {"body": words[2] + words[1]}),
     ):

@@ -202,6 +202,13 @@ async def test_the_life_of_a_playbook(
     page = await shown(other, f"{address}?version=2")
     assert "1. Only restart" in page
     assert "Version 1 is in use, not this one" in page
+    followed = {"service": "checkout", "name": "restart", "version": 1}
+    for effect in ("positive", "positive", "none"):
+        task = {"text": "t", "effect": effect, "playbook": followed}
+        assert (await client.post("/api/v1/incidents/INC-1/tasks", json=task)).status_code == 201
+    page = await shown(other, address)
+    assert "in 3 tasks 2 helped, 1 changed nothing" in page
+    assert page.count("never") == 1, "version 2 was not followed"
     await submitted(other, f"{address}/1/withdraw", form="withdraw")
     [playbook] = (await get(client, "services/checkout/playbooks"))["items"]
     assert [one["state"] for one in playbook["versions"]] == ["draft", "withdrawn"]

@@ -173,6 +173,19 @@ async def test_a_review_is_prepared_held_published_closed_and_taken_back(
     assert (await rest(client))["dropped_because"] == "Covered by REV-2"
 
 
+async def test_a_scheduled_meeting_can_be_put_into_a_calendar(
+    client: httpx.AsyncClient, signed_in: httpx.AsyncClient
+) -> None:
+    await new_review(client)
+    assert "for your calendar" not in text_of(await seen(signed_in))
+    await seen(signed_in, "/reviews/REV-1/meeting.ics", 409)
+    await send(client, "PATCH", f"{REVIEWS}/REV-1", scheduled_at=clock("11:00"))
+    assert 'href="/reviews/REV-1/meeting.ics" download="REV-1.ics"' in (await seen(signed_in)).text
+    event = await seen(signed_in, "/reviews/REV-1/meeting.ics")
+    assert event.text == (await client.get(f"{REVIEWS}/REV-1/meeting.ics")).text
+    assert "DTSTART:20260820T110000Z" in event.text
+
+
 async def test_findings_are_added_changed_and_removed(client: httpx.AsyncClient, signed_in: httpx.AsyncClient) -> None:
     await new_review(client)
     page = await seen(signed_in, "/reviews/REV-1?prompt=know_sooner")
@@ -203,6 +216,37 @@ async def test_findings_are_added_changed_and_removed(client: httpx.AsyncClient,
     assert "The volume fills in nine days ada · AI-1" in text_of(await seen(signed_in))
     await sent(signed_in, f"{action}/remove")
     assert [one["text"] for one in (await rest(client))["findings"]] == ["Rewrite everything"]
+
+
+async def test_a_finding_is_about_an_entry_of_the_timeline(
+    client: httpx.AsyncClient, signed_in: httpx.AsyncClient
+) -> None:
+    await deliver(client, resolved("10:00", "10:30"), resolved("12:00", "12:30", service="search"))
+    task = {"text": "Restarted the queue", "at": clock("10:05"), "by": "ada"}
+    entry = (await send(client, "POST", "/api/v1/incidents/INC-1/tasks", 201, **task))["id"]
+    other = (await send(client, "POST", "/api/v1/incidents/INC-2/timeline", 201, note="elsewhere"))["id"]
+    await new_review(client, incidents=["INC-1"])
+    page = await seen(signed_in)
+    assert f'<option value="{entry}">20 Aug 10:05 task: Restarted the queue</option>' in page.text
+    assert "elsewhere" not in page.text
+    await sent(signed_in, "findings", kind="learning", text="t", timeline_entry=str(entry))
+    refused = await sent(signed_in, "findings", kind="learning", text="u", timeline_entry=str(other), status=422)
+    assert "choose an entry in the timeline of one of the incidents" in text_of(refused).lower()
+    [found] = (await rest(client))["findings"]
+    assert found["timeline_entry"] == entry
+    await send(client, "POST", f"/api/v1/incidents/INC-1/timeline/{entry}/correct", note="Restarted two queues")
+    page = await seen(signed_in)
+    about = 'about <a href="/incidents/INC-1#timeline"><bdi>20 Aug 10:05 task: Restarted two queues</bdi></a>'
+    assert about in page.text
+    changing = await seen(signed_in, f"/reviews/REV-1?finding={found['id']}")
+    assert f'<option value="{entry}" selected>20 Aug 10:05 task: Restarted two queues</option>' in changing.text
+    await send(client, "PATCH", f"{REVIEWS}/REV-1", incidents=["INC-2"])
+    action = f"findings/{found['id']}"
+    await sent(signed_in, action, kind="learning", text="v", timeline_entry=str(entry))
+    [found] = (await rest(client))["findings"]
+    assert (found["text"], found["timeline_entry"]) == ("v", entry), "it stays when its incident has left the review"
+    await sent(signed_in, action, kind="learning", text="v", timeline_entry="")
+    assert (await rest(client))["findings"][0]["timeline_entry"] is None
 
 
 async def test_a_new_word_for_a_factor_is_added_to_the_list(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -150,3 +151,10 @@ def test_text_is_readable_on_every_background(scheme: str) -> None:
 def test_lines_of_plots_and_controls_are_visible(scheme: str, mark: str) -> None:
     """WCAG 1.4.11 asks for 3."""
     assert contrast(rgb(colors(scheme)[mark]), rgb(colors(scheme)["page"])) >= 3
+
+
+def test_the_typeface_is_the_one_that_was_examined() -> None:
+    """Its license is in the file beside it. Whoever replaces the typeface looks at pages and license again."""
+    typeface = (PAGES / "static/inter.woff2").read_bytes()
+    assert sha256(typeface).hexdigest() == "3100e775e8616cd2611beecfa23a4263d7037586789b43f035236a2e6fbd4c62"
+    assert len(typeface) < 50_000

@@ -19,6 +19,7 @@ from tests.response.test_configuration import get, put
 NOW = datetime(2026, 8, 20, 10, tzinfo=UTC)
 DAY = timedelta(days=1)
 PATH = "services/checkout/playbooks/restart"
+INCIDENT = "/api/v1/incidents/INC-1"
 
 
 class Version(NamedTuple):
@@ -107,6 +108,32 @@ async def test_an_approval_expires_and_is_renewed(
     [shown] = (await get(client, "services/checkout/playbooks"))["items"]
     assert (shown["in_use"], shown["expired"], shown["versions"][0]["state"]) == (1, True, "expired")
     assert (await act(other, "approve"))["state"] == "approved"
+
+
+async def test_a_version_shows_how_many_tasks_followed_it(client: httpx.AsyncClient) -> None:
+    await deliver(client, firing("10:00"))
+    for body in ("Restart it", "Restart it twice"):
+        await put(client, PATH, {"body": body})
+    await put(client, "services/checkout/playbooks/other", {"body": "b"})
+    tasks = []
+    for effect, name, version in (
+        ("positive", "restart", 1),
+        ("positive", "restart", 1),
+        ("unknown", "restart", 1),
+        ("none", "restart", 2),
+        ("negative", "other", 1),
+    ):
+        playbook = {"service": "checkout", "name": name, "version": version}
+        answer = await client.post(f"{INCIDENT}/tasks", json={"text": "t", "effect": effect, "playbook": playbook})
+        tasks.append(answer.json()["id"])
+    assert (await client.post(f"{INCIDENT}/timeline/{tasks[0]}/withdraw")).status_code == 200
+    corrected = await client.post(f"{INCIDENT}/timeline/{tasks[1]}/correct", json={"effect": "negative"})
+    assert corrected.status_code == 200
+    none = {"positive": 0, "negative": 0, "none": 0, "unknown": 0}
+    other, restart = (await get(client, "services/checkout/playbooks"))["items"]
+    assert [one["used"] for one in restart["versions"]] == [none | {"none": 1}, none | {"negative": 1, "unknown": 1}]
+    assert [one["used"] for one in other["versions"]] == [none | {"negative": 1}]
+    assert (await get(client, f"{PATH}/versions/1"))["used"] == none | {"negative": 1, "unknown": 1}
 
 
 async def test_coverage_names_services_with_incidents_and_without_a_playbook(client: httpx.AsyncClient) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.incidents.agreement import Agreement
+from app.incidents.measures.business_hours import BusinessHours
 from app.reviews.action_item import ItemState, hints, normalized_link, overdue
 from app.reviews.effect import Verdict, rate_ratio, windows
 from app.reviews.lifecycle import (
@@ -170,9 +171,11 @@ def test_a_review_is_due_at_the_end_of_a_business_day(severity: int, due: str) -
 
 def test_an_agreed_time_replaces_the_default() -> None:
     agreed = Agreement(due_after=timedelta(hours=24))
-    assert due_at(FRIDAY, 1, agreed) == FRIDAY + timedelta(hours=24)
     # The rest of Friday, and of Monday until the same time.
-    assert due_at(FRIDAY, 1, replace(agreed, hours=WEEKDAYS)) == FRIDAY + timedelta(days=3)
+    assert due_at(FRIDAY, 1, agreed) == FRIDAY + timedelta(days=3)
+    assert due_at(FRIDAY - timedelta(days=1), 1, agreed) == FRIDAY
+    weekend = BusinessHours("weekend", "UTC", ((),) * 5 + WEEKDAYS.week[:2])
+    assert due_at(FRIDAY, 1, replace(agreed, hours=weekend)) == datetime.fromisoformat("2026-08-23T00:00:00Z")
     never = replace(WEEKDAYS, week=((),) * 7)
     assert due_at(FRIDAY, 1, replace(agreed, hours=never)) == FRIDAY + timedelta(hours=24)
 

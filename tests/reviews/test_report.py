@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.base.markdown import escaped
 from app.base.tokens import Scope
 from app.incidents.details import DETAILS, detail_in
 from app.incidents.measures.measures import Facts
@@ -19,7 +20,7 @@ from app.reviews.lifecycle import Element, FindingKind, Part, ReviewState
 from app.reviews.report.entries import entry_of, task_words
 from app.reviews.report.facts import ActionItem, Entry, Finding, Incident, Participant, ReportFacts, by_role
 from app.reviews.report.html import html
-from app.reviews.report.markdown import escaped, markdown
+from app.reviews.report.markdown import markdown
 from app.reviews.report.outline import NOTHING, Outline, report
 from app.reviews.report.questions import questions
 from tests.conftest import ClientAs

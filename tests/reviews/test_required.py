@@ -8,6 +8,7 @@ import httpx
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base.http.context import Context
+from app.metrics.prometheus.reviews import REQUIRED_OUTCOMES as OUTCOMES
 from app.reviews.store.required import Requirements
 from tests.incidents.test_api import act, deliver, firing, resolved
 from tests.reviews.test_reviews import REVIEWS, send, step
@@ -35,7 +36,7 @@ async def test_an_ended_sev2_gets_one_draft(client: httpx.AsyncClient, context: 
     assert [await draft(context) for _ in range(3)] == [1, 0, 0]
     [review] = await listed(client)
     assert (review["incidents"], review["required_because"], review["state"]) == (["INC-1"], ["severity"], "draft")
-    assert review["due_at"] == "2026-08-22T10:30:00Z"  # 48 hours, as the shipped target says
+    assert review["due_at"] == "2026-08-24T10:30:00Z"  # 48 hours from Monday to Friday, as the shipped target says
     shown = await send(client, "GET", f"{REVIEWS}/REV-1")
     assert [(one["person"], one["part"]) for one in shown["participants"]] == [
         ("ada", "first_responder"),
@@ -120,7 +121,7 @@ async def test_a_target_says_whether_its_severity_requires_a_review_and_until_wh
     assert await draft(context) == 2
     found = {one["incidents"][0]: (one["required_because"], one["due_at"]) for one in await listed(client)}
     assert found == {
-        "INC-2": (["severity"], "2026-08-22T10:30:00Z"),  # the service has no target of its own for sev2
+        "INC-2": (["severity"], "2026-08-24T10:30:00Z"),  # the service has no target of its own for sev2
         "INC-3": (["severity"], "2026-08-24T11:30:00Z"),  # 90 minutes on Thursday, the rest on Monday
     }
 
@@ -130,7 +131,7 @@ async def test_a_review_that_a_person_drafts_is_required_from_the_start(client: 
     await deliver(client, resolved("10:00", "10:30", service="cart", severity="sev2"))
     await deliver(client, firing("10:00", service="search", severity="sev1"))
     for number, (why, due) in enumerate(
-        (([], None), (["severity"], "2026-08-22T10:30:00Z"), ([], None)),  # the last has not ended
+        (([], None), (["severity"], "2026-08-24T10:30:00Z"), ([], None)),  # the last has not ended
         start=1,
     ):
         made = await send(client, "POST", REVIEWS, 201, title="t", incidents=[f"INC-{number}"])
@@ -283,5 +284,18 @@ async def test_required_reviews_are_counted_by_outcome(client: httpx.AsyncClient
     await step(client, "hold", numbers["INC-2"], facilitator=None, held_at="2026-08-22T09:00:00Z")
     await step(client, "drop", numbers["INC-3"], because="r")
     page = (await client.get("/metrics")).text
-    for outcome in ("held", "late", "dropped"):
+    for outcome in OUTCOMES:
         assert f'aftermath_reviews_required_total{{outcome="{outcome}"}} 1.0' in page
+
+
+async def test_a_required_review_is_counted_once(client: httpx.AsyncClient, context: Context) -> None:
+    """Its first outcome counts: a counter never falls."""
+    await deliver(client, resolved("10:00", "10:30", severity="sev1"))
+    await draft(context)
+    for held_at in ("2026-08-21T09:00:00Z", "2026-08-22T09:00:00Z"):
+        await step(client, "hold", facilitator=None, held_at=held_at)
+        await step(client, "reopen")
+    await step(client, "drop", because="r")
+    page = (await client.get("/metrics")).text
+    counted = {outcome: f'reviews_required_total{{outcome="{outcome}"}} 1.0' in page for outcome in OUTCOMES}
+    assert counted == {"held": True, "late": False, "dropped": False}

@@ -183,7 +183,7 @@ async def test_reviews_are_listed_and_filtered(client: httpx.AsyncClient) -> Non
     await new_review(client, incidents=["INC-1"], due_at=clock("09:00"), facilitator="grace")
     await new_review(client, incidents=["INC-2"], due_at="2190-01-01T00:00:00Z")
     await new_review(client)
-    await step(client, "hold", "REV-3", facilitator=None)
+    await step(client, "hold", "REV-3", facilitator=None, held_at=clock("09:30"))
 
     async def listed(**query: Any) -> list[str]:
         answer = await client.get(REVIEWS, params=query)
@@ -196,6 +196,11 @@ async def test_reviews_are_listed_and_filtered(client: httpx.AsyncClient) -> Non
     assert await listed(facilitator="grace") == ["REV-1"]
     assert await listed(service="search") == ["REV-2"]
     assert await listed(incident="INC-1") == ["REV-1"]
+    assert await listed(to=clock("09:30")) == ["REV-1"]
+    assert await listed(**{"from": clock("09:30"), "to": clock("23:00")}) == ["REV-3"]
+    assert await listed(**{"from": clock("09:00")}) == ["REV-3", "REV-2", "REV-1"]
+    wrong = await client.get(REVIEWS, params={"from": clock("10:00"), "to": clock("09:00")})
+    assert (wrong.status_code, "must not be after" in wrong.json()["detail"]) == (422, True)
     assert (await listed(required=True), await listed(required=False)) == ([], ["REV-3", "REV-2", "REV-1"])
     first = (await client.get(REVIEWS, params={"limit": 2})).json()
     rest = (await client.get(REVIEWS, params={"limit": 2, "cursor": first["next_cursor"]})).json()

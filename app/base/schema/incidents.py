@@ -280,8 +280,9 @@ class Acknowledgement(Row, table=True):
 
 
 class TimelineEntry(Row, table=True):
-    """An event of an incident. Append-only, except that `incident_id` follows merges and splits, and that an entry
-    which a source reported is removed if it turns out to belong to no incident (see `RemovedEntry`).
+    """An event of an incident. Append-only, except that `incident_id` follows merges and splits, that an entry which a
+    source reported is removed if it turns out to belong to no incident (see `RemovedEntry`), and that a person who is
+    forgotten gets another name.
 
     A correction or withdrawal is an entry too, and names the first entry of its fact. Of the entries of one fact the
     newest counts, unless it is a withdrawal.

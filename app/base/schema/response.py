@@ -32,7 +32,7 @@ class IncidentType(Row, table=True):
 
     name: str = Field(sa_type=sa.Text, primary_key=True)
     position: int  # lower is tried first; ties by name
-    matchers: TextArray[list[str]]  # on the labels of an incident, and service, severity, owner, source
+    matchers: TextArray[list[str]]  # on the labels of an incident, and service, environment, severity, owner
     description: Text[str]
     exit_criteria: TextArray[list[str]]
     roles: TextArray[list[str]]

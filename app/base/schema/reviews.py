@@ -59,6 +59,7 @@ class Review(Row, table=True):
     title: Text[str]
     state: Text[str]
     required_because: TextArray[list[str]]  # empty: not required
+    required_counted_at: Timestamp[datetime | None] = None  # when its outcome was counted, once whatever follows
     drafted_for: UUID | None = Field(
         default=None, sa_column_args=(ForeignKey("incident.id", deferrable=True, initially="DEFERRED"),)
     )  # the incident for which the service drafted it; null: a person did

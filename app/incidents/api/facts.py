@@ -10,7 +10,8 @@ from app.base.http.context import Now, Session
 from app.base.http.fields import At, IncidentInPath, Input, Name, Words
 from app.base.http.problems import problem_responses
 from app.incidents import notes
-from app.incidents.api.timeline import EntryModel, IdempotencyKey, recorded, stated
+from app.incidents.api.entry import EntryModel, recorded
+from app.incidents.api.timeline import IdempotencyKey, stated
 from app.incidents.details import Criterion, CustomerImpact, Evidence, Joined, Room, Update, detail_in
 from app.incidents.grouping.timeline_kind import TimelineKind
 from app.incidents.timeline import Attribution

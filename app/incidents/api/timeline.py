@@ -1,90 +1,42 @@
 """The timeline over HTTP: its entries, notes, tasks, and corrections of what people recorded."""
 
-from collections import defaultdict
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query
-from pydantic import BaseModel, Field, HttpUrl, JsonValue, StringConstraints
-from sqlmodel.ext.asyncio.session import AsyncSession
+from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi.responses import StreamingResponse
+from pydantic import Field, HttpUrl, JsonValue, StringConstraints
 
 from app.base.http.auth import Reader, Writer
-from app.base.http.context import Now, Session
-from app.base.http.fields import At, AtShown, IncidentInPath, Input, Name, Slug, Words
+from app.base.http.context import Now, Session, context_of
+from app.base.http.fields import At, IncidentInPath, Input, Name, Slug, Words
 from app.base.http.paging import Page, Pages, page_of
 from app.base.http.problems import problem_responses
-from app.base.schema import Incident, TimelineEntry
 from app.incidents import actions, corrections, notes, timeline
 from app.incidents.api.actions import IfMatch
-from app.incidents.api.answer import Answering, IncidentModel, columns_of
+from app.incidents.api.answer import Answering, IncidentModel
+from app.incidents.api.entry import EntryModel, entry_models, recorded
+from app.incidents.api.export import FORMATS, TimelineFormat, accepted, exported
 from app.incidents.grouping.timeline_kind import TimelineKind
 from app.incidents.measures.measures import Facts
 from app.incidents.notes import TaskDetails
-from app.incidents.path import Effect, Phase, PlaybookVersion, Stage, phase_at
-from app.incidents.timeline import Attribution
+from app.incidents.path import Effect, Phase, PlaybookVersion, Stage
+from app.incidents.timeline import Attribution, Chosen
 
 router = APIRouter(prefix="/api/v1/incidents", tags=["incidents"])
 
 Link = Annotated[HttpUrl, Field(description="A page with more about it, such as the runbook or the command's output")]
 
 
-class RevisionModel(BaseModel):
-    """Why an entry does not count any more."""
-
-    status: Literal["corrected", "withdrawn"]
-    entry: int = Field(description="Id of the entry that corrects or withdraws it")
-    at: AtShown = Field(description="When it was corrected or withdrawn")
-    by: str | None = Field(description="The person who corrected or withdrew it")
-    why: str | None
-
-
-class EntryModel(BaseModel):
-    """One event. An entry that was corrected or withdrawn stays in the timeline, with a `revision`."""
-
-    id: int
-    at: AtShown = Field(description="When it happened")
-    recorded_at: AtShown = Field(description="When it was recorded")
-    kind: str = Field(examples=["acknowledged"])
-    by: str | None
-    note: str | None
-    detail: dict[str, Any] | None = Field(
-        description="What an entry of its kind has besides: a task its `effect`, `ended_at`, `stage`, `link`, `command`"
-        " and `playbook`; other kinds the fields with which they are recorded. What a source reported about another "
-        "tool has `source`, its name, and `at_arrival` if the tool reports no time, so that `at` is when the request "
-        "was received. An acknowledgement recorded here has `via`: `api` or `page`",
-        examples=[
-            {
-                "effect": "positive",
-                "ended_at": "2026-08-20T10:20:00Z",
-                "stage": None,
-                "link": None,
-                "command": "systemctl restart workers",
-                "playbook": {"service": "checkout", "name": "restart-workers", "version": 3},
-            }
-        ],
-    )
-    phase: Phase | None = Field(
-        description="The phase of the incident in which it happened; null between detection and end while the "
-        "identification of the cause is not stated"
-    )
-    corrects: int | None = Field(
-        description="If it corrects or withdraws what a person recorded: the id of the first entry of that"
-    )
-    revision: RevisionModel | None = Field(description="Null: nothing has replaced the entry")
-    flags: list[str] = Field(
-        description="`before_detection`: an acknowledgement before the incident was detected, which does not count"
-    )
-
-
 @router.get(
     "/{id}/timeline",
     response_model=Page[EntryModel],
-    responses=problem_responses(404),
+    responses=problem_responses(404) | FORMATS,
     summary="Read the timeline of an incident",
 )
 async def read_timeline(
     _: Reader,
+    request: Request,
     session: Session,
     paging: Pages,
     ref: IncidentInPath,
@@ -92,38 +44,34 @@ async def read_timeline(
         list[TimelineKind],
         Query(description="Only entries of this kind; may be repeated", examples=[["task"]], max_length=50),
     ] = [],  # noqa: B006  fastapi copies it
-) -> Page[EntryModel]:
+    phase: Annotated[
+        list[Phase],
+        Query(
+            description="Only entries of this phase of the incident; may be repeated. An entry whose `phase` is null "
+            "is of none",
+            examples=[["response"]],
+            max_length=20,
+        ),
+    ] = [],  # noqa: B006  as above
+    format_: Annotated[
+        TimelineFormat | None,
+        Query(
+            alias="format",
+            description="Defaults to what the `Accept` header asks for, else `json`. `csv` and `md` return all entries "
+            "that match; `limit` and `cursor` apply to `json` only",
+        ),
+    ] = None,
+) -> Page[EntryModel] | StreamingResponse:
     """Everything that happened to the incident, earliest first."""
     incident = await actions.find(session, ref)
+    chosen = Chosen(Facts.of(incident), frozenset(kind), frozenset(phase))
+    wanted = format_ or accepted(request.headers.get("accept", ""))
+    if wanted is not TimelineFormat.JSON:
+        return await exported(session, context_of(request).engine, incident, chosen, wanted)
     key = paging.after(datetime, int)
-    rows = await timeline.entries(session, incident.id, kinds=kind, after=key, limit=paging.limit + 1)
+    rows = await timeline.entries(session, incident.id, chosen, after=key, limit=paging.limit + 1)
     items, cursor = page_of(rows, paging, lambda row: (row.at, row.id))
-    return Page(items=await _entries(session, items, incident), next_cursor=cursor)
-
-
-async def _entries(session: AsyncSession, items: Sequence[TimelineEntry], incident: Incident) -> list[EntryModel]:
-    """Two statements at most. All entries are of this incident."""
-    entries_of: dict[int, list[TimelineEntry]] = defaultdict(list)
-    for entry in await timeline.entries_of_facts(session, {timeline.fact_of(entry) for entry in items}):
-        entries_of[timeline.fact_of(entry)].append(entry)
-    facts = Facts.of(incident)
-    return [_entry(entry, entries_of[timeline.fact_of(entry)], incident, facts) for entry in items]
-
-
-def _entry(entry: TimelineEntry, fact: Sequence[TimelineEntry], incident: Incident, facts: Facts) -> EntryModel:
-    """`fact` has all entries of the same fact, in the order in which they were recorded."""
-    later = next((one for one in fact if one.id > entry.id), None)
-    revision = later and RevisionModel(
-        status="withdrawn" if later.kind == TimelineKind.WITHDRAWN else "corrected",
-        entry=later.id,
-        at=later.recorded_at,
-        by=later.corrected_by,
-        why=later.why,
-    )
-    early = entry.kind == TimelineKind.ACKNOWLEDGED and entry.at < actions.detected_at(incident)
-    flags = ["before_detection"] if early else []
-    derived = {"phase": phase_at(facts, entry.at), "revision": revision, "flags": flags}
-    return EntryModel.model_validate(columns_of(entry, EntryModel) | derived)
+    return Page(items=await entry_models(session, items, incident), next_cursor=cursor)
 
 
 IdempotencyKey = Annotated[
@@ -231,12 +179,6 @@ async def add_task(
 def stated(sent: Input) -> list[str]:
     """Which of `at` and `by` the client stated."""
     return [name for name in ("at", "by") if getattr(sent, name) is not None]
-
-
-async def recorded(session: AsyncSession, entry: TimelineEntry) -> EntryModel:
-    """An entry that a merge or split may have moved since it was recorded."""
-    [model] = await _entries(session, [entry], await actions.find(session, entry.incident_id))
-    return model
 
 
 EntryInPath = Annotated[

@@ -243,7 +243,8 @@ FAMILIES: Mapping[str, Family] = {
             "aftermath_reviews_required_total",
             _COUNTER,
             ("outcome",),
-            "Required reviews that were held in time (held), held after they were due (late), or dropped",
+            "Required reviews that were held in time (held), held after they were due (late), or dropped; each is "
+            "counted once, also if it is reopened",
         ),
         Family(
             "aftermath_action_items",

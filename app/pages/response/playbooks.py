@@ -1,6 +1,6 @@
 """Playbooks: which services have one, and one playbook with its versions, which are written, verified and approved."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
@@ -14,6 +14,7 @@ from app.base import schema
 from app.base.errors import Conflict, Problem
 from app.base.http.fields import Input, Name, Slug
 from app.base.tokens import Scope
+from app.incidents.path import Effect
 from app.pages.web.forms import Form, entered_time, parsed
 from app.pages.web.frame import PageRequest, Refusal, SegmentPageRoute, SignedIn, see_other, with_query
 from app.response.api.playbooks import ApprovalInput, PlaybookInput, PlaybookName, VerificationInput, VersionInPath
@@ -146,6 +147,7 @@ async def _page(
         if not versions:
             raise store.PlaybookNotFound("this service has no playbook of this name")
         playbook = PlaybookView.of(versions, asked.now)
+        uses = await store.uses_of(session, service, name)
         chosen = version or (playbook.used or playbook.newest).row.version
         shown = await store.find_version(session, service, name, chosen, lock=False)
         newest = shown
@@ -155,6 +157,7 @@ async def _page(
         "playbook.html",
         status=refused.status if refused else 200,
         playbook=playbook,
+        uses={version: _use(counts) for (_, version), counts in uses.items()},
         shown_version=VersionView(shown, state_of(shown, now=asked.now)),
         newest=newest,
         is_editable=len(newest.body or "") <= BODY_AT_MOST,
@@ -164,6 +167,19 @@ async def _page(
         expires_at=asked.now + store.VALID_FOR,
         refused=refused,
     )
+
+
+def _use(counts: Mapping[Effect, int]) -> tuple[int, Sequence[str]]:
+    """How many tasks followed a version, and what they did."""
+    return sum(counts.values()), [f"{n} {_EFFECTS[effect]}" for effect, n in counts.items() if n]
+
+
+_EFFECTS = {
+    Effect.POSITIVE: "helped",
+    Effect.NEGATIVE: "harmed",
+    Effect.NONE: "changed nothing",
+    Effect.UNKNOWN: "not known",
+}
 
 
 @router.post("/{service}/{playbook}")

@@ -23,6 +23,7 @@ from app.reviews.api.reviews import (
     HoldInput,
     ParticipantInput,
     ReviewAmendment,
+    finding_columns,
 )
 from app.reviews.lifecycle import Element, FindingKind, Participant
 from app.reviews.store import action_items, findings, reviews
@@ -253,6 +254,7 @@ def _finding_values(form: Form) -> dict[str, Any]:
         "factor": text(form, "new_factor") or text(form, "factor"),
         "prompt": text(form, "prompt"),
         "new_to": new_to,
+        "timeline_entry": text(form, "timeline_entry"),
     }
 
 
@@ -279,7 +281,7 @@ async def add_finding(asked: SignedIn, ref: ReviewInPath) -> Response:
         body = parsed(FindingInput, _finding_values(form) | {"by": asked.person.name})
         await _know_factor(session, form, asked)
         review = await _touched(session, ref, asked)
-        await findings.add(session, review, body.model_dump(exclude_unset=True), now=asked.now)
+        await findings.add(session, review, finding_columns(body), now=asked.now)
 
     return await _done(asked, ref, "findings", act, show="#findings")
 
@@ -293,7 +295,10 @@ async def amend_finding(asked: SignedIn, ref: ReviewInPath, id_: FindingInPath) 
         await _know_factor(session, form, asked)
         review = await _touched(session, ref, asked)
         found = await findings.find(session, review, id_)
-        await findings.amend(session, review, found, body.model_dump(exclude_unset=True), now=asked.now)
+        values = finding_columns(body)
+        if values["timeline_id"] == found.timeline_id:  # it may be of an incident that was removed from the review
+            del values["timeline_id"]
+        await findings.amend(session, review, found, values, now=asked.now)
 
     return await _done(asked, ref, f"findings/{id_}", act, show=f"#finding-{id_}")
 

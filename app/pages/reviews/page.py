@@ -11,6 +11,7 @@ from app.base.schema import Factor, Review
 from app.incidents.actions import Ref
 from app.incidents.path import Phase
 from app.pages import words
+from app.pages.reviews.entries import EntryWords
 from app.pages.reviews.view import View, view
 from app.pages.reviews.words import (
     EFFECTIVE,
@@ -26,9 +27,11 @@ from app.pages.reviews.words import (
 from app.pages.web.frame import PageRequest, PageRoute, Refusal, SignedIn
 from app.reviews.api.answer import review_model
 from app.reviews.api.fields import ReviewInPath
+from app.reviews.api.meeting import event
 from app.reviews.lifecycle import Element, ReviewState
 from app.reviews.prompts import PROMPTS, Prompt
 from app.reviews.store import findings, reviews
+from app.reviews.store.entries import Entries, entries_of
 
 router = APIRouter(prefix="/reviews", route_class=PageRoute, include_in_schema=False)
 
@@ -64,6 +67,13 @@ async def show(
     return await review_page(asked, ref, Looking(finding, follows_from, prompt))
 
 
+@router.get("/{review}/meeting.ics")
+async def meeting(asked: SignedIn, ref: ReviewInPath) -> Response:
+    """The same as REST's, for the session of a browser."""
+    async with asked.reading() as session:
+        return event(await reviews.find(session, ref), asked.context.settings)
+
+
 async def review_page(
     asked: PageRequest, ref: Ref, looking: Looking, *, refused: Refusal | None = None, action: str = ""
 ) -> Response:
@@ -72,7 +82,8 @@ async def review_page(
         row = await reviews.find(session, ref)
         model = await review_model(session, row, settings=asked.context.settings, now=asked.now)
         factors = [each for each, _ in await findings.list_factors(session, after="", limit=FACTORS_SHOWN)]
-    return _rendered(asked, row, view(model), factors, looking, refused, action)
+        entries = await entries_of(session, row.id)
+    return _rendered(asked, row, view(model), factors, entries, looking, refused, action)
 
 
 def _rendered(
@@ -80,6 +91,7 @@ def _rendered(
     row: Review,
     it: View,
     factors: Sequence[Factor],
+    entries: Entries,
     looking: Looking,
     refused: Refusal | None,
     action: str,
@@ -98,6 +110,7 @@ def _rendered(
         phases=list(Phase),
         elements=list(Element),
         factors=_by_element(factors),
+        entries=EntryWords(entries, lambda at: asked.shown(at, "clock")),
         parts=PARTS,
         perspectives=PERSPECTIVES,
         reasons=REASONS,
@@ -172,6 +185,10 @@ _WORDS = (
         "a contributing factor, and no other kind of finding, names its factor; choose one or enter a new word",
     ),
     ("add one, or state why in `nothing_now_because`", "add one, or state why nothing has to be done now"),
+    (
+        "`timeline_entry` must be an entry in the timeline of one of the review's incidents",
+        "choose an entry in the timeline of one of the incidents; open the page again",
+    ),
     ("needs both `begins_at` and `ends_at`", "needs both its beginning and its end"),
     ("send it as `dropped_because`", "enter it"),
     ("; send both", ""),

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Path, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from app.base import schema
-from app.base.http.auth import Reader, Writer
+from app.base.http.auth import Admin, Reader, Writer
 from app.base.http.context import Now, Session
 from app.base.http.fields import At, AtShown, Input, Name, SingleSegmentRoute, Words, Zone
 from app.base.http.paging import Page, Pages, page_of
@@ -16,7 +16,7 @@ from app.base.http.problems import problem_responses
 from app.base.tokens import Bearer, Scope
 from app.incidents.details import FIRST_RESPONDER, RoleName
 from app.response.roles import single_points_of_failure
-from app.response.store import people
+from app.response.store import forgetting, people
 
 _people = APIRouter(prefix="/api/v1/people", tags=["response"], route_class=SingleSegmentRoute)
 _delegates = APIRouter(prefix="/api/v1/delegates", tags=["response"])
@@ -129,6 +129,19 @@ async def put_person(
 async def delete_person(session: Session, name: PersonName, _: Writer) -> None:
     """What they did stays in the timelines, under their name."""
     await people.delete_person(session, name)
+
+
+class ForgottenResponse(BaseModel):
+    name: str = Field(description="Replaces the name of the person everywhere", examples=["someone-1"])
+
+
+@_people.post("/{person}/forget", summary="Forget a person", responses=problem_responses(404))
+async def forget_person(session: Session, name: PersonName, _: Admin) -> ForgottenResponse:
+    """Deletes their contacts, absences and sessions, and removes them from the delegates. Wherever their name stands
+    for them, as author, responder, participant or owner, it is replaced by another one; times and numbers stay. Texts
+    that people wrote are not searched for it. This cannot be undone.
+    """
+    return ForgottenResponse(name=await forgetting.forget(session, name))
 
 
 def _shown(person: schema.Person, reader: Bearer) -> PersonResponse:

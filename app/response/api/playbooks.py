@@ -1,6 +1,6 @@
 """HTTP API of playbooks."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Annotated
@@ -24,6 +24,8 @@ from app.base.http.fields import (
     storable,
 )
 from app.base.http.problems import problem_responses
+from app.incidents.api.path import CountsModel
+from app.incidents.path import Effect
 from app.response.playbooks import PlaybookState, state_of, version_in_use
 from app.response.store import playbooks
 
@@ -73,23 +75,27 @@ class VersionResponse(BaseModel):
     approved_by: str | None
     expires_at: AtShown | None
     withdrawn_at: AtShown | None
+    used: CountsModel = Field(description="How many tasks name it as the playbook that was followed, by their effect")
 
     @classmethod
-    def of(cls, row: schema.Playbook, now: datetime) -> "VersionResponse":
-        return cls.model_validate(_columns(row) | {"state": state_of(row, now=now)})
+    def of(cls, row: schema.Playbook, uses: playbooks.Uses, now: datetime) -> "VersionResponse":
+        return cls.model_validate(_columns(row, uses, now))
 
 
 class ContentResponse(VersionResponse):
     body: str | None
 
     @classmethod
-    def of(cls, row: schema.Playbook, now: datetime) -> "ContentResponse":
-        return cls.model_validate(_columns(row) | {"body": row.body, "state": state_of(row, now=now)})
+    def of(cls, row: schema.Playbook, uses: playbooks.Uses, now: datetime) -> "ContentResponse":
+        return cls.model_validate(_columns(row, uses, now) | {"body": row.body})
 
 
-def _columns(row: schema.Playbook) -> dict[str, object]:
-    names = VersionResponse.model_fields.keys() - {"state"}
-    return {name: getattr(row, name) for name in names}
+_NEVER: Mapping[Effect, int] = dict.fromkeys(Effect, 0)
+
+
+def _columns(row: schema.Playbook, uses: playbooks.Uses, now: datetime) -> dict[str, object]:
+    derived = {"state": state_of(row, now=now), "used": uses.get((row.name, row.version), _NEVER)}
+    return {name: getattr(row, name) for name in VersionResponse.model_fields.keys() - derived.keys()} | derived
 
 
 class PlaybookResponse(BaseModel):
@@ -103,14 +109,14 @@ class PlaybookResponse(BaseModel):
     versions: list[VersionResponse] = Field(description="Newest first, without their bodies")
 
     @classmethod
-    def of(cls, versions: Sequence[schema.Playbook], now: datetime) -> "PlaybookResponse":
+    def of(cls, versions: Sequence[schema.Playbook], uses: playbooks.Uses, now: datetime) -> "PlaybookResponse":
         used = version_in_use(versions, now=now)
         return cls(
             service=versions[0].service,
             name=versions[0].name,
             in_use=used and used.version,
             expired=used is not None and state_of(used, now=now) is PlaybookState.EXPIRED,
-            versions=[VersionResponse.of(each, now) for each in versions],
+            versions=[VersionResponse.of(each, uses, now) for each in versions],
         )
 
 
@@ -120,9 +126,10 @@ class PlaybooksResponse(BaseModel):
 
 @_of_service.get("/{name}/playbooks", summary="List the playbooks of a service", responses=problem_responses(404))
 async def list_playbooks(session: Session, now: Now, name: ServiceName, _: Reader) -> PlaybooksResponse:
-    """For each playbook its versions, and which one is in use."""
+    """For each playbook its versions, which one is in use, and how often each was followed."""
     found = await playbooks.playbooks_of(session, name)
-    return PlaybooksResponse(items=[PlaybookResponse.of(versions, now) for versions in found.values()])
+    uses = await playbooks.uses_of(session, name)
+    return PlaybooksResponse(items=[PlaybookResponse.of(versions, uses, now) for versions in found.values()])
 
 
 @_of_service.put(
@@ -151,7 +158,11 @@ async def put_playbook(
         now=now,
     )
     response.status_code = 201 if is_new else 200
-    return ContentResponse.of(row, now)
+    return await _content(session, row, now)
+
+
+async def _content(session: AsyncSession, row: schema.Playbook, now: datetime) -> ContentResponse:
+    return ContentResponse.of(row, await playbooks.uses_of(session, row.service, row.name), now)
 
 
 @_of_service.get(
@@ -164,7 +175,7 @@ async def show_version(
 ) -> ContentResponse:
     """Returns its content and its state."""
     row = await playbooks.find_version(session, name, playbook, version, lock=False)
-    return ContentResponse.of(row, now)
+    return await _content(session, row, now)
 
 
 class VerificationInput(Input):
@@ -241,7 +252,7 @@ async def _changed(
     now: datetime,
 ) -> ContentResponse:
     """The version of a playbook of a service after `act` has changed it."""
-    return ContentResponse.of(await act(await playbooks.find_version(session, *which)), now)
+    return await _content(session, await act(await playbooks.find_version(session, *which)), now)
 
 
 class ExpiringModel(BaseModel):

@@ -15,7 +15,7 @@ from app.base.http.problems import problem_responses
 from app.base.schema import Playbook
 from app.base.severity import severity_name
 from app.incidents import actions
-from app.incidents.api.timeline import EntryModel, recorded
+from app.incidents.api.entry import EntryModel, recorded
 from app.incidents.details import Person, Role
 from app.incidents.measures.measures import Facts, service, severity
 from app.incidents.timeline import Attribution

@@ -37,10 +37,15 @@ class TargetInput(Input):
     resolve_seconds: Seconds | None = Field(None, description="From detection to recovery", examples=[14_400])
     responders: int | None = Field(None, ge=1, le=1000, description="How many people respond", examples=[3])
     review_seconds: Seconds | None = Field(
-        None, description="From recovery to the review; null: none is required", examples=[86_400]
+        None,
+        description="From recovery to the review, in the business hours of `calendar` or else from Monday to Friday in "
+        "UTC; null: none is required",
+        examples=[86_400],
     )
     calendar: Name | None = Field(
-        None, description="Durations are measured in the business hours of this calendar; null: by elapsed time"
+        None,
+        description="Durations are measured in the business hours of this calendar; null: by elapsed time, except "
+        "`review_seconds`",
     )
 
     @model_validator(mode="after")

@@ -14,6 +14,8 @@ from app.base.errors import Conflict, Invalid, NotFound, ServiceNotFound
 from app.base.schema import Playbook, Service
 from app.base.tokens import Bearer
 from app.incidents.actions import Ref, find
+from app.incidents.grouping.timeline_kind import IS_CURRENT, TimelineKind
+from app.incidents.path import Effect
 from app.response.playbooks import PlaybookState, state_of, version_in_use
 
 PLAYBOOKS_AT_MOST = 200  # of a service
@@ -179,6 +181,36 @@ def _require_another(row: Playbook, token: Bearer, verb: str) -> None:
             "write` creates"
         )
         raise SameToken(message)
+
+
+# — use —
+
+Uses = Mapping[tuple[str, int], Mapping[Effect, int]]  # by name and version of a playbook; those never used are missing
+
+
+async def uses_of(session: AsyncSession, service: str, name: str | None = None) -> Uses:
+    """How many tasks followed each version of the service's playbooks, by their effect; with `name`, of this one.
+
+    One statement.
+    """
+    found: dict[tuple[str, int], dict[Effect, int]] = defaultdict(lambda: dict.fromkeys(Effect, 0))
+    rows = await (await session.connection()).execute(_USES, {"service": service, "name": name})
+    for playbook, version, effect, tasks in rows:
+        found[playbook, version][Effect(effect)] = tasks
+    return found
+
+
+# The kind is literal, so that the partial index applies.
+_USES = text(f"""
+    SELECT detail #>> '{{playbook,name}}', CAST(detail #>> '{{playbook,version}}' AS integer), detail ->> 'effect',
+           count(*)
+      FROM timeline
+     WHERE kind = '{TimelineKind.TASK}'
+       AND detail #>> '{{playbook,service}}' = :service
+       AND (CAST(:name AS text) IS NULL OR detail #>> '{{playbook,name}}' = :name)
+       AND {IS_CURRENT}
+     GROUP BY 1, 2, 3
+""")  # noqa: S608
 
 
 # — coverage —

@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from app.base.errors import Invalid
 from app.base.http.auth import Reader, Writer
 from app.base.http.context import Now, Session, context_of
 from app.base.http.fields import At, IncidentRef, Input, Name, Words
@@ -45,9 +46,16 @@ async def list_reviews(
     facilitator: Annotated[Name | None, Query(examples=["ada"])] = None,
     service: Annotated[Name | None, Query(description="About an incident of this service", examples=["web"])] = None,
     incident: Annotated[IncidentRef | None, Query(description="About this incident", examples=["INC-1"])] = None,
+    since: Annotated[
+        At | None, Query(alias="from", description="Only those held, or else due, at or after this time")
+    ] = None,
+    until: Annotated[At | None, Query(alias="to", description="Only those held, or else due, before this time")] = None,
 ) -> Page[ReviewSummaryModel]:
     """Newest first."""
-    filters = reviews.Filters(frozenset(state), required, overdue, facilitator, service, incident)
+    if since and until and since > until:
+        message = "`from` must not be after `to`"
+        raise Invalid(message)
+    filters = reviews.Filters(frozenset(state), required, overdue, facilitator, service, incident, since, until)
     key = paging.after(int)
     rows = await reviews.list_reviews(session, filters, before=key[0] if key else None, limit=paging.limit + 1, now=now)
     items, cursor = page_of(rows, paging, lambda row: (row.number,))
@@ -354,7 +362,7 @@ async def add_finding(
     that would lead too far are `parked`. The answer has advice on the wording, which prevents nothing.
     """
     review = await reviews.hold_row(session, ref)
-    values = _finding_columns(body) | {"by": body.by or writer.name}
+    values = finding_columns(body) | {"by": body.by or writer.name}
     found = await findings.add(session, review, values, now=now)
     await reviews.touch(session, review, now=now)
     return finding_model(found)
@@ -389,7 +397,7 @@ async def amend_finding(
     """In any state of the review."""
     review = await reviews.hold_row(session, ref)
     found = await findings.find(session, review, id_)
-    await findings.amend(session, review, found, _finding_columns(body), now=now)
+    await findings.amend(session, review, found, finding_columns(body), now=now)
     await reviews.touch(session, review, now=now)
     return finding_model(found)
 
@@ -404,6 +412,6 @@ async def delete_finding(_: Writer, session: Session, now: Now, ref: ReviewInPat
     await reviews.touch(session, review, now=now)
 
 
-def _finding_columns(body: _FindingContent) -> dict[str, Any]:
+def finding_columns(body: _FindingContent) -> dict[str, Any]:
     sent = body.model_dump(exclude_unset=True)
     return {"timeline_id" if name == "timeline_entry" else name: value for name, value in sent.items()}

@@ -3,11 +3,11 @@
 Pure: no clock, no I/O, no settings.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from app.incidents.grouping.timeline_kind import TimelineKind
+from app.incidents.entry_words import words_of
 from app.incidents.path import Phase, Task
 from app.reviews.report.facts import Entry
 
@@ -19,7 +19,7 @@ def entry_of(
 ) -> Entry:
     """`people` of the entry are those whom its detail names."""
     found = detail or {}
-    parts = [*_words(kind, found), *([note] if note else [])]
+    parts = [*words_of(kind, found), *([note] if note else [])]
     person = found.get("person")
     return Entry(at, kind, by, "; ".join(parts), phase, (person,) if isinstance(person, str) else ())
 
@@ -32,48 +32,3 @@ def task_words(task: Task) -> str:
     if task.playbook:
         parts.append(f"playbook: {task.playbook.name} v{task.playbook.version} of {task.playbook.service}")
     return "; ".join(parts)
-
-
-def _words(kind: str, detail: Detail) -> Iterator[str]:
-    match kind:
-        case TimelineKind.JOINED:
-            yield f"{detail['person']} {_HOW[detail['how']]}"
-            yield from _named(detail, channel="by")
-        case TimelineKind.ROLE:
-            verb = "took" if detail["holds"] else "laid down"
-            yield f"{detail['person']} {verb} the role {detail['role'].replace('_', ' ')}"
-        case TimelineKind.UPDATE:
-            yield f"to {detail['audience']}: {detail['status']}"
-            yield from _named(detail, conditions="conditions:", actions="actions:", needs="needs:")
-        case TimelineKind.CRITERION:
-            yield f"{'met' if detail['met'] else 'not met'}: {detail['criterion']}"
-        case TimelineKind.ROOM:
-            yield str(detail["channel"])
-            yield from _named(detail, why="because:")
-        case TimelineKind.IMPACT:
-            yield from _impact(detail)
-        case TimelineKind.EVIDENCE:
-            yield from _named(detail, title="", query="query:", link="")
-        case TimelineKind.SAID:
-            yield from _named(detail, room="in")
-
-
-_HOW = {"alerted": "was alerted", "asked": "was asked to help", "came": "came"}
-
-
-def _named(detail: Detail, **words: str) -> Iterator[str]:
-    """The fields that have a value, after their word."""
-    for name, word in words.items():
-        if detail.get(name):
-            yield f"{word} {detail[name]}".strip()
-
-
-def _impact(detail: Detail) -> Iterator[str]:
-    """What customers noticed, as one statement of it says."""
-    for name, words in (("customers", "customers"), ("support_requests", "support requests")):
-        if detail.get(name) is not None:
-            yield f"{detail[name]} {words}"
-    if detail.get("share") is not None:
-        yield f"share of all customers: {detail['share']}"
-    if detail.get("what"):
-        yield f"not possible: {detail['what']}"

@@ -3,9 +3,9 @@
 Pure. Texts from people are escaped: they are shown as they were written, and cannot add headings, links or HTML.
 """
 
-import re
 from collections.abc import Iterator
 
+from app.base.markdown import escaped
 from app.reviews.report.outline import Block, Bullets, Paragraph, Plot, Report, Section, Table
 
 
@@ -49,15 +49,3 @@ def _block(block: Block) -> Iterator[str]:
 
 def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def escaped(text: str) -> str:
-    """On one line."""
-    line = " ".join(text.split())
-    line = _SPECIAL.sub(r"\\\g<0>", line.replace("&", "&amp;").replace("<", "&lt;"))
-    return _AT_THE_START.sub(r"\1\\\2", line)
-
-
-_SPECIAL = re.compile(r"[\\`*_\[\]|~!]")
-# What would begin a list, a quotation, a heading or a rule.
-_AT_THE_START = re.compile(r"^(\d{1,9}(?=[.)])|(?=[#>+=-]))(.)")

@@ -65,6 +65,8 @@ class Filters:
     facilitator: str | None = None
     service: str | None = None
     incident: Ref | None = None
+    since: datetime | None = None  # held, or of drafts due, from then on
+    until: datetime | None = None  # and before that
 
 
 async def find(session: AsyncSession, ref: Ref) -> Review:
@@ -116,6 +118,11 @@ async def matching(session: AsyncSession, filters: Filters, *, now: datetime) ->
         query = query.where(is_overdue == filters.overdue)
     if filters.facilitator is not None:
         query = query.where(col(Review.facilitator) == filters.facilitator)
+    moment = func.coalesce(col(Review.held_at), col(Review.due_at))
+    if filters.since is not None:
+        query = query.where(moment >= filters.since)
+    if filters.until is not None:
+        query = query.where(moment < filters.until)
     if filters.service is not None or filters.incident is not None:
         about = (
             select(ReviewIncident.review_id)
@@ -365,9 +372,8 @@ async def hold(
     review.duration_seconds = duration_seconds or review.duration_seconds
     review.follow_up_at = review.follow_up_at or held_at + FOLLOW_UP_AFTER
     late = review.due_at is not None and held_at > review.due_at
+    await _count_once(session, review, "late" if late else "held", now=now)
     await _moved(session, review, now=now)
-    if review.required_because:
-        await count(await session.connection(), [(REQUIRED_TALLY, "", "late" if late else "held", 1)])
 
 
 async def publish(session: AsyncSession, review: Review, *, now: datetime) -> None:
@@ -395,9 +401,8 @@ async def drop(session: AsyncSession, review: Review, *, because: str, admin: bo
         message = "this review is required, so dropping it needs a token with scope `admin`"
         raise ReviewIsRequired(message)
     review.state, review.dropped_because = ReviewState.DROPPED, because
+    await _count_once(session, review, "dropped", now=now)
     await _moved(session, review, now=now)
-    if review.required_because:
-        await count(await session.connection(), [(REQUIRED_TALLY, "", "dropped", 1)])
 
 
 async def reopen(session: AsyncSession, review: Review, *, now: datetime) -> None:
@@ -415,6 +420,13 @@ async def reopen(session: AsyncSession, review: Review, *, now: datetime) -> Non
             return
     review.state = BEFORE[ReviewState(review.state)]
     await _moved(session, review, now=now)
+
+
+async def _count_once(session: AsyncSession, review: Review, outcome: str, *, now: datetime) -> None:
+    """Counts the outcome of a required review, unless one was counted before it was reopened."""
+    if review.required_because and review.required_counted_at is None:
+        review.required_counted_at = now
+        await count(await session.connection(), [(REQUIRED_TALLY, "", outcome, 1)])
 
 
 async def _moved(session: AsyncSession, review: Review, *, now: datetime) -> None:
