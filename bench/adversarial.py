@@ -1,8 +1,8 @@
 """Measures whether every parser and normalizer takes time proportional to its input, whatever the input is.
 
 Each shape makes a hostile body of any size; each step processes one. A step is linear for a shape if its time per byte
-at 1 MB is at most five times that at 10 KB (it would be a hundred times if it grew with the square). Below 8 ns a byte,
-nothing counts as growth: that is 8 ms for 1 MB.
+at 1 MB is at most five times that at 10 KB (it would be a hundred times if it grew with the square); text that people
+write or paste is tried at a tenth of these sizes. Below 8 ns a byte, nothing counts as growth: that is 8 ms for 1 MB.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from uuid import UUID
 from app.base.db.recordset import as_json
 from app.base.errors import Problem
 from app.base.http.csv import spreadsheet_text, written
+from app.base.redaction import redact
 from app.incidents.grouping.rule import Matcher, Operator, Rule, Rules, parse_matcher
 from app.incidents.grouping.signal import fingerprint_of, pending
 from app.ingest import store
@@ -30,8 +31,16 @@ from app.ingest.envelope import decode_request, encode_request
 from app.ingest.replay import read_again
 from app.ingest.sender import Endpoint, Reading, Receipt, Request, Sender
 from app.ingest.senders import SENDERS
+from app.response.chat import ChatFormat, text_of_html
+from app.response.chat import read as read_chat
+from app.reviews.report.facts import replacing
+from app.reviews.report.markdown import escaped
+from app.reviews.wording import marks
+from app.search.result import pieces, snippet
+from app.status_page.wording import clean
 
 SIZES = (10_000, 100_000, 1_000_000)
+TEXT_SIZES = (1_000, 10_000, 100_000)  # of what people write or paste: their texts are limited to less
 RATIO_AT_MOST = 5.0  # not closer: lists of 1 MB take 2.9 to 3.2 times as long, because of the processor's caches
 RECEIVED_AT = datetime(2026, 8, 20, 12, tzinfo=UTC)
 
@@ -226,6 +235,29 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
 )
 
 
+# Of text that people write or paste.
+TEXT_SHAPES: Mapping[str, Shape] = MappingProxyType(
+    {
+        **{
+            f"{unit.decode()!r}": repeated(unit)
+            for unit in (
+                b"a", b" ", b"a ", b"\n", b"-", b"a.", b"*[", b"1. ", b"|", b"\\", "\u202e".encode(), "é".encode(),
+                b"<", b"<!--", b"-->", b"<a ", b"</a", b"<a<b>", b"<![CDATA[", b"<!a[", b"<?", b"<script>", b"&#9",
+                b"&amp", b"&lt;", b"://", b"a://a:", b"https://a@", b"password", b'password="', b"password='a",
+                b'token=\\"a', b"--token ", b"-u a:", b"mysql -p", b"-----BEGIN A-----", b"authorization: ",
+                b"bearer  ", b"xoxb-", b"eyJ", b"eyJaaaaa-", b"eyJaaaaa.", b"eyJaaaaa.a-", b"should ", b"would have",
+                b"if only the ", b"root ", b"the the ", b"it's ", b"why did ",
+            )
+        },
+        "digits in a reference": repeated(b"9", before=b"&#", after=b";"),
+        "spaces in a phrase": repeated(b" ", before=b"should", after=b"x"),
+        "letters in a phrase": repeated(b"a", before=b"if the ", after=b"."),
+        "different words": numbered(b"w%d", between=b" "),
+        "different phrases": numbered(b"the same %d", between=b", "),
+    }
+)  # fmt: skip
+
+
 # — shapes made of the example of a sender —
 
 _UNITS = (b"a", rb"\"", rb"\\", rb"\ud83d", b"\x01", b"\xff", b"{{", b"9", b"k:v,", b"\n")
@@ -350,6 +382,95 @@ def _takes(sender: Sender, endpoint: Endpoint) -> Step:
 
 
 _NO_RECEIPT = Receipt(UUID(int=0), 0, {}, [])
+_ISSUES: Mapping[str, Mapping[str, Any]] = {
+    "github": {
+        "action": "closed",
+        "issue": {
+            "html_url": "https://github.com/acme/web/issues/7",
+            "state_reason": "completed",
+            "closed_at": "2026-08-20T09:55:30Z",
+        },
+        "sender": {"login": "cathy"},
+    },
+    "gitlab": {
+        "object_kind": "issue",
+        "user": {"name": "Cathy Smith", "username": "cathy"},
+        "object_attributes": {
+            "url": "https://gitlab.example.org/acme/checkout/-/issues/23",
+            "action": "close",
+            "state": "closed",
+            "closed_at": "2026-08-20 09:55:30 UTC",
+            "updated_at": "2026-08-20 09:55:31 UTC",
+        },
+        "changes": {"state_id": {"previous": 1, "current": 2}},
+    },
+}
+
+
+def _reads_an_issue(kind: str) -> Step:
+    return lambda body: read_again(kind, Request(body, RECEIVED_AT, kind, {"x-github-event": "issues"}))
+
+
+_CHATS: Mapping[ChatFormat, Mapping[str, Any]] = {
+    ChatFormat.SLACK: {
+        "users": [{"id": "U1", "name": "ada", "profile": {"display_name": "ada"}}],
+        "messages": [{"type": "message", "user": "U1", "text": "<@U1> see <https://a.test|a>", "ts": "1787219730.1"}],
+    },
+    ChatFormat.MATTERMOST: {
+        "order": ["a"],
+        "posts": {"a": {"id": "a", "user_id": "u", "message": "m", "create_at": 1787219730000}},
+    },
+    ChatFormat.TEAMS: {
+        "value": [
+            {
+                "id": "1",
+                "createdDateTime": "2026-08-20T10:05:00Z",
+                "from": {"user": {"displayName": "Ada"}},
+                "body": {"contentType": "html", "content": "<p>m</p>"},
+                "channelIdentity": {"channelId": "c"},
+            }
+        ]
+    },
+    ChatFormat.LINES: {"at": "2026-08-20T10:05:00Z", "by": "ada", "text": "m", "id": "1"},
+}
+
+
+def _reads_a_chat(format_: ChatFormat) -> Step:
+    def step(body: bytes) -> object:
+        with suppress(Problem):
+            return read_chat(format_, body, room=None, now=RECEIVED_AT)
+        return None
+
+    return step
+
+
+def _of_text(work: Callable[[str], object]) -> Step:
+    return lambda body: work(body.decode(errors="replace"))
+
+
+def _shows_what_was_found(text: str) -> object:
+    words = [text[start : start + 20].strip().lower() or "a" for start in range(0, 200, 20)]
+    return snippet(text, words), [*pieces(snippet(text, words), words)]
+
+
+def _replaces_names(text: str) -> object:
+    """Each different word and phrase of the text is a name."""
+    names = {*text.split(" "), *text.split(", ")}
+    return replacing({name: "a responder" for name in names if name and len(name) <= _LONGEST_NAME})(text)
+
+
+_LONGEST_NAME = 200
+TEXT_STEPS: Mapping[str, Step] = MappingProxyType(
+    {
+        "secrets in text": _of_text(redact),
+        "text of HTML": _of_text(text_of_html),
+        "advice on wording": _of_text(marks),
+        "text as Markdown": _of_text(escaped),
+        "public text": _of_text(clean),
+        "text that was found": _of_text(_shows_what_was_found),
+        "names in text": _of_text(_replaces_names),
+    }
+)
 # Of the senders whose request is one fact, by the place at which they take it.
 ENDPOINTS: Mapping[str, tuple[Sender, Endpoint]] = MappingProxyType(
     {
@@ -372,12 +493,34 @@ STEPS: Mapping[str, Step] = MappingProxyType(
         "csv": _writes_csv,
         "matcher": _parses_a_matcher,
     }
+    | {f"issue of {kind}": _reads_an_issue(kind) for kind in _ISSUES}
+    | {f"chat of {format_}": _reads_a_chat(format_) for format_ in _CHATS}
+    | {**TEXT_STEPS}
 )
+
+
+def sizes(step: str) -> Sequence[int]:
+    return TEXT_SIZES if step in TEXT_STEPS else SIZES
+
+
+def shapes(step: str) -> Iterator[tuple[str, Shape]]:
+    """What this step is tried with: bodies of alerts for all that reads bodies, and such as it usually gets."""
+    if step in TEXT_STEPS:
+        yield from TEXT_SHAPES.items()
+        return
+    is_own = step.startswith(("issue of ", "chat of "))
+    yield from () if is_own else SHAPES.items()
+    yield from own_shapes(step)
 
 
 def own_shapes(step: str) -> Iterator[tuple[str, Shape]]:
     """Shapes of the bodies that this step usually gets."""
-    if step in ENDPOINTS:
+    kind = step.rpartition(" of ")[2]
+    if step.startswith("issue of "):
+        yield from shapes_of(_ISSUES[kind])
+    elif step.startswith("chat of "):
+        yield from shapes_of(_CHATS[ChatFormat(kind)])
+    elif step in ENDPOINTS:
         sender, endpoint = ENDPOINTS[step]
         yield from shapes_of(endpoint.example or sender.example)
     elif step in SENDERS:
@@ -430,15 +573,15 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     found: list[Growth] = []
     for step in options.step or STEPS:
-        for shape, make in [*SHAPES.items(), *own_shapes(step)]:
-            found.append(growth(step, shape, make))
+        for shape, make in shapes(step):
+            found.append(growth(step, shape, make, sizes=sizes(step)))
     found.sort(key=lambda each: -each.ratio)
     for each in found if options.all else found[:20]:
         milliseconds = "  ".join(f"{second * 1000:10.2f}" for second in each.seconds)
         sys.stdout.write(f"{each.ratio:6.2f}  {milliseconds}  {each.step}: {each.shape}\n")
     slowest = max(found, key=lambda each: each.seconds[-1])
     sys.stdout.write(
-        f"{len(found)} measurements; slowest at 1 MB: {slowest.step}: {slowest.shape}, "
+        f"{len(found)} measurements; slowest at the largest size: {slowest.step}: {slowest.shape}, "
         f"{slowest.seconds[-1] * 1000:.0f} ms\n"
     )
     return int(found[0].ratio > RATIO_AT_MOST)

@@ -271,6 +271,15 @@ def test_routes_exist() -> None:
     assert [path for path in named if not any(template.fullmatch(path) for template in templates)] == []
 
 
+def test_the_security_policy_names_every_route_that_requires_no_token() -> None:
+    paths = yaml.safe_load((REPOSITORY / "openapi.yaml").read_text())["paths"]
+    open_ = {path for path, methods in paths.items() for each in methods.values() if "security" not in each}
+    assert {"/healthz", "/readyz"} <= open_
+    # Alertmanager's probes are also at its addresses with a token.
+    named = set(re.findall(r"`(/[^`]*)`", PAGES["SECURITY.md"]))
+    assert {path.removeprefix("/am/{token}") for path in open_ if path.count("{") < 2} - named == set()
+
+
 def test_settings_named_in_the_text_exist() -> None:
     settings = {f"AFTERMATH_{name.upper()}" for name in Settings.model_fields}
     named = {name for page in PAGES.values() for name in re.findall(r"AFTERMATH_[A-Z_]+[A-Z]", page)}

@@ -8,6 +8,7 @@ import copy
 import json
 import re
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, quote_from_bytes
 
@@ -15,9 +16,13 @@ import httpx
 import pytest
 
 from app.base.http import clients
+from app.base.http.context import Context
 from app.base.tokens import Scope
 from app.cli import openapi_document
 from app.ingest.senders import SENDERS
+from app.settings import Settings
+from app.status_page import public
+from app.status_page.published import StatusPage
 from tests.conftest import ClientAs
 from tests.ingest.test_webhook import a_delivery, an_alert
 
@@ -90,6 +95,8 @@ IMITATED = {
     for operation in methods.values()
     if "imitated APIs" in operation["tags"]
 }
+# The pages for customers, which are not part of the document.
+PUBLIC = ("/status", "/status/history", f"/status/incidents/{PARAMETERS['public_id']}", *public.DOCUMENTS)
 # For names of things that one request may create and another read.
 READERS = [path for path, methods in DOCUMENT["paths"].items() if "get" in methods]
 
@@ -219,6 +226,11 @@ def paths_and_queries(operation: Mapping[str, Any], path: str) -> Iterator[str]:
 
 
 @pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"status_page": True})
+
+
+@pytest.fixture
 async def filled(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> httpx.AsyncClient:
     """A service with one of each thing, which answers values that are credentials without delay."""
     monkeypatch.setattr(clients, "FREE_FAILURES", 10.0**9)
@@ -258,11 +270,33 @@ async def send(client: httpx.AsyncClient, method: str, address: str, body: str |
 
 
 @pytest.mark.parametrize("area", sorted({area_of(path) for _, path in operations()}))
-async def test_no_value_in_any_place_is_a_server_error(filled: httpx.AsyncClient, area: str) -> None:
+async def test_no_value_in_any_place_is_a_server_error(filled: httpx.AsyncClient, context: Context, area: str) -> None:
     for method, path in operations():
         if area_of(path) == area:
             await try_values(filled, method, path)
     await assert_everything_answers(filled, area)
+    await assert_customers_are_answered(filled, context)
+
+
+async def assert_customers_are_answered(client: httpx.AsyncClient, context: Context) -> None:
+    """Also about what was published meanwhile. A public incident that was withdrawn is not found."""
+    await context.part(StatusPage).refresh(datetime.now(UTC))
+    for path in PUBLIC:
+        response = await client.get(path)
+        assert response.status_code in {200, *([404] if path == PUBLIC[2] else [])}, f"{path}: {response.text[:500]}"
+
+
+async def test_no_value_in_the_address_of_a_page_for_customers_is_a_server_error(
+    filled: httpx.AsyncClient, context: Context
+) -> None:
+    await assert_customers_are_answered(filled, context)
+    found = await filled.get(PUBLIC[2])
+    assert (found.status_code, PARAMETERS["public_id"] in (await filled.get("/status")).text) == (200, True)
+    for odd in STRINGS + TIMES:
+        value = quote_from_bytes(odd.encode("utf-8", "surrogatepass"), safe="")[:60_000]
+        for address in (f"/status/history?month={value}", f"/status/incidents/{value}", f"/status/{value}"):
+            response = await send(filled, "GET", address, None)
+            assert response.status_code in {200, 404}, f"{address[:200]}: {response.status_code}"
 
 
 async def try_values(filled: httpx.AsyncClient, method: str, path: str) -> None:

@@ -27,7 +27,7 @@ from app.ingest.sender import Endpoint, Reading, Receipt, Request
 from app.ingest.senders import SENDERS
 from app.ingest.service import Ingest
 from app.settings import Labor
-from tests.ingest.test_senders import ALERT_KINDS, DEPLOYMENT_KINDS
+from tests.ingest.test_senders import ALERT_KINDS, DEPLOYMENT_KINDS, FIXTURES
 from tests.ingest.test_webhook import WEBHOOK, a_delivery, an_alert, count
 
 DOCUMENT = openapi_document()
@@ -335,6 +335,60 @@ async def test_a_hostile_fact_harms_nothing(
     for odd in (as_json(example).replace(b'"', b'"\x01\xff', 3), nested(5000), b'{"a":' + nested(5000) + b"}"):
         assert (await client.request(method, address, content=odd)).status_code < 500
     assert (await client.request(method, address, content=as_json(example))).status_code in {200, 202}
+    await require_readable(client)
+
+
+@pytest.mark.parametrize(("kind", "offset"), [("github", 0), ("gitlab", 1)])
+async def test_a_hostile_report_of_an_issue_harms_nothing(client: httpx.AsyncClient, kind: str, offset: int) -> None:
+    """Of the senders that also report deployments. Half of the values for each, because they share their parsers."""
+    sent = json.loads((FIXTURES / kind / "issue_closed.json").read_text())
+    headers = {**sent["headers"], "content-type": "application/json"}
+    answers = Counter[int]()
+    for body in islice(placed(sent["body"], *NASTY), offset, None, 2):
+        answer = await client.post(f"/webhooks/{kind}", content=as_json(body), headers=headers)
+        answers[answer.status_code] += 1
+        assert answer.status_code in {200, 400, 413, 422}, (answer.status_code, answer.text, str(body)[:300])
+    assert answers[200] > 200
+    answer = await client.post(f"/webhooks/{kind}", content=as_json(sent["body"]), headers=headers)
+    assert answer.json()["verdict"] == "waiting"
+    await require_readable(client)
+
+
+# — chats —
+
+AN_ID_AND_A_TIME = {"id": "1", "createdDateTime": "2026-08-20T10:05:00Z"}
+CHATS: Mapping[str, Any] = {
+    "slack": {
+        "users": [{"id": "U1", "name": "ada", "real_name": "Ada", "profile": {"display_name": "ada"}}],
+        "messages": [
+            {"type": "message", "user": "U1", "text": "<@U1> hi", "ts": "1787219730.1", "subtype": "", "channel": "c"}
+        ],
+    },
+    "mattermost": {
+        "order": ["a"],
+        "posts": {"a": {"id": "a", "user_id": "u", "message": "hi", "create_at": 1787219730000, "channel_id": "c"}},
+    },
+    "teams": {
+        "value": [
+            AN_ID_AND_A_TIME
+            | {"from": {"user": {"displayName": "Ada"}}, "body": {"contentType": "html", "content": "<p>hi</p>"}}
+        ]
+    },
+    "lines": {"id": "1", "at": "2026-08-20T10:05:00Z", "by": "ada", "text": "hi"},
+}
+
+
+@pytest.mark.parametrize("format_", CHATS)
+async def test_no_value_in_a_chat_breaks_its_import_or_a_later_answer(client: httpx.AsyncClient, format_: str) -> None:
+    await client.post(WEBHOOK, json=a_delivery(an_alert()))
+    address = f"/api/v1/incidents/INC-1/chat?format={format_}&from=2026-01-01T00:00:00Z&to=2027-01-01T00:00:00Z"
+    odd = (f"&#{'9' * 5000};", "<![odd[a]]>", "<!--", "<@U1|", "1787219730." + "9" * 400, ["a"], {"a": "b"})
+    taken = 0
+    for body in placed(CHATS[format_], *REST_VALUES, *odd):
+        answer = await client.post(address, content=as_json(body))
+        assert answer.status_code in {200, 400, 422}, (answer.status_code, answer.text, str(body)[:500])
+        taken += answer.json().get("taken", 0)
+    assert taken > 5
     await require_readable(client)
 
 

@@ -69,7 +69,12 @@ _PATTERNS = tuple(
         (r"\bgl[a-z]{2,6}-[A-Za-z0-9_.-]{20,}", MARK, 0),
         (r"\bxox[a-z]{1,2}-[A-Za-z0-9-]{10,}|\bxapp-[A-Za-z0-9-]{10,}", MARK, 0),
         (r"\bAIza[0-9A-Za-z_-]{35}|\bya29\.[0-9A-Za-z_-]{20,}", MARK, 0),
-        (r"\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]*", MARK, 0),
+        # Looks ahead first, so that a part without a dot behind it is read once, whatever is in it.
+        (
+            r"(?<![\w-])(?=[\w-]++\.[\w-]{5,}+\.)([\w-]*?)(?<!\w)eyJ[\w-]{5,}+\.[\w-]{5,}+\.[\w-]*",
+            rf"\1{MARK}",
+            re.ASCII,
+        ),
         (
             rf"(?<![\w.-])([\w.-]{{0,40}}(?:{_NAMES}){_QUOTE}\s{{0,5}}[=:]\s{{0,5}})(?!\[redacted\])(?:{_VALUE})",
             rf"\1{MARK}",

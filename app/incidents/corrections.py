@@ -67,7 +67,7 @@ class NotATask(Invalid):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class CorrectedValues:
     """The corrected values; None leaves a value as it is. `detail` has fields of the kinds in details.py, and those
     after it are only of a task.
     """
@@ -88,7 +88,7 @@ async def correct(
     session: AsyncSession,
     ref: Ref,
     entry_id: int,
-    change: Change,
+    change: CorrectedValues,
     *,
     by: str,
     why: str | None = None,
@@ -179,7 +179,7 @@ _DERIVED = frozenset({TimelineKind.OPENED, TimelineKind.MERGED, TimelineKind.SPL
 
 
 def _detail(
-    entry: TimelineEntry, kind: TimelineKind, change: Change, at: datetime, now: datetime
+    entry: TimelineEntry, kind: TimelineKind, change: CorrectedValues, at: datetime, now: datetime
 ) -> Mapping[str, Any] | None:
     """The `detail` of an entry corrected to this time. Raises NotATask, InvalidDetail, EndsBeforeItBegan or
     InTheFuture.

@@ -115,7 +115,7 @@ def _square(side: Events, blocks: int) -> float:
 # — are there more? —
 
 
-class Change(StrEnum):
+class CountVerdict(StrEnum):
     FEWER = "fewer"
     MORE = "more"
     CANNOT_TELL = "cannot_tell"
@@ -125,7 +125,7 @@ class Change(StrEnum):
 class CountComparison:
     """`ratio` is the rate of B over that of A. None: unknown, or without an upper bound."""
 
-    verdict: Change
+    verdict: CountVerdict
     reason: str
     ratio: float | None
     low: float | None
@@ -139,11 +139,11 @@ def compare_counts(a: Events, b: Events) -> CountComparison:
     logarithm of the ratio, with each side's own dispersion.
     """
     if min(a.days, b.days) <= 0:
-        return CountComparison(Change.CANNOT_TELL, "a period has not begun", None, None, None)
+        return CountComparison(CountVerdict.CANNOT_TELL, "a period has not begun", None, None, None)
     if not a.n or not b.n:
         nothing = " and ".join(name for name, side in (("A", a), ("B", b)) if not side.n)
         ratio = 0.0 if a.n else None
-        return CountComparison(Change.CANNOT_TELL, f"no incidents in {nothing}", ratio, None, None)
+        return CountComparison(CountVerdict.CANNOT_TELL, f"no incidents in {nothing}", ratio, None, None)
     own, pooled = _dispersions([a, b])
     of_a, of_b = a.n / pooled, b.n / pooled
     shares = special.betaincinv(of_b, of_a + 1, _TAIL), special.betaincinv(of_b + 1, of_a, 1 - _TAIL)
@@ -153,9 +153,9 @@ def compare_counts(a: Events, b: Events) -> CountComparison:
     freedom = sum(variances) ** 2 / sum(each**2 / max(1.0, 1 / each - 1) for each in variances)
     factor = math.exp(min(700.0, clusters.student(freedom, 1 - _TAIL) * math.sqrt(sum(variances))))
     low, high = min(low, ratio / factor), max(high, ratio * factor)
-    verdict = Change.FEWER if high < 1 else Change.MORE if low > 1 else Change.CANNOT_TELL
+    verdict = CountVerdict.FEWER if high < 1 else CountVerdict.MORE if low > 1 else CountVerdict.CANNOT_TELL
     shown = f"B has {ratio:.2f} times as many incidents per day as A, 95 % interval {low:.2f} to {high:.2f}"
-    same = ", which includes no change" if verdict is Change.CANNOT_TELL else ""
+    same = ", which includes no change" if verdict is CountVerdict.CANNOT_TELL else ""
     return CountComparison(verdict, f"{shown}{same}", ratio, low, high)
 
 

@@ -1,8 +1,8 @@
 """The status page: what customers see of the services, in words that people chose for them.
 
 Internal facts and public words are apart. People, and `automatic.py` where they asked for it, write components, public
-incidents and updates: `store.py` has their SQL, `measuring.py` measures downtime, and `api.py` has their routes. The
-public side reads only public columns, with a database role that may read nothing else (`published.py`), and serves what
+incidents and updates: `store/` has their SQL and measures downtime, and `api.py` has their routes. The public side
+reads only public columns, with a database role that may read nothing else (`published.py`), and serves what
 it has rendered from memory (`public.py`), also while the database is away.
 
 Pure: `component.py` (statuses and proposals), `public_incident.py` (what follows from updates), `uptime.py` (the

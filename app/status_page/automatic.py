@@ -114,7 +114,7 @@ _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtext('aftermath.status pa
 _PUBLISHED = text("""
     SELECT DISTINCT incident.number
       FROM public_incident
-      JOIN incident AS told ON told.id = public_incident.incident_id
-      JOIN incident ON incident.id = coalesce(told.merged_into, told.id)
+      JOIN incident AS named ON named.id = public_incident.incident_id
+      JOIN incident ON incident.id = coalesce(named.merged_into, named.id)
      WHERE incident.number = ANY(CAST(:numbers AS bigint[]))
 """)

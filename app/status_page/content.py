@@ -10,7 +10,8 @@ from app.status_page.component import Component, Status, Uptime
 from app.status_page.public_incident import Kind, PublicIncident, Stage, is_over, spells_by_component, stage, statuses
 from app.status_page.uptime import Day, MeasuredDay, of_measured, published
 
-INCIDENTS_AT_MOST = 1000  # the newest are public
+# The newest are public: so many, and as many as have updates of so many bytes together.
+INCIDENTS_AT_MOST, UPDATES_BYTES = 1000, 8 * 2**20
 
 
 @dataclass(frozen=True, slots=True)

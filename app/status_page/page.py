@@ -61,7 +61,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ShownIncident:
     """A public incident as the pages show it; `updates` are newest first."""
 
     incident: PublicIncident
@@ -78,7 +78,7 @@ class Told:
         return wording.lasting(self.over_at - self.incident.begins_at) if self.over_at else None
 
     @classmethod
-    def of(cls, incident: PublicIncident, now: datetime) -> "Told":
+    def of(cls, incident: PublicIncident, now: datetime) -> "ShownIncident":
         return cls(incident, stage(incident, now), ended(incident, now), status_of(incident, now))
 
 
@@ -95,10 +95,10 @@ def overview(site: Site, content: Content, now: datetime, *, as_of: datetime | N
         status=worst(statuses),
         words=summary(statuses, problems=bool(found.problems)),
         has_problem=bool(found.problems),
-        problems=_told(found.problems, now),
-        running=_told(found.maintenance, now),
-        coming=_told(found.coming, now),
-        recent=_told(recent, now),
+        problems=_shown(found.problems, now),
+        running=_shown(found.maintenance, now),
+        coming=_shown(found.coming, now),
+        recent=_shown(recent, now),
         past_days=PAST_DAYS,
         sections=[
             (name, [_part(each, found.statuses[each.name], days[each.name]) for each in those])
@@ -109,7 +109,7 @@ def overview(site: Site, content: Content, now: datetime, *, as_of: datetime | N
 
 
 def incident(site: Site, each: PublicIncident, now: datetime, *, as_of: datetime | None = None) -> str:
-    return _render("one.html", site, as_of, title=f"{each.title} · {site.name}", told=Told.of(each, now))
+    return _render("one.html", site, as_of, title=f"{each.title} · {site.name}", shown=ShownIncident.of(each, now))
 
 
 def history(site: Site, months: Months, month: str, now: datetime, *, as_of: datetime | None = None) -> str:
@@ -122,7 +122,7 @@ def history(site: Site, months: Months, month: str, now: datetime, *, as_of: dat
         as_of,
         title=f"{first:%B %Y} · {site.name}",
         heading=f"{first:%B %Y}",
-        found=_told(months.get(month, ()), now),
+        found=_shown(months.get(month, ()), now),
         earlier=max(earlier, default=None),
         later=min(later, default=None),
     )
@@ -137,8 +137,8 @@ def not_found(site: Site) -> str:
     return _render("not_found.html", site, None, title=site.name)
 
 
-def _told(incidents: Sequence[PublicIncident], now: datetime) -> list[Told]:
-    return [Told.of(each, now) for each in incidents]
+def _shown(incidents: Sequence[PublicIncident], now: datetime) -> list[ShownIncident]:
+    return [ShownIncident.of(each, now) for each in incidents]
 
 
 def _part(component: Component, status: Status, days: Sequence[Day]) -> Part:

@@ -15,7 +15,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, any_, func, literal, select
+from sqlalchemy import ColumnElement, Select, any_, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.types import Uuid
@@ -26,7 +26,7 @@ from app.base.threads import off_loop
 from app.settings import Settings
 from app.status_page import feed, page
 from app.status_page.component import Component, Status, Uptime
-from app.status_page.content import INCIDENTS_AT_MOST, Content, Months, Site, months_of
+from app.status_page.content import INCIDENTS_AT_MOST, UPDATES_BYTES, Content, Months, Site, months_of
 from app.status_page.public_incident import Kind, PublicIncident, Stage, Update
 from app.status_page.statuspage import documents
 from app.status_page.uptime import DAYS, MeasuredDay, days_until
@@ -235,9 +235,8 @@ async def _incidents(tx: AsyncConnection, before: Incidents) -> Incidents:
     rows = (
         await tx.execute(
             select(*_columns(schema.PublicIncident))
-            .where(is_public)
+            .where(incident.id.in_(newest_incidents()))
             .order_by(incident.begins_at.desc(), incident.id.desc())
-            .limit(INCIDENTS_AT_MOST)
         )
     ).all()
     updates: dict[UUID, list[Update]] = defaultdict(list)
@@ -248,6 +247,26 @@ async def _incidents(tx: AsyncConnection, before: Incidents) -> Incidents:
     ):
         updates[each.public_incident_id].append(update_of(each))
     return Incidents(mark, [public_incident_of(row, updates[row.id]) for row in rows if updates[row.id]])
+
+
+def newest_incidents() -> Select[tuple[UUID]]:
+    """The ids of those that are shown: INCIDENTS_AT_MOST, and as many as have updates of UPDATES_BYTES together."""
+    incident, update = schema.PublicIncident.__table__.c, schema.PublicUpdate.__table__.c
+    newest_first = (incident.begins_at.desc(), incident.id.desc())
+    size = (
+        select(update.public_incident_id.label("id"), func.sum(func.octet_length(update.body)).label("size"))
+        .group_by(update.public_incident_id)
+        .subquery()
+    )
+    newest = (
+        select(incident.id.label("id"), func.sum(size.c.size).over(order_by=newest_first).label("together"))
+        .join(size, size.c.id == incident.id)
+        .where(incident.withdrawn_at.is_(None))
+        .order_by(*newest_first)
+        .limit(INCIDENTS_AT_MOST)
+        .subquery()
+    )
+    return select(newest.c.id).where(newest.c.together <= UPDATES_BYTES)
 
 
 def update_of(row: Any) -> Update:

@@ -16,6 +16,7 @@ SECRETS = [
     "AIza" + "B" * 35,
     "ya29." + "c" * 30,
     "eyJhbGciOiJI.eyJzdWIiOiIx.c2lnbmF0dXJl",
+    "eyJ0eXAi-eyJhbGci_OiJI.eyJzdWIiOiIx.c2lnbmF0dXJl",
     "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----",
     "-----BEGIN PRIVATE KEY-----\nMIIEow",
     "https://hooks.slack.com/services/T0/B0/" + "x" * 24,
@@ -45,6 +46,8 @@ VALUES = [
     (r'password="hunter\"2"', "2"),
     ('DB_PASSWORD="hunter 2', "2"),
     ("token: 'hunter 2\n", "2"),
+    ("session-eyJhbGciOiJI.eyJzdWIiOiIx.c2lnbmF0dXJl", "eyJhbGciOiJI.eyJzdWIiOiIx.c2lnbmF0dXJl"),
+    ("a.eyJhbGciOiJI.eyJzdWIiOiIx.", "eyJhbGciOiJI.eyJzdWIiOiIx."),
 ]
 
 
@@ -74,6 +77,8 @@ COMMANDS = [
         "see https://example.org/a@b",
         "see https://example.org:8080/a@b",
         "eyJ is no token",
+        "eyJhbGciOiJI.eyJ.c2lnbmF0dXJl",
+        "eyJhbGciOiJI-eyJzdWIiOiIx",
         "secret!",
         *COMMANDS,
     ],

@@ -146,7 +146,7 @@ async def _correct(engine: AsyncEngine, step: Correct, facts: list[Fact]) -> Non
             if step.minute is None:
                 await corrections.withdraw(session, ref, fact.entry, by="eve", now=NOW)
             else:
-                change = corrections.Change(at=at(step.minute))
+                change = corrections.CorrectedValues(at=at(step.minute))
                 await corrections.correct(session, ref, fact.entry, change, by="eve", now=NOW)
     except corrections.Withdrawn:
         assert fact.withdrawn

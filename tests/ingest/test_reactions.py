@@ -324,7 +324,7 @@ async def test_what_a_person_corrected_or_withdrew_stays(
             if data.draw(st.booleans()):
                 await corrections.withdraw(session, incident, entry, by="eve", now=at(1000))
             else:
-                change = corrections.Change(author="eve", note="it was me")
+                change = corrections.CorrectedValues(author="eve", note="it was me")
                 await corrections.correct(session, incident, entry, change, by="eve", now=at(1000))
     await deliver(engine, after)
     await place_once_more(engine)
@@ -566,7 +566,7 @@ async def test_a_corrected_acknowledgement_follows_its_alert_and_a_withdrawn_one
     await deliver(engine, [alert("a", 0, 5), sent])
     [(entry,)] = await all_(engine, "SELECT id FROM timeline WHERE kind = 'acknowledged'")
     async with db.session(engine) as session:
-        await corrections.correct(session, 1, entry, corrections.Change(author="eve"), by="bob", now=at(1000))
+        await corrections.correct(session, 1, entry, corrections.CorrectedValues(author="eve"), by="bob", now=at(1000))
     await deliver(engine, [sent])
     assert [row[3:] for row in await all_(engine, INCIDENTS)] == [(at(20), "eve", "test")]
     # The series began again before the acknowledgement.

@@ -16,7 +16,7 @@ from app.base import db
 from app.base.errors import Problem, TooLarge
 from app.base.redaction import MARK
 from app.base.tokens import Scope
-from app.response.chat import ChatFormat, Message, NotThatFormat, Reading, Skipped, read
+from app.response.chat import ChatFormat, Message, NotThatFormat, Reading, Skipped, read, text_of_html
 from tests.base.test_redaction import SECRETS
 from tests.conftest import ClientAs
 from tests.incidents.test_api import clock, deliver, resolved
@@ -120,6 +120,27 @@ def test_a_page_of_teams_is_reduced_to_text() -> None:
     assert (found.skipped, [one.line for one in found.bad]) == ({Skipped.JOIN: 1, Skipped.DELETED: 1}, [5])
 
 
+@pytest.mark.parametrize(
+    ("html", "text"),
+    [
+        ("a<!-- <b> -->b<!---->c", "abc"),
+        ("a --> b <!-- c", "a --> b <!-- c"),
+        ("<!DOCTYPE html [<!FOO>]>a", "<!DOCTYPE html []>a"),
+        ("a<![bad[b]]>c", "ac"),
+        ("<![CDATA[a", "<![CDATA[a"),
+        ("a<?php b ?>c", "ac"),
+        ("a<br/>b<BR>c<p class='x'>d</p>", "a\nb\nc\nd"),
+        ("1 < 2 <3", "1 < 2 <3"),
+        ("&#" + "9" * 5000 + ";", "\ufffd"),
+        ("&#x" + "9" * 5000 + ";", "\ufffd"),
+        ("&#xd800;&#0;&#65;&amp;lt;&nosuch;", "\ufffd\ufffdA&lt;&nosuch;"),
+    ],
+    ids=lambda one: one[:20],
+)
+def test_odd_html_is_reduced_to_text_too(html: str, text: str) -> None:
+    assert text_of_html(html) == text
+
+
 def line(at: str, words: str, **more: Any) -> str:
     return json.dumps({"at": clock(at), "by": "ada", "text": words} | more)
 
@@ -174,6 +195,13 @@ def test_another_format_is_refused(format_: str, body: bytes) -> None:
         reading(format_, body)
 
 
+@pytest.mark.parametrize("format_", ChatFormat)
+def test_there_is_a_limit_of_objects_and_lists(format_: ChatFormat) -> None:
+    """Decoding holds the interpreter, and takes the longer per byte the more there are."""
+    with pytest.raises(TooLarge, match="100,000 objects and lists at once; split it"):
+        reading(format_, b'{"a":[' + b"[]," * 100_000 + b"0]}")
+
+
 def test_there_is_a_limit_of_messages() -> None:
     body = "\n".join([line("10:05", "a", id=str(number)) for number in range(10_001)])
     with pytest.raises(TooLarge):
@@ -196,6 +224,21 @@ def test_no_document_raises_anything_else(format_: ChatFormat, document: Any) ->
     except Problem:
         return
     assert all(isinstance(one, Message) for one in found.messages)
+
+
+@given(st.lists(st.sampled_from([*"<>!-[]?/&#;9xab ", "<!--", "-->", "<![", "&#", "<br>"]), max_size=20).map("".join))
+def test_no_html_raises_an_error(html: str) -> None:
+    text_of_html(html)
+
+
+def test_what_is_read_has_no_secrets() -> None:
+    """They are removed in the thread that reads, before the incident is locked."""
+    secret = "ghp_" + "a1" * 18
+    found = reading("lines", f"{line('10:05', secret, by=f'{secret}b')}\n{line('10:06', 'b')}".encode(), room=secret)
+    assert [(one.text, one.author, one.room, one.had_secrets) for one in found.messages] == [
+        (MARK, MARK, MARK, True),
+        ("b", "ada", MARK, False),
+    ]
 
 
 # — over HTTP —

@@ -18,11 +18,12 @@ from app.incidents.measures.measures import Facts
 from app.incidents.path import Effect, Phase, PlaybookVersion, Task, path_of
 from app.reviews.lifecycle import Element, FindingKind, Part, ReviewState
 from app.reviews.report.entries import entry_of, task_words
-from app.reviews.report.facts import ActionItem, Entry, Finding, Incident, Participant, ReportFacts, by_role
+from app.reviews.report.facts import ActionItem, Entry, Finding, Incident, Participant, ReportFacts, by_role, replacing
 from app.reviews.report.html import html
 from app.reviews.report.markdown import markdown
 from app.reviews.report.outline import NOTHING, Outline, report
 from app.reviews.report.questions import questions
+from app.reviews.store import report as store
 from tests.conftest import ClientAs
 from tests.incidents.test_api import act, clock, deliver, resolved
 from tests.reviews.test_reviews import REVIEWS, new_review, step
@@ -181,6 +182,18 @@ def test_a_name_that_is_part_of_another_is_replaced_once() -> None:
     assert "ann" not in markdown(report(by_role(facts), Outline.GUIDE)).replace("commander", "")
 
 
+names = st.lists(st.text("ab -.é", min_size=1, max_size=4), min_size=1, max_size=6, unique=True)
+
+
+@given(names, st.text("ab -.é", max_size=30))
+def test_the_longest_name_at_each_place_is_replaced(names: list[str], text: str) -> None:
+    """As by a regular expression, which would take time for each name at each place."""
+    longest_first = sorted(names, key=len, reverse=True)
+    pattern = re.compile(r"(?<!\w)(" + "|".join(map(re.escape, longest_first)) + r")(?!\w)")
+    words = {name: f"[{number}]" for number, name in enumerate(names)}
+    assert replacing(words)(text) == pattern.sub(lambda found: words[found[1]], text)
+
+
 # — entries —
 
 
@@ -293,6 +306,23 @@ async def test_readers_read_the_preview_of_a_draft_and_sources_do_not(
     assert shown.index("## Before the meeting") < shown.index("INC-1: When were users first affected?")
     await step(client, "hold", held_at=clock("17:00"))
     assert "Before the meeting" not in (await reader.get(place)).text
+
+
+async def test_a_report_of_long_timelines_is_bounded_and_says_so(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each incident has its earliest entries."""
+    monkeypatch.setattr(store, "ENTRIES_BYTES", 9000)
+    await deliver(client, resolved("16:05", "16:20"), resolved("16:05", "16:20", service="mail"))
+    await new_review(client, incidents=["INC-1", "INC-2"])
+    for number in range(6):
+        for incident in (1, 2):
+            await act(client, "timeline", number=incident, status=201, note=f"n{number} " + "x" * 1000)
+    page = (await client.get(f"{REVIEWS}/REV-1/report.md")).text
+    assert [page.count(f"n{number} ") for number in range(6)] == [2, 2, 2, 2, 0, 0]
+    assert page.count("Later entries are left out here: 2. The timeline has them.") == 2
+    monkeypatch.setattr(store, "ENTRIES_BYTES", 4 * 2**20)
+    assert "left out" not in (await client.get(f"{REVIEWS}/REV-1/report.md")).text
 
 
 async def test_a_report_needs_its_review_and_a_known_outline(client: httpx.AsyncClient) -> None:

@@ -22,9 +22,10 @@ from app.base.tokens import Scope
 from app.ingest.health.store import listening_since
 from app.main import serving
 from app.settings import Settings
-from app.status_page import public
+from app.status_page import public, published
 from app.status_page.automatic import keep_up
 from app.status_page.published import StatusPage
+from app.status_page.store import components, incidents
 from app.status_page.store.measured import measure
 from tests.conftest import ClientAs, client_of
 from tests.ingest.test_webhook import a_delivery, an_alert
@@ -268,6 +269,22 @@ async def test_a_component_needs_services_that_exist(client: httpx.AsyncClient) 
     assert (await client.put(path, json={"services": ["no-such"]})).status_code == 422
     assert (await client.put(path, json={"uptime": "measured"})).status_code == 422
     assert (await client.delete(path)).status_code == 404
+
+
+async def test_components_and_updates_are_bounded(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refusal says the bound, and what to do."""
+    monkeypatch.setattr(components, "COMPONENTS_AT_MOST", 1)
+    monkeypatch.setattr(incidents, "UPDATES_AT_MOST", 1)
+    await put(client, "Payments")
+    await put(client, "Payments", description="changed")
+    answer = await client.put("/api/v1/status-page/components/Website", json={"since": "2026-01-01"})
+    assert (answer.status_code, answer.json()["detail"]) == (
+        409,
+        "the status page may have 1 components; delete one that is no longer needed",
+    )
+    told = await tell(client)
+    refused = await update(client, told, 409, status="identified", body="x")
+    assert refused["detail"] == "a public incident may have 1 updates; publish a new one"
 
 
 async def test_public_incidents_are_listed_newest_first_with_a_cursor(client: httpx.AsyncClient) -> None:
@@ -660,12 +677,27 @@ async def test_pages_are_served_from_memory(
             assert answer.status_code == 200
             assert "set-cookie" not in answer.headers
             assert answer.headers["cache-control"].startswith("public, max-age=")
+            assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+            protected = [answer.headers[name] for name in ("x-content-type-options", "x-frame-options")]
+            assert protected == ["nosniff", "DENY"], path
             again = await anyone.get(path, headers={"if-none-match": answer.headers["etag"]})
             assert (again.status_code, again.content) == (304, b"")
             head = await anyone.head(path)
             assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", answer.headers["etag"])
     assert statements == []
     assert (await anyone.get("/status/")).status_code == 200
+
+
+async def test_only_the_newest_incidents_are_kept_in_memory(
+    client: httpx.AsyncClient, anyone: httpx.AsyncClient, page: StatusPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(published, "UPDATES_BYTES", 2500)
+    for number in range(1, 5):
+        first = {"status": "investigating", "at": ago(hours=number), "body": "x" * 1000}
+        await post(client, "incidents", title=f"Outage {number}", begins_at=ago(hours=number + 1), first=first)
+    await page.refresh(datetime.now(UTC))
+    shown = (await anyone.get("/status/history.atom")).text
+    assert [f"Outage {number}" in shown for number in range(1, 5)] == [True, True, False, False]
 
 
 async def test_what_is_missing_is_a_public_page_and_asks_no_database(

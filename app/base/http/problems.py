@@ -102,7 +102,7 @@ def answer_to(error: Exception, method: str) -> JSONResponse:
 
 
 def document_of(error: Exception, method: str) -> Document:
-    """What an error tells the client. Logs an unexpected one. `method` is that of the request, for the log."""
+    """The response to an error. Logs an unexpected one. `method` is that of the request, for the log."""
     match error:
         case Problem():
             return _document(error, **({"errors": _clean(error.errors)} if error.errors else {}))

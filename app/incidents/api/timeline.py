@@ -233,7 +233,7 @@ async def correct(
     moves the ends of the alerts that it ended. A time within another incident of the same grouping key moves the entry
     there.
     """
-    change = corrections.Change(
+    change = corrections.CorrectedValues(
         at=correction.at,
         author=correction.author,
         note=correction.note,

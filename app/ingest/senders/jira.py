@@ -1,7 +1,7 @@
 """Webhooks of Jira, Cloud and Data Center: how the status of an issue changes. Other events are ignored.
 
 Workflows name statuses as they like, but each has a category: to do, in progress or done. Whether what is done was
-really done, only the name of the resolution tells. The body has no address for people: it is derived from that of the
+really done, only the name of the resolution shows. The body has no address for people: it is derived from that of the
 REST API (`self`) and the key.
 """
 

@@ -22,7 +22,7 @@ from app.metrics.api.query import CalendarDep, FiltersDep, NonRecoveries, bounds
 from app.metrics.clusters import Clustering, Occasions
 from app.metrics.comparison.compare import TEST, Compared, Comparison, Side, Trend, telling
 from app.metrics.comparison.store import compare_periods
-from app.metrics.counts import Change, Counted, CountsCompared
+from app.metrics.counts import Counted, CountsCompared, CountVerdict
 from app.metrics.query import MetricsQuery
 
 router = APIRouter()
@@ -137,7 +137,7 @@ class CountModel(BaseModel):
 class CountComparisonModel(BaseModel):
     """Whether there were more incidents per day, of any duration."""
 
-    verdict: Change
+    verdict: CountVerdict
     reason: str
     ratio: float | None = Field(description="Incidents per day of B over those of A; null if A has none")
     low: float | None = Field(description="Lower bound of the 95 % interval; null if a side has no incidents")

@@ -19,7 +19,7 @@ from app.metrics.api.answer import Amounts, Links, links_of, money_ranges
 from app.metrics.api.query import GROUPS_AT_MOST, OfService, bounds_in
 from app.metrics.query import Filters, MetricsQuery
 from app.metrics.whatif import scenario
-from app.metrics.whatif.scenario import ASSUMPTIONS, BeforeAndAfter, Changes, change
+from app.metrics.whatif.scenario import ASSUMPTIONS, Adjustments, BeforeAndAfter, change
 from app.metrics.whatif.store import read_what_if
 
 router = APIRouter()
@@ -99,7 +99,7 @@ async def what_if(
         if text is not None
     }
     number = severity_number(severity) if severity else None
-    changes = Changes(
+    changes = Adjustments(
         **{name: change(text, absolute=name != "incidents") for name, text in asked.items()}, severity=number
     )
     query = MetricsQuery(period, Filters(service=service), bounds=bounds_in(settings))

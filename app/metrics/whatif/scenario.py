@@ -45,7 +45,7 @@ class InvalidChange(Invalid):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Adjustment:
     """A change to a duration or a number: times `factor`, plus `more` for durations; never below 0."""
 
     factor: Fraction = Fraction(1)
@@ -62,7 +62,7 @@ _CHANGE = re.compile(
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
-def change(text: str, *, absolute: bool = True) -> Change:
+def change(text: str, *, absolute: bool = True) -> Adjustment:
     """Parses `-20%` and, if `absolute`, also `-5m`, `+30s` or `-0.5h`. Raises InvalidChange."""
     found = _CHANGE.fullmatch(text)
     if found is None or (found[3] != "%" and not absolute):
@@ -73,22 +73,22 @@ def change(text: str, *, absolute: bool = True) -> Change:
         if not -100 <= by <= 1000:
             message = "a change must be between -100% and +1000%"
             raise InvalidChange(message)
-        return Change(factor=1 + by / 100)
+        return Adjustment(factor=1 + by / 100)
     seconds = by * _UNITS[found[3]]
     if abs(seconds) > 366 * 86_400:
         message = "a change must not exceed one year"
         raise InvalidChange(message)
-    return Change(more=timedelta(microseconds=int(seconds * 10**6)))
+    return Adjustment(more=timedelta(microseconds=int(seconds * 10**6)))
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class Adjustments:
     """Changes to incidents of `severity`, or to all."""
 
-    time_to_detect: Change | None = None
-    time_to_acknowledge: Change | None = None
-    time_to_recover: Change | None = None
-    incidents: Change | None = None
+    time_to_detect: Adjustment | None = None
+    time_to_acknowledge: Adjustment | None = None
+    time_to_recover: Adjustment | None = None
+    incidents: Adjustment | None = None
     severity: int | None = None
 
     def concern(self, columns: Columns) -> Booleans:
@@ -134,14 +134,14 @@ class Moved:
     would_harm: ImpactColumns
 
 
-def move(columns: Columns, impacts: ImpactColumns, changes: Changes, within: Span, *, now: datetime) -> Moved:
+def move(columns: Columns, impacts: ImpactColumns, changes: Adjustments, within: Span, *, now: datetime) -> Moved:
     """Moves the ends of incidents with impact in the period; the others stay the same."""
     end = else_(columns.ended_at, np.full(len(columns), microseconds(now)))
     start = np.minimum(columns.began(), end)
     lasted = end - start
     would_last = lasted  # never falls below 0, because both parts together are never longer
     for measure, known in _PARTS.items():
-        asked: Change | None = getattr(changes, measure)
+        asked: Adjustment | None = getattr(changes, measure)
         if asked is not None:
             part, is_known = known(columns)
             part = np.where(is_known, part, 0)
@@ -169,8 +169,8 @@ def _until(impacts: ImpactColumns, end: Ints, would_end: Ints) -> ImpactColumns:
     return replace(impacts, start=np.minimum(impacts.start, moved_ends), end=moved_ends)
 
 
-def _changed(lasted: Ints, change: Change) -> Ints:
-    """`Change.of` for each, in integers of any size: a factor may have six decimals, a century has 16 digits."""
+def _changed(lasted: Ints, change: Adjustment) -> Ints:
+    """`Adjustment.of` for each, in integers of any size: a factor may have six decimals, a century has 16 digits."""
     longest = int(np.abs(lasted).max(initial=0)) * max(change.factor.numerator, change.factor.denominator)
     whole = lasted if longest < _LARGEST else lasted.astype(object)
     changed = whole * change.factor.numerator // change.factor.denominator + change.more // MICROSECOND
@@ -179,7 +179,7 @@ def _changed(lasted: Ints, change: Change) -> Ints:
 
 def what_if(
     moved: Moved,
-    changes: Changes,
+    changes: Adjustments,
     rates: Iterable[Rate],
     planned: Planned,
     within: Span,
@@ -191,7 +191,7 @@ def what_if(
     Raises TooMuchMaintenance.
     """
     most = parts_at_most
-    dated, often, columns = list(rates), changes.incidents or Change(), moved.columns
+    dated, often, columns = list(rates), changes.incidents or Adjustment(), moved.columns
     was = _priced(columns, moved.impacts, dated, planned, within, parts_at_most=most)
     would_be = _priced(columns, moved.would_harm, dated, planned, within, parts_at_most=most)
     # A change in their number scales only what they add on top of the others. Without it, all of it stays.
@@ -253,7 +253,7 @@ def _priced(
     }
 
 
-def _applied(columns: Columns, impacting: Booleans, changes: Changes) -> dict[str, int]:
+def _applied(columns: Columns, impacting: Booleans, changes: Adjustments) -> dict[str, int]:
     over = impacting & (columns.ended_at != NEVER)
     counts = {measure: int((known(columns)[1] & over).sum()) for measure, known in _PARTS.items()}
     counts |= {"time_to_recover": int(over.sum()), "incidents": int(impacting.sum())}

@@ -11,11 +11,11 @@ from app.incidents.impact.store import planned_within, rates_of
 from app.incidents.measures.measures import Weights
 from app.metrics.query import MetricsQuery
 from app.metrics.summary.store import read_columns
-from app.metrics.whatif.scenario import Changes, Moved, WhatIf, affected_span, move, what_if
+from app.metrics.whatif.scenario import Adjustments, Moved, WhatIf, affected_span, move, what_if
 
 
 async def read_what_if(
-    tx: AsyncConnection, query: MetricsQuery, changes: Changes, *, now: datetime, weights: Weights
+    tx: AsyncConnection, query: MetricsQuery, changes: Adjustments, *, now: datetime, weights: Weights
 ) -> WhatIf:
     """What the period would have cost, including incidents of all severities."""
     columns, stretches = await read_columns(tx, query, now=now)

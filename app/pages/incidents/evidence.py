@@ -1,4 +1,4 @@
-"""The alerts of an incident in words: what tells them apart, and as much of their text as a page can hold. Pure."""
+"""The alerts of an incident in words: what distinguishes them, and as much of their text as a page can hold. Pure."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -86,7 +86,7 @@ def name_of(labels: Mapping[str, str], fingerprint: str) -> str:
 
 
 def detail_of(labels: Mapping[str, str], common: Mapping[str, str]) -> str:
-    """The label that tells the alert from others of the incident: where it fires, else any that is not common."""
+    """The label that distinguishes the alert from the others: where it fires, else any that is not common."""
     own = {name: value for name, value in labels.items() if common.get(name) != value and name not in _NOT_TELLING}
     found = next((own[name] for name in _PLACES if own.get(name)), next(iter(own.values()), ""))
     return words.cut(found, 80)

@@ -247,7 +247,7 @@ async def correct(asked: SignedIn, ref: IncidentInPath, entry: EntryInPath) -> R
         if form.get("at", "") != form.get("shown_at"):  # else it keeps its seconds
             values["at"] = time_in(asked, form)
         correction = parsed(CorrectionInput, values)
-        change = corrections.Change(
+        change = corrections.CorrectedValues(
             at=correction.at,
             author=correction.author,
             note=correction.note,

@@ -20,12 +20,12 @@ from app.metrics.deployments.causes import read_dora
 from app.metrics.deployments.dora import Dora
 from app.metrics.query import HORIZON, MetricsQuery
 from app.metrics.summary.store import Incidents
-from app.metrics.whatif.scenario import Change, Changes, WhatIf, move, what_if
+from app.metrics.whatif.scenario import Adjustment, Adjustments, WhatIf, move, what_if
 from app.pages.numbers.query import NumbersQuery
 from app.settings import Settings
 
 MEASURES = ("time_to_detect", "time_to_acknowledge", "time_to_recover")
-FASTER = Change(factor=Fraction(8, 10))
+FASTER = Adjustment(factor=Fraction(8, 10))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ async def read_numbers(session: AsyncSession, asked: NumbersQuery, *, now: datet
 
 def _faster(read: Incidents, query: MetricsQuery, *, now: datetime, weights: Weights) -> WhatIf:
     """As REST computes it, for incidents of the severity that was asked for, at the cost of all."""
-    changes = Changes(time_to_recover=FASTER, severity=query.filters.severity)
+    changes = Adjustments(time_to_recover=FASTER, severity=query.filters.severity)
     impacts = impact_columns(read.columns, read.stretches, now=now, weights=weights)
     moved = move(read.columns, impacts, changes, query.period, now=now)
     # Ends move to earlier times only, so the maintenance that was read covers them.

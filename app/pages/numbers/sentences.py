@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from app.incidents.definitions.model import OCCASIONS_FROM, SUMMARY_FROM
 from app.metrics.clusters import Clustering
 from app.metrics.comparison.compare import Comparison, DetectableChange, Effect, Found, Sample, Trend, telling
-from app.metrics.counts import Change, CountsCompared
+from app.metrics.counts import CountsCompared, CountVerdict
 from app.metrics.deployments.dora import Dora, Durations
 from app.metrics.summary.summaries import Summary
 from app.metrics.summary.survival import Estimate, Step
@@ -83,7 +83,11 @@ def incidents_words(compared: CountsCompared) -> str:
     return f"Number of incidents: {_CHANGES[found.verdict]}. {shown} ({interval})."
 
 
-_CHANGES = {Change.FEWER: "fewer", Change.MORE: "more", Change.CANNOT_TELL: "cannot tell whether it changed"}
+_CHANGES = {
+    CountVerdict.FEWER: "fewer",
+    CountVerdict.MORE: "more",
+    CountVerdict.CANNOT_TELL: "cannot tell whether it changed",
+}
 
 
 def detectable(change: DetectableChange, before: int, now: int) -> str:

@@ -10,7 +10,6 @@ from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.db.recordset import as_json
-from app.base.redaction import redact
 from app.base.schema import Incident
 from app.incidents.actions import Ref, hold
 from app.incidents.details import Said
@@ -45,26 +44,22 @@ async def import_chat(
     until: datetime | None,
     now: datetime,
 ) -> Imported:
-    """Stores the messages of the period `[since, until)` that are not stored yet, without secrets.
+    """Stores the messages of the period `[since, until)` that are not stored yet.
 
     Three statements besides the lock. Raises IncidentNotFound or MergedAway.
     """
     row = await hold(session, ref)
     chosen = _chosen(row, reading.messages, since, until, now)
-    redacted = 0
-    rows = []
-    for message in chosen:
-        clean, author = redact(message.text), redact(message.author or "")
-        redacted += bool(clean.secrets or author.secrets)
-        rows.append(
-            {
-                "key": message.id,
-                "at": message.at,
-                "by": author.text or None,
-                "note": clean.text,
-                "detail": Said(room=redact(message.room).text if message.room else None).model_dump(mode="json"),
-            }
-        )
+    rows = [
+        {
+            "key": message.id,
+            "at": message.at,
+            "by": message.author,
+            "note": message.text,
+            "detail": Said(room=message.room).model_dump(mode="json"),
+        }
+        for message in chosen
+    ]
     tx = await session.connection()
     values = {"rows": as_json(rows), "incident": row.id, "chat": _CHAT, "now": now}
     taken = (await tx.execute(_ADD, values)).rowcount
@@ -73,6 +68,7 @@ async def import_chat(
     skipped = Counter(reading.skipped)
     if outside := len(reading.messages) - len(chosen):
         skipped[Skipped.OUTSIDE] += outside
+    redacted = sum(message.had_secrets for message in chosen)
     found = Imported(taken, here - taken, elsewhere, redacted, skipped)
     outcomes = {
         "taken": found.taken,

@@ -12,6 +12,7 @@ from app.base.http.context import Now, Session, SettingsDep
 from app.base.http.fields import AtShown
 from app.base.schema import Finding, Incident, Review
 from app.base.severity import SeverityName
+from app.base.threads import off_loop_if_large
 from app.incidents.actions import etag
 from app.incidents.api.answer import CostModel, MeasureModel, columns_of, models_of
 from app.incidents.measures.measures import IncidentStatus
@@ -37,12 +38,10 @@ class WordingModel(BaseModel):
     instead: str = Field(description="A question to ask instead")
 
 
-def wording_of(*texts: str | None) -> list[WordingModel]:
-    """Of the first text, and further ones."""
+def wording_of(text: str) -> list[WordingModel]:
     return [
         WordingModel(begin=one.start, end=one.end, kind=one.kind, why=WHY[one.kind], instead=INSTEAD[one.kind])
-        for text in texts
-        for one in marks(text or "")
+        for one in marks(text)
     ]
 
 
@@ -65,8 +64,10 @@ class FindingModel(BaseModel):
     updated_at: AtShown
 
 
-def finding_model(finding: Finding) -> FindingModel:
-    derived = {"wording": wording_of(finding.text), "timeline_entry": finding.timeline_id}
+def finding_model(finding: Finding, wording: Sequence[WordingModel] | None = None) -> FindingModel:
+    """`wording` is the advice on its text if that is known already."""
+    wording = wording_of(finding.text) if wording is None else wording
+    derived = {"wording": wording, "timeline_entry": finding.timeline_id}
     return FindingModel.model_validate(columns_of(finding, FindingModel) | derived)
 
 
@@ -252,12 +253,10 @@ async def review_model(session: Session, review: Review, *, settings: Settings, 
     step = await reviews.for_next_step(session, review)
     models = await models_of(session, incidents, settings=settings, now=now)
     present = {one.person for one in participants} | {review.facilitator}
+    texts = [review.summary, review.customer_impact, review.resolution, *(one.text for one in found)]
+    advice = await off_loop_if_large(sum(map(len, texts)), lambda: [wording_of(one) for one in texts])
     derived = {
-        "wording": TextWordingModel(
-            summary=wording_of(review.summary),
-            customer_impact=wording_of(review.customer_impact),
-            resolution=wording_of(review.resolution),
-        ),
+        "wording": TextWordingModel(summary=advice[0], customer_impact=advice[1], resolution=advice[2]),
         "facilitator_involved_in": people.get(review.facilitator or "", []),
         "participants": [_participant(one, people) for one in participants],
         "missing_perspectives": lifecycle.missing_perspectives(step.state, participants),
@@ -270,7 +269,7 @@ async def review_model(session: Session, review: Review, *, settings: Settings, 
         "proposed_incidents": [
             f"INC-{number}" for number in await reviews.proposed_incidents(session, review, incidents)
         ],
-        "findings": [finding_model(one) for one in found],
+        "findings": [finding_model(one, wording) for one, wording in zip(found, advice[3:], strict=True)],
         "learned": sum(one.new_to or 0 for one in found),
         "action_items": [item_model(one, now=now) for one in await action_items.items_of(session, review.id)],
         "person_seconds": _person_seconds(review, participants),

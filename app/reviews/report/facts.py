@@ -4,7 +4,8 @@ Pure: no clock, no I/O, no settings.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -37,7 +38,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """`measures` has the recorded ones in seconds, `reasons` why others are missing; `cost` is by currency."""
+    """`measures` has the recorded ones in seconds, `reasons` why others are missing; `cost` is by currency. So many
+    later entries were left out.
+    """
 
     number: str
     title: str
@@ -52,6 +55,7 @@ class Incident:
     cost: Mapping[str, tuple[str, str, str]]  # low, expected and high
     path: Path
     entries: Sequence[Entry]
+    entries_left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +134,45 @@ def by_role(facts: ReportFacts) -> ReportFacts:
     roles = _roles(facts)
     if not roles:
         return facts
-    names = sorted(roles, key=len, reverse=True)
-    pattern = re.compile(r"(?<!\w)(" + "|".join(map(re.escape, names)) + r")(?!\w)")
-    return _changed(facts, lambda text: pattern.sub(lambda found: roles[found[1]], text))
+    return _changed(facts, replacing(roles))
+
+
+def replacing(words: Mapping[str, str]) -> Callable[[str], str]:
+    """A function that replaces these words, of which the longest at a place counts, in a text.
+
+    Takes time in proportion to the length of the text, however many words there are: for each place it looks up as
+    many words as have different lengths and begin alike. A regular expression would try each word at each place.
+    """
+    lengths: dict[str, set[int]] = defaultdict(set)
+    for word in words:
+        lengths[_beginning(word, 0)].add(len(word))
+    longest_first = {beginning: sorted(those, reverse=True) for beginning, those in lengths.items()}
+
+    def replaced(text: str) -> str:
+        parts, done = [], 0
+        for found in _BEGINNING.finditer(text):
+            start = found.start()
+            if start < done:
+                continue
+            for length in longest_first.get(found[0], ()):
+                end = start + length
+                if text[start:end] in words and not _IN_A_WORD.match(text, end):
+                    parts += [text[done:start], words[text[start:end]]]
+                    done = end
+                    break
+        return "".join([*parts, text[done:]])
+
+    return replaced
+
+
+def _beginning(text: str, start: int) -> str:
+    found = _BEGINNING.match(text, start)
+    return found[0] if found else ""
+
+
+# A word, or a sign that follows none.
+_BEGINNING = re.compile(r"(?<!\w)(?:\w+|\W)")
+_IN_A_WORD = re.compile(r"\w")
 
 
 def _roles(facts: ReportFacts) -> dict[str, str]:

@@ -156,6 +156,8 @@ def _timeline(facts: ReportFacts) -> Iterator[Block]:
         rows = [[_time(each.at), each.kind, each.by or "", each.text, str(each.phase or "")] for each in one.entries]
         yield Paragraph(f"{one.number}: {one.title}. Times are UTC.")
         yield Table(["Time", "Event", "By", "Text", "Phase"], rows) if rows else Paragraph(NOTHING)
+        if one.entries_left_out:
+            yield Paragraph(f"Later entries are left out here: {one.entries_left_out:,}. The timeline has them.")
 
 
 def _tasks(facts: ReportFacts) -> Iterator[Block]:

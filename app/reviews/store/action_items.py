@@ -248,7 +248,8 @@ async def follow_issue(session: AsyncSession, row: ActionItem, *, followed_at: d
     """Gives it the state of its issue, unless that is older than what was stated here. Requires `lock_issue`.
 
     A person who stated the same state is right about everything else, such as when it was done. `followed_at`: the time
-    of the issue's state before, which tells the statement of a person from that of the tracker. Returns whether it did.
+    of the issue's state before, which distinguishes the statement of a person from that of the tracker. Returns whether
+    it did.
     """
     issue = None if row.link is None else await session.get(Issue, row.link, populate_existing=True)
     if issue is None or issue.created or (row.state_at is not None and issue.at < row.state_at):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import func, text
+from sqlalchemy import Text, cast, func, text
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -23,6 +23,7 @@ from app.reviews.report.facts import ReportFacts
 from app.reviews.store import action_items, findings, reviews
 
 ENTRIES_AT_MOST = 500  # of each incident, the earliest
+ENTRIES_BYTES = 4 * 2**20  # of the texts and details of all incidents together
 _SHOWN_ELSEWHERE = (TimelineKind.WITHDRAWN, TimelineKind.TASK)  # tasks stand in the path
 
 
@@ -90,6 +91,7 @@ async def _incidents(
     for row in rows:
         facts, impact = Facts.of(row), impacts[row.id]
         measured = measures(facts)
+        shown, left_out = entries.get(row.id, ((), 0))
         found.append(
             report.Incident(
                 number=f"INC-{row.number}",
@@ -108,30 +110,43 @@ async def _incidents(
                 },
                 path=path_of(facts, tasks.get(row.id, ()), now=now),
                 entries=[
-                    entry_of(one.at, one.kind, one.by, one.note, one.detail, phase_at(facts, one.at))
-                    for one in entries.get(row.id, ())
+                    entry_of(one.at, one.kind, one.by, one.note, one.detail, phase_at(facts, one.at)) for one in shown
                 ],
+                entries_left_out=left_out,
             )
         )
     return found
 
 
-async def _entries(session: AsyncSession, incidents: Sequence[UUID]) -> Mapping[UUID, Sequence[TimelineEntry]]:
-    """As last corrected, earliest first."""
+async def _entries(
+    session: AsyncSession, incidents: Sequence[UUID]
+) -> Mapping[UUID, tuple[Sequence[TimelineEntry], int]]:
+    """As last corrected, earliest first, and how many of each incident are left out."""
     entry = TimelineEntry
-    place = func.row_number().over(partition_by=col(entry.incident_id), order_by=(col(entry.at), col(entry.id)))
+    size = func.octet_length(func.coalesce(col(entry.note), "") + func.coalesce(cast(col(entry.detail), Text), ""))
+    earliest_first = (col(entry.at), col(entry.id))
     ranked = (
-        select(col(entry.id).label("id"), place.label("place"))
+        select(
+            col(entry.id).label("id"),
+            size.label("size"),
+            func.row_number().over(partition_by=col(entry.incident_id), order_by=earliest_first).label("place"),
+            func.count().over(partition_by=col(entry.incident_id)).label("number"),
+        )
         .where(col(entry.incident_id).in_(incidents), col(entry.kind).not_in(_SHOWN_ELSEWHERE), text(IS_CURRENT))
         .subquery()
     )
+    # The first entries of every incident come before the second ones.
+    together = func.sum(ranked.c.size).over(order_by=(ranked.c.place, ranked.c.id))
+    sized = select(ranked.c.id, ranked.c.place, ranked.c.number, together.label("together")).subquery()
     query = (
-        select(entry)
-        .join(ranked, ranked.c.id == col(entry.id))
-        .where(ranked.c.place <= ENTRIES_AT_MOST)
+        select(entry, sized.c.number)
+        .join(sized, sized.c.id == col(entry.id))
+        .where(sized.c.place <= ENTRIES_AT_MOST, sized.c.together <= ENTRIES_BYTES)
         .order_by(col(entry.at), col(entry.id))
     )
     found: dict[UUID, list[TimelineEntry]] = defaultdict(list)
-    for one in await session.exec(query):
+    numbers: dict[UUID, int] = {}
+    for one, number in await session.exec(query):
         found[one.incident_id].append(one)
-    return found
+        numbers[one.incident_id] = number
+    return {id_: (entries, numbers[id_] - len(entries)) for id_, entries in found.items()}

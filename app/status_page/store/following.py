@@ -51,7 +51,7 @@ _FOLLOW_TIMES = text("""
          WHERE CAST(:id AS uuid) IS NULL OR public_incident_id = :id
         WINDOW earlier AS (PARTITION BY public_incident_id ORDER BY at, recorded_at, id),
                later AS (PARTITION BY public_incident_id ORDER BY at DESC, recorded_at DESC, id DESC)
-    ), told AS (
+    ), published AS (
         SELECT public_incident_id, min(at) AS first_at,
                min(at) FILTER (WHERE status = 'in_progress') AS started_at,
                max(at) FILTER (WHERE was_over AND NOT is_over) AS back_at,
@@ -60,14 +60,15 @@ _FOLLOW_TIMES = text("""
          GROUP BY public_incident_id
     ), known AS (
         SELECT public.id,
-               CASE WHEN told.back_at > incident.ended_at THEN told.over_at
-                    WHEN told.over_at IS NOT NULL THEN coalesce(incident.ended_at, told.over_at) END AS ends_at,
-               CASE WHEN public.kind = 'maintenance' THEN least(public.begins_at, told.started_at)
+               CASE WHEN published.back_at > incident.ended_at THEN published.over_at
+                    WHEN published.over_at IS NOT NULL THEN coalesce(incident.ended_at, published.over_at)
+                    END AS ends_at,
+               CASE WHEN public.kind = 'maintenance' THEN least(public.begins_at, published.started_at)
                     WHEN public.begins_at_stated THEN public.begins_at
                     ELSE coalesce(incident.impact_started_at, incident.detected_at_stated, incident.began_at,
-                                  told.first_at) END AS begins_at
+                                  published.first_at) END AS begins_at
           FROM public_incident AS public
-          JOIN told ON told.public_incident_id = public.id
+          JOIN published ON published.public_incident_id = public.id
           LEFT JOIN incident ON incident.id = public.incident_id
     ), fact AS (
         SELECT known.id, known.begins_at,

@@ -21,9 +21,8 @@ from app.incidents.actions import Ref, not_in_the_future
 from app.incidents.grouping.timeline_kind import TimelineKind
 from app.incidents.timeline import Attribution, Correction
 from app.status_page.component import Status
-from app.status_page.content import INCIDENTS_AT_MOST
 from app.status_page.public_incident import OVER, STAGES, Kind, PublicIncident, Stage, status_of
-from app.status_page.published import public_incident_of, update_of
+from app.status_page.published import newest_incidents, public_incident_of, update_of
 from app.status_page.store.following import follow
 
 UPDATES_AT_MOST = 200  # of one public incident
@@ -149,10 +148,7 @@ async def everything_public(session: AsyncSession) -> list[PublicIncident]:
     """As the page shows it, newest first. Three statements."""
     row = schema.PublicIncident
     query = (
-        select(row)
-        .where(col(row.withdrawn_at).is_(None))
-        .order_by(col(row.begins_at).desc(), col(row.id).desc())
-        .limit(INCIDENTS_AT_MOST)
+        select(row).where(col(row.id).in_(newest_incidents())).order_by(col(row.begins_at).desc(), col(row.id).desc())
     )
     return [each.public() for each in await _with_updates(session, (await session.exec(query)).all())]
 

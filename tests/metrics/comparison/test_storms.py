@@ -22,7 +22,7 @@ from app.incidents.measures.vectorized import Floats, Ints
 from app.metrics import clusters
 from app.metrics.clusters import Clustering
 from app.metrics.comparison.compare import Comparison, Sample, Trend, compare, telling
-from app.metrics.counts import Change, Events, compare_counts, dispersion, per_day, share
+from app.metrics.counts import CountVerdict, Events, compare_counts, dispersion, per_day, share
 from tests.metrics.comparison.samples import MONDAY, independent
 
 DAY = 24 * 3600.0
@@ -252,7 +252,7 @@ def test_a_period_of_a_few_days_takes_storms_for_the_groups_of_counts() -> None:
 def test_swapped_counts_give_the_opposite(a: list[float], b: list[float]) -> None:
     there = compare_counts(Events(np.array(a), 30), Events(np.array(b), 90))
     back = compare_counts(Events(np.array(b), 90), Events(np.array(a), 30))
-    opposite = {Change.FEWER: Change.MORE, Change.MORE: Change.FEWER}
+    opposite = {CountVerdict.FEWER: CountVerdict.MORE, CountVerdict.MORE: CountVerdict.FEWER}
     assert back.verdict is opposite.get(there.verdict, there.verdict)
     if there.low and there.high and there.ratio:
         assert there.low <= there.ratio <= there.high
@@ -427,14 +427,14 @@ def test_more_incidents_are_rarely_reported_when_there_are_not(
 ) -> None:
     random = np.random.default_rng([expected, *sizes, days])
     found = [compare_counts(*(occurred(random, expected, size, days) for size in sizes)) for _ in range(RUNS)]
-    assert sum(each.verdict is not Change.CANNOT_TELL for each in found) <= WRONG_AT_MOST
+    assert sum(each.verdict is not CountVerdict.CANNOT_TELL for each in found) <= WRONG_AT_MOST
 
 
 @pytest.mark.slow
 def test_half_as_many_independent_incidents_are_found() -> None:
     random = np.random.default_rng(1)
     found = [compare_counts(occurred(random, 100, 1, DAYS), occurred(random, 50, 1, DAYS)) for _ in range(RUNS)]
-    assert sum(each.verdict is Change.FEWER for each in found) > 0.9 * RUNS
+    assert sum(each.verdict is CountVerdict.FEWER for each in found) > 0.9 * RUNS
 
 
 @pytest.mark.slow

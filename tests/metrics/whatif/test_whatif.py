@@ -26,7 +26,16 @@ from app.incidents.impact.rates import THE_BEGINNING, Rate
 from app.incidents.measures.measures import Facts
 from app.incidents.measures.vectorized import Columns, moment
 from app.metrics.whatif import scenario as whatif
-from app.metrics.whatif.scenario import BeforeAndAfter, Change, Changes, InvalidChange, WhatIf, change, move, shown
+from app.metrics.whatif.scenario import (
+    Adjustment,
+    Adjustments,
+    BeforeAndAfter,
+    InvalidChange,
+    WhatIf,
+    change,
+    move,
+    shown,
+)
 from tests.conftest import ClientAs
 from tests.incidents.impact.test_stretches import whole
 from tests.metrics.prometheus.test_exposition import DAY, WEIGHTS, an_incident, at, price, store
@@ -50,7 +59,7 @@ def facts_of(**facts: Any) -> Facts:
 
 def ends_at(facts: Facts, **changes: str) -> datetime:
     each: dict[str, Any] = {name: change(text) for name, text in changes.items()}
-    asked = Changes(**each)
+    asked = Adjustments(**each)
     [end] = move(*of([facts]), asked, PERIOD, now=NOW).would_end
     return moment(int(end))
 
@@ -62,12 +71,12 @@ def of(every: Iterable[Facts]) -> tuple[Columns, ImpactColumns]:
 
 
 def what_if(
-    every: Iterable[Facts], asked: Changes, planned: Mapping[str, Sequence[Span]], within: Span = PERIOD
+    every: Iterable[Facts], asked: Adjustments, planned: Mapping[str, Sequence[Span]], within: Span = PERIOD
 ) -> WhatIf:
     return whatif.what_if(move(*of(every), asked, within, now=NOW), asked, RATES, planned, within)
 
 
-def affected_span(every: Iterable[Facts], asked: Changes, within: Span = PERIOD) -> Span:
+def affected_span(every: Iterable[Facts], asked: Adjustments, within: Span = PERIOD) -> Span:
     return whatif.affected_span(move(*of(every), asked, within, now=NOW), within)
 
 
@@ -109,7 +118,7 @@ def test_the_values_that_a_change_does_not_affect() -> None:
 def test_incidents_without_impact_are_not_counted() -> None:
     """WEIGHTS give sev5 an impact of 0; monitoring failures have none, with any severity."""
     every = [facts_of(), facts_of(severity=5), facts_of(alert_class=AlertClass.MONITORING), facts_of(ended_at=None)]
-    asked = Changes(time_to_recover=change("-20%"), incidents=change("-20%"))
+    asked = Adjustments(time_to_recover=change("-20%"), incidents=change("-20%"))
     found = what_if(every, asked, {})
     assert (found.incidents, found.applied) == (2, {"time_to_recover": 1, "incidents": 2})
 
@@ -120,16 +129,16 @@ def test_incidents_without_impact_are_not_counted() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("-20%", Change(Fraction(4, 5))),
-        ("+12.5%", Change(Fraction(9, 8))),
-        (" 10%", Change(Fraction(11, 10))),  # a plus sign in a URL is a space
-        ("0%", Change()),
-        ("-5m", Change(more=timedelta(minutes=-5))),
-        ("90s", Change(more=timedelta(seconds=90))),
-        ("-1.5h", Change(more=timedelta(minutes=-90))),
+        ("-20%", Adjustment(Fraction(4, 5))),
+        ("+12.5%", Adjustment(Fraction(9, 8))),
+        (" 10%", Adjustment(Fraction(11, 10))),  # a plus sign in a URL is a space
+        ("0%", Adjustment()),
+        ("-5m", Adjustment(more=timedelta(minutes=-5))),
+        ("90s", Adjustment(more=timedelta(seconds=90))),
+        ("-1.5h", Adjustment(more=timedelta(minutes=-90))),
     ],
 )
-def test_changes_are_read_exactly(text: str, expected: Change) -> None:
+def test_changes_are_read_exactly(text: str, expected: Adjustment) -> None:
     assert change(text) == expected
 
 
@@ -143,14 +152,14 @@ def test_other_changes_are_rejected(text: str) -> None:
 
 
 def test_a_number_of_incidents_changes_in_percent_only() -> None:
-    assert change("-10%", absolute=False) == Change(Fraction(9, 10))
+    assert change("-10%", absolute=False) == Adjustment(Fraction(9, 10))
     with pytest.raises(InvalidChange):
         change("-5m", absolute=False)
 
 
 @given(st.integers(0, 10**17), st.integers(-100_000_000, 1_000_000_000), st.integers(-400, 400))
 def test_many_change_as_one_does(lasted: int, millionths: int, days: int) -> None:
-    asked = Change(1 + Fraction(millionths, 100_000_000), timedelta(days=days))
+    asked = Adjustment(1 + Fraction(millionths, 100_000_000), timedelta(days=days))
     lasted = min(lasted, 10**15)
     [many] = whatif._changed(np.array([lasted]), asked)
     assert timedelta(microseconds=int(many)) == asked.of(timedelta(microseconds=lasted))
@@ -159,10 +168,10 @@ def test_many_change_as_one_does(lasted: int, millionths: int, days: int) -> Non
 # — properties —
 
 moments = st.integers(-600, 2000).map(lambda minutes: DAY + timedelta(minutes=minutes))
-percents = st.integers(-100, 300).map(lambda percent: Change(Fraction(100 + percent, 100)))
-durations = st.integers(-300, 300).map(lambda minutes: Change(more=timedelta(minutes=minutes)))
+percents = st.integers(-100, 300).map(lambda percent: Adjustment(Fraction(100 + percent, 100)))
+durations = st.integers(-300, 300).map(lambda minutes: Adjustment(more=timedelta(minutes=minutes)))
 changes = st.builds(
-    Changes,
+    Adjustments,
     *[st.none() | percents | durations for _ in range(3)],
     incidents=st.none() | percents,
     severity=st.none() | st.integers(1, 4),
@@ -191,8 +200,8 @@ planned = st.dictionaries(
 
 @given(incidents, planned)
 def test_without_changes_the_result_is_the_same(known: list[Facts], planned: dict[str, list[Span]]) -> None:
-    none = Change()
-    for asked in (Changes(none, none, none, none), Changes(none, none, none, none, severity=1), Changes()):
+    none = Adjustment()
+    for asked in (Adjustments(none, none, none, none), Adjustments(none, none, none, none, severity=1), Adjustments()):
         found = what_if(known, asked, planned)
         assert found.whole.after == found.whole.before
         assert found.whole.downtime_after == found.whole.downtime_before
@@ -204,13 +213,13 @@ def test_without_changes_the_result_is_the_same(known: list[Facts], planned: dic
 def test_a_longer_time_never_costs_less(
     known: list[Facts],
     planned: dict[str, list[Span]],
-    asked: Changes,
+    asked: Adjustments,
     name: str,
     percent: int,
     minutes: int,
 ) -> None:
-    before: Change = getattr(asked, name) or Change()
-    longer = Change(before.factor + Fraction(percent, 100), before.more + timedelta(minutes=minutes))
+    before: Adjustment = getattr(asked, name) or Adjustment()
+    longer = Adjustment(before.factor + Fraction(percent, 100), before.more + timedelta(minutes=minutes))
     if name == "incidents":
         longer = replace(longer, more=timedelta())
     less, more = (
@@ -222,7 +231,7 @@ def test_a_longer_time_never_costs_less(
 
 
 @given(incidents, planned, changes)
-def test_services_add_up(known: list[Facts], planned: dict[str, list[Span]], asked: Changes) -> None:
+def test_services_add_up(known: list[Facts], planned: dict[str, list[Span]], asked: Adjustments) -> None:
     whole = what_if(known, asked, planned)
     parts = {service: what_if([each for each in known if each.service == service], asked, planned) for service in "abc"}
     assert whole.services == {service: part.services[service] for service, part in parts.items() if part.services}
@@ -233,7 +242,7 @@ def test_services_add_up(known: list[Facts], planned: dict[str, list[Span]], ask
 
 
 @given(incidents, changes)
-def test_all_impact_lies_within_reach(known: list[Facts], asked: Changes) -> None:
+def test_all_impact_lies_within_reach(known: list[Facts], asked: Adjustments) -> None:
     whole = affected_span(known, asked)
     in_period, in_reach = (what_if(known, asked, {}, within).whole for within in (PERIOD, whole))
     assert in_period.downtime_before == in_reach.downtime_before
@@ -249,22 +258,22 @@ def test_a_chain_of_extreme_changes_stays_in_the_calendar() -> None:
         acknowledged_at=datetime(2150, 1, 1, tzinfo=UTC),
         ended_at=datetime(2199, 1, 1, tzinfo=UTC),
     )
-    found = what_if([facts], Changes(most, most, most, most), {})
+    found = what_if([facts], Adjustments(most, most, most, most), {})
     assert found.whole.downtime_after == timedelta(days=11)  # the whole day, eleven times
 
 
 def test_incidents_that_ended_before_the_period_stay_out_of_it() -> None:
     facts = facts_of(ended_at=at("10:40"))
     late = Span(at("10:50"), at("12:00"))
-    assert what_if([facts], Changes(time_to_recover=change("+100%")), {}, late).whole.downtime_after == timedelta()
-    assert affected_span([facts], Changes(time_to_recover=change("+100%")), late) == Span(at("10:50"), at("10:50"))
+    assert what_if([facts], Adjustments(time_to_recover=change("+100%")), {}, late).whole.downtime_after == timedelta()
+    assert affected_span([facts], Adjustments(time_to_recover=change("+100%")), late) == Span(at("10:50"), at("10:50"))
 
 
 def test_a_longer_incident_reaches_further() -> None:
     facts = facts_of()
-    assert affected_span([facts], Changes()) == Span(at("10:00"), at("11:00"))
-    assert affected_span([facts], Changes(time_to_recover=change("+100%"))) == Span(at("10:00"), at("12:00"))
-    assert affected_span([facts], Changes(time_to_recover=change("-50%"))) == Span(at("10:00"), at("11:00"))
+    assert affected_span([facts], Adjustments()) == Span(at("10:00"), at("11:00"))
+    assert affected_span([facts], Adjustments(time_to_recover=change("+100%"))) == Span(at("10:00"), at("12:00"))
+    assert affected_span([facts], Adjustments(time_to_recover=change("-50%"))) == Span(at("10:00"), at("11:00"))
 
 
 def test_differences_are_rounded_by_their_size() -> None:
