@@ -23,6 +23,7 @@ from uuid import UUID
 from app.base.db.recordset import as_json
 from app.base.errors import Problem
 from app.base.http.csv import spreadsheet_text, written
+from app.base.markdown import escaped
 from app.base.redaction import redact
 from app.incidents.grouping.rule import Matcher, Operator, Rule, Rules, parse_matcher
 from app.incidents.grouping.signal import fingerprint_of, pending
@@ -34,7 +35,6 @@ from app.ingest.senders import SENDERS
 from app.response.chat import ChatFormat, text_of_html
 from app.response.chat import read as read_chat
 from app.reviews.report.facts import replacing
-from app.reviews.report.markdown import escaped
 from app.reviews.wording import marks
 from app.search.result import pieces, snippet
 from app.status_page.wording import clean
