@@ -11,6 +11,7 @@ from app.status_page.public_incident import Kind, PublicIncident, Stage, is_over
 from app.status_page.uptime import Day, MeasuredDay, of_measured, published
 
 INCIDENTS_AT_MOST = 1000  # the newest are public
+REPORTS_AT_MOST = 500  # likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,27 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """A report about a public incident, as it was approved. `title` and `page` are None after its withdrawal."""
+
+    id: UUID
+    incident_id: UUID
+    title: str | None
+    page: bytes | None
+    digest: bytes
+    published_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Content:
-    """`components` are in the order of the page, `incidents` newest first; `measured` is by component and day."""
+    """`components` are in the order of the page, `incidents` newest first; `measured` is by component and day.
+    `reports` are newest first, also those that were withdrawn.
+    """
 
     components: Sequence[Component] = ()
     incidents: Sequence[PublicIncident] = ()
     measured: Mapping[str, Mapping[date, MeasuredDay]] | None = None
+    reports: Sequence[Report] = ()
 
     @property
     def updated_at(self) -> datetime | None:
@@ -46,6 +62,14 @@ class Content:
 
     def find(self, id_: UUID) -> PublicIncident | None:
         return next((each for each in self.incidents if each.id == id_), None)
+
+    def find_report(self, id_: UUID) -> Report | None:
+        """Also one that was withdrawn."""
+        return next((each for each in self.reports if each.id == id_), None)
+
+    def shown_reports(self, incident_id: UUID | None = None) -> list[Report]:
+        """Those that customers can read, of one public incident or all."""
+        return [each for each in self.reports if each.page is not None and incident_id in {None, each.incident_id}]
 
     def sections(self) -> dict[str | None, list[Component]]:
         """The components by section, in the order of the first of each; those without one first."""
