@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 from urllib.parse import quote_from_bytes
 from uuid import UUID
 
+from app.status_page.wording import clean
+
 from app.base.db.recordset import as_json
 from app.base.errors import Problem
 from app.base.http.csv import spreadsheet_text, written
@@ -37,7 +39,6 @@ from app.response.chat import read as read_chat
 from app.reviews.report.facts import replacing
 from app.reviews.wording import marks
 from app.search.result import pieces, snippet
-from app.status_page.wording import clean
 
 SIZES = (10_000, 100_000, 1_000_000)
 TEXT_SIZES = (1_000, 10_000, 100_000)  # of what people write or paste: their texts are limited to less

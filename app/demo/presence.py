@@ -138,6 +138,10 @@ _WAIT_FOR = text("SELECT pg_advisory_xact_lock(hashtext(:job))")
 
 _OF_SOURCES = "source_id IN (SELECT id FROM source WHERE name = ANY(CAST(:sources AS text[])))"
 _OF_INCIDENTS = "incident_id IN (SELECT id FROM demo_incident)"
+_OF_REPORTS = f"""
+    (review_id IN (SELECT id FROM demo_review)
+     OR public_incident_id IN (SELECT id FROM public_incident WHERE {_OF_INCIDENTS}))
+"""
 _OF_SERVICES = "service IN (SELECT name FROM demo_service)"
 _DEPLOYED = f"({_OF_SERVICES} OR source = ANY(CAST(:sources AS text[])))"
 
@@ -176,6 +180,14 @@ _DELETE = {
            AND {_OF_INCIDENTS}
     """,
     "action_item_kept": f"UPDATE action_item SET incident_id = NULL WHERE {_OF_INCIDENTS}",
+    "public_report": f"""
+        DELETE FROM public_report
+         WHERE id IN (SELECT report_id FROM report_version WHERE {_OF_REPORTS})
+    """,
+    "report_version": f"""
+        DELETE FROM report_version
+         WHERE report_id IN (SELECT report_id FROM report_version WHERE {_OF_REPORTS})
+    """,
     "review": "DELETE FROM review WHERE id IN (SELECT id FROM demo_review)",
     "review_incident": f"DELETE FROM review_incident WHERE {_OF_INCIDENTS}",
     "unmatched_resolve": """

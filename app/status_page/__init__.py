@@ -7,5 +7,5 @@ it has rendered from memory (`public.py`), also while the database is away.
 
 Pure: `component.py` (statuses and proposals), `public_incident.py` (what follows from updates), `uptime.py` (the
 arithmetic of days), `content.py` (all that is public), `page.py` (HTML), `statuspage.py` (JSON in the shape of
-Statuspage's API, version 2), `feed.py` (Atom and RSS), `wording.py` (durations, times, clean text).
+Statuspage's API, version 2), `feed.py` (Atom and RSS).
 """

@@ -12,6 +12,7 @@ from app.status_page.uptime import Day, MeasuredDay, of_measured, published
 
 # The newest are public: so many, and as many as have updates of so many bytes together.
 INCIDENTS_AT_MOST, UPDATES_BYTES = 1000, 8 * 2**20
+REPORTS_AT_MOST = 500  # likewise, the newest
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,27 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """A report about a public incident, as it was approved. `title` and `page` are None after its withdrawal."""
+
+    id: UUID
+    incident_id: UUID
+    title: str | None
+    page: bytes | None
+    digest: bytes
+    published_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Content:
-    """`components` are in the order of the page, `incidents` newest first; `measured` is by component and day."""
+    """`components` are in the order of the page, `incidents` newest first; `measured` is by component and day.
+    `reports` are newest first, also those that were withdrawn.
+    """
 
     components: Sequence[Component] = ()
     incidents: Sequence[PublicIncident] = ()
     measured: Mapping[str, Mapping[date, MeasuredDay]] | None = None
+    reports: Sequence[Report] = ()
 
     @property
     def updated_at(self) -> datetime | None:
@@ -47,6 +63,14 @@ class Content:
 
     def find(self, id_: UUID) -> PublicIncident | None:
         return next((each for each in self.incidents if each.id == id_), None)
+
+    def find_report(self, id_: UUID) -> Report | None:
+        """Also one that was withdrawn."""
+        return next((each for each in self.reports if each.id == id_), None)
+
+    def shown_reports(self, incident_id: UUID | None = None) -> list[Report]:
+        """Those that customers can read, of one public incident or all."""
+        return [each for each in self.reports if each.page is not None and incident_id in {None, each.incident_id}]
 
     def sections(self) -> dict[str | None, list[Component]]:
         """The components by section, in the order of the first of each; those without one first."""

@@ -10,10 +10,10 @@ from html import escape
 from uuid import NAMESPACE_URL, uuid5
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+from app.base.public_words import at
 from app.base.times import EPOCH
 from app.status_page.content import Content, Site
 from app.status_page.public_incident import PublicIncident, stage
-from app.status_page.wording import at
 
 ENTRIES_AT_MOST = 25
 ATOM = "http://www.w3.org/2005/Atom"

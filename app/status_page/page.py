@@ -14,9 +14,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from app.status_page import wording
+from app.base import public_words as wording
 from app.status_page.component import Component, Status, summary, worst
-from app.status_page.content import Content, Months, Site, days_of, state
+from app.status_page.content import Content, Months, Report, Site, days_of, state
 from app.status_page.public_incident import Kind, PublicIncident, Stage, ended, stage, status_of
 from app.status_page.uptime import Day, availability
 
@@ -100,6 +100,7 @@ def overview(site: Site, content: Content, now: datetime, *, as_of: datetime | N
         coming=_shown(found.coming, now),
         recent=_shown(recent, now),
         past_days=PAST_DAYS,
+        has_reports=bool(content.shown_reports()),
         sections=[
             (name, [_part(each, found.statuses[each.name], days[each.name]) for each in those])
             for name, those in content.sections().items()
@@ -108,8 +109,17 @@ def overview(site: Site, content: Content, now: datetime, *, as_of: datetime | N
     )
 
 
-def incident(site: Site, each: PublicIncident, now: datetime, *, as_of: datetime | None = None) -> str:
-    return _render("one.html", site, as_of, title=f"{each.title} · {site.name}", shown=ShownIncident.of(each, now))
+def incident(
+    site: Site, each: PublicIncident, now: datetime, about: Sequence[Report] = (), *, as_of: datetime | None = None
+) -> str:
+    """`about`: the reports about it."""
+    title = f"{each.title} · {site.name}"
+    return _render("one.html", site, as_of, title=title, shown=ShownIncident.of(each, now), reports=about)
+
+
+def reports(site: Site, shown: Sequence[Report], *, as_of: datetime | None = None) -> str:
+    """The list of reports, newest first."""
+    return _render("reports.html", site, as_of, title=f"Reports · {site.name}", reports=shown)
 
 
 def history(site: Site, months: Months, month: str, now: datetime, *, as_of: datetime | None = None) -> str:
@@ -135,6 +145,11 @@ def not_read_yet(site: Site) -> str:
 
 def not_found(site: Site) -> str:
     return _render("not_found.html", site, None, title=site.name)
+
+
+def gone(site: Site) -> str:
+    """Instead of a report that was withdrawn."""
+    return _render("gone.html", site, None, title=site.name)
 
 
 def _shown(incidents: Sequence[PublicIncident], now: datetime) -> list[ShownIncident]:

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from app.base.errors import RETRY_AFTER_SECONDS
 from app.base.http.context import context_of
 from app.base.http.encoding import accepts_gzip
-from app.status_page.published import STYLE, Rendered, StatusPage
+from app.status_page.published import STYLE, Gone, Rendered, StatusPage
 
 router = APIRouter(include_in_schema=False)
 
@@ -66,7 +66,8 @@ async def show_status(request: Request, page: Page) -> Response:
 
 @router.api_route("/status/style.css", methods=["GET", "HEAD"])
 async def show_style(request: Request) -> Response:
-    return _answer(request, STYLE, _IMMUTABLE)
+    """Pages name its version in the address, except reports, which stay as they were approved."""
+    return _answer(request, STYLE, _IMMUTABLE if request.query_params else None)
 
 
 @router.api_route("/status/history", methods=["GET", "HEAD"])
@@ -84,6 +85,26 @@ async def show_incident(request: Request, page: Page, id: str) -> Response:  # n
     if not page.has_been_read:
         return _not_read_yet(page)
     found = await page.incident(UUID(id)) if _UUID.fullmatch(id) else None
+    if found is None:
+        return _not_found(page)
+    return _answer(request, found)
+
+
+@router.api_route("/status/reports", methods=["GET", "HEAD"])
+async def show_reports(request: Request, page: Page) -> Response:
+    if not page.has_been_read:
+        return _not_read_yet(page)
+    return _answer(request, await page.reports())
+
+
+@router.api_route("/status/reports/{id}", methods=["GET", "HEAD"])
+async def show_report(request: Request, page: Page, id: str) -> Response:  # noqa: A002  named in the path
+    if not page.has_been_read:
+        return _not_read_yet(page)
+    try:
+        found = page.report(UUID(id)) if _UUID.fullmatch(id) else None
+    except Gone:
+        return _instead(page.gone, 410)
     if found is None:
         return _not_found(page)
     return _answer(request, found)

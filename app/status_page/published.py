@@ -21,16 +21,25 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.types import Uuid
 
 from app.base import db, schema
+from app.base.public_words import clean
 from app.base.schema import PUBLIC_COLUMNS, Row
 from app.base.threads import off_loop
 from app.settings import Settings
 from app.status_page import feed, page
 from app.status_page.component import Component, Status, Uptime
-from app.status_page.content import INCIDENTS_AT_MOST, UPDATES_BYTES, Content, Months, Site, months_of
+from app.status_page.content import (
+    INCIDENTS_AT_MOST,
+    REPORTS_AT_MOST,
+    UPDATES_BYTES,
+    Content,
+    Months,
+    Report,
+    Site,
+    months_of,
+)
 from app.status_page.public_incident import Kind, PublicIncident, Stage, Update
 from app.status_page.statuspage import documents
 from app.status_page.uptime import DAYS, MeasuredDay, days_until
-from app.status_page.wording import clean
 
 log = logging.getLogger("aftermath.status_page")
 
@@ -57,6 +66,11 @@ class Rendered:
         # Weak, because it is the same for both forms.
         return cls(content, compressed, f'W/"{hashlib.sha256(content).hexdigest()[:16]}"', media_type)
 
+    @classmethod
+    def as_approved(cls, content: bytes, digest: bytes) -> "Rendered":
+        """A report, sent as it is stored; its digest is its ETag."""
+        return cls(content, None, f'"{digest.hex()}"', HTML)
+
 
 STYLE = Rendered.of(page.STYLE, CSS)
 
@@ -69,6 +83,18 @@ class Incidents:
     found: Sequence[PublicIncident] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """Those last read. Their pages are read again when anything else of them changes."""
+
+    mark: tuple[Any, ...] | None = None
+    found: Sequence[Report] = ()
+
+
+class Gone(Exception):
+    """The report was withdrawn."""
+
+
 class StatusPage:
     """Refreshed every REFRESH_SECONDS; a request only looks up what is there."""
 
@@ -76,6 +102,7 @@ class StatusPage:
         self._engine = engine
         self._site = site
         self._incidents = Incidents()
+        self._reports = Reports()
         self._content: Content | None = None
         self._read_at: datetime | None = None
         self._rendered_for: tuple[object, ...] | None = None
@@ -85,6 +112,7 @@ class StatusPage:
         self._pages: dict[str, Rendered] = {}
         self._warned = False
         self.not_found = Rendered.of(page.not_found(site).encode(), HTML)
+        self.gone = Rendered.of(page.gone(site).encode(), HTML)
 
     @classmethod
     def of(cls, settings: Settings, engine: AsyncEngine) -> "StatusPage":
@@ -114,7 +142,26 @@ class StatusPage:
         found = content.find(id_)
         if found is None:
             return None
-        return await self._kept(f"/status/incidents/{id_}", lambda: page.incident(self._site, found, now, as_of=as_of))
+        reports = content.shown_reports(id_)
+        return await self._kept(
+            f"/status/incidents/{id_}", lambda: page.incident(self._site, found, now, reports, as_of=as_of)
+        )
+
+    async def reports(self) -> Rendered:
+        """The list of reports."""
+        content, _, as_of = self._shown()
+        shown = content.shown_reports()
+        return await self._kept("/status/reports", lambda: page.reports(self._site, shown, as_of=as_of))
+
+    def report(self, id_: UUID) -> Rendered | None:
+        """The bytes that were approved; None if there is no such report. Raises Gone."""
+        content, _, _ = self._shown()
+        found = content.find_report(id_)
+        if found is None:
+            return None
+        if found.page is None:
+            raise Gone
+        return Rendered.as_approved(found.page, found.digest)
 
     async def history(self, month: str | None) -> Rendered | None:
         """Of a month such as `2026-11` (None: the current one); None if it has no public incident."""
@@ -172,7 +219,8 @@ class StatusPage:
             components = await _components(tx)
             measured = await _measured(tx, now)
             self._incidents = await _incidents(tx, self._incidents)
-        return Content(components, self._incidents.found, measured)
+            self._reports = await _reports(tx, self._reports)
+        return Content(components, self._incidents.found, measured, self._reports.found)
 
 
 def _rendered(site: Site, content: Content, now: datetime, as_of: datetime | None) -> dict[str, Rendered]:
@@ -267,6 +315,38 @@ def newest_incidents() -> Select[tuple[UUID]]:
         .subquery()
     )
     return select(newest.c.id).where(newest.c.together <= UPDATES_BYTES)
+
+
+async def _reports(tx: AsyncConnection, before: Reports) -> Reports:
+    """If the public incident was withdrawn, its reports count as withdrawn too."""
+    report, incident = schema.PublicReport.__table__.c, schema.PublicIncident.__table__.c
+    is_shown = report.withdrawn_at.is_(None) & incident.withdrawn_at.is_(None)
+    both = schema.PublicReport.__table__.join(schema.PublicIncident.__table__, incident.id == report.public_incident_id)
+    rows = await tx.execute(
+        select(report.id, report.public_incident_id, report.digest, report.published_at, is_shown.label("is_shown"))
+        .select_from(both)
+        .order_by(report.published_at.desc(), report.id.desc())
+        .limit(REPORTS_AT_MOST)
+    )
+    mark = tuple(rows.all())
+    if mark == before.mark:
+        return before
+    shown = literal([row.id for row in mark if row.is_shown], ARRAY(Uuid))
+    pages = await tx.execute(
+        select(report.id, report.title, report.page, report.digest).where(
+            (report.id == any_(shown)) & report.page.is_not(None)
+        )
+    )
+    known = {row.id: row for row in pages}
+
+    def report_of(row: Any) -> Report:
+        if row.id not in known:
+            return Report(row.id, row.public_incident_id, None, None, row.digest, row.published_at)
+        # With the digest of its page: another version may have been published since the first statement.
+        read = known[row.id]
+        return Report(row.id, row.public_incident_id, clean(read.title), read.page, read.digest, row.published_at)
+
+    return Reports(mark, [report_of(row) for row in mark])
 
 
 def update_of(row: Any) -> Update:

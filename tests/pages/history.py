@@ -3,16 +3,21 @@
 from datetime import datetime, timedelta
 from decimal import Decimal
 from random import Random
+from typing import Any
+from uuid import UUID
 
 from sqlalchemy import insert, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
 from app.base.schema import Objective, Service
+from app.base.tokens import Bearer, Scope
 from app.incidents.grouping.signal import AlertClass, EndReason
 from app.reviews.action_item import ItemState
 from app.reviews.lifecycle import FindingKind, Part, Participant
-from app.reviews.store import action_items, findings, reviews
+from app.reviews.public_report.facts import PublicText
+from app.reviews.public_report.outline import PublicOutline
+from app.reviews.store import action_items, findings, public_report, reviews
 from tests.metrics.prometheus.test_exposition import an_incident, price, store
 
 # Markup, controls that reorder text, and words that are too long for any line.
@@ -99,3 +104,26 @@ async def a_review(engine: AsyncEngine, now: datetime) -> None:
         await reviews.hold(
             session, review, held_at=at, duration_seconds=1800, attended=["ada"], without_facilitator=False, now=now
         )
+
+
+async def a_public_report(url: str, about: UUID, now: datetime) -> None:
+    """Of REV-1, with hostile texts: a published version, and a draft with warnings, one of them accepted."""
+    engine = db.connect(url, pool_size=1)
+    author, other = (Bearer(name, Scope.WRITE, id=name) for name in ("author", "other"))
+    site = public_report.Site("Acme", "")
+    long = dict.fromkeys(("title", "severity", "customer_impact", "proximate_cause"), HOSTILE[0])
+    lists = {"learnings": HOSTILE, "countermeasures": HOSTILE}
+    async with db.session(engine) as session:
+        review = await reviews.hold_row(session, 1)
+        for words in ("Some cards failed.", "Some cards failed, as ada@acme.example and INC-1 say."):
+            text = PublicText.of({"title": "t", "summary": words, **long, **lists, "resolution": HOSTILE[2]})
+            new = public_report.NewVersion(text, PublicOutline.FULL, HOSTILE[0], about)
+            row, _ = await public_report.write(session, review, new, token=author, site=site, now=now)
+            how: dict[str, Any] = {"by": HOSTILE[0], "token": other, "site": site, "now": now}
+            found = await public_report.warnings_of(session, review, row, site)
+            for each in found if row.version == 1 else found[:1]:
+                await public_report.accept(session, review, row, each.leak, **how)
+            if row.version == 1:
+                await public_report.approve(session, review, row, **how)
+                await public_report.publish(session, review, row, **how)
+    await engine.dispose()

@@ -8,7 +8,8 @@ import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import uuid4
+from unittest.mock import patch
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -18,13 +19,14 @@ from sqlalchemy import text
 from app.base import db
 from tests.conftest import ADMIN_TOKEN, TEMPLATE, _database, _execute, _plain
 from tests.pages.browsing import Finding, Site, a_browser, examine
-from tests.pages.history import HOSTILE, a_review, some_weeks
+from tests.pages.history import HOSTILE, a_public_report, a_review, some_weeks
 from tests.pages.test_calendars import OFFICE
 from tests.processes import Service, a_delivery, an_alert, until
 
 pytestmark = pytest.mark.browser
 
 PUBLIC = "0198c9b4-3f0a-7c11-8d52-6a1f6b2c9d01"  # a public incident
+REPORT = "0198c9b4-3f0a-4c11-8d52-6a1f6b2c9d02"  # a report about it
 
 # Addresses by name. The incidents are those of the fixture `site`.
 PAGES = {
@@ -46,6 +48,8 @@ PAGES = {
     "reviews": "/reviews?show=all",
     "review": "/reviews/REV-1",
     "report": "/reviews/REV-1/report",
+    "report for customers": "/reviews/REV-1/public-report",
+    "published report for customers": "/reviews/REV-1/public-report?version=1",
     "new review": "/reviews/new",
     "action items": "/action-items?state=all",
     "action item": "/action-items/AI-1",
@@ -75,6 +79,8 @@ PAGES = {
     "public status": "/status",
     "public incident of customers": f"/status/incidents/{PUBLIC}",
     "public history": "/status/history",
+    "public report": f"/status/reports/{REPORT}",
+    "public reports": "/status/reports",
 }
 
 
@@ -96,6 +102,10 @@ async def site(server: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIt
         await asyncio.to_thread(running.wait_until_ready)
         await asyncio.to_thread(deliver, service.url)
         await asyncio.to_thread(publish, service.url)
+        with patch("app.reviews.store.public_report.uuid4", return_value=UUID(REPORT)):
+            await a_public_report(url, UUID(PUBLIC), datetime.now(UTC))
+        address = f"{service.url}/status/reports/{REPORT}"
+        await asyncio.to_thread(until, lambda: httpx.get(address).status_code == 200, "the report is published")
         async with a_browser() as browser:
             site = Site(browser, service.url, ADMIN_TOKEN)
             yield site

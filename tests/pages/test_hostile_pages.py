@@ -16,6 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_from_bytes
+from uuid import UUID
 
 import httpx
 import pytest
@@ -30,6 +31,9 @@ from app.pages.numbers import query as numbers_query
 from app.pages.web import session
 from app.pages.web.forms import FIELDS_AT_MOST, FORM_BYTES
 from app.response.store import playbooks
+from app.reviews.public_report.facts import PublicText
+from app.reviews.public_report.outline import PublicOutline
+from app.reviews.store import public_report, reviews
 from tests.conftest import ADMIN_TOKEN, in_state
 from tests.ingest.test_webhook import a_delivery, an_alert
 from tests.pages.conftest import BROWSER
@@ -44,7 +48,7 @@ FORM = FROM_OUR_PAGE["content-type"]
 VALUES: Mapping[str, Mapping[str, str]] = {
     "static": {"name": "aftermath.css"},
     "incidents": {"id": "INC-1", "entry": "1", "other": "INC-2"},
-    "reviews": {"review": "REV-1", "finding": "01990a52-5c1e-7000-8000-000000000001", "form": "html"},
+    "reviews": {"review": "REV-1", "finding": "01990a52-5c1e-7000-8000-000000000001", "form": "html", "version": "1"},
     "action-items": {"item": "AI-1"},
     "sources": {"name": "alertmanager", "id": "1", "form": "settings"},
     "services": {"name": "shop", "window": "once"},
@@ -319,13 +323,37 @@ async def _incidents(it: World) -> list[str]:
     return [*pages, f"/incidents/{alerted['number']}"]
 
 
+async def _reports(it: World) -> list[str]:
+    """Public reports, of an author with another token: one with warnings, and one for each step that follows."""
+    first = {"status": "resolved", "body": "text"}
+    told = await _send(it, "POST", "status-page/incidents", {"title": "t", "first": first})
+    author, other = (Bearer(name, Scope.WRITE, id=name) for name in ("author", "other"))
+    how: dict[str, Any] = {"site": public_report.Site("Acme", ""), "now": NOW}
+    pages = []
+    for steps, words in (([], "a@b.example or c@d.example"), *(([*STEPS[:taken]], "text") for taken in range(3))):
+        made = await _send(it, "POST", "reviews", {"title": "t", "facilitator": "grace"})
+        await _send(it, "POST", f"reviews/{made['number']}/hold", {})
+        async with db.session(it.context.engine) as session:
+            review = await reviews.hold_row(session, UUID(made["id"]))
+            written = PublicText.of({"title": "t", "summary": words})
+            new = public_report.NewVersion(written, PublicOutline.FULL, "author", UUID(told["id"]))
+            row, _ = await public_report.write(session, review, new, token=author, **how)
+            for step in steps:
+                await step(session, review, row, by="text", token=other, **how)
+        pages.append(f"/reviews/{made['number']}/public-report")
+    return pages
+
+
+STEPS = (public_report.approve, public_report.publish)
+
+
 async def _reviews(it: World) -> list[str]:
     """One that is a draft, one that is published, and one that was held with action items in each state; and an
     incident without any.
     """
     over = await _send(it, "POST", "incidents", {"title": "t", "service": f"shop-{next(_counter)}"})
     await _send(it, "POST", f"incidents/{over['number']}/resolve", {})
-    pages = ["/reviews/new", f"/incidents/{over['number']}"]
+    pages = [*await _reports(it), "/reviews/new", f"/incidents/{over['number']}"]
     steps: list[list[str]] = [[], ["hold", "publish"], ["hold"]]
     for taken in steps:
         needed = {"title": "t", "incidents": ["INC-1"], "summary": "s", "nothing_now_because": "n"}

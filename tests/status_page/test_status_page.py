@@ -32,7 +32,7 @@ from tests.ingest.test_webhook import a_delivery, an_alert
 from tests.statements import counted
 
 NOW = datetime.now(UTC).replace(microsecond=0)
-PUBLIC = ["/status", "/status/history", "/status/style.css", *public.DOCUMENTS]
+PUBLIC = ["/status", "/status/history", "/status/reports", "/status/style.css", *public.DOCUMENTS]
 
 
 def ago(**how: float) -> str:
@@ -667,10 +667,10 @@ async def test_pages_are_served_from_memory(
     told = await tell(client)
     with counted(context.engine) as statements:
         await page.refresh(datetime.now(UTC))
-    assert len(statements) <= 9, statements
+    assert len(statements) <= 11, statements
     with counted(context.engine) as statements:
         await page.refresh(datetime.now(UTC))
-    assert len(statements) <= 7, statements  # the incidents have not changed
+    assert len(statements) <= 8, statements  # neither incidents nor reports have changed
     with counted(context.engine) as statements:
         for path in [*PUBLIC, f"/status/incidents/{told['id']}"]:
             answer = await anyone.get(path)
@@ -705,7 +705,16 @@ async def test_what_is_missing_is_a_public_page_and_asks_no_database(
 ) -> None:
     await page.refresh(NOW)
     headers = {"accept": "text/html", "cookie": "session=made-up; __Host-session=made-up"}
-    paths = ("incidents/x", f"incidents/{uuid4()}", "history?month=2026-13", "history?month=" + "1" * 30, "x", "x/y")
+    paths = (
+        "reports/x",
+        f"reports/{uuid4()}",
+        "incidents/x",
+        f"incidents/{uuid4()}",
+        "history?month=2026-13",
+        "history?month=" + "1" * 30,
+        "x",
+        "x/y",
+    )
     with counted(context.engine) as statements:
         for path in paths:
             answer = await anyone.get(f"/status/{path}", headers=headers)
@@ -739,8 +748,9 @@ async def test_while_the_first_rendering_goes_on_pages_ask_for_patience(
     monkeypatch.setattr("app.status_page.published.off_loop", slowly)
     reading = asyncio.create_task(page.refresh(NOW))
     await rendering.wait()
-    for path in ("/status", "/status/history", f"/status/incidents/{uuid4()}"):
-        assert (await anyone.get(path)).status_code == 503
+    for name in ("history", f"incidents/{uuid4()}", "reports", f"reports/{uuid4()}"):
+        assert (await anyone.get(f"/status/{name}")).status_code == 503
+    assert (await anyone.get("/status")).status_code == 503
     goes_on.set()
     await reading
     assert (await anyone.get("/status/history")).status_code == 200
@@ -779,7 +789,12 @@ async def test_before_the_first_reading_the_page_asks_for_patience(context: Cont
 
 async def test_while_it_is_off_no_public_route_exists(settings: Settings) -> None:
     async with serving(settings.model_copy(update={"status_page": False})) as context, client_of(context) as client:
-        for path in [*PUBLIC, f"/status/incidents/{uuid4()}", "/status/history?month=2026-11"]:
+        for path in [
+            *PUBLIC,
+            f"/status/incidents/{uuid4()}",
+            f"/status/reports/{uuid4()}",
+            "/status/history?month=2026-11",
+        ]:
             for method in ("GET", "HEAD", "POST"):
                 assert (await client.request(method, path)).status_code == 404, (method, path)
         assert (await client.get("/api/v1/status-page/components")).status_code == 200

@@ -1,13 +1,14 @@
-"""Reviews of incidents: what they found, and the action items that follow from them."""
+"""Reviews of incidents: what they found, the action items that follow from them, and reports for customers."""
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import CheckConstraint, ForeignKey, Index, Sequence, UniqueConstraint, text
 from sqlmodel import Field
 
-from app.base.schema.columns import Row, SmallInt, Text, TextArray, Timestamp
+from app.base.schema.columns import Jsonb, Row, SmallInt, Text, TextArray, Timestamp
 from app.base.schema.search import WORDS_OF_ACTION_ITEM, WORDS_OF_FINDING, WORDS_OF_REVIEW
 
 review_number = Sequence("review_number", metadata=Row.metadata)
@@ -240,3 +241,60 @@ class Issue(Row, table=True):
     reason: Text[str | None] = None
     created: bool  # it was created in this state, and no change of the state is known
     received_at: Timestamp[datetime]
+
+
+class ReportVersion(Row, table=True):
+    """A version of the public report of a review. Its content never changes.
+
+    It is approved with another token than its author's. The approval names the digest of the page, and only a page
+    whose version and digest are approved can stand in `public_report`.
+    """
+
+    __tablename__ = "report_version"
+    __table_args__ = (
+        UniqueConstraint("review_id", "version", name="report_of_a_review_is_one"),
+        UniqueConstraint("report_id", "version", "approved_digest", name="report_is_published_as_approved"),
+        CheckConstraint("version > 0", name="report_versions_begin_at_1"),
+        CheckConstraint("outline IN ('full', 'short')", name="report_outline_is_known"),
+        CheckConstraint("digest = sha256(page)", name="report_digest_is_that_of_its_page"),
+        CheckConstraint("approved_token <> author_token", name="report_is_approved_by_another_token"),
+        CheckConstraint("approved_digest = digest", name="report_is_approved_as_it_is"),
+        CheckConstraint(
+            "num_nulls(approved_at, approved_by, approved_token, approved_digest) IN (0, 4)",
+            name="report_approval_is_whole",
+        ),
+        CheckConstraint(
+            "num_nulls(published_at, published_by, published_token) IN (0, 3)", name="report_publication_is_whole"
+        ),
+        CheckConstraint("published_at IS NULL OR approved_at IS NOT NULL", name="report_publication_needs_approval"),
+        CheckConstraint("published_at >= approved_at", name="report_is_published_after_its_approval"),
+        CheckConstraint(
+            "num_nulls(withdrawn_at, withdrawn_by, withdrawn_token) IN (0, 3)", name="report_withdrawal_is_whole"
+        ),
+        CheckConstraint("withdrawn_at IS NULL OR published_at IS NOT NULL", name="report_withdrawal_needs_publication"),
+        Index("report_version_by_incident", "public_incident_id"),
+    )
+
+    report_id: UUID = Field(primary_key=True)  # in its public address
+    version: int = Field(primary_key=True)
+    review_id: UUID = Field(foreign_key="review.id")
+    public_incident_id: UUID = Field(foreign_key="public_incident.id")
+    outline: Text[str]
+    text: Jsonb[dict[str, Any]]  # what people wrote, by field
+    markdown: Text[str]  # for comparisons
+    page: bytes  # what is served
+    digest: bytes
+    accepted: Jsonb[list[dict[str, Any]]]  # warnings that people accepted
+    author: Text[str]
+    author_token: Text[str]
+    created_at: Timestamp[datetime]
+    approved_at: Timestamp[datetime | None] = None
+    approved_by: Text[str | None] = None
+    approved_token: Text[str | None] = None
+    approved_digest: bytes | None = None
+    published_at: Timestamp[datetime | None] = None
+    published_by: Text[str | None] = None
+    published_token: Text[str | None] = None
+    withdrawn_at: Timestamp[datetime | None] = None
+    withdrawn_by: Text[str | None] = None
+    withdrawn_token: Text[str | None] = None

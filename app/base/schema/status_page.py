@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy import CheckConstraint, ForeignKey, Index, text
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, text
 from sqlmodel import Field
 
 from app.base.schema.columns import BigInt, Jsonb, Row, Text, TextArray, Timestamp
@@ -112,6 +112,36 @@ class PublicUpdate(Row, table=True):
     entry: BigInt[int | None] = None  # the fact in the timeline of the incident
 
 
+class PublicReport(Row, table=True):
+    """The published version of the report about a public incident, as the public side reads it. It is the page that was
+    approved, byte for byte; after its withdrawal, nothing of it is left here.
+    """
+
+    __tablename__ = "public_report"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["id", "version", "digest"],
+            ["report_version.report_id", "report_version.version", "report_version.approved_digest"],
+            name="public_report_is_approved",
+        ),
+        CheckConstraint("digest = sha256(page)", name="public_report_digest_is_that_of_its_page"),
+        CheckConstraint(
+            "num_nonnulls(page, title) = CASE WHEN withdrawn_at IS NULL THEN 2 ELSE 0 END",
+            name="public_report_has_a_page_until_it_is_withdrawn",
+        ),
+        Index("public_report_by_incident", "public_incident_id"),
+    )
+
+    id: UUID = Field(primary_key=True)
+    version: int
+    public_incident_id: UUID = Field(foreign_key="public_incident.id")
+    title: Text[str | None] = None
+    page: bytes | None = None
+    digest: bytes
+    published_at: Timestamp[datetime]
+    withdrawn_at: Timestamp[datetime | None] = None
+
+
 class WatchGap(Row, table=True):
     """A time in which no delivery could arrive, because the service or its database was down."""
 
@@ -129,4 +159,5 @@ PUBLIC_COLUMNS: Mapping[type[Row], Sequence[str]] = {
         *("id", "kind", "title", "begins_at", "ends_at", "scheduled_to", "withdrawn_at", "created_at", "updated_at"),
     ),
     PublicUpdate: ("id", "public_incident_id", "at", "status", "body", "components", "recorded_at", "corrected_at"),
+    PublicReport: ("id", "public_incident_id", "title", "page", "digest", "published_at", "withdrawn_at"),
 }

@@ -32,12 +32,17 @@ def _parts(report: Report) -> Iterator[str]:
     title = escape(report.title)
     yield f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
     yield f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body><main>'
-    yield f"<h1><bdi>{title}</bdi></h1>"
+    yield from body(report)
+    yield "</main></body></html>"
+
+
+def body(report: Report) -> Iterator[str]:
+    """What stands in `main`: the title, the introduction and the sections."""
+    yield f"<h1><bdi>{escape(report.title)}</bdi></h1>"
     for block in report.introduction:
         yield from _block(block)
     for section in report.sections:
         yield from _section(section, 2)
-    yield "</main></body></html>"
 
 
 def _section(section: Section, level: int) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""How durations, times and shares are written for customers. Pure."""
+"""How durations, times and shares are written for customers, and text without invisible characters. Pure."""
 
 import re
 from datetime import UTC, date, datetime, timedelta

@@ -1,0 +1,398 @@
+"""The public report of a review over HTTP, for those who write it. Customers read it on the status page."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Body, Depends, Path, Query, Response
+from fastapi.responses import HTMLResponse
+from pydantic import BaseModel, Field, StringConstraints
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from app.base.http.auth import Reader, Writer
+from app.base.http.context import Now, Session, SettingsDep
+from app.base.http.fields import AtShown, Input, Name, Words
+from app.base.http.problems import problem_responses
+from app.base.schema import ReportVersion, Review
+from app.reviews.api.fields import ReviewInPath
+from app.reviews.public_report.facts import PublicText
+from app.reviews.public_report.leaks import Leak, LeakKind
+from app.reviews.public_report.outline import PublicOutline
+from app.reviews.store import public_report as store
+from app.reviews.store import reviews
+from app.reviews.store.public_report import NewVersion, Site, Warned
+from app.settings import Settings
+
+router = APIRouter(prefix="/api/v1/reviews/{review}/public-report", tags=["reviews"])
+
+# As the status page serves it.
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def site_of(settings: Settings) -> Site:
+    return Site(settings.status_page_name, (settings.status_page_url or "").rstrip("/"))
+
+
+def _site(settings: SettingsDep) -> Site:
+    return site_of(settings)
+
+
+SiteDep = Annotated[Site, Depends(_site)]
+VersionInPath = Annotated[int, Path(ge=1, le=2**31 - 1, examples=[1])]
+By = Annotated[Name, Field(examples=["ben"])]
+
+
+class ReportState(StrEnum):
+    DRAFT = "draft"
+    APPROVED = "approved"
+    PUBLISHED = "published"
+    WITHDRAWN = "withdrawn"
+
+
+def state_of(row: ReportVersion) -> ReportState:
+    if row.withdrawn_at is not None:
+        return ReportState.WITHDRAWN
+    if row.published_at is not None:
+        return ReportState.PUBLISHED
+    return ReportState.DRAFT if row.approved_at is None else ReportState.APPROVED
+
+
+Line = Annotated[Words, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
+Lines = Annotated[list[Line], Field(max_length=50)]
+Text = Annotated[Words, StringConstraints(strip_whitespace=True)]
+
+
+class PublicTextInput(Input):
+    """What customers read, written for them. Nothing of the review gets into it by itself."""
+
+    title: Annotated[Name, StringConstraints(strip_whitespace=True)] = Field(examples=["Card payments failed"])
+    summary: Annotated[Text, StringConstraints(min_length=1)] = Field(
+        examples=["For 34 minutes, some card payments failed. No card was charged twice."]
+    )
+    severity: Annotated[Text, StringConstraints(max_length=200)] = Field(
+        "", description="In words of customers", examples=["Partial outage"]
+    )
+    customer_impact: Text = Field("", examples=["One in five payments failed, and could be repeated later."])
+    proximate_cause: Text = Field("", examples=["A certificate had expired."])
+    resolution: Text = Field("", examples=["We renewed the certificate."])
+    learnings: Lines = Field([], examples=[["The expiry of certificates was not watched."]])
+    countermeasures: Lines = Field([], examples=[["Certificates are renewed automatically."]])
+
+
+class PublicReportInput(PublicTextInput):
+    outline: PublicOutline = Field(
+        PublicOutline.FULL,
+        description="`full`: summary, services impacted, duration, severity, customer impact, proximate cause, "
+        "resolution, what was learned, countermeasures. `short`: summary, what happened, what follows from it",
+    )
+    public_incident: UUID | None = Field(
+        None,
+        description="The public incident that it is about, from which it has components and times; null: that of the "
+        "version before, else the only one of the incidents of the review",
+        examples=[None],
+    )
+    author: By | None = Field(None, description="Never public; defaults to the name of the token")
+    based_on: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(
+        None, description="Refuse this if another version than this one is the newest; 0: if there is any"
+    )
+
+    def new(self, author: str) -> NewVersion:
+        text = PublicText.of({name: getattr(self, name) for name in PublicTextInput.model_fields})
+        return NewVersion(text, self.outline, self.author or author, self.public_incident, self.based_on)
+
+
+class VersionModel(BaseModel):
+    """A version of a public report. Its content never changes."""
+
+    version: int
+    state: ReportState
+    author: str
+    created_at: AtShown
+    approved_at: AtShown | None
+    approved_by: str | None
+    published_at: AtShown | None
+    published_by: str | None
+    withdrawn_at: AtShown | None
+    withdrawn_by: str | None
+
+
+class WarningModel(BaseModel):
+    """Words that may be internal. Remove them in a new version, or accept them."""
+
+    at: str = Field(description="The field", examples=["summary"])
+    kind: LeakKind
+    words: str = Field(description="As they stand there; of a secret, its line without the secret", examples=["ada"])
+    accepted_by: str | None = Field(description="Null: it is open")
+    accepted_at: AtShown | None
+
+
+class ReportContentModel(VersionModel):
+    """A version with its content."""
+
+    address: str = Field(
+        description="Path on the status page, of the version that is published", examples=["/status/reports/0198…"]
+    )
+    public_incident: UUID
+    outline: PublicOutline
+    text: dict[str, str | list[str]] = Field(description="What was written, by field")
+    markdown: str
+    digest: str = Field(description="SHA-256 of the page as it is served, in hexadecimal digits")
+    warnings: list[WarningModel] = Field(
+        description="What the check for internal words finds now: secrets, names of people, teams, services and "
+        "sources, values of labels, addresses, hosts, money, numbers of incidents. It cannot know everything"
+    )
+
+
+class PublicReportModel(BaseModel):
+    """The public report of a review, with its versions."""
+
+    address: str = Field(description="Path on the status page", examples=["/status/reports/0198…"])
+    published: int | None = Field(description="The version that customers see now")
+    versions: list[VersionModel] = Field(description="Newest first")
+
+
+def _version(row: ReportVersion) -> dict[str, Any]:
+    names = VersionModel.model_fields.keys() - {"state"}
+    return {name: getattr(row, name) for name in names} | {"state": state_of(row)}
+
+
+def address_of(row: ReportVersion) -> str:
+    return f"/status/reports/{row.report_id}"
+
+
+def published_of(versions: Sequence[ReportVersion]) -> ReportVersion | None:
+    """The version that customers see; None if none was published, or the last one was withdrawn."""
+    newest = next((one for one in versions if one.published_at is not None), None)
+    return newest if newest is not None and newest.withdrawn_at is None else None
+
+
+def content_model(row: ReportVersion, warned: Sequence[Warned]) -> ReportContentModel:
+    return ReportContentModel.model_validate(
+        _version(row)
+        | {
+            "address": address_of(row),
+            "public_incident": row.public_incident_id,
+            "outline": row.outline,
+            "text": row.text,
+            "markdown": row.markdown,
+            "digest": row.digest.hex(),
+            "warnings": [
+                {
+                    "at": one.leak.at,
+                    "kind": one.leak.kind,
+                    "words": one.leak.words,
+                    "accepted_by": one.accepted["by"] if one.accepted else None,
+                    "accepted_at": one.accepted["accepted_at"] if one.accepted else None,
+                }
+                for one in warned
+            ],
+        }
+    )
+
+
+async def _answer(session: AsyncSession, review: Review, row: ReportVersion, site: Site) -> ReportContentModel:
+    return content_model(row, await store.warnings_of(session, review, row, site))
+
+
+@router.get("", responses=problem_responses(404), summary="Get the public report of a review")
+async def get_public_report(_: Reader, session: Session, ref: ReviewInPath) -> PublicReportModel:
+    """Its versions. Only one that was approved with another token than its author's is ever public."""
+    versions = await store.versions_of(session, await reviews.find(session, ref))
+    if not versions:
+        message = "the review has no public report; PUT writes one"
+        raise store.ReportNotFound(message)
+    published = published_of(versions)
+    return PublicReportModel(
+        address=address_of(versions[0]),
+        published=published and published.version,
+        versions=[VersionModel.model_validate(_version(one)) for one in versions],
+    )
+
+
+@router.put(
+    "",
+    responses=problem_responses(404, 409) | {201: {"model": ReportContentModel}},
+    summary="Write a version of the public report",
+)
+async def put_public_report(
+    writer: Writer,
+    session: Session,
+    now: Now,
+    site: SiteDep,
+    ref: ReviewInPath,
+    body: Annotated[
+        PublicReportInput,
+        Body(
+            examples=[
+                {
+                    "title": "Card payments failed",
+                    "summary": "For 34 minutes, some card payments failed. No card was charged twice.",
+                    "proximate_cause": "A certificate had expired.",
+                    "countermeasures": ["Certificates are renewed automatically."],
+                }
+            ]
+        ),
+    ],
+    response: Response,
+) -> ReportContentModel:
+    """Makes the next version, which is a draft, from this text and the components and times of the public incident. The
+    review must have been held. Returns 200 and the newest version if its content is the same.
+    """
+    review = await reviews.hold_row(session, ref)
+    row, is_new = await store.write(session, review, body.new(writer.name), token=writer, site=site, now=now)
+    response.status_code = 201 if is_new else 200
+    return await _answer(session, review, row, site)
+
+
+@router.get("/versions/{version}", responses=problem_responses(404), summary="Get a version of the public report")
+async def get_report_version(
+    _: Reader, session: Session, site: SiteDep, ref: ReviewInPath, version: VersionInPath
+) -> ReportContentModel:
+    """With its text, and with what the check for internal words finds."""
+    review = await reviews.find(session, ref)
+    return await _answer(session, review, await store.find_version(session, review, version), site)
+
+
+@router.get(
+    "/versions/{version}/page",
+    response_class=HTMLResponse,
+    responses=problem_responses(404)
+    | {200: {"content": {"text/html": {"schema": {"type": "string"}}}, "description": "The page"}},
+    summary="Get the page of a version",
+)
+async def get_report_page(_: Reader, session: Session, ref: ReviewInPath, version: VersionInPath) -> HTMLResponse:
+    """Byte for byte what customers get once it is published. Look at it before you approve it."""
+    row = await store.find_version(session, await reviews.find(session, ref), version)
+    return HTMLResponse(row.page, headers=PAGE_HEADERS)
+
+
+class Against(StrEnum):
+    PREVIOUS = "previous"
+    INTERNAL = "internal"
+
+
+class LeftOutModel(BaseModel):
+    section: str
+    lines: int
+
+
+class DifferenceModel(BaseModel):
+    against: Against
+    lines: list[str] = Field(description="A unified difference of the texts in Markdown, without names of files")
+    left_out: list[LeftOutModel] = Field(
+        description="Sections of the internal report with lines that the public one does not have"
+    )
+
+
+@router.get(
+    "/versions/{version}/difference", responses=problem_responses(404), summary="Compare a version of the public report"
+)
+async def get_difference(
+    _: Reader,
+    session: Session,
+    now: Now,
+    settings: SettingsDep,
+    ref: ReviewInPath,
+    version: VersionInPath,
+    against: Annotated[Against, Query(description="The version before, or the internal report")] = Against.PREVIOUS,
+) -> DifferenceModel:
+    """Of each text, the first 2,000 lines are compared."""
+    review = await reviews.find(session, ref)
+    row = await store.find_version(session, review, version)
+    found = await store.differences(session, review, row, now=now, weights=settings.impact)
+    lines = found.from_previous if against is Against.PREVIOUS else found.from_internal
+    left_out = [LeftOutModel(section=one.section, lines=one.lines) for one in found.left_out]
+    return DifferenceModel(against=against, lines=list(lines), left_out=left_out)
+
+
+class AcceptanceInput(Input):
+    at: Name = Field(examples=["summary"])
+    kind: LeakKind
+    words: Name = Field(description="As in the warning", examples=["ada"])
+    by: By | None = Field(None, description="Who answers for it; defaults to the name of the token")
+
+
+CHANGED = problem_responses(404, 409)
+
+
+@router.post("/versions/{version}/accept", responses=CHANGED, summary="Accept a warning of the public report")
+async def accept_warning(
+    writer: Writer,
+    session: Session,
+    now: Now,
+    site: SiteDep,
+    ref: ReviewInPath,
+    version: VersionInPath,
+    body: AcceptanceInput,
+) -> ReportContentModel:
+    """These words may be public in this field. That holds for later versions as long as the field stays the same."""
+    review = await reviews.hold_row(session, ref)
+    row = await store.find_version(session, review, version)
+    leak, by = Leak(body.at, body.kind, body.words), body.by or writer.name
+    row = await store.accept(session, review, row, leak, by=by, token=writer, site=site, now=now)
+    return await _answer(session, review, row, site)
+
+
+class DecisionInput(Input):
+    by: By | None = Field(None, description="Never public; defaults to the name of the token")
+
+
+@router.post("/versions/{version}/approve", responses=CHANGED, summary="Approve a version of the public report")
+async def approve_report(
+    writer: Writer,
+    session: Session,
+    now: Now,
+    site: SiteDep,
+    ref: ReviewInPath,
+    version: VersionInPath,
+    decision: DecisionInput | None = None,
+) -> ReportContentModel:
+    """Needs another token than the author's, and no open warning. Only the newest version can be approved."""
+    review = await reviews.hold_row(session, ref)
+    row = await store.find_version(session, review, version)
+    by = (decision and decision.by) or writer.name
+    row = await store.approve(session, review, row, by=by, token=writer, site=site, now=now)
+    return await _answer(session, review, row, site)
+
+
+@router.post("/versions/{version}/publish", responses=CHANGED, summary="Publish a version of the public report")
+async def publish_report(
+    writer: Writer,
+    session: Session,
+    now: Now,
+    site: SiteDep,
+    ref: ReviewInPath,
+    version: VersionInPath,
+    decision: DecisionInput | None = None,
+) -> ReportContentModel:
+    """It must be approved. It is on the status page a few seconds later, if that is on, instead of the version before;
+    the page of its public incident links to it.
+    """
+    review = await reviews.hold_row(session, ref)
+    row = await store.find_version(session, review, version)
+    by = (decision and decision.by) or writer.name
+    row = await store.publish(session, review, row, by=by, token=writer, site=site, now=now)
+    return await _answer(session, review, row, site)
+
+
+@router.post("/withdraw", responses=CHANGED, summary="Withdraw the public report")
+async def withdraw_report(
+    writer: Writer,
+    session: Session,
+    now: Now,
+    site: SiteDep,
+    ref: ReviewInPath,
+    decision: DecisionInput | None = None,
+) -> ReportContentModel:
+    """Its public address answers 410 with a sentence a few seconds later. It stays readable here; another version can
+    be approved and published at the same address.
+    """
+    review = await reviews.hold_row(session, ref)
+    by = (decision and decision.by) or writer.name
+    row = await store.withdraw(session, review, by=by, token=writer, now=now)
+    return await _answer(session, review, row, site)
