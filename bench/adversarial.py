@@ -20,12 +20,11 @@ from typing import Any, NamedTuple
 from urllib.parse import quote_from_bytes
 from uuid import UUID
 
-from app.status_page.wording import clean
-
 from app.base.db.recordset import as_json
 from app.base.errors import Problem
 from app.base.http.csv import spreadsheet_text, written
 from app.base.markdown import escaped
+from app.base.public_words import clean
 from app.base.redaction import redact
 from app.incidents.grouping.rule import Matcher, Operator, Rule, Rules, parse_matcher
 from app.incidents.grouping.signal import fingerprint_of, pending

@@ -1,6 +1,6 @@
 """When a required review was counted, so that none is counted again after it was reopened.
 
-Revision 0027, after 0025
+Revision 0027, after 0026
 """
 
 from alembic import op
