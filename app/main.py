@@ -48,6 +48,7 @@ from app.metrics.deployments import causes, changes
 from app.metrics.deployments import store as deployments_store
 from app.metrics.prometheus import ratios, settle
 from app.metrics.prometheus.others import Gauges, RecentGauges
+from app.openapi import install_document, operation_id
 from app.pages import install_pages
 from app.pages.web.session import Attempts
 from app.response import api as response_api
@@ -96,7 +97,7 @@ def create_api(settings: Settings, *, on_end: Callable[[], None] | None = None) 
 
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[dict[str, Context]]:
-        problems.openapi_document(api)  # completes the document served at /openapi.json
+        api.openapi()  # now, because it takes a second, in which no request should wait
         async with serving(settings, on_end=on_end) as context:
             yield {"context": context}
 
@@ -107,8 +108,10 @@ def create_api(settings: Settings, *, on_end: Callable[[], None] | None = None) 
         title="Aftermath",
         version=__version__,
         summary="The math after the outage: alerts become incidents, incidents become honest numbers.",
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=lifespan,
         redirect_slashes=False,
+        generate_unique_id_function=operation_id,
         # It would look up its configuration on every request and export exceptions with their messages.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
@@ -134,6 +137,7 @@ def create_api(settings: Settings, *, on_end: Callable[[], None] | None = None) 
         api.include_router(router)
     if settings.status_page:
         api.include_router(public.router)
+    install_document(api)
     problems.install_problems(api)
     install_pages(api)
     return api

@@ -83,7 +83,7 @@ class EntryModel(BaseModel):
     responses=problem_responses(404),
     summary="Read the timeline of an incident",
 )
-async def read_timeline(
+async def list_timeline(
     _: Reader,
     session: Session,
     paging: Pages,
@@ -276,7 +276,7 @@ class CorrectionInput(Input):
     responses=problem_responses(404, 409, 412),
     summary="Correct what a person recorded",
 )
-async def correct(
+async def correct_entry(
     writer: Writer,
     session: Session,
     now: Now,
@@ -322,7 +322,7 @@ class WithdrawalInput(Input):
     responses=problem_responses(404, 409, 412),
     summary="Withdraw what a person recorded",
 )
-async def withdraw(
+async def withdraw_entry(
     writer: Writer,
     session: Session,
     now: Now,
