@@ -33,6 +33,7 @@ from app.incidents import api as incidents_api
 from app.incidents.reactions import record_reactions, retry_and_drop_reactions
 from app.ingest import api as ingest_api
 from app.ingest import quarantine, webhook
+from app.ingest import tokens as tokens_api
 from app.ingest.alertmanager import queries as alertmanager_queries
 from app.ingest.flush import Flusher
 from app.ingest.handlers import Handlers
@@ -119,6 +120,7 @@ def create_api(settings: Settings, *, on_end: Callable[[], None] | None = None) 
         webhook.router,
         alertmanager_queries.router,
         ingest_api.router,
+        tokens_api.router,
         source_health_api.router,
         incidents_api.router,
         response_api.router,
