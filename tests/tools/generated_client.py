@@ -6,7 +6,13 @@ from datetime import UTC, datetime, timedelta
 from aftermath_client import AuthenticatedClient
 from aftermath_client.api.incidents import acknowledge_incident, list_incidents
 from aftermath_client.api.metrics import get_comparison
-from aftermath_client.models import ActionInput, CompareResponse, IncidentModel, PageOfIncidentModel
+from aftermath_client.models import (
+    ActionInput,
+    CompareResponse,
+    GetComparisonMeasure,
+    IncidentModel,
+    PageOfIncidentModel,
+)
 
 
 def main(url: str, token: str) -> None:
@@ -22,7 +28,11 @@ def main(url: str, token: str) -> None:
         now = datetime.now(UTC)
         month = timedelta(days=30)
         comparison = get_comparison.sync(
-            client=client, measure="time_to_recover", a_from=now - 2 * month, a_to=now - month, b_from=now - month
+            client=client,
+            measure=GetComparisonMeasure.TIME_TO_RECOVER,
+            a_from=now - 2 * month,
+            a_to=now - month,
+            b_from=now - month,
         )
         assert isinstance(comparison, CompareResponse)
         print(f"{comparison.measure}: {comparison.verdict}")  # noqa: T201
