@@ -6,7 +6,7 @@ BIN := .venv/bin
 # four would wait for the disk.
 PARALLEL = --numprocesses=$$($(BIN)/python -c 'import os; print(min(os.cpu_count() + 1, 4))') --dist=worksteal
 
-.PHONY: run test test-faults check format bench bench-ingest bench-adversarial bench-metrics bench-pages openapi numbers dashboard wheel lock clean
+.PHONY: run test test-faults test-openapi check format bench bench-ingest bench-adversarial bench-metrics bench-pages openapi numbers dashboard wheel lock clean
 .DELETE_ON_ERROR:
 
 run: .venv/.run ## install run-time dependencies and serve on 127.0.0.1:8080 with the built-in PostgreSQL
@@ -17,6 +17,9 @@ test: .venv/.dev ## all tests except the fault tests
 
 test-faults: .venv/.dev ## fault tests with real processes: kills, cut connections, full disks, failover; several minutes
 	$(BIN)/python -m pytest tests/faults --numprocesses=2 --dist=worksteal # they mostly wait
+
+test-openapi: .venv/.dev ## openapi.yaml with a linter and a generated client; needs Node.js 20 or later, and the network
+	$(BIN)/python -m pytest tests/tools
 
 check: .venv/.dev ## style, types, direction of imports, and whether openapi.yaml is up to date
 	$(BIN)/ruff check .
@@ -56,10 +59,11 @@ wheel: .venv/.run ## build dist/aftermath-….whl, with the migrations
 	rm -rf build dist # otherwise files deleted from app/ would remain in build/ and get into the wheel
 	$(PIP) wheel --quiet --no-index --no-deps --no-build-isolation --wheel-dir dist .
 
-lock: .venv/.dev ## update the pinned versions for tests, the service (a subset) and the build
+lock: .venv/.dev ## update the pinned versions for tests, the service (a subset), the build and generated clients
 	$(LOCK) --group dev pyproject.toml -o requirements.lock
 	$(LOCK) --constraint requirements.lock pyproject.toml -o requirements-run.lock
 	$(LOCK) --group build -o requirements-build.lock
+	$(LOCK) --group client -o requirements-client.lock
 LOCK := $(BIN)/uv pip compile --generate-hashes --no-emit-index-url --universal --python-version 3.11 --no-header
 
 clean:

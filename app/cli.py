@@ -24,12 +24,12 @@ from app import __version__
 from app.base import db, logs, postgres
 from app.base import tokens as access_tokens
 from app.base.errors import Problem
-from app.base.http.problems import openapi_document as openapi_document_of
 from app.base.tokens import Scope
 from app.incidents import timeline
 from app.ingest.receiver import alertmanager_receiver
 from app.ingest.senders import SENDERS
 from app.main import create_api
+from app.openapi import as_yaml
 from app.serve import STOP_SIGNALS, CannotServe, listen
 from app.serve import serve as serve_on
 from app.settings import Settings, WrongSettings, read_settings
@@ -208,7 +208,7 @@ async def _is_valid(session: AsyncSession, presented: str, name: str, scope: Sco
     """Whether it is a token with these properties that is not revoked."""
     public = access_tokens.id_of(presented)
     known = await access_tokens.find_token(session, public) if public else None
-    if known is None or known.row.revoked_at or not access_tokens.matches(known, presented):
+    if known is None or not known.is_valid(datetime.now(UTC)) or not access_tokens.matches(known, presented):
         return False
     return (known.bearer.name, known.bearer.scope, known.bearer.source) == (name, scope, source)
 
@@ -244,29 +244,37 @@ def list_tokens() -> None:
         async with db.session(engine) as session:
             return await access_tokens.list_tokens(session)
 
-    table = Table("id", "name", "scope", "source", "created", "revoked")
+    def shown(at: datetime | None) -> str:
+        return f"{at:%Y-%m-%d %H:%M}" if at else ""
+
+    table = Table("id", "name", "scope", "source", "created", "last used", "expires", "revoked")
     for one in _with_database(known):
         table.add_row(
             one.row.id,
             one.row.name,
             one.bearer.scope,
             one.bearer.source or "",
-            f"{one.row.created_at:%Y-%m-%d %H:%M}",
-            f"{one.row.revoked_at:%Y-%m-%d %H:%M}" if one.row.revoked_at else "",
+            *map(shown, (one.row.created_at, one.row.last_used_at, one.row.expires_at, one.row.revoked_at)),
         )
     out.print(table)
 
 
 @tokens.command("revoke")
-def revoke_token(id: Annotated[str, typer.Argument(help="Token id from `aftermath token list`")]) -> None:  # noqa: A002
-    """Revoke a token. Running processes may accept it for a few more seconds."""
+def revoke_token(
+    token: Annotated[str, typer.Argument(help="Id of a token from `aftermath token list`, or the name of some")],
+) -> None:
+    """Revoke a token, or all with this name. Running processes may accept it for a few more seconds."""
 
     async def revoke(engine: AsyncEngine) -> None:
         async with db.session(engine) as session:
-            await access_tokens.revoke_token(session, id, now=datetime.now(UTC))
+            named = {one.row.name for one in await access_tokens.list_tokens(session) if not one.row.revoked_at}
+            if token in named:
+                await access_tokens.revoke_tokens(session, token, now=datetime.now(UTC))
+            else:
+                await access_tokens.revoke_token(session, token, now=datetime.now(UTC))
 
     _with_database(revoke)
-    out.print(f"Revoked {id}.", highlight=False, markup=False)
+    out.print(f"Revoked {token}.", highlight=False, markup=False)
 
 
 @cli.command()
@@ -274,10 +282,8 @@ def openapi(
     file: Annotated[Path | None, typer.Argument(help="File to write; default: standard output")] = None,
 ) -> None:
     """Write the OpenAPI document as YAML."""
-    import yaml
-
     _settings()  # reports invalid settings as usual
-    document = yaml.safe_dump(openapi_document(), sort_keys=False, allow_unicode=True, width=120)
+    document = as_yaml(openapi_document())
     if file:
         file.write_text(document)
     else:
@@ -299,7 +305,7 @@ def numbers(
 
 def openapi_document() -> dict[str, Any]:
     """The document as the app serves it, independent of settings."""
-    return json.loads(json.dumps(openapi_document_of(create_api(Settings()))))  # type: ignore[no-any-return]
+    return json.loads(json.dumps(create_api(Settings()).openapi()))  # type: ignore[no-any-return]
 
 
 @cli.command()

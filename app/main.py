@@ -34,6 +34,7 @@ from app.incidents import api as incidents_api
 from app.incidents.reactions import record_reactions, retry_and_drop_reactions
 from app.ingest import api as ingest_api
 from app.ingest import quarantine, webhook
+from app.ingest import tokens as tokens_api
 from app.ingest.alertmanager import queries as alertmanager_queries
 from app.ingest.flush import Flusher
 from app.ingest.handlers import Handlers
@@ -49,6 +50,7 @@ from app.metrics.deployments import causes, changes
 from app.metrics.deployments import store as deployments_store
 from app.metrics.prometheus import ratios, settle
 from app.metrics.prometheus.others import Gauges, RecentGauges
+from app.openapi import install_document, operation_id
 from app.pages import install_pages
 from app.pages.web.session import Attempts
 from app.response import api as response_api
@@ -97,7 +99,7 @@ def create_api(settings: Settings, *, on_end: Callable[[], None] | None = None) 
 
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[dict[str, Context]]:
-        problems.openapi_document(api)  # completes the document served at /openapi.json
+        api.openapi()  # now, because it takes a second, in which no request should wait
         async with serving(settings, on_end=on_end) as context:
             yield {"context": context}
 
@@ -108,8 +110,10 @@ def create_api(settings: Settings, *, on_end: Callable[[], None] | None = None) 
         title="Aftermath",
         version=__version__,
         summary="The math after the outage: alerts become incidents, incidents become honest numbers.",
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=lifespan,
         redirect_slashes=False,
+        generate_unique_id_function=operation_id,
         # It would look up its configuration on every request and export exceptions with their messages.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
@@ -117,6 +121,7 @@ def create_api(settings: Settings, *, on_end: Callable[[], None] | None = None) 
         webhook.router,
         alertmanager_queries.router,
         ingest_api.router,
+        tokens_api.router,
         source_health_api.router,
         incidents_api.router,
         response_api.router,
@@ -135,6 +140,7 @@ def create_api(settings: Settings, *, on_end: Callable[[], None] | None = None) 
         api.include_router(router)
     if settings.status_page:
         api.include_router(public.router)
+    install_document(api)
     problems.install_problems(api)
     install_pages(api)
     return api

@@ -11,12 +11,12 @@ import hmac
 import re
 import secrets
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import func, literal, tuple_
+from sqlalchemy import func, literal, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -63,6 +63,9 @@ class KnownToken:
     row: Token
     bearer: Bearer
 
+    def is_valid(self, now: datetime) -> bool:
+        return not self.row.revoked_at and (self.row.expires_at is None or now < self.row.expires_at)
+
 
 def digest_of(presented: str) -> bytes:
     return hashlib.sha256(presented.encode("utf-8", "surrogatepass")).digest()
@@ -94,10 +97,11 @@ async def create_token(
     source_name: str | None = None,
     kind: str = "",
     alphanumeric: bool = False,
+    expires_at: datetime | None = None,
 ) -> str:
     """Returns the token, which is shown once and never stored. An `ingest` token creates its source if necessary.
 
-    `alphanumeric`: it consists of 32 lower-case letters and digits.
+    `alphanumeric`: it consists of 32 lower-case letters and digits. `expires_at`: None means never.
     """
     public = secrets.token_hex(4)
     if alphanumeric:
@@ -115,6 +119,7 @@ async def create_token(
             scope=scope,
             source_id=source.id if source else None,
             created_at=now,
+            expires_at=expires_at,
         )
     )
     await session.flush()
@@ -186,9 +191,85 @@ async def revoke_token(session: AsyncSession, public: str, *, now: datetime) -> 
     """An already revoked token keeps its time of revocation. Raises TokenNotFound."""
     found = await session.get(Token, public, with_for_update=True)
     if found is None:
-        message = f"there is no token with the id {public!r}; `aftermath token list` lists all tokens"
+        message = f"there is no token with the id or name {public!r}; `aftermath token list` lists all tokens"
         raise TokenNotFound(message)
     found.revoked_at = found.revoked_at or now
+
+
+async def valid_tokens(session: AsyncSession, name: str, *, now: datetime) -> list[KnownToken]:
+    """Those with this name, the newest first, locked. Raises TokenNotFound if there are none."""
+    query = select(Token, Source).join(Source, isouter=True).where(Token.name == name, col(Token.revoked_at).is_(None))
+    query = query.order_by(col(Token.created_at).desc(), col(Token.id)).with_for_update(of=Token)
+    found = [known for each in await session.exec(query) if (known := _known_token(*each)).is_valid(now)]
+    if not found:
+        message = f"there is no valid token with the name {name!r}; `GET /api/v1/tokens` lists all tokens"
+        raise TokenNotFound(message)
+    return found
+
+
+async def revoke_tokens(session: AsyncSession, name: str, *, now: datetime) -> list[str]:
+    """Revokes all tokens with this name, and returns their ids. Raises TokenNotFound if none is valid."""
+    found = await valid_tokens(session, name, now=now)
+    for known in found:
+        known.row.revoked_at = now
+    return [known.row.id for known in found]
+
+
+class DifferentTokens(Conflict):
+    title = "Tokens with this name differ"
+
+
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    token: str
+    replaced: list[str]  # ids
+
+
+async def rotate_token(
+    session: AsyncSession,
+    name: str,
+    *,
+    now: datetime,
+    valid_until: datetime,
+    expires_at: datetime | None,
+    alphanumeric: bool = False,
+) -> Rotated:
+    """Creates a token like those with this name, which expire at `valid_until` if not before. Raises TokenNotFound and
+    DifferentTokens.
+    """
+    found = await valid_tokens(session, name, now=now)
+    kept = found[0].bearer
+    if any((one.bearer.scope, one.bearer.source) != (kept.scope, kept.source) for one in found):
+        message = (
+            f"{len(found)} valid tokens have the name {name!r}, with different scopes or sources; create one with "
+            "another name, and revoke these"
+        )
+        raise DifferentTokens(message)
+    for known in found:
+        known.row.expires_at = min(known.row.expires_at or valid_until, valid_until)
+    token = await create_token(
+        session,
+        name,
+        kept.scope,
+        now=now,
+        source_name=kept.source,
+        kind=kept.kind or "",
+        alphanumeric=alphanumeric,
+        expires_at=expires_at,
+    )
+    return Rotated(token, [known.row.id for known in found])
+
+
+async def note_use(session: AsyncSession, used: Mapping[str, datetime]) -> None:
+    """Stores when tokens were last used, by id."""
+    statement = text("""
+        UPDATE token
+        SET last_used_at = GREATEST(token.last_used_at, used.at)
+        FROM unnest(CAST(:ids AS text[]), CAST(:times AS timestamptz[])) AS used (id, at)
+        WHERE token.id = used.id
+    """)
+    ids = sorted(used)  # in the order in which other processes lock these rows too
+    await (await session.connection()).execute(statement, {"ids": ids, "times": [used[each] for each in ids]})
 
 
 _TOKENS = select(Token, Source).join(Source, isouter=True).order_by(col(Token.created_at), col(Token.id))

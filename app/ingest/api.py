@@ -33,7 +33,7 @@ router = APIRouter()
 
 RAW_CHUNK_BYTES = 2**19
 
-Kind = StrEnum("Kind", {kind.upper(): kind for kind in SENDERS})  # type: ignore[misc]
+SenderKind = StrEnum("SenderKind", {kind.upper(): kind for kind in SENDERS})  # type: ignore[misc]
 
 
 # — quarantine —
@@ -182,7 +182,7 @@ class ReplayModel(BaseModel):
     tags=["webhooks"],
     summary="Replay a quarantined item",
 )
-async def replay(
+async def replay_quarantined(
     request: Request,
     _: Writer,
     session: Session,
@@ -212,7 +212,7 @@ SIGNED = frozenset(kind for kind, sender in SENDERS.items() if sender.verify)  #
 
 
 class SourceSettings(Input):
-    kind: Kind = Field(examples=["grafana"])
+    kind: SenderKind = Field(examples=["grafana"])
     hmac_secret: Secret | None = Field(
         None,
         description="Deliveries must be signed with this secret; write-only; null: no signature is required",

@@ -222,6 +222,7 @@ class Endpoint(NamedTuple):
     look_up: LookUp | None = None
     example: Mapping[str, Any] | None = None
     is_documented: bool = True  # in OpenAPI; False for another spelling of an endpoint that is
+    name: str = ""  # in OpenAPI, of an endpoint outside /webhooks; unique among those of the sender with its method
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

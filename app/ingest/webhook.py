@@ -342,14 +342,14 @@ def _document(sender: Sender, endpoint: Endpoint, method: str) -> None:
     async def documented() -> None:
         raise _unknown(sender.kind)
 
-    name = "_".join(re.findall(r"[a-z0-9]+", endpoint.path.lower()))
+    words = [*sender.kind.split("-"), method.lower(), *endpoint.name.split()]
     body = _documented_body(endpoint.example or sender.example)
     router.add_api_route(
         endpoint.path,
         documented,
         methods=[method],
         summary=f"{sender.name}: {method} {endpoint.path}",
-        operation_id=f"{method.lower()}_{name}",
+        operation_id="_".join(words),
         description=sender.describes,
         response_model=None,
         responses=problem_responses(400, 413, 415)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from app.incidents.definitions import DEFINITIONS
-from app.incidents.definitions.model import Definition, Kind
+from app.incidents.definitions.model import Definition, DefinitionKind
 from app.metrics.prometheus.families import FAMILIES
 
 REFERENCE_BEGINS = "<!-- Everything below is generated from the registry by `make numbers`. -->\n"
@@ -22,10 +22,10 @@ def reference() -> str:
     return "\n".join([*parts, *rows]) + "\n"
 
 
-_TITLES: Mapping[Kind, str] = {
-    Kind.MEASURE: "Measures of one incident",
-    Kind.STATISTIC: "Statistics of one measure over many incidents",
-    Kind.METRIC: "Metrics of a period",
+_TITLES: Mapping[DefinitionKind, str] = {
+    DefinitionKind.MEASURE: "Measures of one incident",
+    DefinitionKind.STATISTIC: "Statistics of one measure over many incidents",
+    DefinitionKind.METRIC: "Metrics of a period",
 }
 
 

@@ -11,7 +11,7 @@ from app.base.http.fields import UNSTORABLE
 from app.pages import words
 from app.pages.web.frame import PageRequest, SegmentPageRoute, SignedIn, see_other
 from app.search import store
-from app.search.question import PREFIXES, QUESTION_AT_MOST, Kind, Question, question
+from app.search.question import PREFIXES, QUESTION_AT_MOST, Question, ResultKind, question
 from app.search.result import Piece, Result, pieces
 from app.search.store import Found
 
@@ -20,11 +20,11 @@ router = APIRouter(route_class=SegmentPageRoute, include_in_schema=False)
 RESULTS = 50
 KINDS: Mapping[str, str] = {
     "": "Everything",
-    Kind.INCIDENT: "Incidents",
-    Kind.SERVICE: "Services",
-    Kind.REVIEW: "Reviews",
-    Kind.FINDING: "Findings",
-    Kind.ACTION_ITEM: "Action items",
+    ResultKind.INCIDENT: "Incidents",
+    ResultKind.SERVICE: "Services",
+    ResultKind.REVIEW: "Reviews",
+    ResultKind.FINDING: "Findings",
+    ResultKind.ACTION_ITEM: "Action items",
 }
 NOTHING = Found([], more=False, incidents_since=None)
 
@@ -68,7 +68,7 @@ async def show(asked: SignedIn, q: str = "", kind: str = "") -> Response:
 
 async def _found(asked: PageRequest, wanted: Question, kind: str) -> Found:
     async with asked.turn(), asked.reading() as session:
-        kinds = [Kind(kind)] if kind else []
+        kinds = [ResultKind(kind)] if kind else []
         return await store.search(await session.connection(), wanted, kinds, limit=RESULTS)
 
 
@@ -84,10 +84,10 @@ def _row(one: Result, wanted: Question) -> Row:
 
 def address_of(one: Result) -> str:
     """A finding is shown on the page of its review."""
-    if one.kind is Kind.SERVICE:
+    if one.kind is ResultKind.SERVICE:
         return f"/services/{quote(one.name or '', safe='')}"
-    if one.kind is Kind.ACTION_ITEM:
+    if one.kind is ResultKind.ACTION_ITEM:
         return f"/action-items/AI-{one.number}"
-    if one.kind is Kind.FINDING:
+    if one.kind is ResultKind.FINDING:
         return f"/reviews/REV-{one.review}#finding-{one.name}"
-    return f"/reviews/REV-{one.number}" if one.kind is Kind.REVIEW else f"/incidents/INC-{one.number}"
+    return f"/reviews/REV-{one.number}" if one.kind is ResultKind.REVIEW else f"/incidents/INC-{one.number}"

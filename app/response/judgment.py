@@ -13,9 +13,9 @@ from app.incidents.grouping.episode import RECOVERIES
 from app.incidents.grouping.signal import EndReason
 from app.incidents.measures.business_hours import BusinessHours, clock, seconds
 from app.incidents.measures.vectorized import END_REASONS, NEVER, Booleans, Columns, Floats, Ints, microseconds
-from app.response.targets import Agreements, Judged, Outcome, Target
+from app.response.targets import Agreements, Judged, Target, TargetOutcome
 
-OUTCOMES = tuple(Outcome)
+OUTCOMES = tuple(TargetOutcome)
 _PLACES = {outcome: place for place, outcome in enumerate(OUTCOMES)}
 _SECOND = 1e6
 _IS_RECOVERY = np.array([reason in RECOVERIES for reason in END_REASONS] + [True])  # the last one is for no reason
@@ -45,9 +45,9 @@ def judge_many(
     cannot_be_judged = columns.monitoring | (~is_open & (columns.end_reason == _BEFORE_START))
     ends_early = ~is_open & (ended < detected)
 
-    def outcome(what: Judged, *when: tuple[Booleans, Outcome], default: Outcome) -> Ints:
+    def outcome(what: Judged, *when: tuple[Booleans, TargetOutcome], default: TargetOutcome) -> Ints:
         limits = _limits(targets, chosen, what)
-        cases = [(np.isnan(limits), Outcome.NOT_AGREED), (cannot_be_judged, Outcome.CANNOT_TELL), *when]
+        cases = [(np.isnan(limits), TargetOutcome.NOT_AGREED), (cannot_be_judged, TargetOutcome.CANNOT_TELL), *when]
         return np.select([each for each, _ in cases], [_PLACES[found] for _, found in cases], _PLACES[default])
 
     known = acknowledged != NEVER
@@ -59,27 +59,27 @@ def judge_many(
     return {
         Judged.ACKNOWLEDGE: outcome(
             Judged.ACKNOWLEDGE,
-            (at < detected, Outcome.CANNOT_TELL),
-            (late, Outcome.MISSED),
-            (known, Outcome.MET),
-            (is_open, Outcome.PENDING),
-            default=Outcome.CANNOT_TELL,
+            (at < detected, TargetOutcome.CANNOT_TELL),
+            (late, TargetOutcome.MISSED),
+            (known, TargetOutcome.MET),
+            (is_open, TargetOutcome.PENDING),
+            default=TargetOutcome.CANNOT_TELL,
         ),
         Judged.UPDATE: outcome(
             Judged.UPDATE,
-            (ends_early, Outcome.CANNOT_TELL),
-            (gap, Outcome.MISSED),
-            (is_open, Outcome.PENDING),
-            default=Outcome.MET,
+            (ends_early, TargetOutcome.CANNOT_TELL),
+            (gap, TargetOutcome.MISSED),
+            (is_open, TargetOutcome.PENDING),
+            default=TargetOutcome.MET,
         ),
         Judged.RESOLVE: outcome(
             Judged.RESOLVE,
-            (ends_early, Outcome.CANNOT_TELL),
-            (is_open & ~long, Outcome.PENDING),
-            (is_open, Outcome.MISSED),
-            (recovered & ~long, Outcome.MET),
-            (recovered | ((columns.end_reason == _SUPERSEDED) & long), Outcome.MISSED),
-            default=Outcome.CANNOT_TELL,
+            (ends_early, TargetOutcome.CANNOT_TELL),
+            (is_open & ~long, TargetOutcome.PENDING),
+            (is_open, TargetOutcome.MISSED),
+            (recovered & ~long, TargetOutcome.MET),
+            (recovered | ((columns.end_reason == _SUPERSEDED) & long), TargetOutcome.MISSED),
+            default=TargetOutcome.CANNOT_TELL,
         ),
     }
 

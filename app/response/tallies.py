@@ -17,7 +17,7 @@ from app.incidents.measures.vectorized import Columns, Ints
 from app.incidents.path import Effect, Task, phase_at
 from app.incidents.shares import Share, share
 from app.response.judgment import OUTCOMES
-from app.response.targets import Judged, Outcome
+from app.response.targets import Judged, TargetOutcome
 
 
 class TargetGroup(StrEnum):
@@ -37,7 +37,7 @@ UNKNOWN_PHASE = "unknown"  # between detection and end without a stated identifi
 class Outcomes:
     """How many incidents had each outcome; `met` is the share of those that met it or missed it."""
 
-    counts: Mapping[Outcome, int]
+    counts: Mapping[TargetOutcome, int]
     met: Share
 
 
@@ -60,7 +60,7 @@ def outcomes_by_group(
 def _outcomes(codes: Ints) -> Outcomes:
     found = np.bincount(codes, minlength=len(OUTCOMES)).tolist()
     counts = dict(zip(OUTCOMES, found, strict=True))
-    return Outcomes(counts, share(counts[Outcome.MET], counts[Outcome.MET] + counts[Outcome.MISSED]))
+    return Outcomes(counts, share(counts[TargetOutcome.MET], counts[TargetOutcome.MET] + counts[TargetOutcome.MISSED]))
 
 
 @dataclass(slots=True)

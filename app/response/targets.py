@@ -32,7 +32,7 @@ class Target:
     calendar: str | None = None
 
 
-class Outcome(StrEnum):
+class TargetOutcome(StrEnum):
     MET = "met"
     MISSED = "missed"
     PENDING = "pending"
@@ -53,7 +53,7 @@ class Verdict:
     """`seconds`: the duration that is compared with the target, so far if it is pending; None if it is not known."""
 
     target_seconds: int | None
-    outcome: Outcome
+    outcome: TargetOutcome
     seconds: float | None = None
 
 
@@ -110,7 +110,7 @@ def judge(
         Judged.RESOLVE: lambda limit: _resolved(facts, limit, now, elapsed),
     }
     return {
-        what: Verdict(None, Outcome.NOT_AGREED) if limit is None else judges[what](limit)
+        what: Verdict(None, TargetOutcome.NOT_AGREED) if limit is None else judges[what](limit)
         for what, limit in agreed.items()
     }
 
@@ -118,7 +118,7 @@ def judge(
 def _acknowledged(facts: Facts, limit: int, now: datetime, elapsed: Elapsed) -> Verdict:
     detected = detected_at(facts)
     if _cannot_be_judged(facts):
-        return Verdict(limit, Outcome.CANNOT_TELL)
+        return Verdict(limit, TargetOutcome.CANNOT_TELL)
     if facts.acknowledged_at is not None:
         return _compared(limit, detected, facts.acknowledged_at, elapsed)
     if facts.ended_at is None:
@@ -130,24 +130,24 @@ def _resolved(facts: Facts, limit: int, now: datetime, elapsed: Elapsed) -> Verd
     # From detection, not from impact: the agreement is with those who respond.
     detected = detected_at(facts)
     if _cannot_be_judged(facts):
-        return Verdict(limit, Outcome.CANNOT_TELL)
+        return Verdict(limit, TargetOutcome.CANNOT_TELL)
     if facts.ended_at is None:
         return _waiting(limit, detected, now, elapsed)
     if facts.end_reason is None or facts.end_reason in RECOVERIES:
         return _compared(limit, detected, facts.ended_at, elapsed)
     if facts.end_reason is EndReason.SUPERSEDED:  # it lasted at least until then
         return _at_least(limit, detected, facts.ended_at, elapsed)
-    return Verdict(limit, Outcome.CANNOT_TELL)
+    return Verdict(limit, TargetOutcome.CANNOT_TELL)
 
 
 def _updated(facts: Facts, limit: int, updates: Iterable[datetime], now: datetime, elapsed: Elapsed) -> Verdict:
     detected, until = detected_at(facts), facts.ended_at or now
     if _cannot_be_judged(facts) or (facts.ended_at is not None and until < detected):
-        return Verdict(limit, Outcome.CANNOT_TELL)
+        return Verdict(limit, TargetOutcome.CANNOT_TELL)
     longest = max((elapsed(*gap) for gap in gaps_between(updates, detected, until)), default=0.0)
     if longest > limit:
-        return Verdict(limit, Outcome.MISSED, longest)
-    return Verdict(limit, Outcome.PENDING if facts.ended_at is None else Outcome.MET, longest)
+        return Verdict(limit, TargetOutcome.MISSED, longest)
+    return Verdict(limit, TargetOutcome.PENDING if facts.ended_at is None else TargetOutcome.MET, longest)
 
 
 def _cannot_be_judged(facts: Facts) -> bool:
@@ -158,18 +158,18 @@ def _cannot_be_judged(facts: Facts) -> bool:
 
 def _compared(limit: int, begins_at: datetime, ends_at: datetime, elapsed: Elapsed) -> Verdict:
     if ends_at < begins_at:
-        return Verdict(limit, Outcome.CANNOT_TELL)
+        return Verdict(limit, TargetOutcome.CANNOT_TELL)
     seconds = elapsed(begins_at, ends_at)
-    return Verdict(limit, Outcome.MET if seconds <= limit else Outcome.MISSED, seconds)
+    return Verdict(limit, TargetOutcome.MET if seconds <= limit else TargetOutcome.MISSED, seconds)
 
 
 def _waiting(limit: int, begins_at: datetime, now: datetime, elapsed: Elapsed) -> Verdict:
     seconds = elapsed(begins_at, max(begins_at, now))
-    return Verdict(limit, Outcome.PENDING if seconds <= limit else Outcome.MISSED, seconds)
+    return Verdict(limit, TargetOutcome.PENDING if seconds <= limit else TargetOutcome.MISSED, seconds)
 
 
 def _at_least(limit: int, begins_at: datetime, ends_at: datetime, elapsed: Elapsed) -> Verdict:
     """It took longer than until `ends_at`, how much is not known."""
     if ends_at < begins_at or elapsed(begins_at, ends_at) <= limit:
-        return Verdict(limit, Outcome.CANNOT_TELL)
-    return Verdict(limit, Outcome.MISSED)
+        return Verdict(limit, TargetOutcome.CANNOT_TELL)
+    return Verdict(limit, TargetOutcome.MISSED)

@@ -17,7 +17,7 @@ from app.incidents.measures.measures import CONFIDENCE
 WINDOW_AT_MOST = timedelta(days=180)
 
 
-class Verdict(StrEnum):
+class EffectVerdict(StrEnum):
     FEWER = "fewer"
     MORE = "more"
     CANNOT_TELL = "cannot_tell"
@@ -32,7 +32,7 @@ class RateRatio:
     ratio: float | None
     low: float
     high: float | None
-    verdict: Verdict
+    verdict: EffectVerdict
 
 
 def windows(done_at: datetime, *, now: datetime) -> tuple[Span, Span]:
@@ -45,14 +45,14 @@ def rate_ratio(before: int, after: int) -> RateRatio:
     """Of two counts in periods of equal length."""
     total = before + after
     if not total:
-        return RateRatio(0, 0, None, 0.0, None, Verdict.CANNOT_TELL)
+        return RateRatio(0, 0, None, 0.0, None, EffectVerdict.CANNOT_TELL)
     share = stats.binomtest(after, total).proportion_ci(CONFIDENCE, method="exact")
     low, high = _odds(float(share.low)), _odds(float(share.high))
-    verdict = Verdict.CANNOT_TELL
+    verdict = EffectVerdict.CANNOT_TELL
     if high is not None and high < 1:
-        verdict = Verdict.FEWER
+        verdict = EffectVerdict.FEWER
     elif low is None or low > 1:
-        verdict = Verdict.MORE
+        verdict = EffectVerdict.MORE
     return RateRatio(before, after, after / before if before else None, low or 0.0, high, verdict)
 
 

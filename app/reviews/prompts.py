@@ -10,7 +10,7 @@ from enum import StrEnum
 from app.incidents.path import Phase
 
 
-class Audience(StrEnum):
+class PromptAudience(StrEnum):
     FACILITATOR = "facilitator"
     PARTICIPANT = "participant"
 
@@ -20,12 +20,12 @@ class Prompt:
     """`phase` is None if the question concerns the whole incident."""
 
     id: str
-    audience: Audience
+    audience: PromptAudience
     text: str
     phase: Phase | None = None
 
 
-_F, _P = Audience.FACILITATOR, Audience.PARTICIPANT
+_F, _P = PromptAudience.FACILITATOR, PromptAudience.PARTICIPANT
 
 PROMPTS: tuple[Prompt, ...] = (
     Prompt("know_sooner", _P, "What would let us know sooner that something is wrong?", Phase.DETECTION),

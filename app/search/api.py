@@ -13,7 +13,7 @@ from app.base.http.problems import problem_responses
 from app.base.http.turns import IN_TURN
 from app.base.severity import SeverityName, severity_name
 from app.search import store
-from app.search.question import PREFIXES, QUESTION_AT_MOST, Kind, question
+from app.search.question import PREFIXES, QUESTION_AT_MOST, ResultKind, question
 from app.search.result import Result
 from app.search.store import RESULTS_AT_MOST
 
@@ -23,7 +23,7 @@ router = APIRouter(prefix="/api/v1/search", tags=["search"], dependencies=[IN_TU
 class SearchResultModel(BaseModel):
     """Something that was found."""
 
-    kind: Kind
+    kind: ResultKind
     number: str | None = Field(description="Null for services and findings", examples=["INC-1"])
     title: str = Field(description="Of a service its name, of a finding a part of its text")
     snippet: str | None = Field(
@@ -60,7 +60,9 @@ async def search(
         Annotated[Name, Field(max_length=QUESTION_AT_MOST)],
         Query(description="Words, numbers such as `INC-12`, or both", examples=["checkout timeout"]),
     ],
-    kind: Annotated[list[Kind], Query(description="May be repeated; all if omitted", examples=[["incident"]])] = [],  # noqa: B006  fastapi copies it
+    kind: Annotated[
+        list[ResultKind], Query(description="May be repeated; all if omitted", examples=[["incident"]])
+    ] = [],  # noqa: B006  fastapi copies it
     limit: Annotated[int, Query(ge=1, le=RESULTS_AT_MOST)] = 20,
 ) -> SearchModel:
     """Incidents (by title and service), reviews, findings, action items and services (by name and owner).
@@ -91,17 +93,17 @@ def _model(one: Result) -> SearchResultModel:
 
 
 def _incident(one: Result) -> str | None:
-    number = one.number if one.kind is Kind.INCIDENT else one.incident
+    number = one.number if one.kind is ResultKind.INCIDENT else one.incident
     return None if number is None else f"INC-{number}"
 
 
 def _path(one: Result) -> str:
     match one.kind:
-        case Kind.SERVICE:
+        case ResultKind.SERVICE:
             return f"/api/v1/services/{quote(one.name or '', safe='')}"
-        case Kind.INCIDENT:
+        case ResultKind.INCIDENT:
             return f"/api/v1/incidents/INC-{one.number}"
-        case Kind.ACTION_ITEM:
+        case ResultKind.ACTION_ITEM:
             return f"/api/v1/action-items/AI-{one.number}"
-        case Kind.REVIEW | Kind.FINDING:
+        case ResultKind.REVIEW | ResultKind.FINDING:
             return f"/api/v1/reviews/REV-{one.review}"

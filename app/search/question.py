@@ -14,7 +14,7 @@ QUESTION_AT_MOST = 200  # characters
 WORDS_AT_MOST = 10  # further ones do not count
 
 
-class Kind(StrEnum):
+class ResultKind(StrEnum):
     SERVICE = "service"
     INCIDENT = "incident"
     REVIEW = "review"
@@ -22,7 +22,11 @@ class Kind(StrEnum):
     ACTION_ITEM = "action_item"
 
 
-PREFIXES: Mapping[Kind, str] = {Kind.INCIDENT: "INC", Kind.REVIEW: "REV", Kind.ACTION_ITEM: "AI"}
+PREFIXES: Mapping[ResultKind, str] = {
+    ResultKind.INCIDENT: "INC",
+    ResultKind.REVIEW: "REV",
+    ResultKind.ACTION_ITEM: "AI",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class Question:
 
     phrase: str
     words: tuple[str, ...]
-    numbers: Mapping[Kind, tuple[int, ...]]
+    numbers: Mapping[ResultKind, tuple[int, ...]]
     is_number: bool = False
 
     @property

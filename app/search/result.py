@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from app.search.question import Kind
+from app.search.question import ResultKind
 
 SNIPPET_AT_MOST = 200  # characters
 
@@ -21,7 +21,7 @@ class Result:
     `number` is None for services and findings, whose `name` is a name or a UUID. A finding has its text as the title.
     """
 
-    kind: Kind
+    kind: ResultKind
     tier: int
     number: int | None
     name: str | None
@@ -39,7 +39,13 @@ def ranked(found: Iterable[Result]) -> list[Result]:
     """The best first, services before others that are as good, then the newest."""
     return sorted(
         found,
-        key=lambda one: (one.tier, one.kind is not Kind.SERVICE, -one.at.timestamp(), one.kind, -(one.number or 0)),
+        key=lambda one: (
+            one.tier,
+            one.kind is not ResultKind.SERVICE,
+            -one.at.timestamp(),
+            one.kind,
+            -(one.number or 0),
+        ),
     )
 
 

@@ -20,7 +20,7 @@ from app.base.schema.search import (
     WORDS_OF_INCIDENT,
     WORDS_OF_REVIEW,
 )
-from app.search.question import Kind, Question
+from app.search.question import Question, ResultKind
 from app.search.result import Result, ranked, snippet
 
 RESULTS_AT_MOST = 100
@@ -39,11 +39,11 @@ class Found:
     incidents_since: datetime | None
 
 
-async def search(tx: AsyncConnection, asked: Question, kinds: Collection[Kind], *, limit: int) -> Found:
+async def search(tx: AsyncConnection, asked: Question, kinds: Collection[ResultKind], *, limit: int) -> Found:
     """Of these kinds; empty means all. One statement; none if there is nothing to look for."""
-    parts = [_BY_NUMBER[kind] for kind in Kind if kind in (kinds or Kind) and asked.numbers.get(kind)]
+    parts = [_BY_NUMBER[kind] for kind in ResultKind if kind in (kinds or ResultKind) and asked.numbers.get(kind)]
     if asked.words:
-        parts += [part for kind in Kind if kind in (kinds or Kind) for part in _BY_WORDS[kind]]
+        parts += [part for kind in ResultKind if kind in (kinds or ResultKind) for part in _BY_WORDS[kind]]
     if not parts:
         return Found([], more=False, incidents_since=None)
     values = {
@@ -70,9 +70,9 @@ async def search(tx: AsyncConnection, asked: Question, kinds: Collection[Kind], 
 
 def _result(row: Any, asked: Question) -> Result:
     body = snippet(row.body, asked.words) if row.body else None
-    is_finding = row.kind == Kind.FINDING
+    is_finding = row.kind == ResultKind.FINDING
     return Result(
-        kind=Kind(row.kind),
+        kind=ResultKind(row.kind),
         tier=row.tier,
         number=row.number,
         name=row.name,
@@ -170,11 +170,15 @@ _PARTS: Mapping[str, str] = {
     "action items": _ACTION_ITEM.format(where=f"{WORDS_OF_ACTION_ITEM} {_MATCHES}"),
     "services": _SERVICE,
 }
-_BY_NUMBER = {Kind.INCIDENT: "incident numbers", Kind.REVIEW: "review numbers", Kind.ACTION_ITEM: "action item numbers"}
+_BY_NUMBER = {
+    ResultKind.INCIDENT: "incident numbers",
+    ResultKind.REVIEW: "review numbers",
+    ResultKind.ACTION_ITEM: "action item numbers",
+}
 _BY_WORDS = {
-    Kind.SERVICE: ("services",),
-    Kind.INCIDENT: ("incidents", "incidents with a title by a person", "older incidents"),
-    Kind.REVIEW: ("reviews",),
-    Kind.FINDING: ("findings",),
-    Kind.ACTION_ITEM: ("action items",),
+    ResultKind.SERVICE: ("services",),
+    ResultKind.INCIDENT: ("incidents", "incidents with a title by a person", "older incidents"),
+    ResultKind.REVIEW: ("reviews",),
+    ResultKind.FINDING: ("findings",),
+    ResultKind.ACTION_ITEM: ("action items",),
 }

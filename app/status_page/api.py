@@ -16,7 +16,7 @@ from app.base.http.fields import At, AtShown, Date, IncidentRef, Input, Name, Si
 from app.base.http.paging import Page, Pages, page_of
 from app.base.http.problems import problem_responses
 from app.status_page.component import Status, Uptime
-from app.status_page.public_incident import Kind, Stage, ended, stage, status_of
+from app.status_page.public_incident import PublicKind, PublicStage, ended, stage, status_of
 from app.status_page.store import components, incidents
 from app.status_page.store.components import Overseen
 from app.status_page.store.incidents import Found, NewIncident, NewUpdate
@@ -230,7 +230,7 @@ class UpdateInput(Input):
     id: UUID | None = Field(
         None, description="Chosen by the client, so that a repeated request publishes nothing twice", examples=[None]
     )
-    status: Stage = Field(
+    status: PublicStage = Field(
         description="`investigating`, `identified`, `monitoring` or `resolved`, in any order; of maintenance "
         "`scheduled`, `in_progress` or `completed`",
         examples=["investigating"],
@@ -256,7 +256,7 @@ class PublicIncidentInput(Input):
     id: UUID | None = Field(
         None, description="Chosen by the client, so that a repeated request publishes nothing twice", examples=[None]
     )
-    kind: Kind = Kind.INCIDENT
+    kind: PublicKind = PublicKind.INCIDENT
     title: Annotated[Name, StringConstraints(strip_whitespace=True)] = Field(
         description="Public", examples=["Card payments fail"]
     )
@@ -276,7 +276,7 @@ class PublicIncidentInput(Input):
     first: UpdateInput = Field(description="The first update")
 
 
-class Amendment(Input):
+class PublicIncidentAmendment(Input):
     """Omitted fields stay as they are."""
 
     title: Annotated[Name, StringConstraints(strip_whitespace=True)] = Field("", examples=["Card payments fail"])
@@ -298,7 +298,7 @@ class UpdateCorrection(Input):
 class UpdateModel(BaseModel):
     id: UUID
     at: AtShown
-    status: Stage
+    status: PublicStage
     body: str
     components: dict[str, Status]
     by: str | None = Field(description="Null: published automatically. Never public")
@@ -309,10 +309,10 @@ class UpdateModel(BaseModel):
 
 class PublicIncidentModel(BaseModel):
     id: UUID
-    kind: Kind
+    kind: PublicKind
     title: str = Field(examples=["Card payments fail"])
     incident: str | None = Field(description="Never public", examples=["INC-1"])
-    status: Stage = Field(description="As shown now: maintenance begins and ends by its schedule")
+    status: PublicStage = Field(description="As shown now: maintenance begins and ends by its schedule")
     begins_at: AtShown
     begins_at_stated: bool = Field(description="By a person; otherwise it follows the incident")
     ends_at: AtShown | None = Field(description="Null while it goes on")
@@ -407,14 +407,14 @@ async def publish_incident(
 
 
 @router.get("/incidents/{public_id}", responses=problem_responses(404), summary="Get a public incident")
-async def show_public_incident(_: Reader, session: Session, now: Now, id_: PublicId) -> PublicIncidentModel:
+async def get_public_incident(_: Reader, session: Session, now: Now, id_: PublicId) -> PublicIncidentModel:
     """With its updates, and with what is never public of them."""
     return public_model(await incidents.find_public(session, id_), now)
 
 
 @router.patch("/incidents/{public_id}", responses=problem_responses(404, 409), summary="Correct a public incident")
 async def amend_public_incident(
-    _: Writer, session: Session, now: Now, id_: PublicId, body: Amendment
+    _: Writer, session: Session, now: Now, id_: PublicId, body: PublicIncidentAmendment
 ) -> PublicIncidentModel:
     """Its title and times. Times that no person has stated follow the incident and its corrections."""
     return public_model(await incidents.amend(session, id_, stated(body), now=now), now)

@@ -11,7 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.status_page.component import OF_SEVERITY, Proposal, Status, only
 from app.status_page.public_incident import OVER as STAGES_OVER
-from app.status_page.public_incident import Kind, Stage, statuses
+from app.status_page.public_incident import PublicKind, PublicStage, statuses
 from app.status_page.store.components import all_components, proposed
 from app.status_page.store.following import follow
 from app.status_page.store.incidents import (
@@ -60,8 +60,8 @@ async def keep_up(session: AsyncSession, *, publishes: bool = True, delay: timed
     shown = statuses(await everything_public(session), now)
     missing = {name: proposal for name, proposal in proposals.items() if name not in shown}
     for number, components in _beginning(missing, known).items():
-        first = NewUpdate(Stage.INVESTIGATING, BEGUN, components, by=None, token=None)
-        await publish(session, NewIncident(Kind.INCIDENT, TITLE, first, incident=number, automatic=True), now=now)
+        first = NewUpdate(PublicStage.INVESTIGATING, BEGUN, components, by=None, token=None)
+        await publish(session, NewIncident(PublicKind.INCIDENT, TITLE, first, incident=number, automatic=True), now=now)
     return True
 
 
@@ -87,10 +87,10 @@ async def _continue(
     """Ends it with its incident, and publishes that it became worse, came back or concerns another component that asks
     for it. A component that recovers before the others waits for the end.
     """
-    is_over = Stage(each.updates[-1].status) in STAGES_OVER
+    is_over = PublicStage(each.updates[-1].status) in STAGES_OVER
     if incident_is_over:
         if not is_over:
-            update = NewUpdate(Stage.RESOLVED, OVER, {}, by=None, token=None)
+            update = NewUpdate(PublicStage.RESOLVED, OVER, {}, by=None, token=None)
             await add_update(session, each.row.id, update, now=now)
         return
     if len(each.updates) >= UPDATES_AT_MOST:
@@ -105,7 +105,7 @@ async def _continue(
         and proposal.status is not Status.UNDER_MAINTENANCE
     }
     if worse:
-        update = NewUpdate(Stage.INVESTIGATING, BACK if is_over else WORSE, worse, by=None, token=None)
+        update = NewUpdate(PublicStage.INVESTIGATING, BACK if is_over else WORSE, worse, by=None, token=None)
         await add_update(session, each.row.id, update, now=now)
 
 

@@ -7,7 +7,15 @@ from typing import TypeAlias
 from uuid import UUID
 
 from app.status_page.component import Component, Status, Uptime
-from app.status_page.public_incident import Kind, PublicIncident, Stage, is_over, spells_by_component, stage, statuses
+from app.status_page.public_incident import (
+    PublicIncident,
+    PublicKind,
+    PublicStage,
+    is_over,
+    spells_by_component,
+    stage,
+    statuses,
+)
 from app.status_page.uptime import Day, MeasuredDay, of_measured, published
 
 # The newest are public: so many, and as many as have updates of so many bytes together.
@@ -94,11 +102,11 @@ class State:
 def state(content: Content, now: datetime) -> State:
     going_on = [each for each in content.incidents if not is_over(each, now)]
     found = statuses(going_on, now)
-    maintenance = [each for each in going_on if each.kind is Kind.MAINTENANCE]
-    coming = [each for each in maintenance if stage(each, now) is Stage.SCHEDULED]
+    maintenance = [each for each in going_on if each.kind is PublicKind.MAINTENANCE]
+    coming = [each for each in maintenance if stage(each, now) is PublicStage.SCHEDULED]
     return State(
         {each.name: found.get(each.name, Status.OPERATIONAL) for each in content.components},
-        [each for each in going_on if each.kind is Kind.INCIDENT],
+        [each for each in going_on if each.kind is PublicKind.INCIDENT],
         [each for each in maintenance if each not in coming],
         sorted(coming, key=lambda each: each.begins_at),
         [each for each in content.incidents if is_over(each, now)],

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from app.base import public_words as wording
 from app.status_page.component import Component, Status, summary, worst
 from app.status_page.content import Content, Months, Report, Site, days_of, state
-from app.status_page.public_incident import Kind, PublicIncident, Stage, ended, stage, status_of
+from app.status_page.public_incident import PublicIncident, PublicKind, PublicStage, ended, stage, status_of
 from app.status_page.uptime import Day, availability
 
 PAST_DAYS = 14
@@ -65,13 +65,13 @@ class ShownIncident:
     """A public incident as the pages show it; `updates` are newest first."""
 
     incident: PublicIncident
-    stage: Stage
+    stage: PublicStage
     over_at: datetime | None
     components: Mapping[str, Status]
 
     @property
     def is_maintenance(self) -> bool:
-        return self.incident.kind is Kind.MAINTENANCE
+        return self.incident.kind is PublicKind.MAINTENANCE
 
     @property
     def lasted(self) -> str | None:

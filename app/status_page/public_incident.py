@@ -13,12 +13,12 @@ from uuid import UUID
 from app.status_page.component import Status, worst
 
 
-class Kind(StrEnum):
+class PublicKind(StrEnum):
     INCIDENT = "incident"
     MAINTENANCE = "maintenance"
 
 
-class Stage(StrEnum):
+class PublicStage(StrEnum):
     """Of incidents, then of maintenance. Any may follow any: a problem may come back."""
 
     INVESTIGATING = "investigating"
@@ -34,11 +34,16 @@ class Stage(StrEnum):
         return self.replace("_", " ").capitalize()
 
 
-STAGES: Mapping[Kind, Sequence[Stage]] = {
-    Kind.INCIDENT: (Stage.INVESTIGATING, Stage.IDENTIFIED, Stage.MONITORING, Stage.RESOLVED),
-    Kind.MAINTENANCE: (Stage.SCHEDULED, Stage.IN_PROGRESS, Stage.COMPLETED),
+STAGES: Mapping[PublicKind, Sequence[PublicStage]] = {
+    PublicKind.INCIDENT: (
+        PublicStage.INVESTIGATING,
+        PublicStage.IDENTIFIED,
+        PublicStage.MONITORING,
+        PublicStage.RESOLVED,
+    ),
+    PublicKind.MAINTENANCE: (PublicStage.SCHEDULED, PublicStage.IN_PROGRESS, PublicStage.COMPLETED),
 }
-OVER = frozenset({Stage.RESOLVED, Stage.COMPLETED})
+OVER = frozenset({PublicStage.RESOLVED, PublicStage.COMPLETED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,7 @@ class Update:
 
     id: UUID
     at: datetime
-    stage: Stage
+    stage: PublicStage
     body: str
     components: Mapping[str, Status]
     recorded_at: datetime
@@ -59,7 +64,7 @@ class PublicIncident:
     """`updates` are in order of time, at least one. `ends_at` is set once it is over."""
 
     id: UUID
-    kind: Kind
+    kind: PublicKind
     title: str
     begins_at: datetime
     ends_at: datetime | None
@@ -74,13 +79,13 @@ class PublicIncident:
         return list(dict.fromkeys(name for update in self.updates for name in update.components))
 
 
-def stage(incident: PublicIncident, now: datetime) -> Stage:
+def stage(incident: PublicIncident, now: datetime) -> PublicStage:
     """That of the last update. Maintenance begins and ends by its schedule, unless people published otherwise."""
     last = incident.updates[-1].stage
-    if last is not Stage.SCHEDULED or now < incident.begins_at:
+    if last is not PublicStage.SCHEDULED or now < incident.begins_at:
         return last
     assert incident.scheduled_to is not None, "maintenance is scheduled"
-    return Stage.IN_PROGRESS if now < incident.scheduled_to else Stage.COMPLETED
+    return PublicStage.IN_PROGRESS if now < incident.scheduled_to else PublicStage.COMPLETED
 
 
 def is_over(incident: PublicIncident, now: datetime) -> bool:
@@ -116,8 +121,8 @@ class Spell(NamedTuple):
 
 def spells(incident: PublicIncident, now: datetime) -> list[Spell]:
     """They begin with the problem, not with the first update about it, and end with it, not with the last."""
-    if incident.kind is Kind.MAINTENANCE:
-        if stage(incident, now) is Stage.SCHEDULED:
+    if incident.kind is PublicKind.MAINTENANCE:
+        if stage(incident, now) is PublicStage.SCHEDULED:
             return []
         until = ended(incident, now)
         return [

@@ -37,7 +37,7 @@ from app.status_page.content import (
     Site,
     months_of,
 )
-from app.status_page.public_incident import Kind, PublicIncident, Stage, Update
+from app.status_page.public_incident import PublicIncident, PublicKind, PublicStage, Update
 from app.status_page.statuspage import documents
 from app.status_page.uptime import DAYS, MeasuredDay, days_until
 
@@ -354,7 +354,7 @@ def update_of(row: Any) -> Update:
     return Update(
         row.id,
         row.at,
-        Stage(row.status),
+        PublicStage(row.status),
         clean(row.body),
         {clean(name): Status(status) for name, status in row.components.items()},
         row.recorded_at,
@@ -366,7 +366,7 @@ def public_incident_of(row: Any, updates: Sequence[Update]) -> PublicIncident:
     """Of a row of `public_incident`, or of its public columns."""
     return PublicIncident(
         row.id,
-        Kind(row.kind),
+        PublicKind(row.kind),
         clean(row.title),
         row.begins_at,
         row.ends_at,

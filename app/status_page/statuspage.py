@@ -10,7 +10,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from app.status_page.component import INDICATORS, Component, Status, summary, worst
 from app.status_page.content import Content, Site, State, state
-from app.status_page.public_incident import Kind, PublicIncident, Stage, Update, ended, stage, worst_of
+from app.status_page.public_incident import PublicIncident, PublicKind, PublicStage, Update, ended, stage, worst_of
 
 LISTED_AT_MOST = 50  # in incidents.json, as in Statuspage
 
@@ -24,8 +24,8 @@ def documents(site: Site, content: Content, now: datetime, *, as_of: datetime | 
     problems = [found.incident(each) for each in found.state.problems]
     running = [found.incident(each) for each in found.state.maintenance]
     coming = [found.incident(each) for each in found.state.coming]
-    every = [found.incident(each) for each in content.incidents if each.kind is Kind.INCIDENT][:LISTED_AT_MOST]
-    maintenance = [found.incident(each) for each in content.incidents if each.kind is Kind.MAINTENANCE]
+    every = [found.incident(each) for each in content.incidents if each.kind is PublicKind.INCIDENT][:LISTED_AT_MOST]
+    maintenance = [found.incident(each) for each in content.incidents if each.kind is PublicKind.MAINTENANCE]
     components = found.components()
     return {
         "summary": {
@@ -143,7 +143,7 @@ class _Documents:
 
     def incident(self, each: PublicIncident) -> Json:
         over_at = ended(each, self.now)
-        monitoring = [update.at for update in each.updates if update.stage is Stage.MONITORING]
+        monitoring = [update.at for update in each.updates if update.stage is PublicStage.MONITORING]
         found: Json = {
             "id": each.id.hex,
             "name": each.title,
@@ -164,7 +164,7 @@ class _Documents:
         return found
 
     def _impact(self, each: PublicIncident) -> str:
-        return "maintenance" if each.kind is Kind.MAINTENANCE else INDICATORS[worst_of(each, self.now)]
+        return "maintenance" if each.kind is PublicKind.MAINTENANCE else INDICATORS[worst_of(each, self.now)]
 
     def _updates(self, each: PublicIncident) -> list[Json]:
         """Newest first, with what each changed."""

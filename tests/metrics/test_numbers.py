@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base.vocabulary import UNKNOWN_ENVIRONMENT
 from app.incidents.definitions import DEFINITIONS, FORMULAS
-from app.incidents.definitions.model import SUMMARY_FROM, Kind
+from app.incidents.definitions.model import SUMMARY_FROM, DefinitionKind
 from app.incidents.grouping.signal import EndReason
 from app.incidents.measures.measures import MEASURES
 from app.incidents.path import Effect
@@ -26,7 +26,7 @@ from app.metrics.prometheus.families import FAMILIES
 from app.metrics.prometheus.snapshot import OTHER
 from app.metrics.reference import REFERENCE_BEGINS, reference
 from app.metrics.summary import survival
-from app.response.targets import Outcome
+from app.response.targets import TargetOutcome
 from tests.metrics.prometheus.test_exposition import an_incident, at, price, settled, store
 from tests.processes import REPOSITORY
 
@@ -55,7 +55,7 @@ def test_every_measure_is_in_the_registry_as_it_is_defined() -> None:
     for measure in MEASURES:
         found = known[measure.name]
         assert (found.kind, found.formula, found.starts, found.ends) == (
-            Kind.MEASURE,
+            DefinitionKind.MEASURE,
             measure.formula,
             measure.starts,
             measure.ends,
@@ -135,7 +135,7 @@ CALLED: dict[tuple[str, str], str] = {
     ("summary", "horizon"): "restricted_mean",
     ("action-items", "horizon"): "restricted_mean",
     ("compare", "measure"): "time_to_recover",
-    **{("targets", outcome): "target_outcomes" for outcome in Outcome},
+    **{("targets", outcome): "target_outcomes" for outcome in TargetOutcome},
     ("targets", "share_met"): "targets_met",
     **{("tasks", effect): "tasks" for effect in Effect},
     ("tasks", "without_positive_effect"): "tasks_without_positive_effect",

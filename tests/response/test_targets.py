@@ -8,12 +8,17 @@ import pytest
 
 from app.incidents.grouping.signal import AlertClass, EndReason
 from app.incidents.measures.measures import Facts
-from app.response.targets import Agreements, Judged, Outcome, Target, Verdict, judge
+from app.response.targets import Agreements, Judged, Target, TargetOutcome, Verdict, judge
 
 START = datetime(2026, 8, 20, 10, tzinfo=UTC)
 LONG_AGO = START - timedelta(days=100)
 RECOVERED = EndReason.RECOVERED
-MET, MISSED, PENDING, CANNOT_TELL = Outcome.MET, Outcome.MISSED, Outcome.PENDING, Outcome.CANNOT_TELL
+MET, MISSED, PENDING, CANNOT_TELL = (
+    TargetOutcome.MET,
+    TargetOutcome.MISSED,
+    TargetOutcome.PENDING,
+    TargetOutcome.CANNOT_TELL,
+)
 AGREED = Target("", 1, LONG_AGO, acknowledge_seconds=300, update_seconds=1800, resolve_seconds=3600)
 
 
@@ -46,7 +51,7 @@ def judged(what: Judged, *, now: datetime, updates: list[datetime] | None = None
         ({"acknowledged_at": at(5), "merged": True}, at(9), CANNOT_TELL, None),
     ],
 )
-def test_acknowledgement(values: dict[str, Any], now: datetime, outcome: Outcome, seconds: float | None) -> None:
+def test_acknowledgement(values: dict[str, Any], now: datetime, outcome: TargetOutcome, seconds: float | None) -> None:
     assert judged(Judged.ACKNOWLEDGE, now=now, **values) == Verdict(300, outcome, seconds)
 
 
@@ -65,7 +70,7 @@ def test_acknowledgement(values: dict[str, Any], now: datetime, outcome: Outcome
         ({}, at(61), MISSED, 3660),
     ],
 )
-def test_recovery(values: dict[str, Any], now: datetime, outcome: Outcome, seconds: float | None) -> None:
+def test_recovery(values: dict[str, Any], now: datetime, outcome: TargetOutcome, seconds: float | None) -> None:
     assert judged(Judged.RESOLVE, now=now, **values) == Verdict(3600, outcome, seconds)
 
 
@@ -82,13 +87,13 @@ def test_recovery(values: dict[str, Any], now: datetime, outcome: Outcome, secon
     ],
 )
 def test_updates(
-    updates: list[datetime], values: dict[str, Any], now: datetime, outcome: Outcome, seconds: float
+    updates: list[datetime], values: dict[str, Any], now: datetime, outcome: TargetOutcome, seconds: float
 ) -> None:
     assert judged(Judged.UPDATE, now=now, updates=updates, **values) == Verdict(1800, outcome, seconds)
 
 
 def test_without_a_target_nothing_is_agreed() -> None:
-    nothing = Verdict(None, Outcome.NOT_AGREED)
+    nothing = Verdict(None, TargetOutcome.NOT_AGREED)
     assert set(judge(facts(), None, [], now=at(5)).values()) == {nothing}
     only_update = Target("", 1, LONG_AGO, update_seconds=1800)
     found = judge(facts(), only_update, [], now=at(5))

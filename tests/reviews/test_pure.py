@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from app.incidents.agreement import Agreement
 from app.incidents.measures.business_hours import BusinessHours
 from app.reviews.action_item import ItemState, hints, normalized_link, overdue
-from app.reviews.effect import Verdict, rate_ratio, windows
+from app.reviews.effect import EffectVerdict, rate_ratio, windows
 from app.reviews.lifecycle import (
     FindingKind,
     Item,
@@ -96,15 +96,15 @@ def test_marks_are_bounded_and_explained() -> None:
 @pytest.mark.parametrize(
     ("before", "after", "low", "high", "verdict"),
     [
-        (12, 3, 0.045, 0.926, Verdict.FEWER),
-        (4, 1, 0.005, 2.526, Verdict.CANNOT_TELL),
-        (5, 1, 0.004, 1.787, Verdict.CANNOT_TELL),
-        (5, 0, 0.0, 1.091, Verdict.CANNOT_TELL),
-        (6, 0, 0.0, 0.849, Verdict.FEWER),
+        (12, 3, 0.045, 0.926, EffectVerdict.FEWER),
+        (4, 1, 0.005, 2.526, EffectVerdict.CANNOT_TELL),
+        (5, 1, 0.004, 1.787, EffectVerdict.CANNOT_TELL),
+        (5, 0, 0.0, 1.091, EffectVerdict.CANNOT_TELL),
+        (6, 0, 0.0, 0.849, EffectVerdict.FEWER),
     ],
 )
 def test_the_interval_of_a_rate_ratio_is_exact(
-    before: int, after: int, low: float, high: float, verdict: Verdict
+    before: int, after: int, low: float, high: float, verdict: EffectVerdict
 ) -> None:
     found = rate_ratio(before, after)
     assert found.ratio == after / before
@@ -112,8 +112,8 @@ def test_the_interval_of_a_rate_ratio_is_exact(
 
 
 def test_more_incidents_are_as_visible_as_fewer() -> None:
-    assert (rate_ratio(0, 6).verdict, rate_ratio(0, 6).ratio, rate_ratio(0, 6).high) == (Verdict.MORE, None, None)
-    assert (rate_ratio(0, 0).verdict, rate_ratio(0, 0).ratio) == (Verdict.CANNOT_TELL, None)
+    assert (rate_ratio(0, 6).verdict, rate_ratio(0, 6).ratio, rate_ratio(0, 6).high) == (EffectVerdict.MORE, None, None)
+    assert (rate_ratio(0, 0).verdict, rate_ratio(0, 0).ratio) == (EffectVerdict.CANNOT_TELL, None)
 
 
 @pytest.mark.parametrize("rate", [1, 3, 10, 30])
@@ -123,7 +123,7 @@ def test_without_a_change_of_the_rate_at_most_one_in_twenty_gets_a_verdict(rate:
     judged = sum(
         int(count)
         for (before, after), count in zip(pairs.tolist(), times, strict=True)
-        if rate_ratio(before, after).verdict is not Verdict.CANNOT_TELL
+        if rate_ratio(before, after).verdict is not EffectVerdict.CANNOT_TELL
     )
     assert judged <= 0.05 * 4000
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.base.errors import Invalid
-from app.search.question import QUESTION_AT_MOST, WORDS_AT_MOST, Kind, question
+from app.search.question import QUESTION_AT_MOST, WORDS_AT_MOST, ResultKind, question
 from app.search.result import Result, pieces, ranked, snippet
 
 NOON = datetime(2026, 8, 20, 12, tzinfo=UTC)
@@ -18,13 +18,13 @@ questions = st.text(max_size=QUESTION_AT_MOST)
     ("text", "words", "numbers", "is_number"),
     [
         ("Checkout  TIMEOUT", ("checkout", "timeout"), {}, False),
-        ("INC-12", (), {Kind.INCIDENT: (12,)}, True),
-        (" rev 3 ", (), {Kind.REVIEW: (3,)}, True),
-        ("ai7", (), {Kind.ACTION_ITEM: (7,)}, True),
-        ("#INC-12!", (), {Kind.INCIDENT: (12,)}, True),
-        ("12", ("12",), dict.fromkeys((Kind.INCIDENT, Kind.REVIEW, Kind.ACTION_ITEM), (12,)), False),
-        ("INC-12 INC-13", (), {Kind.INCIDENT: (12, 13)}, False),
-        ("INC-12 and disk", ("and", "disk"), {Kind.INCIDENT: (12,)}, False),
+        ("INC-12", (), {ResultKind.INCIDENT: (12,)}, True),
+        (" rev 3 ", (), {ResultKind.REVIEW: (3,)}, True),
+        ("ai7", (), {ResultKind.ACTION_ITEM: (7,)}, True),
+        ("#INC-12!", (), {ResultKind.INCIDENT: (12,)}, True),
+        ("12", ("12",), dict.fromkeys((ResultKind.INCIDENT, ResultKind.REVIEW, ResultKind.ACTION_ITEM), (12,)), False),
+        ("INC-12 INC-13", (), {ResultKind.INCIDENT: (12, 13)}, False),
+        ("INC-12 and disk", ("and", "disk"), {ResultKind.INCIDENT: (12,)}, False),
         ("INC-0", ("inc", "0"), {}, False),
         ("INC-1" + "0" * 18, ("inc", "1" + "0" * 18), {}, False),
         ("zinc-12", ("zinc", "12"), {}, False),
@@ -36,7 +36,7 @@ questions = st.text(max_size=QUESTION_AT_MOST)
     ],
 )
 def test_a_question_has_words_and_numbers(
-    text: str, words: tuple[str, ...], numbers: dict[Kind, tuple[int, ...]], is_number: bool
+    text: str, words: tuple[str, ...], numbers: dict[ResultKind, tuple[int, ...]], is_number: bool
 ) -> None:
     asked = question(text)
     assert asked.words == words
@@ -85,18 +85,18 @@ def test_words_are_marked_in_any_case() -> None:
     assert [piece.text for piece in found if piece.is_match] == ["Checkout", "checkout"]
 
 
-def a_result(kind: Kind, tier: int, hours: int, number: int | None = 1) -> Result:
+def a_result(kind: ResultKind, tier: int, hours: int, number: int | None = 1) -> Result:
     return Result(kind, tier, number, None, "t", None, NOON + timedelta(hours=hours))
 
 
 @given(st.permutations(range(6)))
 def test_the_order_of_results_depends_only_on_them(order: list[int]) -> None:
     expected = [
-        a_result(Kind.REVIEW, 0, 0),
-        a_result(Kind.SERVICE, 1, 0, None),
-        a_result(Kind.INCIDENT, 1, 9),
-        a_result(Kind.FINDING, 1, 8, None),
-        a_result(Kind.INCIDENT, 4, 9, 8),
-        a_result(Kind.INCIDENT, 4, 9, 7),
+        a_result(ResultKind.REVIEW, 0, 0),
+        a_result(ResultKind.SERVICE, 1, 0, None),
+        a_result(ResultKind.INCIDENT, 1, 9),
+        a_result(ResultKind.FINDING, 1, 8, None),
+        a_result(ResultKind.INCIDENT, 4, 9, 8),
+        a_result(ResultKind.INCIDENT, 4, 9, 7),
     ]
     assert ranked(expected[place] for place in order) == expected

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from uuid import UUID, uuid5
 
 from app.status_page.component import Component, Status, Uptime
-from app.status_page.public_incident import Kind, PublicIncident, Stage, Update
+from app.status_page.public_incident import PublicIncident, PublicKind, PublicStage, Update
 
 DAY = date(2026, 11, 30)
 NAMESPACE = UUID(int=1)
@@ -21,7 +21,7 @@ def at(clock: str, day: int = 0) -> datetime:
 
 
 def update(when: datetime, stage: str, components: Mapping[str, Status] | None = None, body: str = "Words.") -> Update:
-    return Update(uuid5(NAMESPACE, f"{when}{stage}{body}"), when, Stage(stage), body, components or {}, when)
+    return Update(uuid5(NAMESPACE, f"{when}{stage}{body}"), when, PublicStage(stage), body, components or {}, when)
 
 
 def problem(
@@ -33,7 +33,7 @@ def problem(
 ) -> PublicIncident:
     return PublicIncident(
         uuid5(NAMESPACE, title),
-        Kind.INCIDENT,
+        PublicKind.INCIDENT,
         title,
         begins_at or updates[0].at,
         ends_at,
@@ -47,7 +47,7 @@ def problem(
 def maintenance(begins_at: datetime, scheduled_to: datetime, *updates: Update, **more: datetime) -> PublicIncident:
     return PublicIncident(
         uuid5(NAMESPACE, f"{begins_at}"),
-        Kind.MAINTENANCE,
+        PublicKind.MAINTENANCE,
         "Database upgrade",
         begins_at,
         more.get("ends_at"),

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from app.status_page.component import OpenIncident, Status, propose, summary
 from app.status_page.public_incident import (
     PublicIncident,
+    PublicStage,
     Spell,
-    Stage,
     ended,
     next_update_due,
     spells,
@@ -56,7 +56,7 @@ def test_a_problem_may_come_back() -> None:
         update(at("10:20"), "resolved"),
         update(at("10:50"), "investigating", {"Payments": DEGRADED}),
     )
-    assert (stage(found, NOW), ended(found, NOW)) == (Stage.INVESTIGATING, None)
+    assert (stage(found, NOW), ended(found, NOW)) == (PublicStage.INVESTIGATING, None)
     assert spells(found, NOW) == [
         Spell("Payments", at("10:00"), at("10:20"), MAJOR),
         Spell("Payments", at("10:50"), None, DEGRADED),
@@ -84,10 +84,10 @@ def test_several_problems_at_once_give_a_component_the_worst_status() -> None:
 @pytest.mark.parametrize(
     ("now", "expected"),
     [
-        ("09:59", (Stage.SCHEDULED, {"Website": OPERATIONAL})),
-        ("10:00", (Stage.IN_PROGRESS, {"Website": MAINTENANCE})),
-        ("11:59", (Stage.IN_PROGRESS, {"Website": MAINTENANCE})),
-        ("12:00", (Stage.COMPLETED, {"Website": OPERATIONAL})),
+        ("09:59", (PublicStage.SCHEDULED, {"Website": OPERATIONAL})),
+        ("10:00", (PublicStage.IN_PROGRESS, {"Website": MAINTENANCE})),
+        ("11:59", (PublicStage.IN_PROGRESS, {"Website": MAINTENANCE})),
+        ("12:00", (PublicStage.COMPLETED, {"Website": OPERATIONAL})),
     ],
 )
 def test_maintenance_begins_and_ends_by_its_schedule(now: str, expected: object) -> None:
@@ -111,7 +111,7 @@ def test_canceled_maintenance_never_was() -> None:
         update(at("09:00"), "completed"),
         ends_at=at("10:00"),
     )
-    assert (spells(canceled, NOW), stage(canceled, at("10:30"))) == ([], Stage.COMPLETED)
+    assert (spells(canceled, NOW), stage(canceled, at("10:30"))) == ([], PublicStage.COMPLETED)
 
 
 def test_while_a_problem_is_young_an_update_is_due_every_twenty_minutes() -> None:
@@ -131,7 +131,7 @@ def problems(draw: st.DrawFn) -> PublicIncident:
     times = sorted(draw(st.lists(st.integers(0, 900), min_size=1, max_size=6)))
     told = [update(at("02:00") + timedelta(minutes=each), draw(stages), draw(some_statuses)) for each in times]
     begins_at = told[0].at + timedelta(minutes=draw(st.integers(-60, 60)))
-    over = told[-1].stage is Stage.RESOLVED
+    over = told[-1].stage is PublicStage.RESOLVED
     lasted = draw(st.integers(0, 600))
     return problem(
         *told, begins_at=begins_at, ends_at=min(NOW, begins_at + timedelta(minutes=lasted)) if over else None

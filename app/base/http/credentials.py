@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -132,6 +132,7 @@ class Credentials:
         )
         self._sources = Cache[Source](monitor, trust_seconds=trust_seconds, fresh_seconds=fresh_seconds, clock=clock)
         self._failures = Failures(clock)
+        self._used: dict[str, datetime] = {}  # since the last refresh, by id
 
     async def identify(self, presented: str | None, client: Any = None) -> Bearer:
         """The holder of a token. `client` is that of the ASGI scope; too many wrong tokens slow its network down.
@@ -147,10 +148,12 @@ class Credentials:
             return ADMIN_BEARER
         public = tokens.id_of(presented)
         known = await self._token(public, client) if public else None
-        if known is None or known.row.revoked_at or not tokens.matches(known, presented):
+        now = datetime.now(UTC)
+        if known is None or not known.is_valid(now) or not tokens.matches(known, presented):
             await self._failures.delay(client)
             self._failures.note(client)
-            raise Unauthorized("this token is unknown or revoked", headers={"WWW-Authenticate": "Bearer"})
+            raise Unauthorized("this token is unknown, revoked or expired", headers={"WWW-Authenticate": "Bearer"})
+        self._used[known.row.id] = now
         return known.bearer
 
     def opener(self, presented: str) -> OpenedBy:
@@ -166,8 +169,10 @@ class Credentials:
             admin = self._admin_digest
             return ADMIN_BEARER if admin is not None and hmac.compare_digest(admin, token.digest) else None
         known = await self._token(token.id, None)
-        if known is None or known.row.revoked_at or not hmac.compare_digest(known.row.digest, token.digest):
+        now = datetime.now(UTC)
+        if known is None or not known.is_valid(now) or not hmac.compare_digest(known.row.digest, token.digest):
             return None
+        self._used[known.row.id] = now
         return known.bearer
 
     async def source_of(self, bearer: Bearer, kind: str, *, now: datetime) -> Source:
@@ -193,7 +198,17 @@ class Credentials:
         self._sources.expire(name)
 
     async def refresh(self) -> None:
-        """Loads all tokens and sources, so that rarely used ones are also known when the database goes down."""
+        """Stores which tokens were used, and loads all tokens and sources, so that rarely used ones are also known when
+        the database goes down.
+        """
+        used, self._used = self._used, {}
+        try:
+            if used:
+                async with db.session(self._engine) as session:
+                    await tokens.note_use(session, used)
+        except BaseException:
+            self._used = used | self._used
+            raise
         async with db.session(self._engine) as session:
             found, sources = await tokens.list_tokens(session), await tokens.list_sources(session)
         self._tokens.store({known.row.id: known for known in found})

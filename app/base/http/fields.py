@@ -22,6 +22,7 @@ from pydantic import (
     PlainValidator,
     SecretStr,
     StringConstraints,
+    WithJsonSchema,
 )
 from starlette.routing import Match
 
@@ -70,7 +71,11 @@ Words = Annotated[str, StringConstraints(max_length=10_000), AfterValidator(stor
 Secret = Annotated[SecretStr, Field(min_length=1), AfterValidator(_storable_secret)]
 At = Annotated[AwareDatetime, AfterValidator(_in_utc)]  # in requests
 # In responses. Like all types of responses it checks nothing, so that a value once stored can always be shown.
-AtShown = Annotated[datetime, PlainSerializer(rfc3339, when_used="json")]
+AtShown = Annotated[
+    datetime,
+    PlainSerializer(rfc3339, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
+]
 
 
 @cache

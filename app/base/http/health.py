@@ -30,7 +30,7 @@ class Health(BaseModel):
 
 
 @health_router.get("/healthz", summary="Check liveness", responses={503: problem_responses()[503]})
-async def healthz(request: Request) -> Health:
+async def check_liveness(request: Request) -> Health:
     """Requires no token and does not use the database. 503 if a part of the process has stopped: restart the process.
     200 and `degraded` while a background job is failing, because its next run may succeed.
     """
@@ -54,7 +54,7 @@ def _times(number: int) -> str:
 
 
 @health_router.get("/readyz", summary="Check readiness", responses={503: problem_responses()[503]})
-async def readyz(request: Request) -> Health:
+async def check_readiness(request: Request) -> Health:
     """Requires no token. Reports whether this process accepts deliveries. While the database is unavailable: 200 and
     `degraded` as long as the spool accepts deliveries, so that load balancers keep sending them; after that 503.
     Also 200 and `degraded` while deliveries from an outage wait in the spool: numbers do not include them yet.

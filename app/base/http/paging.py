@@ -16,6 +16,11 @@ Item = TypeVar("Item")
 
 
 class Page(BaseModel, Generic[Item]):
+    @classmethod
+    def model_parametrized_name(cls, params: tuple[Any, ...]) -> str:
+        """The name of its schema."""
+        return f"PageOf{params[0].__name__}"
+
     items: list[Item]
     next_cursor: str | None = Field(description="Pass as `cursor` for the next page; null on the last one")
 

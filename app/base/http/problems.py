@@ -21,6 +21,8 @@ from app.base.http.fields import UNSTORABLE
 
 log = logging.getLogger("aftermath.http")
 
+PROBLEM_TYPE = "application/problem+json"
+
 
 class ProblemDocument(BaseModel):
     """RFC 9457."""
@@ -42,7 +44,7 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {
         status: {
             "description": HTTPStatus(status).phrase,
-            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}},
+            "content": {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}},
         }
         for status in sorted({401, 403, 422, 503, *statuses})
     }
@@ -98,7 +100,7 @@ def install_problems(app: FastAPI) -> None:
 def answer_to(error: Exception, method: str) -> JSONResponse:
     """The response for an error. `method` is that of the request, for the log."""
     found = document_of(error, method)
-    return JSONResponse(dict(found.members), found.status, found.headers, "application/problem+json")
+    return JSONResponse(dict(found.members), found.status, found.headers, PROBLEM_TYPE)
 
 
 def document_of(error: Exception, method: str) -> Document:
@@ -147,14 +149,3 @@ def _why_retry(error: Exception) -> str | None:
 def _clean(errors: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """JSON cannot hold unpaired surrogates, and a field name may come from the client."""
     return [{k: UNSTORABLE.sub("\ufffd", str(v))[:300] for k, v in error.items()} for error in errors]
-
-
-def openapi_document(api: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document with the schema that `problem_responses` refers to.
-
-    FastAPI adds the model of a response only under the media type of the route, which differs from that of problems.
-    It caches the generated document and serves that object, so the schema is added in place.
-    """
-    document = api.openapi()
-    document["components"]["schemas"]["ProblemDocument"] = ProblemDocument.model_json_schema()
-    return document

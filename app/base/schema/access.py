@@ -52,6 +52,8 @@ class Token(Row, table=True):
     scope: Text[str]
     source_id: int | None = Field(default=None, foreign_key="source.id")
     created_at: Timestamp[datetime]
+    expires_at: Timestamp[datetime | None] = None
+    last_used_at: Timestamp[datetime | None] = None  # to about a minute
     revoked_at: Timestamp[datetime | None] = None
 
 

@@ -99,7 +99,7 @@ async def list_calendars(session: Session, paging: Pages, _: Reader) -> Page[Cal
 
 
 @router.get("/{name}", summary="Get a calendar", responses=problem_responses(404))
-async def show_calendar(session: Session, name: CalendarName, _: Reader) -> CalendarResponse:
+async def get_calendar(session: Session, name: CalendarName, _: Reader) -> CalendarResponse:
     """Returns its business hours and holidays."""
     return _shown(*await store.find_calendar(session, name))
 

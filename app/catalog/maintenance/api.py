@@ -123,7 +123,7 @@ async def list_maintenance(session: Session, now: Now, paging: Pages, _: Reader)
 
 
 @router.get("/{name}", summary="Get planned maintenance", responses=problem_responses(404))
-async def show_maintenance(session: Session, now: Now, name: MaintenanceName, _: Reader) -> MaintenanceResponse:
+async def get_maintenance(session: Session, now: Now, name: MaintenanceName, _: Reader) -> MaintenanceResponse:
     """Returns its services, times and reason."""
     return _shown(await store.find_maintenance(session, name), now)
 

@@ -142,7 +142,7 @@ class ObjectiveResponse(BaseModel):
 Ratio = Annotated[float | None, Field(description="0 to 1; null: not in service in the period", examples=[0.9995])]
 
 
-class CountModel(BaseModel):
+class FailureCountModel(BaseModel):
     value: int
     low: float = Field(description="Lower bound of the 95% interval")
     high: float = Field(description="Upper bound of the 95% interval")
@@ -168,7 +168,7 @@ class ServiceAvailabilityModel(BaseModel):
     planned_seconds: float
     maintenance_seconds: float = Field(description="Planned maintenance, whether or not anything failed during it")
     in_service_seconds: float
-    failures: CountModel
+    failures: FailureCountModel
     mtbf: BetweenFailuresModel
     links: list[str] = Field(description="Links, relative to the URL of Aftermath, to the underlying incidents")
 
@@ -187,7 +187,7 @@ class AvailabilityResponse(BaseModel):
 
 
 @_objective.get("/{name}/objective", summary="Get an objective and its error budget", responses=problem_responses(404))
-async def show_objective(
+async def get_objective(
     session: Session, now: Now, settings: SettingsDep, name: ServiceName, _: Reader
 ) -> ObjectiveResponse:
     """Returns the target, the remaining error budget, the incidents that burned it, and the burn rates."""
@@ -238,7 +238,7 @@ def _rows(answer: AvailabilityResponse) -> Iterator[Line]:
 
 @_availability.get("/availability", summary="Get the availability of services", responses=problem_responses())
 @also_as_csv(_availability, "/availability", _rows, lines="One line per service")
-async def availability_of_services(
+async def get_availability(
     tx: Tx,
     now: Now,
     settings: SettingsDep,
@@ -363,7 +363,7 @@ def _availability_shown(each: Availability, asked: Span, environment: str | None
         planned_seconds=each.planned.total_seconds(),
         maintenance_seconds=each.maintenance.total_seconds(),
         in_service_seconds=each.in_service.total_seconds(),
-        failures=CountModel(value=each.failures, low=fewest, high=most),
+        failures=FailureCountModel(value=each.failures, low=fewest, high=most),
         mtbf=BetweenFailuresModel(
             seconds=each.mtbf, low=shortest, high=longest, exposure_seconds=each.exposure.total_seconds()
         ),

@@ -16,7 +16,7 @@ from app.base.http.problems import problem_responses
 from app.base.http.turns import IN_TURN
 from app.base.severity import SeverityName, severity_name
 from app.catalog.rules import store
-from app.catalog.rules.trial import Difference, Grouped, Outcome
+from app.catalog.rules.trial import Difference, Grouped, TrialOutcome
 from app.incidents.grouping.rule import DEFAULT_NAME, DEFAULT_RULE, OptionalRecovery, parse_matcher
 
 router = APIRouter(prefix="/api/v1/rules", tags=["rules"])
@@ -193,7 +193,7 @@ class GroupedModel(BaseModel):
 class DifferenceModel(BaseModel):
     """Incidents that share alerts, as the present and as the proposed rules form them."""
 
-    outcome: Outcome = Field(
+    outcome: TrialOutcome = Field(
         description="`merged`: several incidents would be one; `split`: one would be several; `regrouped`: several "
         "would be several others; `changed`: its key, service, environment, severity or alerts would differ; "
         "`not_opened`: its alerts would be ignored; `opened`: the present rules would ignore its alerts"
@@ -296,7 +296,7 @@ async def try_rules(
 
 
 @router.get("/{name}", summary="Get a rule", responses=problem_responses(404))
-async def show_rule(session: Session, name: RuleName, _: Reader) -> RuleResponse:
+async def get_rule(session: Session, name: RuleName, _: Reader) -> RuleResponse:
     """Returns its matchers and settings."""
     return RuleResponse.model_validate(await store.find_rule(session, name))
 

@@ -46,7 +46,7 @@ class Grouped:
     alerts: int  # from senders
 
 
-class Outcome(StrEnum):
+class TrialOutcome(StrEnum):
     MERGED = "merged"  # several incidents would be one
     SPLIT = "split"  # one would be several
     REGROUPED = "regrouped"  # several would be several others
@@ -59,7 +59,7 @@ class Outcome(StrEnum):
 class Difference:
     """Incidents that share alerts, as the present rules and as the proposed ones form them, each in order of start."""
 
-    outcome: Outcome
+    outcome: TrialOutcome
     before: tuple[Grouped, ...]
     after: tuple[Grouped, ...]
 
@@ -228,19 +228,19 @@ def _is_same(before: _Group, after: _Group) -> bool:
     )
 
 
-def _outcome(before: int, after: int) -> Outcome:
+def _outcome(before: int, after: int) -> TrialOutcome:
     match before, after:
         case 0, _:
-            return Outcome.OPENED
+            return TrialOutcome.OPENED
         case _, 0:
-            return Outcome.NOT_OPENED
+            return TrialOutcome.NOT_OPENED
         case 1, 1:
-            return Outcome.CHANGED
+            return TrialOutcome.CHANGED
         case _, 1:
-            return Outcome.MERGED
+            return TrialOutcome.MERGED
         case 1, _:
-            return Outcome.SPLIT
-    return Outcome.REGROUPED
+            return TrialOutcome.SPLIT
+    return TrialOutcome.REGROUPED
 
 
 def _alerts_by_rule(

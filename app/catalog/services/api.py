@@ -140,7 +140,7 @@ async def list_services(session: Session, paging: Pages, _: Reader) -> Page[Serv
 
 
 @router.get("/{name}", summary="Get a service", responses=problem_responses(404))
-async def show_service(session: Session, name: ServiceName, _: Reader) -> ServiceResponse:
+async def get_service(session: Session, name: ServiceName, _: Reader) -> ServiceResponse:
     """Returns its owner, links and cost of an hour of outage."""
     return ServiceResponse.of(await store.find_service(session, name))
 

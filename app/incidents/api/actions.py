@@ -40,7 +40,7 @@ class Declaration(Input):
     note: Words | None = None
 
 
-class Amendment(Input):
+class IncidentAmendment(Input):
     """Only the fields sent are changed. Null removes a correction and restores the value derived from the alerts."""
 
     title: Name | None = None
@@ -60,13 +60,13 @@ class Amendment(Input):
 @router.patch(
     "/{id}", response_model=IncidentModel, responses=problem_responses(404, 409, 412), summary="Correct an incident"
 )
-async def amend(
+async def amend_incident(
     writer: Writer,
     session: Session,
     now: Now,
     answer: Answering,
     ref: IncidentInPath,
-    amendment: Amendment,
+    amendment: IncidentAmendment,
     if_match: IfMatch = None,
 ) -> IncidentModel:
     """A correction overrides the value derived from the alerts, and is recorded in the timeline. To correct an
@@ -97,7 +97,7 @@ class ActionInput(Input):
     responses=problem_responses(404, 409),
     summary="Acknowledge an incident",
 )
-async def acknowledge(
+async def acknowledge_incident(
     writer: Writer,
     session: Session,
     now: Now,
@@ -120,7 +120,7 @@ async def acknowledge(
 @router.post(
     "/{id}/resolve", response_model=IncidentModel, responses=problem_responses(404, 409), summary="Resolve an incident"
 )
-async def resolve(
+async def resolve_incident(
     writer: Writer,
     session: Session,
     now: Now,
@@ -141,7 +141,7 @@ async def resolve(
 @router.post(
     "/{id}/reopen", response_model=IncidentModel, responses=problem_responses(404, 409), summary="Reopen an incident"
 )
-async def reopen(
+async def reopen_incident(
     writer: Writer,
     session: Session,
     now: Now,
@@ -186,7 +186,7 @@ OtherIncidentInPath = Annotated[
     responses=problem_responses(404, 409),
     summary="Mark two incidents as related",
 )
-async def relate(
+async def relate_incidents(
     writer: Writer,
     session: Session,
     now: Now,
@@ -207,7 +207,7 @@ async def relate(
     responses=problem_responses(404, 409),
     summary="Remove the mark that two incidents are related",
 )
-async def unrelate(
+async def unrelate_incidents(
     writer: Writer, session: Session, now: Now, answer: Answering, ref: IncidentInPath, other: OtherIncidentInPath
 ) -> IncidentModel:
     """Recorded in the timelines of both. Repeating it changes nothing."""

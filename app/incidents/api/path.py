@@ -72,7 +72,7 @@ class TaskModel(BaseModel):
     level: int = Field(description="The level that the path reaches with it")
 
 
-class PointModel(_Shown):
+class PathPointModel(_Shown):
     at: AtShown
     level: int = Field(description="Tasks with a negative effect so far minus those with a positive one")
 
@@ -95,7 +95,7 @@ class SecondsModel(BaseModel):
     unknown: float
 
 
-class SilenceModel(_Shown):
+class SilenceInPathModel(_Shown):
     begins_at: AtShown
     ends_at: AtShown
     seconds: float
@@ -109,7 +109,7 @@ class PathModel(BaseModel):
     tasks: list[TaskModel] = Field(
         description="By the time they took effect: `ended_at`, or `at` if that is null; then by entry"
     )
-    path: list[PointModel] = Field(
+    path: list[PathPointModel] = Field(
         description="Begins with level 0 at detection, or with the first task if that is earlier; has one point for "
         "each task; and ends at the end of the incident, or now while it is open"
     )
@@ -121,7 +121,7 @@ class PathModel(BaseModel):
         description="From the first point of the path until a task had a positive effect, or else until the last point"
     )
     first_positive_at: AtShown | None = Field(description="When a task first had a positive effect; null: none has")
-    longest_silence: SilenceModel | None = Field(
+    longest_silence: SilenceInPathModel | None = Field(
         description="Between detection and end, the longest time without any mark, and in which no task began or ended"
     )
 
@@ -132,7 +132,7 @@ class PathModel(BaseModel):
     responses=problem_responses(404),
     summary="Get the path of an incident to its recovery",
 )
-async def read_path(_: Reader, session: Session, now: Now, ref: IncidentInPath) -> PathModel:
+async def get_path(_: Reader, session: Session, now: Now, ref: IncidentInPath) -> PathModel:
     """The phases of the incident, and its tasks with the path that they describe: each task with a positive effect
     moves it down by one, each with a negative effect up. The levels have no unit.
     """
@@ -149,10 +149,10 @@ def _model(path: Path) -> PathModel:
             TaskModel.model_validate(asdict(step.task) | {"phase": step.phase, "level": step.level})
             for step in path.steps
         ],
-        path=[PointModel.model_validate(one) for one in path.points],
+        path=[PathPointModel.model_validate(one) for one in path.points],
         counts=CountsModel.model_validate(path.counts),
         seconds_in_tasks=SecondsModel.model_validate(path.seconds_in_tasks),
         seconds_without_positive_effect=path.seconds_without_positive_effect,
         first_positive_at=path.first_positive_at,
-        longest_silence=SilenceModel.model_validate(path.longest_silence) if path.longest_silence else None,
+        longest_silence=SilenceInPathModel.model_validate(path.longest_silence) if path.longest_silence else None,
     )

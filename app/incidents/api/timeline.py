@@ -34,7 +34,7 @@ Link = Annotated[HttpUrl, Field(description="A page with more about it, such as 
     responses=problem_responses(404) | FORMATS,
     summary="Read the timeline of an incident",
 )
-async def read_timeline(
+async def list_timeline(
     _: Reader,
     request: Request,
     session: Session,
@@ -218,7 +218,7 @@ class CorrectionInput(Input):
     responses=problem_responses(404, 409, 412),
     summary="Correct what a person recorded",
 )
-async def correct(
+async def correct_entry(
     writer: Writer,
     session: Session,
     now: Now,
@@ -264,7 +264,7 @@ class WithdrawalInput(Input):
     responses=problem_responses(404, 409, 412),
     summary="Withdraw what a person recorded",
 )
-async def withdraw(
+async def withdraw_entry(
     writer: Writer,
     session: Session,
     now: Now,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from app.incidents.definitions.model import BUSINESS_HOURS, EVERY_INCIDENT, NO_RECOVERY, Definition, Kind
+from app.incidents.definitions.model import BUSINESS_HOURS, EVERY_INCIDENT, NO_RECOVERY, Definition, DefinitionKind
 from app.incidents.measures.measures import MEASURES
 
 _ONE = "the value of one incident; see the statistics for many incidents"
@@ -72,7 +72,7 @@ MEASURE_DEFINITIONS = (
     *(
         Definition(
             name=measure.name,
-            kind=Kind.MEASURE,
+            kind=DefinitionKind.MEASURE,
             label=measure.label,
             unit="seconds",
             statistic=_ONE,
@@ -88,7 +88,7 @@ MEASURE_DEFINITIONS = (
     ),
     Definition(
         "business_hours",
-        Kind.MEASURE,
+        DefinitionKind.MEASURE,
         "A duration in business hours",
         "seconds",
         _ONE,
@@ -102,7 +102,7 @@ MEASURE_DEFINITIONS = (
     ),
     Definition(
         "impact",
-        Kind.MEASURE,
+        DefinitionKind.MEASURE,
         "Impact of an incident",
         "share of the service",
         _ONE,
@@ -117,7 +117,7 @@ MEASURE_DEFINITIONS = (
     ),
     Definition(
         "incident_cost",
-        Kind.MEASURE,
+        DefinitionKind.MEASURE,
         "Cost of an incident",
         "currency",
         _ONE,
@@ -131,7 +131,7 @@ MEASURE_DEFINITIONS = (
     ),
     Definition(
         "incident_downtime",
-        Kind.MEASURE,
+        DefinitionKind.MEASURE,
         "Downtime of an incident",
         "seconds",
         _ONE,
@@ -143,7 +143,7 @@ MEASURE_DEFINITIONS = (
     ),
     Definition(
         "incident_labor",
-        Kind.MEASURE,
+        DefinitionKind.MEASURE,
         "Labor for an incident",
         "currency",
         _ONE,
@@ -155,7 +155,7 @@ MEASURE_DEFINITIONS = (
     ),
     Definition(
         "reopened",
-        Kind.MEASURE,
+        DefinitionKind.MEASURE,
         "Reopenings",
         "times",
         _ONE,

@@ -21,7 +21,7 @@ PLANNED = "planned maintenance, shown separately; severities with an impact of 0
 NO_RATE = "services without a rate, which are listed, because unknown is not 0; planned maintenance"
 
 
-class Kind(StrEnum):
+class DefinitionKind(StrEnum):
     MEASURE = "measure"  # of one incident
     STATISTIC = "statistic"  # of one measure over many incidents
     METRIC = "metric"  # of a period
@@ -30,7 +30,7 @@ class Kind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Definition:
     name: str
-    kind: Kind
+    kind: DefinitionKind
     label: str
     unit: str
     statistic: str  # how values are aggregated: a sum, a count, a ratio, …
@@ -60,7 +60,7 @@ def metric(
 ) -> Definition:
     return Definition(
         name,
-        Kind.METRIC,
+        DefinitionKind.METRIC,
         label,
         unit,
         statistic,

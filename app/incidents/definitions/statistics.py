@@ -1,6 +1,6 @@
 """Definitions of the statistics of one measure over many incidents."""
 
-from app.incidents.definitions.model import EVERY_INCIDENT, P95_FROM, SUMMARY_FROM, Definition, Kind
+from app.incidents.definitions.model import EVERY_INCIDENT, P95_FROM, SUMMARY_FROM, Definition, DefinitionKind
 
 _RECORDED = "recorded values"
 _AND_WAITS = (
@@ -29,7 +29,7 @@ def _statistic(
         else (_RECORDED, f"{_OPEN}; {_FEW}")
     )
     return Definition(
-        name, Kind.STATISTIC, label, unit, statistic, formula, counted, left_out, cannot_tell, version=version
+        name, DefinitionKind.STATISTIC, label, unit, statistic, formula, counted, left_out, cannot_tell, version=version
     )
 
 
@@ -37,7 +37,7 @@ def _count(name: str, label: str, formula: str, cannot_tell: str) -> Definition:
     """These counts partition the incidents: each is in exactly one of them."""
     return Definition(
         name,
-        Kind.STATISTIC,
+        DefinitionKind.STATISTIC,
         label,
         "incidents",
         "count",
@@ -83,7 +83,7 @@ STATISTICS = (
     ),
     Definition(
         "zeros",
-        Kind.STATISTIC,
+        DefinitionKind.STATISTIC,
         "Recorded values of 0",
         "incidents",
         "count",
@@ -94,7 +94,7 @@ STATISTICS = (
     ),
     Definition(
         "left_out",
-        Kind.STATISTIC,
+        DefinitionKind.STATISTIC,
         "Left out",
         "incidents",
         "count",
@@ -105,7 +105,7 @@ STATISTICS = (
     ),
     Definition(
         "values",
-        Kind.STATISTIC,
+        DefinitionKind.STATISTIC,
         "Individual values",
         "seconds",
         "none: the values themselves",

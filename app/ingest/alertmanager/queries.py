@@ -130,7 +130,7 @@ _ROUTES = (
     Route("/api/v2/alerts/groups", "groups"),
     Route("/api/v2/receivers", "receivers"),
     Route("/api/v2/silences", "silences"),
-    Route("/api/v2/silences", "silence that is posted", "POST"),
+    Route("/api/v2/silences", "new silence", "POST"),
     Route("/api/v2/silence/{id}", "silence"),
     Route("/api/v2/silence/{id}", "silence", "DELETE"),
     Route("/-/healthy", "healthy"),
@@ -210,7 +210,7 @@ _ANSWERS: Mapping[str, Callable[[Asked], Awaitable[Answer]]] = {
     "receivers": _receivers,
     "silences": _silences,
     "silence": _silence,
-    "silence that is posted": _posted_silence,
+    "new silence": _posted_silence,
 }
 
 
@@ -261,7 +261,7 @@ _DOCUMENTED: Mapping[str, tuple[str, str]] = {
     "groups": ("List open alerts by incident", "As the list of alerts; one group for each incident and source."),
     "receivers": ("List receivers", "The sources."),
     "silences": ("List silences", "Always empty: Aftermath keeps no silences."),
-    "silence that is posted": ("Create a silence", alertmanager_api.READ_ONLY),
+    "new silence": ("Create a silence", alertmanager_api.READ_ONLY),
     "silence": ("Get a silence", "Always 404: Aftermath keeps no silences."),
     "healthy": ("Whether the service runs", "Requires no token."),
     "ready": ("Whether the service can answer", "Requires no token."),

@@ -154,7 +154,7 @@ class HealthModel(BaseModel):
     responses=problem_responses(404),
     summary="Get the health of a source",
 )
-async def source_health(_: Reader, session: Session, now: Now, settings: SettingsDep, name: Name) -> HealthModel:
+async def get_source_health(_: Reader, session: Session, now: Now, settings: SettingsDep, name: Name) -> HealthModel:
     """Reports whether the source is delivering everything it should, and if not, what to do. Silence does not count as
     healthy: without a heartbeat, a quiet source looks the same as a dead one.
     """

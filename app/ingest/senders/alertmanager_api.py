@@ -160,8 +160,8 @@ SENDER = Sender(
     answer=answer,
     refuse=refuse,
     endpoints=(
-        Endpoint("/api/v2/alerts", ("POST",)),
-        Endpoint("/am/{token}/api/v2/alerts", ("POST",)),
+        Endpoint("/api/v2/alerts", ("POST",), name="alerts"),
+        Endpoint("/am/{token}/api/v2/alerts", ("POST",), name="alerts with token"),
         Endpoint("/webhooks/alertmanager-api"),
         Endpoint("/webhooks/alertmanager-api/{token}"),
     ),

@@ -297,16 +297,16 @@ _ACTION: Mapping[str, Any] = {"user": "alex", "note": "looking", "source": "chat
 
 def _endpoints(base: str, *, is_documented: bool) -> Iterator[Endpoint]:
     only_asks = LookUp(lambda _: None, _status_of_request)
-    for path, methods, look_up, example in (
-        ("/alerts", ("POST",), None, None),
-        ("/alerts/requests/{request_id}", ("GET",), only_asks, None),
-        ("/alerts/{identifier}", ("DELETE",), None, _ACTION),
-        ("/alerts/{identifier}", ("GET",), LookUp(_asked_for, _one_alert), None),
-        ("/alerts/{identifier}/{action}", ("POST", "PUT", "DELETE"), None, _ACTION),
-        ("/alerts/{identifier}/actions/{custom}", ("POST",), None, _ACTION),
-        ("/heartbeats/{heartbeat}/ping", ("GET", "POST", "PUT"), None, {}),
+    for path, name, methods, look_up, example in (
+        ("/alerts", "alert", ("POST",), None, None),
+        ("/alerts/requests/{request_id}", "request", ("GET",), only_asks, None),
+        ("/alerts/{identifier}", "alert", ("DELETE",), None, _ACTION),
+        ("/alerts/{identifier}", "alert", ("GET",), LookUp(_asked_for, _one_alert), None),
+        ("/alerts/{identifier}/{action}", "action", ("POST", "PUT", "DELETE"), None, _ACTION),
+        ("/alerts/{identifier}/actions/{custom}", "custom action", ("POST",), None, _ACTION),
+        ("/heartbeats/{heartbeat}/ping", "heartbeat", ("GET", "POST", "PUT"), None, {}),
     ):
-        yield Endpoint(base + path, methods, look_up, example, is_documented)
+        yield Endpoint(base + path, methods, look_up, example, is_documented, name)
 
 
 DESCRIBES = """The alert API of Opsgenie, also as Jira Service Management has it under `/jsm/ops/integration`. In a tool

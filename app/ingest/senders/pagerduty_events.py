@@ -299,9 +299,9 @@ SENDER = Sender(
     recognizes=recognizes,
     alphanumeric_tokens=True,
     endpoints=(
-        Endpoint(EVENTS, ("POST",)),
-        Endpoint(EVENTS_1, ("POST",), example=_EXAMPLE_1),
-        Endpoint(CHANGES, ("POST",), example=pagerduty_changes.EXAMPLE),
+        Endpoint(EVENTS, ("POST",), name="event"),
+        Endpoint(EVENTS_1, ("POST",), example=_EXAMPLE_1, name="event of version 1"),
+        Endpoint(CHANGES, ("POST",), example=pagerduty_changes.EXAMPLE, name="change"),
         Endpoint("/webhooks/pagerduty-events"),
         Endpoint("/webhooks/pagerduty-events/{token}"),
     ),

@@ -194,9 +194,10 @@ SENDER = Sender(
     refuse=refuse,
     recognizes=recognizes,
     endpoints=(
-        Endpoint(ADDRESS, ("POST",)),
-        Endpoint(f"{ADDRESS}/{{route}}", ("POST",)),
-        Endpoint(f"{ADDRESS}/{{route}}/{{more}}", ("POST",)),  # Zabbix appends the routing key to its endpoint
+        Endpoint(ADDRESS, ("POST",), name="alert"),
+        Endpoint(f"{ADDRESS}/{{route}}", ("POST",), name="alert with route"),
+        # Zabbix appends the routing key to its endpoint.
+        Endpoint(f"{ADDRESS}/{{route}}/{{more}}", ("POST",), name="alert with two routes"),
         Endpoint("/webhooks/splunk-on-call"),
         Endpoint("/webhooks/splunk-on-call/{token}"),
     ),

@@ -21,7 +21,7 @@ router = APIRouter()
 HORIZON = 90 * 86_400.0
 
 
-class CountModel(BaseModel):
+class ActionItemCountModel(BaseModel):
     value: int
     formula: str
 
@@ -42,7 +42,7 @@ class InTimeModel(BaseModel):
 
 
 class CompletionModel(BaseModel):
-    action_items: CountModel
+    action_items: ActionItemCountModel
     time_to_complete: TimeToCompleteModel
     done_in_time: InTimeModel
 
@@ -68,7 +68,7 @@ def _rows(answer: ActionItemsResponse) -> Iterator[Line]:
 
 @router.get("/api/v1/metrics/action-items", summary="Summarize action items", responses=problem_responses())
 @also_as_csv(router, "/api/v1/metrics/action-items", _rows, lines="One line for the total, then one per priority")
-async def action_items(
+async def get_action_item_numbers(
     _: Reader,
     tx: Tx,
     now: Now,
@@ -102,7 +102,7 @@ async def action_items(
 
 def _model(each: Completion) -> CompletionModel:
     return CompletionModel(
-        action_items=CountModel(value=each.items, formula=FORMULAS["action_items"]),
+        action_items=ActionItemCountModel(value=each.items, formula=FORMULAS["action_items"]),
         time_to_complete=TimeToCompleteModel(
             **dict(estimated_model(each.time_to_complete)), formula=FORMULAS["time_to_complete"]
         ),

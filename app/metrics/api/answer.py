@@ -218,7 +218,7 @@ class NumbersModel(BaseModel):
     labor: LaborModel | None = Field(description="Null if `AFTERMATH_LABOR` is not set")
 
 
-class PointModel(PeriodModel):
+class BucketModel(PeriodModel):
     """The numbers of one bucket; the formulas are at the top level of the response."""
 
     incidents: int
@@ -302,8 +302,8 @@ def calendar_model(calendar: BusinessHours | None) -> CalendarModel | None:
     return None if calendar is None else CalendarModel(name=calendar.name, zone=calendar.zone)
 
 
-def point_model(numbers: Numbers) -> PointModel:
-    return PointModel(
+def point_model(numbers: Numbers) -> BucketModel:
+    return BucketModel(
         start=numbers.query.period.start,
         end=numbers.query.period.end,
         incidents=numbers.incidents,

@@ -63,7 +63,7 @@ class SideModel(PeriodModel):
     links: Links
 
 
-class EffectModel(BaseModel):
+class ComparedEffectModel(BaseModel):
     """How many times as long B takes as A, with a 95 % interval; below 1 means B is shorter."""
 
     ratio: float = Field(examples=[0.62])
@@ -94,7 +94,7 @@ class FoundModel(BaseModel):
 class ComparisonModel(BaseModel):
     verdict: Trend
     reason: str = Field(examples=["B takes 0.62 times as long as A, 95 % interval 0.45 to 0.86"])
-    effect: EffectModel | None = Field(
+    effect: ComparedEffectModel | None = Field(
         description="With the wider interval of `by_storms` and `by_weeks`; null with too few values, storms or weeks"
     )
     test: str = Field(examples=[TEST])
@@ -120,7 +120,7 @@ class ComparisonInHoursModel(ComparisonModel):
     formula: str
 
 
-class CountModel(BaseModel):
+class ComparedCountModel(BaseModel):
     """The incidents that were detected in a period."""
 
     value: int
@@ -142,8 +142,8 @@ class CountComparisonModel(BaseModel):
     ratio: float | None = Field(description="Incidents per day of B over those of A; null if A has none")
     low: float | None = Field(description="Lower bound of the 95 % interval; null if a side has no incidents")
     high: float | None = Field(description="Upper bound of the 95 % interval; null if a side has no incidents")
-    a: CountModel
-    b: CountModel
+    a: ComparedCountModel
+    b: ComparedCountModel
 
 
 class _QuestionModel(BaseModel):
@@ -183,7 +183,7 @@ def _rows(answer: CompareResponse) -> Iterator[Line]:
 
 @router.get("/api/v1/metrics/compare", summary="Compare two periods", responses=problem_responses(404))
 @also_as_csv(router, "/api/v1/metrics/compare", _rows, lines="One line", problems=[404])
-async def compare(
+async def get_comparison(
     _: Reader,
     tx: Tx,
     now: Now,
@@ -265,7 +265,7 @@ def _comparison(compared: Compared, a: MetricsQuery, b: MetricsQuery) -> Compari
     return ComparisonModel(
         verdict=found.verdict,
         reason=found.reason,
-        effect=found.effect and EffectModel.model_validate(found.effect, from_attributes=True),
+        effect=found.effect and ComparedEffectModel.model_validate(found.effect, from_attributes=True),
         test=TEST,
         p_value=found.p_value,
         smallest_change=found.smallest_change
@@ -312,5 +312,5 @@ def _incidents(compared: CountsCompared) -> CountComparisonModel:
     return CountComparisonModel(**asdict(compared.found), a=_count(compared.a), b=_count(compared.b))
 
 
-def _count(of: Counted) -> CountModel:
-    return CountModel(value=of.n, storms=of.storms, **asdict(of.per_day))
+def _count(of: Counted) -> ComparedCountModel:
+    return ComparedCountModel(value=of.n, storms=of.storms, **asdict(of.per_day))

@@ -10,15 +10,15 @@ from app.base.http.auth import Reader
 from app.base.http.csv import Line, also_as_csv, spreadsheet_text
 from app.base.http.problems import problem_responses
 from app.incidents.definitions import DEFINITIONS
-from app.incidents.definitions.model import Kind
+from app.incidents.definitions.model import DefinitionKind
 from app.metrics.prometheus.families import FAMILIES, FamilyType
 
 router = APIRouter()
 
 
-class DefinitionModel(BaseModel):
+class NumberDefinitionModel(BaseModel):
     name: str = Field(examples=["time_to_recover"])
-    kind: Kind = Field(
+    kind: DefinitionKind = Field(
         description="A measure of one incident, a statistic of one measure over many incidents, or a metric of a period"
     )
     label: str
@@ -49,7 +49,7 @@ class FamilyModel(BaseModel):
 
 
 class DefinitionsResponse(BaseModel):
-    definitions: list[DefinitionModel]
+    definitions: list[NumberDefinitionModel]
     families: list[FamilyModel]
 
 
@@ -75,11 +75,11 @@ def _line(each: BaseModel) -> dict[str, str]:
     _rows,
     lines="One line per definition, then one per Prometheus metric family, with `family` as its `kind`",
 )
-async def definitions(_: Reader) -> DefinitionsResponse:
+async def list_definitions(_: Reader) -> DefinitionsResponse:
     """Every measure, statistic and metric, and every metric family exported to Prometheus: start and end, clock, what
     is included and excluded, formula, and what the number cannot show.
     """
     return DefinitionsResponse(
-        definitions=[DefinitionModel(**asdict(each)) for each in DEFINITIONS],
+        definitions=[NumberDefinitionModel(**asdict(each)) for each in DEFINITIONS],
         families=[FamilyModel(**asdict(each)) for each in FAMILIES.values()],
     )

@@ -52,7 +52,7 @@ def _rows(answer: DowntimeResponse) -> Iterator[Line]:
 
 @router.get("/api/v1/metrics/downtime", summary="Show downtime by service", responses=problem_responses())
 @also_as_csv(router, "/api/v1/metrics/downtime", _rows, lines="One line for the total, then one per service")
-async def downtime_of_services(_: Reader, tx: Tx, now: Now, settings: SettingsDep, query: QueryDep) -> DowntimeResponse:
+async def get_downtime(_: Reader, tx: Tx, now: Now, settings: SettingsDep, query: QueryDep) -> DowntimeResponse:
     """Downtime and cost of each service. Overlapping incidents count once."""
     total, groups = await read_summary(
         tx, replace(query, group_by=GroupBy.SERVICE, measures=frozenset()), now=now, weights=settings.impact

@@ -79,7 +79,7 @@ _TABLES = {
     tables=_TABLES,
     problems=[404],
 )
-async def summary(
+async def get_summary(
     _: Reader,
     tx: Tx,
     now: Now,

@@ -15,9 +15,9 @@ from app.base.threads import off_loop
 from app.incidents.definitions import FORMULAS
 from app.metrics.api.answer import (
     FORMULAS_OF_NUMBERS,
+    BucketModel,
     CalendarModel,
     FiltersModel,
-    PointModel,
     calendar_model,
     filters_model,
     point_model,
@@ -33,7 +33,7 @@ router = APIRouter()
 
 class SeriesModel(BaseModel):
     filters: FiltersModel
-    points: list[PointModel]
+    points: list[BucketModel]
 
 
 class TimeseriesResponse(BaseModel):
@@ -53,7 +53,7 @@ def _rows(answer: TimeseriesResponse) -> Iterator[Line]:
 
 @router.get("/api/v1/metrics/timeseries", summary="Summarize each day, week or month", responses=problem_responses(404))
 @also_as_csv(router, "/api/v1/metrics/timeseries", _rows, lines="One line per group and bucket", problems=[404])
-async def timeseries(
+async def get_timeseries(
     _: Reader,
     tx: Tx,
     now: Now,

@@ -67,7 +67,7 @@ def _rows(answer: WhatIfResponse) -> Iterator[Line]:
 
 @router.get("/api/v1/metrics/whatif", summary="Show what a period would have cost", responses=problem_responses())
 @also_as_csv(router, "/api/v1/metrics/whatif", _rows, lines="One line for the total, then one per service")
-async def what_if(
+async def get_what_if(
     _: Reader,
     tx: Tx,
     now: Now,

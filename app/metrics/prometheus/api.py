@@ -37,7 +37,7 @@ router = APIRouter()
         }
     },
 )
-async def metrics(_: Reader, now: Now, request: Request) -> Response:
+async def scrape(_: Reader, now: Now, request: Request) -> Response:
     """Counters and histograms include incidents once they have settled, and never decrease. All processes and replicas
     export the same `aftermath_…` values, except `aftermath_database_up` and `aftermath_spool_…`, which describe the
     machine that responds. `process_…` and `python_…` describe the process. While the database is unavailable, only

@@ -7,12 +7,12 @@ from datetime import datetime
 from fastapi import APIRouter, Response
 
 from app.base import tokens, web_sessions
-from app.base.errors import Invalid, Problem
+from app.base.errors import Problem
 from app.base.http.fields import Input, Name
 from app.base.http.paging import Pages, Paging, page_of
 from app.base.tokens import Scope
-from app.ingest.api import Kind
 from app.ingest.senders import SENDERS
+from app.ingest.tokens import TokenInput, create_token
 from app.pages.web.connect import alerting, receiver, service_address
 from app.pages.web.forms import parsed
 from app.pages.web.frame import AdminSignedIn, PageRequest, PageRoute, Refusal, see_other
@@ -20,22 +20,6 @@ from app.pages.web.session import cookie_name
 
 log = logging.getLogger("aftermath")
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
-
-
-class TokenForm(Input):
-    """The options of `aftermath token create`."""
-
-    name: Name
-    scope: Scope = Scope.READ
-    source: Name | None = None
-    kind: Kind | None = None
-
-    def require_source(self) -> None:
-        """Raises Invalid."""
-        if self.scope is Scope.INGEST and not (self.source and self.kind):
-            raise Invalid("a token with scope ingest is for one source: enter its name and choose its kind")
-        if self.scope is not Scope.INGEST and (self.source or self.kind):
-            raise Invalid("only tokens with scope ingest have a source: clear source and kind, or choose that scope")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,25 +82,16 @@ async def create(asked: AdminSignedIn) -> Response:
     """Responds with the page itself, the only one that ever shows the token."""
     form = await asked.form(Scope.ADMIN)
     try:
-        entered = parsed(TokenForm, {name: text for name, value in form.items() if (text := value.strip())})
-        entered.require_source()
+        entered = parsed(TokenInput, {name: text for name, value in form.items() if (text := value.strip())})
         async with asked.session() as session:
-            token = await tokens.create_token(
-                session,
-                entered.name,
-                entered.scope,
-                now=asked.now,
-                source_name=entered.source,
-                kind=entered.kind.value if entered.kind else "",
-                alphanumeric=bool(entered.kind and SENDERS[entered.kind.value].alphanumeric_tokens),
-            )
+            token = await create_token(session, entered, now=asked.now)
     except Problem as problem:
         return await _page(asked, refused=Refusal(problem, form))
     log.info("created the token %s with scope %s", tokens.id_of(token), entered.scope)
     return await _page(asked, created=_created(asked, entered, token))
 
 
-def _created(asked: PageRequest, entered: TokenForm, token: str) -> Created:
+def _created(asked: PageRequest, entered: TokenInput, token: str) -> Created:
     if entered.kind is None:
         return Created(token, entered.name, entered.scope)
     kind = entered.kind.value

@@ -11,7 +11,7 @@ from app.base.schema import IncidentType, Service
 from app.base.severity import severity_number
 from app.base.tokens import Scope
 from app.incidents import actions
-from app.incidents.api.actions import Amendment, Declaration
+from app.incidents.api.actions import Declaration, IncidentAmendment
 from app.incidents.timeline import Attribution
 from app.pages.incidents.page import address_of
 from app.pages.web.forms import entered_time, parsed
@@ -64,7 +64,7 @@ async def submit(asked: SignedIn) -> Response:
                 now=asked.now,
             )
             if type_name := form.get("type", ""):
-                amendment = parsed(Amendment, {"type": type_name})
+                amendment = parsed(IncidentAmendment, {"type": type_name})
                 changes = {"type": amendment.type}
                 await actions.amend(session, declared.id, changes, by=declaration.by, if_match=None, now=asked.now)
             number = declared.number

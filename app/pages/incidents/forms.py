@@ -14,7 +14,7 @@ from app.base.schema import Incident
 from app.base.severity import severity_number
 from app.incidents import actions, corrections, notes, relations
 from app.incidents.actions import Ref, etag
-from app.incidents.api.actions import ActionInput, Amendment, MilestoneInput
+from app.incidents.api.actions import ActionInput, IncidentAmendment, MilestoneInput
 from app.incidents.api.timeline import CorrectionInput, EntryInPath, Note, TaskInput, WithdrawalInput
 from app.incidents.grouping.timeline_kind import TimelineKind
 from app.incidents.measures.measures import Facts, detected_at, service, severity
@@ -130,7 +130,7 @@ async def milestones(asked: SignedIn, ref: IncidentInPath) -> Response:
 # — corrections of the incident's facts —
 
 
-async def amend(asked: PageRequest, session: AsyncSession, ref: Ref, form: Form, amendment: Amendment) -> None:
+async def amend(asked: PageRequest, session: AsyncSession, ref: Ref, form: Form, amendment: IncidentAmendment) -> None:
     """Corrects the fields that were set."""
     changes = amendment.model_dump(exclude_unset=True, exclude={"by"})
     if changes.get("severity"):
@@ -152,7 +152,7 @@ async def impact(asked: SignedIn, ref: IncidentInPath) -> Response:
         values: dict[str, Any] = dict(_changed_time(asked, form, "impact_started_at", row.impact_started_at))
         values["impact"] = text_in(form, "impact")
         values["harmed_throughout"] = True if form.get("harmed_throughout") else None
-        await amend(asked, session, ref, form, parsed(Amendment, values))
+        await amend(asked, session, ref, form, parsed(IncidentAmendment, values))
 
     return await done(asked, ref, "impact", act)
 
@@ -161,7 +161,7 @@ async def impact(asked: SignedIn, ref: IncidentInPath) -> Response:
 async def facts(asked: SignedIn, ref: IncidentInPath) -> Response:
     async def act(session: AsyncSession, form: Form) -> None:
         row = await actions.find(session, ref)
-        await amend(asked, session, ref, form, parsed(Amendment, _changed_facts(asked, form, row)))
+        await amend(asked, session, ref, form, parsed(IncidentAmendment, _changed_facts(asked, form, row)))
 
     return await done(asked, ref, "facts", act)
 

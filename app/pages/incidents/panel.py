@@ -16,7 +16,7 @@ from app.response.plan import Channel, CustomerImpact, ExitState, filled_in
 from app.response.playbooks import PlaybookState, state_of, version_in_use
 from app.response.roles import HELD_BY_MANY, Participant
 from app.response.store.response import Response, RoleState
-from app.response.targets import Judged, Outcome, Verdict
+from app.response.targets import Judged, TargetOutcome, Verdict
 
 UPDATES_AT_MOST = 2  # on the panel; the timeline has all, with their whole text
 NAMES_AT_MOST = 200  # suggested in fields
@@ -141,7 +141,7 @@ def _targets(verdicts: Mapping[Judged, Verdict]) -> list[TargetLine]:
     return [
         TargetLine(_AGREED[what].format(words.duration(verdict.target_seconds)), verdict)
         for what, verdict in verdicts.items()
-        if verdict.outcome is not Outcome.NOT_AGREED and verdict.target_seconds is not None
+        if verdict.outcome is not TargetOutcome.NOT_AGREED and verdict.target_seconds is not None
     ]
 
 

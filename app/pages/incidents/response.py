@@ -12,7 +12,7 @@ from app.base.errors import Invalid
 from app.base.http.fields import IncidentInPath
 from app.incidents import actions, notes
 from app.incidents.actions import Ref
-from app.incidents.api.actions import Amendment
+from app.incidents.api.actions import IncidentAmendment
 from app.incidents.api.facts import CriterionFact, ImpactFact, JoinedFact, RoomFact, UpdateFact
 from app.incidents.api.timeline import stated
 from app.incidents.details import detail_in
@@ -61,7 +61,7 @@ async def state_type(asked: SignedIn, ref: IncidentInPath) -> Response:
         if lasts not in _LASTS:
             raise Invalid("choose whether it will last for more than an hour")
         values = {"type": text_in(form, "type"), "expected_to_last": _LASTS[lasts]}
-        await amend(asked, session, ref, form, parsed(Amendment, values))
+        await amend(asked, session, ref, form, parsed(IncidentAmendment, values))
 
     return await done(asked, ref, "type", act, show="#response")
 

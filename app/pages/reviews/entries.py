@@ -1,4 +1,4 @@
-"""The entries of timelines that findings are about: as choices in a form, and beside a finding. Pure."""
+"""The entries of timelines that findings are about: as choices in a form, and beside a finding."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -19,10 +19,10 @@ from app.pages.web import fields
 from app.pages.web.forms import Form, entered_time, parsed
 from app.pages.web.frame import PageRequest, Refusal, SegmentPageRoute, SignedIn, see_other
 from app.status_page.api import (
-    Amendment,
     ComponentInput,
     ComponentName,
     PublicId,
+    PublicIncidentAmendment,
     PublicIncidentInput,
     UpdateCorrection,
     UpdateId,
@@ -31,7 +31,7 @@ from app.status_page.api import (
     stated,
 )
 from app.status_page.component import Status, Uptime
-from app.status_page.public_incident import OVER, STAGES, Kind, stage, status_of
+from app.status_page.public_incident import OVER, STAGES, PublicKind, stage, status_of
 from app.status_page.store import components, incidents
 from app.status_page.store.incidents import NewIncident
 
@@ -102,13 +102,13 @@ async def amend_incident(asked: SignedIn, public_id: PublicId) -> Response:
     async def change(session: AsyncSession) -> None:
         found = await incidents.find_public(session, public_id)
         values: dict[str, Any] = {"title": form.get("title", "").strip()}
-        names = ("begins_at", "scheduled_to") if found.row.kind == Kind.MAINTENANCE else ("begins_at", "ends_at")
+        names = ("begins_at", "scheduled_to") if found.row.kind == PublicKind.MAINTENANCE else ("begins_at", "ends_at")
         for name in names:
             at = _moment(asked, form, name)
             # A field has whole minutes: what was not changed keeps its seconds.
             if form.get(name, "") != form.get(f"was_{name}", ""):
                 values[name] = at
-        await incidents.amend(session, public_id, stated(parsed(Amendment, values)), now=asked.now)
+        await incidents.amend(session, public_id, stated(parsed(PublicIncidentAmendment, values)), now=asked.now)
 
     return await _changed_one(asked, form, public_id, change)
 
@@ -248,7 +248,7 @@ async def _put_component(asked: PageRequest, form: Form, name: str | None, sessi
 
 def _incident_values(form: Form, moment: Any) -> dict[str, Any]:
     """Raises Invalid."""
-    is_maintenance = form.get("kind") == Kind.MAINTENANCE
+    is_maintenance = form.get("kind") == PublicKind.MAINTENANCE
     values: dict[str, Any] = {
         "id": _key(form),
         "kind": form.get("kind", ""),

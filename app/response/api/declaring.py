@@ -57,7 +57,7 @@ class IncidentDeclaration(_Team, Declaration):
     responses=problem_responses(),
     summary="Declare an incident",
 )
-async def declare(
+async def declare_incident(
     writer: Writer, session: Session, now: Now, answer: Answering, response: Response, declaration: IncidentDeclaration
 ) -> IncidentModel:
     """For incidents that monitoring did not detect. A declared incident stays open until a person resolves it. Whatever

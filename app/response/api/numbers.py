@@ -17,7 +17,7 @@ from app.incidents.definitions import FORMULAS
 from app.incidents.path import Effect
 from app.response.store import numbers
 from app.response.tallies import Outcomes, TargetGroup, TaskGroup, TaskTally
-from app.response.targets import Judged, Outcome
+from app.response.targets import Judged, TargetOutcome
 
 router = APIRouter(prefix="/api/v1/metrics", tags=["metrics"], dependencies=[IN_TURN])
 
@@ -94,7 +94,7 @@ _LINES = "One line for the total, then one per group"
 
 @router.get("/targets", summary="Count how often targets were met", responses=problem_responses())
 @also_as_csv(router, "/targets", _rows, lines=_LINES)
-async def targets(
+async def get_target_numbers(
     _: Reader,
     session: Session,
     now: Now,
@@ -121,7 +121,7 @@ async def targets(
 
 def _by_target(found: Mapping[Judged, Outcomes]) -> dict[str, object]:
     def shown(each: Outcomes) -> OutcomesModel:
-        counts = {str(outcome): each.counts[outcome] for outcome in Outcome}
+        counts = {str(outcome): each.counts[outcome] for outcome in TargetOutcome}
         return OutcomesModel(share_met=ShareModel.model_validate(each.met), **counts)
 
     return {str(what): shown(each) for what, each in found.items()}
@@ -162,7 +162,7 @@ class TasksNumbers(_Filtered):
 
 @router.get("/tasks", summary="Show what tasks did for the recovery", responses=problem_responses())
 @also_as_csv(router, "/tasks", _rows, lines=_LINES)
-async def tasks(
+async def get_task_numbers(
     _: Reader,
     session: Session,
     chosen: ChosenDep,

@@ -86,7 +86,7 @@ async def list_people(session: Session, paging: Pages, reader: Reader) -> Page[P
 
 
 @_people.get("/{person}", summary="Get a person", responses=problem_responses(404))
-async def show_person(session: Session, name: PersonName, reader: Reader) -> PersonResponse:
+async def get_person(session: Session, name: PersonName, reader: Reader) -> PersonResponse:
     """Returns how to reach them, and when they are away."""
     return _shown(await people.find_person(session, name), reader)
 

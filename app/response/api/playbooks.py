@@ -170,7 +170,7 @@ async def _content(session: AsyncSession, row: schema.Playbook, now: datetime) -
     summary="Read a version of a playbook",
     responses=problem_responses(404),
 )
-async def show_version(
+async def get_playbook_version(
     session: Session, now: Now, name: ServiceName, playbook: PlaybookName, version: VersionInPath, _: Reader
 ) -> ContentResponse:
     """Returns its content and its state."""
@@ -188,7 +188,7 @@ class VerificationInput(Input):
     summary="Verify a version of a playbook",
     responses=problem_responses(404, 409),
 )
-async def verify(
+async def verify_playbook(
     session: Session,
     now: Now,
     name: ServiceName,
@@ -217,7 +217,7 @@ class ApprovalInput(Input):
     summary="Approve a version of a playbook",
     responses=problem_responses(404, 409),
 )
-async def approve(
+async def approve_playbook(
     session: Session,
     now: Now,
     name: ServiceName,
@@ -238,7 +238,7 @@ async def approve(
     summary="Withdraw a version of a playbook",
     responses=problem_responses(404),
 )
-async def withdraw(
+async def withdraw_playbook(
     session: Session, now: Now, name: ServiceName, playbook: PlaybookName, version: VersionInPath, _: Writer
 ) -> ContentResponse:
     """It must not be followed any more. Repeating it changes nothing."""
@@ -272,7 +272,7 @@ class CoverageResponse(BaseModel):
 
 
 @_coverage.get("/coverage", summary="Find services without a playbook", responses=problem_responses())
-async def coverage(session: Session, now: Now, _: Reader) -> CoverageResponse:
+async def get_playbook_coverage(session: Session, now: Now, _: Reader) -> CoverageResponse:
     """Also lists the playbooks that expire soon."""
     found = await playbooks.coverage(session, await playbooks.every_playbook(session), now=now)
     expiring = [ExpiringModel.model_validate(each) for each in found.expiring]

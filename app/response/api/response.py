@@ -24,7 +24,7 @@ from app.response.plan import IncidentType, filled_in
 from app.response.playbooks import PlaybookState, state_of, version_in_use
 from app.response.store import response as store
 from app.response.store.similar import read_similar
-from app.response.targets import Outcome
+from app.response.targets import TargetOutcome
 
 router = APIRouter(prefix="/api/v1/incidents", tags=["response"])
 
@@ -129,7 +129,7 @@ class HoldingModel(_Shown):
     ends_at: AtShown | None = Field(serialization_alias="to", description="Null: still held")
 
 
-class ParticipantModel(_Shown):
+class PersonInvolvedModel(_Shown):
     person: str
     first_seen_at: AtShown
     how: str | None = Field(description="`alerted`, `asked` or `came`, if it was recorded that the person joined")
@@ -150,7 +150,7 @@ class UpdatesModel(BaseModel):
 
 class VerdictModel(BaseModel):
     target_seconds: int | None
-    outcome: Outcome = Field(
+    outcome: TargetOutcome = Field(
         description="By the target in force at detection: `pending` may still be met; `cannot_tell`: what happened is "
         "not known; `not_agreed`: there was no target"
     )
@@ -192,7 +192,7 @@ class SimilarModel(BaseModel):
     high: float | None = Field(description="Upper end")
 
 
-class DefinitionModel(BaseModel):
+class AppliedDefinitionModel(BaseModel):
     """One definition of an incident: it affects customers, is unplanned, and lasts for more than an hour. It filters
     nothing.
     """
@@ -219,7 +219,9 @@ class ResponseModel(BaseModel):
     exit_open: int = Field(description="How many of them are not met")
     roles: list[RoleModel] = Field(description="Those that the type needs, then others that somebody holds")
     history: list[HoldingModel] = Field(description="Who held which role when")
-    people: list[ParticipantModel] = Field(description="Everyone who joined, took a role, acknowledged or did a task")
+    people: list[PersonInvolvedModel] = Field(
+        description="Everyone who joined, took a role, acknowledged or did a task"
+    )
     first_alerted: str | None = Field(description="The person whom a tool alerted first")
     first_responder: str | None = Field(description="The first person who acknowledged or did a task")
     handovers: int = Field(description="How often a role passed from one person directly to another")
@@ -227,7 +229,7 @@ class ResponseModel(BaseModel):
     targets: TargetsModel
     playbooks: list[PlaybookInUseModel] = Field(description="Of its service")
     impact: CustomerImpactModel = Field(description="What customers noticed; null: not stated")
-    definition: DefinitionModel
+    definition: AppliedDefinitionModel
 
 
 @router.get(
@@ -236,7 +238,7 @@ class ResponseModel(BaseModel):
     responses=problem_responses(404),
     summary="Get the state of the response to an incident",
 )
-async def read_response(
+async def get_response(
     _: Reader, session: Session, now: Now, settings: SettingsDep, ref: IncidentInPath
 ) -> ResponseModel:
     """What the type of the incident asks for, and what has been done: everything follows from the facts in the
@@ -273,7 +275,7 @@ def _model(found: store.Response, similar: SimilarLastedLonger, now: datetime) -
             for each in found.roles
         ],
         history=[HoldingModel.model_validate(each) for each in found.history],
-        people=[ParticipantModel.model_validate(each) for each in found.people],
+        people=[PersonInvolvedModel.model_validate(each) for each in found.people],
         first_alerted=found.first_alerted,
         first_responder=found.first_responder,
         handovers=found.handovers,
@@ -297,9 +299,9 @@ def _model(found: store.Response, similar: SimilarLastedLonger, now: datetime) -
     )
 
 
-def _definition(found: Definition, similar: SimilarLastedLonger) -> DefinitionModel:
+def _definition(found: Definition, similar: SimilarLastedLonger) -> AppliedDefinitionModel:
     share = similar.share
-    return DefinitionModel(
+    return AppliedDefinitionModel(
         met=found.met,
         affects_customers=found.affects_customers,
         unplanned=found.unplanned,

@@ -136,7 +136,7 @@ EXAMPLE: dict[str, Any] = {
 
 
 @router.get("", summary="List incident types", responses=problem_responses())
-async def list_types(session: Session, paging: Pages, _: Reader) -> Page[IncidentTypeResponse]:
+async def list_incident_types(session: Session, paging: Pages, _: Reader) -> Page[IncidentTypeResponse]:
     """Sorted in the order in which they are tried. The first type whose matchers all match an incident applies."""
     after = paging.after(int, str)
     found = await types.list_types(session, after=(after[0], after[1]) if after else None, limit=paging.limit + 1)
@@ -145,7 +145,7 @@ async def list_types(session: Session, paging: Pages, _: Reader) -> Page[Inciden
 
 
 @router.get("/{name}", summary="Get an incident type", responses=problem_responses(404))
-async def show_type(session: Session, name: TypeName, _: Reader) -> IncidentTypeResponse:
+async def get_incident_type(session: Session, name: TypeName, _: Reader) -> IncidentTypeResponse:
     """Returns its matchers, and the plan for responding to such an incident."""
     return IncidentTypeResponse.model_validate(await types.find_type(session, name))
 
@@ -155,7 +155,7 @@ async def show_type(session: Session, name: TypeName, _: Reader) -> IncidentType
     summary="Create or replace an incident type",
     responses=problem_responses(409) | {201: {"model": IncidentTypeResponse}},
 )
-async def put_type(
+async def put_incident_type(
     session: Session,
     now: Now,
     name: TypeName,
@@ -174,7 +174,7 @@ async def put_type(
 
 
 @router.delete("/{name}", summary="Delete an incident type", status_code=204, responses=problem_responses(404))
-async def delete_type(session: Session, name: TypeName, _: Writer) -> None:
+async def delete_incident_type(session: Session, name: TypeName, _: Writer) -> None:
     """Incidents of this type get the next type whose matchers match them, even if a person stated this one."""
     await types.delete_type(session, name)
 

@@ -28,7 +28,7 @@ from app.response.store.playbooks import coverage, every_playbook
 from app.response.store.response import facts_of_open, labels_of
 from app.response.store.targets import agreements, business_hours
 from app.response.store.types import all_types
-from app.response.targets import Agreements, Outcome
+from app.response.targets import Agreements, TargetOutcome
 from app.response.updates import cadence, stakeholder_updates, updates_of
 
 TARGET_OUTCOMES = "target_outcomes"  # a tally: the target, and severity and outcome
@@ -56,7 +56,7 @@ async def count_outcomes(tx: AsyncConnection, facts: Mapping[UUID, Facts], now: 
         for code, level, monitoring in zip(
             codes.tolist(), columns.severity.tolist(), columns.monitoring.tolist(), strict=True
         )
-        if OUTCOMES[code] is not Outcome.NOT_AGREED and not monitoring
+        if OUTCOMES[code] is not TargetOutcome.NOT_AGREED and not monitoring
     )
     return [(TARGET_OUTCOMES, what, label, number) for (what, label), number in sorted(counts.items())]
 

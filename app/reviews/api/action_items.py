@@ -19,7 +19,7 @@ from app.incidents.path import Phase
 from app.reviews.action_item import ItemState
 from app.reviews.api.answer import ActionItemModel, item_model
 from app.reviews.api.fields import IfMatch, ItemInPath, ReviewRef
-from app.reviews.effect import RateRatio, Verdict
+from app.reviews.effect import EffectVerdict, RateRatio
 from app.reviews.store import action_items, effects
 from app.reviews.store.action_items import Listed
 from app.reviews.store.effects import Effect
@@ -130,10 +130,10 @@ class RateRatioModel(BaseModel):
     ratio: float | None = Field(description="`after` divided by `before`; null if there were none before")
     low: float = Field(description="Lower end of the 95 % interval of the ratio of the rates")
     high: float | None = Field(description="Upper end; null: unbounded")
-    verdict: Verdict = Field(description="`fewer` or `more` only if the interval excludes 1")
+    verdict: EffectVerdict = Field(description="`fewer` or `more` only if the interval excludes 1")
 
 
-class EffectModel(BaseModel):
+class ActionItemEffectModel(BaseModel):
     """Whether there were fewer incidents of the same kind after it was done. Other changes may be the reason."""
 
     before: PeriodModel
@@ -155,7 +155,7 @@ class EffectModel(BaseModel):
 
 
 class ActionItemWithEffectModel(ActionItemModel):
-    effect: EffectModel | None = Field(description="Null unless it is done")
+    effect: ActionItemEffectModel | None = Field(description="Null unless it is done")
 
 
 @router.get(

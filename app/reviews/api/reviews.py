@@ -24,7 +24,7 @@ from app.reviews.api.answer import (
 )
 from app.reviews.api.fields import IfMatch, ReviewInPath
 from app.reviews.lifecycle import Element, FindingKind, Part, Participant, ReviewState
-from app.reviews.prompts import PROMPT_IDS, PROMPTS, Audience
+from app.reviews.prompts import PROMPT_IDS, PROMPTS, PromptAudience
 from app.reviews.store import findings, reviews
 from app.reviews.store.required import Requirements
 
@@ -141,7 +141,7 @@ class PromptModel(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     id: str = Field(examples=["know_sooner"])
-    audience: Audience
+    audience: PromptAudience
     phase: Phase | None = Field(description="Null: about the whole incident")
     text: str
 
@@ -154,7 +154,7 @@ class PromptsResponse(BaseModel):
 async def list_prompts(
     _: Reader,
     phase: Annotated[Phase | None, Query(description="Only those about this phase")] = None,
-    audience: Annotated[Audience | None, Query(description="Only those for this audience")] = None,
+    audience: Annotated[PromptAudience | None, Query(description="Only those for this audience")] = None,
 ) -> PromptsResponse:
     """Questions for a review, in the order of the phases. None has to be answered."""
     return PromptsResponse(

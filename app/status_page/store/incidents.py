@@ -21,7 +21,7 @@ from app.incidents.actions import Ref, not_in_the_future
 from app.incidents.grouping.timeline_kind import TimelineKind
 from app.incidents.timeline import Attribution, Correction
 from app.status_page.component import Status
-from app.status_page.public_incident import OVER, STAGES, Kind, PublicIncident, Stage, status_of
+from app.status_page.public_incident import OVER, STAGES, PublicIncident, PublicKind, PublicStage, status_of
 from app.status_page.published import newest_incidents, public_incident_of, update_of
 from app.status_page.store.following import follow
 
@@ -61,7 +61,7 @@ class TooManyUpdates(Conflict):
 class NewUpdate:
     """`id` is given by clients that may repeat a request. `at` is None for now."""
 
-    stage: Stage
+    stage: PublicStage
     body: str
     components: Mapping[str, Status]
     by: str | None
@@ -74,7 +74,7 @@ class NewUpdate:
 class NewIncident:
     """`begins_at` is None if it follows the incident or, without one, the first update."""
 
-    kind: Kind
+    kind: PublicKind
     title: str
     first: NewUpdate
     incident: Ref | None = None
@@ -216,7 +216,7 @@ def _repeated(known: Found, new: NewIncident) -> Found:
 
 
 def _check_times(new: NewIncident, now: datetime) -> None:
-    if new.kind is Kind.MAINTENANCE:
+    if new.kind is PublicKind.MAINTENANCE:
         if new.begins_at is None or new.scheduled_to is None or new.scheduled_to <= new.begins_at:
             message = "maintenance needs `begins_at`, and `scheduled_to` after it"
             raise WrongTimes(message)
@@ -276,7 +276,7 @@ async def amend(session: AsyncSession, id_: UUID, changes: Mapping[str, Any], *,
 
 def _check_amendment(found: Found, changes: Mapping[str, Any], now: datetime) -> None:
     begins_at = changes.get("begins_at", found.row.begins_at)
-    if found.row.kind == Kind.MAINTENANCE:
+    if found.row.kind == PublicKind.MAINTENANCE:
         scheduled_to = changes.get("scheduled_to", found.row.scheduled_to)
         if begins_at is None or scheduled_to is None or scheduled_to <= begins_at:
             message = "maintenance needs `begins_at`, and `scheduled_to` after it"
@@ -290,7 +290,7 @@ def _check_amendment(found: Found, changes: Mapping[str, Any], now: datetime) ->
     ends_at = changes.get("ends_at")
     if ends_at is not None:
         not_in_the_future(ends_at, now, field="ends_at")
-        if Stage(found.updates[-1].status) not in OVER:
+        if PublicStage(found.updates[-1].status) not in OVER:
             message = "it is not over: publish an update that says so, then correct `ends_at`"
             raise WrongTimes(message)
     until = ends_at or (found.row.ends_at if found.row.ends_at_stated and "ends_at" not in changes else None)
@@ -376,7 +376,7 @@ async def _add(
     session: AsyncSession, found: Found, held: Incident | None, new: NewUpdate, *, now: datetime
 ) -> list[str]:
     """Returns the components that were left in another status although the problem is over."""
-    kind = Kind(found.row.kind)
+    kind = PublicKind(found.row.kind)
     if new.stage not in STAGES[kind]:
         message = f"`status` of {kind} is one of {', '.join(STAGES[kind])}"
         raise WrongStage(message)
@@ -386,11 +386,11 @@ async def _add(
     components, left = dict(new.components), list[str]()
     if new.stage in OVER:
         before = dict[str, Status]()
-        if found.updates and kind is Kind.INCIDENT:
+        if found.updates and kind is PublicKind.INCIDENT:
             before = status_of(found.public(), now)
         left = sorted(name for name, status in {**before, **components}.items() if status is not Status.OPERATIONAL)
         components = dict.fromkeys({**before, **components}, Status.OPERATIONAL)
-    if kind is Kind.MAINTENANCE:
+    if kind is PublicKind.MAINTENANCE:
         components, left = dict.fromkeys(new.components, Status.UNDER_MAINTENANCE), []
     entry = None
     if held is not None:

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base.times import Span
 from app.incidents.definitions import DEFINED
-from app.incidents.definitions.model import SUMMARY_FROM, Kind
+from app.incidents.definitions.model import SUMMARY_FROM, DefinitionKind
 from app.incidents.impact.columns import StretchColumns
 from app.incidents.measures import measures
 from app.incidents.measures import vectorized as columns
@@ -177,7 +177,7 @@ def test_a_wait_outside_business_hours_gives_no_value() -> None:
 def test_the_registry_names_the_numbers_with_business_hours() -> None:
     names = {each.name for each in DEFINED.values() if each.second_clock}
     assert names == {measure.name for measure in MEASURES}
-    assert all(DEFINED[name].kind is Kind.MEASURE for name in names)
+    assert all(DEFINED[name].kind is DefinitionKind.MEASURE for name in names)
     assert DEFINED["downtime"].second_clock is None
 
 

@@ -50,7 +50,7 @@ class CauseResponse(BaseModel):
     tags=["deployments"],
     summary="Show which deployment caused an incident",
 )
-async def show_cause(_: Reader, session: Session, incident: IncidentInPath) -> CauseResponse:
+async def get_cause(_: Reader, session: Session, incident: IncidentInPath) -> CauseResponse:
     """The cause, if known, and the evidence for it. It is derived anew for each request, so late reports count; a
     person's statement takes precedence.
     """

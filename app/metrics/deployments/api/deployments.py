@@ -188,7 +188,7 @@ async def list_deployments(
     tags=["deployments"],
     summary="Show a deployment",
 )
-async def show_deployment(_: Reader, session: Session, key: DeploymentKey) -> DeploymentResponse:
+async def get_deployment(_: Reader, session: Session, key: DeploymentKey) -> DeploymentResponse:
     """The deployment as combined from all its reports. If only one deployment has an id, it may be used as the key."""
     return deployment_shown(await store.find(session, key))
 

@@ -50,7 +50,7 @@ class FrequencyModel(BaseModel):
     links: Links
 
 
-class CountModel(BaseModel):
+class DeploymentCountModel(BaseModel):
     n: int
     formula: str
 
@@ -135,8 +135,8 @@ class DoraResponse(BaseModel):
     filters: DoraFilters
     deployment_frequency: FrequencyModel
     lead_time_for_changes: LeadTimeModel
-    unchanged: CountModel
-    unknown_outcomes: CountModel
+    unchanged: DeploymentCountModel
+    unknown_outcomes: DeploymentCountModel
     change_fail_rate: RatioModel
     change_fail_rate_of_all_links: RatioModel
     change_failures_per_day: FrequencyModel
@@ -174,7 +174,7 @@ _VALUES = Table(_values, "One line per value of the durations with fewer than 10
     summary="Show DORA metrics of a period",
 )
 @also_as_csv(router, "/api/v1/metrics/dora", _rows, lines="One line", tables={"values": _VALUES}, tags=["metrics"])
-async def dora(
+async def get_dora(
     _: Reader,
     tx: Tx,
     period: PeriodDep,
@@ -226,8 +226,8 @@ async def dora(
         change_failures_per_day=FrequencyModel(
             **asdict(numbers.change_failures), formula=FORMULAS["change_failures_per_day"], links=behind
         ),
-        unchanged=CountModel(n=numbers.unchanged, formula=FORMULAS["unchanged"]),
-        unknown_outcomes=CountModel(n=numbers.unknown_outcomes, formula=FORMULAS["unknown_outcomes"]),
+        unchanged=DeploymentCountModel(n=numbers.unchanged, formula=FORMULAS["unchanged"]),
+        unknown_outcomes=DeploymentCountModel(n=numbers.unknown_outcomes, formula=FORMULAS["unknown_outcomes"]),
         failures=[_failure(failure) for failure in failures],
         failed_deployment_recovery_time=DurationsModel(
             **_durations(
