@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
@@ -18,8 +19,13 @@ from starlette.requests import ClientDisconnect
 from app.base import db
 from app.base.errors import Invalid, Overloaded, Problem
 from app.base.http.fields import UNSTORABLE
+from app.base.http.known import NAME_AT_MOST, add_parameter, known_to, suggestion
+from app.base.http.messages import why
 
 log = logging.getLogger("aftermath.http")
+
+ERRORS_AT_MOST = 50  # of one request that are listed
+ERRORS_IN_DETAIL = 3
 
 
 class ProblemDocument(BaseModel):
@@ -80,6 +86,8 @@ def install_problems(app: FastAPI) -> None:
     """Registers the only handler that turns errors into responses."""
 
     async def on_error(request: Request, error: Exception) -> JSONResponse:
+        if isinstance(error, RequestValidationError):
+            error = _invalid_request(error, request.scope.get("route"))
         return answer_to(error, request.method)
 
     for kind in (
@@ -107,18 +115,14 @@ def document_of(error: Exception, method: str) -> Document:
         case Problem():
             return _document(error, **({"errors": _clean(error.errors)} if error.errors else {}))
         case RequestValidationError():
-            # `input` is left out: responses never repeat text from the client.
-            errors = [{"at": "/".join(str(part) for part in e["loc"]), "why": e["msg"]} for e in error.errors()]
-            return _document(
-                Invalid("; ".join(f"{e['at']}: {e['why']}" for e in errors[:3])), errors=_clean(errors[:50])
-            )
+            return document_of(_invalid_request(error), method)
         case HTTPException():
             phrase = HTTPStatus(error.status_code).phrase
             document = {
                 "type": "about:blank",
                 "title": phrase,
                 "status": error.status_code,
-                "detail": str(error.detail),
+                "detail": _not_allowed(error) if error.status_code == 405 else str(error.detail),
             }
             return Document(error.status_code, error.headers or {}, document)
         case ClientDisconnect():
@@ -136,6 +140,35 @@ def document_of(error: Exception, method: str) -> Document:
     )
 
 
+def invalid(errors: Iterable[Mapping[str, str]]) -> Invalid:
+    """The problem for errors in parts of a request: `at` names the part, `why` is what is wrong with it."""
+    cleaned = _clean(errors)
+    problem = Invalid("; ".join(f"{one['at']}: {one['why']}" for one in cleaned[:ERRORS_IN_DETAIL]))
+    problem.errors = cleaned
+    return problem
+
+
+def _invalid_request(error: RequestValidationError, route: object = None) -> Invalid:
+    """Of the input only the names of fields are shown: responses never repeat values from the client."""
+    return invalid(
+        {"at": "/".join(str(part)[:NAME_AT_MOST] for part in one["loc"]), "why": why(one) + _meant(one, route)}
+        for one in error.errors()[:ERRORS_AT_MOST]
+    )
+
+
+def _meant(error: Mapping[str, Any], route: object) -> str:
+    """After an unknown field: the known one."""
+    if error["type"] != "extra_forbidden" or not isinstance(route, APIRoute):
+        return ""
+    _, *place, name = error["loc"]
+    return f"; {suggestion(str(name), known_to(route).fields_at(place), of='this object')}"
+
+
+def _not_allowed(error: HTTPException) -> str:
+    allowed = (error.headers or {}).get("Allow")
+    return f"this path takes {allowed} only" if allowed else str(error.detail)
+
+
 def _why_retry(error: Exception) -> str | None:
     if db.is_unreachable(error):
         return "the database is unavailable"
@@ -146,15 +179,16 @@ def _why_retry(error: Exception) -> str | None:
 
 def _clean(errors: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """JSON cannot hold unpaired surrogates, and a field name may come from the client."""
-    return [{k: UNSTORABLE.sub("\ufffd", str(v))[:300] for k, v in error.items()} for error in errors]
+    return [{k: UNSTORABLE.sub("\ufffd", str(v))[:600] for k, v in error.items()} for error in errors]
 
 
 def openapi_document(api: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document with the schema that `problem_responses` refers to.
+    """The OpenAPI document with the schema that `problem_responses` refers to, and with the parameter `fields`.
 
     FastAPI adds the model of a response only under the media type of the route, which differs from that of problems.
     It caches the generated document and serves that object, so the schema is added in place.
     """
     document = api.openapi()
     document["components"]["schemas"]["ProblemDocument"] = ProblemDocument.model_json_schema()
+    add_parameter(document)
     return document
