@@ -83,7 +83,7 @@ async def test_a_service_that_nothing_uses_can_be_deleted(client: httpx.AsyncCli
 async def test_a_service_in_use_is_kept(client: httpx.AsyncClient) -> None:
     await client.put(f"{SERVICES}/shop", json={})
     declared = await client.post("/api/v1/incidents", json={"title": "t", "service": "shop"})
-    await client.put(f"{SERVICES}/shop/objective", json={"target": "0.999", "days": 30})
+    await client.put(f"{SERVICES}/shop/objective", json={"target": "0.999", "window": {"rolling_days": 30}})
     window = {"from": "2026-08-22T20:00:00Z", "to": "2026-08-23T04:00:00Z"}
     await client.put("/api/v1/maintenance/m", json={"reason": "r", "once": window, "services": ["shop"]})
     refused = await client.delete(f"{SERVICES}/shop")
