@@ -317,7 +317,7 @@ async def test_downtime_by_service_longest_first(client: httpx.AsyncClient, engi
         {"from": "2024-08-21T00:00:00Z", "to": "2024-08-20T00:00:00Z"},
         {"from": "0001-01-01T00:00:00+14:00"},
         {"to": "9999-12-31T23:59:59-14:00"},
-        {"from": "2024-08-20"},
+        {"from": "2024-08-20T10:00:00"},
         {"from": "yesterday"},
         {"severity": "sev6"},
         {"service": ""},
