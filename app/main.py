@@ -16,9 +16,12 @@ from app.base import db, logs, web_sessions
 from app.base.db import partitions
 from app.base.http import health, problems
 from app.base.http.bodies import BytesInFlight
+from app.base.http.chosen import ChosenFields
 from app.base.http.context import Context
 from app.base.http.credentials import Clock, Credentials
+from app.base.http.encoding import Gzip
 from app.base.http.guard import Guard
+from app.base.http.strict import STRICT
 from app.base.http.turns import Turns
 from app.base.jobs import Jobs
 from app.base.memory import GIVE_BACK_SECONDS, give_memory_back
@@ -90,7 +93,8 @@ def create_app(settings: Settings, *, on_end: Callable[[], None] | None = None) 
 
     `on_end` is called when a part of the process has stopped, so that it must be restarted.
     """
-    api = Guard(create_api(settings, on_end=on_end), at_most=REST_BODY_BYTES, larger=response_api.LARGER_BODIES)
+    compressed = Gzip(ChosenFields(create_api(settings, on_end=on_end)))
+    api = Guard(compressed, at_most=REST_BODY_BYTES, larger=response_api.LARGER_BODIES)
     return logs.OneLinePerRequest(WebhookApp(alertmanager_queries.AlertmanagerQueries(api)))
 
 
@@ -117,9 +121,9 @@ def create_api(settings: Settings, *, on_end: Callable[[], None] | None = None) 
         # It would look up its configuration on every request and export exceptions with their messages.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
+    for router in (webhook.router, alertmanager_queries.router, health.health_router):
+        api.include_router(router)
     for router in (
-        webhook.router,
-        alertmanager_queries.router,
         ingest_api.router,
         tokens_api.router,
         source_health_api.router,
@@ -135,9 +139,8 @@ def create_api(settings: Settings, *, on_end: Callable[[], None] | None = None) 
         status_page_api.router,
         metrics_api.router,
         deployments_api.router,
-        health.health_router,
     ):
-        api.include_router(router)
+        api.include_router(router, dependencies=[STRICT])
     if settings.status_page:
         api.include_router(public.router)
     install_document(api)

@@ -50,6 +50,7 @@ HALVES = {
     "b_to": AFTER.isoformat(),
 }
 METRICS = "/api/v1/metrics/"
+PLAIN = {"/metrics", f"{METRICS}definitions"}  # routes without parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,22 +75,20 @@ def questions_of(routes: Sequence[str]) -> list[Question]:
             {},
             *({"group_by": name} for name in ("service", "severity", "source", "owner", "hour_of_week")),
             {"group_by": "hour_of_week", "measure": "time_to_recover"},
+            {"format": "csv"},
+            {"format": "csv", "group_by": "hour_of_week"},
         ],
-        "summary.csv": [{}, {"group_by": "hour_of_week"}],
         "timeseries": [
             {"interval": "day"},
             {"interval": "day", "measure": "time_to_recover"},
             {"interval": "month", "group_by": "severity"},
             {"interval": "week", "group_by": "service"},
         ],
-        "compare": [HALVES | {"measure": "time_to_recover"}],
-        "compare.csv": [HALVES | {"measure": "time_to_recover"}],
-        "whatif": [whatif],
-        "whatif.csv": [whatif],
-        "definitions": [{}],
+        "compare": [HALVES | {"measure": "time_to_recover"}, HALVES | {"measure": "time_to_recover", "format": "csv"}],
+        "whatif": [whatif, whatif | {"format": "csv"}],
     }
     return [
-        Question(path, parameters if "a_from" in parameters else YEAR | parameters)
+        Question(path, parameters if "a_from" in parameters or path in PLAIN else YEAR | parameters)
         for path in routes
         for parameters in known.get(path.removeprefix(METRICS), [{}])
     ]

@@ -478,12 +478,6 @@ async def test_no_value_in_a_query_breaks_a_route(client: httpx.AsyncClient, mon
     await client.post(WEBHOOK, json=a_delivery(an_alert()))
     tried = 0
     for path, methods in DOCUMENT["paths"].items():
-        if (
-            f"{path.removesuffix('.csv')}" in DOCUMENT["paths"]
-            and path.endswith(".csv")
-            and path != "/api/v1/incidents.csv"
-        ):
-            continue  # takes the same parameters in the same way
         for name in {one["name"] for one in methods.get("get", {}).get("parameters", []) if one["in"] == "query"}:
             address = path.replace("{id}", "INC-1").replace("{name}", "checkout")
             needed = dict(reading_routes())[path]

@@ -1,42 +1,61 @@
 """SQL for reading incidents and their alerts, for the HTTP API."""
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import StrEnum
 from itertools import accumulate
 from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Text, func, literal, or_, tuple_
+from sqlalchemy import BigInteger, ColumnElement, Select, SmallInteger, Text, extract, func, literal, or_, tuple_
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.base.schema import Alert, Incident, ServiceRate, Silence, Source
+from app.base.schema import Alert, Incident, Service, ServiceRate, Silence, Source
+from app.base.times import MICROSECOND
 from app.base.vocabulary import UNKNOWN_ENVIRONMENT
 from app.incidents.grouping.batch import MANUAL_SOURCE_ID
 from app.incidents.grouping.signal import AlertClass
-from app.incidents.measures.measures import IncidentStatus
+from app.incidents.measures.measures import SEVERITIES_OF, IncidentStatus, Priority
 
 Row = TypeVar("Row")
 
 incident, alert = Incident.__table__.c, Alert.__table__.c
+SERVICE = func.coalesce(incident.service_stated, incident.service)
+SEVERITY = func.coalesce(incident.severity_stated, incident.severity)
+DETECTED_AT = func.coalesce(incident.detected_at_stated, incident.began_at)
 
 
 @dataclass(frozen=True, slots=True)
 class Filters:
     """Selects incidents; None or empty matches all. The times are a half-open interval of detection times."""
 
-    status: frozenset[IncidentStatus] = frozenset()  # any of these
-    service: str | None = None
-    environment: str | None = None  # UNKNOWN_ENVIRONMENT: those without one
-    severity: int | None = None
-    source: str | None = None
+    # Any of these.
+    status: Collection[IncidentStatus] = ()
+    service: Collection[str] = ()
+    environment: Collection[str] = ()  # UNKNOWN_ENVIRONMENT: those without one
+    severity: Collection[int] = ()
+    priority: Collection[Priority] = ()
+    source: Collection[str] = ()
+    owner: Collection[str] = ()  # of the service; empty text: services without an owner
     detected_from: datetime | None = None
     detected_to: datetime | None = None
-    labels: Sequence[tuple[str, str]] = ()
+    labels: Sequence[tuple[str, str]] = ()  # all of these
+    acknowledged: bool | None = None  # whether a person ever acknowledged them
+    duration: "Duration | None" = None
+    text: str | None = None  # in the title, whatever the case
     monitoring: bool | None = None  # whether they are failures of the monitoring
+
+
+class Duration(NamedTuple):
+    """Bounds of the time from detection to the end; of open incidents, until `now`."""
+
+    at_least: timedelta | None
+    at_most: timedelta | None
+    now: datetime
 
 
 class Rows(NamedTuple, Generic[Row]):
@@ -46,21 +65,83 @@ class Rows(NamedTuple, Generic[Row]):
     cut: bool
 
 
+class Sort(StrEnum):
+    """The order of a list of incidents. Those that are alike otherwise are newest first."""
+
+    NEWEST = "newest"
+    OLDEST = "oldest"
+    SEVERITY = "severity"  # the worst first
+    DURATION = "duration"  # the longest first; open ones before all others, because theirs is not known yet
+
+
+OPEN_LASTS = 2**62  # microseconds
+Key = tuple[int, datetime, int]  # what is sorted by, begin, number
+
+
+def key_of(row: Incident, sort: Sort) -> Key:
+    """The place of an incident in a list."""
+    match sort:
+        case Sort.SEVERITY:
+            return row.severity_stated or row.severity, row.began_at, row.number
+        case Sort.DURATION if row.ended_at is not None:
+            detected_at = row.detected_at_stated or row.began_at
+            # Later than any end that the database can hold, so it is never below 0.
+            return (row.ended_at - detected_at) // MICROSECOND + OPEN_LASTS // 2, row.began_at, row.number
+        case Sort.DURATION:
+            return OPEN_LASTS, row.began_at, row.number
+        case _:
+            return 0, row.began_at, row.number
+
+
 async def incidents(
-    session: AsyncSession, filters: Filters, *, before: tuple[datetime, int] | None, limit: int, bytes_at_most: int
+    session: AsyncSession,
+    filters: Filters,
+    *,
+    sort: Sort = Sort.NEWEST,
+    after: Key | None,
+    limit: int,
+    bytes_at_most: int,
 ) -> Rows[Incident]:
-    """Newest first, without merged incidents."""
+    """Those after the place, without merged incidents."""
     query = (
         select(Incident)
         .where(incident.merged_into.is_(None), *conditions_of(filters))
-        .order_by(incident.began_at.desc(), incident.number.desc())
+        .order_by(*_ORDERS[sort])
         .limit(limit)
     )
-    if before is not None:
-        query = query.where(tuple_(incident.began_at, incident.number) < tuple_(*map(literal, before)))
+    if after is not None:
+        query = query.where(_is_after(after, sort))
     size = _size(incident.labels, incident.title, incident.key)
     fitting, cut = await _fitting(session, query.with_only_columns(size), bytes_at_most)
     return Rows((await session.exec(query.limit(fitting))).all(), cut)
+
+
+_MICROSECONDS = (extract("epoch", incident.ended_at - DETECTED_AT) * 10**6).cast(BigInteger)
+_LASTED = func.coalesce(_MICROSECONDS + literal(OPEN_LASTS // 2, BigInteger), literal(OPEN_LASTS, BigInteger))
+_NEWEST = (incident.began_at.desc(), incident.number.desc())
+_ORDERS: Mapping[Sort, Sequence[ColumnElement[Any]]] = {
+    Sort.NEWEST: _NEWEST,
+    Sort.OLDEST: (incident.began_at, incident.number),
+    Sort.SEVERITY: (SEVERITY, *_NEWEST),
+    Sort.DURATION: (_LASTED.desc(), *_NEWEST),
+}
+
+
+def _is_after(key: Key, sort: Sort) -> ColumnElement[bool]:
+    value, began_at, number = key
+    at, from_there = tuple_(incident.began_at, incident.number), tuple_(literal(began_at), literal(number))
+    is_before: ColumnElement[bool] = at < from_there
+    match sort:
+        case Sort.NEWEST:
+            return is_before
+        case Sort.OLDEST:
+            return at > from_there
+        case Sort.SEVERITY:
+            worse = literal(value, SmallInteger)
+            return (worse < SEVERITY) | ((worse == SEVERITY) & is_before)
+        case Sort.DURATION:
+            longer = literal(value, BigInteger)
+            return (longer > _LASTED) | ((longer == _LASTED) & is_before)
 
 
 def _size(*columns: ColumnElement[Any]) -> ColumnElement[int]:
@@ -77,26 +158,26 @@ async def _fitting(session: AsyncSession, sizes: Select[Any], bytes_at_most: int
 
 def conditions_of(filters: Filters) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
-    detected_at = func.coalesce(incident.detected_at_stated, incident.began_at)
     if filters.status:
         conditions.append(or_(*(_OF_STATUS[status] for status in sorted(filters.status))))
     if filters.monitoring is not None:
         conditions.append(IS_MONITORING if filters.monitoring else ~IS_MONITORING)
     properties = (
-        (func.coalesce(incident.service_stated, incident.service), filters.service),
+        (SERVICE, filters.service),
         (func.coalesce(incident.environment, UNKNOWN_ENVIRONMENT), filters.environment),
-        (func.coalesce(incident.severity_stated, incident.severity), filters.severity),
+        (SEVERITY, filters.severity),
+        (SEVERITY, [severity for each in filters.priority for severity in SEVERITIES_OF[each]]),
     )
-    conditions += [value == wanted for value, wanted in properties if wanted is not None]
-    if filters.source is not None:
-        # Declared incidents have no source, here as in every metric.
-        named = (col(Source.name) == filters.source) & (col(Source.id) != MANUAL_SOURCE_ID)
-        of_source = select(Source.id).where(named).scalar_subquery()
-        conditions.append(of_source == incident.source_ids.any_())
-    if filters.detected_from is not None:
-        conditions.append(detected_at >= filters.detected_from)
-    if filters.detected_to is not None:
-        conditions.append(detected_at < filters.detected_to)
+    conditions += [value.in_(sorted(wanted)) for value, wanted in properties if wanted]
+    if filters.source:
+        conditions.append(or_(*(_of_source(name) for name in sorted(filters.source))))
+    if filters.owner:
+        owned = func.coalesce(col(Service.owner), "").in_(sorted(filters.owner))
+        conditions.append(SERVICE.in_(select(Service.name).where(owned)))
+    conditions += _conditions_of_times(filters)
+    if filters.text:
+        title = func.coalesce(incident.title_stated, incident.title)
+        conditions.append(title.icontains(filters.text, autoescape=True))
     for name, value in filters.labels:
         has_label = (
             select(1)
@@ -106,6 +187,28 @@ def conditions_of(filters: Filters) -> list[ColumnElement[bool]]:
         )
         conditions.append(has_label)
     return conditions
+
+
+def _conditions_of_times(filters: Filters) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if filters.detected_from is not None:
+        conditions.append(filters.detected_from <= DETECTED_AT)
+    if filters.detected_to is not None:
+        conditions.append(filters.detected_to > DETECTED_AT)
+    if filters.acknowledged is not None:
+        was = incident.acknowledged_at.is_not(None)
+        conditions.append(was if filters.acknowledged else ~was)
+    if filters.duration is not None:
+        lasted = func.coalesce(incident.ended_at, filters.duration.now) - DETECTED_AT
+        conditions += [lasted >= filters.duration.at_least] if filters.duration.at_least is not None else []
+        conditions += [lasted <= filters.duration.at_most] if filters.duration.at_most is not None else []
+    return conditions
+
+
+def _of_source(name: str) -> ColumnElement[bool]:
+    """Declared incidents have no source, here as in every metric."""
+    named = (col(Source.name) == name) & (col(Source.id) != MANUAL_SOURCE_ID)
+    return select(Source.id).where(named).scalar_subquery() == incident.source_ids.any_()
 
 
 IS_MONITORING: ColumnElement[bool] = incident.alert_class == AlertClass.MONITORING.value

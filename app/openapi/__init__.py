@@ -10,6 +10,7 @@ import yaml
 from fastapi import FastAPI, Response
 from fastapi.routing import APIRoute
 
+from app.base.http.known import add_parameter
 from app.base.http.problems import PROBLEM_TYPE, ProblemDocument
 from app.base.threads import off_loop
 from app.openapi.examples import example_of
@@ -81,6 +82,7 @@ def as_yaml(document: Mapping[str, Any]) -> str:
 
 def _completed(document: dict[str, Any]) -> dict[str, Any]:
     document = _with_names_of_pages(document)
+    add_parameter(document)
     components = document["components"]
     schemas: dict[str, Any] = components["schemas"]
     # FastAPI adds the model of a response only under the media type of the route, which differs from that of problems.

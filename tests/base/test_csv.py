@@ -22,14 +22,16 @@ from app.base.schema import Service
 from app.base.tokens import Scope
 from app.cli import openapi_document
 from app.incidents.api import incidents as api
+from app.incidents.measures.measures import MEASURES
 from tests.conftest import ClientAs
 from tests.metrics.prometheus.test_exposition import an_incident, at, price, store
 
-PATH = "/api/v1/incidents.csv"
+PATH = "/api/v1/incidents"
+CSV = {"format": "csv"}
 
 
 async def exported(client: httpx.AsyncClient, **filters: str) -> list[dict[str, str]]:
-    answer = await client.get(PATH, params=filters)
+    answer = await client.get(PATH, params=filters | CSV)
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     rows = list(csv.DictReader(StringIO(answer.text, newline=""), strict=True))
@@ -67,6 +69,9 @@ async def test_an_incident_is_a_line(client: httpx.AsyncClient, engine: AsyncEng
     assert (search["resolved_at"], search["time_to_recover_seconds"], search["cost_eur_expected"]) == ("", "", "")
 
 
+SORTS: list[dict[str, str]] = [{"sort": sort} for sort in ("oldest", "severity", "duration")]
+
+
 async def test_the_export_has_the_same_incidents_in_the_same_order_as_the_list(
     client: httpx.AsyncClient, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,13 +84,20 @@ async def test_the_export_has_the_same_incidents_in_the_same_order_as_the_list(
             for n, each in enumerate(began)
         ),
     )
-    for filters in ({}, {"service": "a"}, {"severity": "sev3"}, {"from": "2024-08-20T10:02:00Z"}, {"status": "open"}):
+    for filters in (
+        {},
+        {"service": "a"},
+        {"severity": "sev3"},
+        {"from": "2024-08-20T10:02:00Z"},
+        {"status": "open"},
+        *SORTS,
+    ):
         listed = (await client.get("/api/v1/incidents", params=filters)).json()["items"]
         assert [row["number"] for row in await exported(client, **filters)] == [each["number"] for each in listed]
 
 
 async def test_without_incidents_there_are_the_names_of_the_columns(client: httpx.AsyncClient) -> None:
-    answer = await client.get(PATH)
+    answer = await client.get(PATH, params=CSV)
     assert answer.text.startswith("number,title,service,environment,severity,")
     assert answer.text.endswith("\r\n")
     assert answer.text.count("\r\n") == 1
@@ -140,14 +152,15 @@ def test_text_is_kept_behind_the_apostrophe(text: str) -> None:
 
 @pytest.mark.parametrize("filters", [{"severity": "sev6"}, {"from": "soon"}, {"label": "x"}])
 async def test_invalid_filters_are_rejected(client: httpx.AsyncClient, filters: dict[str, str]) -> None:
-    answer = await client.get(PATH, params=filters)
+    answer = await client.get(PATH, params=filters | CSV)
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
 
 
 async def test_an_export_needs_a_token_that_reads(client_as: ClientAs) -> None:
     statuses = {
-        scope: (await (await client_as(scope)).get(PATH)).status_code for scope in (None, Scope.INGEST, Scope.READ)
+        scope: (await (await client_as(scope)).get(PATH, params=CSV)).status_code
+        for scope in (None, Scope.INGEST, Scope.READ)
     }
     assert statuses == {None: 401, Scope.INGEST: 403, Scope.READ: 200}
 
@@ -175,12 +188,26 @@ QUESTIONS: dict[str, dict[str, str]] = {
     "targets": DAY | {"group_by": "service"},
     "tasks": DAY | {"group_by": "service"},
 }
-TABLES = ("summary/ecdf", "summary/histogram", "summary/values", "dora/values")
+TABLES = (
+    "summary/totals",
+    "summary/ecdf",
+    "summary/histogram",
+    "summary/values",
+    "timeseries/totals",
+    "dora/values",
+)
+
+
+def address(route: str) -> tuple[str, dict[str, str]]:
+    """`summary/ecdf` is a table of the summary."""
+    question, _, table = route.partition("/")
+    return f"{METRICS}/{question}", CSV | ({"table": table} if table else {})
 
 
 async def sheet(client: httpx.AsyncClient, route: str, **more: str) -> list[dict[str, str]]:
     question, _, part = route.partition("/")
-    answer = await client.get(f"{METRICS}/{route}.csv", params=QUESTIONS.get(question, {}) | more)
+    path, form = address(route)
+    answer = await client.get(path, params=QUESTIONS.get(question, {}) | form | more)
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     assert answer.headers["content-disposition"] == f'attachment; filename="{part or question}.csv"'
@@ -190,14 +217,58 @@ async def sheet(client: httpx.AsyncClient, route: str, **more: str) -> list[dict
     return [dict(zip(header, line, strict=True)) for line in lines]
 
 
-def test_every_metric_has_a_csv_export_with_the_same_parameters() -> None:
+def test_every_metric_and_the_list_of_incidents_have_a_form_as_csv() -> None:
     paths = openapi_document()["paths"]
-    metrics = {path for path in paths if path.startswith(METRICS) and not path.endswith(".csv")}
+    assert not [path for path in paths if path.endswith(".csv")]
+    metrics = {path for path in paths if path.startswith(METRICS)}
     assert metrics == {f"{METRICS}/{route}" for route in (*QUESTIONS, "definitions")}
-    for route in (*QUESTIONS, "definitions", *TABLES):
-        question = f"{METRICS}/{route.partition('/')[0]}"
-        asked, as_sheet = paths[question]["get"], paths[f"{METRICS}/{route}.csv"]["get"]
-        assert (as_sheet.get("parameters"), as_sheet["security"]) == (asked.get("parameters"), asked["security"])
+    for path in (*metrics, PATH):
+        operation = paths[path]["get"]
+        assert {"application/json", "text/csv"} == operation["responses"]["200"]["content"].keys()
+        names = [one["name"] for one in operation["parameters"]]
+        tables = [route.partition("/")[2] for route in TABLES if f"{METRICS}/{route}".startswith(f"{path}/")]
+        assert ("format" in names, "table" in names) == (True, bool(tables))
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_csv"),
+    [
+        ("text/csv", True),
+        ("text/csv, application/json;q=0.9", True),
+        ("application/json;q=0.9,TEXT/CSV ; q=0.95", True),
+        ("application/json, text/csv;q=0.5", False),
+        ("text/csv;q=0", False),
+        ("*/*", False),
+        ("text/*", False),
+        ("", False),
+        ("text/csv;q=nonsense;;,,", True),
+    ],
+)
+async def test_the_accept_header_chooses_csv_too(client: httpx.AsyncClient, accept: str, *, is_csv: bool) -> None:
+    for path in (PATH, f"{METRICS}/summary", f"{METRICS}/definitions"):
+        for form, expected in ((None, is_csv), ("json", False), ("csv", True)):
+            params = {} if form is None else {"format": form}
+            answer = await client.get(path, params=params, headers={"Accept": accept})
+            assert answer.status_code == 200
+            assert answer.headers["content-type"].startswith("text/csv" if expected else "application/json")
+
+
+async def test_a_table_is_csv_and_is_known(client: httpx.AsyncClient) -> None:
+    for params, expected in (
+        ({"table": "ecdf"}, "`table` chooses a part of the response as CSV; add `format=csv`"),
+        ({"table": "ecfd"} | CSV, "unknown table; expected one of totals, ecdf, histogram, values"),
+    ):
+        answer = await client.get(f"{METRICS}/summary", params=params)
+        assert (answer.status_code, answer.json()["detail"]) == (422, expected)
+    answer = await client.get(f"{METRICS}/summary", params={"table": "ecdf"}, headers={"Accept": "text/csv"})
+    assert answer.headers["content-disposition"] == 'attachment; filename="ecdf.csv"'
+
+
+async def test_csv_has_the_incidents_of_all_pages(client: httpx.AsyncClient) -> None:
+    for name, value in (("limit", "5"), ("cursor", "x"), ("count", "true")):
+        answer = await client.get(PATH, params=CSV | {name: value})
+        assert answer.status_code == 422
+        assert answer.json()["detail"] == f"CSV has the incidents of all pages; omit `{name}`"
 
 
 async def two_services(engine: AsyncEngine) -> None:
@@ -212,8 +283,9 @@ async def two_services(engine: AsyncEngine) -> None:
 
 async def test_a_sheet_has_the_numbers_of_the_answer(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     await two_services(engine)
-    for route, question in QUESTIONS.items():
-        answer = (await client.get(f"{METRICS}/{route}", params=question)).json()
+    for route in (*QUESTIONS, "summary/totals", "timeseries/totals"):
+        path, _ = address(route)
+        answer = (await client.get(path, params=QUESTIONS[route.partition("/")[0]])).json()
         lines = await sheet(client, route)
         reported = [flat for part in parts_of(route, answer) for flat in [dict(scalars(part))]]
         assert len(lines) == len(reported)
@@ -225,13 +297,32 @@ async def test_a_sheet_has_the_numbers_of_the_answer(client: httpx.AsyncClient, 
 
 def parts_of(route: str, answer: Any) -> list[Any]:
     """The source of each line."""
+    question, _, table = route.partition("/")
+    if question == "summary":
+        places = [(each["filters"], each) for each in (answer["total"], *answer["groups"])]
+    elif question == "timeseries":
+        places = [(each["filters"], point) for each in answer["series"] for point in each["points"]]
+    else:
+        return parts_of_others(route, answer)
+    if table:
+        of_measures = {"measures", "business_hours"}
+        return [
+            place | {name: part for name, part in each.items() if name not in of_measures} for place, each in places
+        ]
+    return [
+        place
+        | {name: each[name] for name in ("from", "to") if name in each}
+        | {"measure": name, "calendar": ""}
+        | found
+        for place, each in places
+        for name, found in each["measures"].items()
+    ]
+
+
+def parts_of_others(route: str, answer: Any) -> list[Any]:
     within = {"since": answer.get("from"), "until": answer.get("to")}
     period = {"from": within["since"], "to": within["until"]}
     match route:
-        case "summary":
-            return [answer["total"], *answer["groups"]]
-        case "timeseries":
-            return [each["filters"] | point for each in answer["series"] for point in each["points"]]
         case "downtime":
             return [answer, *(answer["filters"] | each for each in answer["services"])]
         case "availability":
@@ -269,7 +360,7 @@ async def test_each_list_of_the_summary_has_a_sheet(client: httpx.AsyncClient, e
         answer = (await client.get(f"{METRICS}/summary", params=QUESTIONS["summary"] | more)).json()
         reported = list(lists_in(answer))
         assert {part for part, _ in reported} == {"ecdf", "histogram", "values"}
-        for table in TABLES[:3]:
+        for table in TABLES[1:4]:
             part = table.partition("/")[2]
             assert await sheet(client, table, **more) == [line for name, line in reported if name == part]
 
@@ -317,13 +408,14 @@ async def test_the_definitions_are_a_sheet_of_words(client: httpx.AsyncClient) -
 
 async def test_columns_do_not_come_and_go_with_the_data(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     """Except the columns of named things: a currency, a reason."""
-    of_nothing = {route: (await sheet(client, route))[0] for route in ("summary", "downtime", "whatif", "dora")}
-    assert [await sheet(client, route) for route in ("availability", "timeseries")] == [[], []]
+    routes = ("summary", "summary/totals", "downtime", "whatif", "dora")
+    of_nothing = {route: (await sheet(client, route))[0] for route in routes}
+    assert [await sheet(client, route) for route in ("availability", "timeseries", "timeseries/totals")] == [[]] * 3
     await two_services(engine)
     for route, line in of_nothing.items():
         later = (await sheet(client, route))[0]
         assert line.keys() - later.keys() == set()
-        assert all("_excluded_" in name or "_eur_" in name for name in later.keys() - line.keys())
+        assert all("excluded_" in name or "_eur_" in name for name in later.keys() - line.keys())
     [compared] = await sheet(client, "compare")
     assert compared.keys() >= {"effect_ratio", "effect_low", "p_value", "smallest_change_longer", "b_typical_seconds"}
     assert (compared["effect_ratio"], compared["verdict"], compared["a_n"]) == ("", "cannot_tell", "12")
@@ -338,7 +430,7 @@ async def test_money_saved_is_a_number(client: httpx.AsyncClient, engine: AsyncE
     assert whole["changes_time_to_recover"] == "'-50%"
 
 
-GROUPED = {"summary", "timeseries", "summary/values"}
+GROUPED = {"summary", "timeseries", "summary/totals", "timeseries/totals", "summary/values"}
 HOSTILE = [
     '=HYPERLINK("http://evil","x")',
     "+1",
@@ -359,7 +451,7 @@ async def test_no_name_becomes_a_formula_in_any_sheet(client: httpx.AsyncClient,
     async with db.transaction(engine) as tx:
         await tx.execute(update(Service.__table__).values(owner=Service.__table__.c.name))
     await price(engine, "60", HOSTILE[0])
-    for route in (*QUESTIONS, "summary/values"):
+    for route in (*QUESTIONS, "summary/totals", "timeseries/totals", "summary/values"):
         groups = [{"group_by": each} for each in ("service", "owner")] if route in GROUPED else [{}]
         for grouped in groups:
             lines = await sheet(client, route, **grouped)
@@ -381,14 +473,19 @@ async def test_many_lines_come_in_parts(
     whole = await sheet(client, "timeseries", **months)
     monkeypatch.setattr(app.base.http.csv, "CHUNK", 7)
     assert await sheet(client, "timeseries", **months) == whole
-    assert len(whole) == 2 * 233
-    assert sum(int(line["incidents"]) for line in whole) == 13
+    assert len(whole) == 2 * 233 * len(MEASURES)
+    totals = await sheet(client, "timeseries/totals", **months)
+    assert len(totals) == 2 * 233
+    assert sum(int(line["incidents"]) for line in totals) == 13
 
 
 @pytest.mark.parametrize("route", [*QUESTIONS, *TABLES])
 async def test_wrong_parameters_of_a_csv_export_are_a_problem(client: httpx.AsyncClient, route: str) -> None:
-    answer = await client.get(f"{METRICS}/{route}.csv", params={"from": "soon", "a_from": "soon"})
+    path, form = address(route)
+    wrong = {"a_from": "soon"} if route == "compare" else {"from": "soon"}
+    answer = await client.get(path, params=QUESTIONS[route.partition("/")[0]] | form | wrong)
     assert answer.status_code == 422
+    assert "must be a date such as" in answer.json()["detail"]
     assert answer.headers["content-type"] == "application/problem+json"
 
 
@@ -396,4 +493,5 @@ async def test_sheets_of_metrics_need_a_token_that_reads(client_as: ClientAs) ->
     for scope, status in ((None, 401), (Scope.INGEST, 403)):
         asking = await client_as(scope)
         for route in (*QUESTIONS, "definitions", *TABLES):
-            assert (await asking.get(f"{METRICS}/{route}.csv", params=QUESTIONS.get(route))).status_code == status
+            path, form = address(route)
+            assert (await asking.get(path, params=QUESTIONS.get(route, {}) | form)).status_code == status

@@ -240,7 +240,7 @@ async def test_an_error_in_the_middle_of_a_response_breaks_it_off() -> None:
 PATHS = [
     "/healthz",
     "/api/v1/incidents",
-    "/api/v1/incidents.csv",
+    "/api/v1/incidents?format=csv",
     "/metrics",
     "/openapi.json",
     "/openapi.yaml",

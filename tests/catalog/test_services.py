@@ -62,9 +62,38 @@ async def test_a_cursor_of_another_route_is_refused(client: httpx.AsyncClient) -
 
 
 async def test_an_unknown_service_is_not_found(client: httpx.AsyncClient) -> None:
-    answers = [await client.get(f"{SERVICES}/x"), await client.put(f"{SERVICES}/x/rates", json=[a_rate()])]
+    answers = [await client.get(f"{SERVICES}/x"), await client.delete(f"{SERVICES}/x")]
     assert [answer.status_code for answer in answers] == [404, 404]
     assert {answer.json()["type"] for answer in answers} == {"urn:aftermath:problem:service-not-found"}
+
+
+async def test_rates_create_a_service_that_is_unknown(client: httpx.AsyncClient) -> None:
+    answer = await client.put(f"{SERVICES}/x/rates", json=[a_rate()])
+    assert (answer.status_code, answer.json()["name"], len(answer.json()["rates"])) == (200, "x", 1)
+    assert (await client.get(f"{SERVICES}/x")).json() == answer.json()
+
+
+async def test_a_service_that_nothing_uses_can_be_deleted(client: httpx.AsyncClient) -> None:
+    await client.put(f"{SERVICES}/chekout/rates", json=[a_rate()])
+    assert (await client.delete(f"{SERVICES}/chekout")).status_code == 204
+    assert (await client.get(SERVICES)).json()["items"] == []
+    assert (await client.delete(f"{SERVICES}/chekout")).status_code == 404
+
+
+async def test_a_service_in_use_is_kept(client: httpx.AsyncClient) -> None:
+    await client.put(f"{SERVICES}/shop", json={})
+    declared = await client.post("/api/v1/incidents", json={"title": "t", "service": "shop"})
+    await client.put(f"{SERVICES}/shop/objective", json={"target": "0.999", "window": {"rolling_days": 30}})
+    window = {"from": "2026-08-22T20:00:00Z", "to": "2026-08-23T04:00:00Z"}
+    await client.put("/api/v1/maintenance/m", json={"reason": "r", "once": window, "services": ["shop"]})
+    refused = await client.delete(f"{SERVICES}/shop")
+    assert (refused.status_code, refused.json()["type"]) == (409, "urn:aftermath:problem:service-in-use")
+    assert refused.json()["detail"].startswith("it has incidents, an objective, maintenance; ")
+    assert (await client.get(f"{SERVICES}/shop")).status_code == 200
+    moved = f"/api/v1/incidents/{declared.json()['number']}"
+    await client.patch(moved, json={"service": "search"})
+    for used in ("shop", "search"):
+        assert (await client.delete(f"{SERVICES}/{used}")).json()["detail"].startswith("it has incidents")
 
 
 @pytest.mark.parametrize(
@@ -204,13 +233,14 @@ async def test_readers_read_and_writers_change_services(client_as: ClientAs) -> 
             await caller.put(f"{SERVICES}/x", json={}),
             await caller.put(f"{SERVICES}/x/rates", json=[]),
             await caller.get(f"{SERVICES}/x"),
+            await caller.delete(f"{SERVICES}/x"),
         ]
         allowed[scope] = [answer.status_code for answer in answers]
     assert allowed == {
-        None: [401] * 4,
-        Scope.INGEST: [403] * 4,
-        Scope.READ: [200, 403, 403, 404],
-        Scope.WRITE: [200, 201, 200, 200],
+        None: [401] * 5,
+        Scope.INGEST: [403] * 5,
+        Scope.READ: [200, 403, 403, 404, 403],
+        Scope.WRITE: [200, 201, 200, 200, 204],
     }
 
 

@@ -138,7 +138,7 @@ async def test_pages_lead_back_and_forth(engine: AsyncEngine) -> None:
     assert ([row.number for row in back.rows], back.older) == (every[10:20], (back.rows[-1].began_at, every[19]))
     first = await listed(engine, limit=10, after=back.newer)
     assert ([row.number for row in first.rows], first.newer) == (every[:10], None)
-    assert await listed(engine, views.Filters(service="nowhere")) == Listing([], None, None)
+    assert await listed(engine, views.Filters(service=["nowhere"])) == Listing([], None, None)
 
 
 @pytest.mark.parametrize(

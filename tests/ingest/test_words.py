@@ -70,7 +70,7 @@ async def test_a_declared_incident_has_the_environment_that_is_stated(client: ht
 
 async def test_the_environment_is_exported(client: httpx.AsyncClient) -> None:
     await client.post(WEBHOOK, json=a_delivery(an_alert(env="prod")))
-    [row] = csv.DictReader((await client.get("/api/v1/incidents.csv")).text.splitlines())
+    [row] = csv.DictReader((await client.get("/api/v1/incidents?format=csv")).text.splitlines())
     assert row["environment"] == "production"
 
 

@@ -195,7 +195,7 @@ async def test_a_page_of_incidents_is_priced_in_a_fixed_number_of_statements(
     await store(engine, *(an_incident("10:00", "11:00", service=f"service-{n % 7}") for n in range(40)))
     await price(engine, "60", "service-1")
     async with db.session(engine) as session:
-        rows, _ = await views.incidents(session, views.Filters(), before=None, limit=50, bytes_at_most=2**20)
+        rows, _ = await views.incidents(session, views.Filters(), after=None, limit=50, bytes_at_most=2**20)
         tx = await session.connection()
         statements: list[str] = []
         event.listen(engine.sync_engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
@@ -317,7 +317,7 @@ async def test_downtime_by_service_longest_first(client: httpx.AsyncClient, engi
         {"from": "2024-08-21T00:00:00Z", "to": "2024-08-20T00:00:00Z"},
         {"from": "0001-01-01T00:00:00+14:00"},
         {"to": "9999-12-31T23:59:59-14:00"},
-        {"from": "2024-08-20"},
+        {"from": "2024-08-20T10:00:00"},
         {"from": "yesterday"},
         {"severity": "sev6"},
         {"service": ""},

@@ -92,7 +92,7 @@ ANSWERS = {
     **{
         path.removeprefix("/api/v1/metrics/"): methods["get"]
         for path, methods in SCHEMAS["paths"].items()
-        if path.startswith("/api/v1/metrics/") and not path.endswith((".csv", "/definitions"))
+        if path.startswith("/api/v1/metrics/") and not path.endswith("/definitions")
     },
     "objective": SCHEMAS["paths"]["/api/v1/services/{name}/objective"]["get"],
 }
@@ -346,15 +346,20 @@ async def test_all_surfaces_show_the_same_numbers(client: httpx.AsyncClient, eng
 
 async def assert_sheets_show(client: httpx.AsyncClient, question: dict[str, str], total: Any) -> None:
     for route in ("summary", "timeseries", "downtime"):
-        sheet = await client.get(f"/api/v1/metrics/{route}.csv", params=question | {"interval": "day"})
+        path, form = f"/api/v1/metrics/{route}", {"format": "csv"}
+        totals = form if route == "downtime" else form | {"table": "totals"}
+        sheet = await client.get(path, params=question | totals)
         line = next(csv.DictReader(StringIO(sheet.text, newline="")))
         assert float(line["downtime_seconds"]) == total["downtime"]["seconds"]
         assert line["cost_eur_low"] == total["cost"]["amounts"]["EUR"]["low"]
         if route != "downtime":
             assert int(line["incidents"]) == total["incidents"]["value"]
+            measured = await client.get(path, params=question | form)
+            lines = {line["measure"]: line for line in csv.DictReader(StringIO(measured.text, newline=""))}
+            assert lines.keys() == total["measures"].keys()
             for measure, found in total["measures"].items():
                 for statistic in ("n", "censored", "median", "p90", "p95", "geometric_mean", "mean"):
-                    cell = line[f"{measure}_{statistic}"]
+                    cell = lines[measure][statistic]
                     assert (float(cell) if cell else None) == found[statistic]
 
 
@@ -370,7 +375,7 @@ def test_names_in_the_prose_exist() -> None:
     assert len(named) > 10
     values = {"null", UNKNOWN_ENVIRONMENT, OTHER, *Trend, *EndReason}
     assert named <= answered | asked | FORMULAS.keys() | FAMILIES.keys() | values
-    routes = set(re.findall(r"(/api/v1/[a-z/{}]+(?:\.csv)?)", PROSE))
+    routes = set(re.findall(r"(/api/v1/[a-z/{}]+)", PROSE))
     assert len(routes) > 1
     assert routes <= SCHEMAS["paths"].keys()
 

@@ -201,7 +201,7 @@ async def test_no_query_scans_a_table_more_than_twice_or_runs_a_statement_per_ro
     [
         ("summary", {"group_by": "hour_of_week"}),
         ("timeseries", {"interval": "week", "group_by": "service"}),
-        ("timeseries.csv", {"interval": "day"}),
+        ("timeseries", {"interval": "day", "format": "csv"}),
         ("../../../metrics", {}),
     ],
 )

@@ -60,12 +60,11 @@ VALUES: Mapping[str, Mapping[str, str]] = {
 # Parameters of addresses that a page reads itself, instead of in its signature.
 READ_BY_PAGE = {
     "/incidents": names_in(listing.Query),
-    "/incidents.csv": [name for name in names_in(listing.Query) if name not in {"before", "after"}],  # has all pages
     "/numbers": names_in(numbers_query._Fields),
 }
 # The functions that do so, and those of the frame, which only repeat the address.
 READERS = {
-    "incidents/listing.py": {"show", "export"},
+    "incidents/listing.py": {"show"},
     "numbers/__init__.py": {"numbers", "page", "_refused"},
     "web/frame.py": {"address_of"},
 }

@@ -659,10 +659,10 @@ async def test_pages_of_the_list_lead_to_older_and_newer_incidents(
 async def test_the_csv_is_that_of_rest(client: httpx.AsyncClient, signed_in: httpx.AsyncClient) -> None:
     await deliver(client, ended(60, 50, service="a"), ended(40, 30, service="b"))
     page = await seen(signed_in, "/incidents?service=a")
-    address = re.search(r'href="(/incidents\.csv[^"]*)"', page)
+    address = re.search(r'href="(/incidents\?[^"]*format=csv)"', page)
     assert address is not None
     answer = await signed_in.get(html.unescape(address[1]))
-    same = await client.get("/api/v1/incidents.csv?service=a")
+    same = await client.get("/api/v1/incidents?format=csv&service=a")
     assert (answer.status_code, answer.text, answer.headers["content-disposition"]) == (
         200,
         same.text,

@@ -118,6 +118,8 @@ async def test_one_list_has_the_action_items_of_all_incidents(client: httpx.Asyn
     assert await listed(state=["open", "in_progress"]) == ["AI-2", "AI-1"]
     assert (await listed(owner="ada"), await listed(owner="")) == (["AI-1"], ["AI-2"])
     assert (await listed(priority=2), await listed(phase="response")) == (["AI-3"], ["AI-2"])
+    assert (await listed(owner=["ada", ""]), await listed(priority=[1, 2])) == (["AI-2", "AI-1"], ["AI-3", "AI-1"])
+    assert await listed(service=["search", "checkout"]) == ["AI-3", "AI-2", "AI-1"]
     assert (await listed(overdue=True), await listed(overdue=False)) == (["AI-1"], ["AI-3", "AI-2"])
     assert (await listed(review="REV-1"), await listed(incident="INC-2")) == (["AI-3", "AI-1"], ["AI-2"])
     assert (await listed(incident="INC-1"), await listed(service="search")) == (["AI-3", "AI-1"], ["AI-2"])

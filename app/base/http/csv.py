@@ -7,19 +7,21 @@ own (a `Table`); formulas and links are in the JSON only.
 
 import csv
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache, wraps
+from inspect import Parameter, signature
 from io import StringIO
 from itertools import chain, islice
-from typing import Any, NamedTuple, ParamSpec, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 from unicodedata import normalize
 
-from fastapi import APIRouter, Response
+from fastapi import Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from app.base.http.problems import problem_responses
+from app.base.errors import Invalid
 from app.base.threads import off_loop
 
 CHUNK = 500  # lines
@@ -29,7 +31,6 @@ _PASSED_OVER = {"filters", "measures", "total", "amounts", "value"}  # names tha
 _JSON_ONLY = {"formula", "formulas", "links", "label", "starts", "ends", "assumptions"}
 
 Answer = TypeVar("Answer", bound=BaseModel)
-Asked = ParamSpec("Asked")
 Line = Mapping[str, str]  # cells by column
 
 
@@ -40,64 +41,119 @@ class Table(NamedTuple):
     lines: str  # describes a line
 
 
-def also_as_csv(
-    router: APIRouter,
-    path: str,
-    rows: Callable[[Answer], Iterable[Line]],
-    *,
-    lines: str,
-    tables: Mapping[str, Table] = {},
-    tags: Sequence[str] = (),
-    problems: Sequence[int] = (),
-) -> Callable[[Callable[Asked, Any]], Callable[Asked, Any]]:
-    """Adds the same query as a CSV route at `path` plus `.csv`, and a route below it for each of `tables`. `lines`
-    describes a line, `problems` lists the statuses that the query can return.
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """What a client asked for instead of JSON."""
+
+    name: str
+    rows: Callable[[Any], Iterable[Line]]
+
+
+Format = Annotated[
+    Literal["json", "csv"] | None,
+    Query(alias="format", description="`csv` for a spreadsheet, as with `Accept: text/csv`", examples=["csv"]),
+]
+
+
+def or_csv(
+    rows: Callable[[Answer], Iterable[Line]], *, lines: str, tables: Mapping[str, Table] = {}
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The route also responds with CSV to `format=csv` or `Accept: text/csv`. `lines` describes a line; `tables` are
+    other parts of the response, which the parameter `table` chooses.
     """
-    sheets = {path: Table(rows, lines)} | {f"{path}/{name}": table for name, table in tables.items()}
 
-    def add(endpoint: Callable[Asked, Any]) -> Callable[Asked, Any]:
-        for address, table in sheets.items():
-            name = address.rpartition("/")[2]
-            router.add_api_route(
-                f"{address}.csv",
-                _sheet(endpoint, name, table.rows),
-                name="_".join([endpoint.__name__, *address.removeprefix(path).split("/")[1:], "csv"]),
-                summary=f"Export {name} as CSV",
-                description=f"{table.lines}. {_COLUMNS}",
-                tags=[*tags],
-                response_model=None,
-                response_class=StreamingResponse,
-                responses=problem_responses(*problems) | CSV,
-            )
-
+    def add(endpoint: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(endpoint)
-        async def as_json(*args: Asked.args, **kwargs: Asked.kwargs) -> Response:
-            answer: Answer = await endpoint(*args, **kwargs)
-            body = await off_loop(answer.model_dump_json, by_alias=True)
-            return Response(body, media_type="application/json")
+        async def answer(*args: Any, asked_sheet: Sheet | None, **kwargs: Any) -> Response:
+            found = await endpoint(*args, **kwargs)
+            if asked_sheet is None:
+                return Response(
+                    await off_loop(found.model_dump_json, by_alias=True), media_type="application/json", headers=_VARY
+                )
+            parts = _parts(asked_sheet.rows, found)
+            # Computed before the response starts, so that an error can still be returned as a problem.
+            header = await off_loop(next, parts)
+            return attached(asked_sheet.name, chain([header], parts))
 
-        return as_json
+        asked = Parameter(
+            "asked_sheet",
+            Parameter.KEYWORD_ONLY,
+            annotation=Annotated[Sheet | None, Depends(_sheet_asked(Table(rows, lines), tables))],
+        )
+        own = signature(endpoint)
+        answer.__signature__ = own.replace(parameters=[*own.parameters.values(), asked])  # type: ignore[attr-defined]
+        return answer
 
     return add
 
 
-def _sheet(endpoint: Callable[Asked, Any], name: str, rows: Callable[[Any], Iterable[Line]]) -> Callable[Asked, Any]:
-    @wraps(endpoint)
-    async def sheet(*args: Asked.args, **kwargs: Asked.kwargs) -> StreamingResponse:
-        parts = _parts(rows, await endpoint(*args, **kwargs))
-        # Computed before the response starts, so that an error can still be returned as a problem.
-        header = await off_loop(next, parts)
-        return attached(name, chain([header], parts))
+def _sheet_asked(main: Table, tables: Mapping[str, Table]) -> Callable[..., Any]:
+    described = Query(alias="format", description=f"`csv` for a spreadsheet, as with `Accept: text/csv`. {main.lines}")
+    Described = Annotated[Literal["json", "csv"] | None, described]  # noqa: N806  a type
 
-    return sheet
+    def asked(request: Request, format_: Described = None) -> Sheet | None:
+        return Sheet(_name_of(request), main.rows) if wants_csv(request, format_) else None
+
+    chosen = "; ".join(f"`{name}`: {table.lines.lower()}" for name, table in tables.items())
+    Chosen = Annotated[  # noqa: N806  a type
+        Annotated[str, Field(json_schema_extra={"enum": [*tables]})] | None,
+        Query(description=f"Part of the response to show as CSV instead. {chosen}"),
+    ]
+
+    def asked_of_several(
+        request: Request,
+        format_: Described = None,
+        table: Chosen = None,
+    ) -> Sheet | None:
+        if table is None:
+            return asked(request, format_)
+        if table not in tables:
+            message = f"unknown table; expected one of {', '.join(tables)}"
+            raise Invalid(message)
+        if not wants_csv(request, format_):
+            message = "`table` chooses a part of the response as CSV; add `format=csv`"
+            raise Invalid(message)
+        return Sheet(table, tables[table].rows)
+
+    return asked_of_several if tables else asked
 
 
-_COLUMNS = """Columns are the field names of the JSON, joined by `_`. An empty cell means no value, which is not 0. Text
-that a spreadsheet would interpret as a formula is prefixed with an apostrophe."""
+def _name_of(request: Request) -> str:
+    path: str = request.scope["path"]
+    return path.rpartition("/")[2]
 
+
+def wants_csv(request: Request, format_: str | None) -> bool:
+    """The parameter `format` decides, else the Accept header, if it prefers CSV to JSON. Raises Invalid."""
+    wanted = format_ == "csv" if format_ is not None else _prefers_csv(request)
+    if wanted and "fields" in request.query_params:
+        message = "`fields` chooses fields of the JSON; omit it for CSV"
+        raise Invalid(message)
+    return wanted
+
+
+def _prefers_csv(request: Request) -> bool:
+    accepted = {"text/csv": 0.0, "application/json": 0.0}
+    for one in request.headers.get("accept", "").split(","):
+        name, _, parameters = one.partition(";")
+        if (name := name.strip().lower()) in accepted:
+            accepted[name] = _quality(parameters)
+    return accepted["text/csv"] > 0 and accepted["text/csv"] >= accepted["application/json"]
+
+
+def _quality(parameters: str) -> float:
+    found = re.search(r"(?:^|;)\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*(?:;|$)", parameters)
+    return float(found[1]) if found else 1.0
+
+
+_VARY = {"Vary": "Accept"}
+
+# The `responses` of a route that also responds with CSV.
 CSV: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "A header line with the column names, then the data; UTF-8, RFC 4180",
+        "description": "As JSON, or as CSV (UTF-8, RFC 4180): a line with the names of the columns, which are the "
+        "field names of the JSON joined by `_`, then the data. An empty cell means no value, which is not 0. Text that "
+        "a spreadsheet would interpret as a formula is prefixed with an apostrophe",
         "content": {"text/csv": {"schema": {"type": "string"}, "example": "from,to,service\r\n"}},
     }
 }
@@ -113,7 +169,7 @@ def _parts(rows: Callable[[Answer], Iterable[Line]], answer: Answer) -> Iterator
 
 
 def attached(name: str, parts: Any) -> StreamingResponse:
-    headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
+    headers = {"Content-Disposition": f'attachment; filename="{name}.csv"', **_VARY}
     return StreamingResponse(parts, media_type="text/csv", headers=headers)
 
 

@@ -118,13 +118,13 @@ def _environment(word: str) -> str:
 # Normalized: `prod` is `production`.
 EnvironmentName = Annotated[Name, StringConstraints(max_length=LONGEST_ENVIRONMENT), AfterValidator(_environment)]
 # The same in a filter, where `unknown` selects what has no environment.
+EnvironmentFiltered = Annotated[
+    Name,
+    StringConstraints(max_length=LONGEST_ENVIRONMENT),
+    AfterValidator(lambda word: environment_of(word) or UNKNOWN_ENVIRONMENT),
+]
 EnvironmentFilter = Annotated[
-    Annotated[
-        Name,
-        StringConstraints(max_length=LONGEST_ENVIRONMENT),
-        AfterValidator(lambda word: environment_of(word) or UNKNOWN_ENVIRONMENT),
-    ]
-    | None,
+    EnvironmentFiltered | None,
     Query(
         description="`prod` and other usual names are normalized; `unknown` selects those without an environment",
         examples=["production"],
@@ -172,6 +172,73 @@ class MoneyRange(BaseModel):
     high: Money = Field(examples=["500.00"])
 
 
+SEVERAL_AT_MOST = 50  # values of one filter
+
+
+# — times in queries —
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+# A `+` that was not percent-encoded arrives as a space.
+_TIME = re.compile(
+    r"(?P<local>\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,12})?)?)(?P<offset>[Zz]|[+ -]\d\d:\d\d)", re.ASCII
+)
+_LENGTH = re.compile(r"([1-9][0-9]{0,7})([mhdw])", re.ASCII)
+_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+_LONGEST = LATEST - EARLIEST
+
+TIME = "A date such as `2026-11-28` (midnight in UTC), an RFC 3339 time, or relative to now, such as `-7d`"
+
+
+def _length(value: object) -> timedelta:
+    shape = _LENGTH.fullmatch(str(value))
+    if shape is None:
+        message = "must be a number of minutes, hours, days or weeks, such as `90m`, `24h`, `30d` or `4w`"
+        raise ValueError(message)
+    length = int(shape[1]) * _UNITS[shape[2]]
+    if length > _LONGEST:
+        message = "is too long"
+        raise ValueError(message)
+    return length
+
+
+def _moment(value: object) -> datetime | timedelta:
+    text = str(value)
+    if _LENGTH.fullmatch(text[1:]) and text.startswith("-"):
+        return _length(text[1:])
+    shape = _TIME.fullmatch(text)
+    try:
+        if _DATE.fullmatch(text):
+            return _in_utc(datetime.fromisoformat(text).replace(tzinfo=UTC))
+        if shape is not None:
+            return _in_utc(datetime.fromisoformat(shape["local"] + shape["offset"].upper().replace(" ", "+")))
+    except ValueError as error:
+        if str(error) == _OUT_OF_BOUNDS:
+            raise
+        message = "must be a time that exists in the calendar"
+        raise ValueError(message) from None
+    message = (
+        "must be a date such as `2026-11-28` (midnight in UTC), a time such as `2026-11-28T09:30:00Z`, or relative to "
+        "now, such as `-90m`, `-24h`, `-7d` or `-4w`"
+    )
+    raise ValueError(message)
+
+
+Length = Annotated[timedelta, PlainValidator(_length, json_schema_input_type=str)]
+# As a timedelta: that long before now. `time_of` resolves it.
+When = Annotated[datetime | timedelta, PlainValidator(_moment, json_schema_input_type=str)]
+
+
+def time_of(moment: datetime | timedelta | None, now: datetime) -> datetime | None:
+    """Raises Invalid."""
+    if not isinstance(moment, timedelta):
+        return moment
+    at = now - moment
+    if not is_in_bounds(at):
+        message = f"times {_OUT_OF_BOUNDS}"
+        raise Invalid(message)
+    return at
+
+
 # — periods —
 
 DEFAULT_PERIOD = timedelta(days=30)
@@ -186,15 +253,23 @@ class PeriodModel(BaseModel):
 
 def _period(
     now: Now,
-    start: Annotated[At | None, Query(alias="from", description="Defaults to 30 days before `to`")] = None,
-    end: Annotated[At | None, Query(alias="to", description="Exclusive; defaults to now")] = None,
+    start: Annotated[When | None, Query(alias="from", description=f"{TIME}; defaults to `period` before `to`")] = None,
+    end: Annotated[When | None, Query(alias="to", description=f"{TIME}; exclusive; defaults to now")] = None,
+    period: Annotated[
+        Length | None,
+        Query(description="Length of the period, instead of `from`, such as `7d`; defaults to `30d`", examples=["30d"]),
+    ] = None,
 ) -> Span:
-    end = end or max(now, start or now)
-    start = start or max(end - DEFAULT_PERIOD, EARLIEST)
-    if start > end:
+    if period is not None and start is not None:
+        message = "send `from` or `period`, not both"
+        raise Invalid(message)
+    begin, until = time_of(start, now), time_of(end, now)
+    until = until or max(now, begin or now)
+    begin = begin or max(until - (period or DEFAULT_PERIOD), EARLIEST)
+    if begin > until:
         message = "`from` must not be after `to`"
         raise Invalid(message)
-    return Span(start, end)
+    return Span(begin, until)
 
 
 PeriodDep = Annotated[Span, Depends(_period)]
@@ -208,12 +283,14 @@ def _incident_ref(value: object) -> UUID | int:
     if not _INCIDENT_REF.fullmatch(text):
         message = "must be the UUID of an incident, or its number such as `INC-1`"
         raise ValueError(message)
-    return int(text[4:]) if text.startswith("INC-") else UUID(text)
+    return int(text[4:]) if text[:4].upper() == "INC-" else UUID(text)
 
 
-_INCIDENT_REF = re.compile(r"(INC-[1-9][0-9]{0,17}|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})", re.ASCII)
+_INCIDENT_REF = re.compile(
+    r"([Ii][Nn][Cc]-[1-9][0-9]{0,17}|[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})", re.ASCII
+)
 
-# An id, or the number behind `INC-`.
+# An id, or the number behind `INC-`, also in lower case.
 IncidentRef = Annotated[
     UUID | int,
     PlainValidator(

@@ -1,8 +1,8 @@
 """Guards all routes except the webhook endpoints: checks the size of a request, then its credential, and only then lets
 the application read the body.
 
-FastAPI reads a whole body before it looks at credentials, so both checks happen when it begins to read. Also here:
-headers for browsers, and a problem as the response to an unexpected error.
+FastAPI reads a whole body before it looks at credentials, so both checks happen when it begins to read. Also here: a
+trailing slash of the path is dropped, headers for browsers, and a problem as the response to an unexpected error.
 """
 
 import re
@@ -15,6 +15,7 @@ from starlette.requests import Request
 
 from app.base.http.auth import admit, scope_required_by
 from app.base.http.bodies import SMALL_BYTES, require_declared_size, too_large
+from app.base.http.paths import drop_trailing_slash
 from app.base.http.problems import answer_to
 from app.base.logs import Application, Receive, Scope, Send
 
@@ -49,6 +50,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        drop_trailing_slash(scope)
         others = (limit for pattern, limit in self._larger.items() if pattern.fullmatch(scope["path"]))
         at_most = next(others, self._at_most)
         guarded = _Guarded(scope, receive, send, at_most)

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
@@ -18,10 +19,14 @@ from starlette.requests import ClientDisconnect
 from app.base import db
 from app.base.errors import Invalid, Overloaded, Problem
 from app.base.http.fields import UNSTORABLE
+from app.base.http.known import NAME_AT_MOST, known_to, suggestion
+from app.base.http.messages import why
 
 log = logging.getLogger("aftermath.http")
 
 PROBLEM_TYPE = "application/problem+json"
+ERRORS_AT_MOST = 50  # of one request that are listed
+ERRORS_IN_DETAIL = 3
 
 
 class ProblemDocument(BaseModel):
@@ -82,6 +87,8 @@ def install_problems(app: FastAPI) -> None:
     """Registers the only handler that turns errors into responses."""
 
     async def on_error(request: Request, error: Exception) -> JSONResponse:
+        if isinstance(error, RequestValidationError):
+            error = _invalid_request(error, request.scope.get("route"))
         return answer_to(error, request.method)
 
     for kind in (
@@ -109,18 +116,14 @@ def document_of(error: Exception, method: str) -> Document:
         case Problem():
             return _document(error, **({"errors": _clean(error.errors)} if error.errors else {}))
         case RequestValidationError():
-            # `input` is left out: responses never repeat text from the client.
-            errors = [{"at": "/".join(str(part) for part in e["loc"]), "why": e["msg"]} for e in error.errors()]
-            return _document(
-                Invalid("; ".join(f"{e['at']}: {e['why']}" for e in errors[:3])), errors=_clean(errors[:50])
-            )
+            return document_of(_invalid_request(error), method)
         case HTTPException():
             phrase = HTTPStatus(error.status_code).phrase
             document = {
                 "type": "about:blank",
                 "title": phrase,
                 "status": error.status_code,
-                "detail": str(error.detail),
+                "detail": _not_allowed(error) if error.status_code == 405 else str(error.detail),
             }
             return Document(error.status_code, error.headers or {}, document)
         case ClientDisconnect():
@@ -138,6 +141,35 @@ def document_of(error: Exception, method: str) -> Document:
     )
 
 
+def invalid(errors: Iterable[Mapping[str, str]]) -> Invalid:
+    """The problem for errors in parts of a request: `at` names the part, `why` is what is wrong with it."""
+    cleaned = _clean(errors)
+    problem = Invalid("; ".join(f"{one['at']}: {one['why']}" for one in cleaned[:ERRORS_IN_DETAIL]))
+    problem.errors = cleaned
+    return problem
+
+
+def _invalid_request(error: RequestValidationError, route: object = None) -> Invalid:
+    """Of the input only the names of fields are shown: responses never repeat values from the client."""
+    return invalid(
+        {"at": "/".join(str(part)[:NAME_AT_MOST] for part in one["loc"]), "why": why(one) + _meant(one, route)}
+        for one in error.errors()[:ERRORS_AT_MOST]
+    )
+
+
+def _meant(error: Mapping[str, Any], route: object) -> str:
+    """After an unknown field: the known one."""
+    if error["type"] != "extra_forbidden" or not isinstance(route, APIRoute):
+        return ""
+    _, *place, name = error["loc"]
+    return f"; {suggestion(str(name), known_to(route).fields_at(place), of='this object')}"
+
+
+def _not_allowed(error: HTTPException) -> str:
+    allowed = (error.headers or {}).get("Allow")
+    return f"this path takes {allowed} only" if allowed else str(error.detail)
+
+
 def _why_retry(error: Exception) -> str | None:
     if db.is_unreachable(error):
         return "the database is unavailable"
@@ -148,4 +180,4 @@ def _why_retry(error: Exception) -> str | None:
 
 def _clean(errors: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """JSON cannot hold unpaired surrogates, and a field name may come from the client."""
-    return [{k: UNSTORABLE.sub("\ufffd", str(v))[:300] for k, v in error.items()} for error in errors]
+    return [{k: UNSTORABLE.sub("\ufffd", str(v))[:600] for k, v in error.items()} for error in errors]

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 from app.base import schema
 from app.base.http.auth import Reader, Writer
 from app.base.http.context import Now, Session, SettingsDep, Tx
-from app.base.http.csv import Line, also_as_csv, cells
+from app.base.http.csv import CSV, Line, cells, or_csv
 from app.base.http.fields import (
     AtShown,
     EnvironmentFilter,
@@ -236,8 +236,8 @@ def _rows(answer: AvailabilityResponse) -> Iterator[Line]:
         yield cells(answer, only=("since", "until")) | cells(each)
 
 
-@_availability.get("/availability", summary="Get the availability of services", responses=problem_responses())
-@also_as_csv(_availability, "/availability", _rows, lines="One line per service")
+@_availability.get("/availability", summary="Get the availability of services", responses=problem_responses() | CSV)
+@or_csv(_rows, lines="One line per service")
 async def get_availability(
     tx: Tx,
     now: Now,

@@ -169,7 +169,13 @@ async def put_service(
     return ServiceResponse.of(priced)
 
 
-@router.put("/{name}/rates", summary="Replace the cost rates of a service", responses=problem_responses(404))
+@router.delete("/{name}", summary="Delete an unused service", status_code=204, responses=problem_responses(404, 409))
+async def delete_service(session: Session, name: ServiceName, _: Writer) -> None:
+    """With its rates. Only if it has no incidents, deployments or changes, and nothing is configured for it."""
+    await store.delete_service(session, name)
+
+
+@router.put("/{name}/rates", summary="Replace the cost rates of a service", responses=problem_responses())
 async def put_rates(
     session: Session,
     now: Now,
@@ -193,8 +199,8 @@ async def put_rates(
     ],
     _: Writer,
 ) -> ServiceResponse:
-    """Replaces all rates, each the cost of an hour of outage. Costs are always recomputed, including past ones: if a
-    price has changed, add a rate with `from` instead of replacing the old rate.
+    """Replaces all rates, each the cost of an hour of outage. An unknown service is created. Costs are always
+    recomputed, including past ones: if a price has changed, add a rate with `from` instead of replacing the old rate.
     """
     return ServiceResponse.of(await store.put_rates(session, name, [rate_row(name, rate) for rate in body], now=now))
 

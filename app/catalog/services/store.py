@@ -4,6 +4,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 
+from sqlalchemy import text
+from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -73,12 +75,45 @@ async def change_rate(
 
 
 async def put_rates(session: AsyncSession, name: str, rates: Sequence[schema.ServiceRate], *, now: datetime) -> Priced:
-    """Replaces all rates of the service; raises ServiceNotFound."""
+    """Replaces all rates of the service, which is created if it is unknown."""
+    unknown = insert(schema.Service.__table__).values(name=name, first_seen_at=now, updated_at=now)
+    await (await session.connection()).execute(unknown.on_conflict_do_nothing())
     service = await _locked(session, name)
     service.updated_at = now
     await session.exec(delete(schema.ServiceRate).where(col(schema.ServiceRate.service) == name))
     session.add_all(rates)
     return service, await _rates(session, [name])
+
+
+class ServiceInUse(Conflict):
+    title = "The service is in use"
+
+
+async def delete_service(session: AsyncSession, name: str) -> None:
+    """With its rates. Raises ServiceNotFound or ServiceInUse."""
+    service = await _locked(session, name)
+    users = (await (await session.connection()).execute(_USERS, {"name": name})).scalars().all()
+    if users:
+        message = f"it has {', '.join(users)}; only a service without them, such as a misspelled one, can be deleted"
+        raise ServiceInUse(message)
+    await session.exec(delete(schema.ServiceRate).where(col(schema.ServiceRate.service) == name))
+    await session.delete(service)
+
+
+_USERS = text("""
+    SELECT kind
+      FROM (VALUES
+               ('incidents', EXISTS (SELECT 1 FROM incident WHERE :name IN (service, service_stated))),
+               ('deployments', EXISTS (SELECT 1 FROM deployment WHERE service = :name)),
+               ('changes', EXISTS (SELECT 1 FROM change WHERE service = :name)),
+               ('an objective', EXISTS (SELECT 1 FROM objective WHERE service = :name)),
+               ('targets', EXISTS (SELECT 1 FROM target WHERE service = :name)),
+               ('playbooks', EXISTS (SELECT 1 FROM playbook WHERE service = :name)),
+               ('maintenance', EXISTS (SELECT 1 FROM maintenance WHERE :name = ANY(services))),
+               ('a component of the status page', EXISTS (SELECT 1 FROM component WHERE :name = ANY(services)))
+           ) AS use (kind, exists)
+     WHERE exists
+""")
 
 
 async def _locked(session: AsyncSession, name: str) -> schema.Service:

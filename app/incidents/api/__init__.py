@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from app.incidents.api import actions, facts, incidents, path, timeline
+from app.incidents.api import actions, bulk, facts, incidents, path, timeline
 
 router = APIRouter()
-for _part in (incidents, actions, timeline, facts, path):
+for _part in (incidents, bulk, actions, timeline, facts, path):
     router.include_router(_part.router)

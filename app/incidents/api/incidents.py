@@ -14,15 +14,26 @@ from app.base import db
 from app.base.errors import Invalid
 from app.base.http.auth import Reader
 from app.base.http.context import Now, Session, SettingsDep, context_of
-from app.base.http.csv import CHUNK, CSV, attached, cells, written
-from app.base.http.fields import At, AtShown, EnvironmentFilter, IncidentInPath, Name, Words
+from app.base.http.csv import CHUNK, CSV, Format, attached, cells, wants_csv, written
+from app.base.http.fields import (
+    SEVERAL_AT_MOST,
+    TIME,
+    AtShown,
+    EnvironmentFiltered,
+    IncidentInPath,
+    Length,
+    Name,
+    When,
+    Words,
+    time_of,
+)
 from app.base.http.paging import Page, Pages, page_of
 from app.base.http.problems import problem_responses
 from app.base.schema import Incident
 from app.base.severity import SeverityName, severity_name, severity_number
-from app.incidents import actions, views
+from app.incidents import actions, listing, views
 from app.incidents.api.answer import Answering, IncidentModel, columns_of, models_of
-from app.incidents.measures.measures import MEASURES, IncidentStatus
+from app.incidents.measures.measures import MEASURES, IncidentStatus, Priority
 from app.settings import Settings
 
 router = APIRouter(prefix="/api/v1/incidents", tags=["incidents"])
@@ -38,37 +49,90 @@ def _label(value: str) -> str:
 Label = Annotated[Words, AfterValidator(_label)]
 
 
+Owner = Annotated[Words, Field(max_length=200)]
+
+
 def _filters(
+    now: Now,
     status: Annotated[
         list[IncidentStatus],
         Query(description="`open` means not acknowledged yet; may be repeated", examples=[["open", "acknowledged"]]),
-    ] = [],  # noqa: B006  fastapi copies it
-    service: Annotated[Name | None, Query()] = None,
-    environment: EnvironmentFilter = None,
-    severity: Annotated[SeverityName | None, Query()] = None,
-    source: Annotated[Name | None, Query(description="Only incidents with an alert from this source")] = None,
+    ] = [],  # noqa: B006  fastapi copies it, as the other lists
+    service: Annotated[
+        list[Name], Query(description="May be repeated", max_length=SEVERAL_AT_MOST, examples=[["checkout"]])
+    ] = [],  # noqa: B006
+    environment: Annotated[
+        list[EnvironmentFiltered],
+        Query(
+            description="`prod` and other usual names are normalized; `unknown` selects those without an environment; "
+            "may be repeated",
+            max_length=SEVERAL_AT_MOST,
+            examples=[["production"]],
+        ),
+    ] = [],  # noqa: B006
+    severity: Annotated[list[SeverityName], Query(description="May be repeated", examples=[["sev1", "sev2"]])] = [],  # noqa: B006
+    priority: Annotated[list[Priority], Query(description="May be repeated", examples=[["critical"]])] = [],  # noqa: B006
+    source: Annotated[
+        list[Name],
+        Query(description="Only incidents with an alert from this source; may be repeated", max_length=SEVERAL_AT_MOST),
+    ] = [],  # noqa: B006
+    owner: Annotated[
+        list[Owner],
+        Query(
+            description="Owner of the service; empty selects services without an owner; may be repeated",
+            max_length=SEVERAL_AT_MOST,
+            examples=[["Payments"]],
+        ),
+    ] = [],  # noqa: B006
     since: Annotated[
-        At | None, Query(alias="from", description="Only incidents detected at or after this time")
+        When | None,
+        Query(alias="from", description=f"Only incidents detected from then on. {TIME}", examples=["-7d"]),
     ] = None,
-    until: Annotated[At | None, Query(alias="to", description="Only incidents detected before this time")] = None,
+    until: Annotated[When | None, Query(alias="to", description=f"Only incidents detected before that. {TIME}")] = None,
+    acknowledged: Annotated[
+        bool | None,
+        Query(description="Only those that were acknowledged, whether they are open or resolved, or others"),
+    ] = None,
+    min_duration: Annotated[
+        Length | None,
+        Query(
+            description="Only those that lasted at least this long from detection to the end, or until now",
+            examples=["1h"],
+        ),
+    ] = None,
+    max_duration: Annotated[
+        Length | None, Query(description="Only those that lasted at most this long, or have so far", examples=["24h"])
+    ] = None,
+    q: Annotated[
+        Name | None,
+        Query(description="Only incidents with this text in the title, whatever its case", examples=["timeout"]),
+    ] = None,
     label: Annotated[
         list[Label],
         Query(
-            description="`name=value`: only incidents with an alert that has this label; may be repeated", max_length=10
+            description="`name=value`: only incidents with an alert that has this label; if repeated, with each of "
+            "them",
+            max_length=10,
         ),
-    ] = [],  # noqa: B006  fastapi copies it
+    ] = [],  # noqa: B006
 ) -> views.Filters:
-    if since and until and since > until:
+    begin, end = time_of(since, now), time_of(until, now)
+    if begin and end and begin > end:
         message = "`from` must not be after `to`"
         raise Invalid(message)
     return views.Filters(
-        status=frozenset(status),
+        status=status,
         service=service,
         environment=environment,
-        severity=severity_number(severity) if severity else None,
+        severity=[severity_number(each) for each in severity],
+        priority=priority,
         source=source,
-        detected_from=since,
-        detected_to=until,
+        owner=owner,
+        detected_from=begin,
+        detected_to=end,
+        acknowledged=acknowledged,
+        duration=views.Duration(min_duration, max_duration, now) if min_duration or max_duration else None,
+        text=q,
         labels=[(text[0] + text[1:].partition("=")[0], text[1:].partition("=")[2]) for text in label],
     )
 
@@ -76,44 +140,76 @@ def _filters(
 Filtered = Annotated[views.Filters, Depends(_filters)]
 
 
-@router.get("", response_model=Page[IncidentModel], responses=problem_responses(), summary="List incidents")
-async def list_incidents(
-    _: Reader, session: Session, now: Now, settings: SettingsDep, paging: Pages, filters: Filtered
-) -> Page[IncidentModel]:
-    """Newest first. Merged incidents are not listed, but can still be fetched by number."""
-    key = paging.after(datetime, int)
-    rows, cut = await views.incidents(
-        session, filters, before=key, limit=paging.limit + 1, bytes_at_most=settings.page_bytes
+Sorted = Annotated[
+    views.Sort,
+    Query(
+        description="`severity`: the worst first; `duration`: open ones, then the longest first. Among equals the "
+        "newest come first"
+    ),
+]
+
+
+class Incidents(Page[IncidentModel]):
+    """A page of incidents."""
+
+    total: int | None = Field(
+        description="Number of incidents on all pages; null unless `count=true` was sent", examples=[None]
     )
-    items, cursor = page_of(rows, paging, lambda row: (row.began_at, row.number), cut=cut)
-    return Page(items=await models_of(session, items, settings=settings, now=now), next_cursor=cursor)
 
 
-@router.get(
-    ".csv",
-    summary="Export incidents as CSV",
-    response_class=StreamingResponse,
-    responses=problem_responses() | CSV,
-)
-async def export_incidents(
-    _: Reader, request: Request, now: Now, settings: SettingsDep, filters: Filtered
-) -> StreamingResponse:
-    """Every incident that matches the filters, newest first. The columns include its measures in seconds, its cost in
-    each currency that has a rate and, if `AFTERMATH_LABOR` is set, the cost of labor. Missing values are empty cells.
-    Text that a spreadsheet would interpret as a formula is prefixed with an apostrophe.
+@router.get("", response_model=Incidents, responses=problem_responses() | CSV, summary="List incidents")
+async def list_incidents(
+    _: Reader,
+    request: Request,
+    session: Session,
+    now: Now,
+    settings: SettingsDep,
+    paging: Pages,
+    filters: Filtered,
+    sort: Sorted = views.Sort.NEWEST,
+    count: Annotated[bool, Query(description="Also count the incidents on all pages")] = False,  # noqa: FBT002  a query parameter has a name
+    format_: Format = None,
+) -> Incidents | StreamingResponse:
+    """Values of one filter are alternatives, and an incident must match each filter. Merged incidents are not listed,
+    but can still be fetched by number.
+
+    As CSV it has all incidents that match, with the measures in seconds, the cost in each currency that has a rate and,
+    if `AFTERMATH_LABOR` is set, the cost of labor.
     """
-    return await csv_of(context_of(request).engine, settings, filters, now=now)
+    if wants_csv(request, format_):
+        if of_pages := {"limit", "cursor", "count"} & {*request.query_params}:
+            message = f"CSV has the incidents of all pages; omit `{min(of_pages)}`"
+            raise Invalid(message)
+        return await csv_of(context_of(request).engine, settings, filters, sort=sort, now=now)
+    key = paging.after(str, int, datetime, int)
+    if key is not None and key[0] != sort:
+        message = "this cursor was issued for another `sort`; omit it to start at the first page"
+        raise Invalid(message)
+    rows, cut = await views.incidents(
+        session, filters, sort=sort, after=key and key[1:], limit=paging.limit + 1, bytes_at_most=settings.page_bytes
+    )
+    items, cursor = page_of(rows, paging, lambda row: (sort.value, *views.key_of(row, sort)), cut=cut)
+    return Incidents(
+        items=await models_of(session, items, settings=settings, now=now),
+        next_cursor=cursor,
+        total=await listing.count(session, filters) if count else None,
+    )
 
 
 async def csv_of(
-    engine: AsyncEngine, settings: Settings, filters: views.Filters, *, now: datetime
+    engine: AsyncEngine,
+    settings: Settings,
+    filters: views.Filters,
+    *,
+    sort: views.Sort = views.Sort.NEWEST,
+    now: datetime,
 ) -> StreamingResponse:
-    """Every incident that matches the filters, newest first."""
+    """Every incident that matches the filters."""
 
-    async def chunk(before: tuple[datetime, int] | None) -> tuple[Sequence[Incident], list[IncidentModel]]:
+    async def chunk(after: views.Key | None) -> tuple[Sequence[Incident], list[IncidentModel]]:
         async with db.read_session(engine) as session:  # one per chunk: a slow client does not hold a connection
             rows, _ = await views.incidents(
-                session, filters, before=before, limit=CHUNK, bytes_at_most=settings.page_bytes
+                session, filters, sort=sort, after=after, limit=CHUNK, bytes_at_most=settings.page_bytes
             )
             return rows, await models_of(session, rows, settings=settings, now=now)
 
@@ -131,7 +227,7 @@ async def csv_of(
         while rows:
             lines = map(cells, models)
             yield written([line.get(column, "") for column in columns] for line in lines)
-            rows, models = await chunk((rows[-1].began_at, rows[-1].number))
+            rows, models = await chunk(views.key_of(rows[-1], sort))
 
     return attached("incidents", parts())
 

@@ -5,7 +5,7 @@ decides which take precedence. `MEASURES` feeds REST, Prometheus, statistics and
 one function and one entry.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
@@ -112,14 +112,15 @@ def severity(facts: Facts) -> int:
     return facts.severity if facts.severity_stated is None else facts.severity_stated
 
 
+SEVERITIES_OF: Mapping[Priority, Sequence[int]] = {
+    Priority.CRITICAL: (1, 2),
+    Priority.WARNING: (3, 4),
+    Priority.INFO: (5,),
+}
+
+
 def priority(facts: Facts) -> Priority:
-    match severity(facts):
-        case 1 | 2:
-            return Priority.CRITICAL
-        case 3 | 4:
-            return Priority.WARNING
-        case _:
-            return Priority.INFO
+    return next((each for each, of in SEVERITIES_OF.items() if severity(facts) in of), Priority.INFO)
 
 
 def impact(facts: Facts, of_alerts: int, weights: Weights) -> Decimal:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.base.http.auth import Reader
 from app.base.http.context import Now, Tx
-from app.base.http.csv import Line, also_as_csv, cells
+from app.base.http.csv import CSV, Line, cells, or_csv
 from app.base.http.fields import PeriodDep, PeriodModel
 from app.base.http.problems import problem_responses
 from app.incidents.definitions import FORMULAS
@@ -66,8 +66,8 @@ def _rows(answer: ActionItemsResponse) -> Iterator[Line]:
         yield {name: total[name] for name in ("from", "to", "service")} | cells(each)
 
 
-@router.get("/api/v1/metrics/action-items", summary="Summarize action items", responses=problem_responses())
-@also_as_csv(router, "/api/v1/metrics/action-items", _rows, lines="One line for the total, then one per priority")
+@router.get("/api/v1/metrics/action-items", summary="Summarize action items", responses=problem_responses() | CSV)
+@or_csv(_rows, lines="One line for the total, then one per priority")
 async def get_action_item_numbers(
     _: Reader,
     tx: Tx,

@@ -2,19 +2,20 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
+from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from pydantic import AfterValidator, BaseModel, Field
 
 from app.base.errors import Invalid
 from app.base.http.auth import Reader
 from app.base.http.context import Now, SettingsDep, Tx
-from app.base.http.csv import Line, also_as_csv, cells
-from app.base.http.fields import At, PeriodModel
+from app.base.http.csv import CSV, Line, cells, or_csv
+from app.base.http.fields import DEFAULT_PERIOD, TIME, Length, PeriodModel, When, time_of
 from app.base.http.problems import problem_responses
 from app.base.severity import SeverityName, severity_name
-from app.base.times import Span
+from app.base.times import EARLIEST, Span
 from app.incidents.definitions import FORMULAS
 from app.incidents.measures.measures import MEASURES
 from app.metrics.api.answer import CalendarModel, Links, Seconds, calendar_model, links_of
@@ -177,12 +178,58 @@ def _measure(value: str) -> str:
     return value
 
 
+def _periods(
+    now: Now,
+    a_from: Annotated[
+        When | None, Query(description=f"Start of the baseline period. {TIME}", examples=["2026-05-01"])
+    ] = None,
+    a_to: Annotated[
+        When | None, Query(description=f"End of the baseline period, exclusive. {TIME}", examples=["2026-07-01"])
+    ] = None,
+    b_from: Annotated[
+        When | None, Query(description=f"Start of the period to compare with it. {TIME}", examples=["2026-07-01"])
+    ] = None,
+    b_to: Annotated[
+        When | None, Query(description=f"End of the second period, exclusive; defaults to now. {TIME}")
+    ] = None,
+    period: Annotated[
+        Length | None,
+        Query(
+            description="Instead of the other times: compares the period of this length that ends at `b_to` with the "
+            "one before; defaults to `30d`",
+            examples=["30d"],
+        ),
+    ] = None,
+) -> tuple[Span, Span]:
+    end = time_of(b_to, now)
+    starts = [time_of(each, now) for each in (a_from, a_to, b_from)]
+    if not any(starts):
+        length, end = period or DEFAULT_PERIOD, end or now
+        if end - EARLIEST < 2 * length:
+            message = f"the period before would begin before the year {EARLIEST.year}; compare shorter periods"
+            raise Invalid(message)
+        return Span(end - 2 * length, end - length), Span(end - length, end)
+    match starts:
+        case [datetime() as begin_a, datetime() as end_a, datetime() as begin_b] if period is None:
+            a, b = Span(begin_a, end_a), Span(begin_b, end or max(now, begin_b))
+        case _:
+            message = "send `a_from`, `a_to` and `b_from`, or `period` instead of them"
+            raise Invalid(message)
+    if any(each.start > each.end for each in (a, b)):
+        message = "a period must not end before it starts"
+        raise Invalid(message)
+    if max(a.start, b.start) < min(a.end, b.end):
+        message = "the periods must not overlap; an incident can belong to only one of them"
+        raise Invalid(message)
+    return a, b
+
+
 def _rows(answer: CompareResponse) -> Iterator[Line]:
     yield cells(answer)
 
 
-@router.get("/api/v1/metrics/compare", summary="Compare two periods", responses=problem_responses(404))
-@also_as_csv(router, "/api/v1/metrics/compare", _rows, lines="One line", problems=[404])
+@router.get("/api/v1/metrics/compare", summary="Compare two periods", responses=problem_responses(404) | CSV)
+@or_csv(_rows, lines="One line")
 async def get_comparison(
     _: Reader,
     tx: Tx,
@@ -193,30 +240,26 @@ async def get_comparison(
         AfterValidator(_measure),
         Query(json_schema_extra={"enum": [measure.name for measure in MEASURES]}, examples=["time_to_recover"]),
     ],
-    a_from: Annotated[At, Query(description="Start of the baseline period", examples=["2026-05-01T00:00:00Z"])],
-    a_to: Annotated[At, Query(description="End of the baseline period, exclusive", examples=["2026-07-01T00:00:00Z"])],
-    b_from: Annotated[
-        At, Query(description="Start of the period to compare with it", examples=["2026-07-01T00:00:00Z"])
-    ],
+    periods: Annotated[tuple[Span, Span], Depends(_periods)],
     filters: FiltersDep,
     calendar: CalendarDep,
-    b_to: Annotated[At | None, Query(description="End of the second period, exclusive; defaults to now")] = None,
     include_non_recoveries: NonRecoveries = False,  # noqa: FBT002  a query parameter has a name
 ) -> CompareResponse:
     """Compares one measure between two periods. The verdict is `better`, `worse`, or `cannot_tell` if the difference
     may be due to chance. Pending durations count with the time elapsed so far. An incident belongs to the period in
-    which it was detected. With a calendar, durations that began in business hours are also compared in business hours:
-    decide which of the two verdicts counts before you look at them.
+    which it was detected. `period=30d` compares the last 30 days with the 30 days before. With a calendar, durations
+    that began in business hours are also compared in business hours: decide which of the two verdicts counts before you
+    look at them.
     """
+    of_a, of_b = periods
     a = MetricsQuery(
-        Span(a_from, a_to),
+        of_a,
         filters,
         include_non_recoveries=include_non_recoveries,
         bounds=bounds_in(settings),
         calendar=calendar,
     )
-    b = replace(a, period=Span(b_from, b_to or max(now, b_from)))
-    _check(a.period, b.period)
+    b = replace(a, period=of_b)
     found = await compare_periods(tx, measure, a, b, now=now)
     [asked] = [each for each in MEASURES if each.name == measure]
     return CompareResponse(
@@ -243,15 +286,6 @@ async def get_comparison(
             **{name: FORMULAS[f"compare_{name}"] for name in _FORMULAS},
         },
     )
-
-
-def _check(a: Span, b: Span) -> None:
-    if any(period.start > period.end for period in (a, b)):
-        message = "a period must not end before it starts"
-        raise Invalid(message)
-    if max(a.start, b.start) < min(a.end, b.end):
-        message = "the periods must not overlap; an incident can belong to only one of them"
-        raise Invalid(message)
 
 
 _FORMULAS = (

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from app.base.http.auth import Reader
-from app.base.http.csv import Line, also_as_csv, spreadsheet_text
+from app.base.http.csv import CSV, Line, or_csv, spreadsheet_text
 from app.base.http.problems import problem_responses
 from app.incidents.definitions import DEFINITIONS
 from app.incidents.definitions.model import DefinitionKind
@@ -68,10 +68,8 @@ def _line(each: BaseModel) -> dict[str, str]:
     return {name: spreadsheet_text(text) for name, text in words.items()}
 
 
-@router.get("/api/v1/metrics/definitions", summary="List definitions", responses=problem_responses())
-@also_as_csv(
-    router,
-    "/api/v1/metrics/definitions",
+@router.get("/api/v1/metrics/definitions", summary="List definitions", responses=problem_responses() | CSV)
+@or_csv(
     _rows,
     lines="One line per definition, then one per Prometheus metric family, with `family` as its `kind`",
 )

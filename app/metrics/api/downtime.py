@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from app.base.http.auth import Reader
 from app.base.http.context import Now, SettingsDep, Tx
-from app.base.http.csv import Line, also_as_csv, cells
+from app.base.http.csv import CSV, Line, cells, or_csv
 from app.base.http.problems import problem_responses
 from app.base.threads import off_loop
 from app.metrics.api.answer import (
@@ -50,8 +50,8 @@ def _rows(answer: DowntimeResponse) -> Iterator[Line]:
         yield cells(answer.filters) | cells(each)
 
 
-@router.get("/api/v1/metrics/downtime", summary="Show downtime by service", responses=problem_responses())
-@also_as_csv(router, "/api/v1/metrics/downtime", _rows, lines="One line for the total, then one per service")
+@router.get("/api/v1/metrics/downtime", summary="Show downtime by service", responses=problem_responses() | CSV)
+@or_csv(_rows, lines="One line for the total, then one per service")
 async def get_downtime(_: Reader, tx: Tx, now: Now, settings: SettingsDep, query: QueryDep) -> DowntimeResponse:
     """Downtime and cost of each service. Overlapping incidents count once."""
     total, groups = await read_summary(

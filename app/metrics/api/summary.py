@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from app.base.http.auth import Reader
 from app.base.http.context import Now, SettingsDep, Tx
-from app.base.http.csv import Line, Table, also_as_csv, cells, spreadsheet_text
+from app.base.http.csv import CSV, Line, Table, cells, or_csv, spreadsheet_text
 from app.base.http.problems import problem_responses
 from app.base.threads import off_loop
 from app.incidents.definitions.model import SUMMARY_FROM
@@ -36,22 +36,35 @@ class SummaryResponse(BaseModel):
 
 
 def _rows(answer: SummaryResponse) -> Iterator[Line]:
-    return map(cells, (answer.total, *answer.groups))
+    """Lines for every measure, by either clock; `calendar` is empty for elapsed time."""
+    for place, measure in _measured(answer):
+        yield place | cells(measure)
+
+
+def _totals(answer: SummaryResponse) -> Iterator[Line]:
+    return (cells(numbers, only=_NOT_OF_MEASURES) for numbers in (answer.total, *answer.groups))
+
+
+_NOT_OF_MEASURES = NumbersModel.model_fields.keys() - {"measures", "business_hours"}
 
 
 def _table(part: str) -> Callable[[SummaryResponse], Iterator[Line]]:
-    """Lines for one list field of every measure, by either clock; `calendar` is empty for elapsed time."""
+    """Lines for one list field of every measure, by either clock."""
 
     def rows(answer: SummaryResponse) -> Iterator[Line]:
-        for numbers in (answer.total, *answer.groups):
-            place = cells(numbers.filters)
-            for calendar, measures in _clocks(answer, numbers):
-                for name, measure in measures.items():
-                    for each in getattr(measure, part) or ():
-                        cell = cells(each, part) if isinstance(each, BaseModel) else {part: str(each)}
-                        yield place | {"measure": name, "calendar": spreadsheet_text(calendar)} | cell
+        for place, measure in _measured(answer):
+            for each in getattr(measure, part) or ():
+                yield place | (cells(each, part) if isinstance(each, BaseModel) else {part: str(each)})
 
     return rows
+
+
+def _measured(answer: SummaryResponse) -> Iterator[tuple[dict[str, str], EstimatedSummaryModel]]:
+    for numbers in (answer.total, *answer.groups):
+        place = cells(numbers.filters)
+        for calendar, measures in _clocks(answer, numbers):
+            for name, measure in measures.items():
+                yield place | {"measure": name, "calendar": spreadsheet_text(calendar)}, measure
 
 
 def _clocks(
@@ -64,21 +77,15 @@ def _clocks(
 
 _OF_EACH = "of each measure, for the total and then for each group; with a calendar, also in business hours"
 _TABLES = {
+    "totals": Table(_totals, "One line with incidents, downtime and cost for the total, then one per group"),
     "ecdf": Table(_table("ecdf"), f"One line per step of the distribution {_OF_EACH}"),
     "histogram": Table(_table("histogram"), f"One line per histogram bin {_OF_EACH}"),
     "values": Table(_table("values"), f"One line per value, if there are fewer than {SUMMARY_FROM}, {_OF_EACH}"),
 }
 
 
-@router.get("/api/v1/metrics/summary", summary="Summarize a period", responses=problem_responses(404))
-@also_as_csv(
-    router,
-    "/api/v1/metrics/summary",
-    _rows,
-    lines="One line for the total, then one per group",
-    tables=_TABLES,
-    problems=[404],
-)
+@router.get("/api/v1/metrics/summary", summary="Summarize a period", responses=problem_responses(404) | CSV)
+@or_csv(_rows, lines=f"One line per statistic {_OF_EACH}", tables=_TABLES)
 async def get_summary(
     _: Reader,
     tx: Tx,

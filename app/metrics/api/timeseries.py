@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from app.base.http.auth import Reader
 from app.base.http.context import Now, SettingsDep, Tx
-from app.base.http.csv import Line, also_as_csv, cells
+from app.base.http.csv import CSV, Line, Table, cells, or_csv, spreadsheet_text
 from app.base.http.problems import problem_responses
 from app.base.threads import off_loop
 from app.incidents.definitions import FORMULAS
@@ -45,14 +45,35 @@ class TimeseriesResponse(BaseModel):
 
 
 def _rows(answer: TimeseriesResponse) -> Iterator[Line]:
+    """`calendar` is empty for elapsed time."""
+    clock = answer.calendar.name if answer.calendar else ""
     for series in answer.series:
         place = cells(series.filters)
         for point in series.points:
-            yield place | cells(point)
+            at = place | cells(point, only=("start", "end"))
+            for calendar, measures in (("", point.measures), (clock, point.business_hours or {})):
+                for name, measure in measures.items():
+                    yield at | {"measure": name, "calendar": spreadsheet_text(calendar)} | cells(measure)
 
 
-@router.get("/api/v1/metrics/timeseries", summary="Summarize each day, week or month", responses=problem_responses(404))
-@also_as_csv(router, "/api/v1/metrics/timeseries", _rows, lines="One line per group and bucket", problems=[404])
+def _totals(answer: TimeseriesResponse) -> Iterator[Line]:
+    for series in answer.series:
+        place = cells(series.filters)
+        for point in series.points:
+            yield place | cells(point, only=_NOT_OF_MEASURES)
+
+
+_NOT_OF_MEASURES = BucketModel.model_fields.keys() - {"measures", "business_hours"}
+
+
+@router.get(
+    "/api/v1/metrics/timeseries", summary="Summarize each day, week or month", responses=problem_responses(404) | CSV
+)
+@or_csv(
+    _rows,
+    lines="One line per group, bucket and measure; with a calendar, also in business hours",
+    tables={"totals": Table(_totals, "One line with incidents, downtime and cost per group and bucket")},
+)
 async def get_timeseries(
     _: Reader,
     tx: Tx,

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from app.base.http.auth import Reader
 from app.base.http.context import Now, SettingsDep, Tx
-from app.base.http.csv import Line, also_as_csv, cells
+from app.base.http.csv import CSV, Line, cells, or_csv
 from app.base.http.fields import MoneyRange, PeriodDep, PeriodModel
 from app.base.http.problems import problem_responses
 from app.base.severity import SeverityName, severity_number
@@ -65,8 +65,8 @@ def _rows(answer: WhatIfResponse) -> Iterator[Line]:
         yield cells(answer, only=("start", "end", "severity", "changes")) | cells(each)
 
 
-@router.get("/api/v1/metrics/whatif", summary="Show what a period would have cost", responses=problem_responses())
-@also_as_csv(router, "/api/v1/metrics/whatif", _rows, lines="One line for the total, then one per service")
+@router.get("/api/v1/metrics/whatif", summary="Show what a period would have cost", responses=problem_responses() | CSV)
+@or_csv(_rows, lines="One line for the total, then one per service")
 async def get_what_if(
     _: Reader,
     tx: Tx,

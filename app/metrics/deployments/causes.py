@@ -79,7 +79,7 @@ async def cause_candidates(session: AsyncSession, ref: Ref) -> list[Candidate]:
     [incident] = await _incidents(tx, _INCIDENT, {"id": found.id})
     at = Span(incident.began_at, incident.began_at)
     deployed = await _candidates(tx, [incident], at, service=incident.service)
-    filters = Filters(incident.service, start=at.start - LOOK_BACK, end=at.end + MICROSECOND)
+    filters = Filters([incident.service], start=at.start - LOOK_BACK, end=at.end + MICROSECOND)
     changed = await changes(tx, filters, limit=CANDIDATES_AT_MOST)
     return candidates(incident, deployed, changed)[:CANDIDATES_AT_MOST]
 

@@ -52,10 +52,10 @@ async def handle_change(tx: AsyncConnection, new: Change, *, source_id: int, now
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """None means all. Times are half-open."""
+    """Any of the services and environments; none of them means all. Times are half-open."""
 
-    service: str | None = None
-    environment: str | None = None
+    service: Sequence[str] = ()
+    environment: Sequence[str] = ()  # a word that names none stands for those without one
     start: datetime | None = None
     end: datetime | None = None
 
@@ -64,8 +64,8 @@ async def changes(
     tx: AsyncConnection, filters: Filters, *, before: tuple[datetime, str] | None = None, limit: int
 ) -> Sequence[StoredChange]:
     """Newest first."""
-    environment = None if filters.environment is None else environment_of(filters.environment) or ""
-    bound = asdict(filters) | {"environment": environment, "limit": limit}
+    environments = [environment_of(word) or "" for word in filters.environment]
+    bound = asdict(filters) | {"service": [*filters.service], "environment": environments, "limit": limit}
     bound |= {"before_at": before and before[0], "before_id": before and before[1]}
     return [StoredChange(**row) for row in (await tx.execute(_LISTED, bound)).mappings()]
 
@@ -82,8 +82,9 @@ def _listed() -> TextClause:
         (SELECT {columns}
            FROM {table}
           WHERE {condition}
-            AND (CAST(:service AS text) IS NULL OR service = :service)
-            AND (CAST(:environment AS text) IS NULL OR coalesce(environment, '') = :environment)
+            AND (CAST(:service AS text[]) = '{{}}' OR service = ANY(CAST(:service AS text[])))
+            AND (CAST(:environment AS text[]) = '{{}}'
+                 OR coalesce(environment, '') = ANY(CAST(:environment AS text[])))
             AND (CAST(:start AS timestamptz) IS NULL OR happened_at >= :start)
             AND (CAST(:end AS timestamptz) IS NULL OR happened_at < :end)
             AND (   CAST(:before_at AS timestamptz) IS NULL

@@ -219,11 +219,11 @@ async def source_named(session: AsyncSession, name: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """None means all. Times refer to `happened_at`, half-open."""
+    """Any of the services, environments and outcomes; none means all. Times refer to `happened_at`, half-open."""
 
-    service: str | None = None
-    environment: str | None = None
-    outcome: Outcome | None = None
+    service: Sequence[str] = ()
+    environment: Sequence[str] = ()  # a word that names none stands for those without one
+    outcome: Sequence[Outcome] = ()
     start: datetime | None = None
     end: datetime | None = None
 
@@ -234,13 +234,14 @@ async def deployments(
     """Newest first."""
     happened_at, id_ = col(Deployment.happened_at), col(Deployment.id)
     conditions: list[ColumnElement[bool]] = []
-    if filters.service is not None:
-        conditions.append(col(Deployment.service) == filters.service)
-    if filters.environment is not None:
-        conditions.append(col(Deployment.environment) == environment_of(filters.environment))
+    if filters.service:
+        conditions.append(col(Deployment.service).in_(filters.service))
+    if filters.environment:
+        environments = [environment_of(word) or "" for word in filters.environment]
+        conditions.append(func.coalesce(col(Deployment.environment), "").in_(environments))
     conditions.append(~col(Deployment.unchanged))
-    if filters.outcome is not None:
-        conditions.append(col(Deployment.outcome) == filters.outcome)
+    if filters.outcome:
+        conditions.append(col(Deployment.outcome).in_(filters.outcome))
     if filters.start is not None:
         conditions.append(happened_at >= filters.start)
     if filters.end is not None:

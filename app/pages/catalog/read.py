@@ -95,7 +95,7 @@ async def read_service(session: AsyncSession, name: str, *, now: datetime, setti
     if objective is not None:
         budget = await objectives.budget(session, objective, now=now, weights=settings.impact)
     listing = await listed(
-        session, IncidentFilters(service=name), limit=INCIDENTS_ON_PAGE, now=now, weights=settings.impact
+        session, IncidentFilters(service=[name]), limit=INCIDENTS_ON_PAGE, now=now, weights=settings.impact
     )
     return OneService(
         service,

@@ -8,7 +8,6 @@ from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Response
-from fastapi.responses import StreamingResponse
 from pydantic import Field
 from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -62,6 +61,7 @@ class Query(Input):
     label: list[Words] = Field([], max_length=10)
     before: str | None = Field(None, max_length=1000)
     after: str | None = Field(None, max_length=1000)
+    format: Literal["csv"] | None = None
 
 
 _SEVERAL = {"status", "label"}
@@ -108,10 +108,10 @@ def selection(query: Query, zone: ZoneInfo, now: datetime) -> Selection:
     narrowing += ["the label" if len(query.label) == 1 else "the labels"] if query.label else []
     filters = Filters(
         status=query.status,
-        service=query.service,
-        environment=(environment_of(query.environment) or UNKNOWN_ENVIRONMENT) if query.environment else None,
-        severity=severity_number(query.severity) if query.severity else None,
-        source=query.source,
+        service=[query.service] if query.service else [],
+        environment=[environment_of(query.environment) or UNKNOWN_ENVIRONMENT] if query.environment else [],
+        severity=[severity_number(query.severity)] if query.severity else [],
+        source=[query.source] if query.source else [],
         detected_from=since,
         detected_to=until,
         labels=[_label(label) for label in query.label],
@@ -199,11 +199,14 @@ _OPTIONS = text(f"""
 
 @router.get("/incidents")
 async def show(asked: SignedIn) -> Response:
+    """With `format=csv` the same as REST's export, for the session of a browser."""
     problem = None
     params = asked.request.query_params
     try:
         query = _parsed(params)
         chosen = selection(query, asked.zone, asked.now)
+        if query.format == "csv":
+            return await csv_of(asked.context.engine, asked.context.settings, chosen.filters, now=asked.now)
         before, after = (_key(cursor) for cursor in (query.before, query.after))
     except Invalid as invalid:
         problem = invalid
@@ -239,7 +242,7 @@ async def show(asked: SignedIn) -> Response:
         options=options,
         sources=_choices(options["source"], params.get("source")),
         labels=[*filter(None, params.getlist("label")), ""][:11],
-        csv="/incidents.csv?" + urlencode(chosen.query),
+        csv="/incidents?" + urlencode([*chosen.query, ("format", "csv")]),
         first="/incidents?" + urlencode(chosen.query),
         axis=axis,
         ticks=_spaced(axis.ticks()),
@@ -275,11 +278,3 @@ async def _options(session: AsyncSession) -> Mapping[str, Sequence[str]]:
     for kind, name in await (await session.connection()).execute(_OPTIONS):
         options[kind].append(name)
     return options
-
-
-@router.get("/incidents.csv")
-async def export(asked: SignedIn) -> StreamingResponse:
-    """The same as REST's export, for the session of a browser."""
-    query = _parsed(asked.request.query_params)
-    chosen = selection(query, asked.zone, asked.now)
-    return await csv_of(asked.context.engine, asked.context.settings, chosen.filters, now=asked.now)

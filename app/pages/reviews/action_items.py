@@ -66,11 +66,11 @@ async def show_items(
     states = {"waiting": NOT_CLOSED, "all": frozenset[ItemState]()}
     filters = Filters(
         states[state] if state in states else frozenset({ItemState(state)}),
-        "" if nobody else owner or None,
-        int(priority) if priority else None,
-        Phase(phase) if phase else None,
+        [""] if nobody else [owner] if owner else [],
+        [int(priority)] if priority else [],
+        [Phase(phase)] if phase else [],
         True if overdue else None,
-        service or None,
+        [service] if service else [],
     )
     by_due_time = bool(filters.states) and filters.states.isdisjoint(CLOSED)
     query = {

@@ -69,8 +69,8 @@ def _filters(show: Show, facilitator: str, of_service: str, *, required: bool) -
         chosen,
         True if required else None,
         True if show is Show.OVERDUE else None,
-        facilitator or None,
-        of_service or None,
+        [facilitator] if facilitator else [],
+        [of_service] if of_service else [],
     )
 
 

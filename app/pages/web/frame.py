@@ -25,6 +25,7 @@ from app.base.http import problems
 from app.base.http.context import Context, context_of
 from app.base.http.encoding import accepts_gzip
 from app.base.http.fields import SingleSegmentRoute, is_zone
+from app.base.http.paths import unknown_path
 from app.base.http.turns import Turns
 from app.base.tokens import Scope
 from app.pages import words
@@ -305,7 +306,7 @@ async def missing_page(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api/"):
         return await error_page(request, error)
-    return problems.answer_to(error, request.method)
+    return problems.answer_to(unknown_path(request.app, request.url.path), request.method)
 
 
 async def page_of_form(request: Request, error: Exception) -> Response:

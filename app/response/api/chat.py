@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from app.base.errors import Invalid
 from app.base.http.auth import Writer
 from app.base.http.context import Now, Session
-from app.base.http.fields import At, IncidentInPath, Name
+from app.base.http.fields import TIME, IncidentInPath, Name, When, time_of
 from app.base.http.problems import problem_responses
 from app.base.threads import off_loop_if_large
 from app.response.chat import MESSAGES_AT_MOST, ChatFormat, Skipped, read
@@ -79,24 +79,25 @@ async def import_chat(
         ),
     ] = None,
     since: Annotated[
-        At | None,
+        When | None,
         Query(
             alias="from",
             description="Only messages from then on. Without `from` and `to`: from one hour before the incident until "
-            "one hour after it",
+            f"one hour after it. {TIME}",
         ),
     ] = None,
-    until: Annotated[At | None, Query(alias="to", description="Only messages before that")] = None,
+    until: Annotated[When | None, Query(alias="to", description=f"Only messages before that. {TIME}")] = None,
 ) -> ImportResponse:
     """Adds messages to the timeline, each once: what was imported before is recognized, also in another file. Tokens,
     keys and passwords are removed first.
     """
-    if since and until and since > until:
+    begin, end = time_of(since, now), time_of(until, now)
+    if begin and end and begin > end:
         message = "`from` must not be after `to`"
         raise Invalid(message)
     body = await request.body()
     reading = await off_loop_if_large(len(body), read, format_, body, room=room, now=now)
-    found = await chat.import_chat(session, ref, format_, reading, since=since, until=until, now=now)
+    found = await chat.import_chat(session, ref, format_, reading, since=begin, until=end, now=now)
     return ImportResponse(
         taken=found.taken,
         known=found.known,

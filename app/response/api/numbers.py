@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.base.http.auth import Reader
 from app.base.http.context import Now, Session, SettingsDep
-from app.base.http.csv import Line, also_as_csv, cells
+from app.base.http.csv import CSV, Line, cells, or_csv
 from app.base.http.fields import Name, PeriodDep, PeriodModel
 from app.base.http.problems import problem_responses
 from app.base.http.turns import IN_TURN
@@ -92,8 +92,8 @@ _FILTERS = ("from", "to", "service", "severity")
 _LINES = "One line for the total, then one per group"
 
 
-@router.get("/targets", summary="Count how often targets were met", responses=problem_responses())
-@also_as_csv(router, "/targets", _rows, lines=_LINES)
+@router.get("/targets", summary="Count how often targets were met", responses=problem_responses() | CSV)
+@or_csv(_rows, lines=_LINES)
 async def get_target_numbers(
     _: Reader,
     session: Session,
@@ -160,8 +160,8 @@ class TasksNumbers(_Filtered):
     groups_left_out: int
 
 
-@router.get("/tasks", summary="Show what tasks did for the recovery", responses=problem_responses())
-@also_as_csv(router, "/tasks", _rows, lines=_LINES)
+@router.get("/tasks", summary="Show what tasks did for the recovery", responses=problem_responses() | CSV)
+@or_csv(_rows, lines=_LINES)
 async def get_task_numbers(
     _: Reader,
     session: Session,

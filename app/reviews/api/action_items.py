@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, Stri
 
 from app.base.http.auth import Reader, Writer
 from app.base.http.context import Now, Session
-from app.base.http.fields import At, IncidentRef, Input, Name, PeriodModel, Words, storable
+from app.base.http.fields import SEVERAL_AT_MOST, At, IncidentRef, Input, Name, PeriodModel, Words, storable
 from app.base.http.paging import Page, Pages, page_of
 from app.base.http.problems import problem_responses
 from app.incidents.actions import etag
@@ -37,13 +37,24 @@ async def list_action_items(
     paging: Pages,
     state: Annotated[list[ItemState], Query(description="May be repeated", examples=[["open", "in_progress"]])] = [],  # noqa: B006  fastapi copies it
     owner: Annotated[
-        Annotated[str, StringConstraints(max_length=200), AfterValidator(storable)] | None,
-        Query(description="Empty selects those without an owner", examples=["cathy"]),
-    ] = None,
-    priority: Annotated[Priority | None, Query()] = None,
-    phase: Annotated[Phase | None, Query()] = None,
+        list[Annotated[str, StringConstraints(max_length=200), AfterValidator(storable)]],
+        Query(
+            description="Empty selects those without an owner; may be repeated",
+            max_length=SEVERAL_AT_MOST,
+            examples=[["cathy"]],
+        ),
+    ] = [],  # noqa: B006
+    priority: Annotated[list[Priority], Query(description="May be repeated", examples=[[1]])] = [],  # noqa: B006
+    phase: Annotated[list[Phase], Query(description="May be repeated", examples=[["response"]])] = [],  # noqa: B006
     overdue: Annotated[bool | None, Query(description="Only those overdue now, or only others")] = None,
-    service: Annotated[Name | None, Query(description="From incidents of this service", examples=["web"])] = None,
+    service: Annotated[
+        list[Name],
+        Query(
+            description="From incidents of this service; may be repeated",
+            max_length=SEVERAL_AT_MOST,
+            examples=[["web"]],
+        ),
+    ] = [],  # noqa: B006
     review: Annotated[ReviewRef | None, Query(examples=["REV-1"])] = None,
     incident: Annotated[
         IncidentRef | None, Query(description="From this incident or its reviews", examples=["INC-1"])

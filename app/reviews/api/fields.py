@@ -1,4 +1,4 @@
-"""References to reviews and action items in paths, queries and bodies: by UUID, or by number."""
+"""References to reviews and action items in paths, queries and bodies: by UUID, or by number, also in lower case."""
 
 import re
 from typing import Annotated
@@ -8,7 +8,9 @@ from fastapi import Header, Path
 from pydantic import PlainValidator, StringConstraints
 
 _UUID = "[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
-_REVIEW, _ITEM = (re.compile(rf"({prefix}-[1-9][0-9]{{0,17}}|{_UUID})", re.ASCII) for prefix in ("REV", "AI"))
+_REVIEW, _ITEM = (
+    re.compile(rf"({prefix}-[1-9][0-9]{{0,17}}|{_UUID})", re.ASCII) for prefix in ("[Rr][Ee][Vv]", "[Aa][Ii]")
+)
 
 
 def _review_ref(value: object) -> UUID | int:
@@ -25,7 +27,7 @@ def _ref(value: object, pattern: re.Pattern[str], expected: str) -> UUID | int:
         message = f"must be {expected}"
         raise ValueError(message)
     prefix, dash, number = text.partition("-")
-    return int(number) if dash and prefix in {"REV", "AI"} else UUID(text)
+    return int(number) if dash and prefix.upper() in {"REV", "AI"} else UUID(text)
 
 
 ReviewRef = Annotated[

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from app.base.errors import Invalid
 from app.base.http.auth import Reader, Writer
 from app.base.http.context import Now, Session, context_of
-from app.base.http.fields import At, IncidentRef, Input, Name, Words
+from app.base.http.fields import SEVERAL_AT_MOST, At, IncidentRef, Input, Name, Words
 from app.base.http.paging import Page, Pages, page_of
 from app.base.http.problems import problem_responses
 from app.base.tokens import Scope
@@ -43,8 +43,17 @@ async def list_reviews(
     state: Annotated[list[ReviewState], Query(description="May be repeated", examples=[["draft", "held"]])] = [],  # noqa: B006  fastapi copies it
     required: Annotated[bool | None, Query(description="Only those that are required, or only others")] = None,
     overdue: Annotated[bool | None, Query(description="Only drafts whose `due_at` has passed, or only others")] = None,
-    facilitator: Annotated[Name | None, Query(examples=["ada"])] = None,
-    service: Annotated[Name | None, Query(description="About an incident of this service", examples=["web"])] = None,
+    facilitator: Annotated[
+        list[Name], Query(description="May be repeated", max_length=SEVERAL_AT_MOST, examples=[["ada"]])
+    ] = [],  # noqa: B006
+    service: Annotated[
+        list[Name],
+        Query(
+            description="About an incident of this service; may be repeated",
+            max_length=SEVERAL_AT_MOST,
+            examples=[["web"]],
+        ),
+    ] = [],  # noqa: B006
     incident: Annotated[IncidentRef | None, Query(description="About this incident", examples=["INC-1"])] = None,
     since: Annotated[
         At | None, Query(alias="from", description="Only those held, or else due, at or after this time")

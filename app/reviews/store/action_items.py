@@ -1,6 +1,6 @@
 """SQL for action items: one list over all reviews and incidents."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -53,11 +53,11 @@ class Filters:
     """None or empty matches all."""
 
     states: frozenset[ItemState] = frozenset()
-    owner: str | None = None  # empty: those without one
-    priority: int | None = None
-    phase: Phase | None = None
+    owner: Collection[str] = ()  # empty text: those without one
+    priority: Collection[int] = ()
+    phase: Collection[Phase] = ()
     overdue: bool | None = None
-    service: str | None = None
+    service: Collection[str] = ()
     review: Ref | None = None
     incident: Ref | None = None
 
@@ -112,20 +112,20 @@ async def _matching(session: AsyncSession, filters: Filters, *, now: datetime) -
     query = _every()
     if filters.states:
         query = query.where(col(item.state).in_(filters.states))
-    if filters.owner is not None:
-        query = query.where(func.coalesce(col(item.owner), "") == filters.owner)
-    if filters.priority is not None:
-        query = query.where(col(item.priority) == filters.priority)
-    if filters.phase is not None:
-        query = query.where(col(item.phase) == filters.phase)
+    if filters.owner:
+        query = query.where(func.coalesce(col(item.owner), "").in_(filters.owner))
+    if filters.priority:
+        query = query.where(col(item.priority).in_(filters.priority))
+    if filters.phase:
+        query = query.where(col(item.phase).in_(filters.phase))
     if filters.overdue is not None:
         is_overdue = col(item.closed_at).is_(None) & (func.coalesce(col(item.due_at), now) < now)
         query = query.where(is_overdue == filters.overdue)
     if filters.review is not None:
         query = query.where(col(item.review_id) == (await reviews.find(session, filters.review)).id)
-    if filters.service is not None:
+    if filters.service:
         service = func.coalesce(col(Incident.service_stated), col(Incident.service))
-        query = query.where(exists(_incidents_of_item().where(service == filters.service)))
+        query = query.where(exists(_incidents_of_item().where(service.in_(filters.service))))
     if filters.incident is not None:
         named = await actions.find(session, filters.incident)
         living = named.merged_into or named.id

@@ -62,8 +62,8 @@ class Filters:
     states: frozenset[ReviewState] = frozenset()
     required: bool | None = None
     overdue: bool | None = None
-    facilitator: str | None = None
-    service: str | None = None
+    facilitator: Collection[str] = ()
+    service: Collection[str] = ()
     incident: Ref | None = None
     since: datetime | None = None  # held, or of drafts due, from then on
     until: datetime | None = None  # and before that
@@ -116,22 +116,22 @@ async def matching(session: AsyncSession, filters: Filters, *, now: datetime) ->
     if filters.overdue is not None:
         is_overdue = (col(Review.state) == ReviewState.DRAFT) & (func.coalesce(col(Review.due_at), now) < now)
         query = query.where(is_overdue == filters.overdue)
-    if filters.facilitator is not None:
-        query = query.where(col(Review.facilitator) == filters.facilitator)
+    if filters.facilitator:
+        query = query.where(col(Review.facilitator).in_(filters.facilitator))
     moment = func.coalesce(col(Review.held_at), col(Review.due_at))
     if filters.since is not None:
         query = query.where(moment >= filters.since)
     if filters.until is not None:
         query = query.where(moment < filters.until)
-    if filters.service is not None or filters.incident is not None:
+    if filters.service or filters.incident is not None:
         about = (
             select(ReviewIncident.review_id)
             .join(Incident, col(Incident.id) == col(ReviewIncident.incident_id))
             .where(col(ReviewIncident.review_id) == col(Review.id))
         )
-        if filters.service is not None:
+        if filters.service:
             service = func.coalesce(col(Incident.service_stated), col(Incident.service))
-            about = about.where(service == filters.service)
+            about = about.where(service.in_(filters.service))
         if filters.incident is not None:
             named = await actions.find(session, filters.incident)
             living = named.merged_into or named.id

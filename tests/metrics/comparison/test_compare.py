@@ -362,7 +362,9 @@ async def test_the_answer_shows_how_much_the_incidents_tell(client: httpx.AsyncC
     assert (incidents["a"]["value"], incidents["a"]["storms"], incidents["a"]["per_day"]) == (40, 20, 2)
     assert (incidents["b"]["value"], incidents["ratio"], incidents["verdict"]) == (20, 0.5, "fewer")
     assert incidents["low"] < 0.5 < incidents["high"] < 1
-    sheet = await client.get("/api/v1/metrics/compare.csv", params={"measure": "time_to_recover", **LONG_PERIODS})
+    sheet = await client.get(
+        "/api/v1/metrics/compare", params={"measure": "time_to_recover", "format": "csv", **LONG_PERIODS}
+    )
     [cells] = csv.DictReader(StringIO(sheet.text))
     assert (cells["a_storms_clusters"], cells["incidents_verdict"]) == ("20", "fewer")
     assert float(cells["by_storms_low"]) == answer["effect"]["low"]

@@ -265,12 +265,14 @@ async def test_deployments_are_listed_page_by_page_and_filtered(client: httpx.As
             break
         cursor = {"cursor": page["next_cursor"]}
     assert seen == ["d14", "d13", "d12", "d11", "d10"]
-    for filters, expected in (
+    cases: list[tuple[dict[str, str | list[str]], list[str]]] = [
         ({"environment": "production"}, ["d13", "d11"]),
         ({"service": "search"}, []),
         ({"outcome": "failed"}, []),
+        ({"outcome": ["failed", "succeeded"], "environment": ["staging", "prod"]}, ["d14", "d13", "d12", "d11", "d10"]),
         ({"from": "2026-08-20T11:00:00Z", "to": "2026-08-20T13:00:00Z"}, ["d12", "d11"]),
-    ):
+    ]
+    for filters, expected in cases:
         found = (await client.get(DEPLOYMENTS, params=filters)).json()["items"]
         assert [item["id"] for item in found] == expected
 

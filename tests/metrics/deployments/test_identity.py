@@ -23,7 +23,9 @@ from tests.metrics.deployments.test_deployments import DAY, DEPLOYMENTS, DORA, a
 CHANGES = "/api/v1/changes"
 
 
-async def listed(client: httpx.AsyncClient, route: str = DEPLOYMENTS, **params: str) -> list[dict[str, Any]]:
+async def listed(
+    client: httpx.AsyncClient, route: str = DEPLOYMENTS, **params: str | list[str]
+) -> list[dict[str, Any]]:
     answer = await client.get(route, params=params)
     assert answer.status_code == 200, answer.text
     return answer.json()["items"]  # type: ignore[no-any-return]
@@ -387,11 +389,14 @@ async def test_changes_are_reported_by_rest_and_listed(client: httpx.AsyncClient
     page = (await client.get(CHANGES, params={"limit": "2"})).json()
     rest = (await client.get(CHANGES, params={"limit": "2", "cursor": page["next_cursor"]})).json()
     assert [item["id"] for item in page["items"] + rest["items"]] == ["p-3", "p-2", "p-1"]
-    for filters, expected in (
+    cases: list[tuple[dict[str, str | list[str]], list[str]]] = [
         ({"environment": "production"}, ["p-1"]),
         ({"service": "search"}, []),
+        ({"service": ["search", "shop"], "environment": ["production", "stage"]}, ["p-3", "p-2", "p-1"]),
+        ({"environment": ["unknown", "production"]}, ["p-1"]),
         ({"from": "2026-08-20T11:00:00Z", "to": "2026-08-20T13:00:00Z"}, ["p-2"]),
-    ):
+    ]
+    for filters, expected in cases:
         assert [item["id"] for item in await listed(client, CHANGES, **filters)] == expected
 
 
@@ -459,7 +464,7 @@ async def test_a_guess_stays_out_of_the_change_fail_rate_unless_asked_for(client
     guessed = (await client.get(DORA, params={**DAY, "min_confidence": "low"})).json()
     assert (guessed["change_fail_rate"]["value"], guessed["failed_deployment_recovery_time"]["values"]) == (1, [1800])
     assert (await client.get(DORA, params={**DAY, "min_confidence": "sure"})).status_code == 422
-    csv = (await client.get(f"{DORA}.csv", params=DAY)).text
+    csv = (await client.get(DORA, params={**DAY, "format": "csv"})).text
     assert "change_fail_rate_of_all_links" in csv.splitlines()[0]
 
 

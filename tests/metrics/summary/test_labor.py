@@ -38,6 +38,7 @@ from tests.conftest import client_of
 from tests.metrics.prometheus.test_exposition import an_incident, at, price, store
 
 PERIOD = {"from": "2024-08-20T00:00:00Z", "to": "2024-08-21T00:00:00Z"}
+TOTALS = {"format": "csv", "table": "totals"}
 DAY = Span(at("00:00"), at("24:00"))
 PAY = Pay.model_validate(
     {"currency": "EUR", "low": "60", "expected": "90", "high": "120.5", "responders": {"sev1": 4, "sev2": "1.5"}}
@@ -353,7 +354,8 @@ async def test_each_day_has_its_labor(paying: httpx.AsyncClient, engine: AsyncEn
     ]
     nothing = (await paying.get("/api/v1/metrics/timeseries", params=days | {"to": days["from"]})).json()
     assert nothing["series"][0]["points"] == []
-    lines = list(csv.DictReader(StringIO((await paying.get("/api/v1/metrics/timeseries.csv", params=days)).text)))
+    sheet = await paying.get("/api/v1/metrics/timeseries", params=days | TOTALS)
+    lines = list(csv.DictReader(StringIO(sheet.text)))
     assert [line["labor_eur_expected"] for line in lines] == ["", "1170.00", "720.00"]
 
 
@@ -382,16 +384,16 @@ async def test_sheets_have_the_line_too(
     paying: httpx.AsyncClient, client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
     await a_day(engine)
-    [line] = csv.DictReader(StringIO((await paying.get("/api/v1/metrics/summary.csv", params=PERIOD)).text))
+    [line] = csv.DictReader(StringIO((await paying.get("/api/v1/metrics/summary", params=PERIOD | TOTALS)).text))
     assert [line[f"labor_{name}"] for name in ("eur_low", "eur_expected", "eur_high", "n")] == [
         "780.00",
         "1170.00",
         "1566.50",
         "3",
     ]
-    cells = list(csv.DictReader(StringIO((await paying.get("/api/v1/incidents.csv")).text)))
+    cells = list(csv.DictReader(StringIO((await paying.get("/api/v1/incidents?format=csv")).text)))
     assert sorted(row["labor_eur_expected"] for row in cells) == ["", "1080.00", "270.00", "540.00"]
-    assert "labor" not in (await client.get("/api/v1/incidents.csv")).text
+    assert "labor" not in (await client.get("/api/v1/incidents?format=csv")).text
 
 
 async def test_a_group_without_any_work_has_no_labor_which_is_not_0(

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from app.base.facts import Change, is_ahead
 from app.base.http.auth import Reader, Writer
 from app.base.http.context import Now, Session, Tx
-from app.base.http.fields import At, AtShown, Input, Name, Words
+from app.base.http.fields import SEVERAL_AT_MOST, TIME, AtShown, Input, Name, When, Words, time_of
 from app.base.http.paging import Page, Pages, page_of
 from app.base.http.problems import problem_responses
 from app.incidents.grouping.batch import MANUAL_SOURCE_ID
@@ -96,16 +96,23 @@ async def report_change(
 async def list_changes(
     _: Reader,
     tx: Tx,
+    now: Now,
     paging: Pages,
-    service: Annotated[Name | None, Query(examples=["checkout"])] = None,
-    environment: Annotated[Name | None, Query(examples=["production"])] = None,
-    start: Annotated[At | None, Query(alias="from", description="Only changes at or after this time")] = None,
-    end: Annotated[At | None, Query(alias="to", description="Only changes before this time")] = None,
+    service: Annotated[
+        list[Name], Query(description="May be repeated", max_length=SEVERAL_AT_MOST, examples=[["checkout"]])
+    ] = [],  # noqa: B006  fastapi copies it
+    environment: Annotated[
+        list[Name], Query(description="May be repeated", max_length=SEVERAL_AT_MOST, examples=[["production"]])
+    ] = [],  # noqa: B006
+    start: Annotated[
+        When | None, Query(alias="from", description=f"Only changes from then on. {TIME}", examples=["-7d"])
+    ] = None,
+    end: Annotated[When | None, Query(alias="to", description=f"Only changes before that. {TIME}")] = None,
 ) -> Page[ChangeResponse]:
     """Newest first. Includes deployments that deployed what was running already; other deployments are listed by
     `GET /api/v1/deployments`.
     """
-    filters = Filters(service, environment, start, end)
+    filters = Filters(service, environment, time_of(start, now), time_of(end, now))
     rows = await changes.changes(tx, filters, before=after_key(paging), limit=paging.limit + 1)
     items, cursor = page_of(rows, paging, lambda each: (each.happened_at, each.key))
     return Page(items=[ChangeResponse.model_validate(each) for each in items], next_cursor=cursor)

@@ -10,7 +10,7 @@ from app.base import schema
 from app.base.facts import COMMITS_AT_MOST, REPORT_EXAMPLE, Commit, Outcome, Report
 from app.base.http.auth import Reader, Writer
 from app.base.http.context import Now, Session
-from app.base.http.fields import At, AtShown, Input, Name
+from app.base.http.fields import SEVERAL_AT_MOST, TIME, AtShown, Input, Name, When, time_of
 from app.base.http.paging import Page, Pages, Paging, page_of
 from app.base.http.problems import problem_responses
 from app.incidents.grouping.batch import MANUAL_SOURCE_ID
@@ -167,15 +167,22 @@ async def report_deployment(
 async def list_deployments(
     _: Reader,
     session: Session,
+    now: Now,
     paging: Pages,
-    service: Annotated[Name | None, Query(examples=["checkout"])] = None,
-    environment: Annotated[Name | None, Query(examples=["production"])] = None,
-    outcome: Annotated[Outcome | None, Query()] = None,
-    start: Annotated[At | None, Query(alias="from", description="Only deployments at or after this time")] = None,
-    end: Annotated[At | None, Query(alias="to", description="Only deployments before this time")] = None,
+    service: Annotated[
+        list[Name], Query(description="May be repeated", max_length=SEVERAL_AT_MOST, examples=[["checkout"]])
+    ] = [],  # noqa: B006  fastapi copies it
+    environment: Annotated[
+        list[Name], Query(description="May be repeated", max_length=SEVERAL_AT_MOST, examples=[["production"]])
+    ] = [],  # noqa: B006
+    outcome: Annotated[list[Outcome], Query(description="May be repeated", examples=[["failed"]])] = [],  # noqa: B006
+    start: Annotated[
+        When | None, Query(alias="from", description=f"Only deployments from then on. {TIME}", examples=["-7d"])
+    ] = None,
+    end: Annotated[When | None, Query(alias="to", description=f"Only deployments before that. {TIME}")] = None,
 ) -> Page[DeploymentResponse]:
     """Newest first, without those that deployed what was running already, which `GET /api/v1/changes` lists."""
-    filters = Filters(service, environment, outcome, start, end)
+    filters = Filters(service, environment, outcome, time_of(start, now), time_of(end, now))
     rows = await store.deployments(session, filters, before=after_key(paging), limit=paging.limit + 1)
     items, cursor = page_of(rows, paging, lambda each: (each.happened_at, each.id))
     return Page(items=[deployment_shown(each) for each in items], next_cursor=cursor)

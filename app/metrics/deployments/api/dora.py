@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from app.base.http.auth import Reader
 from app.base.http.context import Tx
-from app.base.http.csv import Line, Table, also_as_csv, cells
+from app.base.http.csv import CSV, Line, Table, cells, or_csv
 from app.base.http.fields import Money, Name, PeriodDep, PeriodModel, rfc3339
 from app.base.http.problems import problem_responses
 from app.incidents.definitions import FORMULAS
@@ -169,11 +169,11 @@ _VALUES = Table(_values, "One line per value of the durations with fewer than 10
 @router.get(
     "/api/v1/metrics/dora",
     response_model=DoraResponse,
-    responses=problem_responses(),
+    responses=problem_responses() | CSV,
     tags=["metrics"],
     summary="Show DORA metrics of a period",
 )
-@also_as_csv(router, "/api/v1/metrics/dora", _rows, lines="One line", tables={"values": _VALUES}, tags=["metrics"])
+@or_csv(_rows, lines="One line", tables={"values": _VALUES})
 async def get_dora(
     _: Reader,
     tx: Tx,

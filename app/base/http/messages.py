@@ -1,0 +1,89 @@
+"""What is wrong with a part of a request, in the words of the API instead of those of a library. Pure."""
+
+from collections.abc import Mapping
+from string import Formatter
+from typing import Any
+
+# By the type of pydantic's error; braces name entries of its context.
+_WORDS: Mapping[str, str] = {
+    "missing": "is required",
+    "extra_forbidden": "is not a known field",
+    "json_invalid": "is not valid JSON",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "dict_type": "must be an object",
+    "list_type": "must be a list",
+    "set_type": "must be a list",
+    "frozen_set_type": "must be a list",
+    "string_type": "must be text",
+    "string_sub_type": "must be text",
+    "string_unicode": "must be valid Unicode",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "is not in the expected form",
+    "too_short": "must have at least {min_length} entries, not {actual_length}",
+    "too_long": "must have at most {max_length} entries",
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a smaller number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "decimal_type": "must be a number",
+    "decimal_parsing": "must be a number",
+    "decimal_max_digits": "must have at most {max_digits} digits",
+    "decimal_whole_digits": "must have at most {whole_digits} digits before the decimal point",
+    "decimal_max_places": "must have at most {decimal_places} decimal places",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "enum": "must be {expected}",
+    "literal_error": "must be {expected}",
+    "date_type": "must be a date such as `2026-11-28`",
+    "date_parsing": "must be a date such as `2026-11-28`",
+    "date_from_datetime_parsing": "must be a date such as `2026-11-28`",
+    "date_from_datetime_inexact": "must be a date such as `2026-11-28`",
+    "datetime_type": "must be a time such as `2026-11-28T09:30:00Z`",
+    "datetime_parsing": "must be a time such as `2026-11-28T09:30:00Z`",
+    "datetime_object_invalid": "must be a time such as `2026-11-28T09:30:00Z`",
+    "datetime_from_date_parsing": "must be a time such as `2026-11-28T09:30:00Z`",
+    "timezone_aware": "must have an offset from UTC: add `Z` if it is in UTC",
+    "uuid_type": "must be a UUID",
+    "uuid_parsing": "must be a UUID",
+    "url_type": "must be a URL",
+    "url_parsing": "must be a URL",
+    "url_scheme": "must be a URL that begins with {expected_schemes}",
+    "url_too_long": "must have at most {max_length} characters",
+}
+
+# By the pattern of a text.
+_FORMS: Mapping[str, str] = {
+    "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$": "must begin with a letter or a digit, and may have up to 100 letters, digits, "
+    "dots, dashes and underscores",
+    "^([01][0-9]|2[0-3]):[0-5][0-9]$": "must be a time of day such as `09:30`",
+    "^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$": "must be a time of day such as `17:30`, or `24:00`",
+    "^[A-Z]{3}$": "must be the code of a currency, such as `EUR`",
+    "^[^@\\s]+@[^@\\s]+$": "must be an email address",
+    "^[A-Za-z0-9-]{1,100}$": "must be the name of a header",
+    "^[a-z][a-z0-9_-]{0,49}$": "must begin with a lower-case letter, and may have up to 50 lower-case letters, digits, "
+    "dashes and underscores",
+    "^[a-z][a-z_]{1,30}$": "must have 2 to 31 lower-case letters and underscores, and begin with a letter",
+}
+
+
+def why(error: Mapping[str, Any]) -> str:
+    """What is wrong, for one of pydantic's errors; follows the name of the part."""
+    kind, context = error["type"], error.get("ctx", {})
+    words = _WORDS.get(kind)
+    if words is None or not {name for _, name, _, _ in Formatter().parse(words) if name} <= set(context):
+        # Those of our own rules are plain already.
+        return str(error["msg"]).removeprefix("Value error, ").replace("Input should", "must").replace("'", "`")
+    if kind == "string_pattern_mismatch":
+        return _FORMS.get(context["pattern"], words)
+    if kind == "string_too_short" and context["min_length"] == 1:
+        return "must not be empty"
+    return words.format(**context).replace("'", "`")
