@@ -86,8 +86,7 @@ for incident in open_incidents:
 
 # %%
 numbers = [incident["number"] for incident in open_incidents]
-for number in numbers:
-    aftermath.post(f"/api/v1/incidents/{number}/acknowledge", json={"by": "ada"})
+aftermath.post("/api/v1/incidents/acknowledge", json={"incidents": numbers, "by": "ada"})
 print(f"Still open: {len(aftermath.get('/api/v1/incidents', params=mine).json()['items'])}")
 
 # %% [markdown]
@@ -128,7 +127,7 @@ print(f"Verdict: {comparison['verdict']}. {comparison['reason']}")
 # ## A CSV for the meeting
 
 # %%
-sheet = aftermath.get("/api/v1/incidents.csv", params={"source": "alertmanager-eu"}).text
+sheet = aftermath.get("/api/v1/incidents", params={"source": "alertmanager-eu", "format": "csv"}).text
 Path("incidents.csv").write_text(sheet)
 print(f"incidents.csv has {len(sheet.splitlines()) - 1} incidents and {len(sheet.splitlines()[0].split(','))} columns")
 aftermath.close()

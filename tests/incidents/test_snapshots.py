@@ -58,7 +58,7 @@ async def test_an_export_shows_incidents_as_they_were_before_a_merge(
     client: httpx.AsyncClient, merging: Callable[[], Awaitable[None]]
 ) -> None:
     await merging()
-    _, *lines = (await client.get("/api/v1/incidents.csv")).raise_for_status().text.splitlines()
+    _, *lines = (await client.get("/api/v1/incidents?format=csv")).raise_for_status().text.splitlines()
     assert [line.partition(",")[0] for line in lines[:2]] == ["INC-1", "INC-2"]
 
 

@@ -34,7 +34,7 @@ class Gzip:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(("/api/v1/", "/openapi.json")):
+        if scope["type"] == "http" and scope["path"].startswith(("/api/v1/", "/openapi.")):
             compressing = _Compressing(send, is_wanted=accepts_gzip(Request(scope)))
             await self._app(scope, receive, compressing.send)
         else:

@@ -1,4 +1,4 @@
-"""What is wrong with a part of a request, in the words of the API instead of those of a library. Pure."""
+"""What is wrong with a part of a request, in the words of the API instead of those of a library."""
 
 from collections.abc import Mapping
 from string import Formatter

@@ -78,10 +78,16 @@ class PublicTextInput(Input):
         "", description="In words of customers", examples=["Partial outage"]
     )
     customer_impact: Text = Field("", examples=["One in five payments failed, and could be repeated later."])
-    proximate_cause: Text = Field("", examples=["A certificate had expired."])
+    proximate_cause: Text = Field(
+        "", description="What set it off, in words for customers", examples=["A certificate had expired."]
+    )
     resolution: Text = Field("", examples=["We renewed the certificate."])
-    learnings: Lines = Field([], examples=[["The expiry of certificates was not watched."]])
-    countermeasures: Lines = Field([], examples=[["Certificates are renewed automatically."]])
+    learnings: Lines = Field(
+        [], description="What was learned, a line each", examples=[["The expiry of certificates was not watched."]]
+    )
+    countermeasures: Lines = Field(
+        [], description="What is done about it, a line each", examples=[["Certificates are renewed automatically."]]
+    )
 
 
 class PublicReportInput(PublicTextInput):
@@ -116,9 +122,9 @@ class VersionModel(BaseModel):
     approved_at: AtShown | None
     approved_by: str | None
     published_at: AtShown | None
-    published_by: str | None
+    published_by: str | None = Field(description="Null: it was not published")
     withdrawn_at: AtShown | None
-    withdrawn_by: str | None
+    withdrawn_by: str | None = Field(description="Null: it was not withdrawn")
 
 
 class WarningModel(BaseModel):
@@ -128,7 +134,7 @@ class WarningModel(BaseModel):
     kind: LeakKind
     words: str = Field(description="As they stand there; of a secret, its line without the secret", examples=["ada"])
     accepted_by: str | None = Field(description="Null: it is open")
-    accepted_at: AtShown | None
+    accepted_at: AtShown | None = Field(description="Null: it is open")
 
 
 class ReportContentModel(VersionModel):
@@ -137,10 +143,10 @@ class ReportContentModel(VersionModel):
     address: str = Field(
         description="Path on the status page, of the version that is published", examples=["/status/reports/0198…"]
     )
-    public_incident: UUID
-    outline: PublicOutline
+    public_incident: UUID = Field(description="The public incident that it is about")
+    outline: PublicOutline = Field(description="The order and choice of its sections")
     text: dict[str, str | list[str]] = Field(description="What was written, by field")
-    markdown: str
+    markdown: str = Field(description="The whole report in Markdown")
     digest: str = Field(description="SHA-256 of the page as it is served, in hexadecimal digits")
     warnings: list[WarningModel] = Field(
         description="What the check for internal words finds now: secrets, names of people, teams, services and "
@@ -276,15 +282,15 @@ class Against(StrEnum):
     INTERNAL = "internal"
 
 
-class LeftOutModel(BaseModel):
-    section: str
-    lines: int
+class LeftOutSection(BaseModel):
+    section: str = Field(description="Its heading")
+    lines: int = Field(description="How many of its lines the public report does not have")
 
 
-class DifferenceModel(BaseModel):
-    against: Against
+class ReportDifferenceModel(BaseModel):
+    against: Against = Field(description="What it is compared with")
     lines: list[str] = Field(description="A unified difference of the texts in Markdown, without names of files")
-    left_out: list[LeftOutModel] = Field(
+    left_out: list[LeftOutSection] = Field(
         description="Sections of the internal report with lines that the public one does not have"
     )
 
@@ -300,14 +306,14 @@ async def get_difference(
     ref: ReviewInPath,
     version: VersionInPath,
     against: Annotated[Against, Query(description="The version before, or the internal report")] = Against.PREVIOUS,
-) -> DifferenceModel:
+) -> ReportDifferenceModel:
     """Of each text, the first 2,000 lines are compared."""
     review = await reviews.find(session, ref)
     row = await store.find_version(session, review, version)
     found = await store.differences(session, review, row, now=now, weights=settings.impact)
     lines = found.from_previous if against is Against.PREVIOUS else found.from_internal
-    left_out = [LeftOutModel(section=one.section, lines=one.lines) for one in found.left_out]
-    return DifferenceModel(against=against, lines=list(lines), left_out=left_out)
+    left_out = [LeftOutSection(section=one.section, lines=one.lines) for one in found.left_out]
+    return ReportDifferenceModel(against=against, lines=list(lines), left_out=left_out)
 
 
 class AcceptanceInput(Input):
