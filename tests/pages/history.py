@@ -88,6 +88,7 @@ async def a_review(engine: AsyncEngine, now: datetime) -> None:
             "title": HOSTILE[0],
             "summary": f"We should have known. {HOSTILE[1]}",
             "facilitator": HOSTILE[1][:100],
+            "scheduled_at": at,
         }
         review = await reviews.create(session, values, [1, 2, 3], now=at)
         people = [Participant("ada", Part.SUPPORT), Participant(HOSTILE[0], Part.CURIOUS)]

@@ -52,7 +52,7 @@ async def test_a_scheduled_meeting_goes_into_a_calendar(client: httpx.AsyncClien
     await new_review(client)
     path = f"{REVIEWS}/REV-1/meeting.ics"
     problem = await client.get(path)
-    assert (problem.status_code, problem.json()["type"]) == (409, "urn:aftermath:problem:no-meeting")
+    assert (problem.status_code, problem.json()["type"]) == (404, "urn:aftermath:problem:no-meeting")
     begins_at = (AT + timedelta(hours=1)).isoformat()
     await send(client, "PATCH", f"{REVIEWS}/REV-1", scheduled_at=begins_at, duration_seconds=3600)
     answer = await client.get(path)

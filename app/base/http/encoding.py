@@ -41,6 +41,10 @@ class Gzip:
             await self._app(scope, receive, send)
 
 
+def _is_text(headers: MutableHeaders) -> bool:
+    return "content-encoding" not in headers and headers.get("content-type") != "application/octet-stream"
+
+
 class _Compressing:
     """One response. Its head waits for the first part of the body, which decides."""
 
@@ -58,7 +62,7 @@ class _Compressing:
             head, self._head = self._head, None
             headers = MutableHeaders(raw=list(head["headers"]))
             headers.add_vary_header("Accept-Encoding")
-            if self._is_wanted and "content-encoding" not in headers and not (is_last and len(body) < FROM_BYTES):
+            if self._is_wanted and _is_text(headers) and not (is_last and len(body) < FROM_BYTES):
                 self._gzip = zlib.compressobj(LEVEL, wbits=_GZIP_FORMAT)
                 headers["Content-Encoding"] = "gzip"
                 if is_last:

@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from app.base.errors import Conflict
+from app.base.errors import NotFound
 from app.base.http.auth import Reader
 from app.base.http.context import Session, SettingsDep
 from app.base.http.problems import problem_responses
@@ -19,7 +19,7 @@ from app.settings import Settings
 router = APIRouter(prefix="/api/v1/reviews", tags=["reviews"])
 
 
-class NoMeeting(Conflict):
+class NoMeeting(NotFound):
     title = "No meeting"
 
 
@@ -34,11 +34,11 @@ _EVENT: dict[int | str, dict[str, Any]] = {
 @router.get(
     "/{review}/meeting.ics",
     response_class=Response,
-    responses=problem_responses(404, 409) | _EVENT,
+    responses=problem_responses(404) | _EVENT,
     summary="Get the meeting of a review for a calendar",
 )
 async def get_meeting(_: Reader, session: Session, settings: SettingsDep, ref: ReviewInPath) -> Response:
-    """At `scheduled_at`, in iCalendar's format. A calendar that imports it again replaces the event. 409 while no
+    """At `scheduled_at`, in iCalendar's format. A calendar that imports it again replaces the event. 404 while no
     meeting is scheduled.
     """
     return event(await reviews.find(session, ref), settings)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from app.base.errors import Invalid
 from app.base.http.auth import Reader, Writer
 from app.base.http.context import Now, Session, context_of
-from app.base.http.fields import SEVERAL_AT_MOST, At, IncidentRef, Input, Name, Words
+from app.base.http.fields import SEVERAL_AT_MOST, TIME, At, IncidentRef, Input, Name, When, Words, time_of
 from app.base.http.paging import Page, Pages, page_of
 from app.base.http.problems import problem_responses
 from app.base.tokens import Scope
@@ -56,15 +56,18 @@ async def list_reviews(
     ] = [],  # noqa: B006
     incident: Annotated[IncidentRef | None, Query(description="About this incident", examples=["INC-1"])] = None,
     since: Annotated[
-        At | None, Query(alias="from", description="Only those held, or else due, at or after this time")
+        When | None, Query(alias="from", description=f"Only those held, or else due, from then on. {TIME}")
     ] = None,
-    until: Annotated[At | None, Query(alias="to", description="Only those held, or else due, before this time")] = None,
+    until: Annotated[
+        When | None, Query(alias="to", description=f"Only those held, or else due, before that. {TIME}")
+    ] = None,
 ) -> Page[ReviewSummaryModel]:
     """Newest first."""
-    if since and until and since > until:
+    begin, end = time_of(since, now), time_of(until, now)
+    if begin and end and begin > end:
         message = "`from` must not be after `to`"
         raise Invalid(message)
-    filters = reviews.Filters(frozenset(state), required, overdue, facilitator, service, incident, since, until)
+    filters = reviews.Filters(frozenset(state), required, overdue, facilitator, service, incident, begin, end)
     key = paging.after(int)
     rows = await reviews.list_reviews(session, filters, before=key[0] if key else None, limit=paging.limit + 1, now=now)
     items, cursor = page_of(rows, paging, lambda row: (row.number,))
