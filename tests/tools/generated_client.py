@@ -1,7 +1,7 @@
 """What a user of a generated client writes. Run with the Python that has the client: URL and token are arguments."""
 
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from aftermath_client import AuthenticatedClient
 from aftermath_client.api.incidents import acknowledge_incident, list_incidents
@@ -11,29 +11,21 @@ from aftermath_client.models import (
     CompareResponse,
     GetComparisonMeasure,
     IncidentModel,
-    PageOfIncidentModel,
+    Incidents,
 )
 
 
 def main(url: str, token: str) -> None:
     with AuthenticatedClient(base_url=url, token=token) as client:
         page = list_incidents.sync(client=client)
-        assert isinstance(page, PageOfIncidentModel)
+        assert isinstance(page, Incidents)
         [incident] = page.items
         acknowledged = acknowledge_incident.sync(incident.number, client=client, body=ActionInput(by="ada"))
         assert isinstance(acknowledged, IncidentModel)
         assert isinstance(acknowledged.acknowledged_at, datetime)
         print(acknowledged.number, acknowledged.status, "by", acknowledged.acknowledged_by)  # noqa: T201
 
-        now = datetime.now(UTC)
-        month = timedelta(days=30)
-        comparison = get_comparison.sync(
-            client=client,
-            measure=GetComparisonMeasure.TIME_TO_RECOVER,
-            a_from=now - 2 * month,
-            a_to=now - month,
-            b_from=now - month,
-        )
+        comparison = get_comparison.sync(client=client, measure=GetComparisonMeasure.TIME_TO_RECOVER, period="30d")
         assert isinstance(comparison, CompareResponse)
         print(f"{comparison.measure}: {comparison.verdict}")  # noqa: T201
 
