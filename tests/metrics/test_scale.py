@@ -208,7 +208,7 @@ async def test_no_query_scans_a_table_more_than_twice_or_runs_a_statement_per_ro
 async def test_most_of_a_long_query_runs_in_a_thread(asked: Asked, path: str, parameters: dict[str, str]) -> None:
     """Computation on the event loop delays webhooks. CPU time of this thread and of all threads."""
     client, _ = asked
-    ask = {"params": YEAR | parameters}
+    ask = {"params": {} if path.endswith("/metrics") else YEAR | parameters}
     await client.get(f"{METRICS}{path}", **ask)  # type: ignore[arg-type]
     here, everywhere = time.thread_time(), time.process_time()
     answer = await client.get(f"{METRICS}{path}", **ask)  # type: ignore[arg-type]

@@ -79,7 +79,7 @@ async def prepare(page: Page) -> None:
     await page.get_by_role("button", name="Save the participant").click()
     await expect(page.locator(".perspective")).to_have_text("Missing a manager, someone who was affected.")
 
-    await page.get_by_role("link", name="Report").click()
+    await page.get_by_role("link", name="Report", exact=True).click()
     await expect(page.locator("article")).to_contain_text("Restarted the connection pool")
     await page.get_by_role("link", name="REV-1").click()
 
@@ -127,7 +127,7 @@ async def publish(page: Page) -> None:
 
 async def read_the_report(page: Page) -> None:
     """It has everything, with people by name or by role."""
-    await page.get_by_role("link", name="Report").click()
+    await page.get_by_role("link", name="Report", exact=True).click()
     report = page.locator("article")
     for text in (
         SUMMARY,

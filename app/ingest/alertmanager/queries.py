@@ -20,6 +20,7 @@ from app.base.http.auth import token_in
 from app.base.http.context import Context
 from app.base.http.guard import with_headers
 from app.base.http.problems import document_of
+from app.base.http.turns import Turns
 from app.base.logs import Application, Receive, Send
 from app.base.logs import Scope as AsgiScope
 from app.base.threads import off_loop
@@ -169,13 +170,15 @@ _LEFT_OUT = ((b"x-aftermath-truncated", b"true"),)
 
 
 async def _alerts(asked: Asked) -> Answer:
-    found = await _open(asked)
-    return await off_loop(lambda: _json([alert_as_json(one, asked.now) for one in found.alerts], found))
+    async with asked.context.part(Turns).one():
+        found = await _open(asked)
+        return await off_loop(lambda: _json([alert_as_json(one, asked.now) for one in found.alerts], found))
 
 
 async def _groups(asked: Asked) -> Answer:
-    found = await _open(asked)
-    return await off_loop(lambda: _json(groups_as_json(found.alerts, asked.now), found))
+    async with asked.context.part(Turns).one():
+        found = await _open(asked)
+        return await off_loop(lambda: _json(groups_as_json(found.alerts, asked.now), found))
 
 
 async def _open(asked: Asked) -> store.Listing:
