@@ -241,7 +241,9 @@ def test_many_large_bodies_at_once_share_one_limit(running: RunningService) -> N
 
     async def attack() -> list[bytes]:
         async def others() -> None:
-            async with httpx.AsyncClient(base_url=running.service.url, timeout=30) as client:
+            # Each on a new connection: this loop also sends the large bodies, and may be too late for an open one.
+            once = httpx.Limits(max_keepalive_connections=0)
+            async with httpx.AsyncClient(base_url=running.service.url, timeout=30, limits=once) as client:
                 headers = {"Authorization": f"Bearer {TOKEN}"}
                 for _ in range(50):
                     sent = a_delivery(an_alert(NOW, service="small"))
