@@ -150,7 +150,7 @@ def _without_secrets(message: Message) -> Message:
 def _json(body: bytes | str) -> Any:
     try:
         return msgspec.json.decode(body)
-    except (ValueError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         raise NotThatFormat("the body is not JSON") from None
 
 
@@ -159,7 +159,7 @@ def _lines(body: bytes) -> Iterator[Any]:
         if line.strip():
             try:
                 yield msgspec.json.decode(line)
-            except (ValueError, RecursionError):
+            except (msgspec.MsgspecError, ValueError, RecursionError):
                 yield _BadMessage("the line is not JSON")
 
 
@@ -293,7 +293,7 @@ def _mattermost(body: bytes, room: str | None) -> tuple[Iterable[Any], Any]:
         raise NotThatFormat("the body is neither lines of a bulk export nor a page of posts")
     try:
         document = msgspec.json.decode(body)
-    except (ValueError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return _lines(body), lambda item: _mattermost_line(item, room)
     if "posts" not in document:
         return [document], lambda item: _mattermost_line(item, room)

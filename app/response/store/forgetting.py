@@ -20,6 +20,7 @@ _OF_REVIEWS_AND_PLAYBOOKS = {
     "issue": ("by",),
     "playbook": ("author", "verified_by", "approved_by"),
     "public_update": ("by",),
+    "report_version": ("author", "approved_by", "published_by", "withdrawn_by"),
 }
 # Changed under the locks of grouping keys, which everybody takes after those of reviews.
 _OF_INCIDENTS = {
