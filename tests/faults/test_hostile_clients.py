@@ -260,8 +260,11 @@ def test_many_large_bodies_at_once_share_one_limit(running: RunningService) -> N
         answers = asyncio.run(attack())
     assert {answer[9:12] for answer in answers} <= {b"", b"200", b"503"}
     refused = [answer for answer in answers if answer[9:12] == b"503"]
-    assert refused
-    assert all(b"AFTERMATH_MAX_BYTES_IN_FLIGHT" in answer and b"retry-after" in answer for answer in refused)
+    assert all(b"retry-after" in answer for answer in refused)
+    # Accepted ones cannot be read and go to quarantine, which is full after some, if the machine is fast.
+    others = [answer for answer in refused if b"AFTERMATH_MAX_BYTES_IN_FLIGHT" not in answer]
+    assert len(others) < len(refused)
+    assert all(b"AFTERMATH_QUARANTINE_BYTES" in answer for answer in others)
     assert set(small) == {200}
 
 
