@@ -316,8 +316,9 @@ class Settings(BaseSettings):
         2,
         ge=1,
         le=8,
-        description="Maximum number of requests for metrics, of pages that show them, and of lists of alerts in the form "
-        "of Alertmanager that one process computes at once; others wait, and after ten seconds are rejected with 503",
+        description="Maximum number of requests for metrics, of pages that show them, and of lists of alerts in the "
+        "form of Alertmanager that one process computes at once; others wait, and after ten seconds are rejected with "
+        "503",
     )
     metrics_services: int = Field(
         200,
