@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -17,6 +18,7 @@ from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -28,8 +30,6 @@ from app.base.tokens import Scope
 from app.incidents import timeline
 from app.ingest.receiver import alertmanager_receiver
 from app.ingest.senders import SENDERS
-from app.main import create_api
-from app.openapi import as_yaml
 from app.serve import STOP_SIGNALS, CannotServe, listen
 from app.serve import serve as serve_on
 from app.settings import Settings, WrongSettings, read_settings
@@ -133,6 +133,7 @@ async def _prepare(settings: Settings, url: str) -> None:
 async def _first_tokens(engine: AsyncEngine, settings: Settings) -> None:
     now = datetime.now(UTC)
     async with db.session(engine) as session:
+        await (await session.connection()).execute(_ONE_AT_A_TIME)  # replicas may start together
         scopes = {known.bearer.scope for known in await access_tokens.list_tokens(session)}
         if settings.admin_token is None and Scope.ADMIN not in scopes:
             admin = await access_tokens.create_token(session, "first admin", Scope.ADMIN, now=now)
@@ -145,6 +146,9 @@ async def _first_tokens(engine: AsyncEngine, settings: Settings) -> None:
             out.print("[bold]Paste this into alertmanager.yml[/] (shown only once):\n", highlight=False)
             receiver = alertmanager_receiver(_address(settings), ingest_token)
             out.print(receiver, highlight=False, markup=False, soft_wrap=True)
+
+
+_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtext('aftermath.first tokens'))")
 
 
 def _address(settings: Settings) -> str:
@@ -283,6 +287,8 @@ def openapi(
 ) -> None:
     """Write the OpenAPI document as YAML."""
     _settings()  # reports invalid settings as usual
+    from app.openapi import as_yaml
+
     document = as_yaml(openapi_document())
     if file:
         file.write_text(document)
@@ -305,7 +311,14 @@ def numbers(
 
 def openapi_document() -> dict[str, Any]:
     """The document as the app serves it, independent of settings."""
-    return json.loads(json.dumps(create_api(Settings()).openapi()))  # type: ignore[no-any-return]
+    return json.loads(_openapi_json())  # type: ignore[no-any-return]
+
+
+@cache
+def _openapi_json() -> str:
+    from app.main import create_api
+
+    return json.dumps(create_api(Settings()).openapi())
 
 
 @cli.command()

@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,6 +20,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
+from app.base.db import partitions
 from app.base import postgres as embedded
 from app.base.http import credentials
 from app.base.http.context import Context
@@ -75,6 +77,8 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]
         await _execute(url, f'DROP DATABASE IF EXISTS "{TEMPLATE}"', f'CREATE DATABASE "{TEMPLATE}"')
         engine = db.connect(_database(url, TEMPLATE))
         await db.migrate(engine)
+        async with db.transaction(engine) as tx:  # otherwise every test would wait for it
+            await partitions.maintain(tx, now=datetime.now(UTC), keep={})
         await engine.dispose()
         yield url
 
@@ -162,11 +166,17 @@ async def client_as(client: httpx.AsyncClient, engine: AsyncEngine) -> AsyncIter
 def client_of(context: Context, **how: Any) -> httpx.AsyncClient:
     """A client of the app with this context and the admin token."""
     return httpx.AsyncClient(
-        transport=httpx.ASGITransport(app=in_state(create_app(context.settings), context)),
+        transport=httpx.ASGITransport(app=in_state(_app(context.settings.status_page), context)),
         base_url="http://aftermath.test",
         headers={"Authorization": f"Bearer {ADMIN_TOKEN}"},
         **how,
     )
+
+
+@cache
+def _app(status_page: bool) -> Application:
+    """What the app is made from, apart from its context. Making it takes half a second."""
+    return create_app(Settings.model_validate({"status_page": status_page}))
 
 
 def in_state(app: Application, context: Context) -> Application:

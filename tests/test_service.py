@@ -283,7 +283,7 @@ def test_token_commands_beside_a_running_service(service: Service) -> None:
             assert ("grafana" in listed, token in listed) == (True, False)
             assert "Revoked" in service.command("token", "revoke", token.split("_")[1])
             refused = until(lambda: refusal(client), "a revoked token is refused", within=15)
-        assert refused.json()["detail"] == "this token is unknown or revoked"
+        assert refused.json()["detail"] == "this token is unknown, revoked or expired"
 
 
 def test_token_commands_without_a_running_service(service: Service) -> None:

@@ -178,7 +178,7 @@ async def test_a_scheduled_meeting_can_be_put_into_a_calendar(
 ) -> None:
     await new_review(client)
     assert "for your calendar" not in text_of(await seen(signed_in))
-    await seen(signed_in, "/reviews/REV-1/meeting.ics", 409)
+    await seen(signed_in, "/reviews/REV-1/meeting.ics", 404)
     await send(client, "PATCH", f"{REVIEWS}/REV-1", scheduled_at=clock("11:00"))
     assert 'href="/reviews/REV-1/meeting.ics" download="REV-1.ics"' in (await seen(signed_in)).text
     event = await seen(signed_in, "/reviews/REV-1/meeting.ics")
