@@ -35,6 +35,15 @@ hypothesis.settings.register_profile("aftermath", deadline=None)
 hypothesis.settings.load_profile("aftermath")
 
 ADMIN_TOKEN = "admin-token-of-the-tests"
+LONG = (
+    "test_end_to_end",
+    "test_alertmanager_clients",
+    "test_end_to_end_pagers",
+    "test_service",
+    "test_every_input",
+    "test_hostile_pages",
+    "test_hostile",
+)
 OTHER_SERVER = os.environ.get("AFTERMATH_TEST_DATABASE_URL", "")
 
 
@@ -44,7 +53,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On another server, runs only tests that use a database, and one case of each: what may differ are statements."""
+    """Tests that take minutes run first: no worker is left alone with one at the end, and others work while they wait.
+
+    On another server, only tests that use a database run, and one case of each: what may differ are statements.
+    """
+    items.sort(key=lambda item: LONG.index(name) if (name := item.path.stem) in LONG else len(LONG))
 
     def uses_database(item: pytest.Item) -> bool:
         return "server" in getattr(item, "fixturenames", ())
