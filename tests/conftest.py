@@ -20,8 +20,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.base.db import partitions
 from app.base import postgres as embedded
+from app.base.db import partitions
 from app.base.http import credentials
 from app.base.http.context import Context
 from app.base.logs import Application, Receive, Send

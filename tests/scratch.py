@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -17,4 +18,4 @@ def directory() -> Path:
 
 
 if __name__ == "__main__":
-    print(directory())
+    sys.stdout.write(f"{directory()}\n")
