@@ -56,7 +56,7 @@ async def serve_here(settings: Settings, listening: socket.socket, *, is_worker:
     """Serves in this process until SIGTERM or SIGINT. Returns whether all its parts were still running.
 
     A worker also stops when one of its parts, such as the queue, has stopped: a probe of the shared port may reach
-    another worker, so that nobody would notice. It completes the requests it has, and what it has answered 2xx is in
+    another worker, so that no one would notice. It completes the requests it has, and what it has answered 2xx is in
     the database or in the spool.
     """
     running = True

@@ -187,7 +187,7 @@ async def _answer_detection(
     row = await hold(session, ref)
     not_in_the_future(attribution.at, now)
     if not at_stated:
-        # The clock of a sender may be ahead, but nobody acknowledges what has not been detected.
+        # The clock of a sender may be ahead, but no one acknowledges what has not been detected.
         attribution = Attribution(max(attribution.at, detected_at(row)), attribution.by, attribution.note)
     if attribution.at < detected_at(row):
         raise before_detection(row, kind)

@@ -38,7 +38,7 @@ class ChatFormat(StrEnum):
 class Skipped(StrEnum):
     """Why a message was left out."""
 
-    JOIN = "join"  # somebody joined or left, or another message of the system
+    JOIN = "join"  # someone joined or left, or another message of the system
     EMPTY = "empty"
     DELETED = "deleted"
     OUTSIDE = "outside"  # of the period

@@ -91,7 +91,7 @@ async def test_the_panel_says_what_rest_says(client: httpx.AsyncClient, signed_i
     assert f"type {found['type']}, which matches" in shown
     assert f"First responder: {found['first_responder']}. {found['handovers']} hand-over." in shown
     assert "Incident commander cathy since" in shown
-    assert "Scribe nobody , suggested: dora" in shown
+    assert "Scribe no one , suggested: dora" in shown
     assert "Experts eve since" in shown
     assert "finn asked" in shown
     assert f"{found['exit_open']} of {len(found['exit'])} open" in shown

@@ -185,7 +185,7 @@ async def test_the_life_of_a_playbook(
     assert "This needs another token than the author's" in refused
     other = await signed_in_as(Scope.WRITE)
     refused = text_of(await submitted(other, f"{address}/1/approve", 409, form="approve"))
-    assert "nobody has verified this version" in refused.lower()
+    assert "no one has verified this version" in refused.lower()
     await submitted(other, f"{address}/1/verify", 422, form="verify", incident="7")
     await submitted(other, f"{address}/1/verify", form="verify", incident="inc-1")
     await submitted(other, f"{address}/1/approve", 422, form="approve", expires_at="2099-01-01T00:00")
@@ -259,7 +259,7 @@ async def test_people_and_delegates(client: httpx.AsyncClient, signed_in: httpx.
     await submitted(signed_in, f"{address}/delete", 409, form="delete")
     await submitted(signed_in, "/response/delegates", **place, people="")
     await submitted(signed_in, f"{address}/delete", form="delete")
-    assert "Nobody yet" in await shown(signed_in, "/response/people")
+    assert "No one yet" in await shown(signed_in, "/response/people")
 
 
 # — all of them —

@@ -61,7 +61,7 @@ async def change_rate(
     await _locked(session, name)
     known = {(each.currency, each.valid_from): each for each in await _rates(session, [name])}
     if was is not None and known.pop(was, None) is None:
-        raise RateChanged("somebody has changed or removed this rate meanwhile; nothing was changed")
+        raise RateChanged("someone else has changed or removed this rate in the meantime; nothing was changed")
     if rate is not None:
         key = (rate.currency, rate.valid_from)
         if key in known:

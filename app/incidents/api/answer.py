@@ -39,7 +39,7 @@ HARMED_THROUGHOUT = (
     "Users were harmed between its alerts too: downtime and cost then include the gaps, at the worst severity"
 )
 
-EXPECTED_TO_LAST = "Whether a person expects it to last for more than an hour; null: nobody stated it"
+EXPECTED_TO_LAST = "Whether a person expects it to last for more than an hour; null: no one stated it"
 
 Share = Annotated[Decimal, PlainSerializer(str, return_type=str)]
 

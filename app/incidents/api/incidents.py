@@ -279,7 +279,7 @@ class AlertModel(BaseModel):
 class SilenceModel(BaseModel):
     """A silence of an Alertmanager that suppressed alerts of the incident.
 
-    It shows that somebody knew of them, and is no acknowledgement.
+    It shows that someone knew of them, and is no acknowledgement.
     """
 
     source: str = Field(description="The source whose Alertmanager was polled")

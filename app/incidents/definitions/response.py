@@ -39,7 +39,7 @@ RESPONSE = (
         "which the task began",
         counted="tasks of incidents detected in the period",
         left_out=f"withdrawn tasks; {_NO_SERVICE}",
-        cannot_tell="work that nobody recorded",
+        cannot_tell="work that no one recorded",
     ),
     metric(
         "tasks_without_positive_effect",
@@ -61,6 +61,6 @@ RESPONSE = (
         "target, else 30 minutes for sev1 and sev2",
         counted="incidents open now, whenever they were detected",
         left_out="incidents for which no cadence is agreed on and no update was promised",
-        cannot_tell="whether stakeholders were informed in a way that nobody recorded",
+        cannot_tell="whether stakeholders were informed in a way that no one recorded",
     ),
 )

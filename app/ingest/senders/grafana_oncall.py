@@ -36,7 +36,7 @@ def _reaction_in(message: Mapping[str, Any], request: Request) -> Reaction | Ign
         return Ignored("another event")
     user = object_in(message.get("user"))
     by = text_in(user.get("username")) or text_in(user.get("email"))
-    if by is None and kind is not ReactionKind.UNACKNOWLEDGED:  # which OnCall also does when nobody confirms
+    if by is None and kind is not ReactionKind.UNACKNOWLEDGED:  # which OnCall also does when no one confirms
         return Ignored("not by a person")
     group_key = object_in(message.get("alert_payload")).get("groupKey")
     if not isinstance(group_key, str) or not group_key:

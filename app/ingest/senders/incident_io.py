@@ -56,7 +56,7 @@ SIGNATURES_AT_MOST = 10  # while a secret is being replaced there are two
 
 
 def _key_of(secret: str) -> bytes:
-    """Empty for a secret that is not base64: nobody could sign with it."""
+    """Empty for a secret that is not base64: no one could sign with it."""
     try:
         return base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
     except (binascii.Error, ValueError):

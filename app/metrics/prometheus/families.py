@@ -296,7 +296,7 @@ FAMILIES: Mapping[str, Family] = {
             "aftermath_roles_vacant",
             _GAUGE,
             ("role",),
-            "Open incidents, detected more than 5 minutes ago, whose type needs the role, but nobody holds it. "
+            "Open incidents, detected more than 5 minutes ago, whose type needs the role, but no one holds it. "
             f"{_RECENT}",
         ),
         Family(

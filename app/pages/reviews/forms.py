@@ -179,7 +179,7 @@ async def hold(asked: SignedIn, ref: ReviewInPath) -> Response:
             raise Invalid("duration: enter whole minutes from 1 to 1440")
         nobody = "nobody" in form
         if nobody and text(form, "facilitator"):
-            raise Invalid("name the facilitator, or choose that nobody led it, but not both")
+            raise Invalid("name the facilitator, or choose that no one led it, but not both")
         named = {"facilitator": text(form, "facilitator")} if nobody or text(form, "facilitator") else {}
         known = await reviews.participants_of(session, review.id)
         came = {value for name, value in form.items() if name.startswith("attended-")}

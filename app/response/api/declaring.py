@@ -115,7 +115,7 @@ async def declare_response(
     declaration: ResponseDeclaration | None = None,
 ) -> IncidentModel:
     """A person begins the response to an incident that is already known. The first declaration counts, and repeating
-    one changes nothing. If somebody else is commander, they stay it. It acknowledges nothing. `at` must not be before
+    one changes nothing. If someone else is commander, they stay it. It acknowledges nothing. `at` must not be before
     detection; to declare the response to a resolved incident, send an `at` before its end.
     """
     declaration = declaration or ResponseDeclaration()

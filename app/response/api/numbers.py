@@ -146,7 +146,7 @@ class TaskNumbers(BaseModel):
     effects: EffectCounts
     seconds: EffectSeconds = Field(description="The duration of tasks with a stated end, overlapping ones each")
     without_positive_effect: ShareModel = Field(description="Of the tasks whose effect is known")
-    unknown: ShareModel = Field(description="Of all tasks: those whose effect nobody has stated")
+    unknown: ShareModel = Field(description="Of all tasks: those whose effect no one has stated")
 
 
 class TaskGroupModel(TaskNumbers):

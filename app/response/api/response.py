@@ -107,7 +107,7 @@ class ChannelModel(BaseModel):
 class ExitModel(_Shown):
     criterion: str
     met: bool
-    by: str | None = Field(description="Who stated it last; null: nobody")
+    by: str | None = Field(description="Who stated it last; null: no one")
     at: AtShown | None
 
 
@@ -217,7 +217,7 @@ class ResponseModel(BaseModel):
         description="The exit criteria of the type, then others that people stated. They do not hold up the recovery"
     )
     exit_open: int = Field(description="How many of them are not met")
-    roles: list[RoleModel] = Field(description="Those that the type needs, then others that somebody holds")
+    roles: list[RoleModel] = Field(description="Those that the type needs, then others that someone holds")
     history: list[HoldingModel] = Field(description="Who held which role when")
     people: list[PersonInvolvedModel] = Field(
         description="Everyone who joined, took a role, acknowledged or did a task"

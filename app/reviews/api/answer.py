@@ -212,7 +212,7 @@ class ReviewModel(ReviewSummaryModel):
     )
     participants: list[ParticipantModel]
     missing_perspectives: list[Perspective] = Field(
-        description="Points of view that nobody brings: of those invited to a draft, else of those who attended"
+        description="Points of view that no one brings: of those invited to a draft, else of those who attended"
     )
     invite: list[InvitationModel] = Field(description="Worth inviting: they appear in the timelines")
     numbers: list[ReviewedIncidentModel] = Field(description="The numbers of its incidents")

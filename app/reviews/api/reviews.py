@@ -238,7 +238,7 @@ class HoldInput(Input):
     )
     facilitator: Name | None = Field(
         None,
-        description="The person who led the conversation. Send null if nobody did; without it, the facilitator of the "
+        description="The person who led the conversation. Send null if no one did; without it, the facilitator of the "
         "review is required",
         examples=["grace"],
     )

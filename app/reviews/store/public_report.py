@@ -213,7 +213,7 @@ async def write(
     known = await versions_of(session, review)
     newest = known[0] if known else None
     if new.based_on is not None and new.based_on != (newest.version if newest else 0):
-        message = "somebody has written another version meanwhile; look at it first"
+        message = "someone has written another version in the meantime; look at it first"
         raise NotTheNewest(message)
     about = await _about(session, review, new.public_incident, newest)
     facts = PublicFacts(new.text, await _components(session, about.id), about.begins_at, about.ends_at)
@@ -336,7 +336,7 @@ async def publish(
     """
     _require_held(review)
     if row.approved_at is None:
-        message = "nobody has approved this version; it needs another token than the author's"
+        message = "no one has approved this version; it needs another token than the author's"
         raise NotApproved(message)
     if row.withdrawn_at is not None:
         message = "this version was withdrawn; write another one, which needs an approval of its own"

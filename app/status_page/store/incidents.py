@@ -338,7 +338,7 @@ async def correct_update(
 
 
 async def withdraw(session: AsyncSession, id_: UUID, *, by: str, now: datetime) -> Found:
-    """Takes it off the page. Its entries in the timeline are withdrawn, so that nobody was told. Repeating it changes
+    """Takes it off the page. Its entries in the timeline are withdrawn, so that no one was told. Repeating it changes
     nothing. Raises PublicIncidentNotFound.
     """
     found, held = await _hold(session, id_, also_withdrawn=True)
