@@ -66,8 +66,8 @@ _EXPECTED = (
 
 DESCRIBES = """Outgoing webhooks of Grafana OnCall and Grafana IRM: who acknowledged an alert group and when, took that
 back, resolved or silenced it. The alerts are found by the group key in the payload of the alert group; without one, as
-with integrations other than Alertmanager's and Grafana's, the event is ignored. It opens and ends nothing; what happens
-without a person is ignored."""
+with integrations other than Alertmanager's and Grafana's, the event is ignored. It opens and ends no incident; events
+without a person are ignored."""
 
 EXAMPLE: Mapping[str, Any] = {
     "event": {"type": "acknowledge", "time": "2026-08-20T10:03:11.714058+00:00"},

@@ -41,8 +41,8 @@ class ShareModel(BaseModel):
     k: int
     n: int
     value: float | None = Field(description="k / n; null below n = 10")
-    low: float | None = Field(description="Lower bound of the 95% interval")
-    high: float | None = Field(description="Upper bound of the 95% interval")
+    low: float | None = Field(description="Lower bound of the 95 % interval")
+    high: float | None = Field(description="Upper bound of the 95 % interval")
 
 
 class _Filtered(PeriodModel):

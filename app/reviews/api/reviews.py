@@ -56,10 +56,12 @@ async def list_reviews(
     ] = [],  # noqa: B006
     incident: Annotated[IncidentRef | None, Query(description="About this incident", examples=["INC-1"])] = None,
     since: Annotated[
-        When | None, Query(alias="from", description=f"Only those held, or else due, from then on. {TIME}")
+        When | None,
+        Query(alias="from", description=f"Only reviews held from then on, or due from then on if not held. {TIME}"),
     ] = None,
     until: Annotated[
-        When | None, Query(alias="to", description=f"Only those held, or else due, before that. {TIME}")
+        When | None,
+        Query(alias="to", description=f"Only reviews held before that, or due before that if not held. {TIME}"),
     ] = None,
 ) -> Page[ReviewSummaryModel]:
     """Newest first."""
@@ -371,7 +373,7 @@ async def add_finding(
     writer: Writer, session: Session, now: Now, ref: ReviewInPath, body: FindingInput
 ) -> FindingModel:
     """At the end of the review. Several factors contribute to an incident; there is no kind for a single cause. Ideas
-    that would lead too far are `parked`. The answer has advice on the wording, which prevents nothing.
+    that would lead too far are `parked`. The response contains advice on the wording; it never blocks the request.
     """
     review = await reviews.hold_row(session, ref)
     values = finding_columns(body) | {"by": body.by or writer.name}
