@@ -60,7 +60,7 @@ async def find(session: AsyncSession, ref: Ref) -> Incident:
     query = select(Incident).where(column == ref).execution_options(populate_existing=True)
     found = (await session.exec(query)).one_or_none()
     if found is None:
-        raise IncidentNotFound("no incident has this id; GET /api/v1/incidents lists all incidents")
+        raise IncidentNotFound("no incident has this id or number; GET /api/v1/incidents lists all incidents")
     return found
 
 

@@ -162,7 +162,7 @@ async def test_an_item_is_changed_started_done_judged_and_opened_again(
     assert 'name="title" value="Mine"' in refused.text
     await sent(signed_in, "state", state="in_progress")
     refused = await sent(signed_in, "state", status=422, state="dropped", dropped_because="")
-    assert "An action item is dropped for a reason" in text_of(refused)
+    assert "Dropping an action item needs a reason" in text_of(refused)
     await sent(signed_in, "state", state="dropped", dropped_because="The list is gone")
     assert "Dropped: The list is gone" in text_of(await seen(signed_in, "/action-items/AI-1"))
     await sent(signed_in, "state", state="open")

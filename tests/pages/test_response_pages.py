@@ -145,7 +145,7 @@ async def test_targets_are_added_changed_and_removed(client: httpx.AsyncClient, 
 
 
 NOT_A_TARGET = {
-    "agree on at least one": (422, {"acknowledge": ""}),
+    "enter at least one target": (422, {"acknowledge": ""}),
     "acknowledge within: write a duration": (422, {"acknowledge": "soon"}),
     "no service": (404, {"service": "unknown"}),
     "calendar": (422, {"calendar": "none"}),
@@ -254,7 +254,7 @@ async def test_people_and_delegates(client: httpx.AsyncClient, signed_in: httpx.
         ["Ada Lovelace / SRE"]
     ]
     refused = await submitted(signed_in, "/response/delegates", 422, **place, people="nobody")
-    assert "there is no person of the name at place 1" in text_of(refused).lower()
+    assert "entry 1 of `people` is not a known person" in text_of(refused).lower()
     await submitted(signed_in, "/response/delegates", 422, **place | {"role": "first_responder"}, people="nobody")
     await submitted(signed_in, f"{address}/delete", 409, form="delete")
     await submitted(signed_in, "/response/delegates", **place, people="")

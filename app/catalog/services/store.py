@@ -65,7 +65,7 @@ async def change_rate(
     if rate is not None:
         key = (rate.currency, rate.valid_from)
         if key in known:
-            raise Conflict("there is already a rate in this currency from this time on; change that one instead")
+            raise Conflict("there is already a rate in this currency from this time on; change that rate instead")
         known[key] = rate
     if len(known) > RATES_AT_MOST:
         message = f"a service may have {RATES_AT_MOST} rates"

@@ -120,7 +120,7 @@ async def create_playbook(asked: SignedIn) -> Response:
         new = parsed(_NewPlaybook, named)
         async with asked.session() as session:
             if new.name in await store.playbooks_of(session, new.service):
-                message = "the service has a playbook of this name already; write a new version of it there"
+                message = "the service already has a playbook of this name; write a new version on its page"
                 raise Conflict(message)
             await _write(asked, session, new.service, new.name, form)
     except Problem as problem:

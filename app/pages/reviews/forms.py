@@ -291,7 +291,7 @@ async def amend_finding(asked: SignedIn, ref: ReviewInPath, id_: FindingInPath) 
     async def act(session: AsyncSession, form: Form) -> None:
         body = parsed(FindingAmendment, _finding_values(form))
         if (body.kind is FindingKind.FACTOR) != (body.factor is not None):
-            raise Invalid("a finding of kind `factor` names its `factor`, and no other one does")
+            raise Invalid("a finding of kind `factor` needs a `factor`, and other kinds must not have one")
         await _know_factor(session, form, asked)
         review = await _touched(session, ref, asked)
         found = await findings.find(session, review, id_)

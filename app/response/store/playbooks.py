@@ -173,7 +173,7 @@ async def withdraw(session: AsyncSession, row: Playbook, *, now: datetime) -> Pl
 
 def _require_another(row: Playbook, token: Bearer, verb: str) -> None:
     if row.withdrawn_at is not None:
-        message = "this version was withdrawn; PUT the playbook again to make a new version"
+        message = "this version was withdrawn; create a new version with PUT"
         raise IsWithdrawn(message)
     if token.id == row.author_token:
         message = (

@@ -214,7 +214,7 @@ async def get_public_report(_: Reader, session: Session, ref: ReviewInPath) -> P
     """Its versions. Only one that was approved with another token than its author's is ever public."""
     versions = await store.versions_of(session, await reviews.find(session, ref))
     if not versions:
-        message = "the review has no public report; PUT writes one"
+        message = "the review has no public report; create one with PUT"
         raise store.ReportNotFound(message)
     published = published_of(versions)
     return PublicReportModel(

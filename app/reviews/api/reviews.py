@@ -352,7 +352,7 @@ class FindingInput(_FindingContent):
     @model_validator(mode="after")
     def _with_factor(self) -> Self:
         if (self.kind is FindingKind.FACTOR) != (self.factor is not None):
-            message = "a finding of kind `factor` names its `factor`, and no other one does"
+            message = "a finding of kind `factor` needs a `factor`, and other kinds must not have one"
             raise ValueError(message)
         return self
 
