@@ -265,7 +265,9 @@ def list_tokens() -> None:
 
 @tokens.command("revoke")
 def revoke_token(
-    token: Annotated[str, typer.Argument(help="Id of a token from `aftermath token list`, or the name of some")],
+    token: Annotated[
+        str, typer.Argument(help="Id of a token from `aftermath token list`, or the name of one or more tokens")
+    ],
 ) -> None:
     """Revoke a token, or all with this name. Running processes may accept it for a few more seconds."""
 
@@ -325,7 +327,7 @@ def _openapi_json() -> str:
 def demo(
     *,
     url: Annotated[str | None, typer.Option(help="Address of the service; default: from its settings")] = None,
-    seed: Annotated[int, typer.Option(help="Another seed gives another quarter")] = 1906,
+    seed: Annotated[int, typer.Option(help="Seed of the random incidents; another seed plays other incidents")] = 1906,
     remove: Annotated[bool, typer.Option("--remove", help="Remove the demo, and nothing else")] = False,
 ) -> None:
     """Play a quarter of incidents, deployments and actions to the running service, in about a minute.

@@ -56,7 +56,7 @@ async def serve_here(settings: Settings, listening: socket.socket, *, is_worker:
     """Serves in this process until SIGTERM or SIGINT. Returns whether all its parts were still running.
 
     A worker also stops when one of its parts, such as the queue, has stopped: a probe of the shared port may reach
-    another worker, so that nobody would notice. It completes the requests it has, and what it has answered 2xx is in
+    another worker, so that no one would notice. It completes the requests it has, and what it has answered 2xx is in
     the database or in the spool.
     """
     running = True
@@ -154,7 +154,7 @@ async def _keep_worker(settings: Settings, listening: socket.socket) -> None:
         if status == STARTUP_FAILURE:
             raise CannotServe("a worker could not start; see the log above for the reason")
         if status == os.EX_SOFTWARE:
-            log.error("a part of a worker has stopped (see above); starting another worker")
+            log.error("a component of a worker has stopped (see above); starting another worker")
         else:
             log.error("a worker exited unexpectedly with status %d; starting another", status)
         await asyncio.sleep(1)

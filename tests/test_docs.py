@@ -190,7 +190,7 @@ def test_services_are_found_as_the_readme_shows() -> None:
 
 
 def test_environments_are_found_as_the_readme_shows() -> None:
-    [labels, words] = re.findall(r"^\*\*Environment:\*\* (.*?): (.*?)\. Usual", README, re.MULTILINE | re.DOTALL)[0]
+    [labels, words] = re.findall(r"^\*\*Environment:\*\* (.*?): (.*?)\. Common", README, re.MULTILINE | re.DOTALL)[0]
     assert "the first of these labels" in labels
     assert re.findall(r"`([\w.]+)`", words) == list(DEFAULT_RULE.environment_labels)
     assert [decided({"env": word}).environment for word in ("prd", "live", "stg", "dev")] == [

@@ -49,7 +49,7 @@ class ServiceNotFound(NotFound):  # here, because several slices raise it
     title = "Service not found"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"there is no service {name!r}; it is created by its first alert or with PUT")
+        super().__init__(f"there is no service {name!r}; create it with PUT /api/v1/services/{{name}}")
 
 
 class Conflict(Problem):

@@ -113,7 +113,9 @@ async def _run_round(job: Job, work: Work, expected: Mapping[str, str]) -> None:
             log.info("%s: %s", job.name, message)
             return
         if db.is_contended(error):
-            log.warning("%s gave way to another transaction (%s); will retry", job.name, db.state_of(error))
+            log.warning(
+                "job %s was interrupted by a conflicting transaction (%s) and will retry", job.name, db.state_of(error)
+            )
             return
         job.failures_in_a_row += 1
         job.error = type(error).__name__

@@ -60,7 +60,7 @@ async def find(session: AsyncSession, ref: Ref) -> Incident:
     query = select(Incident).where(column == ref).execution_options(populate_existing=True)
     found = (await session.exec(query)).one_or_none()
     if found is None:
-        raise IncidentNotFound("no incident has this id; GET /api/v1/incidents lists all incidents")
+        raise IncidentNotFound("no incident has this id or number; GET /api/v1/incidents lists all incidents")
     return found
 
 
@@ -187,7 +187,7 @@ async def _answer_detection(
     row = await hold(session, ref)
     not_in_the_future(attribution.at, now)
     if not at_stated:
-        # The clock of a sender may be ahead, but nobody acknowledges what has not been detected.
+        # The clock of a sender may be ahead, but no one acknowledges what has not been detected.
         attribution = Attribution(max(attribution.at, detected_at(row)), attribution.by, attribution.note)
     if attribution.at < detected_at(row):
         raise before_detection(row, kind)

@@ -99,7 +99,7 @@ class QuarantineDeletion(BaseModel):
 async def delete_quarantine(
     by: Writer, session: Session, source: Annotated[Name, Query(description="The source", examples=["prod"])]
 ) -> QuarantineDeletion:
-    """Deletes everything that this source has in quarantine, replayed or not. What was not replayed is lost."""
+    """Deletes everything that this source has in quarantine, replayed or not. Items that were not replayed are lost."""
     deleted = await quarantine.delete_all(session, (await tokens.source_by_name(session, source)).id)
     log.info("%s deleted %d items from the quarantine of %s", by.name, deleted.items, source)
     return QuarantineDeletion(items=deleted.items, stored_bytes=deleted.stored_bytes)
@@ -158,7 +158,7 @@ async def get_quarantined_raw(request: Request, _: Reader, id: ItemId) -> Stream
     summary="Delete a quarantined item",
 )
 async def delete_quarantined(by: Writer, session: Session, id: ItemId) -> None:  # noqa: A002
-    """If it was not replayed, it is lost."""
+    """An item that was not replayed is lost."""
     await quarantine.delete_item(session, id)
     log.info("%s deleted item %d from quarantine", by.name, id)
 
@@ -189,7 +189,7 @@ async def replay_quarantined(
     now: Now,
     id: ItemId,  # noqa: A002
 ) -> ReplayModel:
-    """Processes the item again, for example after an update that can read it. Whatever still cannot be read stays in
+    """Processes the item again, for example after an update that can read it. What still cannot be read stays in
     quarantine under the same id, with one more attempt. Times that the sender omitted default to when the item was
     first received.
     """

@@ -156,7 +156,11 @@ class Flusher:
             if db.is_unreachable(error):
                 return self._unreachable(deliveries, error)
             if len(deliveries) > 1:
-                log.warning("a batch of %d failed (%s); one by one", len(deliveries), type(error).__name__)
+                log.warning(
+                    "a batch of %d deliveries failed (%s); applying them one by one",
+                    len(deliveries),
+                    type(error).__name__,
+                )
                 return [outcome for one in deliveries for outcome in await self._flush_together(connection, [one])]
             return [await self._flush_without_poison(connection, deliveries[0], error)]
 
@@ -179,7 +183,7 @@ class Flusher:
             log.error("a delivery cannot be stored, not even in quarantine", exc_info=error)
             return error
         detail = type(error).__name__
-        log.error("a delivery cannot be applied; what causes it goes to quarantine", exc_info=error)
+        log.error("a delivery cannot be applied; quarantining the facts that cause the error", exc_info=error)
         try:
             harmless = await without_poison(delivery.reading, partial(self.can_apply, delivery), detail=detail)
             if harmless is not None:
@@ -192,7 +196,7 @@ class Flusher:
                 return self._unreachable([delivery], again)[0]
             if isinstance(again, KeepsChanging):
                 return again
-            log.exception("its other facts cannot be applied either")
+            log.exception("the other facts of the delivery cannot be applied either")
         whole = Reading(rejected=(Rejected("cannot_apply", detail),), truncated=delivery.reading.truncated)
         [outcome] = await self._flush_together(connection, [replace(delivery, reading=whole)])
         return outcome

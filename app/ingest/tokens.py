@@ -31,7 +31,9 @@ TokenName = Annotated[Name, Path(alias="name", description="The name of the toke
 class TokenInput(Input):
     """What a token is for. With scope `ingest` it is for the webhooks of one source, which is created if it is new."""
 
-    name: Name = Field(description="What uses it; actions are recorded under this name", examples=["grafana"])
+    name: Name = Field(
+        description="The program or person that uses it; actions are recorded under this name", examples=["grafana"]
+    )
     scope: Scope = Field(
         Scope.READ, description="`ingest` posts to webhooks only; of the others each includes those before it"
     )
@@ -58,7 +60,7 @@ class TokenModel(BaseModel):
     """A token, without its secret."""
 
     id: str = Field(description="The public part of the token", examples=["4f1d2c3b"])
-    name: str = Field(description="What uses it", examples=["grafana"])
+    name: str = Field(description="The program or person that uses it", examples=["grafana"])
     scope: Scope = Field(description="What it permits", examples=["read"])
     source: str | None = Field(description="The only source it is for; null with other scopes than `ingest`")
     created_at: AtShown
@@ -122,7 +124,7 @@ async def _created(session: AsyncSession, token: str) -> CreatedTokenModel:
 
 @router.get("", responses=problem_responses(), summary="List tokens")
 async def list_access_tokens(_: Admin, session: Session, paging: Pages, *, revoked: bool = False) -> Page[TokenModel]:
-    """Those that were not revoked, the newest first; with `revoked`, the others, the latest first. The admin token of
+    """Lists tokens that were not revoked, newest first; with `revoked`, those that were. The admin token of
     the settings is not listed.
     """
     after = paging.after(datetime, str)

@@ -17,7 +17,7 @@ from app.openapi.examples import example_of
 from app.openapi.words import DESCRIPTIONS, PARAMETERS
 
 TAGS = {
-    "webhooks": "Where monitoring, CI and paging tools send to. Each kind of sender has its own format.",
+    "webhooks": "Endpoints for monitoring, CI and paging tools. Each kind of sender has its own format.",
     "imitated APIs": "Paths of other products, for tools that can only send there. They answer as those products do.",
     "incidents": "Incidents with their alerts, actions, timeline and path to recovery.",
     "response": "Who responds and how: types, roles, updates, targets, playbooks, people.",
@@ -31,7 +31,7 @@ TAGS = {
     "sources": "The systems that send, their settings, their health, and what could not be read (the quarantine).",
     "search": "Search by words and numbers.",
     "status page": "What customers see: components, public incidents and their updates.",
-    "tokens": "Access tokens: who may call the API.",
+    "tokens": "Access tokens for the API and the web pages.",
     "health": "Probes of the process.",
 }
 

@@ -38,7 +38,7 @@ class ChatFormat(StrEnum):
 class Skipped(StrEnum):
     """Why a message was left out."""
 
-    JOIN = "join"  # somebody joined or left, or another message of the system
+    JOIN = "join"  # someone joined or left, or another message of the system
     EMPTY = "empty"
     DELETED = "deleted"
     OUTSIDE = "outside"  # of the period
@@ -93,7 +93,7 @@ class _Left(Exception):
 def read(format_: ChatFormat, body: bytes, *, room: str | None, now: datetime) -> Reading:
     """`room` is where the messages were written, if they do not say so. Raises NotThatFormat or TooLarge."""
     if body.count(b"[") + body.count(b"{") > VALUES_AT_MOST:
-        message = f"a chat may have {VALUES_AT_MOST:,} objects and lists at once; split it, nothing is imported twice"
+        message = f"a chat may have {VALUES_AT_MOST:,} objects and lists at once; split it into several requests"
         raise TooLarge(message)
     items, read_one = _READERS[format_](body, room)
     messages: dict[str, Message] = {}
@@ -101,7 +101,7 @@ def read(format_: ChatFormat, body: bytes, *, room: str | None, now: datetime) -
     bad: list[Bad] = []
     for line, item in enumerate(items, 1):
         if line > MESSAGES_AT_MOST:
-            message = f"a chat may have {MESSAGES_AT_MOST:,} messages at once; split it, nothing is imported twice"
+            message = f"a chat may have {MESSAGES_AT_MOST:,} messages at once; split it into several requests"
             raise TooLarge(message)
         try:
             if isinstance(item, _BadMessage):

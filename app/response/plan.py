@@ -95,7 +95,7 @@ def room_in_use(facts: Iterable[Fact]) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class CustomerImpact:
-    """What customers noticed; None if nobody stated it."""
+    """What customers noticed; None if no one stated it."""
 
     customers: int | None = None
     support_requests: int | None = None

@@ -145,7 +145,7 @@ def missing(review: Review) -> list[Missing]:
 
 
 def missing_perspectives(state: ReviewState, participants: Iterable[Participant]) -> list[Perspective]:
-    """The points of view that nobody brings: of those invited to a draft, else of those who attended."""
+    """The points of view that no one brings: of those invited to a draft, else of those who attended."""
     drafted = state is ReviewState.DRAFT
     parts = {one.part for one in participants if one.attended or (drafted and one.attended is None)}
     return [perspective for perspective, of in PERSPECTIVES.items() if not parts & of]

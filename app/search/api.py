@@ -25,12 +25,12 @@ class SearchResultModel(BaseModel):
 
     kind: ResultKind
     number: str | None = Field(description="Null for services and findings", examples=["INC-1"])
-    title: str = Field(description="Of a service its name, of a finding a part of its text")
+    title: str = Field(description="Its title; for a service its name, for a finding the beginning of its text")
     snippet: str | None = Field(
-        description="The part of its other text that has one of the words, as plain text, cut to 200 characters"
+        description="An excerpt of its other text with one of the words, as plain text of at most 200 characters"
     )
-    service: str | None = Field(description="Of an incident")
-    severity: SeverityName | None = Field(description="Of an incident")
+    service: str | None = Field(description="The service of an incident; null for other kinds")
+    severity: SeverityName | None = Field(description="The severity of an incident; null for other kinds")
     state: str | None = Field(
         description="The status of an incident, the state of a review or an action item, or the kind of a finding",
         examples=["resolved"],
@@ -44,11 +44,11 @@ class SearchResultModel(BaseModel):
 
 
 class SearchModel(BaseModel):
-    items: list[SearchResultModel] = Field(description="The best first")
-    more: bool = Field(description="Whether there are more than `limit`; further words leave less")
+    items: list[SearchResultModel] = Field(description="Best match first")
+    more: bool = Field(description="Whether there are more than `limit`; add words to narrow the search")
     incidents_since: AtShown | None = Field(
-        description=f"Only the newest {store.INCIDENTS_READ:,} incidents are searched for words of titles that are "
-        "made of alerts: those after this time. Null: all of them"
+        description="Titles that alerts gave are searched only in incidents that began after this time, the newest "
+        f"{store.INCIDENTS_READ:,}. Null: all were searched"
     )
 
 
@@ -65,12 +65,12 @@ async def search(
     ] = [],  # noqa: B006  fastapi copies it
     limit: Annotated[int, Query(ge=1, le=RESULTS_AT_MOST)] = 20,
 ) -> SearchModel:
-    """Incidents (by title and service), reviews, findings, action items and services (by name and owner).
+    """Searches incidents (by title and service), reviews, findings, action items and services (by name and owner).
 
-    A result has all the words, each perhaps as the beginning of a longer word, or has one of the numbers. Those found
-    by number come first, then those whose title is what was asked for, begins with it, or has all the words; among
-    equals services, then the newest. Upper and lower case are the same, and ASCII punctuation separates words, of
-    which the first ten count.
+    A result contains all the words, possibly as beginnings of longer words, or has one of the numbers. Results found
+    by number come first, then titles that equal the query, begin with it, or contain all its words; ties are ordered
+    services first, then newest first. Case does not matter, ASCII punctuation separates words, and only the first ten
+    words count.
     """
     found = await store.search(tx, question(q), kind, limit=limit)
     return SearchModel(items=list(map(_model, found.results)), more=found.more, incidents_since=found.incidents_since)

@@ -34,17 +34,18 @@ ComponentName = Annotated[Name, Path(description="As customers see it, percent-e
 
 class ComponentInput(Input):
     description: Annotated[Words, StringConstraints(max_length=500)] = Field(
-        "", description="Public", examples=["Cards, invoices and refunds"]
+        "", description="Public description", examples=["Cards, invoices and refunds"]
     )
-    section: Name | None = Field(None, description="Public heading under which it stands", examples=["API"])
+    section: Name | None = Field(None, description="Public heading under which it is shown", examples=["API"])
     position: int = Field(USUAL_POSITION, ge=0, le=2**31 - 1, description="Lower is shown first; ties by name")
     services: Annotated[list[Name], Field(max_length=100)] = Field(
         [], description="The services behind it, which are never public. Their incidents suggest its status"
     )
     automatic: bool = Field(
         False,
-        description="Publish a problem of its services that lasts for `AFTERMATH_STATUS_DELAY_SECONDS` without a "
-        "person, as “We are looking into a problem”, until a person writes. It ends with the incident",
+        description="Publish a problem of its services automatically once it has lasted for "
+        "`AFTERMATH_STATUS_DELAY_SECONDS`, as “We are looking into a problem”. It ends with the incident unless a "
+        "person publishes an update",
     )
     uptime: Uptime = Field(
         Uptime.PUBLISHED,
@@ -53,8 +54,8 @@ class ComponentInput(Input):
     )
     since: Date | None = Field(
         None,
-        description="First day in UTC of which something is known; days before it are not shown as up. Null: today, "
-        "or as before",
+        description="First day, in UTC, for which its status is known; earlier days are not shown as up. Null: today "
+        "for a new component, else unchanged",
     )
 
     @model_validator(mode="after")
@@ -66,11 +67,11 @@ class ComponentInput(Input):
 
 
 class ProposalModel(BaseModel):
-    """What the status would be by the open incidents and the planned maintenance of the services."""
+    """The status that the open incidents and the planned maintenance of its services suggest."""
 
     status: Status
     incidents: list[str] = Field(description="The open incidents that suggest it, worst first", examples=[["INC-7"]])
-    maintenance: bool = Field(description="A service is in planned maintenance now")
+    maintenance: bool = Field(description="Whether one of its services is in planned maintenance now")
 
 
 class UptimeModel(BaseModel):
@@ -95,9 +96,9 @@ class ComponentModel(BaseModel):
 
 
 class OverseenModel(ComponentModel):
-    status: Status = Field(description="As published")
+    status: Status = Field(description="Its published status")
     proposal: ProposalModel
-    differs: bool = Field(description="The proposal is not what is published")
+    differs: bool = Field(description="Whether the proposal differs from the published status")
     last_90_days: UptimeModel
 
 
@@ -107,7 +108,7 @@ class ComponentsModel(BaseModel):
 
 @router.get("/components", responses=problem_responses(), summary="List components and what to publish")
 async def list_components(_: Reader, session: Session, now: Now, settings: SettingsDep) -> ComponentsModel:
-    """In the order of the page. A proposal is not public, unless the component is `automatic`."""
+    """Sorted as on the page. A proposal is not public, unless the component is `automatic`."""
     found = await components.overseen(session, now=now)
     known = await measured_days(
         session, [each.row for each in found], days_until(now, DAYS), now=now, weights=settings.impact
@@ -235,9 +236,9 @@ class UpdateInput(Input):
         "`scheduled`, `in_progress` or `completed`",
         examples=["investigating"],
     )
-    body: Text = Field(description="Public", examples=["Some card payments fail. We are looking into it."])
+    body: Text = Field(description="Public text", examples=["Some card payments fail. We are looking into it."])
     components: Affected = Field({})
-    at: At | None = Field(None, description="When customers were told; defaults to now, must not be in the future")
+    at: At | None = Field(None, description="When customers were informed; defaults to now, must not be in the future")
     by: Name | None = Field(None, description="Never public; defaults to the name of the token", examples=["ada"])
 
     def new(self, token_name: str, token: str) -> NewUpdate:
@@ -258,7 +259,7 @@ class PublicIncidentInput(Input):
     )
     kind: PublicKind = PublicKind.INCIDENT
     title: Annotated[Name, StringConstraints(strip_whitespace=True)] = Field(
-        description="Public", examples=["Card payments fail"]
+        description="Public title", examples=["Card payments fail"]
     )
     incident: IncidentRef | None = Field(
         None,
@@ -268,8 +269,8 @@ class PublicIncidentInput(Input):
     )
     begins_at: At | None = Field(
         None,
-        description="When the problem began; null: as the incident (its impact start if stated, else its detection), "
-        "or without one at the first update. Of maintenance: the planned beginning",
+        description="When the problem began; null: when the incident began (its impact start if stated, else its "
+        "detection) or, without an incident, the time of the first update. For maintenance: the planned start",
         examples=[None],
     )
     scheduled_to: At | None = Field(None, description="Planned end of maintenance", examples=[None])
@@ -280,19 +281,21 @@ class PublicIncidentAmendment(Input):
     """Omitted fields stay as they are."""
 
     title: Annotated[Name, StringConstraints(strip_whitespace=True)] = Field("", examples=["Card payments fail"])
-    begins_at: At | None = Field(None, description="Null: follow the incident again", examples=["2026-08-20T10:00:00Z"])
+    begins_at: At | None = Field(
+        None, description="Null: derive it from the incident again", examples=["2026-08-20T10:00:00Z"]
+    )
     ends_at: At | None = Field(
-        None, description="Only of what is over; null: follow the incident again", examples=[None]
+        None, description="Only if it is over; null: derive it from the incident again", examples=[None]
     )
     scheduled_to: At | None = Field(None, description="Planned end of maintenance", examples=[None])
 
 
 class UpdateCorrection(Input):
-    """Omitted fields stay as they are. What the update said before is kept, and is not public."""
+    """Omitted fields stay as they are. The earlier text is kept, but is not public."""
 
     body: Text = Field("", examples=["Some card payments fail."])
     components: Affected = Field({})
-    at: At | None = Field(None, description="When customers were told", examples=["2026-08-20T10:05:00Z"])
+    at: At | None = Field(None, description="When customers were informed", examples=["2026-08-20T10:05:00Z"])
 
 
 class UpdateModel(BaseModel):
@@ -301,26 +304,26 @@ class UpdateModel(BaseModel):
     status: PublicStage
     body: str
     components: dict[str, Status]
-    by: str | None = Field(description="Null: published automatically. Never public")
+    by: str | None = Field(description="The person who published it; null: published automatically. Never public")
     recorded_at: AtShown
     corrected_at: AtShown | None
-    earlier: list[dict[str, Any]] = Field(description="What it said before each correction. Never public")
+    earlier: list[dict[str, Any]] = Field(description="Its content before each correction. Never public")
 
 
 class PublicIncidentModel(BaseModel):
     id: UUID
     kind: PublicKind
     title: str = Field(examples=["Card payments fail"])
-    incident: str | None = Field(description="Never public", examples=["INC-1"])
-    status: PublicStage = Field(description="As shown now: maintenance begins and ends by its schedule")
+    incident: str | None = Field(description="The incident it is about; never public", examples=["INC-1"])
+    status: PublicStage = Field(description="The status shown now; maintenance begins and ends as scheduled")
     begins_at: AtShown
-    begins_at_stated: bool = Field(description="By a person; otherwise it follows the incident")
-    ends_at: AtShown | None = Field(description="Null while it goes on")
-    ends_at_stated: bool = Field(description="By a person; otherwise it follows the incident")
+    begins_at_stated: bool = Field(description="Whether a person stated `begins_at`; otherwise it follows the incident")
+    ends_at: AtShown | None = Field(description="When it ended; null while it lasts")
+    ends_at_stated: bool = Field(description="Whether a person stated `ends_at`; otherwise it follows the incident")
     scheduled_to: AtShown | None
-    automatic: bool = Field(description="Published without a person, and no person has written to it since")
-    withdrawn_at: AtShown | None = Field(description="It is not public any more")
-    components: dict[str, Status] = Field(description="The status that it gives each of them now")
+    automatic: bool = Field(description="Whether it was published automatically and no person has updated it since")
+    withdrawn_at: AtShown | None = Field(description="When it was withdrawn and is no longer public; null: it was not")
+    components: dict[str, Status] = Field(description="The current status of each component that it affects")
     set_operational: list[str] = Field(
         description="Components that were left in another status when it was resolved, and were set operational"
     )

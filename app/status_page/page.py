@@ -31,7 +31,7 @@ STYLE_ADDRESS = f"/status/style.css?v={sha256(STYLE).hexdigest()[:10]}"
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One day of the strip: `x` in percent. `height` is 0 if nothing happened; it is not `known` if nobody watched."""
+    """One day of the strip: `x` in percent. `height` is 0 if nothing happened; it is not `known` if no one watched."""
 
     x: float
     height: int
@@ -184,7 +184,7 @@ def _height(day: Day) -> int:
 
 
 def _lines(days: Sequence[Day], component: Component) -> list[DayLine]:
-    """Days on which something happened, newest first. Each gap of days that nobody watched is one line; days before
+    """Days on which something happened, newest first. Each gap of days that no one watched is one line; days before
     `since` are none.
     """
     found: list[DayLine] = []

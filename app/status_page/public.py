@@ -43,7 +43,7 @@ _HEADERS = {
     "frame-ancestors 'none'",
     "cross-origin-opener-policy": "same-origin",
 }
-# Anybody may read the JSON and the feeds, also a script of another site.
+# Anyone may read the JSON and the feeds, also a script of another site.
 _FOR_ANY_SITE = {"access-control-allow-origin": "*", "cross-origin-resource-policy": "cross-origin"}
 _IMMUTABLE = {"cache-control": "public, max-age=31536000, immutable"}
 

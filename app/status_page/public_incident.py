@@ -19,7 +19,7 @@ class PublicKind(StrEnum):
 
 
 class PublicStage(StrEnum):
-    """Of incidents, then of maintenance. Any may follow any: a problem may come back."""
+    """The first four are for incidents, the others for maintenance. Any order is possible: a problem may return."""
 
     INVESTIGATING = "investigating"
     IDENTIFIED = "identified"

@@ -1,4 +1,4 @@
-"""The arithmetic of days: how long a component was down, and how long nobody knows.
+"""The arithmetic of days: how long a component was down, and how long no one knows.
 
 Pure: no clock, no I/O, no settings. Days are in UTC. Time that was not watched is neither up nor down.
 """
@@ -120,7 +120,7 @@ class Watched:
 def measured(
     services: Iterable[Watched], blind: Iterable[Span], days: Iterable[date], *, now: datetime
 ) -> list[MeasuredDay]:
-    """By the services of a component. `blind` are times in which nobody would have noticed a failure; one that was
+    """By the services of a component. `blind` are times in which no one would have noticed a failure; one that was
     noticed counts nevertheless.
 
     A failure of a service in its own maintenance does not count. While one is in maintenance, and no other is failing,

@@ -435,7 +435,7 @@ ROWS: dict[str, Sequence[Panel]] = {
             "Vacant roles",
             "stat",
             [Query(Series("aftermath_roles_vacant").now, "{{role}}")],
-            "Open incidents whose type needs the role, but nobody holds it.",
+            "Open incidents whose type needs the role, but no one holds it.",
             family="aftermath_roles_vacant",
             width=4,
             warns=((1, "orange"),),

@@ -71,7 +71,7 @@ print(f"The two alerts opened {' and '.join(receipt['incidents'])}")
 # %% [markdown]
 # ## What is open?
 #
-# `open` means that nobody has acknowledged it yet.
+# `open` means that no one has acknowledged it yet.
 
 # %%
 mine = {"status": "open", "source": "alertmanager-eu"}

@@ -170,4 +170,4 @@ async def test_a_round_that_gave_way_to_another_transaction_is_no_failure(caplog
         jobs.every(0.001, "settle", work)
         await eventually(lambda: caplog.records)
         assert not jobs.failing
-    assert "settle gave way to another transaction (40P01); will retry" in caplog.text
+    assert "job settle was interrupted by a conflicting transaction (40P01) and will retry" in caplog.text

@@ -63,7 +63,7 @@ async def test_the_list_shows_what_rest_shows_and_how_old_everything_is(
     for each in items:
         row = plain(text_of(page.text.partition(f'<tr id="{each["number"]}"')[2].partition("</tr>")[0]))
         assert f"{each['title']} {each['number']} · REV-1 · know sooner" in row
-        assert (each["owner"] or "nobody") in row
+        assert (each["owner"] or "no one") in row
         assert f"{plain(words.duration(each['overdue_seconds']))} overdue" in row
         assert plain(words.duration(each["age_seconds"])) in row
     text = plain(text_of(page))
@@ -158,11 +158,11 @@ async def test_an_item_is_changed_started_done_judged_and_opened_again(
     )
     assert changed["due_at"] == shown["due_at"]  # with its seconds
     refused = await sent(signed_in, "edit", status=412, **fields | {"title": "Mine"}, version="1", due_at="")
-    assert "Somebody changed this in the meantime" in text_of(refused)
+    assert "Someone changed this in the meantime" in text_of(refused)
     assert 'name="title" value="Mine"' in refused.text
     await sent(signed_in, "state", state="in_progress")
     refused = await sent(signed_in, "state", status=422, state="dropped", dropped_because="")
-    assert "An action item is dropped for a reason" in text_of(refused)
+    assert "Dropping an action item needs a reason" in text_of(refused)
     await sent(signed_in, "state", state="dropped", dropped_because="The list is gone")
     assert "Dropped: The list is gone" in text_of(await seen(signed_in, "/action-items/AI-1"))
     await sent(signed_in, "state", state="open")

@@ -474,7 +474,7 @@ async def test_a_form_made_from_an_older_version_is_refused_and_can_then_be_sent
     await client.patch("/api/v1/incidents/INC-1", json={"severity": "sev3"})
     fields = {"title": "Mine", "severity": "sev2", "service": "checkout", "detected_at": entered(ago(60))}
     refused = await send(signed_in, "facts", {**fields, "version": version}, status=412)
-    assert "Somebody changed this incident in the meantime" in text_of(refused.text)
+    assert "Someone changed this incident in the meantime" in text_of(refused.text)
     assert field(refused.text, "title") == "Mine"
     await send(signed_in, "facts", {**fields, "version": field(refused.text, "version")})
     shown = await rest(client)

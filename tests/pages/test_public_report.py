@@ -95,7 +95,7 @@ async def test_somebody_who_wrote_meanwhile_is_noticed(client: httpx.AsyncClient
     await send(client, "PUT", REST, 201, **written)
     fields = written | {"summary": "Two.", "outline": "full", "form": "write"}
     refused = await submit(signed_in, PLACE, **fields, based_on="0")
-    assert (refused.status_code, "another version meanwhile" in text_of(refused)) == (409, True)
+    assert (refused.status_code, "another version in the meantime" in text_of(refused)) == (409, True)
 
 
 async def test_the_number_of_statements_does_not_grow(

@@ -91,7 +91,7 @@ async def test_the_panel_says_what_rest_says(client: httpx.AsyncClient, signed_i
     assert f"type {found['type']}, which matches" in shown
     assert f"First responder: {found['first_responder']}. {found['handovers']} hand-over." in shown
     assert "Incident commander cathy since" in shown
-    assert "Scribe nobody , suggested: dora" in shown
+    assert "Scribe no one , suggested: dora" in shown
     assert "Experts eve since" in shown
     assert "finn asked" in shown
     assert f"{found['exit_open']} of {len(found['exit'])} open" in shown
@@ -223,7 +223,7 @@ async def test_people_updates_and_impact_are_recorded_once(
     [entry] = await entries(client, "impact")
     assert entry["detail"] == {"customers": 1200, "support_requests": None, "share": "0.25", "what": "Log in"}
     refused = await send(signed_in, "updates", update | {"note": " ", "key": "d"}, status=422)
-    assert "enter what you told them" in text_of(refused)
+    assert "enter what you communicated" in text_of(refused)
     assert 'name="key" value="d"' in refused.text
     await send(signed_in, "customers", {"key": "e"}, status=422)
     await send(signed_in, "joined", joined | {"key": ""}, status=422)
@@ -257,7 +257,7 @@ async def test_a_type_and_how_long_it_will_last_are_stated(
     found = await response(client)
     assert (found["type"], found["definition"]["beyond_an_hour"]) == ("other", False)
     stale = await send(signed_in, "type", {"type": "", "expected_to_last": "", "version": version}, status=412)
-    assert "omebody changed this incident" in text_of(stale)
+    assert "omeone changed this incident" in text_of(stale)
     await send(signed_in, "type", {"type": "", "expected_to_last": "", "version": await fresh(signed_in)})
     found = await response(client)
     assert (found["type"], found["definition"]["beyond_an_hour"]) == ("payments", None)

@@ -145,7 +145,7 @@ async def test_targets_are_added_changed_and_removed(client: httpx.AsyncClient, 
 
 
 NOT_A_TARGET = {
-    "agree on at least one": (422, {"acknowledge": ""}),
+    "enter at least one target": (422, {"acknowledge": ""}),
     "acknowledge within: write a duration": (422, {"acknowledge": "soon"}),
     "no service": (404, {"service": "unknown"}),
     "calendar": (422, {"calendar": "none"}),
@@ -185,7 +185,7 @@ async def test_the_life_of_a_playbook(
     assert "This needs another token than the author's" in refused
     other = await signed_in_as(Scope.WRITE)
     refused = text_of(await submitted(other, f"{address}/1/approve", 409, form="approve"))
-    assert "nobody has verified this version" in refused.lower()
+    assert "no one has verified this version" in refused.lower()
     await submitted(other, f"{address}/1/verify", 422, form="verify", incident="7")
     await submitted(other, f"{address}/1/verify", form="verify", incident="inc-1")
     await submitted(other, f"{address}/1/approve", 422, form="approve", expires_at="2099-01-01T00:00")
@@ -254,12 +254,12 @@ async def test_people_and_delegates(client: httpx.AsyncClient, signed_in: httpx.
         ["Ada Lovelace / SRE"]
     ]
     refused = await submitted(signed_in, "/response/delegates", 422, **place, people="nobody")
-    assert "there is no person of the name at place 1" in text_of(refused).lower()
+    assert "is not a known person" in text_of(refused).lower()
     await submitted(signed_in, "/response/delegates", 422, **place | {"role": "first_responder"}, people="nobody")
     await submitted(signed_in, f"{address}/delete", 409, form="delete")
     await submitted(signed_in, "/response/delegates", **place, people="")
     await submitted(signed_in, f"{address}/delete", form="delete")
-    assert "Nobody yet" in await shown(signed_in, "/response/people")
+    assert "No one yet" in await shown(signed_in, "/response/people")
 
 
 # — all of them —

@@ -309,7 +309,7 @@ async def test_a_form_that_is_refused_says_why_and_keeps_what_was_entered(
     old = await version(client)
     await send(client, "PATCH", f"{REVIEWS}/REV-1", title="Changed by somebody else")
     refused = await sent(signed_in, "texts", status=412, version=old, summary="My long summary")
-    assert "Somebody changed this in the meantime" in text_of(refused)
+    assert "Someone changed this in the meantime" in text_of(refused)
     assert "My long summary</textarea>" in refused.text
     for action, status, fields, words_of in (
         ("hold", 409, {"facilitator": ""}, "facilitator is not named"),

@@ -32,7 +32,7 @@ async def test_what_waits_comes_in_the_order_in_which_it_is_due(
     page = await seen(signed_in, "/reviews")
     assert listed(page) == ["REV-5", "REV-3", "REV-2", "REV-1"]
     assert "Waiting 4 Overdue 1 Drafts 3 Held 1 Published 1 Follow-up due 1 All 5" in text_of(page)
-    assert "nobody yet" in text_of(page)
+    assert "no one yet" in text_of(page)
     assert re.search("Overdue .*[0-9]+.d overdue", text_of(page))
     await new_item(client, review="REV-4")
     await new_item(client, review="REV-4")

@@ -332,7 +332,7 @@ async def test_a_form_changes_the_settings_as_rest_does(
         ({"stale_seconds": "60"}, "Stale seconds: enter a number of at least 300"),
         ({"refire_seconds": ""}, "Refire seconds: enter a whole number"),
         ({"secret_is": "new"}, "Enter the new secret"),
-        ({"hmac_header": "not a header"}, "Hmac header: this is not in the expected form"),
+        ({"hmac_header": "not a header"}, "Hmac header: this must be the name of a header"),
     ],
 )
 async def test_refused_settings_are_kept_in_the_form(

@@ -137,7 +137,7 @@ async def test_roles_are_taken_handed_over_and_laid_down(client: httpx.AsyncClie
     await take(client, "scribe", "dan", "10:02")
     await take(client, "scribe", "dan", "10:08", holds=False)
     problem = await take(client, "scribe", "dan", "10:09", status=409, holds=False)
-    assert "nobody" in problem["detail"]
+    assert "no one" in problem["detail"]
     shown = await response(client)
     assert history(shown) == [
         ("commander", "ada", clock("10:01"), clock("10:05")),
@@ -155,7 +155,7 @@ async def test_a_role_is_laid_down_at_any_time_at_which_it_was_held(client: http
     await take(client, "commander", "ben", "10:30")
     await take(client, "commander", "ada", "10:20", holds=False)
     problem = await take(client, "commander", "ada", "10:25", status=409, holds=False)
-    assert "nobody held the role at that time" in problem["detail"]
+    assert "no one held the role at that time" in problem["detail"]
     await take(client, "commander", "ada", "10:31", status=409, holds=False)
     assert history(await response(client)) == [
         ("commander", "ada", clock("10:01"), clock("10:20")),

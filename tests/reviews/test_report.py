@@ -257,7 +257,7 @@ def test_what_the_facts_leave_open_is_asked() -> None:
     known = Facts(AT, "web", 2, END, impact_started_at=AT, acknowledged_at=AT, identified_at=AT)
     unclear = [Task(1, AT, Effect.UNKNOWN), Task(2, AT, Effect.UNKNOWN), Task(3, AT, Effect.NEGATIVE)]
     for facts, tasks, asked in (
-        (ended, [], ["When were users", "Nobody acknowledged", "When was it clear", "No tasks are recorded"]),
+        (ended, [], ["When were users", "No one acknowledged", "When was it clear", "No tasks are recorded"]),
         (known, unclear, ["The effect of 2 tasks is not known", "One task moved it away from recovery"]),
         (known, unclear[2:], ["One task moved it away"]),
         (known, [Task(1, AT, Effect.POSITIVE)], []),

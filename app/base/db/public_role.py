@@ -1,6 +1,6 @@
 """The database role of the public pages, which may read what is public and nothing else.
 
-Nobody can log in with it: a transaction of the service becomes it with `SET LOCAL ROLE`. The built-in PostgreSQL always
+No one can log in with it: a transaction of the service becomes it with `SET LOCAL ROLE`. The built-in PostgreSQL always
 has it. On another server it is created if the service may create roles; otherwise an administrator can create it, see
 docs/operations.md.
 """

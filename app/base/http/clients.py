@@ -199,7 +199,7 @@ class Failures:
             return
         waiting = self._delayed.get(network, 0)
         if waiting >= DELAYED_AT_MOST:
-            raise Overloaded("too many requests with wrong tokens come from this address; retry later")
+            raise Overloaded("too many requests with wrong tokens from this address; retry later")
         self._delayed[network] = waiting + 1
         try:
             await self._sleep(seconds)

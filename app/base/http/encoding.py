@@ -26,7 +26,7 @@ def accepts_gzip(request: Request) -> bool:
 class Gzip:
     """Compresses the responses of REST to clients that take it. Pages compress their own.
 
-    Responses of REST have no secret beside text that somebody else chooses, from whose compressed length the secret
+    Responses of REST have no secret beside text that someone else chooses, from whose compressed length the secret
     could be guessed; the only secrets are new tokens, each of which is sent once.
     """
 

@@ -196,7 +196,7 @@ def _length(value: object) -> timedelta:
         raise ValueError(message)
     length = int(shape[1]) * _UNITS[shape[2]]
     if length > _LONGEST:
-        message = "is too long"
+        message = f"must be at most {_LONGEST.days} days"
         raise ValueError(message)
     return length
 

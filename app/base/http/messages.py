@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from string import Formatter
 from typing import Any
 
+from app.base.patterns import FORMS
+
 # By the type of pydantic's error; braces name entries of its context.
 _WORDS: Mapping[str, str] = {
     "missing": "is required",
@@ -54,24 +56,12 @@ _WORDS: Mapping[str, str] = {
     "timezone_aware": "must have an offset from UTC: add `Z` if it is in UTC",
     "uuid_type": "must be a UUID",
     "uuid_parsing": "must be a UUID",
+    "union_tag_invalid": "{discriminator} must be one of {expected_tags}",
+    "union_tag_not_found": "{discriminator} is required",
     "url_type": "must be a URL",
     "url_parsing": "must be a URL",
     "url_scheme": "must be a URL that begins with {expected_schemes}",
     "url_too_long": "must have at most {max_length} characters",
-}
-
-# By the pattern of a text.
-_FORMS: Mapping[str, str] = {
-    "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$": "must begin with a letter or a digit, and may have up to 100 letters, digits, "
-    "dots, dashes and underscores",
-    "^([01][0-9]|2[0-3]):[0-5][0-9]$": "must be a time of day such as `09:30`",
-    "^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$": "must be a time of day such as `17:30`, or `24:00`",
-    "^[A-Z]{3}$": "must be the code of a currency, such as `EUR`",
-    "^[^@\\s]+@[^@\\s]+$": "must be an email address",
-    "^[A-Za-z0-9-]{1,100}$": "must be the name of a header",
-    "^[a-z][a-z0-9_-]{0,49}$": "must begin with a lower-case letter, and may have up to 50 lower-case letters, digits, "
-    "dashes and underscores",
-    "^[a-z][a-z_]{1,30}$": "must have 2 to 31 lower-case letters and underscores, and begin with a letter",
 }
 
 
@@ -83,7 +73,7 @@ def why(error: Mapping[str, Any]) -> str:
         # Those of our own rules are plain already.
         return str(error["msg"]).removeprefix("Value error, ").replace("Input should", "must").replace("'", "`")
     if kind == "string_pattern_mismatch":
-        return _FORMS.get(context["pattern"], words)
+        return FORMS.get(context["pattern"], words)
     if kind == "string_too_short" and context["min_length"] == 1:
         return "must not be empty"
     return words.format(**context).replace("'", "`")

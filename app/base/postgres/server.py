@@ -308,7 +308,7 @@ class BuiltIn:
                     )
                     await self._launch()
             except (CannotStart, OSError, psutil.Error) as error:
-                log.error("the built-in PostgreSQL could not be restarted or its log not be limited: %s", error)
+                log.error("the built-in PostgreSQL could not be restarted, or its log could not be limited: %s", error)
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _end(self) -> None:

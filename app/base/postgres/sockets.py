@@ -36,7 +36,7 @@ def make_runtime_directory(account: Account, at_stop: AsyncExitStack) -> Path:
             at_stop.callback(os.close, lock)
             take_lock(lock)
             return directory
-    raise CannotStart("no temporary directory is accessible to all users: set TMPDIR to one with a short name")
+    raise CannotStart("no temporary directory is accessible to all users: set TMPDIR to one with a short path")
 
 
 def remove_runtime_directory(directory: Path, account: Account) -> None:

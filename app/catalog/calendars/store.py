@@ -52,7 +52,7 @@ async def delete_calendar(session: AsyncSession, name: str) -> None:
     # The lock keeps a target from naming it meanwhile.
     await session.exec(select(schema.Calendar).where(schema.Calendar.name == name).with_for_update())
     if (await session.exec(select(schema.Target).where(schema.Target.calendar == name).limit(1))).first():
-        message = "targets are measured in its business hours; PUT /api/v1/targets without it first"
+        message = "targets are measured in its business hours; change them with PUT /api/v1/targets first"
         raise CalendarInUse(message)
     deleted = await session.exec(delete(schema.Calendar).where(col(schema.Calendar.name) == name))
     if deleted.rowcount == 0:

@@ -144,8 +144,8 @@ Ratio = Annotated[float | None, Field(description="0 to 1; null: not in service 
 
 class FailureCountModel(BaseModel):
     value: int
-    low: float = Field(description="Lower bound of the 95% interval")
-    high: float = Field(description="Upper bound of the 95% interval")
+    low: float = Field(description="Lower bound of the 95 % interval")
+    high: float = Field(description="Upper bound of the 95 % interval")
 
 
 class BetweenFailuresModel(BaseModel):

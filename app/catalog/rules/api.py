@@ -170,7 +170,9 @@ class GroupedModel(BaseModel):
     key: str = Field(examples=['service="checkout"'])
     service: str
     environment: str | None
-    severity: SeverityName = Field(description="By the labels of its alerts, even if a person stated another")
+    severity: SeverityName = Field(
+        description="Severity from the labels of its alerts, even if a person stated another"
+    )
     began_at: AtShown
     ended_at: AtShown | None
     alerts: int
@@ -198,9 +200,9 @@ class DifferenceModel(BaseModel):
         "would be several others; `changed`: its key, service, environment, severity or alerts would differ; "
         "`not_opened`: its alerts would be ignored; `opened`: the present rules would ignore its alerts"
     )
-    before: list[GroupedModel] = Field(description="In order of start; at most 20")
+    before: list[GroupedModel] = Field(description="Incidents by the present rules, earliest first; at most 20")
     before_left_out: int
-    after: list[GroupedModel] = Field(description="In order of start; at most 20")
+    after: list[GroupedModel] = Field(description="Incidents by the proposed rules, earliest first; at most 20")
     after_left_out: int
 
     @classmethod
@@ -232,9 +234,9 @@ class TrialResponse(BaseModel):
         f"{store.TRIED_BYTES // 2**20} MiB of labels"
     )
     alerts: int
-    incidents_before: int = Field(description="As the present rules form them")
-    incidents_after: int = Field(description="As the proposed rules form them")
-    unchanged: int = Field(description="How many incidents are the same by both")
+    incidents_before: int = Field(description="Number of incidents by the present rules")
+    incidents_after: int = Field(description="Number of incidents by the proposed rules")
+    unchanged: int = Field(description="Number of incidents that are the same by both")
     grouped_by_earlier_rules: int = Field(
         description="How many incidents the present rules form differently from those stored, because the rules have "
         "changed since"

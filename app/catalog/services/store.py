@@ -61,11 +61,11 @@ async def change_rate(
     await _locked(session, name)
     known = {(each.currency, each.valid_from): each for each in await _rates(session, [name])}
     if was is not None and known.pop(was, None) is None:
-        raise RateChanged("somebody has changed or removed this rate meanwhile; nothing was changed")
+        raise RateChanged("someone else has changed or removed this rate in the meantime; nothing was changed")
     if rate is not None:
         key = (rate.currency, rate.valid_from)
         if key in known:
-            raise Conflict("there is already a rate in this currency from this time on; change that one instead")
+            raise Conflict("there is already a rate in this currency from this time on; change that rate instead")
         known[key] = rate
     if len(known) > RATES_AT_MOST:
         message = f"a service may have {RATES_AT_MOST} rates"

@@ -39,7 +39,7 @@ HARMED_THROUGHOUT = (
     "Users were harmed between its alerts too: downtime and cost then include the gaps, at the worst severity"
 )
 
-EXPECTED_TO_LAST = "Whether a person expects it to last for more than an hour; null: nobody stated it"
+EXPECTED_TO_LAST = "Whether a person expects it to last for more than an hour; null: no one stated it"
 
 Share = Annotated[Decimal, PlainSerializer(str, return_type=str)]
 
@@ -100,7 +100,7 @@ class IncidentModel(BaseModel):
         description="A person declared it, or reopened it after its alerts had ended, and no one has resolved it since"
     )
     firing_after_resolve: bool = Field(
-        description="One of its alerts has ended, by its source's or a person's word, but was reported as firing after "
+        description="One of its alerts was ended by its source or a person, but was reported as firing after "
         "that. If its source keeps reporting it as firing for `refire_seconds`, an end that the source reported no "
         "longer counts"
     )

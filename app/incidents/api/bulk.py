@@ -33,7 +33,7 @@ class BulkInput(ActionInput):
 
 
 class ResultModel(BaseModel):
-    """What became of one incident."""
+    """The result for one incident."""
 
     incident: str = Field(description="As it was sent", examples=["INC-1"])
     status: IncidentStatus | None = Field(description="Its status now; null if the action was refused")
@@ -41,7 +41,7 @@ class ResultModel(BaseModel):
 
 
 class Results(BaseModel):
-    """In the order in which they were sent."""
+    """The results, in the order in which the incidents were sent."""
 
     items: list[ResultModel]
     refused: int = Field(description="For how many incidents the action was refused", examples=[0])
@@ -51,7 +51,7 @@ class Results(BaseModel):
     "/acknowledge", response_model=Results, responses=problem_responses(), summary="Acknowledge several incidents"
 )
 async def acknowledge_all(writer: Writer, request: Request, now: Now, action: BulkInput) -> Results:
-    """As if each were acknowledged alone: one that is refused, for example because it is resolved, does not affect the
+    """Acknowledges each one separately: one that is refused, for example because it is resolved, does not affect the
     others. Repeating the request changes nothing.
     """
     attribution, at_stated = action.attribution(writer, now), action.at is not None
@@ -64,7 +64,7 @@ async def acknowledge_all(writer: Writer, request: Request, now: Now, action: Bu
 
 @router.post("/resolve", response_model=Results, responses=problem_responses(), summary="Resolve several incidents")
 async def resolve_all(writer: Writer, request: Request, now: Now, action: BulkInput) -> Results:
-    """As if each were resolved alone: one that is refused does not affect the others. Repeating the request changes
+    """Resolves each one separately: one that is refused does not affect the others. Repeating the request changes
     nothing.
     """
     attribution, at_stated = action.attribution(writer, now), action.at is not None

@@ -91,7 +91,7 @@ def _filters(
     until: Annotated[When | None, Query(alias="to", description=f"Only incidents detected before that. {TIME}")] = None,
     acknowledged: Annotated[
         bool | None,
-        Query(description="Only those that were acknowledged, whether they are open or resolved, or others"),
+        Query(description="`true`: only incidents that were acknowledged, open or resolved; `false`: only others"),
     ] = None,
     min_duration: Annotated[
         Length | None,
@@ -279,7 +279,7 @@ class AlertModel(BaseModel):
 class SilenceModel(BaseModel):
     """A silence of an Alertmanager that suppressed alerts of the incident.
 
-    It shows that somebody knew of them, and is no acknowledgement.
+    It shows that someone knew of them, but does not count as an acknowledgement.
     """
 
     source: str = Field(description="The source whose Alertmanager was polled")
@@ -306,7 +306,7 @@ class Silences(BaseModel):
     summary="List the silences of an incident",
 )
 async def list_silences(_: Reader, session: Session, ref: IncidentInPath) -> Silences:
-    """Of sources that are reconciled with their Alertmanagers: silences that suppressed notifications of its alerts."""
+    """Silences that suppressed notifications of its alerts. Only for sources that are reconciled with Alertmanager."""
     rows = await views.silences(session, await actions.find(session, ref))
     return Silences(
         items=[SilenceModel.model_validate(columns_of(row, SilenceModel) | {"source": source}) for row, source in rows]

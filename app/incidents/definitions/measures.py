@@ -22,7 +22,7 @@ class _Population:
 _POPULATIONS: Mapping[str, _Population] = {
     "time_to_detect": _Population(
         f"{_STATED}; {_NOT_A_SERVICE}",
-        "how long impact goes undetected if nobody states its start; check how many incidents are left out",
+        "how long impact goes undetected if no one states its start; check how many incidents are left out",
     ),
     "time_to_acknowledge": _Population(
         _NOT_A_SERVICE,
@@ -30,7 +30,7 @@ _POPULATIONS: Mapping[str, _Population] = {
         "count as censored",
     ),
     "time_to_declare": _Population(
-        f"incidents that nobody declared, or that were detected by their declaration; {_NOT_A_SERVICE}",
+        f"incidents that no one declared, or that were detected by their declaration; {_NOT_A_SERVICE}",
         "whether the response was needed, or how it went; and nothing about incidents that were handled without one",
     ),
     "time_to_tell": _Population(
@@ -150,7 +150,7 @@ MEASURE_DEFINITIONS = (
         "responders for its severity x pay per hour x the hours from acknowledged_at (detected_at, if that is later) "
         "to (resolved_at, else now)",
         "incidents that a person acknowledged before they ended, if `AFTERMATH_LABOR` is set",
-        "incidents that nobody acknowledged before they ended, because unknown is not 0; merged incidents",
+        "incidents that no one acknowledged before they ended, because unknown is not 0; merged incidents",
         "who actually worked, and how long: it rests on an acknowledgement, an end and configured rates",
     ),
     Definition(

@@ -102,7 +102,7 @@ PERIODS = (
         "acknowledged_at (detected_at, if that is later) to (resolved_at, else now); never part of cost",
         counted="incidents that a person acknowledged before they ended and that ran in the period after that, "
         "including those in maintenance and monitoring failures, because they take work too",
-        left_out="incidents that nobody acknowledged before they ended, which are counted, because unknown is not 0; "
+        left_out="incidents that no one acknowledged before they ended, which are counted, because unknown is not 0; "
         "merged incidents",
         cannot_tell="the hours actually worked, which are not recorded. Overlapping incidents count twice, as if "
         "different people worked on them, and work after the recovery, such as the review, is not included",

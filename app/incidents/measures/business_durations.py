@@ -1,7 +1,7 @@
 """Measures in business hours: the same durations, measured by a clock that runs only in business hours.
 
 Pure. A duration keeps its start, end, status and reason; only its length changes. A duration entirely outside business
-hours is 0, which is an ordinary value: nobody at work had to wait. A pending wait of 0 so far, however, carries no
+hours is 0, which is an ordinary value: no one at work had to wait. A pending wait of 0 so far, however, carries no
 information, because it only means "0 or more" (see `app/metrics/summary/summaries.py`).
 """
 

@@ -381,7 +381,7 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure(
         "time_to_tell",
-        "Time to tell",
+        "Time to first public update",
         "detection (first firing, or as stated)",
         "first update on the status page",
         "first_public_at - detected_at; not applicable to resolved incidents that were never on the status page",

@@ -1,7 +1,7 @@
 """What Alertmanager's API lists, in its own form: open alerts, their groups, and receivers.
 
 Pure. A source is a receiver, and the open alerts of an incident are a group. Every open alert is active: silences and
-inhibitions suppress notifications, and Aftermath records what fires, whether anybody is notified or not.
+inhibitions suppress notifications, and Aftermath records what fires, whether anyone is notified or not.
 """
 
 from collections import defaultdict

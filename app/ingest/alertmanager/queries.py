@@ -258,16 +258,20 @@ _DOCUMENTED: Mapping[str, tuple[str, str]] = {
     "status": ("Get the status", "The version of the imitated API, and when the service started."),
     "alerts": (
         "List open alerts",
-        f"""Of the source of an `ingest` token, or of all sources for a token with scope `read`. If more than
-{store.LISTED_AT_MOST} match, the newest are listed, and the response has the header `X-Aftermath-Truncated`.""",
+        f"""Lists the alerts of the token's source, or of all sources for a token with scope `read`. If more than
+{store.LISTED_AT_MOST:,} match, or their labels and annotations exceed {store.BYTES_AT_MOST // 2**20} MiB,
+only the newest are listed, and the response has the header `X-Aftermath-Truncated`.""",
     ),
-    "groups": ("List open alerts by incident", "As the list of alerts; one group for each incident and source."),
-    "receivers": ("List receivers", "The sources."),
-    "silences": ("List silences", "Always empty: Aftermath keeps no silences."),
+    "groups": (
+        "List open alerts by incident",
+        "Takes the same parameters as the list of alerts. There is one group for each incident and source.",
+    ),
+    "receivers": ("List receivers", "Lists the sources, which take the place of receivers."),
+    "silences": ("List silences", "Always empty: Aftermath has no silences."),
     "new silence": ("Create a silence", alertmanager_api.READ_ONLY),
-    "silence": ("Get a silence", "Always 404: Aftermath keeps no silences."),
-    "healthy": ("Whether the service runs", "Requires no token."),
-    "ready": ("Whether the service can answer", "Requires no token."),
+    "silence": ("Get a silence", "Always 404: Aftermath has no silences."),
+    "healthy": ("Check liveness", "Returns 200 while the service runs. Requires no token."),
+    "ready": ("Check readiness", "Returns 200 if the service can answer. Requires no token."),
 }
 
 

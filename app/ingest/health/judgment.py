@@ -249,9 +249,9 @@ def _reasons(observed: Observations) -> Iterator[Reason]:
             "reactions_waiting",
             SourceStatus.DEGRADED,
             "{overdue} of {recent} acknowledgements, notes and other reactions of the last day have no incident.",
-            "Either the alerts never reach Aftermath: have the other tool report only those that do. Or Alertmanager "
-            "gives their group another key there, because its receivers are on different routes: put both on one "
-            "route, or set `correlation_label` of the source of the alerts.",
+            "If the alerts never reach Aftermath, have the other tool report only those that do. If they do, "
+            "Alertmanager sends another key to each receiver, because the receivers are on different routes: put both "
+            "on one route, or set `correlation_label` of the source of the alerts.",
             {"overdue": overdue, "recent": observed.reactions.recent},
         )
     if observed.unrefreshed:
@@ -322,7 +322,7 @@ def _of_quarantine(observed: Observations) -> Iterator[Reason]:
             "quarantine_waiting",
             SourceStatus.DEGRADED,
             "Items that could not be read or applied are in quarantine and not part of any incident: {by_reason}.",
-            "Look at them as received ({quarantine}). Fix the sender or update Aftermath, then replay them.",
+            "See what was received ({quarantine}). Fix the sender or update Aftermath, then replay them.",
             {"waiting": waiting, "by_reason": _listed(observed.quarantined)},
         )
 
@@ -343,7 +343,7 @@ def _misunderstandings(recent: Counts) -> Iterator[Reason]:
         yield Reason(
             "severity_unrecognized",
             SourceStatus.DEGRADED,
-            "Signals state a severity that is not known, so their alerts count as {counted_as}: {by_word}.",
+            "Signals have an unknown severity, so their alerts count as {counted_as}: {by_word}.",
             "Add each word to `severities` of the rule that matches the alerts ({rules}), or have the sender use a "
             "usual word.",
             {
@@ -374,6 +374,6 @@ def _missing_heartbeats(missing: Sequence[BeatSeries]) -> Iterator[Reason]:
             "more_heartbeats_missing",
             SourceStatus.FAILING,
             "More heartbeats are missing: {number}.",
-            "A rule for heartbeats may match alerts that are none: check its matchers ({rules}).",
+            "A heartbeat rule may match alerts that are not heartbeats: check its matchers ({rules}).",
             {"number": more},
         )

@@ -105,7 +105,7 @@ async def listening_since(session: AsyncSession, *, now: datetime, away: timedel
     return since
 
 
-# The pause is kept: nobody knows what happened meanwhile.
+# The pause is kept: no one knows what happened meanwhile.
 _LISTEN = text("""
     WITH gap AS (
         INSERT INTO watch_gap (begins_at, ends_at)
@@ -232,7 +232,7 @@ _OPEN = f"""
 """  # noqa: S608  a constant
 
 # After a time in which no delivery could arrive, each sender gets as long as it announced to repeat an alert, but no
-# longer than this: nobody repeats an alert less often. Prometheus repeats it four times as often as it announces.
+# longer than this: no one repeats an alert less often. Prometheus repeats it four times as often as it announces.
 _REPEATED_WITHIN = timedelta(hours=1)
 
 

@@ -29,7 +29,7 @@ from app.ingest.sender import (
 # Alertmanager's setting `resolve_timeout`, for alerts without `endsAt`.
 RESOLVE_TIMEOUT = timedelta(minutes=5)
 READ_ONLY = (
-    "Aftermath keeps no silences: alerts are recorded whether or not anybody is notified. Silence them in the "
+    "Aftermath has no silences: alerts are recorded whether or not anyone is notified. Silence them in the "
     "Alertmanager that notifies, and plan maintenance with PUT /api/v1/maintenance/{name}."
 )
 

@@ -38,9 +38,7 @@ def _report_in(message: Mapping[str, Any], request: Request) -> Report:
 def _outcome(value: Any) -> Outcome | None:
     outcome = outcome_in(value)
     if outcome is Outcome.UNKNOWN and value != Outcome.UNKNOWN:
-        detail = (
-            "`outcome` is not a word that is known; use `succeeded`, `failed`, `canceled`, `in_progress` or `unknown`"
-        )
+        detail = "`outcome` is not a known outcome; use `succeeded`, `failed`, `canceled`, `in_progress` or `unknown`"
         raise Unreadable("unknown_outcome", detail)
     return outcome
 

@@ -36,7 +36,7 @@ def _reaction_in(message: Mapping[str, Any], request: Request) -> Reaction | Ign
         return Ignored("another event")
     user = object_in(message.get("user"))
     by = text_in(user.get("username")) or text_in(user.get("email"))
-    if by is None and kind is not ReactionKind.UNACKNOWLEDGED:  # which OnCall also does when nobody confirms
+    if by is None and kind is not ReactionKind.UNACKNOWLEDGED:  # which OnCall also does when no one confirms
         return Ignored("not by a person")
     group_key = object_in(message.get("alert_payload")).get("groupKey")
     if not isinstance(group_key, str) or not group_key:
@@ -66,8 +66,8 @@ _EXPECTED = (
 
 DESCRIBES = """Outgoing webhooks of Grafana OnCall and Grafana IRM: who acknowledged an alert group and when, took that
 back, resolved or silenced it. The alerts are found by the group key in the payload of the alert group; without one, as
-with integrations other than Alertmanager's and Grafana's, the event is ignored. It opens and ends nothing; what happens
-without a person is ignored."""
+with integrations other than Alertmanager's and Grafana's, the event is ignored. It opens and ends no incident; events
+without a person are ignored."""
 
 EXAMPLE: Mapping[str, Any] = {
     "event": {"type": "acknowledge", "time": "2026-08-20T10:03:11.714058+00:00"},

@@ -56,7 +56,7 @@ SIGNATURES_AT_MOST = 10  # while a secret is being replaced there are two
 
 
 def _key_of(secret: str) -> bytes:
-    """Empty for a secret that is not base64: nobody could sign with it."""
+    """Empty for a secret that is not base64: no one could sign with it."""
     try:
         return base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
     except (binascii.Error, ValueError):
@@ -140,8 +140,8 @@ _EXPECTED = "Expected a JSON object with an `event_type`, as a webhook of incide
 
 DESCRIBES = """Webhooks of incident.io, event *Incident status updated*: who accepted an incident and when (its status
 left triage), and who closed it. The alerts are found by the text in a custom field of the incident named *Correlation*
-or *Deduplication key*; without it the event is ignored. It opens and ends nothing. Set the signing secret (`whsec_…`)
-as the `hmac_secret` of the source."""
+or *Deduplication key*; without it the event is ignored. It opens and ends no incident. Set the signing secret
+(`whsec_…`) as the `hmac_secret` of the source."""
 
 EXAMPLE: Mapping[str, Any] = {
     "event_type": "public_incident.incident_status_updated_v2",

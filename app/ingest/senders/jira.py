@@ -89,7 +89,7 @@ def _state(fields: Mapping[str, Any]) -> tuple[IssueState, str | None]:
     category = object_in(object_in(fields.get("status")).get("statusCategory")).get("key")
     state = _STATES.get(category) if isinstance(category, str) else None
     if state is None:
-        raise Unreadable("no_state", "the status of the issue has no category, or one that is not known")
+        raise Unreadable("no_state", "the status of the issue has no category, or an unknown one")
     resolution = text_in(object_in(fields.get("resolution")).get("name"))
     if state is IssueState.DONE and resolution and _NOT_DONE.search(resolution):
         return IssueState.DROPPED, f"closed as {resolution}"

@@ -64,7 +64,7 @@ _EXPECTED = "Expected a JSON object with `action` and `alert`, as the webhook in
 
 DESCRIBES = """The outgoing webhook of Opsgenie and of operations in Jira Service Management: who acknowledged an alert
 there and when, took that back, closed it or added a note. The alert is found by its alias, which for Alertmanager is
-the SHA-256 of the group key. It opens and ends nothing; what an integration or a policy did is ignored."""
+the SHA-256 of the group key. It opens and ends no incident; actions of integrations and policies are ignored."""
 
 EXAMPLE: Mapping[str, Any] = {
     "source": {"name": "", "type": "web"},

@@ -90,7 +90,7 @@ _EXPECTED = (
 
 
 def _person_in(event: Mapping[str, Any]) -> str | None:
-    """The name of the person who did it; None if nobody did. A service or an integration is no person."""
+    """The name of the person who did it; None if no one did. A service or an integration is no person."""
     agent = object_in(event.get("agent"))
     is_person = (text_in(agent.get("type")) or "").startswith("user")
     return (text_in(agent.get("summary")) or text_in(agent.get("id")) or "somebody") if is_person else None

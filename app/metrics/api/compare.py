@@ -30,11 +30,11 @@ router = APIRouter()
 
 
 class OccasionsModel(BaseModel):
-    """How much the incidents tell: those of one storm, or of one week, are not independent."""
+    """How much information the incidents carry: those of one storm, or of one week, are not independent."""
 
     clusters: int = Field(description="Number of storms or of weeks that the incidents come from", examples=[34])
     effective_n: float = Field(
-        description="The number of independent incidents that would tell as much", examples=[48.2]
+        description="The number of independent incidents with as much information", examples=[48.2]
     )
     largest_share: float = Field(description="Share of the recorded values that is in the largest of them")
 
@@ -59,7 +59,7 @@ class SideModel(PeriodModel):
     )
     evidence: str | None = Field(
         description="Null with too few values",
-        examples=["150 incidents in 34 storms, telling as much as about 48 independent ones"],
+        examples=["150 incidents in 34 storms, worth about 48 independent ones"],
     )
     links: Links
 

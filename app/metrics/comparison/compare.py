@@ -132,10 +132,10 @@ class Compared(NamedTuple):
 
 
 def telling(occasions: Occasions, incidents: int) -> str:
-    """`150 incidents in 34 storms, telling as much as about 48 independent ones`."""
+    """`150 incidents in 34 storms, worth about 48 independent ones`."""
     storms, worth = occasions.clusters, round(occasions.effective_n)
     return (
-        f"{incidents:,} incidents in {storms:,} {'storm' if storms == 1 else 'storms'}, telling as much as about "
+        f"{incidents:,} incidents in {storms:,} {'storm' if storms == 1 else 'storms'}, worth about "
         f"{worth:,} independent {'one' if worth == 1 else 'ones'}"
     )
 

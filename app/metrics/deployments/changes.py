@@ -39,7 +39,9 @@ async def record(
     added = await tx.execute(upsert(schema.Change.__table__).values(values).on_conflict_do_nothing())
     stored = StoredChange(**(await tx.execute(_ONE, {"id": values["id"]})).mappings().one())
     if strict and not added.rowcount and any(getattr(stored, name) != values[name] for name in _STATED):
-        message = f"the change {stored.key!r} was reported differently before; use another `id` for another change"
+        message = (
+            f"the change {stored.key!r} was reported with other values before; use another `id` for another change"
+        )
         raise ChangeConflict(message)
     return stored, bool(added.rowcount)
 

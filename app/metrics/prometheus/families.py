@@ -37,8 +37,10 @@ _PLACE = ("service", "environment", "severity")
 
 RATIO_WINDOWS: Mapping[str, timedelta] = {"7d": timedelta(days=7), "30d": timedelta(days=30)}
 RATIOS_CACHED_FOR = timedelta(seconds=30)
-_HOW_OLD = f"At most {RATIOS_CACHED_FOR.total_seconds():.0f} s old; not exported for services folded into 'other'"
-_RECENT = f"At most {RATIOS_CACHED_FOR.total_seconds():.0f} s old"
+_HOW_OLD = (
+    f"The value is at most {RATIOS_CACHED_FOR.total_seconds():.0f} s old; not exported for services folded into 'other'"
+)
+_RECENT = f"The value is at most {RATIOS_CACHED_FOR.total_seconds():.0f} s old"
 _SETTLED = "All time, for settled incidents: resolved for longer than their window plus the allowed lateness"
 
 
@@ -48,7 +50,7 @@ def _shows(defined: str, name: str, type_: FamilyType, labels: tuple[str, ...], 
     return Family(name, type_, labels, f"{known.label}: {known.formula}. {sample}", defined, known.version)
 
 
-_SAMPLED = "At most five minutes old"
+_SAMPLED = "The value is at most five minutes old"
 
 FAMILIES: Mapping[str, Family] = {
     family.name: family
@@ -87,7 +89,7 @@ FAMILIES: Mapping[str, Family] = {
             "aftermath_acknowledgements_dropped_total",
             _COUNTER,
             ("source",),
-            "Acknowledgements dropped because no alert came for them within 7 days",
+            "Acknowledgements dropped because no matching alert arrived within 7 days",
         ),
         Family(
             "aftermath_resolved_without_firing_total",
@@ -99,7 +101,7 @@ FAMILIES: Mapping[str, Family] = {
             "aftermath_unrecognized_severities_total",
             _COUNTER,
             ("source",),
-            "Signals that state a severity that is not known, so that the default applies",
+            "Signals with an unknown severity, to which the default applies",
         ),
         Family(
             "aftermath_contradictions_total",
@@ -296,7 +298,7 @@ FAMILIES: Mapping[str, Family] = {
             "aftermath_roles_vacant",
             _GAUGE,
             ("role",),
-            "Open incidents, detected more than 5 minutes ago, whose type needs the role, but nobody holds it. "
+            "Open incidents, detected more than 5 minutes ago, whose type needs the role, but no one holds it. "
             f"{_RECENT}",
         ),
         Family(
@@ -334,7 +336,7 @@ FAMILIES: Mapping[str, Family] = {
             "aftermath_public_incidents_open",
             _GAUGE,
             (),
-            f"Problems on the status page that are not resolved there, without maintenance. {_RECENT}",
+            f"Problems on the status page that are not resolved there; maintenance is not counted. {_RECENT}",
         ),
         Family(
             "aftermath_public_updates_overdue",

@@ -193,7 +193,9 @@ def _links(text: str) -> Sequence[Mapping[str, str]]:
     for line in filter(None, map(str.strip, text.split("\n"))):
         title, _, url = line.rpartition(" ")
         if "://" not in url:
-            message = "write a title and an address a line, for example: Runbook https://wiki.example.org/checkout"
+            message = (
+                "write one link per line, as a title and a URL, for example: Runbook https://wiki.example.org/checkout"
+            )
             raise Invalid(message)
         found.append({"title": title.strip() or url[:SEGMENT_AT_MOST], "url": url})
     return found

@@ -61,7 +61,7 @@ def key_of(form: Form) -> str:
     """The key by which a form that is sent twice is recorded once. Raises Invalid."""
     key = text_in(form, "key")
     if key is None or len(key) > LONGEST_KEY or UNSTORABLE.search(key):
-        raise Invalid("the form has no key; open the page again")
+        raise Invalid("the form is incomplete (it has no key); open the page again")
     return key
 
 

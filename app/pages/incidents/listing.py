@@ -90,7 +90,7 @@ def selection(query: Query, zone: ZoneInfo, now: datetime) -> Selection:
     """Raises Invalid."""
     since, until = entered_time(query.since, zone), entered_time(query.until, zone)
     if since and until and since > until:
-        raise Invalid("the beginning of the time must not be after its end")
+        raise Invalid("the start of the period must not be after its end")
     if query.since or query.until:
         pairs = [("from", query.since), ("to", query.until)]
         narrowing = ["the time"]

@@ -59,7 +59,7 @@ async def state_type(asked: SignedIn, ref: IncidentInPath) -> Response:
     async def act(session: AsyncSession, form: Form) -> None:
         lasts = form.get("expected_to_last", "")
         if lasts not in _LASTS:
-            raise Invalid("choose whether it will last for more than an hour")
+            raise Invalid("choose whether the incident will last for more than an hour")
         values = {"type": text_in(form, "type"), "expected_to_last": _LASTS[lasts]}
         await amend(asked, session, ref, form, parsed(IncidentAmendment, values))
 
@@ -157,7 +157,7 @@ async def update(asked: SignedIn, ref: IncidentInPath) -> Response:
     async def act(session: AsyncSession, form: Form) -> None:
         values = _values(asked, form, TimelineKind.UPDATE, "audience", "status", "conditions", "actions", "needs")
         if "note" not in values:
-            raise Invalid("update: enter what you told them")
+            raise Invalid("update: enter what you communicated")
         fact = parsed(UpdateFact, values | {"next_at": time_in(asked, form, "next_at")})
         await _record(asked, session, ref, fact, key_of(form))
 

@@ -257,7 +257,7 @@ def deployed_words(deployment: Deployment) -> str:
 
 
 def _measures(facts: Facts, measured: Mapping[str, Measured]) -> list[plot.Measure]:
-    """Those that have a length. A mitigation that nobody stated is not drawn."""
+    """Those that have a length. A mitigation that no one stated is not drawn."""
     found = []
     for measure in MEASURES:
         start = measure.since(facts)

@@ -218,7 +218,7 @@ def entered_person(asked: PageRequest, form: Form, known: schema.Person) -> Pers
             return {"from": same.start, "to": same.end}
         begins, to, ends = line.partition(" to ")
         if not to:
-            message = "away: write a beginning and an end a line, for example: 2026-12-24 to 2027-01-02"
+            message = "away: write one absence per line, as start and end, for example: 2026-12-24 to 2027-01-02"
             raise Invalid(message)
         return {"from": entered_time(begins.strip(), asked.zone), "to": entered_time(ends.strip(), asked.zone)}
 

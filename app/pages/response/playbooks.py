@@ -120,7 +120,7 @@ async def create_playbook(asked: SignedIn) -> Response:
         new = parsed(_NewPlaybook, named)
         async with asked.session() as session:
             if new.name in await store.playbooks_of(session, new.service):
-                message = "the service has a playbook of this name already; write a new version of it there"
+                message = "the service already has a playbook of this name; write a new version on its page"
                 raise Conflict(message)
             await _write(asked, session, new.service, new.name, form)
     except Problem as problem:
@@ -261,7 +261,7 @@ async def _acted(asked: PageRequest, service: str, name: str, version: int, act:
         if isinstance(refusal.problem, store.PlaybookNotFound):
             raise refusal.problem
         if isinstance(refusal.problem, store.SameToken):
-            message = "this needs another token than the author's; sign in with another one, or ask somebody else"
+            message = "this needs another token than the author's; sign in with another one, or ask someone else"
             refusal = Refusal(store.SameToken(message), form)
         return await _page(asked, service, name, version, refusal)
 

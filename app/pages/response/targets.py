@@ -147,5 +147,5 @@ def entered_target(asked: PageRequest, form: Form) -> TargetInput:
         entered = form.get(name, "").strip()
         values[f"{name}_seconds"] = fields.seconds_of(entered, words.lower()) if entered else None
     if not any(values[name] for name in (*(f"{each}_seconds" for each in DURATIONS), "responders")):
-        raise Invalid("agree on at least one: a time, or how many people respond")
+        raise Invalid("enter at least one target: a time, or how many people respond")
     return parsed(TargetInput, values)

@@ -179,7 +179,7 @@ async def hold(asked: SignedIn, ref: ReviewInPath) -> Response:
             raise Invalid("duration: enter whole minutes from 1 to 1440")
         nobody = "nobody" in form
         if nobody and text(form, "facilitator"):
-            raise Invalid("name the facilitator, or choose that nobody led it, but not both")
+            raise Invalid("name the facilitator, or choose that no one led it, but not both")
         named = {"facilitator": text(form, "facilitator")} if nobody or text(form, "facilitator") else {}
         known = await reviews.participants_of(session, review.id)
         came = {value for name, value in form.items() if name.startswith("attended-")}
@@ -291,7 +291,7 @@ async def amend_finding(asked: SignedIn, ref: ReviewInPath, id_: FindingInPath) 
     async def act(session: AsyncSession, form: Form) -> None:
         body = parsed(FindingAmendment, _finding_values(form))
         if (body.kind is FindingKind.FACTOR) != (body.factor is not None):
-            raise Invalid("a finding of kind `factor` names its `factor`, and no other one does")
+            raise Invalid("a finding of kind `factor` needs a `factor`, and other kinds must not have one")
         await _know_factor(session, form, asked)
         review = await _touched(session, ref, asked)
         found = await findings.find(session, review, id_)

@@ -114,7 +114,7 @@ def _row(row: Review, incidents: Sequence[Incident], items: tuple[int, int], now
 
 
 def tabs(found: Counts) -> list[tuple[Show, str, int]]:
-    """The lists that have something, and the two that everybody looks for."""
+    """The lists that have something, and the two that everyone looks for."""
     numbers = {Show(state.value): number for state, number in found.by_state.items()}
     numbers |= {
         Show.WAITING: sum(found.by_state.get(state, 0) for state in WAITING),

@@ -89,7 +89,7 @@ class View:
     missing: Sequence[MissingLine]
     groups: Sequence[Group]
     parked: Sequence[Group]
-    to_judge: Sequence[ActionItemModel]  # done, and nobody has stated whether it helped
+    to_judge: Sequence[ActionItemModel]  # done, and no one has stated whether it helped
     summary: Words
     customer_impact: Words
     resolution: Words

@@ -25,7 +25,7 @@ KINDS: Mapping[FindingKind, Kind] = {
     FindingKind.LUCK: Kind("Where we were lucky", "luck", "what only happened to help"),
     FindingKind.MITIGATOR: Kind("What limited the harm", "mitigator", "what limited the harm"),
     FindingKind.RISK: Kind("Remaining risks", "risk", "what is still there"),
-    FindingKind.QUESTION: Kind("Open questions", "open question", "what nobody in the room knew"),
+    FindingKind.QUESTION: Kind("Open questions", "open question", "what no one in the room knew"),
     FindingKind.PARKED: Kind("Parked", "parked idea", "what would lead too far now"),
 }
 PARKING_LOT = (FindingKind.QUESTION, FindingKind.PARKED)

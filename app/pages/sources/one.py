@@ -169,7 +169,7 @@ def _reconciler(form: Form) -> dict[str, object]:
 
 
 async def _stored_secret(session: AsyncSession, name: str, settings: ReconcilerSettings) -> SecretStr | None:
-    """Raises Invalid if it would be sent to an address for which nobody has entered it: secrets cannot be read."""
+    """Raises Invalid if it would be sent to an address for which no one has entered it: secrets cannot be read."""
     found = await session.get(Reconciler, (await source_by_name(session, name)).id, with_for_update=True)
     if found is None or found.secret is None:
         return None

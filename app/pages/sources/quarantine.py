@@ -163,7 +163,7 @@ async def delete(asked: SignedIn, id: ItemId) -> Response:  # noqa: A002
             await quarantine.delete_item(session, id)
         log.info("deleted item %d from quarantine", id)
     except QuarantinedNotFound:
-        pass  # somebody else was faster
+        pass  # someone else was faster
     return see_other(_filter(form).address(changed=id))
 
 

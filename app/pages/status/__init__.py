@@ -281,7 +281,7 @@ def _key(form: Form) -> str:
     """An id that is the same if the form is sent twice. Raises Invalid."""
     key = form.get("key", "")
     if not key or len(key) > LONGEST_KEY or UNSTORABLE.search(key):
-        raise Invalid("the form has no key; open the page again")
+        raise Invalid("the form is incomplete (it has no key); open the page again")
     return str(uuid5(KEYS, key))
 
 

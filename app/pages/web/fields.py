@@ -66,7 +66,7 @@ def pairs_of(text: str) -> dict[str, str]:
     for line in filter(None, map(str.strip, text.split("\n"))):
         name, equals, value = line.rpartition("=")
         if not equals or not name.strip():
-            message = "write one word and its severity a line, for example: blocker = sev1"
+            message = "write one word and its severity per line, for example: blocker = sev1"
             raise Invalid(message)
         found[_entry(name.strip())] = value.strip()
     return found

@@ -90,7 +90,7 @@ def delete_cookie(request: Request, response: Response) -> None:
 
 
 async def viewer_of(request: Request, *, now: datetime) -> Viewer | None:
-    """The person behind a request, None if nobody has signed in, or not any more."""
+    """The person behind a request, None if no one has signed in, or not any more."""
     cookie = request.cookies.get(cookie_name(request), "")
     if web_sessions.digest_of(cookie) is None:
         return None

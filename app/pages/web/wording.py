@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from string import Formatter
 from typing import Any
 
+from app.base.patterns import FORMS
+
 # By the type of pydantic's error; braces name entries of its context.
 _WORDS: Mapping[str, str] = {
     "missing": "enter a value",
@@ -56,6 +58,8 @@ def _field(location: Sequence[object]) -> str:
 
 def _reason(error: Mapping[str, Any]) -> str:
     words, context = _WORDS.get(error["type"]), error.get("ctx", {})
+    if form := FORMS.get(context.get("pattern", "")):
+        return f"this {form}".replace("`", "")
     if error["type"] == "too_short" and context.get("field_type") == "Value":
         words = _WORDS["string_too_short"]  # also of a text that is checked further
     if words is None or not {name for _, name, _, _ in Formatter().parse(words) if name} <= set(context):

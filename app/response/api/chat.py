@@ -73,8 +73,8 @@ async def import_chat(
     room: Annotated[
         Name | None,
         Query(
-            description="Where the messages were written, if the body does not say so. It is part of their identity: "
-            "state the same each time",
+            description="The channel of the messages, if the body does not name it. It is part of the identity of a "
+            "message, so use the same name each time",
             examples=["#inc-7"],
         ),
     ] = None,
@@ -88,7 +88,7 @@ async def import_chat(
     ] = None,
     until: Annotated[When | None, Query(alias="to", description=f"Only messages before that. {TIME}")] = None,
 ) -> ImportResponse:
-    """Adds messages to the timeline, each once: what was imported before is recognized, also in another file. Tokens,
+    """Adds messages to the timeline. A message that was imported before, even from another file, is skipped. Tokens,
     keys and passwords are removed first.
     """
     begin, end = time_of(since, now), time_of(until, now)

@@ -115,8 +115,8 @@ async def declare_response(
     declaration: ResponseDeclaration | None = None,
 ) -> IncidentModel:
     """A person begins the response to an incident that is already known. The first declaration counts, and repeating
-    one changes nothing. If somebody else is commander, they stay it. It acknowledges nothing. `at` must not be before
-    detection; to declare the response to a resolved incident, send an `at` before its end.
+    one changes nothing. If someone else is commander, they remain commander. It acknowledges nothing. `at` must not be
+    before detection; to declare the response to a resolved incident, send an `at` before its end.
     """
     declaration = declaration or ResponseDeclaration()
     row = await store.declare(

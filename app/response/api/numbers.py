@@ -41,8 +41,8 @@ class ShareModel(BaseModel):
     k: int
     n: int
     value: float | None = Field(description="k / n; null below n = 10")
-    low: float | None = Field(description="Lower bound of the 95% interval")
-    high: float | None = Field(description="Upper bound of the 95% interval")
+    low: float | None = Field(description="Lower bound of the 95 % interval")
+    high: float | None = Field(description="Upper bound of the 95 % interval")
 
 
 class _Filtered(PeriodModel):
@@ -146,7 +146,7 @@ class TaskNumbers(BaseModel):
     effects: EffectCounts
     seconds: EffectSeconds = Field(description="The duration of tasks with a stated end, overlapping ones each")
     without_positive_effect: ShareModel = Field(description="Of the tasks whose effect is known")
-    unknown: ShareModel = Field(description="Of all tasks: those whose effect nobody has stated")
+    unknown: ShareModel = Field(description="Of all tasks: those whose effect no one has stated")
 
 
 class TaskGroupModel(TaskNumbers):

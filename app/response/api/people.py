@@ -162,7 +162,8 @@ def _once_each(names: list[str]) -> list[str]:
 class DelegatesInput(Input):
     people: Annotated[list[Name], AfterValidator(_once_each)] = Field(
         max_length=20,
-        description="Who fills the role, and in their place the next; empty removes the delegates",
+        description="The people who fill the role, in order: each stands in for those before. Empty: remove the "
+        "delegates",
         examples=[["ada"]],
     )
 
@@ -180,7 +181,7 @@ class SinglePointResponse(BaseModel):
 
     role: str
     owner: str
-    people: list[str] = Field(description="Those who can")
+    people: list[str] = Field(description="The people who can fill it")
 
 
 class AllDelegatesResponse(BaseModel):

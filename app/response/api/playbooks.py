@@ -63,7 +63,7 @@ class VersionResponse(BaseModel):
 
     version: int
     state: PlaybookState = Field(
-        description="Somebody wrote it (`draft`), somebody else followed it (`verified`), and somebody else than the "
+        description="Someone wrote it (`draft`), someone else followed it (`verified`), and someone other than the "
         "author approved it, until it expires"
     )
     link: str | None
@@ -197,7 +197,7 @@ async def verify_playbook(
     writer: Writer,
     verification: VerificationInput | None = None,
 ) -> ContentResponse:
-    """Somebody has followed it, and it works. Needs another token than the author's; repeating it changes nothing."""
+    """Someone has followed it, and it works. Needs another token than the author's; repeating it changes nothing."""
     verification = verification or VerificationInput()
     by, ref = verification.by or writer.name, verification.incident
     act = partial(playbooks.verify, session, by=by, token=writer, ref=ref, now=now)

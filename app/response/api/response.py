@@ -73,9 +73,9 @@ async def assign_role(
         ),
     ],
 ) -> EntryModel:
-    """Taking a role that one person holds at a time ends the holding of the one before, in the same fact. Taking it
-    again at the same time, or without an `at`, records nothing. Facts may be recorded in any order, but only a person
-    who holds the role at `at` can lay it down.
+    """If only one person can hold the role at a time, taking it also relieves the previous holder. Taking it again at
+    the same time, or without an `at`, records nothing. Facts may be recorded in any order, but only a person who holds
+    the role at `at` can lay it down.
     """
     entry = await store.assign(
         session,
@@ -107,7 +107,7 @@ class ChannelModel(BaseModel):
 class ExitModel(_Shown):
     criterion: str
     met: bool
-    by: str | None = Field(description="Who stated it last; null: nobody")
+    by: str | None = Field(description="Who stated it last; null: no one")
     at: AtShown | None
 
 
@@ -115,7 +115,7 @@ class RoleModel(BaseModel):
     role: str
     people: list[str] = Field(description="Who holds it; empty: vacant")
     since: AtShown | None = Field(description="Since when the first of them has held it; null: vacant")
-    delegates: list[str] = Field(description="Who fills it, and in their place the next")
+    delegates: list[str] = Field(description="The people who fill it, in order: each stands in for those before")
     suggested: str | None = Field(
         description="While the incident is open and the role vacant: the first delegate who is not away and holds no "
         "role in another open incident"
@@ -168,7 +168,7 @@ class TargetsModel(BaseModel):
 class PlaybookInUseModel(BaseModel):
     name: str
     version: int
-    expired: bool = Field(description="It may be wrong, but is the last one that was approved")
+    expired: bool = Field(description="Whether it has expired: it may be outdated, but is the last approved version")
     link: str = Field(description="Address of its content, relative to that of Aftermath")
 
 
@@ -187,9 +187,9 @@ class SimilarModel(BaseModel):
     of: Similar = Field(description="The same grouping key if there are at least ten, else the same service")
     longer: int = Field(description="How many lasted for more than an hour")
     n: int
-    share: float | None = Field(description="Null below ten")
-    low: float | None = Field(description="Lower end of the 95 % interval of the share")
-    high: float | None = Field(description="Upper end")
+    share: float | None = Field(description="`longer` / `n`; null if `n` is below ten")
+    low: float | None = Field(description="Lower bound of the 95 % interval of the share")
+    high: float | None = Field(description="Upper bound of the 95 % interval of the share")
 
 
 class AppliedDefinitionModel(BaseModel):
@@ -197,14 +197,18 @@ class AppliedDefinitionModel(BaseModel):
     nothing.
     """
 
-    met: Met = Field(description="`not_yet`: that depends on how long it will last")
-    affects_customers: bool = Field(description="It had impact outside planned maintenance, or a person said so")
-    unplanned: bool = Field(description="No part of it was during planned maintenance of its service")
-    beyond_an_hour: bool | None = Field(
-        description="From impact start if stated, else detection; of an open incident that is younger, what a person "
-        "expects; null: not known"
+    met: Met = Field(
+        description="Whether the incident meets the definition; `not_yet`: that depends on how long it will last"
     )
-    similar_lasted_longer: SimilarModel = Field(description="It informs, and decides nothing")
+    affects_customers: bool = Field(
+        description="Whether it had impact outside planned maintenance, or a person recorded customer impact"
+    )
+    unplanned: bool = Field(description="Whether no part of it was during planned maintenance of its service")
+    beyond_an_hour: bool | None = Field(
+        description="Whether it lasted for more than an hour, from impact start if stated, else from detection; while "
+        "it is open and younger, what a person expects; null: not known"
+    )
+    similar_lasted_longer: SimilarModel = Field(description="How long similar incidents lasted; only information")
 
 
 class ResponseModel(BaseModel):
@@ -217,7 +221,7 @@ class ResponseModel(BaseModel):
         description="The exit criteria of the type, then others that people stated. They do not hold up the recovery"
     )
     exit_open: int = Field(description="How many of them are not met")
-    roles: list[RoleModel] = Field(description="Those that the type needs, then others that somebody holds")
+    roles: list[RoleModel] = Field(description="Those that the type needs, then others that someone holds")
     history: list[HoldingModel] = Field(description="Who held which role when")
     people: list[PersonInvolvedModel] = Field(
         description="Everyone who joined, took a role, acknowledged or did a task"
@@ -227,8 +231,8 @@ class ResponseModel(BaseModel):
     handovers: int = Field(description="How often a role passed from one person directly to another")
     updates: UpdatesModel
     targets: TargetsModel
-    playbooks: list[PlaybookInUseModel] = Field(description="Of its service")
-    impact: CustomerImpactModel = Field(description="What customers noticed; null: not stated")
+    playbooks: list[PlaybookInUseModel] = Field(description="The playbooks in use of its service")
+    impact: CustomerImpactModel = Field(description="What customers noticed; a field is null if it was not stated")
     definition: AppliedDefinitionModel
 
 
@@ -241,8 +245,8 @@ class ResponseModel(BaseModel):
 async def get_response(
     _: Reader, session: Session, now: Now, settings: SettingsDep, ref: IncidentInPath
 ) -> ResponseModel:
-    """What the type of the incident asks for, and what has been done: everything follows from the facts in the
-    timeline.
+    """Returns what the type of the incident asks for and what has been done. Everything is derived from the facts in
+    the timeline.
     """
     row = await actions.find(session, ref)
     found = await store.read_response(session, row, now=now, weights=settings.impact)

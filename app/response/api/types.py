@@ -43,7 +43,7 @@ class ChannelInput(Input):
 
 def _with_backup(channels: list[ChannelInput]) -> list[ChannelInput]:
     if channels[0].kind == channels[1].kind:
-        message = "the second channel must be of another kind than the first: a backup that fails with it is none"
+        message = "the second channel must be of another kind than the first, so that both do not fail together"
         raise ValueError(message)
     return channels
 

@@ -11,7 +11,7 @@ from app.response.store.people import PersonNotFound
 
 FORGOTTEN = "people_forgotten"  # a tally: how many, which numbers the next one
 
-# Columns with the name of a person. The name within a text that somebody wrote is not found.
+# Columns with the name of a person. The name within a text that someone wrote is not found.
 _OF_REVIEWS_AND_PLAYBOOKS = {
     "review": ("facilitator",),
     "review_participant": ("person",),
@@ -22,7 +22,7 @@ _OF_REVIEWS_AND_PLAYBOOKS = {
     "public_update": ("by",),
     "report_version": ("author", "approved_by", "published_by", "withdrawn_by"),
 }
-# Changed under the locks of grouping keys, which everybody takes after those of reviews.
+# Changed under the locks of grouping keys, which everyone takes after those of reviews.
 _OF_INCIDENTS = {
     "reaction": ("by",),
     "acknowledgement": ("by",),

@@ -60,7 +60,7 @@ async def delete_person(session: AsyncSession, name: str) -> None:
         raise PersonNotFound
     roles = (await session.exec(select(Delegate.role).where(Delegate.person == name).distinct())).all()
     if roles:
-        message = f"they are a delegate for {', '.join(sorted(roles))}; PUT the delegates of it without them first"
+        message = f"the person is a delegate for {', '.join(sorted(roles))}; remove them from the delegates first"
         raise PersonIsADelegate(message)
     await session.delete(found)
 
@@ -72,7 +72,7 @@ async def put_delegates(session: AsyncSession, role: str, owner: str, people: Se
     known = (await session.exec(query.with_for_update(key_share=True))).all()
     if missing := [place for place, person in enumerate(people, 1) if person not in known]:
         places = ", ".join(map(str, missing))
-        message = f"there is no person of the name at place {places} in `people`; PUT /api/v1/people/{{name}} adds one"
+        message = f"entry {places} of `people` is not a known person; add them with PUT /api/v1/people/{{name}}"
         raise UnknownPerson(message)
     others = await delegates(session)
     if people and (role, owner) not in others and len(others) >= ROLES_AT_MOST:

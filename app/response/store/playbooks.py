@@ -131,7 +131,7 @@ async def put_playbook(
 async def verify(
     session: AsyncSession, row: Playbook, *, by: str, token: Bearer, ref: Ref | None, now: datetime
 ) -> Playbook:
-    """Records that somebody else followed it, in this incident if there was one. Repeating it changes nothing.
+    """Records that someone else followed it, in this incident if there was one. Repeating it changes nothing.
 
     Raises IsWithdrawn, SameToken or IncidentNotFound.
     """
@@ -152,7 +152,7 @@ async def approve(
     """
     _require_another(row, token, "approve")
     if row.verified_at is None:
-        message = "nobody has verified this version; somebody must follow it first, and verify it"
+        message = "no one has verified this version; someone must follow it first, and verify it"
         raise NotVerified(message)
     expires_at = expires_at or now + VALID_FOR
     if not now < expires_at <= now + LONGEST:
@@ -173,7 +173,7 @@ async def withdraw(session: AsyncSession, row: Playbook, *, now: datetime) -> Pl
 
 def _require_another(row: Playbook, token: Bearer, verb: str) -> None:
     if row.withdrawn_at is not None:
-        message = "this version was withdrawn; PUT the playbook again to make a new version"
+        message = "this version was withdrawn; create a new version with PUT"
         raise IsWithdrawn(message)
     if token.id == row.author_token:
         message = (

@@ -75,7 +75,7 @@ async def assign(
 ) -> TimelineEntry:
     """Records that a person takes a role or (`holds` is false) lays it down, and returns the entry.
 
-    With `instead_of`, only if that person holds it now, and with `if_vacant` only if nobody else does: of two who take
+    With `instead_of`, only if that person holds it now, and with `if_vacant` only if no one else does: of two who take
     over at once, one succeeds. Taking what they already held records nothing, unless a time is stated: it then counts
     whatever is recorded about the time between. Raises IncidentNotFound, MergedAway, InTheFuture or NotTheHolder.
     """
@@ -102,9 +102,9 @@ async def assign(
 def _not_the_holder(people: Sequence[str], *, at_stated: bool = False) -> NotTheHolder:
     names = ", ".join(people)
     if at_stated:
-        message = f"the role was held by {names} at that time" if names else "nobody held the role at that time"
+        message = f"the role was held by {names} at that time" if names else "no one held the role at that time"
     else:
-        message = f"the role is now held by {names}" if names else "nobody holds the role now"
+        message = f"the role is now held by {names}" if names else "no one holds the role now"
     return NotTheHolder(f"{message}; fetch the response again")
 
 
@@ -126,7 +126,7 @@ async def declare(
 ) -> Incident:
     """A person begins the response to a known incident, and states its type and who takes which role.
 
-    A role that somebody else holds stays theirs. Raises what `actions.declare_response` and `assemble` raise.
+    A role that someone else holds stays theirs. Raises what `actions.declare_response` and `assemble` raise.
     """
     row = await actions.declare_response(session, ref, attribution, at_stated=at_stated, now=now)
     assigned = Attribution(max(attribution.at, actions.detected_at(row)), attribution.by)
@@ -183,7 +183,7 @@ async def assemble(
 
 @dataclass(frozen=True, slots=True)
 class RoleState:
-    """A role that the type needs or somebody holds. `suggested`: who could fill it while it is vacant."""
+    """A role that the type needs or someone holds. `suggested`: who could fill it while it is vacant."""
 
     role: str
     holders: Sequence[Holding]

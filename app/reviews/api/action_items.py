@@ -60,7 +60,7 @@ async def list_action_items(
         IncidentRef | None, Query(description="From this incident or its reviews", examples=["INC-1"])
     ] = None,
 ) -> Page[ActionItemModel]:
-    """Of all reviews and incidents, newest first."""
+    """Action items of all reviews and incidents, newest first."""
     filters = action_items.Filters(frozenset(state), owner, priority, phase, overdue, service, review, incident)
     key = paging.after(int)
     rows = await action_items.list_items(

@@ -100,7 +100,9 @@ class ActionItemModel(BaseModel):
     closed_at: AtShown | None = Field(description="When it was done or dropped")
     reopened: int = Field(description="How often it was reopened after it was done or dropped")
     age_seconds: float = Field(description="Until it was done or dropped, else until now")
-    overdue_seconds: float = Field(description="How long it has been, or was, open after it was due; 0 if it was not")
+    overdue_seconds: float = Field(
+        description="How long it was open after it was due, until now if it still is; 0 if it was not"
+    )
     link: str | None = Field(description="The issue in a tracker, without query and fragment")
     issue: IssueModel | None = Field(description="Null: no webhook of a tracker has reported the issue at `link`")
     review: str | None = Field(examples=["REV-1"])
@@ -177,7 +179,9 @@ class ReviewSummaryModel(BaseModel):
     incidents: list[str] = Field(
         description="Merged incidents are replaced by those they were merged into", examples=[["INC-1"]]
     )
-    begins_at: AtShown | None = Field(description="Begin of the time frame that it is about; null: its incidents'")
+    begins_at: AtShown | None = Field(
+        description="Start of the time frame that it is about; null: that of its incidents"
+    )
     ends_at: AtShown | None
     due_at: AtShown | None
     scheduled_at: AtShown | None
@@ -208,13 +212,16 @@ class ReviewModel(ReviewSummaryModel):
     nothing_now_because: str | None = Field(description="Why no action item has priority 1")
     dropped_because: str | None
     facilitator_involved_in: list[str] = Field(
-        description="As for participants. A facilitator who was not involved finds it easier to ask"
+        description="The kinds of timeline entries with the facilitator's name; someone who was not involved finds it "
+        "easier to ask"
     )
     participants: list[ParticipantModel]
     missing_perspectives: list[Perspective] = Field(
-        description="Points of view that nobody brings: of those invited to a draft, else of those who attended"
+        description="Points of view that are missing among those invited to a draft, or those who attended"
     )
-    invite: list[InvitationModel] = Field(description="Worth inviting: they appear in the timelines")
+    invite: list[InvitationModel] = Field(
+        description="People to consider inviting, because they appear in the timelines"
+    )
     numbers: list[ReviewedIncidentModel] = Field(description="The numbers of its incidents")
     proposed_incidents: list[str] = Field(
         description="Other incidents within the time frame, or of the same services at the same time; at most 20"

@@ -75,18 +75,22 @@ class PublicTextInput(Input):
         examples=["For 34 minutes, some card payments failed. No card was charged twice."]
     )
     severity: Annotated[Text, StringConstraints(max_length=200)] = Field(
-        "", description="In words of customers", examples=["Partial outage"]
+        "", description="The severity in words that customers understand", examples=["Partial outage"]
     )
     customer_impact: Text = Field("", examples=["One in five payments failed, and could be repeated later."])
     proximate_cause: Text = Field(
-        "", description="What set it off, in words for customers", examples=["A certificate had expired."]
+        "", description="What triggered it, in words that customers understand", examples=["A certificate had expired."]
     )
     resolution: Text = Field("", examples=["We renewed the certificate."])
     learnings: Lines = Field(
-        [], description="What was learned, a line each", examples=[["The expiry of certificates was not watched."]]
+        [],
+        description="What was learned, one lesson per item",
+        examples=[["The expiry of certificates was not watched."]],
     )
     countermeasures: Lines = Field(
-        [], description="What is done about it, a line each", examples=[["Certificates are renewed automatically."]]
+        [],
+        description="What is done about it, one action per item",
+        examples=[["Certificates are renewed automatically."]],
     )
 
 
@@ -98,13 +102,13 @@ class PublicReportInput(PublicTextInput):
     )
     public_incident: UUID | None = Field(
         None,
-        description="The public incident that it is about, from which it has components and times; null: that of the "
-        "version before, else the only one of the incidents of the review",
+        description="The public incident that it is about, from which components and times are taken; null: that of "
+        "the previous version, else that of the review's incidents if there is only one",
         examples=[None],
     )
     author: By | None = Field(None, description="Never public; defaults to the name of the token")
     based_on: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(
-        None, description="Refuse this if another version than this one is the newest; 0: if there is any"
+        None, description="The request is refused unless this is the newest version; 0: unless there is none yet"
     )
 
     def new(self, author: str) -> NewVersion:
@@ -210,7 +214,7 @@ async def get_public_report(_: Reader, session: Session, ref: ReviewInPath) -> P
     """Its versions. Only one that was approved with another token than its author's is ever public."""
     versions = await store.versions_of(session, await reviews.find(session, ref))
     if not versions:
-        message = "the review has no public report; PUT writes one"
+        message = "the review has no public report; create one with PUT"
         raise store.ReportNotFound(message)
     published = published_of(versions)
     return PublicReportModel(
@@ -319,8 +323,8 @@ async def get_difference(
 class AcceptanceInput(Input):
     at: Name = Field(examples=["summary"])
     kind: LeakKind
-    words: Name = Field(description="As in the warning", examples=["ada"])
-    by: By | None = Field(None, description="Who answers for it; defaults to the name of the token")
+    words: Name = Field(description="The words, as in the warning", examples=["ada"])
+    by: By | None = Field(None, description="The person who accepts it; defaults to the name of the token")
 
 
 CHANGED = problem_responses(404, 409)
@@ -336,7 +340,7 @@ async def accept_warning(
     version: VersionInPath,
     body: AcceptanceInput,
 ) -> ReportContentModel:
-    """These words may be public in this field. That holds for later versions as long as the field stays the same."""
+    """Permits these words in this field. This applies to later versions too, as long as the field stays the same."""
     review = await reviews.hold_row(session, ref)
     row = await store.find_version(session, review, version)
     leak, by = Leak(body.at, body.kind, body.words), body.by or writer.name

@@ -87,9 +87,9 @@ _PAGE = {"content": {"text/html": {"schema": {"type": "string"}}}, "description"
 
 @router.get("/{review}/report", responses=problem_responses(404), summary="Get the report of a review")
 async def get_report(_: Reader, reported: Reported) -> ReportModel:
-    """Put together from the facts as they are now, in any state of the review. That of a draft is a preview for the
-    participants, and begins with what the facts leave open: send it to them before you meet. Everyone who may
-    read incidents may read it. Every finding and every action item is in each outline once.
+    """Generated from the current facts, in any state of the review. The report of a draft is a preview for the
+    participants and begins with open questions: send it to them before you meet. Everyone who may read incidents may
+    read it. Each outline contains every finding and every action item once.
     """
     return report_model(reported)
 
@@ -109,7 +109,7 @@ def report_model(reported: Report) -> ReportModel:
     summary="Get the report of a review as Markdown",
 )
 async def get_report_as_markdown(_: Reader, reported: Reported) -> Response:
-    """Texts of people are escaped, so that they are shown as they were written."""
+    """Texts that people wrote are escaped, so that they are shown as they were written."""
     return Response(await off_loop(lambda: markdown(reported)), media_type="text/markdown")
 
 
@@ -120,7 +120,7 @@ async def get_report_as_markdown(_: Reader, reported: Reported) -> Response:
     summary="Get the report of a review as HTML",
 )
 async def get_report_as_html(_: Reader, reported: Reported) -> HTMLResponse:
-    """A page to read or print, with the path of each incident as a picture. It has no scripts and loads nothing."""
+    """A page to read or print, with a plot of each incident's path. It contains no scripts and loads no other files."""
     headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "X-Content-Type-Options": "nosniff"}
     return HTMLResponse(await off_loop(lambda: html(reported)), headers=headers)
 

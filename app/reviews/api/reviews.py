@@ -56,10 +56,12 @@ async def list_reviews(
     ] = [],  # noqa: B006
     incident: Annotated[IncidentRef | None, Query(description="About this incident", examples=["INC-1"])] = None,
     since: Annotated[
-        When | None, Query(alias="from", description=f"Only those held, or else due, from then on. {TIME}")
+        When | None,
+        Query(alias="from", description=f"Only reviews held from then on, or due from then on if not held. {TIME}"),
     ] = None,
     until: Annotated[
-        When | None, Query(alias="to", description=f"Only those held, or else due, before that. {TIME}")
+        When | None,
+        Query(alias="to", description=f"Only reviews held before that, or due before that if not held. {TIME}"),
     ] = None,
 ) -> Page[ReviewSummaryModel]:
     """Newest first."""
@@ -238,7 +240,7 @@ class HoldInput(Input):
     )
     facilitator: Name | None = Field(
         None,
-        description="The person who led the conversation. Send null if nobody did; without it, the facilitator of the "
+        description="The person who led the conversation. Send null if no one did; without it, the facilitator of the "
         "review is required",
         examples=["grace"],
     )
@@ -350,7 +352,7 @@ class FindingInput(_FindingContent):
     @model_validator(mode="after")
     def _with_factor(self) -> Self:
         if (self.kind is FindingKind.FACTOR) != (self.factor is not None):
-            message = "a finding of kind `factor` names its `factor`, and no other one does"
+            message = "a finding of kind `factor` needs a `factor`, and other kinds must not have one"
             raise ValueError(message)
         return self
 
@@ -371,7 +373,7 @@ async def add_finding(
     writer: Writer, session: Session, now: Now, ref: ReviewInPath, body: FindingInput
 ) -> FindingModel:
     """At the end of the review. Several factors contribute to an incident; there is no kind for a single cause. Ideas
-    that would lead too far are `parked`. The answer has advice on the wording, which prevents nothing.
+    that would lead too far are `parked`. The response contains advice on the wording; it never blocks the request.
     """
     review = await reviews.hold_row(session, ref)
     values = finding_columns(body) | {"by": body.by or writer.name}

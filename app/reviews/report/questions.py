@@ -19,7 +19,7 @@ def _of_incident(one: Incident) -> Iterator[str]:
     if one.impact_started_at is None:
         yield "When were users first affected?"
     if marks["acknowledged_at"] is None:
-        yield "Nobody acknowledged it. How did people get to know of it?"
+        yield "No one acknowledged it. How did people learn of it?"
     if marks["identified_at"] is None:
         yield "When was it clear what was going on?"
     if not one.path.steps:

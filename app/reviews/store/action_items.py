@@ -67,7 +67,7 @@ async def find(session: AsyncSession, ref: Ref) -> Listed:
     column = col(ActionItem.id) if isinstance(ref, UUID) else col(ActionItem.number)
     found = await _listed(session, _every().where(column == ref))
     if not found:
-        message = "no action item has this id; GET /api/v1/action-items lists all of them"
+        message = "no action item has this id or number; GET /api/v1/action-items lists all action items"
         raise ActionItemNotFound(message)
     return found[0]
 
@@ -293,7 +293,7 @@ async def _close(
     if state is not ItemState.DROPPED:
         row.dropped_because = None
     elif not row.dropped_because:
-        message = "an action item is dropped for a reason; send it as `dropped_because`"
+        message = "dropping an action item needs a reason; send it as `dropped_because`"
         raise Invalid(message)
     if state is not ItemState.DONE:
         if row.effective is not None and was is not ItemState.DONE:

@@ -94,7 +94,7 @@ async def amend(
     """Raises UnknownFactor, UnknownEntry or Invalid."""
     checked = await _checked(session, review, values)
     if (checked.get("kind", finding.kind) == FindingKind.FACTOR) != (checked.get("factor", finding.factor) is not None):
-        message = "a finding of kind `factor` names its `factor`, and no other one does; send both"
+        message = "a finding of kind `factor` needs a `factor`, and other kinds must not have one"
         raise Invalid(message)
     for name, value in checked.items():
         setattr(finding, name, value)
@@ -198,6 +198,6 @@ async def delete_factor(session: AsyncSession, name: str) -> None:
     factor = Factor
     replaces = (await session.exec(select(factor.name).where(col(factor.replaced_by) == name).limit(1))).first()
     if findings or replaces is not None:
-        message = "findings use this factor, or it replaces another one; replace it instead with `replaced_by`"
+        message = "findings use this factor, or it replaces another factor; set its `replaced_by` instead"
         raise FactorIsUsed(message)
     await session.exec(delete(Factor).where(col(Factor.name) == name))

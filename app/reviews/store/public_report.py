@@ -213,7 +213,7 @@ async def write(
     known = await versions_of(session, review)
     newest = known[0] if known else None
     if new.based_on is not None and new.based_on != (newest.version if newest else 0):
-        message = "somebody has written another version meanwhile; look at it first"
+        message = "someone has written another version in the meantime; look at it first"
         raise NotTheNewest(message)
     about = await _about(session, review, new.public_incident, newest)
     facts = PublicFacts(new.text, await _components(session, about.id), about.begins_at, about.ends_at)
@@ -296,7 +296,7 @@ async def accept(
     await _require_newest(session, review, row)
     found = next((one for one in await warnings_of(session, review, row, site) if one.leak == leak), None)
     if found is None:
-        message = "the version has no such warning; GET it for its warnings"
+        message = "the version has no such warning; its warnings are in the response to GET"
         raise UnknownWarning(message)
     if found.accepted is None:
         named = {"at": leak.at, "kind": str(leak.kind), "words": leak.words}
@@ -336,13 +336,13 @@ async def publish(
     """
     _require_held(review)
     if row.approved_at is None:
-        message = "nobody has approved this version; it needs another token than the author's"
+        message = "no one has approved this version; it needs another token than the author's"
         raise NotApproved(message)
     if row.withdrawn_at is not None:
-        message = "this version was withdrawn; write another one, which needs an approval of its own"
+        message = "this version was withdrawn; write a new version, which needs its own approval"
         raise IsWithdrawn(message)
     if any(one.version > row.version and one.published_at for one in await versions_of(session, review)):
-        message = "a newer version has been published; write another one instead"
+        message = "a newer version has been published; write a new version instead"
         raise NotTheNewest(message)
     if row.published_at is not None:
         return row

@@ -74,7 +74,7 @@ async def find(session: AsyncSession, ref: Ref) -> Review:
     column = col(Review.id) if isinstance(ref, UUID) else col(Review.number)
     found = (await session.exec(select(Review).where(column == ref))).one_or_none()
     if found is None:
-        message = "no review has this id; GET /api/v1/reviews lists all reviews"
+        message = "no review has this id or number; GET /api/v1/reviews lists all reviews"
         raise ReviewNotFound(message)
     return found
 

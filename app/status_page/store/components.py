@@ -66,7 +66,7 @@ async def require_services(session: AsyncSession, names: Sequence[str]) -> None:
     """Raises UnknownService: a misspelled service would never have an incident."""
     known = set(await session.exec(select(schema.Service.name).where(col(schema.Service.name).in_(names))))
     if missing := [name for name in names if name not in known]:
-        message = f"there is no service {missing[0]!r}; it is created by its first alert or with PUT"
+        message = f"there is no service {missing[0]!r}; create it with PUT /api/v1/services/{{name}}"
         raise UnknownService(message)
 
 

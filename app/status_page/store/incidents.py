@@ -291,7 +291,7 @@ def _check_amendment(found: Found, changes: Mapping[str, Any], now: datetime) ->
     if ends_at is not None:
         not_in_the_future(ends_at, now, field="ends_at")
         if PublicStage(found.updates[-1].status) not in OVER:
-            message = "it is not over: publish an update that says so, then correct `ends_at`"
+            message = "it has not ended: publish a final update first, then correct `ends_at`"
             raise WrongTimes(message)
     until = ends_at or (found.row.ends_at if found.row.ends_at_stated and "ends_at" not in changes else None)
     if until is not None and begins_at is not None and until < begins_at:
@@ -338,7 +338,7 @@ async def correct_update(
 
 
 async def withdraw(session: AsyncSession, id_: UUID, *, by: str, now: datetime) -> Found:
-    """Takes it off the page. Its entries in the timeline are withdrawn, so that nobody was told. Repeating it changes
+    """Takes it off the page. Its entries in the timeline are withdrawn, so that no one was told. Repeating it changes
     nothing. Raises PublicIncidentNotFound.
     """
     found, held = await _hold(session, id_, also_withdrawn=True)

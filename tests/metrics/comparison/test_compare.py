@@ -353,7 +353,7 @@ async def test_the_answer_shows_how_much_the_incidents_tell(client: httpx.AsyncC
     assert a["storms"]["effective_n"] == pytest.approx(19)
     assert b["storms"]["effective_n"] == pytest.approx(19)
     assert a["storms"]["largest_share"] == pytest.approx(0.05)
-    assert a["evidence"] == "40 incidents in 20 storms, telling as much as about 19 independent ones"
+    assert a["evidence"] == "40 incidents in 20 storms, worth about 19 independent ones"
     assert (answer["effect"]["low"], answer["effect"]["high"], answer["p_value"]) == tuple(
         answer["by_storms"][name] for name in ("low", "high", "p_value")
     )
@@ -402,7 +402,7 @@ async def test_one_bad_day_against_another_gets_no_verdict(client: httpx.AsyncCl
     assert (answer["verdict"], answer["effect"], answer["p_value"]) == ("cannot_tell", None, None)
     assert answer["reason"].startswith("too few independent occasions: A has recorded values from only 1 storm")
     assert (answer["a"]["storms"]["clusters"], answer["by_storms"]["low"]) == (1, None)
-    assert answer["b"]["evidence"] == "20 incidents in 1 storm, telling as much as about 1 independent one"
+    assert answer["b"]["evidence"] == "20 incidents in 1 storm, worth about 1 independent one"
     assert answer["a"]["typical_seconds"] > answer["b"]["typical_seconds"]
 
 

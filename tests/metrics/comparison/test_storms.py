@@ -209,7 +209,7 @@ def test_the_sentence_says_what_storms_are_worth() -> None:
     began = MONDAY + which * 1.5 * DAY
     side = a_sample(lasted, np.ones(150), began, 50)
     found = compare(side, side).by[Clustering.STORMS].a
-    assert telling(found, 150) == "150 incidents in 30 storms, telling as much as about 29 independent ones"
+    assert telling(found, 150) == "150 incidents in 30 storms, worth about 29 independent ones"
     assert found.largest_share == pytest.approx(1 / 30)
 
 

@@ -31,7 +31,7 @@ def _outcome(value: object) -> object:
         return value
     outcome = outcome_of(value)
     if outcome is None:
-        message = f"{value[:50]!r} is not a word that is known; use one of {', '.join(Outcome)}"
+        message = f"{value[:50]!r} is not a known outcome; use one of {', '.join(Outcome)}"
         raise ValueError(message)
     return outcome
 
