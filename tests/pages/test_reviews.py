@@ -1,5 +1,6 @@
 """The pages of reviews without a browser: what they show is what REST shows, and their forms become facts."""
 
+import ast
 import html
 import re
 from typing import Any
@@ -9,11 +10,13 @@ import httpx
 from app.base.http.context import Context
 from app.base.tokens import Scope
 from app.pages import words
+from app.pages.reviews.page import _WORDS
 from app.pages.reviews.view import advice, pieces
 from app.reviews.api.answer import wording_of
 from tests.incidents.test_api import act, clock, deliver, firing, resolved
 from tests.pages.conftest import SignedInAs
 from tests.pages.visitors import section_of, submit, text_of
+from tests.processes import REPOSITORY
 from tests.reviews.test_required import draft
 from tests.reviews.test_reviews import ITEMS, REVIEWS, find, new_item, new_review, published, send, step
 from tests.statements import counted
@@ -266,7 +269,18 @@ async def test_a_new_word_for_a_factor_is_added_to_the_list(
     assert (factors["heat wave"]["element"], factors["heat wave"]["findings"]) == ("technology", 2)
     assert '<option value="heat wave">' in (await seen(signed_in)).text
     refused = await sent(signed_in, "findings", status=422, kind="learning", text="t", factor="capacity")
-    assert "A contributing factor, and no other kind of finding, names its factor" in text_of(refused)
+    assert "A contributing factor needs a factor, and other kinds of findings must not have one" in text_of(refused)
+
+
+def test_every_phrase_that_pages_replace_is_still_one_of_rest() -> None:
+    texts = [
+        node.value
+        for path in (REPOSITORY / "app").rglob("*.py")
+        if "pages" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    assert [rest for rest, _ in _WORDS if not any(rest in text for text in texts)] == []
 
 
 async def test_advice_on_wording_stands_beside_the_text_and_prevents_nothing(

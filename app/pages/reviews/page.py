@@ -178,11 +178,10 @@ def in_words(refused: Refusal) -> Refusal:
 
 
 _WORDS = (
-    ("; create it with PUT /api/v1/factors/{name}, or use", "; enter it as a new word, or use"),
     ("; create it with PUT /api/v1/factors/{name}", "; enter it as a new word"),
     (
-        "a finding of kind `factor` names its `factor`, and no other one does",
-        "a contributing factor, and no other kind of finding, names its factor; choose one or enter a new word",
+        "a finding of kind `factor` needs a `factor`, and other kinds must not have one",
+        "a contributing factor needs a factor, and other kinds of findings must not have one",
     ),
     ("add one, or state why in `nothing_now_because`", "add one, or state why nothing has to be done now"),
     (
