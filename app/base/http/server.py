@@ -117,8 +117,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self.limits.connections.remove(self)
         self.limits.slow.pop(self, None)
         super().connection_lost(exc)
-        # This object, its cycle and its transport refer to each other, so that they wait for the garbage collector. What
-        # they hold does not: after 500 refused requests it was 60 MB.
+        # This object, its cycle and its transport refer to each other, so that they wait for the garbage collector.
+        # What they hold does not: after 500 refused requests it was 60 MB.
         self.headers = self.scope = cast("Any", None)
         self.pipeline.clear()
         if self.cycle is not None:
