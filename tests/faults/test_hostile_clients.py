@@ -31,9 +31,7 @@ from tests.processes import RunningService, a_delivery, an_alert, until
 MEMORY_GROWTH = 64 * 2**20
 WORKER_MEMORY = 700 * 2**20
 STALL_SECONDS = 2.0  # on two cores that the attackers share
-# For all routes at once: compared with the longest stall of an idle service, which is at least this for the comparison.
-STALL_RATIO = 20
-IDLE_STALL_SECONDS = 0.1
+STALL_RATIO, USUAL_STALL_SECONDS = 3, 1.0  # compared with ordinary requests, which are allowed a second
 HOOK = "/webhooks/alertmanager"
 NOW = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
@@ -192,13 +190,14 @@ def tokens(running: RunningService) -> dict[str, str]:
 # — sizes —
 
 
+SLOW = "a byte a second"
 ENDLESS_TRAILERS = repeated(b"t: x\r\n" * 10_000, 200, b"1\r\nx\r\n0\r\n")
 ATTACKS = {
     "100 MB declared": (f"Content-Length: {100 * 2**20}", repeated(bytes(2**16), 1600)),
     "100 MB chunked": ("Transfer-Encoding: chunked", repeated(b"10000\r\n" + bytes(2**16) + b"\r\n", 1600)),
     "endless trailers": ("Transfer-Encoding: chunked", ENDLESS_TRAILERS),
     "a head of 1 MB": ("X: " + "a" * 2**20, repeated(b"", 0)),
-    "a byte a second": ("Content-Length: 100", repeated(b"{", 100)),
+    SLOW: ("Content-Length: 100", repeated(b"{", 100)),
 }
 REFUSED = {"endless trailers", "a head of 1 MB"}  # whatever the route
 # 400 and 202 are how imitated APIs refuse a key, and answer what they ignore.
@@ -206,24 +205,28 @@ STATUSES = {200, 202, 303, 400, 401, 403, 404, 405, 413, 422, 429, 431, 503}
 
 
 def test_every_route_withstands_every_sender(running: RunningService, tokens: dict[str, str]) -> None:
-    """All routes at once, on connections that stay open until each has its answer or is closed."""
-    before = memory_of(running)
-    with watched(running) as idle:
-        time.sleep(3)
-    stall = STALL_RATIO * max(idle.stall, IDLE_STALL_SECONDS)
-    print(f"idle: {idle}")  # noqa: T201
+    """All routes at once, on connections that stay open until each has its answer or is closed. Another client waits
+    hardly longer than during ordinary requests to all routes at once.
+    """
+    attacked, memory = {}, 0
     for scope in ("nobody", *tokens):
-        credential = [f"Authorization: Bearer {tokens[scope]}"] if scope in tokens else []
+        usual, _ = all_routes_at_once(running, tokens.get(scope), "X: y", repeated(b"", 0))
+        memory = memory or memory_of(running)  # with everything in use
+        bound = STALL_RATIO * max(usual.stall, USUAL_STALL_SECONDS)
+        print(f"{scope}, ordinary: {usual}")  # noqa: T201
         for attack, (header, body) in ATTACKS.items():
-            heads = [
-                head_of(method, path.replace(":token", tokens.get(scope, "none")), header, *credential)
-                for method, path in routes()
-            ]
-            began=time.monotonic()
-            with watched(running) as seen:
-                answers = asyncio.run(answers_at_once(running, heads, body, slowly=attack == "a byte a second"))
-            statuses = dict(zip(routes(), answers, strict=True))
-            print(f"{scope}, {attack}: {seen}, {Counter(answers)} {time.monotonic()-began:.1f} s")  # noqa: T201
+            # Others on this machine also delay a client, but hardly thrice.
+            for _ in range(3):
+                seen, statuses = all_routes_at_once(
+                    running, tokens.get(scope), header, body, pause_seconds=1 if attack == SLOW else 0
+                )
+                print(f"{scope}, {attack}: {seen}, {Counter(statuses.values())}")  # noqa: T201
+                if seen.stall < bound:
+                    break
+            attacked[scope, attack] = seen
+            assert seen.stall < bound
+            assert seen.memory < WORKER_MEMORY
+            assert seen.failures == []
             # Who has not sent the whole request in time is cut off. Some answers come later: when many others wait, and
             # to the last of many wrong tokens.
             allowed = STATUSES if attack in REFUSED else STATUSES | {0}
@@ -232,18 +235,33 @@ def test_every_route_withstands_every_sender(running: RunningService, tokens: di
                 writes = {
                     (method, path): status
                     for (method, path), status in statuses.items()
-                    if method in {"PUT", "PATCH"} or (path.startswith("/api/v1") and method == "POST")
+                    if method in {"PUT", "PATCH"} or (method == "POST" and path.startswith("/api/v1"))
                 }
                 assert {route: status for route, status in writes.items() if status not in {0, 401, 403, 413}} == {}
-            assert seen.failures == []
-            print(seen.memory < WORKER_MEMORY, seen.stall < stall)
-    assert_it_recovers(running, before + MEMORY_GROWTH)
+    largest, longest = max(seen.memory for seen in attacked.values()), max(seen.stall for seen in attacked.values())
+    print(f"{len(attacked) * len(routes())} requests: {largest / 2**20:.0f} MiB, {longest:.2f} s")  # noqa: T201
+    assert_it_recovers(running, memory + MEMORY_GROWTH)
 
 
-async def answers_at_once(
-    running: RunningService, heads: Sequence[bytes], body: Callable[[], Iterator[bytes]], *, slowly: bool
+def all_routes_at_once(
+    running: RunningService,
+    token: str | None,
+    header: str,
+    body: Callable[[], Iterator[bytes]],
+    *,
+    pause_seconds: float = 0,
+) -> tuple[Watch, dict[tuple[str, str], int]]:
+    """The statuses by route, 0 if the connection was closed without any."""
+    credential = [f"Authorization: Bearer {token}"] if token else []
+    heads = [head_of(method, path.replace(":token", token or "none"), header, *credential) for method, path in routes()]
+    with watched(running) as seen:
+        statuses = asyncio.run(statuses_at_once(running, heads, body, pause_seconds))
+    return seen, dict(zip(routes(), statuses, strict=True))
+
+
+async def statuses_at_once(
+    running: RunningService, heads: Sequence[bytes], body: Callable[[], Iterator[bytes]], pause_seconds: float
 ) -> list[int]:
-    """The status for each request, 0 if the connection was closed without any."""
     async with opened(running, len(heads)) as connections:
 
         async def status_of(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
@@ -253,8 +271,8 @@ async def answers_at_once(
                 for piece in body():
                     writer.write(piece)
                     await writer.drain()
-                    if slowly:
-                        await asyncio.wait([reading], timeout=1)
+                    if pause_seconds:
+                        await asyncio.wait([reading], timeout=pause_seconds)
                     if reading.done():
                         break
             with suppress(ConnectionError, TimeoutError):
@@ -335,7 +353,7 @@ def test_many_large_bodies_at_once_share_one_limit(running: RunningService) -> N
 
 
 def test_guessed_tokens_are_refused_slowed_down_and_forgotten(running: RunningService) -> None:
-    guesses = ["aft_" + "é" * 30_000 + "_x", "aft_%00_x", *(f"aft_{n:08x}_{'x' * 43}" for n in range(100))]
+    guesses = ["aft_" + "é" * 30_000 + "_x", "aft_%00_x"] * 10 + [f"aft_{n:08x}_{'x' * 43}" for n in range(100)] * 2
 
     async def attack() -> list[int]:
         async with httpx.AsyncClient(base_url=running.service.url, timeout=60) as client:
@@ -346,7 +364,7 @@ def test_guessed_tokens_are_refused_slowed_down_and_forgotten(running: RunningSe
                     header = {"Authorization": f"Bearer {token}".encode()}
                     return (await client.get("/api/v1/incidents", headers=header)).status_code  # type: ignore[arg-type]
 
-            return [*await asyncio.gather(*map(guess, guesses * 10))]
+            return [*await asyncio.gather(*map(guess, guesses))]
 
     with unharmed(running), running.client(TOKEN) as known:
         longest, stop = 0.0, Event()
@@ -457,8 +475,8 @@ def test_clients_that_do_not_read_are_cut_off(tmp_path: Path) -> None:
 # — answers that reach the client —
 
 
-def exchange(running: RunningService, *pieces: bytes, half_close: bool = False) -> bytes:
-    """Sends everything, then reads until the service closes the connection."""
+def exchange(running: RunningService, *pieces: bytes, half_close: bool = False, only_head: bool = False) -> bytes:
+    """Sends everything, then reads until the service closes the connection, or the head of the first answer."""
     with socket.create_connection(("127.0.0.1", running.service.port), timeout=30) as client:
         for piece in pieces:
             client.sendall(piece)
@@ -468,6 +486,8 @@ def exchange(running: RunningService, *pieces: bytes, half_close: bool = False) 
         with suppress(ConnectionError):
             while more := client.recv(2**16):
                 answer += more
+                if only_head and b"\r\n\r\n" in answer:
+                    break
         return answer
 
 
@@ -500,4 +520,5 @@ def test_a_client_that_writes_its_whole_body_first_gets_the_413(
         f"Authorization: Bearer {TOKEN}",
         f"Connection: {connection}",
     )
-    assert exchange(running, head, *[MEGABYTE] * megabytes_sent).startswith(b"HTTP/1.1 413 ")
+    answer = exchange(running, head, *[MEGABYTE] * megabytes_sent, only_head=connection == "keep-alive")
+    assert answer.startswith(b"HTTP/1.1 413 ")

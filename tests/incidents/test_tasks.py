@@ -67,8 +67,10 @@ async def test_the_timeline_of_an_incident_is_bounded(
     await deliver(client, firing("10:00"))
     for n in range(2):
         await post(client, "timeline", note=str(n))
-    for what, body in (("timeline", {"note": "too many"}), ("tasks", {"text": "too many", "effect": "none"})):
-        refused = await post(client, what, status=409, **body)
+    for refused in (
+        await post(client, "timeline", status=409, note="too many"),
+        await post(client, "tasks", status=409, text="too many", effect="none"),
+    ):
         assert refused["type"].endswith("timeline-is-full")
         assert refused["detail"].startswith("the timeline of an incident has at most 3 entries")
     for action in ("acknowledge", "resolve"):

@@ -122,7 +122,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.headers = self.scope = cast("Any", None)
         self.pipeline.clear()
         if self.cycle is not None:
-            self.cycle.body = b""  # not read any more
+            self.cycle.body = bytearray()  # not read any more
 
     def idle_since(self) -> float | None:
         """For `Connections`."""
