@@ -20,11 +20,32 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.base.errors import Conflict
 from app.base.schema import Incident, RemovedEntry, TimelineEntry
 from app.incidents.fact import Fact
 from app.incidents.grouping.timeline_kind import IS_CURRENT, TimelineKind
 from app.incidents.measures.measures import Facts, detected_at
 from app.incidents.path import Phase
+
+# Of one incident. Every question about its path reads all its tasks.
+TASKS_AT_MOST = 1000  # with their corrections
+ENTRIES_AT_MOST = 20_000
+RESERVED_ENTRIES = 1000  # more, so that a full incident can still be acknowledged, resolved and corrected
+_RESERVED_FOR = frozenset(
+    {
+        TimelineKind.DECLARED,
+        TimelineKind.ACKNOWLEDGED,
+        TimelineKind.IDENTIFIED,
+        TimelineKind.MITIGATED,
+        TimelineKind.RESOLVED,
+        TimelineKind.REOPENED,
+        TimelineKind.WITHDRAWN,
+    }
+)
+
+
+class TimelineIsFull(Conflict):
+    title = "Timeline is full"
 
 
 class UnknownEntry(LookupError):
@@ -60,7 +81,8 @@ async def append(
     idempotency_key: str | None = None,
     now: datetime,
 ) -> TimelineEntry:
-    """Records an action by a person, in the same transaction as the action."""
+    """Records an action by a person, in the same transaction as the action. Raises TimelineIsFull."""
+    await require_room(session, incident_id, kind)
     entry = TimelineEntry(
         incident_id=incident_id,
         at=attribution.at,
@@ -79,6 +101,25 @@ async def append(
     # Flush now, not at commit, to keep the order of entries, including those written by raw statements.
     await session.flush()
     return entry
+
+
+async def require_room(session: AsyncSession, incident_id: UUID, kind: TimelineKind, entries: int = 1) -> None:
+    """Raises TimelineIsFull if the incident may not get this many entries more."""
+    at_most = ENTRIES_AT_MOST + (RESERVED_ENTRIES if kind in _RESERVED_FOR else 0)
+    if await _count(session, incident_id, at_most) + entries > at_most:
+        message = f"the timeline of an incident has at most {ENTRIES_AT_MOST} entries; put details into documents of "
+        raise TimelineIsFull(message + "their own, and link them")
+    if kind is TimelineKind.TASK and await _count(session, incident_id, TASKS_AT_MOST, kind) + entries > TASKS_AT_MOST:
+        message = f"an incident has at most {TASKS_AT_MOST} tasks, with their corrections; record small steps as notes"
+        raise TimelineIsFull(message)
+
+
+async def _count(session: AsyncSession, incident_id: UUID, at_most: int, kind: TimelineKind | None = None) -> int:
+    """The entries, or one more than `at_most`."""
+    entries = select(col(TimelineEntry.id)).where(TimelineEntry.incident_id == incident_id)
+    if kind is not None:
+        entries = entries.where(TimelineEntry.kind == kind)
+    return (await session.exec(select(func.count()).select_from(entries.limit(at_most + 1).subquery()))).one()
 
 
 async def sent_before(session: AsyncSession, incident: Incident, idempotency_key: str) -> TimelineEntry | None:

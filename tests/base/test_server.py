@@ -155,6 +155,7 @@ def test_uvicorn_still_has_the_overridden_methods() -> None:
         "eof_received": ["self"],
         "pause_writing": ["self"],
         "resume_writing": ["self"],
+        "on_header": ["self", "name", "value"],
         "on_headers_complete": ["self"],
         "on_body": ["self", "body"],
         "on_message_complete": ["self"],
@@ -166,7 +167,7 @@ def test_uvicorn_still_has_the_overridden_methods() -> None:
     plain = HttpToolsProtocol(uvicorn.Config(echo), uvicorn.server.ServerState(), {}, asyncio.new_event_loop())
     ours = {*LimitedProtocol.__annotations__, *vars(LimitedProtocol)} - {*vars(object), *expected}
     assert {name for name in ours if not name.startswith("__")}.isdisjoint(dir(plain))
-    used = {"app", "client", "cycle", "flow", "headers", "loop", "pipeline", "server_state", "url"}
+    used = {"app", "client", "cycle", "flow", "headers", "loop", "parser", "pipeline", "server_state", "url"}
     used |= {"timeout_keep_alive", "timeout_keep_alive_handler", "timeout_keep_alive_task"}
     assert used - {*dir(plain), "url"} == set()  # `url` is set when a request begins
     plain.loop.close()
@@ -259,11 +260,20 @@ CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
         (b"1\r\nx\r\n0\r\n", b"t: " + b"x" * 1021),
         (b"0\r\n", b"t: x\r\n"),
         (b"0\r\nt: ", b"x" * 1024),
+        (b"200000\r\n" + bytes(2**21) + b"\r\n0\r\nt: ", b"x" * 1024),
         (b"1;", b"e=x;" * 256),
         (b"", b"1;" + b"e" * 1020 + b"\r\nx\r\n"),
         (b"", b"0" * 1024),
     ],
-    ids=["a trailer", "trailers", "a long trailer", "an extension", "extensions", "zeros"],
+    ids=[
+        "a trailer",
+        "trailers",
+        "a long trailer",
+        "a long trailer after a body",
+        "an extension",
+        "extensions",
+        "zeros",
+    ],
 )
 async def test_bytes_around_the_body_are_counted(begins: bytes, endless: bytes) -> None:
     async with serving(receive_seconds=30) as server, connected(server) as (reader, writer):
@@ -295,6 +305,21 @@ async def test_trailers_do_not_become_headers() -> None:
         writer.write(CHUNKED + b"0\r\nAuthorization: x\r\n\r\n")
         assert (await an_answer(reader)).startswith(b"HTTP/1.1 200 ")
     assert seen == [b"host", b"transfer-encoding"]
+
+
+async def test_trailers_are_counted_for_each_request(server: Server) -> None:
+    request = CHUNKED + b"1\r\nx\r\n0\r\nt: " + b"x" * 1000 + b"\r\n\r\n"
+    async with connected(server) as (reader, writer):
+        writer.write(request * 20)
+        for _ in range(20):
+            assert (await an_answer(reader)).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(("trailers", "status"), [(7, 200), (9, 400)])
+async def test_trailers_in_one_packet_are_limited(server: Server, trailers: int, status: int) -> None:
+    async with connected(server) as (reader, writer):
+        writer.write(CHUNKED + b"0\r\n" + (b"t: " + b"x" * 1000 + b"\r\n") * trailers + b"\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 %d " % status)
 
 
 async def test_pipelined_requests_are_limited() -> None:

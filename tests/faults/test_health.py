@@ -50,7 +50,7 @@ def test_a_worker_whose_task_ends_is_replaced_and_loses_nothing(tmp_path: Path, 
     service = a_breakable_service(tmp_path, stops, AFTERMATH_WORKERS="2")
     with service.serve() as running, loaded(service, Plan(seed=41)) as load:
         began_with = memory_of(running)
-        for turn in range(1, 4):
+        for turn in range(1, 3):  # the second may be the one that replaced the first
             load.wait_for(50)
             until(lambda: len(processes_of(running)) == 3, "both workers are there")
             # Connections are not spread evenly: one worker may have none.
@@ -59,8 +59,8 @@ def test_a_worker_whose_task_ends_is_replaced_and_loses_nothing(tmp_path: Path, 
             until(partial(is_gone, worker.pid), f"worker {turn} has ended")
         load.wait_for(50)
         load.finish()
-        assert running.log().count(f"job {stops} has stopped") == 3
-        assert running.log().count("starting another worker") == 3
+        assert running.log().count(f"job {stops} has stopped") == 2
+        assert running.log().count("starting another worker") == 2
         assert_all_is_well(load, running, began_with=began_with)
 
 

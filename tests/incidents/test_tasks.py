@@ -46,6 +46,39 @@ def texts(found: dict[str, Any]) -> list[str]:
 # — tasks —
 
 
+async def test_the_tasks_of_an_incident_are_bounded(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.incidents.timeline.TASKS_AT_MOST", 3)
+    await deliver(client, firing("10:00"))
+    first = await post(client, text="one", effect="none", key="k")
+    await revise(client, first, note="first")
+    await post(client, text="three", effect="none")
+    refused = await post(client, text="four", effect="none", status=409)
+    assert refused["detail"].startswith("an incident has at most 3 tasks, with their corrections")
+    assert (await post(client, text="one", effect="none", key="k"))["id"] == first["id"]
+    assert sorted(texts(await path(client))) == ["first", "three"]
+    await post(client, "timeline", note="another kind of entry")
+
+
+async def test_the_timeline_of_an_incident_is_bounded(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full one can still be acknowledged and resolved; the entry `opened` counts too."""
+    monkeypatch.setattr("app.incidents.timeline.ENTRIES_AT_MOST", 3)
+    await deliver(client, firing("10:00"))
+    for n in range(2):
+        await post(client, "timeline", note=str(n))
+    for refused in (
+        await post(client, "timeline", status=409, note="too many"),
+        await post(client, "tasks", status=409, text="too many", effect="none"),
+    ):
+        assert refused["type"].endswith("timeline-is-full")
+        assert refused["detail"].startswith("the timeline of an incident has at most 3 entries")
+    for action in ("acknowledge", "resolve"):
+        answer = await client.post(f"/api/v1/incidents/INC-1/{action}", json={})
+        assert answer.status_code == 200, answer.text
+    assert len(await timeline(client)) == 5
+
+
 async def test_a_task_is_an_entry_of_the_timeline(client: httpx.AsyncClient) -> None:
     await deliver(client, firing("10:00"))
     added = await post(

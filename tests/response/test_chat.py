@@ -271,6 +271,19 @@ async def test_messages_become_entries_once_whatever_is_imported_again(client: h
     assert (again["taken"], again["known"]) == (0, 6), "what was withdrawn stays withdrawn"
 
 
+async def test_no_chat_exceeds_the_entries_of_an_incident(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opened, resolved and three messages; importing them again adds nothing."""
+    monkeypatch.setattr("app.incidents.timeline.ENTRIES_AT_MOST", 5)
+    await deliver(client, resolved("10:00", "10:20"))
+    for _ in range(2):
+        await send(client, "\n".join(LINES[:3]))
+    refused = await send(client, "\n".join(LINES), status=409)
+    assert refused["type"].endswith("timeline-is-full")
+    assert len(await timeline(client, kind="said")) == 3
+
+
 async def test_imports_at_once_store_each_message_once(client: httpx.AsyncClient) -> None:
     await deliver(client, resolved("10:00", "10:20"), resolved("10:00", "10:20", service="mail"))
     body = "\n".join(LINES)

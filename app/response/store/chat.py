@@ -15,6 +15,7 @@ from app.incidents.actions import Ref, hold
 from app.incidents.details import Said
 from app.incidents.grouping.timeline_kind import TimelineKind
 from app.incidents.grouping.write import count
+from app.incidents.timeline import require_room
 from app.response.chat import ChatFormat, Message, Reading, Skipped
 
 AROUND = timedelta(hours=1)  # taken before detection and after the end, if no period is stated
@@ -46,7 +47,7 @@ async def import_chat(
 ) -> Imported:
     """Stores the messages of the period `[since, until)` that are not stored yet.
 
-    Three statements besides the lock. Raises IncidentNotFound or MergedAway.
+    Four statements besides the lock. Raises IncidentNotFound, MergedAway or TimelineIsFull.
     """
     row = await hold(session, ref)
     chosen = _chosen(row, reading.messages, since, until, now)
@@ -62,7 +63,8 @@ async def import_chat(
     ]
     tx = await session.connection()
     values = {"rows": as_json(rows), "incident": row.id, "chat": _CHAT, "now": now}
-    taken = (await tx.execute(_ADD, values)).rowcount
+    if taken := (await tx.execute(_ADD, values)).rowcount:
+        await require_room(session, row.id, TimelineKind.SAID, 0)
     keys = {"keys": [each.id for each in chosen], "chat": _CHAT, "incident": row.id}
     here, elsewhere = (await tx.execute(_WHERE, keys)).one()
     skipped = Counter(reading.skipped)
