@@ -190,5 +190,4 @@ _WORDS = (
     ),
     ("needs both `begins_at` and `ends_at`", "needs both its beginning and its end"),
     ("send it as `dropped_because`", "enter it"),
-    ("; send both", ""),
 )
