@@ -254,8 +254,8 @@ async def response_to(
     """
     known = Facts.of(row)
     facts = (await facts_of(tx, [row.id], OF_RESPONSE)).get(row.id, [])
-    agreed = await read_agreed(tx, service(known))
-    type_ = type_of(agreed.types, row.type_stated, labels_of(row, agreed.owner))
+    agreed = await read_agreed(tx, service(known), row.source_ids)
+    type_ = type_of(agreed.types, row.type_stated, labels_of(row, agreed.owner), agreed.sources)
     history = holdings(facts)
     target = agreed.targets.of(known)
     calendars = await business_hours(tx, [target.calendar] if target and target.calendar else [])
@@ -304,6 +304,11 @@ def labels_of(row: Incident, owner: str) -> Mapping[str, str]:
     facts = Facts.of(row)
     own = {"service": service(facts), "severity": severity_name(severity(facts)), "owner": owner}
     return row.labels | own | ({"environment": row.environment} if row.environment else {})
+
+
+def sources_of(row: Incident, names: Mapping[int, str]) -> list[str]:
+    """The names of the sources that reported it."""
+    return [names[id_] for id_ in row.source_ids if id_ in names]
 
 
 def _roles(

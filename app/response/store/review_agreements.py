@@ -12,14 +12,14 @@ from app.incidents.agreement import Agreement
 from app.incidents.measures.business_hours import BusinessHours
 from app.incidents.measures.measures import Facts, service
 from app.response.plan import IncidentType, ReviewRule, type_of
-from app.response.store.response import labels_of
+from app.response.store.response import labels_of, sources_of
 from app.response.store.targets import agreements, business_hours
-from app.response.store.types import all_types
+from app.response.store.types import all_types, source_names
 from app.response.targets import Target
 
 
 async def review_agreements(session: AsyncSession, incidents: Collection[UUID]) -> Mapping[UUID, Agreement]:
-    """By incident. Four statements, and two for each calendar that a target names, however many incidents there are."""
+    """By incident. Five statements, and two for each calendar that a target names, however many incidents there are."""
     if not incidents:
         return {}
     rows = (await session.exec(select(Incident).where(col(Incident.id).in_(incidents)))).all()
@@ -27,11 +27,13 @@ async def review_agreements(session: AsyncSession, incidents: Collection[UUID]) 
         (await session.exec(select(Service.name, Service.owner).where(col(Service.owner).is_not(None)))).all()
     )
     types, agreed = await all_types(session), await agreements(session)
+    sources = await source_names(session)
     calendars = await business_hours(await session.connection(), agreed.calendars())
     found = {}
     for row in rows:
         facts = Facts.of(row)
-        type_ = type_of(types, row.type_stated, labels_of(row, owners.get(service(facts)) or ""))
+        labels, own = labels_of(row, owners.get(service(facts)) or ""), sources_of(row, sources)
+        type_ = type_of(types, row.type_stated, labels, own)
         found[row.id] = agreement_of(type_, agreed.of(facts), calendars)
     return found
 
