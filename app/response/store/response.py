@@ -287,7 +287,7 @@ async def response_to(
             target,
             [fact.at for fact in stakeholder_updates(facts)],
             now=now,
-            elapsed=_elapsed(calendars, target, known, now),
+            elapsed=elapsed_of(calendars, target, known, now),
         ),
         playbooks=[*agreed.playbooks.values()],
         impact=impact,
@@ -354,7 +354,7 @@ _FACTS_OF_OPEN = text(f"""
 """)  # noqa: S608  IS_CURRENT is a constant
 
 
-def _elapsed(calendars: Mapping[str, BusinessHours], target: Target | None, facts: Facts, now: datetime) -> Elapsed:
+def elapsed_of(calendars: Mapping[str, BusinessHours], target: Target | None, facts: Facts, now: datetime) -> Elapsed:
     hours = calendars.get(target.calendar) if target and target.calendar else None
     if hours is None:
         return judging.elapsed

@@ -5,23 +5,27 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Depends, Response
+from fastapi import Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
+from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.base.http.context import Now, Session, SettingsDep
+from app.base.http.context import Now, Session, SettingsDep, context_of
 from app.base.http.fields import AtShown
 from app.base.schema import Finding, Incident, Review
 from app.base.severity import SeverityName
 from app.base.threads import off_loop_if_large
+from app.incidents import notes
 from app.incidents.actions import etag
-from app.incidents.api.answer import CostModel, MeasureModel, columns_of, models_of
-from app.incidents.measures.measures import IncidentStatus
-from app.incidents.path import Phase
+from app.incidents.api.answer import CostModel, IncidentModel, MeasureModel, columns_of, models_of
+from app.incidents.api.path import PathModel, path_model
+from app.incidents.measures.measures import Facts, IncidentStatus
+from app.incidents.path import Phase, path_of
 from app.reviews import lifecycle
 from app.reviews.action_item import ItemState, Question, age, hints, overdue, question
 from app.reviews.lifecycle import Element, FindingKind, Part, Participant, Perspective, Reason, ReviewState
 from app.reviews.store import action_items, findings, reviews
 from app.reviews.store.action_items import Listed
+from app.reviews.store.responses import Responses
 from app.reviews.wording import INSTEAD, WHY, WordingKind, marks
 from app.settings import Settings
 
@@ -161,6 +165,12 @@ class ReviewedIncidentModel(BaseModel):
     measures: dict[str, MeasureModel]
     downtime_seconds: float | None
     cost: dict[str, CostModel] | None
+    targets: dict[str, str] = Field(
+        description="The outcome of each target, as in `GET /api/v1/incidents/{id}/response`",
+        examples=[{"acknowledge": "met", "update": "not_agreed", "resolve": "missed"}],
+    )
+    exit_open: list[str] = Field(description="Exit criteria that are not met", examples=[["Stakeholders are informed"]])
+    path: PathModel = Field(description="What was done, and whether it helped")
 
 
 class ReviewSummaryModel(BaseModel):
@@ -243,8 +253,10 @@ def _derived(review: Review, incidents: Sequence[Incident], *, now: datetime) ->
     }
 
 
-async def review_model(session: Session, review: Review, *, settings: Settings, now: datetime) -> ReviewModel:
-    """A fixed number of statements."""
+async def review_model(
+    session: AsyncSession, review: Review, *, settings: Settings, response: Responses, now: datetime
+) -> ReviewModel:
+    """A fixed number of statements, and two for each calendar that a target names."""
     await session.refresh(review)
     incidents = (await reviews.incidents_of(session, [review.id])).get(review.id, [])
     people = await reviews.people_in(session, [one.id for one in incidents])
@@ -265,7 +277,7 @@ async def review_model(session: Session, review: Review, *, settings: Settings, 
             for person, kinds in people.items()
             if person not in present
         ],
-        "numbers": [ReviewedIncidentModel.model_validate(one.model_dump()) for one in models],
+        "numbers": await _numbers(session, incidents, models, response, now=now),
         "proposed_incidents": [
             f"INC-{number}" for number in await reviews.proposed_incidents(session, review, incidents)
         ],
@@ -276,6 +288,25 @@ async def review_model(session: Session, review: Review, *, settings: Settings, 
         "missing": [str(one) for one in lifecycle.missing(step)],
     }
     return ReviewModel.model_validate(columns_of(review, ReviewModel) | _derived(review, incidents, now=now) | derived)
+
+
+async def _numbers(
+    session: AsyncSession,
+    incidents: Sequence[Incident],
+    models: Sequence[IncidentModel],
+    response: Responses,
+    *,
+    now: datetime,
+) -> list[ReviewedIncidentModel]:
+    kept = await response.kept_of(session, incidents, now)
+    tasks = await notes.tasks_of(await session.connection(), [row.id for row in incidents])
+    found = []
+    for row, model in zip(incidents, models, strict=True):
+        own = kept[row.id]
+        path = path_model(path_of(Facts.of(row), tasks.get(row.id, ()), now=now))
+        more = {"targets": own.targets, "exit_open": own.open_criteria, "path": path}
+        found.append(ReviewedIncidentModel.model_validate(model.model_dump() | more))
+    return found
 
 
 def _participant(one: Participant, people: Mapping[str, Sequence[str]]) -> ParticipantModel:
@@ -292,11 +323,14 @@ def _person_seconds(review: Review, participants: Sequence[Participant]) -> int 
 class ReviewAnswer:
     """Builds the response for one review and sets its ETag."""
 
-    def __init__(self, session: Session, settings: SettingsDep, now: Now, response: Response) -> None:
+    def __init__(self, request: Request, session: Session, settings: SettingsDep, now: Now, response: Response) -> None:
         self._session, self._settings, self._now, self._response = session, settings, now, response
+        self._responses = context_of(request).part(Responses)
 
     async def __call__(self, review: Review) -> ReviewModel:
-        model = await review_model(self._session, review, settings=self._settings, now=self._now)
+        model = await review_model(
+            self._session, review, settings=self._settings, response=self._responses, now=self._now
+        )
         self._response.headers["ETag"] = etag(review.version)
         return model
 
