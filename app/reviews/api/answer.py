@@ -16,7 +16,7 @@ from app.base.severity import SeverityName
 from app.base.threads import off_loop_if_large
 from app.incidents import notes
 from app.incidents.actions import etag
-from app.incidents.api.answer import CostModel, IncidentModel, MeasureModel, columns_of, models_of
+from app.incidents.api.answer import CostModel, MeasureModel, columns_of, models_of
 from app.incidents.api.path import PathModel, path_model
 from app.incidents.measures.measures import Facts, IncidentStatus
 from app.incidents.path import Phase, path_of
@@ -165,6 +165,11 @@ class ReviewedIncidentModel(BaseModel):
     measures: dict[str, MeasureModel]
     downtime_seconds: float | None
     cost: dict[str, CostModel] | None
+
+
+class ReviewedResponseModel(ReviewedIncidentModel):
+    """The numbers of one incident and of the response to it, beside its review."""
+
     targets: dict[str, str] = Field(
         description="The outcome of each target, as in `GET /api/v1/incidents/{id}/response`",
         examples=[{"acknowledge": "met", "update": "not_agreed", "resolve": "missed"}],
@@ -208,8 +213,8 @@ class TextWordingModel(BaseModel):
     resolution: list[WordingModel]
 
 
-class ReviewModel(ReviewSummaryModel):
-    """A review with everything that belongs to it."""
+class ReviewContent(ReviewSummaryModel):
+    """A review with what belongs to it."""
 
     summary: str
     customer_impact: str
@@ -225,7 +230,7 @@ class ReviewModel(ReviewSummaryModel):
         description="Points of view that nobody brings: of those invited to a draft, else of those who attended"
     )
     invite: list[InvitationModel] = Field(description="Worth inviting: they appear in the timelines")
-    numbers: list[ReviewedIncidentModel] = Field(description="The numbers of its incidents")
+    numbers: Sequence[ReviewedIncidentModel] = Field(description="The numbers of its incidents")
     proposed_incidents: list[str] = Field(
         description="Other incidents within the time frame, or of the same services at the same time; at most 20"
     )
@@ -236,6 +241,14 @@ class ReviewModel(ReviewSummaryModel):
         description="`duration_seconds` times the number of those who attended, facilitator included; null: not known"
     )
     missing: list[str] = Field(description="What is missing for the next step", examples=[["AI-12 has no owner"]])
+
+
+class ReviewModel(ReviewContent):
+    """A review with everything that belongs to it."""
+
+    numbers: Sequence[ReviewedResponseModel] = Field(
+        description="The numbers of its incidents, and of the response to them"
+    )
 
 
 def summary_model(review: Review, incidents: Sequence[Incident], *, now: datetime) -> ReviewSummaryModel:
@@ -253,10 +266,8 @@ def _derived(review: Review, incidents: Sequence[Incident], *, now: datetime) ->
     }
 
 
-async def review_model(
-    session: AsyncSession, review: Review, *, settings: Settings, response: Responses, now: datetime
-) -> ReviewModel:
-    """A fixed number of statements, and two for each calendar that a target names."""
+async def review_content(session: AsyncSession, review: Review, *, settings: Settings, now: datetime) -> ReviewContent:
+    """A fixed number of statements."""
     await session.refresh(review)
     incidents = (await reviews.incidents_of(session, [review.id])).get(review.id, [])
     people = await reviews.people_in(session, [one.id for one in incidents])
@@ -277,7 +288,7 @@ async def review_model(
             for person, kinds in people.items()
             if person not in present
         ],
-        "numbers": await _numbers(session, incidents, models, response, now=now),
+        "numbers": [ReviewedIncidentModel.model_validate(one.model_dump()) for one in models],
         "proposed_incidents": [
             f"INC-{number}" for number in await reviews.proposed_incidents(session, review, incidents)
         ],
@@ -287,26 +298,24 @@ async def review_model(
         "person_seconds": _person_seconds(review, participants),
         "missing": [str(one) for one in lifecycle.missing(step)],
     }
-    return ReviewModel.model_validate(columns_of(review, ReviewModel) | _derived(review, incidents, now=now) | derived)
+    known = columns_of(review, ReviewContent) | _derived(review, incidents, now=now)
+    return ReviewContent.model_validate(known | derived)
 
 
-async def _numbers(
-    session: AsyncSession,
-    incidents: Sequence[Incident],
-    models: Sequence[IncidentModel],
-    response: Responses,
-    *,
-    now: datetime,
-) -> list[ReviewedIncidentModel]:
-    kept = await response.kept_of(session, incidents, now)
+async def review_model(
+    session: AsyncSession, review: Review, *, settings: Settings, responses: Responses, now: datetime
+) -> ReviewModel:
+    """A fixed number of statements, and two for each calendar that a target names."""
+    content = await review_content(session, review, settings=settings, now=now)
+    incidents = (await reviews.incidents_of(session, [review.id])).get(review.id, [])
+    kept = await responses.kept_of(session, incidents, now)
     tasks = await notes.tasks_of(await session.connection(), [row.id for row in incidents])
-    found = []
-    for row, model in zip(incidents, models, strict=True):
-        own = kept[row.id]
+    numbers = []
+    for row, beside in zip(incidents, content.numbers, strict=True):
         path = path_model(path_of(Facts.of(row), tasks.get(row.id, ()), now=now))
-        more = {"targets": own.targets, "exit_open": own.open_criteria, "path": path}
-        found.append(ReviewedIncidentModel.model_validate(model.model_dump() | more))
-    return found
+        more = {"targets": kept[row.id].targets, "exit_open": kept[row.id].open_criteria, "path": path}
+        numbers.append(ReviewedResponseModel.model_validate(dict(beside) | more))
+    return ReviewModel.model_validate(dict(content) | {"numbers": numbers})
 
 
 def _participant(one: Participant, people: Mapping[str, Sequence[str]]) -> ParticipantModel:
@@ -329,7 +338,7 @@ class ReviewAnswer:
 
     async def __call__(self, review: Review) -> ReviewModel:
         model = await review_model(
-            self._session, review, settings=self._settings, response=self._responses, now=self._now
+            self._session, review, settings=self._settings, responses=self._responses, now=self._now
         )
         self._response.headers["ETag"] = etag(review.version)
         return model
