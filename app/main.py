@@ -58,10 +58,11 @@ from app.pages import install_pages
 from app.pages.web.session import Attempts
 from app.response import api as response_api
 from app.response.store import prometheus as response_metrics
-from app.response.store.review_agreements import review_agreements
+from app.response.store.review_agreements import review_agreements, what_was_kept
 from app.reviews import api as reviews_api
 from app.reviews.store import issues
 from app.reviews.store.required import Requirements
+from app.reviews.store.responses import Responses
 from app.search import api as search_api
 from app.settings import Settings
 from app.status_page import api as status_page_api
@@ -195,6 +196,7 @@ async def serving(
                 ratios.RecentRatios: ratios.RecentRatios(),
                 RecentGauges: RecentGauges(_read_gauges),
                 Requirements: requirements,
+                Responses: Responses(what_was_kept),
                 StatusPage: status_page,
             },
         )

@@ -44,6 +44,12 @@ def at(moment: datetime, *, zone: bool = True) -> str:
     return f"{on(local)}, {clock(local)}" if zone else f"{on(local)}, {local:%H:%M}"
 
 
+def between(start: datetime, end: datetime) -> str:
+    """`28 Nov 2026, 14:05 to 14:40 UTC`"""
+    same_day = start.astimezone(UTC).date() == end.astimezone(UTC).date()
+    return f"{at(start, zone=False)} to {clock(end)}" if same_day else f"{at(start)} to {at(end)}"
+
+
 def clock(moment: datetime) -> str:
     """`14:05 UTC`"""
     return f"{moment.astimezone(UTC):%H:%M}\u00a0UTC"

@@ -1,8 +1,9 @@
-"""What a team has agreed on about the review of an incident. Pure.
+"""What a team has agreed on about an incident and its review, and what became of it. Pure.
 
 The response knows it from types and targets; reviews follow it.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -22,3 +23,11 @@ class Agreement:
 
 
 NO_AGREEMENT = Agreement()
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The outcome of each target by its name, and the exit criteria that are not met."""
+
+    targets: Mapping[str, str]
+    open_criteria: Sequence[str]

@@ -46,11 +46,18 @@ class IncidentType:
     review: ReviewRule = ReviewRule.BY_SEVERITY
 
 
-def type_of(types: Iterable[IncidentType], stated: str | None, labels: Mapping[str, str]) -> IncidentType | None:
-    """The stated type if there still is one of that name, else the first whose matchers all match."""
+def type_of(
+    types: Iterable[IncidentType], stated: str | None, labels: Mapping[str, str], sources: Sequence[str] = ()
+) -> IncidentType | None:
+    """The stated type if there still is one of that name, else the first whose matchers all match the labels, with one
+    of the sources as the label `source`.
+    """
+    known: Sequence[Mapping[str, str]] = [{**labels, "source": each} for each in sources] or [labels]
     ordered = sorted(types, key=lambda each: (each.position, each.name))
     named = next((each for each in ordered if each.name == stated), None)
-    matching = (each for each in ordered if all(matcher.matches(labels) for matcher in each.matchers))
+    matching = (
+        each for each in ordered if any(all(matcher.matches(own) for matcher in each.matchers) for own in known)
+    )
     return named or next(matching, None)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Protocol
 
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -37,6 +37,35 @@ class Found:
     results: Sequence[Result]
     more: bool
     incidents_since: datetime | None
+
+
+class _Row(Protocol):
+    """A row of the statement: the columns of its parts."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def number(self) -> int | None: ...
+    @property
+    def name(self) -> str | None: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def body(self) -> str | None: ...
+    @property
+    def at(self) -> datetime: ...
+    @property
+    def service(self) -> str | None: ...
+    @property
+    def state(self) -> str | None: ...
+    @property
+    def severity(self) -> int | None: ...
+    @property
+    def review(self) -> int | None: ...
+    @property
+    def incident(self) -> int | None: ...
+    @property
+    def tier(self) -> int: ...
 
 
 async def search(tx: AsyncConnection, asked: Question, kinds: Collection[ResultKind], *, limit: int) -> Found:
@@ -68,7 +97,7 @@ async def search(tx: AsyncConnection, asked: Question, kinds: Collection[ResultK
     return Found(results[:limit], len(results) > limit, since)
 
 
-def _result(row: Any, asked: Question) -> Result:
+def _result(row: _Row, asked: Question) -> Result:
     body = snippet(row.body, asked.words) if row.body else None
     is_finding = row.kind == ResultKind.FINDING
     return Result(

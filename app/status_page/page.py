@@ -17,12 +17,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from app.base import public_words as wording
 from app.status_page.component import Component, Status, summary, worst
 from app.status_page.content import Content, Months, Report, Site, days_of, state
-from app.status_page.public_incident import PublicIncident, PublicKind, PublicStage, ended, stage, status_of
+from app.status_page.public_incident import PublicIncident, PublicKind, PublicStage, Update, ended, stage, status_of
 from app.status_page.uptime import Day, availability
 
 PAST_DAYS = 14
 FULL_BAR = timedelta(hours=4)  # downtime of a day that fills its bar
-STRIP, SMALLEST = 34, 4  # pixels
+STRIP, SMALLEST = 34, 9  # pixels
 MISSING_FROM = timedelta(minutes=5)  # shorter gaps are not mentioned; today is measured once a minute
 
 STYLE = files("app.status_page").joinpath("templates/status.css").read_bytes()
@@ -62,43 +62,77 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class ShownIncident:
-    """A public incident as the pages show it; `updates` are newest first."""
+    """A public incident as the pages show it. `now` is None if they show an earlier time."""
 
     incident: PublicIncident
     stage: PublicStage
     over_at: datetime | None
     components: Mapping[str, Status]
+    now: datetime | None
 
     @property
     def is_maintenance(self) -> bool:
         return self.incident.kind is PublicKind.MAINTENANCE
 
     @property
+    def words(self) -> str:
+        """Its stage; that of maintenance says what it is."""
+        if not self.is_maintenance:
+            return self.stage.words
+        is_running = self.stage is PublicStage.IN_PROGRESS
+        return "Maintenance in progress" if is_running else f"{self.stage.words} maintenance"
+
+    @property
+    def status(self) -> Status:
+        """The worst one of its components, for its shape and color. Never operational before it is over."""
+        if self.over_at:
+            return Status.OPERATIONAL
+        if self.is_maintenance:
+            return Status.UNDER_MAINTENANCE
+        return max(worst(self.components.values()), Status.DEGRADED_PERFORMANCE, key=lambda status: status.rank)
+
+    @property
+    def lasts(self) -> str | None:
+        """How long a problem has lasted so far."""
+        if self.now is None or self.over_at or self.is_maintenance:
+            return None
+        return wording.lasting(self.now - self.incident.begins_at)
+
+    def ago(self, update: Update) -> str | None:
+        """How old the newest update is, so that customers see whether somebody is at it."""
+        is_newest = update is self.incident.updates[-1] and update.stage is not PublicStage.SCHEDULED
+        if self.now is None or self.over_at or not is_newest:
+            return None
+        return wording.lasting(self.now - update.at)
+
+    @property
     def lasted(self) -> str | None:
         return wording.lasting(self.over_at - self.incident.begins_at) if self.over_at else None
 
     @classmethod
-    def of(cls, incident: PublicIncident, now: datetime) -> "ShownIncident":
-        return cls(incident, stage(incident, now), ended(incident, now), status_of(incident, now))
+    def of(cls, incident: PublicIncident, now: datetime, as_of: datetime | None) -> "ShownIncident":
+        known = stage(incident, now), ended(incident, now), status_of(incident, now)
+        return cls(incident, *known, None if as_of else now)
 
 
 def overview(site: Site, content: Content, now: datetime, *, as_of: datetime | None = None) -> str:
     """`as_of`: the content is that of an earlier time, because the database is away."""
     found = state(content, now)
     days, statuses = days_of(content, now), list(found.statuses.values())
+    words = summary(statuses, problems=bool(found.problems))
     recent = [each for each in found.past if (ended(each, now) or now) > now - timedelta(days=PAST_DAYS)]
     return _render(
         "overview.html",
         site,
         as_of,
-        title=site.name,
+        title=f"{words} · {site.name}",
         status=worst(statuses),
-        words=summary(statuses, problems=bool(found.problems)),
+        words=words,
         has_problem=bool(found.problems),
-        problems=_shown(found.problems, now),
-        running=_shown(found.maintenance, now),
-        coming=_shown(found.coming, now),
-        recent=_shown(recent, now),
+        problems=_shown(found.problems, now, as_of),
+        running=_shown(found.maintenance, now, as_of),
+        coming=_shown(found.coming, now, as_of),
+        recent=_shown(recent, now, as_of),
         past_days=PAST_DAYS,
         has_reports=bool(content.shown_reports()),
         sections=[
@@ -114,7 +148,7 @@ def incident(
 ) -> str:
     """`about`: the reports about it."""
     title = f"{each.title} · {site.name}"
-    return _render("one.html", site, as_of, title=title, shown=ShownIncident.of(each, now), reports=about)
+    return _render("one.html", site, as_of, title=title, shown=ShownIncident.of(each, now, as_of), reports=about)
 
 
 def reports(site: Site, shown: Sequence[Report], *, as_of: datetime | None = None) -> str:
@@ -125,17 +159,20 @@ def reports(site: Site, shown: Sequence[Report], *, as_of: datetime | None = Non
 def history(site: Site, months: Months, month: str, now: datetime, *, as_of: datetime | None = None) -> str:
     """The public incidents that began in a month such as `2026-11`."""
     earlier, later = [name for name in months if name < month], [name for name in months if name > month]
-    first = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
     return _render(
         "history.html",
         site,
         as_of,
-        title=f"{first:%B %Y} · {site.name}",
-        heading=f"{first:%B %Y}",
-        found=_shown(months.get(month, ()), now),
+        title=f"{_name_of(month)} · {site.name}",
+        heading=_name_of(month),
+        found=_shown(months.get(month, ()), now, as_of),
         earlier=max(earlier, default=None),
         later=min(later, default=None),
     )
+
+
+def _name_of(month: str) -> str:
+    return f"{datetime.strptime(month, '%Y-%m').replace(tzinfo=UTC):%B %Y}"
 
 
 def not_read_yet(site: Site) -> str:
@@ -152,8 +189,8 @@ def gone(site: Site) -> str:
     return _render("gone.html", site, None, title=site.name)
 
 
-def _shown(incidents: Sequence[PublicIncident], now: datetime) -> list[ShownIncident]:
-    return [ShownIncident.of(each, now) for each in incidents]
+def _shown(incidents: Sequence[PublicIncident], now: datetime, as_of: datetime | None) -> list[ShownIncident]:
+    return [ShownIncident.of(each, now, as_of) for each in incidents]
 
 
 def _part(component: Component, status: Status, days: Sequence[Day]) -> Part:
@@ -219,7 +256,9 @@ _templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.globals.update(at=wording.at, clock=wording.clock, style=STYLE_ADDRESS, strip=STRIP, Status=Status)
+_templates.globals.update(
+    at=wording.at, clock=wording.clock, month=_name_of, style=STYLE_ADDRESS, strip=STRIP, Status=Status
+)
 
 
 def _render(template: str, site: Site, as_of: datetime | None, **values: Any) -> str:

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, any_, func, literal, select
@@ -242,14 +242,87 @@ def _columns(table: type[Row]) -> list[ColumnElement[Any]]:
     return [table.__table__.c[name] for name in PUBLIC_COLUMNS[table]]
 
 
+class ComponentRow(Protocol):
+    """A row of `component`, or its public columns."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def description(self) -> str: ...
+    @property
+    def section(self) -> str | None: ...
+    @property
+    def position(self) -> int: ...
+    @property
+    def uptime(self) -> str: ...
+    @property
+    def since(self) -> date: ...
+    @property
+    def created_at(self) -> datetime: ...
+    @property
+    def updated_at(self) -> datetime: ...
+
+
+class UpdateRow(Protocol):
+    """A row of `public_update`, or its public columns."""
+
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def at(self) -> datetime: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def body(self) -> str: ...
+    @property
+    def components(self) -> Mapping[str, str]: ...
+    @property
+    def recorded_at(self) -> datetime: ...
+    @property
+    def corrected_at(self) -> datetime | None: ...
+
+
+class PublicIncidentRow(Protocol):
+    """A row of `public_incident`, or its public columns."""
+
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def begins_at(self) -> datetime: ...
+    @property
+    def ends_at(self) -> datetime | None: ...
+    @property
+    def scheduled_to(self) -> datetime | None: ...
+    @property
+    def created_at(self) -> datetime: ...
+    @property
+    def updated_at(self) -> datetime: ...
+
+
+class _ReportRow(Protocol):
+    """A row of `public_report`, without its page."""
+
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def public_incident_id(self) -> UUID: ...
+    @property
+    def digest(self) -> bytes: ...
+    @property
+    def published_at(self) -> datetime: ...
+
+
 async def _components(tx: AsyncConnection) -> list[Component]:
     component = schema.Component.__table__.c
     rows = await tx.execute(select(*_columns(schema.Component)).order_by(component.position, component.name))
     return [component_of(row) for row in rows]
 
 
-def component_of(row: Any) -> Component:
-    """Of a row of `component`, or of its public columns."""
+def component_of(row: ComponentRow) -> Component:
     return Component(
         clean(row.name),
         clean(row.description),
@@ -339,7 +412,7 @@ async def _reports(tx: AsyncConnection, before: Reports) -> Reports:
     )
     known = {row.id: row for row in pages}
 
-    def report_of(row: Any) -> Report:
+    def report_of(row: _ReportRow) -> Report:
         if row.id not in known:
             return Report(row.id, row.public_incident_id, None, None, row.digest, row.published_at)
         # With the digest of its page: another version may have been published since the first statement.
@@ -349,8 +422,7 @@ async def _reports(tx: AsyncConnection, before: Reports) -> Reports:
     return Reports(mark, [report_of(row) for row in mark])
 
 
-def update_of(row: Any) -> Update:
-    """Of a row of `public_update`, or of its public columns."""
+def update_of(row: UpdateRow) -> Update:
     return Update(
         row.id,
         row.at,
@@ -362,8 +434,7 @@ def update_of(row: Any) -> Update:
     )
 
 
-def public_incident_of(row: Any, updates: Sequence[Update]) -> PublicIncident:
-    """Of a row of `public_incident`, or of its public columns."""
+def public_incident_of(row: PublicIncidentRow, updates: Sequence[Update]) -> PublicIncident:
     return PublicIncident(
         row.id,
         PublicKind(row.kind),

@@ -597,6 +597,25 @@ ROWS: dict[str, Sequence[Panel]] = {
             width=5,
             if_none="none",
         ),
+        Panel(
+            "Reports for customers",
+            "bars",
+            [Query(Series("aftermath_public_reports_total").gained(STEP, by="outcome"), "{{outcome}}")],
+            "Versions that were written, published or withdrawn.",
+            family="aftermath_public_reports_total",
+            width=12,
+            if_none="none",
+        ),
+        Panel(
+            "Reports waiting for approval",
+            "stat",
+            [Query(Series("aftermath_public_reports_waiting").now)],
+            "Reports for customers that nobody has approved for a day.",
+            family="aftermath_public_reports_waiting",
+            width=12,
+            warns=((1, "orange"),),
+            if_none="none",
+        ),
     ],
     "Downtime and cost": [
         Panel(

@@ -13,6 +13,7 @@ from tests.response.test_configuration import get, put
 from tests.reviews.test_reviews import find, new_item, new_review, send
 
 NAME = 'Zoë "Q" O\'Hara'
+REPORT = "/api/v1/reviews/REV-1/public-report/versions/1"
 
 
 async def rows_with(engine: AsyncEngine, words: str) -> dict[str, int]:
@@ -46,19 +47,33 @@ async def everything_by(client: httpx.AsyncClient, other: httpx.AsyncClient, nam
     await new_item(client, owner=name)
 
 
+async def a_public_report(client: httpx.AsyncClient, other: httpx.AsyncClient, about: str) -> None:
+    """Of REV-1: everything was done by the person, except for one warning that bob accepted."""
+    await send(client, "POST", "/api/v1/reviews/REV-1/hold")
+    content = {"title": "t", "summary": "See it@acme.example and INC-1.", "public_incident": about}
+    written = await send(client, "PUT", "/api/v1/reviews/REV-1/public-report", 201, **content, author=NAME)
+    for one, by in zip(written["warnings"], (NAME, "bob"), strict=True):
+        leak = {name: one[name] for name in ("at", "kind", "words")}
+        await send(client, "POST", f"{REPORT}/accept", **leak, by=by)
+    await send(other, "POST", f"{REPORT}/approve", by=NAME)
+    for step in (f"{REPORT}/publish", "/api/v1/reviews/REV-1/public-report/withdraw"):
+        await send(client, "POST", step, by=NAME)
+
+
 async def test_a_name_is_replaced_everywhere_and_what_they_did_stays(
     client: httpx.AsyncClient, client_as: ClientAs, engine: AsyncEngine
 ) -> None:
     await everything_by(client, await client_as(Scope.WRITE), NAME)
-    before = await incident(client)
     told = {"title": "t", "first": {"status": "investigating", "body": "b", "by": NAME}}
     public = await send(client, "POST", "/api/v1/status-page/incidents", 201, **told)
     update = f"/api/v1/status-page/incidents/{public['id']}/updates/{public['updates'][0]['id']}"
     await send(client, "PATCH", update, body="c")
-    named = await rows_with(engine, "O'Hara")
-    assert set(named) > {"delegate", "incident", "person", "playbook", "public_update", "review", "timeline"}
-
     writer = await client_as(Scope.WRITE)
+    await a_public_report(client, writer, public["id"])
+    before = await incident(client)
+    named = await rows_with(engine, "O'Hara")
+    assert set(named) > {"delegate", "incident", "person", "playbook", "public_update", "report_version", "review"}
+
     assert (await writer.post(f"/api/v1/people/{NAME}/forget")).status_code == 403
     answer = await client.post(f"/api/v1/people/{NAME}/forget")
     assert (answer.status_code, answer.json()) == (200, {"name": "someone-1"})
@@ -76,6 +91,8 @@ async def test_a_name_is_replaced_everywhere_and_what_they_did_stays(
         *["someone-1"] * 3,
     )
     assert {one["person"] for one in review["participants"]} == {"someone-1", "ada"}
+    accepted = [(one["words"], one["accepted_by"]) for one in (await send(client, "GET", REPORT))["warnings"]]
+    assert accepted == [("it@acme.example", "someone-1"), ("INC-1", "bob")]
 
     assert (await client.post(f"/api/v1/people/{NAME}/forget")).status_code == 404
     await act(client, "timeline", status=201, note="n", by="bob")

@@ -53,6 +53,21 @@ def test_the_first_type_whose_matchers_all_match_applies() -> None:
     assert type_of(types[1:], None, {}) is None
 
 
+def test_all_matchers_must_match_with_one_source() -> None:
+    types = [
+        a_type("both", 1, 'source="prom"', 'source="grafana"'),
+        a_type("one", 2, 'source=~"grafana|zabbix"', 'service="web"'),
+        a_type("other", 3, 'source!="prom"'),
+    ]
+
+    def found(*sources: str, service: str = "web") -> str | None:
+        type_ = type_of(types, None, {"service": service, "source": "a label of alerts"}, sources)
+        return type_.name if type_ else None
+
+    assert [found("prom", "grafana"), found("prom"), found("prom", "zabbix", service="mail")] == ["one", None, "other"]
+    assert found() == "other", "a person declared it"
+
+
 def test_placeholders_are_replaced_once() -> None:
     values = {"number": "7", "service": "{number}", "severity": "sev1"}
     assert filled_in("#inc-{number}-{service}-{severity} {other}", values) == "#inc-7-{number}-sev1 {other}"

@@ -5,14 +5,17 @@ from datetime import UTC, datetime, timedelta
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlmodel import select
 
 from app.base import db
+from app.base.schema import Incident
 from app.metrics.prometheus.settle import settle
 from app.response.store.prometheus import count_outcomes, read_gauges
+from app.response.store.review_agreements import review_agreements
 from app.settings import Settings
-from tests.incidents.test_api import act, clock, deliver, resolved
+from tests.incidents.test_api import act, clock, deliver, firing, resolved
 from tests.response.test_chat import LINES, send
-from tests.response.test_configuration import PAYMENTS, put
+from tests.response.test_configuration import PAYMENTS, get, put
 
 
 async def scraped(client: httpx.AsyncClient) -> dict[tuple[str, ...], float]:
@@ -81,3 +84,20 @@ async def test_gauges_of_open_incidents_people_and_playbooks(client: httpx.Async
     exported = await scraped(client)
     assert exported["exit_criteria_open",] == 4
     assert exported["playbooks", "draft"] == 1
+
+
+async def test_the_type_may_depend_on_the_source(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await deliver(client, resolved("10:00", "10:30"), firing("12:00", service="mail"))
+    source = (await get(client, "incidents/INC-2"))["sources"][0]
+    await put(client, "incident-types/a", PAYMENTS | {"matchers": ["source=other"], "position": 1})
+    await put(
+        client, "incident-types/b", PAYMENTS | {"matchers": [f"source={source}"], "position": 2, "review": "never"}
+    )
+    assert (await get(client, "incidents/INC-2/response"))["type"] == "b"
+    async with db.session(engine) as session:
+        incidents = (await session.exec(select(Incident.id))).all()
+        agreed = await review_agreements(session, incidents)
+    assert [each.by_type for each in agreed.values()] == [False, False]
+    async with db.transaction(engine) as tx:
+        found = await read_gauges(tx, ["mail"], datetime.now(UTC))
+    assert found["exit_criteria_open"] == {(): float(len(PAYMENTS["exit_criteria"]))}

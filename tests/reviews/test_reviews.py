@@ -48,6 +48,27 @@ async def published(client: httpx.AsyncClient, **body: Any) -> dict[str, Any]:
 # — its life —
 
 
+async def test_the_numbers_beside_a_review_are_those_of_the_response(client: httpx.AsyncClient) -> None:
+    await deliver(client, resolved("10:00", "10:30"), firing("12:00", service="mail"))
+    plan = {"channels": [{"kind": "slack", "name": "a"}, {"kind": "phone", "name": "b"}], "roles": [], "steps": []}
+    criteria = ["Payments succeed", "Stakeholders are informed"]
+    await send(client, "PUT", "/api/v1/incident-types/any", 201, exit_criteria=criteria, **plan)
+    await act(client, "acknowledge", at=clock("10:05"), by="ada")
+    await act(client, "tasks", status=201, text="Restarted it", effect="positive", at=clock("10:10"), by="ada")
+    await act(client, "facts", status=201, kind="criterion", criterion=criteria[0], met=True, at=clock("10:29"))
+    await new_review(client, incidents=["INC-1", "INC-2"])
+    shown = (await send(client, "GET", f"{REVIEWS}/REV-1"))["numbers"]
+    for number, each in zip(("INC-1", "INC-2"), shown, strict=True):
+        response = await send(client, "GET", f"/api/v1/incidents/{number}/response")
+        outcomes = {what: verdict["outcome"] for what, verdict in response["targets"].items() if type(verdict) is dict}
+        still_open = [each["criterion"] for each in response["exit"] if not each["met"]]
+        assert (each["number"], each["targets"], each["exit_open"]) == (number, outcomes, still_open)
+    path = await send(client, "GET", "/api/v1/incidents/INC-1/path")
+    assert (shown[0]["path"], len(path["tasks"])) == (path, 1)
+    assert (shown[0]["exit_open"], shown[1]["exit_open"]) == (criteria[1:], criteria)
+    assert {"met", "missed"} & set(shown[0]["targets"].values())
+
+
 async def test_a_review_lives_from_draft_to_closed(client: httpx.AsyncClient) -> None:
     await deliver(client, resolved("10:00", "10:30"))
     made = await new_review(client, incidents=["INC-1"])

@@ -224,6 +224,35 @@ def test_a_gap_is_told_in_words_and_is_not_up() -> None:
     assert "down for 1\u00a0hour, not watched, or in maintenance, for 6\u00a0hours" in text
 
 
+def test_customers_see_how_long_it_lasts_and_whether_somebody_is_at_it() -> None:
+    for html in (PAGES["overview"], PAGES["incident"]):
+        text = Outline(html).text.replace("\u00a0", " ")
+        assert "Since 30 Nov 2026, 11:00 UTC, for 1 hour" in text
+        assert "Identified 30 minutes ago 30 Nov 2026, 11:30 UTC" in " ".join(text.split())
+        assert text.count(" ago") == 1 + text.count("90 days ago")  # of the newest update only
+    away = Outline(PAGES["away"]).text.replace("\u00a0", " ")
+    assert "Since 30 Nov 2026, 11:00 UTC" in away
+    assert "UTC, for" not in away
+    assert "minutes ago" not in away
+    over = Outline(page.incident(SITE, OVER, NOW)).text
+    assert "Resolved" in over
+    assert " ago" not in over
+
+
+@pytest.mark.parametrize(
+    ("day", "expected"),
+    [("11:00", "Scheduled maintenance"), ("59:00", "Maintenance in progress"), ("61:00", "Completed maintenance")],
+)
+def test_maintenance_says_whether_it_has_begun(day: str, expected: str) -> None:
+    text = Outline(page.incident(SITE, PLANNED, at(day))).text
+    assert expected in text
+    assert "Announced 30\u00a0Nov\u00a02026" in " ".join(text.split(" "))
+
+
+def test_the_tab_of_a_browser_says_what_is_wrong() -> None:
+    assert "<title>Major outage of some systems · Acme</title>" in PAGES["overview"]
+
+
 def test_while_the_database_is_away_the_page_says_as_of_when() -> None:
     assert "As of 30\u00a0Nov\u00a02026, 11:58\u00a0UTC." in Outline(PAGES["away"]).text
     assert "As of" not in Outline(PAGES["overview"]).text

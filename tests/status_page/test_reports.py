@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -195,6 +196,39 @@ async def test_what_was_withdrawn_is_gone_and_says_so(
     await decide(other, "approve", 2)
     await decide(client, "publish", 2)
     assert (await seen(anyone, page, address)).status_code == 200
+
+
+async def test_prometheus_counts_what_was_written_published_and_withdrawn_and_shows_what_waits(
+    client: httpx.AsyncClient, other: httpx.AsyncClient, incident: str, engine: AsyncEngine
+) -> None:
+    async def shown() -> dict[str, float]:
+        found = re.findall(r"^aftermath_public_reports_(.+) (.+)$", (await client.get("/metrics")).text, re.MULTILINE)
+        return {name: float(value) for name, value in found}
+
+    def counted(written: float, published: float, withdrawn: float, *, waiting: float) -> dict[str, float]:
+        outcomes = {"written": written, "published": published, "withdrawn": withdrawn}
+        return {f'total{{outcome="{name}"}}': n for name, n in outcomes.items()} | {"waiting": waiting}
+
+    async def a_day_passes() -> None:
+        async with engine.begin() as tx:
+            await tx.execute(text("UPDATE report_version SET created_at = created_at - interval '25 hours'"))
+
+    assert await shown() == counted(0, 0, 0, waiting=0)
+    await published(client, other)
+    await write(client, 200)  # the same
+    await write(client, summary="Second.")
+    await decide(client, "publish")  # again
+    assert await shown() == counted(2, 1, 0, waiting=0)
+    await a_day_passes()
+    assert await shown() == counted(2, 1, 0, waiting=1)
+    await write(client, summary="Third.")  # only the newest version can be approved
+    assert await shown() == counted(3, 1, 0, waiting=0)
+    await a_day_passes()
+    for _ in range(2):
+        await send(client, "POST", f"{OURS}/withdraw")
+    assert await shown() == counted(3, 1, 1, waiting=1)
+    await decide(other, "approve", 3)
+    assert await shown() == counted(3, 1, 1, waiting=0)
 
 
 async def test_a_report_goes_with_its_public_incident(

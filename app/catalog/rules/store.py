@@ -1,9 +1,10 @@
 """SQL for rules. Changes only affect later alerts: each alert keeps the decision of its rule."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Protocol
+from uuid import UUID
 
 import msgspec
 from sqlalchemy import text
@@ -176,17 +177,36 @@ async def try_rules(tx: AsyncConnection, changes: Mapping[str, schema.Rule | Non
     return Trial(since, incidents[0].incidents - len(titles), titles, await off_loop(work))
 
 
-def _past(rows: Sequence[Any]) -> Iterator[PastAlert]:
+class _AlertRow(Protocol):
+    """An alert with its labels as JSON, and the number of its incident."""
+
+    @property
+    def series(self) -> UUID: ...
+    @property
+    def started_at(self) -> datetime: ...
+    @property
+    def ended_at(self) -> datetime | None: ...
+    @property
+    def alert_class(self) -> str: ...
+    @property
+    def labels(self) -> str: ...
+    @property
+    def number(self) -> int: ...
+    @property
+    def source_id(self) -> int: ...
+
+
+def _past(rows: Iterable[_AlertRow]) -> Iterator[PastAlert]:
     labels = msgspec.json.Decoder(dict[str, str])
-    for series, started_at, ended_at, alert_class, encoded, number, source_id in rows:
+    for row in rows:
         yield PastAlert(
-            series,
-            started_at,
-            ended_at,
-            AlertClass(alert_class),
-            labels.decode(encoded),
-            number,
-            source_id == MANUAL_SOURCE_ID,
+            row.series,
+            row.started_at,
+            row.ended_at,
+            AlertClass(row.alert_class),
+            labels.decode(row.labels),
+            row.number,
+            row.source_id == MANUAL_SOURCE_ID,
         )
 
 
@@ -221,7 +241,7 @@ _RECENT_INCIDENTS = text(f"""
 """)  # noqa: S608
 
 _ALERTS_OF = text(f"""
-    SELECT alert.series, alert.started_at, alert.ended_at, alert.alert_class, CAST(alert.labels AS text),
+    SELECT alert.series, alert.started_at, alert.ended_at, alert.alert_class, CAST(alert.labels AS text) AS labels,
            incident.number, alert.source_id
       FROM incident
       JOIN alert

@@ -138,10 +138,10 @@ async def get_path(_: Reader, session: Session, now: Now, ref: IncidentInPath) -
     """
     incident = await actions.find(session, ref)
     tasks = (await notes.tasks_of(await session.connection(), [incident.id])).get(incident.id, ())
-    return _model(path_of(Facts.of(incident), tasks, now=now))
+    return path_model(path_of(Facts.of(incident), tasks, now=now))
 
 
-def _model(path: Path) -> PathModel:
+def path_model(path: Path) -> PathModel:
     return PathModel(
         phases=[PhaseModel.model_validate(one) for one in path.phases],
         marks=MarksModel.model_validate(path.marks),

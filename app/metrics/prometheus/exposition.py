@@ -35,6 +35,8 @@ from app.metrics.prometheus.reviews import (
     ISSUE_VERDICTS,
     ISSUES_TALLY,
     PRIORITIES,
+    REPORT_OUTCOMES,
+    REPORTS_TALLY,
     REQUIRED_OUTCOMES,
     REQUIRED_TALLY,
 )
@@ -300,6 +302,9 @@ def _reviews(snapshot: Snapshot) -> Iterator[Metric]:
     yield _counter("action_items_completed", none | dict(_tally(snapshot, COMPLETED_TALLY)))
     verdicts = {(verdict,): 0.0 for verdict in ISSUE_VERDICTS}
     yield _counter("issue_events", verdicts | {(label,): n for (_, label), n in _tally(snapshot, ISSUES_TALLY)})
+    reports = {(outcome,): 0.0 for outcome in REPORT_OUTCOMES}
+    yield _counter("public_reports", reports | {(label,): n for (_, label), n in _tally(snapshot, REPORTS_TALLY)})
+    yield _gauge("public_reports_waiting", {(): float(numbers.reports_waiting)})
 
 
 def _tally(snapshot: Snapshot, name: str) -> Iterator[tuple[tuple[str, str], float]]:

@@ -280,6 +280,18 @@ FAMILIES: Mapping[str, Family] = {
             "Reports of trackers about the state of an issue, by what was done with them: stored for its action item "
             "(recorded), nothing new (repeated), or kept for a week because no action item has its link (waiting)",
         ),
+        Family(
+            "aftermath_public_reports_total",
+            _COUNTER,
+            ("outcome",),
+            "Versions of reports for customers that were written, published or withdrawn",
+        ),
+        Family(
+            "aftermath_public_reports_waiting",
+            _GAUGE,
+            (),
+            "Reports for customers whose newest version nobody has approved for a day",
+        ),
         _shows(
             "target_outcomes",
             "aftermath_target_outcomes_total",

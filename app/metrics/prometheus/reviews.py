@@ -1,4 +1,4 @@
-"""Reviews and action items as a scrape shows them."""
+"""Reviews, action items and reports for customers as a scrape shows them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,9 @@ ITEM_STATES = ("open", "in_progress", "done", "dropped")
 REQUIRED_OUTCOMES = ("held", "late", "dropped")
 PRIORITIES = ("1", "2", "3", "none")
 ISSUE_VERDICTS = ("recorded", "repeated", "waiting")
+REPORT_OUTCOMES = ("written", "published", "withdrawn")
 REQUIRED_TALLY, COMPLETED_TALLY, ISSUES_TALLY = "reviews_required", "action_items_completed", "issue_events"
+REPORTS_TALLY = "public_reports"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +27,11 @@ class ReviewNumbers:
     items: Mapping[tuple[str, str], int]
     items_overdue: Mapping[str, int]
     oldest_open_at: Mapping[str, datetime]
+    reports_waiting: int
 
 
 async def read_review_numbers(tx: AsyncConnection) -> ReviewNumbers:
-    """Two statements."""
+    """Three statements."""
     reviews = (await tx.execute(_REVIEWS)).all()
     items = (await tx.execute(_ITEMS)).all()
     overdue = dict.fromkeys(PRIORITIES, 0)
@@ -45,6 +48,7 @@ async def read_review_numbers(tx: AsyncConnection) -> ReviewNumbers:
         | {(row.state, row.priority): row.n for row in items},
         items_overdue=overdue,
         oldest_open_at=oldest,
+        reports_waiting=(await tx.execute(_REPORTS_WAITING)).scalar_one(),
     )
 
 
@@ -62,4 +66,19 @@ _ITEMS = text("""
            min(created_at) FILTER (WHERE closed_at IS NULL) AS oldest_at
       FROM action_item
      GROUP BY 1, 2
+""")
+
+# Of each review the newest version, if it can still be published.
+_REPORTS_WAITING = text("""
+    SELECT count(*)
+      FROM report_version AS newest
+      JOIN review ON review.id = newest.review_id
+      JOIN public_incident ON public_incident.id = newest.public_incident_id
+     WHERE newest.approved_at IS NULL
+       AND newest.created_at < now() - interval '1 day'
+       AND review.state NOT IN ('draft', 'dropped')
+       AND public_incident.withdrawn_at IS NULL
+       AND NOT EXISTS (SELECT FROM report_version AS newer
+                        WHERE newer.review_id = newest.review_id
+                          AND newer.version > newest.version)
 """)

@@ -116,7 +116,7 @@ class Snapshot:
 
 
 async def read_snapshot(tx: AsyncConnection, *, services_at_most: int) -> Snapshot:
-    """Fourteen statements."""
+    """Fifteen statements."""
     own = (await tx.execute(_OWN_SERVICES, {"at_most": services_at_most})).all()
     services: list[str] = [name for name, _ in own]
     bound = {"own": services}

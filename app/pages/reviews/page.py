@@ -25,7 +25,7 @@ from app.pages.reviews.words import (
     involvement,
 )
 from app.pages.web.frame import PageRequest, PageRoute, Refusal, SignedIn
-from app.reviews.api.answer import review_model
+from app.reviews.api.answer import review_content
 from app.reviews.api.fields import ReviewInPath
 from app.reviews.api.meeting import event
 from app.reviews.lifecycle import Element, ReviewState
@@ -80,7 +80,7 @@ async def review_page(
     """The page; with `refused`, the form of this `action` is open and shows what was entered."""
     async with asked.reading() as session:
         row = await reviews.find(session, ref)
-        model = await review_model(session, row, settings=asked.context.settings, now=asked.now)
+        model = await review_content(session, row, settings=asked.context.settings, now=asked.now)
         factors = [each for each, _ in await findings.list_factors(session, after="", limit=FACTORS_SHOWN)]
         entries = await entries_of(session, row.id)
     return _rendered(asked, row, view(model), factors, entries, looking, refused, action)

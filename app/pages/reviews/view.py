@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.pages.reviews.words import KINDS, PARKING_LOT, MissingLine, missing_line
-from app.reviews.api.answer import ActionItemModel, FindingModel, ReviewModel, WordingModel
+from app.reviews.api.answer import ActionItemModel, FindingModel, ReviewContent, WordingModel
 from app.reviews.lifecycle import FindingKind, ReviewState
 
 
@@ -84,7 +84,7 @@ LIFE = (ReviewState.DRAFT, ReviewState.HELD, ReviewState.PUBLISHED, ReviewState.
 
 @dataclass(frozen=True, slots=True)
 class View:
-    review: ReviewModel
+    review: ReviewContent
     steps: Sequence[Step]
     missing: Sequence[MissingLine]
     groups: Sequence[Group]
@@ -99,7 +99,7 @@ class View:
         return any(each.pieces for each in (self.summary, self.customer_impact, self.resolution))
 
 
-def view(review: ReviewModel) -> View:
+def view(review: ReviewContent) -> View:
     reached = LIFE.index(review.state) if review.state in LIFE else -1
     groups = [_group(kind, review) for kind in KINDS]
     wording = review.wording
@@ -116,7 +116,7 @@ def view(review: ReviewModel) -> View:
     )
 
 
-def _group(kind: FindingKind, review: ReviewModel) -> Group:
+def _group(kind: FindingKind, review: ReviewContent) -> Group:
     return Group(
         kind,
         KINDS[kind].heading,

@@ -63,8 +63,8 @@ class IncidentTypeInput(Input):
         [],
         max_length=30,
         description="In Alertmanager's syntax, on the labels that all alerts of an incident have in common, and on its "
-        "`service`, `environment`, `severity` (such as `sev1`) and `owner`; all must match. Empty matches every "
-        "incident",
+        "`service`, `environment`, `severity` (such as `sev1`), `owner` and `source`; all must match. If several "
+        "sources reported it, all must match with one of them. Empty matches every incident",
         examples=[['service=~"checkout|payments"']],
     )
     description: Words = Field("", examples=["Users cannot pay"])

@@ -1,7 +1,7 @@
 """What a team has agreed on that may apply to one incident, and who is free to respond, in one statement."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.schema import Playbook
 from app.incidents.fact import Fact
+from app.incidents.grouping.batch import MANUAL_SOURCE_ID
 from app.incidents.grouping.timeline_kind import IS_CURRENT, TimelineKind
 from app.response.plan import IncidentType
 from app.response.roles import Absences, Delegates
@@ -22,13 +23,15 @@ from app.response.targets import Agreements, Target
 
 @dataclass(frozen=True, slots=True)
 class Agreed:
-    """`owner` is that of the service, empty if there is none. `delegates` are those of this owner and of all.
+    """`owner` is that of the service, empty if there is none. `sources` are the names of those that were given, without
+    people. `delegates` are those of this owner and of all.
 
     `roles_of_open` has the facts about roles of all open incidents. Playbooks are those of the service, without their
     bodies: all versions of each, newest first.
     """
 
     owner: str
+    sources: Sequence[str]
     types: Sequence[IncidentType]
     targets: Agreements
     delegates: Delegates
@@ -37,9 +40,9 @@ class Agreed:
     playbooks: Mapping[str, Sequence[Playbook]]
 
 
-async def read_agreed(tx: AsyncConnection, service: str) -> Agreed:
+async def read_agreed(tx: AsyncConnection, service: str, sources: Collection[int]) -> Agreed:
     """One statement."""
-    row = (await tx.execute(_AGREED, {"service": service})).one()
+    row = (await tx.execute(_AGREED, {"service": service, "sources": [*sources], "people": MANUAL_SOURCE_ID})).one()
     delegates: dict[tuple[str, str], list[str]] = defaultdict(list)
     for each in row.delegates:
         delegates[each["role"], each["owner"]].append(each["person"])
@@ -48,6 +51,7 @@ async def read_agreed(tx: AsyncConnection, service: str) -> Agreed:
         playbooks[each["name"]].append(Playbook.model_validate(each))
     return Agreed(
         owner=row.owner,
+        sources=row.sources,
         types=[type_of_row(each) for each in row.types],
         targets=Agreements(_target(each) for each in row.targets),
         delegates=delegates,
@@ -75,6 +79,11 @@ _AGREED = text(f"""
         SELECT coalesce((SELECT owner FROM service WHERE name = :service), '') AS owner
     )
     SELECT own.owner,
+           ARRAY(SELECT source.name
+                   FROM source
+                  WHERE source.id = ANY(CAST(:sources AS integer[]))
+                    AND source.id <> :people
+                  ORDER BY source.name) AS sources,
            coalesce((SELECT jsonb_agg(to_jsonb(incident_type)) FROM incident_type), '[]') AS types,
            coalesce((SELECT jsonb_agg(to_jsonb(target))
                        FROM target

@@ -40,7 +40,7 @@ async def forget(session: AsyncSession, name: str) -> str:
     other = f"someone-{1 + int((await tx.execute(_FORGOTTEN, {'tally': FORGOTTEN})).scalar_one())}"
     names = {"name": name, "other": other}
     changed = 0
-    for statement in (*_GONE, *_renaming(_OF_REVIEWS_AND_PLAYBOOKS), _WITHIN_UPDATES):
+    for statement in (*_GONE, *_renaming(_OF_REVIEWS_AND_PLAYBOOKS), _WITHIN_UPDATES, _WITHIN_ACCEPTED):
         changed += (await tx.execute(statement, names)).rowcount
     await lock_keys(tx, sorted((await tx.execute(_KEYS, {"name": name})).scalars()))
     for statement in (*_renaming(_OF_INCIDENTS), _WITHIN_ENTRIES):
@@ -87,4 +87,14 @@ _WITHIN_UPDATES = text("""
        SET earlier = replace(earlier::text, to_jsonb(CAST(:name AS text))::text,
                              to_jsonb(CAST(:other AS text))::text)::jsonb
      WHERE strpos(earlier::text, to_jsonb(CAST(:name AS text))::text) > 0
+""")
+# Who accepted a warning of a public report.
+_WITHIN_ACCEPTED = text("""
+    UPDATE report_version
+       SET accepted = (SELECT jsonb_agg(CASE WHEN one ->> 'by' = :name
+                                             THEN jsonb_set(one, '{by}', to_jsonb(CAST(:other AS text)))
+                                             ELSE one END
+                                        ORDER BY place)
+                         FROM jsonb_array_elements(accepted) WITH ORDINALITY AS each (one, place))
+     WHERE accepted @> jsonb_build_array(jsonb_build_object('by', CAST(:name AS text)))
 """)

@@ -25,9 +25,9 @@ from app.response.playbooks import PlaybookState, state_of, version_in_use
 from app.response.roles import holders, holdings, single_points_of_failure
 from app.response.store import people
 from app.response.store.playbooks import coverage, every_playbook
-from app.response.store.response import facts_of_open, labels_of
+from app.response.store.response import facts_of_open, labels_of, sources_of
 from app.response.store.targets import agreements, business_hours
-from app.response.store.types import all_types
+from app.response.store.types import all_types, source_names
 from app.response.targets import Agreements, TargetOutcome
 from app.response.updates import cadence, stakeholder_updates, updates_of
 
@@ -70,6 +70,7 @@ async def read_gauges(tx: AsyncConnection, services: Sequence[str], now: datetim
         query = select(Incident).where(col(Incident.ended_at).is_(None), col(Incident.merged_into).is_(None))
         rows = (await session.exec(query)).all()
         types, agreed = await all_types(session), await agreements(session)
+        sources = await source_names(session)
         names = {service(Facts.of(row)) for row in rows}
         owned = await session.exec(select(Service.name, Service.owner).where(col(Service.name).in_(names)))
         owners: dict[str, str] = {name: owner or "" for name, owner in owned}
@@ -82,7 +83,8 @@ async def read_gauges(tx: AsyncConnection, services: Sequence[str], now: datetim
     vacant: Counter[str] = Counter({role: 0 for type_ in types for role in type_.roles})
     criteria = 0
     for row in rows:
-        type_ = type_of(types, row.type_stated, labels_of(row, owners.get(service(Facts.of(row)), "")))
+        labels, own = labels_of(row, owners.get(service(Facts.of(row)), "")), sources_of(row, sources)
+        type_ = type_of(types, row.type_stated, labels, own)
         of_row = facts.get(row.id, ())
         if _is_overdue(row, type_, agreed, of_row, now):
             known = service(Facts.of(row))

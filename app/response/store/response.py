@@ -254,8 +254,8 @@ async def response_to(
     """
     known = Facts.of(row)
     facts = (await facts_of(tx, [row.id], OF_RESPONSE)).get(row.id, [])
-    agreed = await read_agreed(tx, service(known))
-    type_ = type_of(agreed.types, row.type_stated, labels_of(row, agreed.owner))
+    agreed = await read_agreed(tx, service(known), row.source_ids)
+    type_ = type_of(agreed.types, row.type_stated, labels_of(row, agreed.owner), agreed.sources)
     history = holdings(facts)
     target = agreed.targets.of(known)
     calendars = await business_hours(tx, [target.calendar] if target and target.calendar else [])
@@ -287,7 +287,7 @@ async def response_to(
             target,
             [fact.at for fact in stakeholder_updates(facts)],
             now=now,
-            elapsed=_elapsed(calendars, target, known, now),
+            elapsed=elapsed_of(calendars, target, known, now),
         ),
         playbooks=[*agreed.playbooks.values()],
         impact=impact,
@@ -304,6 +304,11 @@ def labels_of(row: Incident, owner: str) -> Mapping[str, str]:
     facts = Facts.of(row)
     own = {"service": service(facts), "severity": severity_name(severity(facts)), "owner": owner}
     return row.labels | own | ({"environment": row.environment} if row.environment else {})
+
+
+def sources_of(row: Incident, names: Mapping[int, str]) -> list[str]:
+    """The names of the sources that reported it."""
+    return [names[id_] for id_ in row.source_ids if id_ in names]
 
 
 def _roles(
@@ -349,7 +354,7 @@ _FACTS_OF_OPEN = text(f"""
 """)  # noqa: S608  IS_CURRENT is a constant
 
 
-def _elapsed(calendars: Mapping[str, BusinessHours], target: Target | None, facts: Facts, now: datetime) -> Elapsed:
+def elapsed_of(calendars: Mapping[str, BusinessHours], target: Target | None, facts: Facts, now: datetime) -> Elapsed:
     hours = calendars.get(target.calendar) if target and target.calendar else None
     if hours is None:
         return judging.elapsed

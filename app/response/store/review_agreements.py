@@ -1,39 +1,83 @@
-"""Reads what types and targets say about the reviews of incidents."""
+"""Reads what types and targets say about the reviews of incidents, and what became of it."""
 
-from collections.abc import Collection, Mapping
-from datetime import timedelta
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.schema import Incident, Service
-from app.incidents.agreement import Agreement
+from app.incidents.agreement import Agreement, Kept
+from app.incidents.fact import Fact
+from app.incidents.grouping.timeline_kind import TimelineKind
 from app.incidents.measures.business_hours import BusinessHours
 from app.incidents.measures.measures import Facts, service
-from app.response.plan import IncidentType, ReviewRule, type_of
-from app.response.store.response import labels_of
+from app.incidents.timeline import facts_of
+from app.response.plan import IncidentType, ReviewRule, exit_states, type_of
+from app.response.store.response import elapsed_of, labels_of, sources_of
 from app.response.store.targets import agreements, business_hours
-from app.response.store.types import all_types
-from app.response.targets import Target
+from app.response.store.types import all_types, source_names
+from app.response.targets import Agreements, Target, judge
+from app.response.updates import stakeholder_updates
+
+
+@dataclass(frozen=True, slots=True)
+class _Agreed:
+    """What may apply to some incidents."""
+
+    types: Sequence[IncidentType]
+    targets: Agreements
+    calendars: Mapping[str, BusinessHours]
+    owners: Mapping[str, str | None]
+    sources: Mapping[int, str]
+
+    def type_of(self, row: Incident) -> IncidentType | None:
+        labels = labels_of(row, self.owners.get(service(Facts.of(row))) or "")
+        return type_of(self.types, row.type_stated, labels, sources_of(row, self.sources))
+
+
+async def _agreed(session: AsyncSession) -> _Agreed:
+    """Four statements, and two for each calendar that a target names."""
+    owned = await session.exec(select(Service.name, Service.owner).where(col(Service.owner).is_not(None)))
+    owners = dict(owned.all())
+    types, targets = await all_types(session), await agreements(session)
+    calendars = await business_hours(await session.connection(), targets.calendars())
+    return _Agreed(types, targets, calendars, owners, await source_names(session))
 
 
 async def review_agreements(session: AsyncSession, incidents: Collection[UUID]) -> Mapping[UUID, Agreement]:
-    """By incident. Four statements, and two for each calendar that a target names, however many incidents there are."""
+    """By incident. Five statements, and two for each calendar that a target names, however many incidents there are."""
     if not incidents:
         return {}
     rows = (await session.exec(select(Incident).where(col(Incident.id).in_(incidents)))).all()
-    owners = dict(
-        (await session.exec(select(Service.name, Service.owner).where(col(Service.owner).is_not(None)))).all()
+    agreed = await _agreed(session)
+    return {
+        row.id: agreement_of(agreed.type_of(row), agreed.targets.of(Facts.of(row)), agreed.calendars) for row in rows
+    }
+
+
+async def what_was_kept(session: AsyncSession, rows: Sequence[Incident], now: datetime) -> Mapping[UUID, Kept]:
+    """By incident. Five statements, and two for each calendar that a target names, however many incidents there are."""
+    if not rows:
+        return {}
+    agreed = await _agreed(session)
+    kinds = [TimelineKind.UPDATE, TimelineKind.CRITERION]
+    recorded = await facts_of(await session.connection(), [row.id for row in rows], kinds)
+    return {row.id: _kept(row, agreed, recorded.get(row.id, ()), now) for row in rows}
+
+
+def _kept(row: Incident, agreed: _Agreed, recorded: Sequence[Fact], now: datetime) -> Kept:
+    facts, type_ = Facts.of(row), agreed.type_of(row)
+    target = agreed.targets.of(facts)
+    elapsed = elapsed_of(agreed.calendars, target, facts, now)
+    verdicts = judge(facts, target, [fact.at for fact in stakeholder_updates(recorded)], now=now, elapsed=elapsed)
+    criteria = exit_states(type_.exit_criteria if type_ else (), recorded)
+    return Kept(
+        {str(what): str(each.outcome) for what, each in verdicts.items()},
+        [each.criterion for each in criteria if not each.met],
     )
-    types, agreed = await all_types(session), await agreements(session)
-    calendars = await business_hours(await session.connection(), agreed.calendars())
-    found = {}
-    for row in rows:
-        facts = Facts.of(row)
-        type_ = type_of(types, row.type_stated, labels_of(row, owners.get(service(facts)) or ""))
-        found[row.id] = agreement_of(type_, agreed.of(facts), calendars)
-    return found
 
 
 def agreement_of(

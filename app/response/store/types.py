@@ -8,6 +8,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db, schema
 from app.base.errors import Conflict, NotFound
+from app.incidents.grouping.batch import MANUAL_SOURCE_ID
 from app.incidents.grouping.rule import parse_matcher
 from app.response.plan import Channel, IncidentType, ReviewRule
 
@@ -34,6 +35,12 @@ async def list_types(
     if after is not None:
         query = query.where((position > after[0]) | ((position == after[0]) & (name > after[1])))
     return (await session.exec(query)).all()
+
+
+async def source_names(session: AsyncSession) -> Mapping[int, str]:
+    """By id, without that of people. Matchers of types may ask for them."""
+    source = schema.Source
+    return dict((await session.exec(select(source.id, source.name).where(col(source.id) != MANUAL_SOURCE_ID))).all())
 
 
 async def find_type(session: AsyncSession, name: str) -> schema.IncidentType:

@@ -5,23 +5,27 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Depends, Response
+from fastapi import Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
+from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.base.http.context import Now, Session, SettingsDep
+from app.base.http.context import Now, Session, SettingsDep, context_of
 from app.base.http.fields import AtShown
 from app.base.schema import Finding, Incident, Review
 from app.base.severity import SeverityName
 from app.base.threads import off_loop_if_large
+from app.incidents import notes
 from app.incidents.actions import etag
 from app.incidents.api.answer import CostModel, MeasureModel, columns_of, models_of
-from app.incidents.measures.measures import IncidentStatus
-from app.incidents.path import Phase
+from app.incidents.api.path import PathModel, path_model
+from app.incidents.measures.measures import Facts, IncidentStatus
+from app.incidents.path import Phase, path_of
 from app.reviews import lifecycle
 from app.reviews.action_item import ItemState, Question, age, hints, overdue, question
 from app.reviews.lifecycle import Element, FindingKind, Part, Participant, Perspective, Reason, ReviewState
 from app.reviews.store import action_items, findings, reviews
 from app.reviews.store.action_items import Listed
+from app.reviews.store.responses import Responses
 from app.reviews.wording import INSTEAD, WHY, WordingKind, marks
 from app.settings import Settings
 
@@ -165,6 +169,17 @@ class ReviewedIncidentModel(BaseModel):
     cost: dict[str, CostModel] | None
 
 
+class ReviewedResponseModel(ReviewedIncidentModel):
+    """The numbers of one incident and of the response to it, beside its review."""
+
+    targets: dict[str, str] = Field(
+        description="The outcome of each target, as in `GET /api/v1/incidents/{id}/response`",
+        examples=[{"acknowledge": "met", "update": "not_agreed", "resolve": "missed"}],
+    )
+    exit_open: list[str] = Field(description="Exit criteria that are not met", examples=[["Stakeholders are informed"]])
+    path: PathModel = Field(description="What was done, and whether it helped")
+
+
 class ReviewSummaryModel(BaseModel):
     """A review in a list."""
 
@@ -202,8 +217,8 @@ class TextWordingModel(BaseModel):
     resolution: list[WordingModel]
 
 
-class ReviewModel(ReviewSummaryModel):
-    """A review with everything that belongs to it."""
+class ReviewContent(ReviewSummaryModel):
+    """A review with what belongs to it."""
 
     summary: str
     customer_impact: str
@@ -222,7 +237,7 @@ class ReviewModel(ReviewSummaryModel):
     invite: list[InvitationModel] = Field(
         description="People to consider inviting, because they appear in the timelines"
     )
-    numbers: list[ReviewedIncidentModel] = Field(description="The numbers of its incidents")
+    numbers: Sequence[ReviewedIncidentModel] = Field(description="The numbers of its incidents")
     proposed_incidents: list[str] = Field(
         description="Other incidents within the time frame, or of the same services at the same time; at most 20"
     )
@@ -233,6 +248,14 @@ class ReviewModel(ReviewSummaryModel):
         description="`duration_seconds` times the number of those who attended, facilitator included; null: not known"
     )
     missing: list[str] = Field(description="What is missing for the next step", examples=[["AI-12 has no owner"]])
+
+
+class ReviewModel(ReviewContent):
+    """A review with everything that belongs to it."""
+
+    numbers: Sequence[ReviewedResponseModel] = Field(
+        description="The numbers of its incidents, and of the response to them"
+    )
 
 
 def summary_model(review: Review, incidents: Sequence[Incident], *, now: datetime) -> ReviewSummaryModel:
@@ -250,7 +273,7 @@ def _derived(review: Review, incidents: Sequence[Incident], *, now: datetime) ->
     }
 
 
-async def review_model(session: Session, review: Review, *, settings: Settings, now: datetime) -> ReviewModel:
+async def review_content(session: AsyncSession, review: Review, *, settings: Settings, now: datetime) -> ReviewContent:
     """A fixed number of statements."""
     await session.refresh(review)
     incidents = (await reviews.incidents_of(session, [review.id])).get(review.id, [])
@@ -282,7 +305,24 @@ async def review_model(session: Session, review: Review, *, settings: Settings, 
         "person_seconds": _person_seconds(review, participants),
         "missing": [str(one) for one in lifecycle.missing(step)],
     }
-    return ReviewModel.model_validate(columns_of(review, ReviewModel) | _derived(review, incidents, now=now) | derived)
+    known = columns_of(review, ReviewContent) | _derived(review, incidents, now=now)
+    return ReviewContent.model_validate(known | derived)
+
+
+async def review_model(
+    session: AsyncSession, review: Review, *, settings: Settings, responses: Responses, now: datetime
+) -> ReviewModel:
+    """A fixed number of statements, and two for each calendar that a target names."""
+    content = await review_content(session, review, settings=settings, now=now)
+    incidents = (await reviews.incidents_of(session, [review.id])).get(review.id, [])
+    kept = await responses.kept_of(session, incidents, now)
+    tasks = await notes.tasks_of(await session.connection(), [row.id for row in incidents])
+    numbers = []
+    for row, beside in zip(incidents, content.numbers, strict=True):
+        path = path_model(path_of(Facts.of(row), tasks.get(row.id, ()), now=now))
+        more = {"targets": kept[row.id].targets, "exit_open": kept[row.id].open_criteria, "path": path}
+        numbers.append(ReviewedResponseModel.model_validate(dict(beside) | more))
+    return ReviewModel.model_validate(dict(content) | {"numbers": numbers})
 
 
 def _participant(one: Participant, people: Mapping[str, Sequence[str]]) -> ParticipantModel:
@@ -299,11 +339,14 @@ def _person_seconds(review: Review, participants: Sequence[Participant]) -> int 
 class ReviewAnswer:
     """Builds the response for one review and sets its ETag."""
 
-    def __init__(self, session: Session, settings: SettingsDep, now: Now, response: Response) -> None:
+    def __init__(self, request: Request, session: Session, settings: SettingsDep, now: Now, response: Response) -> None:
         self._session, self._settings, self._now, self._response = session, settings, now, response
+        self._responses = context_of(request).part(Responses)
 
     async def __call__(self, review: Review) -> ReviewModel:
-        model = await review_model(self._session, review, settings=self._settings, now=self._now)
+        model = await review_model(
+            self._session, review, settings=self._settings, responses=self._responses, now=self._now
+        )
         self._response.headers["ETag"] = etag(review.version)
         return model
 

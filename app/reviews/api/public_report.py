@@ -1,6 +1,7 @@
 """The public report of a review over HTTP, for those who write it. Customers read it on the status page."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
@@ -15,6 +16,7 @@ from app.base.http.context import Now, Session, SettingsDep
 from app.base.http.fields import AtShown, Input, Name, Words
 from app.base.http.problems import problem_responses
 from app.base.schema import ReportVersion, Review
+from app.incidents.actions import Ref
 from app.reviews.api.fields import ReviewInPath
 from app.reviews.public_report.facts import PublicText
 from app.reviews.public_report.leaks import Leak, LeakKind
@@ -320,6 +322,10 @@ async def get_difference(
     return ReportDifferenceModel(against=against, lines=list(lines), left_out=left_out)
 
 
+class DecisionInput(Input):
+    by: By | None = Field(None, description="Never public; defaults to the name of the token")
+
+
 class AcceptanceInput(Input):
     at: Name = Field(examples=["summary"])
     kind: LeakKind
@@ -327,82 +333,70 @@ class AcceptanceInput(Input):
     by: By | None = Field(None, description="The person who accepts it; defaults to the name of the token")
 
 
+@dataclass(frozen=True, slots=True)
+class Deciding:
+    """A person who decides about a public report."""
+
+    writer: Writer
+    session: Session
+    now: Now
+    site: SiteDep
+
+    async def about(
+        self,
+        ref: Ref,
+        version: int,
+        decide: Callable[..., Awaitable[ReportVersion]],
+        sent: DecisionInput | AcceptanceInput | None,
+        **more: Any,
+    ) -> ReportContentModel:
+        """`decide` is a function of the store, with these further arguments."""
+        review = await reviews.hold_row(self.session, ref)
+        row = await store.find_version(self.session, review, version)
+        row = await decide(self.session, review, row, site=self.site, **self.who(sent), **more)
+        return await _answer(self.session, review, row, self.site)
+
+    def who(self, sent: DecisionInput | AcceptanceInput | None) -> dict[str, Any]:
+        return {"by": (sent and sent.by) or self.writer.name, "token": self.writer, "now": self.now}
+
+
+DecidingDep = Annotated[Deciding, Depends(scope="function")]
 CHANGED = problem_responses(404, 409)
 
 
 @router.post("/versions/{version}/accept", responses=CHANGED, summary="Accept a warning of the public report")
 async def accept_warning(
-    writer: Writer,
-    session: Session,
-    now: Now,
-    site: SiteDep,
-    ref: ReviewInPath,
-    version: VersionInPath,
-    body: AcceptanceInput,
+    ref: ReviewInPath, version: VersionInPath, deciding: DecidingDep, body: AcceptanceInput
 ) -> ReportContentModel:
     """Permits these words in this field. This applies to later versions too, as long as the field stays the same."""
-    review = await reviews.hold_row(session, ref)
-    row = await store.find_version(session, review, version)
-    leak, by = Leak(body.at, body.kind, body.words), body.by or writer.name
-    row = await store.accept(session, review, row, leak, by=by, token=writer, site=site, now=now)
-    return await _answer(session, review, row, site)
-
-
-class DecisionInput(Input):
-    by: By | None = Field(None, description="Never public; defaults to the name of the token")
+    return await deciding.about(ref, version, store.accept, body, leak=Leak(body.at, body.kind, body.words))
 
 
 @router.post("/versions/{version}/approve", responses=CHANGED, summary="Approve a version of the public report")
 async def approve_report(
-    writer: Writer,
-    session: Session,
-    now: Now,
-    site: SiteDep,
-    ref: ReviewInPath,
-    version: VersionInPath,
-    decision: DecisionInput | None = None,
+    ref: ReviewInPath, version: VersionInPath, deciding: DecidingDep, decision: DecisionInput | None = None
 ) -> ReportContentModel:
     """Needs another token than the author's, and no open warning. Only the newest version can be approved."""
-    review = await reviews.hold_row(session, ref)
-    row = await store.find_version(session, review, version)
-    by = (decision and decision.by) or writer.name
-    row = await store.approve(session, review, row, by=by, token=writer, site=site, now=now)
-    return await _answer(session, review, row, site)
+    return await deciding.about(ref, version, store.approve, decision)
 
 
 @router.post("/versions/{version}/publish", responses=CHANGED, summary="Publish a version of the public report")
 async def publish_report(
-    writer: Writer,
-    session: Session,
-    now: Now,
-    site: SiteDep,
-    ref: ReviewInPath,
-    version: VersionInPath,
-    decision: DecisionInput | None = None,
+    ref: ReviewInPath, version: VersionInPath, deciding: DecidingDep, decision: DecisionInput | None = None
 ) -> ReportContentModel:
     """It must be approved. It is on the status page a few seconds later, if that is on, instead of the version before;
     the page of its public incident links to it.
     """
-    review = await reviews.hold_row(session, ref)
-    row = await store.find_version(session, review, version)
-    by = (decision and decision.by) or writer.name
-    row = await store.publish(session, review, row, by=by, token=writer, site=site, now=now)
-    return await _answer(session, review, row, site)
+    return await deciding.about(ref, version, store.publish, decision)
 
 
 @router.post("/withdraw", responses=CHANGED, summary="Withdraw the public report")
 async def withdraw_report(
-    writer: Writer,
-    session: Session,
-    now: Now,
-    site: SiteDep,
-    ref: ReviewInPath,
-    decision: DecisionInput | None = None,
+    ref: ReviewInPath, deciding: DecidingDep, decision: DecisionInput | None = None
 ) -> ReportContentModel:
     """Its public address answers 410 with a sentence a few seconds later. It stays readable here; another version can
     be approved and published at the same address.
     """
-    review = await reviews.hold_row(session, ref)
-    by = (decision and decision.by) or writer.name
-    row = await store.withdraw(session, review, by=by, token=writer, now=now)
-    return await _answer(session, review, row, site)
+    review = await reviews.hold_row(deciding.session, ref)
+    row = await store.withdraw(deciding.session, review, **deciding.who(decision))
+    return await _answer(deciding.session, review, row, deciding.site)

@@ -6,7 +6,7 @@ Pure: no clock, no I/O, no settings. Every text stands in each outline once. Sec
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
-from app.base.public_words import at, lasting
+from app.base.public_words import at, between, lasting
 from app.reviews.public_report.facts import PublicFacts
 from app.reviews.report.outline import Block, Bullets, Paragraph, Report, Section
 
@@ -52,7 +52,7 @@ def _short(facts: PublicFacts) -> Iterator[Section]:
 def _duration(facts: PublicFacts) -> str:
     if facts.ends_at is None:
         return f"since {at(facts.begins_at)}"
-    return f"{lasting(facts.ends_at - facts.begins_at)}, from {at(facts.begins_at)} to {at(facts.ends_at)}"
+    return f"{lasting(facts.ends_at - facts.begins_at)} ({between(facts.begins_at, facts.ends_at)})"
 
 
 def _paragraph(text: str) -> list[Block]:

@@ -22,9 +22,11 @@ def _parts(report: Report, site: str, public_incident: UUID) -> Iterator[str]:
     yield '<meta name="color-scheme" content="light dark">\n'
     yield f"<title>{escape(report.title)} · {escape(site)}</title>\n"
     yield '<link rel="stylesheet" href="/status/style.css">\n</head>\n<body>\n'
-    yield f'<header><p class="name"><a href="/status"><bdi>{escape(site)}</bdi></a></p></header>\n'
+    yield f'<header><p class="name"><a href="/status"><bdi>{escape(site)}</bdi></a></p>'
+    yield '<p><a href="/status">Status now</a></p></header>\n'
     yield '<main class="report">\n'
     yield from body(report)
-    yield f'\n<p><a href="/status/incidents/{public_incident}">Updates while it lasted</a></p>\n</main>\n'
+    yield f'\n<p class="more"><a href="/status/incidents/{public_incident}">Updates during the incident</a></p>\n'
+    yield "</main>\n"
     yield "<footer><p>Times are in UTC.</p>"
-    yield '<p><a href="/status">Status now</a> <a href="/status/reports">Reports</a></p></footer>\n</body>\n</html>\n'
+    yield '<p><a href="/status/reports">Reports</a></p></footer>\n</body>\n</html>\n'

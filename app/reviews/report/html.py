@@ -13,10 +13,10 @@ from app.reviews.report.plot import svg
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
+body { overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%; margin: 1rem 0; font-size: 0.9em; }
 th, td { border: 1px solid #bbb; padding: 0.25rem 0.5rem; text-align: left; vertical-align: top; }
-td { overflow-wrap: anywhere; }
-p, li { overflow-wrap: anywhere; white-space: pre-line; }
+p, li { white-space: pre-line; }
 svg { width: 100%; height: auto; }
 @media print { body { margin: 0; max-width: none; } h2, h3 { break-after: avoid; } tr, svg { break-inside: avoid; } }
 """

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import exists, tuple_
 from sqlmodel import col, func, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import Select, SelectOfScalar
 
 from app.base.errors import Conflict, Invalid, NotFound
 from app.base.ids import new_id
@@ -89,6 +90,8 @@ async def list_items(
 
 
 Key = tuple[datetime, int]
+# An action item, the numbers of its review and of its own incident, and its issue.
+ListedRows = Select[ActionItem, int | None, int | None, Issue | None]
 
 
 def due_key(item: ActionItem) -> Key:
@@ -107,7 +110,7 @@ async def list_by_due_time(
     return await _listed(session, query)
 
 
-async def _matching(session: AsyncSession, filters: Filters, *, now: datetime) -> Any:
+async def _matching(session: AsyncSession, filters: Filters, *, now: datetime) -> ListedRows:
     item = ActionItem
     query = _every()
     if filters.states:
@@ -134,7 +137,7 @@ async def _matching(session: AsyncSession, filters: Filters, *, now: datetime) -
     return query
 
 
-def _incidents_of_item() -> Any:
+def _incidents_of_item() -> SelectOfScalar[UUID]:
     """Those of its review, and its own."""
     of_review = col(ReviewIncident.review_id) == col(ActionItem.review_id)
     linked = select(ReviewIncident.incident_id).where(of_review).correlate(ActionItem)
@@ -142,7 +145,7 @@ def _incidents_of_item() -> Any:
     return select(Incident.id).where(or_(own, col(Incident.id).in_(linked))).correlate(ActionItem)
 
 
-def _every() -> Any:
+def _every() -> ListedRows:
     named = Incident.__table__.alias("named")
     living = Incident.__table__.alias("living")
     return (
@@ -154,7 +157,7 @@ def _every() -> Any:
     )
 
 
-async def _listed(session: AsyncSession, query: Any) -> list[Listed]:
+async def _listed(session: AsyncSession, query: ListedRows) -> list[Listed]:
     return [Listed(*found) for found in await session.exec(query)]
 
 

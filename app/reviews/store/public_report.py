@@ -20,6 +20,7 @@ from app.base.public_words import clean
 from app.base.schema import PublicIncident, PublicReport, PublicUpdate, ReportVersion, Review
 from app.base.threads import off_loop
 from app.base.tokens import Bearer
+from app.incidents.grouping.write import count
 from app.incidents.measures.measures import Weights
 from app.reviews.lifecycle import ReviewState
 from app.reviews.public_report.difference import LeftOut, left_out, sections_of, unified
@@ -34,6 +35,7 @@ from app.reviews.store.known_words import known_words
 from app.reviews.store.report import facts_of
 
 VERSIONS_AT_MOST = 200
+REPORTS_TALLY = "public_reports"  # by outcome: written, published or withdrawn
 
 
 class ReportNotFound(NotFound):
@@ -243,6 +245,7 @@ async def write(
     )
     session.add(row)
     await session.flush()
+    await _count(session, "written")
     return row, True
 
 
@@ -363,6 +366,7 @@ async def publish(
         )
     )
     await session.flush()
+    await _count(session, "published")
     return row
 
 
@@ -379,7 +383,12 @@ async def withdraw(session: AsyncSession, review: Review, *, by: str, token: Bea
         public = await session.get_one(PublicReport, row.report_id)
         public.page, public.title, public.withdrawn_at = None, None, row.withdrawn_at
         await session.flush()
+        await _count(session, "withdrawn")
     return row
+
+
+async def _count(session: AsyncSession, outcome: str) -> None:
+    await count(await session.connection(), [(REPORTS_TALLY, "", outcome, 1)])
 
 
 async def _require_newest(session: AsyncSession, review: Review, row: ReportVersion) -> None:
