@@ -19,6 +19,7 @@ from app.base.times import MICROSECOND
 from app.base.vocabulary import UNKNOWN_ENVIRONMENT
 from app.incidents.grouping.batch import MANUAL_SOURCE_ID
 from app.incidents.grouping.signal import AlertClass
+from app.incidents.links import ALERTS_WITH_LINKS, ANNOTATIONS, Link, links_of
 from app.incidents.measures.measures import SEVERITIES_OF, IncidentStatus, Priority
 
 Row = TypeVar("Row")
@@ -247,6 +248,22 @@ async def alerts(
     size = _size(alert.labels, alert.annotations, alert.link)
     fitting, cut = await _fitting(session, query.with_only_columns(size), bytes_at_most)
     return Rows((await session.exec(query.limit(fitting))).all(), cut)
+
+
+async def links(session: AsyncSession, row: Incident) -> list[Link]:
+    """The links that its first alerts name."""
+    named = [alert.annotations[name].as_string() for name in ANNOTATIONS]
+    query = (
+        select(alert.link, *named)
+        .join_from(Incident, Alert, _belongs_to_incident())
+        .where(incident.id == row.id)
+        .order_by(alert.started_at, alert.series)
+        .limit(ALERTS_WITH_LINKS)
+    )
+    rows = (await (await session.connection()).execute(query)).all()
+    return links_of(
+        (own, {name: text for name, text in zip(ANNOTATIONS, texts, strict=True) if text}) for own, *texts in rows
+    )
 
 
 async def silences(session: AsyncSession, row: Incident) -> Sequence[tuple[Silence, str]]:

@@ -702,3 +702,16 @@ async def test_a_person_declares_an_incident(client: httpx.AsyncClient, signed_i
     assert refused.status_code == 422
     assert field(refused.text, "service") == "payments"
     assert "A person declared it" in text_of(await seen(signed_in))
+
+
+async def test_links_of_alerts_are_data(client: httpx.AsyncClient, signed_in: httpx.AsyncClient) -> None:
+    """Only addresses on the web are links, and nothing in one leaves its attribute."""
+    dashboard = "https://grafana.example.org/d/1?from=now-1h&x='"
+    annotations = {"runbook_url": 'https://wiki.example.org/"><script>', "dashboard_url": dashboard}
+    alert = firing(10) | {"annotations": annotations, "generatorURL": "javascript:alert(1)"}
+    await deliver(client, alert)
+    section = re.search(r'<h3 id="links">.*?</ul>', await seen(signed_in), re.DOTALL)
+    assert section is not None
+    addresses = re.findall(r'<li>(\w+): <a href="([^"]*)"', section[0])
+    assert [(kind, html.unescape(url)) for kind, url in addresses] == [("Dashboard", dashboard)]
+    assert section[0].count("<a ") == 1

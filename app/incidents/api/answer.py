@@ -21,6 +21,7 @@ from app.incidents.grouping.batch import MANUAL_SOURCE_ID
 from app.incidents.impact import labor
 from app.incidents.impact.individual import impacts_of
 from app.incidents.impact.intervals import shown
+from app.incidents.links import LinkKind
 from app.incidents.measures.measures import (
     Facts,
     IncidentStatus,
@@ -58,7 +59,7 @@ class CostModel(MoneyRange):
     model_config = ConfigDict(from_attributes=True)
 
 
-class IncidentModel(BaseModel):
+class ListedIncidentModel(BaseModel):
     id: UUID
     number: str = Field(examples=["INC-1"])
     title: str
@@ -129,9 +130,27 @@ class IncidentModel(BaseModel):
     )
 
 
+class LinkModel(BaseModel):
+    """A page about the incident that one of its alerts names."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    kind: LinkKind = Field(description="`alert` is where an alert was defined, or its graph")
+    url: str = Field(examples=["https://wiki.example.org/runbooks/checkout"])
+
+
+class IncidentModel(ListedIncidentModel):
+    """An incident with the links that its alerts name."""
+
+    links: list[LinkModel] = Field(
+        description="Runbooks and dashboards from the annotations of its alerts, and the generator URLs of these; only "
+        "`http` and `https`, from the first 50 alerts, at most 5 of each kind"
+    )
+
+
 async def models_of(
     session: AsyncSession, rows: Sequence[Incident], *, settings: Settings, now: datetime
-) -> list[IncidentModel]:
+) -> list[ListedIncidentModel]:
     """Runs a fixed number of statements, however many rows there are."""
     sources = await views.source_names(session)
     winners = await views.numbers(session, [row.merged_into for row in rows if row.merged_into is not None])
@@ -139,7 +158,7 @@ async def models_of(
     held = await views.held_alerts(session, [row for row in rows if MANUAL_SOURCE_ID in row.source_ids])
     impacts = await impacts_of(await session.connection(), rows, now=now, weights=settings.impact)
 
-    def model(row: Incident) -> IncidentModel:
+    def model(row: Incident) -> ListedIncidentModel:
         facts, impact = Facts.of(row), impacts.get(row.id)
         work = labor.of_incident(facts, settings.labor, now=now) if settings.labor else {}
         derived = {
@@ -169,7 +188,7 @@ async def models_of(
             "cost": impact and (impact.cost or None),
             "labor": shown(work) or None,
         }
-        return IncidentModel.model_validate(columns_of(row, IncidentModel) | derived)
+        return ListedIncidentModel.model_validate(columns_of(row, ListedIncidentModel) | derived)
 
     return list(map(model, rows))
 
@@ -191,7 +210,7 @@ class Answer:
     async def __call__(self, row: Incident) -> IncidentModel:
         self.response.headers["ETag"] = etag(row.version)
         [model] = await models_of(self.session, [row], settings=self.settings, now=self.now)
-        return model
+        return IncidentModel(**dict(model), links=await views.links(self.session, row))
 
 
 Answering = Annotated[Answer, Depends()]

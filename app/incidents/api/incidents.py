@@ -32,7 +32,7 @@ from app.base.http.problems import problem_responses
 from app.base.schema import Incident
 from app.base.severity import SeverityName, severity_name, severity_number
 from app.incidents import actions, listing, views
-from app.incidents.api.answer import Answering, IncidentModel, columns_of, models_of
+from app.incidents.api.answer import Answering, IncidentModel, ListedIncidentModel, columns_of, models_of
 from app.incidents.measures.measures import MEASURES, IncidentStatus, Priority
 from app.settings import Settings
 
@@ -149,7 +149,7 @@ Sorted = Annotated[
 ]
 
 
-class Incidents(Page[IncidentModel]):
+class Incidents(Page[ListedIncidentModel]):
     """A page of incidents."""
 
     total: int | None = Field(
@@ -206,7 +206,7 @@ async def csv_of(
 ) -> StreamingResponse:
     """Every incident that matches the filters."""
 
-    async def chunk(after: views.Key | None) -> tuple[Sequence[Incident], list[IncidentModel]]:
+    async def chunk(after: views.Key | None) -> tuple[Sequence[Incident], list[ListedIncidentModel]]:
         async with db.read_session(engine) as session:  # one per chunk: a slow client does not hold a connection
             rows, _ = await views.incidents(
                 session, filters, sort=sort, after=after, limit=CHUNK, bytes_at_most=settings.page_bytes
@@ -233,7 +233,7 @@ async def csv_of(
 
 
 _IN_MANY_COLUMNS = {"id", "labels", "measures", "cost", "labor"}  # or excluded
-_EXPORTED = tuple(name for name in IncidentModel.model_fields if name not in _IN_MANY_COLUMNS)
+_EXPORTED = tuple(name for name in ListedIncidentModel.model_fields if name not in _IN_MANY_COLUMNS)
 _AMOUNTS = ("low", "expected", "high")
 
 
