@@ -46,6 +46,7 @@ class Filters:
     detected_to: datetime | None = None
     labels: Sequence[tuple[str, str]] = ()  # all of these
     acknowledged: bool | None = None  # whether a person ever acknowledged them
+    test: bool | None = None  # whether a person marked them as tests
     duration: "Duration | None" = None
     text: str | None = None  # in the title, whatever the case
     monitoring: bool | None = None  # whether they are failures of the monitoring
@@ -175,7 +176,7 @@ def conditions_of(filters: Filters) -> list[ColumnElement[bool]]:
     if filters.owner:
         owned = func.coalesce(col(Service.owner), "").in_(sorted(filters.owner))
         conditions.append(SERVICE.in_(select(Service.name).where(owned)))
-    conditions += _conditions_of_times(filters)
+    conditions += _conditions_of_times_and_marks(filters)
     if filters.text:
         title = func.coalesce(incident.title_stated, incident.title)
         conditions.append(title.icontains(filters.text, autoescape=True))
@@ -190,7 +191,7 @@ def conditions_of(filters: Filters) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _conditions_of_times(filters: Filters) -> list[ColumnElement[bool]]:
+def _conditions_of_times_and_marks(filters: Filters) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if filters.detected_from is not None:
         conditions.append(filters.detected_from <= DETECTED_AT)
@@ -199,6 +200,8 @@ def _conditions_of_times(filters: Filters) -> list[ColumnElement[bool]]:
     if filters.acknowledged is not None:
         was = incident.acknowledged_at.is_not(None)
         conditions.append(was if filters.acknowledged else ~was)
+    if filters.test is not None:
+        conditions.append(~IS_COUNTED if filters.test else IS_COUNTED)
     if filters.duration is not None:
         lasted = func.coalesce(incident.ended_at, filters.duration.now) - DETECTED_AT
         conditions += [lasted >= filters.duration.at_least] if filters.duration.at_least is not None else []
@@ -212,6 +215,7 @@ def _of_source(name: str) -> ColumnElement[bool]:
     return select(Source.id).where(named).scalar_subquery() == incident.source_ids.any_()
 
 
+IS_COUNTED: ColumnElement[bool] = incident.test_stated.is_not(True)  # not a test; apart from merged ones
 IS_MONITORING: ColumnElement[bool] = incident.alert_class == AlertClass.MONITORING.value
 _IS_OPEN = incident.ended_at.is_(None)
 _OF_STATUS = {

@@ -40,6 +40,11 @@ HARMED_THROUGHOUT = (
     "Users were harmed between its alerts too: downtime and cost then include the gaps, at the worst severity"
 )
 
+IS_TEST = (
+    "A person marked it as a test: it has no downtime and no cost, counts in no number, and requires no review. What "
+    "Prometheus has counted already stays counted"
+)
+
 EXPECTED_TO_LAST = "Whether a person expects it to last for more than an hour; null: nobody stated it"
 
 Share = Annotated[Decimal, PlainSerializer(str, return_type=str)]
@@ -118,6 +123,7 @@ class ListedIncidentModel(BaseModel):
         description="The incident type that a person stated; null: the first whose matchers match, see `response`"
     )
     expected_to_last: bool | None = Field(description=EXPECTED_TO_LAST)
+    test: bool = Field(description=IS_TEST)
     measures: dict[str, MeasureModel]
     downtime_seconds: float | None = Field(
         description="How long its alerts fired with an impact above 0, outside planned maintenance; not the same as "
@@ -183,6 +189,7 @@ async def models_of(
             "type": row.type_stated,
             "expected_to_last": row.expected_to_last_stated,
             "harmed_throughout": bool(row.harmed_throughout_stated),
+            "test": bool(row.test_stated),
             "measures": measures(facts),
             "downtime_seconds": impact and impact.downtime.total_seconds(),
             "cost": impact and (impact.cost or None),

@@ -93,6 +93,9 @@ def _filters(
         bool | None,
         Query(description="Only those that were acknowledged, whether they are open or resolved, or others"),
     ] = None,
+    test: Annotated[
+        bool | None, Query(description="Only those that a person marked as tests, or only others; default: both")
+    ] = None,
     min_duration: Annotated[
         Length | None,
         Query(
@@ -131,6 +134,7 @@ def _filters(
         detected_from=begin,
         detected_to=end,
         acknowledged=acknowledged,
+        test=test,
         duration=views.Duration(min_duration, max_duration, now) if min_duration or max_duration else None,
         text=q,
         labels=[(text[0] + text[1:].partition("=")[0], text[1:].partition("=")[2]) for text in label],

@@ -253,6 +253,7 @@ _SERVICES_LATELY = text("""
     SELECT DISTINCT coalesce(service_stated, service) AS service
       FROM incident
      WHERE merged_into IS NULL
+       AND test_stated IS NOT TRUE
        AND alert_class = 'service'
        AND began_at >= :since
      ORDER BY 1

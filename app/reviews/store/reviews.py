@@ -253,6 +253,7 @@ _PROPOSED = text("""
     SELECT DISTINCT other.number
       FROM incident AS other
      WHERE other.merged_into IS NULL
+       AND other.test_stated IS NOT TRUE
        AND other.alert_class <> 'monitoring'
        AND NOT other.id = ANY(CAST(:ids AS uuid[]))
        AND (other.began_at < CAST(:until AS timestamptz)
