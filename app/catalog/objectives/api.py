@@ -198,7 +198,7 @@ async def get_objective(
 @_objective.put(
     "/{name}/objective",
     summary="Create or replace an objective",
-    responses=problem_responses(404) | {201: {"model": ObjectiveResponse}},
+    responses=problem_responses() | {201: {"model": ObjectiveResponse}},
 )
 async def put_objective(
     session: Session,
@@ -217,7 +217,9 @@ async def put_objective(
     response: Response,
     _: Writer,
 ) -> ObjectiveResponse:
-    """A service has one objective. It also applies to the past part of its window. Returns 201 if there was none."""
+    """A service has one objective. It also applies to the past part of its window. Returns 201 if there was none. An
+    unknown service is created.
+    """
     objective, is_new = await store.put_objective(session, objective_row(name, body, now))
     response.status_code = 201 if is_new else 200
     return _objective_shown(objective, await store.budget(session, objective, now=now, weights=settings.impact))

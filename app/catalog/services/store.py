@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import text
-from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db, schema
 from app.base.errors import Conflict, Invalid, PreconditionFailed, ServiceNotFound
+from app.incidents.services import add_service
 
 # A service with its rates, sorted by currency and start of validity.
 Priced = tuple[schema.Service, Sequence[schema.ServiceRate]]
@@ -76,8 +76,7 @@ async def change_rate(
 
 async def put_rates(session: AsyncSession, name: str, rates: Sequence[schema.ServiceRate], *, now: datetime) -> Priced:
     """Replaces all rates of the service, which is created if it is unknown."""
-    unknown = insert(schema.Service.__table__).values(name=name, first_seen_at=now, updated_at=now)
-    await (await session.connection()).execute(unknown.on_conflict_do_nothing())
+    await add_service(session, name, now=now)
     service = await _locked(session, name)
     service.updated_at = now
     await session.exec(delete(schema.ServiceRate).where(col(schema.ServiceRate.service) == name))
