@@ -8,7 +8,7 @@ from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Body, Query, Response
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints
 
 from app.base import schema
 from app.base.http.auth import Reader, Writer
@@ -73,9 +73,16 @@ class CalendarInput(Input):
     calendar: CalendarPeriod
 
 
+def _one_shape(window: object) -> object:
+    if isinstance(window, dict) and len({"rolling_days", "calendar"} & window.keys()) != 1:
+        message = "must have either `rolling_days` or `calendar`, and not both"
+        raise ValueError(message)
+    return window
+
+
 class ObjectiveInput(Input):
     target: Target = Field(description="Share of time as a string, greater than 0 and less than 1", examples=["0.999"])
-    window: RollingInput | CalendarInput
+    window: Annotated[RollingInput | CalendarInput, BeforeValidator(_one_shape)]
     weighted: bool = Field(True, description="Whether downtime is weighted by impact; otherwise it counts in full")
     environment: EnvironmentName | None = Field(
         None, description="Only incidents in this environment burn the budget; null: all do", examples=["production"]

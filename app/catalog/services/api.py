@@ -88,14 +88,14 @@ class RateInput(Input):
     @model_validator(mode="after")
     def _ordered(self) -> "RateInput":
         if not self.low <= self.expected <= self.high:
-            message = "must have low <= expected <= high"
+            message = "`low` must not be above `expected`, nor `expected` above `high`"
             raise ValueError(message)
         return self
 
 
 def _once_each(rates: list[RateInput]) -> list[RateInput]:
     if len({(rate.valid_from, rate.currency) for rate in rates}) < len(rates):
-        message = "two rates have the same `from` and `currency`"
+        message = "two rates have the same `from` and `currency`; keep one of them"
         raise ValueError(message)
     return rates
 

@@ -94,7 +94,7 @@ async def change_rate(
             raise Conflict("there is already a rate in this currency from this time on; change that one instead")
         known[key] = rate
     if len(known) > RATES_AT_MOST:
-        message = f"a service may have {RATES_AT_MOST} rates"
+        message = f"a service may have {RATES_AT_MOST} rates; remove one that no incident needs"
         raise Invalid(message)
     session.expunge_all()  # the rows are about to be deleted
     return await put_rates(session, name, [schema.ServiceRate(**each.model_dump()) for each in known.values()], now=now)

@@ -41,7 +41,7 @@ router = APIRouter(prefix="/api/v1/incidents", tags=["incidents"])
 
 def _label(value: str) -> str:
     if "=" not in value[1:]:
-        message = "a label filter has the form name=value"
+        message = "must have the form `name=value`"
         raise ValueError(message)
     return value
 

@@ -68,7 +68,7 @@ class TargetInput(Input):
 
 def _once_each(found: list[TargetInput]) -> list[TargetInput]:
     if len({(each.severity, each.valid_from or THE_BEGINNING) for each in found}) < len(found):
-        message = "two targets have the same `severity` and `from`"
+        message = "two targets have the same `severity` and `from`; keep one of them"
         raise ValueError(message)
     return found
 

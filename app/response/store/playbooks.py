@@ -109,7 +109,7 @@ async def put_playbook(
             return newest, False
         version = newest.version + 1
     elif len(known) >= PLAYBOOKS_AT_MOST:
-        message = f"the service has {len(known)} playbooks already"
+        message = f"the service has {len(known)} playbooks already; write a version of one of them"
         raise TooManyPlaybooks(message)
     if version > VERSIONS_AT_MOST:
         message = f"the playbook has {VERSIONS_AT_MOST} versions already; use another name"
