@@ -16,6 +16,7 @@ FORMS: Mapping[str, str] = {
     "^0\\.[0-9]{1,9}$": "must be text such as `0.999`: above 0 and below 1, with up to 9 decimal places",
     "^https?://[^/?#]+(/[A-Za-z0-9._~%/-]*)?$": "must be a URL such as `https://example.com:9093/path`, without query "
     "and fragment",
+    r"^[^\x00]{1,1024}$": "must have 1 to 1,024 characters",
     "^[ -9;-~]+$": "must be printable ASCII without `:`",
     "^[a-z][a-z_]{1,30}$": "must have 2 to 31 lower-case letters and underscores, and begin with a letter",
 }

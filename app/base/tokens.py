@@ -20,7 +20,9 @@ from sqlalchemy import func, literal, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
 
+from app.base.db.rows import total
 from app.base.errors import Conflict, NotFound
 from app.base.schema import Source, Token
 
@@ -150,10 +152,23 @@ async def source_by_name(session: AsyncSession, name: str) -> Source:
     return found
 
 
-async def list_sources(session: AsyncSession, *, after: str = "", limit: int | None = None) -> Sequence[Source]:
-    """Sources of alerts and deployments with names greater than `after`, sorted by name."""
-    query = select(Source).where(Source.kind != "person", col(Source.name) > after)
+async def list_sources(
+    session: AsyncSession, *, containing: str | None = None, after: str = "", limit: int | None = None
+) -> Sequence[Source]:
+    """Sources of alerts and deployments with names greater than `after`, sorted by name. Their names contain the text,
+    whatever its case.
+    """
+    query = _sources(containing).where(col(Source.name) > after)
     return (await session.exec(query.order_by(col(Source.name)).limit(limit))).all()
+
+
+async def count_sources(session: AsyncSession, *, containing: str | None = None) -> int:
+    return await total(session, _sources(containing))
+
+
+def _sources(containing: str | None) -> SelectOfScalar[Source]:
+    query = select(Source).where(Source.kind != "person")
+    return query.where(col(Source.name).icontains(containing, autoescape=True)) if containing else query
 
 
 async def find_token(session: AsyncSession, public: str) -> KnownToken | None:

@@ -44,6 +44,7 @@ from app.incidents.refusals import (
     NewerIncidentExists,
     UnknownType,
 )
+from app.incidents.services import add_service
 from app.incidents.timeline import Attribution, Correction
 
 CLOCK_SKEW = timedelta(minutes=5)
@@ -367,7 +368,7 @@ async def amend(
         if different.get("type"):
             await require_type(session, different["type"])
         if different.get("service"):
-            await (await session.connection()).execute(_ADD_SERVICE, {"name": different["service"], "now": now})
+            await add_service(session, different["service"], now=now)
         await _change(session, row, {f"{name}_stated": value for name, value in different.items()}, now)
         if "detected_at" in different:
             await derive_facts(await session.connection(), [row.id])
@@ -383,13 +384,6 @@ async def require_type(session: AsyncSession, name: str) -> None:
     if name not in known:
         message = f"there is no such incident type; the types are: {', '.join(known[:20]) or 'none'}"
         raise UnknownType(message)
-
-
-_ADD_SERVICE = text("""
-    INSERT INTO service (name, first_seen_at, updated_at)
-    VALUES (:name, :now, :now)
-        ON CONFLICT DO NOTHING
-""")
 
 
 def _plain(value: object) -> object:

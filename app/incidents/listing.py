@@ -22,7 +22,7 @@ from app.incidents.measures.measures import (
     severity,
     status,
 )
-from app.incidents.views import IS_MONITORING, Filters, conditions_of, incident
+from app.incidents.views import IS_COUNTED, IS_MONITORING, Filters, conditions_of, incident
 
 TITLE_AT_MOST = 300  # characters
 Key = tuple[datetime, int]  # `began_at` and number
@@ -40,6 +40,7 @@ class ListedIncident:
     status: IncidentStatus
     declared: bool
     monitoring: bool
+    test: bool
     began_at: datetime
     detected_at: datetime
     acknowledged_at: datetime | None
@@ -107,7 +108,7 @@ async def count(session: AsyncSession, filters: Filters) -> int:
 @dataclass(frozen=True, slots=True)
 class OpenNow:
     """What is open: incidents of services, and failures of the monitoring; not acknowledged first, then the worst,
-    then the oldest. The counts are of all of them.
+    then the oldest. The counts are of all of them. Tests are left out.
     """
 
     rows: Sequence[ListedIncident]
@@ -132,7 +133,7 @@ async def open_now(session: AsyncSession, *, limit: int = 20, now: datetime, wei
             func.count().over(partition_by=IS_MONITORING).label("of_kind"),
             func.count(incident.acknowledged_at).over(partition_by=IS_MONITORING).label("acknowledged_of_kind"),
         )
-        .where(incident.merged_into.is_(None), incident.ended_at.is_(None))
+        .where(incident.merged_into.is_(None), IS_COUNTED, incident.ended_at.is_(None))
         .subquery()
     )
     query = select(ranked).where(ranked.c.place <= limit).order_by(ranked.c.place)
@@ -149,7 +150,7 @@ async def open_now(session: AsyncSession, *, limit: int = 20, now: datetime, wei
     )
 
 
-_SHOWN = ("id", "number", "environment", "acknowledged_by", "reopened", "alerts", *FACTS)
+_SHOWN = ("id", "number", "environment", "acknowledged_by", "reopened", "alerts", "test_stated", *FACTS)
 _COLUMNS = (
     *(incident[name] for name in dict.fromkeys(_SHOWN)),
     func.left(func.coalesce(incident.title_stated, incident.title), TITLE_AT_MOST).label("shown_title"),
@@ -176,6 +177,7 @@ def _listed(row: Row[Any], impact: Impact, now: datetime) -> ListedIncident:
         status=status(facts),
         declared=row.declared,
         monitoring=row.is_monitoring,
+        test=bool(row.test_stated),
         began_at=row.began_at,
         detected_at=detected_at(facts),
         acknowledged_at=row.acknowledged_at,

@@ -61,7 +61,7 @@ async def related(session: AsyncSession, ids: Sequence[UUID]) -> Mapping[UUID, S
 async def _hold_both(session: AsyncSession, ref: Ref, other_ref: Ref) -> tuple[Incident, Incident]:
     row, other = await hold_all(session, [ref, other_ref])
     if row.id == other.id:
-        message = "name two different incidents"
+        message = "an incident cannot be related to itself; name another one"
         raise RelatedToItself(message)
     return row, other
 

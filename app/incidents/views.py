@@ -19,6 +19,7 @@ from app.base.times import MICROSECOND
 from app.base.vocabulary import UNKNOWN_ENVIRONMENT
 from app.incidents.grouping.batch import MANUAL_SOURCE_ID
 from app.incidents.grouping.signal import AlertClass
+from app.incidents.links import ALERTS_WITH_LINKS, ANNOTATIONS, Link, links_of
 from app.incidents.measures.measures import SEVERITIES_OF, IncidentStatus, Priority
 
 Row = TypeVar("Row")
@@ -45,6 +46,7 @@ class Filters:
     detected_to: datetime | None = None
     labels: Sequence[tuple[str, str]] = ()  # all of these
     acknowledged: bool | None = None  # whether a person ever acknowledged them
+    test: bool | None = None  # whether a person marked them as tests
     duration: "Duration | None" = None
     text: str | None = None  # in the title, whatever the case
     monitoring: bool | None = None  # whether they are failures of the monitoring
@@ -174,7 +176,7 @@ def conditions_of(filters: Filters) -> list[ColumnElement[bool]]:
     if filters.owner:
         owned = func.coalesce(col(Service.owner), "").in_(sorted(filters.owner))
         conditions.append(SERVICE.in_(select(Service.name).where(owned)))
-    conditions += _conditions_of_times(filters)
+    conditions += _conditions_of_times_and_marks(filters)
     if filters.text:
         title = func.coalesce(incident.title_stated, incident.title)
         conditions.append(title.icontains(filters.text, autoescape=True))
@@ -189,7 +191,7 @@ def conditions_of(filters: Filters) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _conditions_of_times(filters: Filters) -> list[ColumnElement[bool]]:
+def _conditions_of_times_and_marks(filters: Filters) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if filters.detected_from is not None:
         conditions.append(filters.detected_from <= DETECTED_AT)
@@ -198,6 +200,8 @@ def _conditions_of_times(filters: Filters) -> list[ColumnElement[bool]]:
     if filters.acknowledged is not None:
         was = incident.acknowledged_at.is_not(None)
         conditions.append(was if filters.acknowledged else ~was)
+    if filters.test is not None:
+        conditions.append(~IS_COUNTED if filters.test else IS_COUNTED)
     if filters.duration is not None:
         lasted = func.coalesce(incident.ended_at, filters.duration.now) - DETECTED_AT
         conditions += [lasted >= filters.duration.at_least] if filters.duration.at_least is not None else []
@@ -211,6 +215,7 @@ def _of_source(name: str) -> ColumnElement[bool]:
     return select(Source.id).where(named).scalar_subquery() == incident.source_ids.any_()
 
 
+IS_COUNTED: ColumnElement[bool] = incident.test_stated.is_not(True)  # not a test; apart from merged ones
 IS_MONITORING: ColumnElement[bool] = incident.alert_class == AlertClass.MONITORING.value
 _IS_OPEN = incident.ended_at.is_(None)
 _OF_STATUS = {
@@ -247,6 +252,22 @@ async def alerts(
     size = _size(alert.labels, alert.annotations, alert.link)
     fitting, cut = await _fitting(session, query.with_only_columns(size), bytes_at_most)
     return Rows((await session.exec(query.limit(fitting))).all(), cut)
+
+
+async def links(session: AsyncSession, row: Incident) -> list[Link]:
+    """The links that its first alerts name."""
+    named = [alert.annotations[name].as_string() for name in ANNOTATIONS]
+    query = (
+        select(alert.link, *named)
+        .join_from(Incident, Alert, _belongs_to_incident())
+        .where(incident.id == row.id)
+        .order_by(alert.started_at, alert.series)
+        .limit(ALERTS_WITH_LINKS)
+    )
+    rows = (await (await session.connection()).execute(query)).all()
+    return links_of(
+        (own, {name: text for name, text in zip(ANNOTATIONS, texts, strict=True) if text}) for own, *texts in rows
+    )
 
 
 async def silences(session: AsyncSession, row: Incident) -> Sequence[tuple[Silence, str]]:

@@ -17,7 +17,7 @@ from app.base.errors import Invalid
 from app.base.http.auth import Admin, Reader, Writer
 from app.base.http.context import Now, Session, context_of
 from app.base.http.fields import AtShown, Input, Name, Secret
-from app.base.http.paging import Page, Pages, page_of
+from app.base.http.paging import Counted, CountedPage, Page, Pages, page_of
 from app.base.http.problems import problem_responses
 from app.base.schema import Source
 from app.incidents.grouping.rule import OptionalRecovery
@@ -275,16 +275,28 @@ def _source_model(row: Source) -> SourceModel:
 
 @router.get(
     "/api/v1/sources",
-    response_model=Page[SourceModel],
+    response_model=CountedPage[SourceModel],
     responses=problem_responses(),
     tags=["sources"],
     summary="List sources",
 )
-async def list_sources(_: Reader, session: Session, paging: Pages) -> Page[SourceModel]:
+async def list_sources(
+    _: Reader,
+    session: Session,
+    paging: Pages,
+    q: Annotated[
+        Name | None, Query(description="Only sources with this text in the name, whatever its case", examples=["prod"])
+    ] = None,
+    count: Counted = False,  # noqa: FBT002  a query parameter has a name
+) -> CountedPage[SourceModel]:
     """The systems that may send deliveries, sorted by name."""
-    rows = await tokens.list_sources(session, after=paging.after_name(), limit=paging.limit + 1)
+    rows = await tokens.list_sources(session, containing=q, after=paging.after_name(), limit=paging.limit + 1)
     items, cursor = page_of(rows, paging, lambda row: (row.name,))
-    return Page(items=[_source_model(row) for row in items], next_cursor=cursor)
+    return CountedPage(
+        items=[_source_model(row) for row in items],
+        next_cursor=cursor,
+        total=await tokens.count_sources(session, containing=q) if count else None,
+    )
 
 
 @router.get(

@@ -403,7 +403,6 @@ DESCRIPTIONS: Mapping[str, str] = {
     "OutcomesModel.met": "Number of incidents that met the target",
     "ResponseModel.targets": "What was agreed on for this incident, and whether it was met",
     "ReviewAmendment.incidents": "The incidents that it is about",
-    "ReviewedIncidentModel.cost": "What the outage cost",
     "TargetGroupModel.update": "The target for the time between updates to stakeholders",
     "TargetOutcomesModel.update": "The target for the time between updates to stakeholders",
     "TargetsModel.update": "The target for the time between updates to stakeholders",

@@ -256,7 +256,7 @@ async def test_the_accept_header_chooses_csv_too(client: httpx.AsyncClient, acce
 async def test_a_table_is_csv_and_is_known(client: httpx.AsyncClient) -> None:
     for params, expected in (
         ({"table": "ecdf"}, "`table` chooses a part of the response as CSV; add `format=csv`"),
-        ({"table": "ecfd"} | CSV, "unknown table; expected one of totals, ecdf, histogram, values"),
+        ({"table": "ecfd"} | CSV, "`table` must be one of totals, ecdf, histogram, values"),
     ):
         answer = await client.get(f"{METRICS}/summary", params=params)
         assert (answer.status_code, answer.json()["detail"]) == (422, expected)

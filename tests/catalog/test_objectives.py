@@ -387,10 +387,18 @@ async def test_a_scrape_has_ratios(client: httpx.AsyncClient, engine: AsyncEngin
 # — over HTTP: objectives —
 
 
+async def test_an_objective_creates_an_unknown_service(client: httpx.AsyncClient) -> None:
+    assert (await client.put(f"{SERVICES}/new/objective", json=THREE_NINES)).status_code == 201
+    assert [each["name"] for each in (await client.get(SERVICES)).json()["items"]] == ["new"]
+    assert (await client.delete(f"{SERVICES}/new")).status_code == 409
+    await client.delete(f"{SERVICES}/new/objective")
+    assert (await client.delete(f"{SERVICES}/new")).status_code == 204
+
+
 async def test_an_objective_is_stated_shown_changed_and_deleted(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     name = "payments/api ü"
     path = f"{SERVICES}/{quote(name, safe='')}/objective"
-    unknown = await client.put(path, json=THREE_NINES)
+    unknown = await client.get(path)
     assert (unknown.status_code, unknown.json()["type"]) == (404, "urn:aftermath:problem:service-not-found")
     await store(engine, an_incident("10:00", "11:00", service=name))
     missing = [await client.get(path), await client.delete(path)]

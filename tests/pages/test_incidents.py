@@ -702,3 +702,40 @@ async def test_a_person_declares_an_incident(client: httpx.AsyncClient, signed_i
     assert refused.status_code == 422
     assert field(refused.text, "service") == "payments"
     assert "A person declared it" in text_of(await seen(signed_in))
+
+
+async def test_links_of_alerts_are_data(client: httpx.AsyncClient, signed_in: httpx.AsyncClient) -> None:
+    """Only addresses on the web are links, and nothing in one leaves its attribute."""
+    dashboard = "https://grafana.example.org/d/1?from=now-1h&x='"
+    annotations = {"runbook_url": 'https://wiki.example.org/"><script>', "dashboard_url": dashboard}
+    alert = firing(10) | {"annotations": annotations, "generatorURL": "javascript:alert(1)"}
+    await deliver(client, alert)
+    section = re.search(r'<h3 id="links">.*?</ul>', await seen(signed_in), re.DOTALL)
+    assert section is not None
+    addresses = re.findall(r'<li>(\w+): <a href="([^"]*)"', section[0])
+    assert [(kind, html.unescape(url)) for kind, url in addresses] == [("Dashboard", dashboard)]
+    assert section[0].count("<a ") == 1
+
+
+async def test_a_test_is_marked_on_its_page_and_in_the_list_and_can_be_unmarked(
+    client: httpx.AsyncClient, signed_in: httpx.AsyncClient
+) -> None:
+    await deliver(client, ended(60, 30))
+    fields = {"title": "", "service": "checkout", "severity": "sev1", "test": "yes"}
+    await send(signed_in, "facts", fields | {"version": await fresh(signed_in)})
+    assert (await rest(client))["test"] is True
+    assert "<b>a test, which counts in no number</b>" in await seen(signed_in)
+    assert "<b>test</b>" in await seen(signed_in, "/incidents")
+    assert "a test: yes" in await seen(signed_in)
+    del fields["test"]
+    await send(signed_in, "facts", fields | {"version": await fresh(signed_in)})
+    assert (await rest(client))["test"] is False
+    assert "<b>test</b>" not in await seen(signed_in, "/incidents")
+    assert "a test: no" in await seen(signed_in)
+
+
+async def test_an_open_test_is_not_on_the_overview(client: httpx.AsyncClient, signed_in: httpx.AsyncClient) -> None:
+    await deliver(client, firing(10))
+    assert "/incidents/INC-1" in await seen(signed_in, "/")
+    await client.patch("/api/v1/incidents/INC-1", json={"test": True})
+    assert "/incidents/INC-1" not in await seen(signed_in, "/")

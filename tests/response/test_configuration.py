@@ -184,7 +184,10 @@ async def test_targets_are_shipped_and_replaced(client: httpx.AsyncClient) -> No
     assert short(await get(client, "targets")) == [*shipped, *own]
     await put(client, "targets?service=checkout", {"targets": []}, status=200)
     assert short(await get(client, "targets")) == shipped
-    await put(client, "targets?service=unknown", {"targets": targets}, status=404)
+    await put(client, "targets?service=unknown", {"targets": []}, status=404)
+    await put(client, "targets?service=unknown", {"targets": targets}, status=200)
+    assert (await client.get("/api/v1/services/unknown")).status_code == 200
+    await put(client, "targets?service=unknown", {"targets": []}, status=200)
     for wrong in (
         [{"severity": "sev1"}],
         [{"severity": "sev1", "calendar": "office"}],

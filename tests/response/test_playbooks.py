@@ -144,8 +144,13 @@ async def test_coverage_names_services_with_incidents_and_without_a_playbook(cli
     assert await get(client, "playbooks/coverage") == {"without": ["checkout", "mail"], "expiring": []}
 
 
+async def test_a_playbook_creates_an_unknown_service(client: httpx.AsyncClient) -> None:
+    await put(client, PATH, {"body": "b"})
+    assert (await client.get("/api/v1/services/checkout")).status_code == 200
+
+
 async def test_a_wrong_playbook_is_refused(client: httpx.AsyncClient) -> None:
-    await put(client, PATH, {"body": "b"}, status=404)
+    await get(client, "services/checkout/playbooks", status=404)
     await client.put("/api/v1/services/checkout", json={})
     for wrong in ({}, {"body": ""}, {"body": "a\0"}, {"body": "x" * 200_001}, {"link": "javascript:alert(1)"}):
         await put(client, PATH, wrong, status=422)

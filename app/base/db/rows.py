@@ -1,9 +1,9 @@
-"""Inserting or updating one row, for the stores of CRUD slices."""
+"""Inserting or updating one row, and counting the rows of a list, for the stores of CRUD slices."""
 
 from collections.abc import Collection
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import Boolean, literal_column
+from sqlalchemy import Boolean, Select, func, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -35,3 +35,9 @@ async def upsert(
     )
     stored, inserted = result.one()
     return stored, inserted
+
+
+async def total(session: AsyncSession, query: Select[Any]) -> int:
+    """How many rows the query has."""
+    counted = select(func.count()).select_from(query.subquery())
+    return int((await (await session.connection()).execute(counted)).scalar_one())

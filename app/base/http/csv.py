@@ -108,7 +108,7 @@ def _sheet_asked(main: Table, tables: Mapping[str, Table]) -> Callable[..., Any]
         if table is None:
             return asked(request, format_)
         if table not in tables:
-            message = f"unknown table; expected one of {', '.join(tables)}"
+            message = f"`table` must be one of {', '.join(tables)}"
             raise Invalid(message)
         if not wants_csv(request, format_):
             message = "`table` chooses a part of the response as CSV; add `format=csv`"

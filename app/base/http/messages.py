@@ -1,9 +1,10 @@
 """What is wrong with a part of a request, in the words of the API instead of those of a library."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from string import Formatter
 from typing import Any
 
+from app.base.http.known import NAME_AT_MOST
 from app.base.patterns import FORMS
 
 # By the type of pydantic's error; braces name entries of its context.
@@ -74,6 +75,51 @@ def why(error: Mapping[str, Any]) -> str:
         return str(error["msg"]).removeprefix("Value error, ").replace("Input should", "must").replace("'", "`")
     if kind == "string_pattern_mismatch":
         return FORMS.get(context["pattern"], words)
-    if kind == "string_too_short" and context["min_length"] == 1:
+    if kind in {"string_too_short", "too_short"} and context["min_length"] == 1:
         return "must not be empty"
-    return words.format(**context).replace("'", "`")
+    return words.format(**{name: _plain(value) for name, value in context.items()}).replace("'", "`")
+
+
+def _plain(value: object) -> object:
+    """A whole number without `.0`."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def places(errors: Sequence[Mapping[str, Any]], body: object) -> list[tuple[Mapping[str, Any], str]]:
+    """The errors, each with the path of its part as the client sent it.
+
+    If a part may have one of several shapes, pydantic names the shape in the path, and lists the errors of all of them.
+    The shape is left out, and only the errors of the nearest one are kept.
+    """
+    found = [(error, *_place(error, body)) for error in errors]
+    strange: dict[tuple[str, str], int] = {}
+    for error, _, shape in found:
+        if shape is not None:
+            strange[shape] = strange.get(shape, 0) + (error["type"] in {"missing", "extra_forbidden"})
+    nearest: dict[str, str] = {}
+    for (place, name), unfitting in strange.items():
+        if unfitting < strange[place, nearest.setdefault(place, name)]:
+            nearest[place] = name
+    return [(error, place) for error, place, shape in found if shape is None or nearest[shape[0]] == shape[1]]
+
+
+def _place(error: Mapping[str, Any], body: object) -> tuple[str, tuple[str, str] | None]:
+    """The path of a part, and its shape: where it is, and its name."""
+    source, *rest = error["loc"]
+    if source != "body" or error["type"] == "json_invalid":
+        return _path(error["loc"]), None
+    parts, shape, inside = [source], None, body
+    for number, part in enumerate(rest, 1):
+        if (isinstance(inside, dict) and part in inside) or (
+            isinstance(inside, list) and isinstance(part, int) and part < len(inside)
+        ):
+            inside = inside[part]
+        elif number < len(rest) or error["type"] != "missing":
+            shape = (_path(parts), str(part))
+            continue
+        parts.append(part)
+    return _path(parts), shape
+
+
+def _path(parts: Iterable[object]) -> str:
+    return "/".join(str(part)[:NAME_AT_MOST] for part in parts)

@@ -25,6 +25,17 @@ class Page(BaseModel, Generic[Item]):
     next_cursor: str | None = Field(description="Pass as `cursor` for the next page; null on the last one")
 
 
+class CountedPage(Page[Item], Generic[Item]):
+    """A page of a list that is counted on request."""
+
+    total: int | None = Field(
+        description="Number of items on all pages; null unless `count=true` was sent", examples=[None]
+    )
+
+
+Counted = Annotated[bool, Query(description="Also count the items on all pages")]
+
+
 class Paging(BaseModel):
     limit: int = Field(50, ge=1, le=500, description="Maximum number of items on a page")
     cursor: Annotated[str, StringConstraints(max_length=1000)] | None = Field(

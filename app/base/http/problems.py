@@ -19,8 +19,8 @@ from starlette.requests import ClientDisconnect
 from app.base import db
 from app.base.errors import Invalid, Overloaded, Problem
 from app.base.http.fields import UNSTORABLE
-from app.base.http.known import NAME_AT_MOST, known_to, suggestion
-from app.base.http.messages import why
+from app.base.http.known import known_to, suggestion
+from app.base.http.messages import places, why
 
 log = logging.getLogger("aftermath.http")
 
@@ -151,10 +151,10 @@ def invalid(errors: Iterable[Mapping[str, str]]) -> Invalid:
 
 def _invalid_request(error: RequestValidationError, route: object = None) -> Invalid:
     """Of the input only the names of fields are shown: responses never repeat values from the client."""
-    return invalid(
-        {"at": "/".join(str(part)[:NAME_AT_MOST] for part in one["loc"]), "why": why(one) + _meant(one, route)}
-        for one in error.errors()[:ERRORS_AT_MOST]
-    )
+    found = [
+        (place, why(one) + _meant(one, route)) for one, place in places(error.errors()[:ERRORS_AT_MOST], error.body)
+    ]
+    return invalid({"at": place, "why": words} for place, words in dict.fromkeys(found))
 
 
 def _meant(error: Mapping[str, Any], route: object) -> str:

@@ -127,6 +127,7 @@ class Incident(Row, table=True):
     harmed_throughout_stated: bool | None = None  # users were harmed between its alerts too
     type_stated: Text[str | None] = None  # an incident type, which may have been deleted since
     expected_to_last_stated: bool | None = None  # for more than an hour
+    test_stated: bool | None = None  # if true, it counts in no number
     detected_at_stated: Timestamp[datetime | None] = None
     impact_started_at_stated: Timestamp[datetime | None] = None
     impact_started_at: datetime | None = Field(

@@ -8,7 +8,7 @@ from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Body, Query, Response
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints
 
 from app.base import schema
 from app.base.http.auth import Reader, Writer
@@ -73,9 +73,16 @@ class CalendarInput(Input):
     calendar: CalendarPeriod
 
 
+def _one_shape(window: object) -> object:
+    if isinstance(window, dict) and len({"rolling_days", "calendar"} & window.keys()) != 1:
+        message = "must have either `rolling_days` or `calendar`, and not both"
+        raise ValueError(message)
+    return window
+
+
 class ObjectiveInput(Input):
     target: Target = Field(description="Share of time as a string, greater than 0 and less than 1", examples=["0.999"])
-    window: RollingInput | CalendarInput
+    window: Annotated[RollingInput | CalendarInput, BeforeValidator(_one_shape)]
     weighted: bool = Field(True, description="Whether downtime is weighted by impact; otherwise it counts in full")
     environment: EnvironmentName | None = Field(
         None, description="Only incidents in this environment burn the budget; null: all do", examples=["production"]
@@ -198,7 +205,7 @@ async def get_objective(
 @_objective.put(
     "/{name}/objective",
     summary="Create or replace an objective",
-    responses=problem_responses(404) | {201: {"model": ObjectiveResponse}},
+    responses=problem_responses() | {201: {"model": ObjectiveResponse}},
 )
 async def put_objective(
     session: Session,
@@ -217,7 +224,9 @@ async def put_objective(
     response: Response,
     _: Writer,
 ) -> ObjectiveResponse:
-    """A service has one objective. It also applies to the past part of its window. Returns 201 if there was none."""
+    """A service has one objective. It also applies to the past part of its window. Returns 201 if there was none. An
+    unknown service is created.
+    """
     objective, is_new = await store.put_objective(session, objective_row(name, body, now))
     response.status_code = 201 if is_new else 200
     return _objective_shown(objective, await store.budget(session, objective, now=now, weights=settings.impact))

@@ -25,6 +25,7 @@ from app.incidents.impact.store import (
     planned_within,
 )
 from app.incidents.measures.measures import Weights
+from app.incidents.services import add_service
 
 
 class ObjectiveNotFound(NotFound):
@@ -44,8 +45,8 @@ async def find_objective(session: AsyncSession, service: str) -> schema.Objectiv
 
 
 async def put_objective(session: AsyncSession, objective: schema.Objective) -> tuple[schema.Objective, bool]:
-    """The stored objective, and whether it is new; raises ServiceNotFound."""
-    await _require_service(session, objective.service)
+    """The stored objective, and whether it is new; an unknown service is added."""
+    await add_service(session, objective.service, now=objective.updated_at)
     return await db.upsert(session, objective)
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Response
+from fastapi import APIRouter, Body, Query, Response
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -22,8 +22,17 @@ from app.base import schema
 from app.base.currency import Currency
 from app.base.http.auth import Reader, Writer
 from app.base.http.context import Now, Session
-from app.base.http.fields import At, AtShown, Input, Name, ServiceName, SingleSegmentRoute
-from app.base.http.paging import Page, Pages, page_of
+from app.base.http.fields import (
+    SEVERAL_AT_MOST,
+    At,
+    AtShown,
+    Input,
+    Name,
+    ServiceName,
+    SingleSegmentRoute,
+    Words,
+)
+from app.base.http.paging import Counted, CountedPage, Pages, page_of
 from app.base.http.problems import problem_responses
 from app.catalog.services import store
 from app.incidents.impact.rates import THE_BEGINNING
@@ -79,14 +88,14 @@ class RateInput(Input):
     @model_validator(mode="after")
     def _ordered(self) -> "RateInput":
         if not self.low <= self.expected <= self.high:
-            message = "must have low <= expected <= high"
+            message = "`low` must not be above `expected`, nor `expected` above `high`"
             raise ValueError(message)
         return self
 
 
 def _once_each(rates: list[RateInput]) -> list[RateInput]:
     if len({(rate.valid_from, rate.currency) for rate in rates}) < len(rates):
-        message = "two rates have the same `from` and `currency`"
+        message = "two rates have the same `from` and `currency`; keep one of them"
         raise ValueError(message)
     return rates
 
@@ -130,13 +139,36 @@ class ServiceResponse(BaseModel):
 
 # — the routes —
 
+Owner = Annotated[Words, Field(max_length=200)]
+
 
 @router.get("", summary="List services", responses=problem_responses())
-async def list_services(session: Session, paging: Pages, _: Reader) -> Page[ServiceResponse]:
+async def list_services(
+    session: Session,
+    paging: Pages,
+    _: Reader,
+    q: Annotated[
+        Name | None, Query(description="Only services with this text in the name, whatever its case", examples=["pay"])
+    ] = None,
+    owner: Annotated[
+        list[Owner],
+        Query(
+            description="Empty selects services without an owner; may be repeated",
+            max_length=SEVERAL_AT_MOST,
+            examples=[["Payments"]],
+        ),
+    ] = [],  # noqa: B006  fastapi copies it
+    count: Counted = False,  # noqa: FBT002  a query parameter has a name
+) -> CountedPage[ServiceResponse]:
     """Sorted by name. Includes services that were created by alerts."""
-    found = await store.list_services(session, after=paging.after_name(), limit=paging.limit + 1)
+    filters = store.Filters(q, owner)
+    found = await store.list_services(session, filters, after=paging.after_name(), limit=paging.limit + 1)
     services, next_cursor = page_of(found, paging, lambda priced: (priced[0].name,))
-    return Page(items=[ServiceResponse.of(priced) for priced in services], next_cursor=next_cursor)
+    return CountedPage(
+        items=[ServiceResponse.of(priced) for priced in services],
+        next_cursor=next_cursor,
+        total=await store.count_services(session, filters) if count else None,
+    )
 
 
 @router.get("/{name}", summary="Get a service", responses=problem_responses(404))

@@ -1,16 +1,18 @@
 """SQL for services and their rates. A service first seen in an alert is inserted along with that alert."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import text
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import func, text
 from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
 
 from app.base import db, schema
 from app.base.errors import Conflict, Invalid, PreconditionFailed, ServiceNotFound
+from app.incidents.services import add_service
 
 # A service with its rates, sorted by currency and start of validity.
 Priced = tuple[schema.Service, Sequence[schema.ServiceRate]]
@@ -18,10 +20,34 @@ Priced = tuple[schema.Service, Sequence[schema.ServiceRate]]
 RATES_AT_MOST = 500
 
 
-async def list_services(session: AsyncSession, *, after: str, limit: int) -> Sequence[Priced]:
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """None or empty matches all."""
+
+    text: str | None = None  # in the name, whatever the case
+    owner: Collection[str] = ()  # any of these; empty text: services without an owner
+
+
+ALL = Filters()
+
+
+def _matching(filters: Filters) -> SelectOfScalar[schema.Service]:
+    query = select(schema.Service)
+    if filters.text:
+        query = query.where(col(schema.Service.name).icontains(filters.text, autoescape=True))
+    if filters.owner:
+        query = query.where(func.coalesce(col(schema.Service.owner), "").in_(filters.owner))
+    return query
+
+
+async def count_services(session: AsyncSession, filters: Filters) -> int:
+    return await db.total(session, _matching(filters))
+
+
+async def list_services(session: AsyncSession, filters: Filters = ALL, *, after: str, limit: int) -> Sequence[Priced]:
     """Services with names greater than `after`, sorted by name."""
     name = col(schema.Service.name)
-    services = (await session.exec(select(schema.Service).where(name > after).order_by(name).limit(limit))).all()
+    services = (await session.exec(_matching(filters).where(name > after).order_by(name).limit(limit))).all()
     rates = defaultdict[str, list[schema.ServiceRate]](list)
     for rate in await _rates(session, [service.name for service in services]):
         rates[rate.service].append(rate)
@@ -68,7 +94,7 @@ async def change_rate(
             raise Conflict("there is already a rate in this currency from this time on; change that rate instead")
         known[key] = rate
     if len(known) > RATES_AT_MOST:
-        message = f"a service may have {RATES_AT_MOST} rates"
+        message = f"a service may have {RATES_AT_MOST} rates; remove one that no incident needs"
         raise Invalid(message)
     session.expunge_all()  # the rows are about to be deleted
     return await put_rates(session, name, [schema.ServiceRate(**each.model_dump()) for each in known.values()], now=now)
@@ -76,8 +102,7 @@ async def change_rate(
 
 async def put_rates(session: AsyncSession, name: str, rates: Sequence[schema.ServiceRate], *, now: datetime) -> Priced:
     """Replaces all rates of the service, which is created if it is unknown."""
-    unknown = insert(schema.Service.__table__).values(name=name, first_seen_at=now, updated_at=now)
-    await (await session.connection()).execute(unknown.on_conflict_do_nothing())
+    await add_service(session, name, now=now)
     service = await _locked(session, name)
     service.updated_at = now
     await session.exec(delete(schema.ServiceRate).where(col(schema.ServiceRate.service) == name))

@@ -14,7 +14,7 @@ from app.base.http.problems import problem_responses
 from app.base.severity import SeverityName, severity_number
 from app.base.tokens import Bearer
 from app.incidents import actions, relations
-from app.incidents.api.answer import EXPECTED_TO_LAST, HARMED_THROUGHOUT, Answering, IncidentModel
+from app.incidents.api.answer import EXPECTED_TO_LAST, HARMED_THROUGHOUT, IS_TEST, Answering, IncidentModel
 from app.incidents.grouping.timeline_kind import TimelineKind
 from app.incidents.timeline import Attribution
 
@@ -54,6 +54,7 @@ class IncidentAmendment(Input):
     harmed_throughout: bool | None = Field(None, description=HARMED_THROUGHOUT)
     type: Slug | None = Field(None, description="An incident type; null: the first whose matchers match")
     expected_to_last: bool | None = Field(None, description=EXPECTED_TO_LAST)
+    test: bool | None = Field(None, description=IS_TEST)
     by: Name | None = Field(None, description=BY, examples=["ada"])
 
 

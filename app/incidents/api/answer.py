@@ -21,6 +21,7 @@ from app.incidents.grouping.batch import MANUAL_SOURCE_ID
 from app.incidents.impact import labor
 from app.incidents.impact.individual import impacts_of
 from app.incidents.impact.intervals import shown
+from app.incidents.links import LinkKind
 from app.incidents.measures.measures import (
     Facts,
     IncidentStatus,
@@ -37,6 +38,11 @@ from app.settings import Settings
 
 HARMED_THROUGHOUT = (
     "Users were harmed between its alerts too: downtime and cost then include the gaps, at the worst severity"
+)
+
+IS_TEST = (
+    "A person marked it as a test: it has no downtime and no cost, counts in no number, and requires no review. What "
+    "Prometheus has counted already stays counted"
 )
 
 EXPECTED_TO_LAST = "Whether a person expects it to last for more than an hour; null: no one stated it"
@@ -58,7 +64,7 @@ class CostModel(MoneyRange):
     model_config = ConfigDict(from_attributes=True)
 
 
-class IncidentModel(BaseModel):
+class ListedIncidentModel(BaseModel):
     id: UUID
     number: str = Field(examples=["INC-1"])
     title: str
@@ -117,6 +123,7 @@ class IncidentModel(BaseModel):
         description="The incident type that a person stated; null: the first whose matchers match, see `response`"
     )
     expected_to_last: bool | None = Field(description=EXPECTED_TO_LAST)
+    test: bool = Field(description=IS_TEST)
     measures: dict[str, MeasureModel]
     downtime_seconds: float | None = Field(
         description="How long its alerts fired with an impact above 0, outside planned maintenance; not the same as "
@@ -129,9 +136,27 @@ class IncidentModel(BaseModel):
     )
 
 
+class LinkModel(BaseModel):
+    """A page about the incident that one of its alerts names."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    kind: LinkKind = Field(description="`alert` is where an alert was defined, or its graph")
+    url: str = Field(examples=["https://wiki.example.org/runbooks/checkout"])
+
+
+class IncidentModel(ListedIncidentModel):
+    """An incident with the links that its alerts name."""
+
+    links: list[LinkModel] = Field(
+        description="Runbooks and dashboards from the annotations of its alerts, and the generator URLs of these; only "
+        "`http` and `https`, from the first 50 alerts, at most 5 of each kind"
+    )
+
+
 async def models_of(
     session: AsyncSession, rows: Sequence[Incident], *, settings: Settings, now: datetime
-) -> list[IncidentModel]:
+) -> list[ListedIncidentModel]:
     """Runs a fixed number of statements, however many rows there are."""
     sources = await views.source_names(session)
     winners = await views.numbers(session, [row.merged_into for row in rows if row.merged_into is not None])
@@ -139,7 +164,7 @@ async def models_of(
     held = await views.held_alerts(session, [row for row in rows if MANUAL_SOURCE_ID in row.source_ids])
     impacts = await impacts_of(await session.connection(), rows, now=now, weights=settings.impact)
 
-    def model(row: Incident) -> IncidentModel:
+    def model(row: Incident) -> ListedIncidentModel:
         facts, impact = Facts.of(row), impacts.get(row.id)
         work = labor.of_incident(facts, settings.labor, now=now) if settings.labor else {}
         derived = {
@@ -164,12 +189,13 @@ async def models_of(
             "type": row.type_stated,
             "expected_to_last": row.expected_to_last_stated,
             "harmed_throughout": bool(row.harmed_throughout_stated),
+            "test": bool(row.test_stated),
             "measures": measures(facts),
             "downtime_seconds": impact and impact.downtime.total_seconds(),
             "cost": impact and (impact.cost or None),
             "labor": shown(work) or None,
         }
-        return IncidentModel.model_validate(columns_of(row, IncidentModel) | derived)
+        return ListedIncidentModel.model_validate(columns_of(row, ListedIncidentModel) | derived)
 
     return list(map(model, rows))
 
@@ -191,7 +217,7 @@ class Answer:
     async def __call__(self, row: Incident) -> IncidentModel:
         self.response.headers["ETag"] = etag(row.version)
         [model] = await models_of(self.session, [row], settings=self.settings, now=self.now)
-        return model
+        return IncidentModel(**dict(model), links=await views.links(self.session, row))
 
 
 Answering = Annotated[Answer, Depends()]

@@ -32,7 +32,7 @@ from app.base.http.problems import problem_responses
 from app.base.schema import Incident
 from app.base.severity import SeverityName, severity_name, severity_number
 from app.incidents import actions, listing, views
-from app.incidents.api.answer import Answering, IncidentModel, columns_of, models_of
+from app.incidents.api.answer import Answering, IncidentModel, ListedIncidentModel, columns_of, models_of
 from app.incidents.measures.measures import MEASURES, IncidentStatus, Priority
 from app.settings import Settings
 
@@ -41,7 +41,7 @@ router = APIRouter(prefix="/api/v1/incidents", tags=["incidents"])
 
 def _label(value: str) -> str:
     if "=" not in value[1:]:
-        message = "a label filter has the form name=value"
+        message = "must have the form `name=value`"
         raise ValueError(message)
     return value
 
@@ -93,6 +93,9 @@ def _filters(
         bool | None,
         Query(description="`true`: only incidents that were acknowledged, open or resolved; `false`: only others"),
     ] = None,
+    test: Annotated[
+        bool | None, Query(description="Only those that a person marked as tests, or only others; default: both")
+    ] = None,
     min_duration: Annotated[
         Length | None,
         Query(
@@ -131,6 +134,7 @@ def _filters(
         detected_from=begin,
         detected_to=end,
         acknowledged=acknowledged,
+        test=test,
         duration=views.Duration(min_duration, max_duration, now) if min_duration or max_duration else None,
         text=q,
         labels=[(text[0] + text[1:].partition("=")[0], text[1:].partition("=")[2]) for text in label],
@@ -149,7 +153,7 @@ Sorted = Annotated[
 ]
 
 
-class Incidents(Page[IncidentModel]):
+class Incidents(Page[ListedIncidentModel]):
     """A page of incidents."""
 
     total: int | None = Field(
@@ -206,7 +210,7 @@ async def csv_of(
 ) -> StreamingResponse:
     """Every incident that matches the filters."""
 
-    async def chunk(after: views.Key | None) -> tuple[Sequence[Incident], list[IncidentModel]]:
+    async def chunk(after: views.Key | None) -> tuple[Sequence[Incident], list[ListedIncidentModel]]:
         async with db.read_session(engine) as session:  # one per chunk: a slow client does not hold a connection
             rows, _ = await views.incidents(
                 session, filters, sort=sort, after=after, limit=CHUNK, bytes_at_most=settings.page_bytes
@@ -233,7 +237,7 @@ async def csv_of(
 
 
 _IN_MANY_COLUMNS = {"id", "labels", "measures", "cost", "labor"}  # or excluded
-_EXPORTED = tuple(name for name in IncidentModel.model_fields if name not in _IN_MANY_COLUMNS)
+_EXPORTED = tuple(name for name in ListedIncidentModel.model_fields if name not in _IN_MANY_COLUMNS)
 _AMOUNTS = ("low", "expected", "high")
 
 

@@ -76,6 +76,7 @@ _MERGE_INCIDENTS = text("""
                bool_or(harmed_throughout_stated) AS harmed_throughout_stated,
                (array_agg(type_stated ORDER BY number) FILTER (WHERE type_stated IS NOT NULL))[1] AS type_stated,
                bool_or(expected_to_last_stated) AS expected_to_last_stated,
+               bool_and(test_stated IS TRUE) AS all_tests,
                bool_or(declared) AS declared
           FROM merged
           JOIN incident ON incident.id = merged.loser
@@ -103,6 +104,8 @@ _MERGE_INCIDENTS = text("""
            harmed_throughout_stated = coalesce(incident.harmed_throughout_stated, stated.harmed_throughout_stated),
            type_stated = coalesce(incident.type_stated, stated.type_stated),
            expected_to_last_stated = coalesce(incident.expected_to_last_stated, stated.expected_to_last_stated),
+           -- What is not a test counts, so it makes the whole count.
+           test_stated = incident.test_stated AND stated.all_tests,
            declared = incident.declared OR stated.declared
       FROM stated
      WHERE incident.id = stated.winner
@@ -137,7 +140,7 @@ _SPLIT_STATED = text("""
           FROM part
     ), stated AS (
         SELECT ranked.part, origin.title_stated, origin.service_stated, origin.severity_stated, origin.impact_stated,
-               origin.harmed_throughout_stated, origin.type_stated, origin.expected_to_last_stated,
+               origin.harmed_throughout_stated, origin.type_stated, origin.expected_to_last_stated, origin.test_stated,
                CASE WHEN origin.impact_started_at_stated > since
                      AND (origin.impact_started_at_stated <= until OR last)
                     THEN origin.impact_started_at_stated END AS impact_started_at_stated,
@@ -155,6 +158,7 @@ _SPLIT_STATED = text("""
            harmed_throughout_stated = stated.harmed_throughout_stated,
            type_stated = stated.type_stated,
            expected_to_last_stated = stated.expected_to_last_stated,
+           test_stated = stated.test_stated,
            impact_started_at_stated = stated.impact_started_at_stated,
            detected_at_stated = stated.detected_at_stated
       FROM stated

@@ -53,7 +53,7 @@ class Impact(NamedTuple):
 async def impacts_of(
     tx: AsyncConnection, incidents: Iterable["_Incident"], *, now: datetime, weights: Weights
 ) -> Mapping[UUID, Impact]:
-    """The impact of each incident, without merged ones. Costs are rounded.
+    """The impact of each incident, without merged ones. Costs are rounded. That of a test is none.
 
     Overlapping incidents share the cost, so they are read too; four statements at most.
     """
@@ -138,7 +138,10 @@ def _impacts(
     places = {number: place for place, number in enumerate(columns.number.tolist())}
     found = []
     for row in rows:
-        place = places[row.number]
+        place = places.get(row.number)
+        if place is None:  # a test
+            found.append((row, DetailedImpact(Impact(timedelta(), {}), (), around.rates, ())))
+            continue
         down = sum((span.end - span.start for span, _ in parts[place]), timedelta())
         planned = around.planned.get(service(Facts.of(row)), ())
         impact_of_row = Impact(down, shown(cost.total([place])))

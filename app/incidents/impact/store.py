@@ -281,6 +281,7 @@ _IN_SERVICE_SINCE = text("""
            SELECT least(began_at, impact_started_at, detected_at_stated) AS at
              FROM incident
             WHERE merged_into IS NULL
+              AND test_stated IS NOT TRUE
               AND coalesce(service_stated, incident.service) = service.name
             ORDER BY began_at
             LIMIT 1
@@ -312,6 +313,7 @@ _ENDED_SINCE = "(ended_at IS NULL OR ended_at BETWEEN :earliest AND 'infinity')"
 DURING = f"""
       FROM incident
      WHERE merged_into IS NULL
+       AND test_stated IS NOT TRUE
        AND coalesce(service_stated, service) = ANY(CAST(:services AS text[]))
        AND {_ENDED_SINCE}
        AND {EARLIEST} < :latest
@@ -331,6 +333,7 @@ _INTERVALS_DURING = text(f"SELECT {INCIDENT_WITH_STRETCHES} {DURING}")
 _WITH_IMPACT_WITHIN = f"""
       FROM incident
      WHERE merged_into IS NULL
+       AND test_stated IS NOT TRUE
        AND (ended_at IS NULL OR ended_at BETWEEN :start AND 'infinity')
        AND {EARLIEST} < :end
        AND (CAST(:services AS text[]) IS NULL

@@ -68,6 +68,9 @@ def signal_in(raw: bytes, received_at: datetime, correlation: str = "") -> Signa
         raise Unreadable("unknown_status", "the status is neither firing nor resolved")
 
     labels, annotations, link = alert.labels or {}, alert.annotations or {}, alert.link or ""
+    if alert.dashboard or alert.panel:  # Grafana's
+        named = {"dashboardURL": alert.dashboard, "panelURL": alert.panel}
+        annotations = {name: url for name, url in named.items() if url} | annotations
     if "" in labels.values():
         # For Alertmanager an empty label is no label; its fingerprints leave it out.
         labels = {name: value for name, value in labels.items() if value}
@@ -99,6 +102,8 @@ class _Alert(msgspec.Struct, gc=False):
     starts: str | None = msgspec.field(default=None, name="startsAt")
     ends: str | None = msgspec.field(default=None, name="endsAt")
     link: str | None = msgspec.field(default=None, name="generatorURL")
+    dashboard: str | None = msgspec.field(default=None, name="dashboardURL")
+    panel: str | None = msgspec.field(default=None, name="panelURL")
     fingerprint: str | None = None
 
 
@@ -111,6 +116,8 @@ class _LooseAlert(msgspec.Struct, gc=False):
     starts: msgspec.Raw = msgspec.field(default=NULL, name="startsAt")
     ends: msgspec.Raw = msgspec.field(default=NULL, name="endsAt")
     link: msgspec.Raw = msgspec.field(default=NULL, name="generatorURL")
+    dashboard: msgspec.Raw = msgspec.field(default=NULL, name="dashboardURL")
+    panel: msgspec.Raw = msgspec.field(default=NULL, name="panelURL")
     fingerprint: msgspec.Raw = NULL
 
 
@@ -140,6 +147,8 @@ def _alert_in(json: bytes) -> _Alert:
         starts=text_in(loose.starts),
         ends=text_in(loose.ends),
         link=text_in(loose.link),
+        dashboard=text_in(loose.dashboard),
+        panel=text_in(loose.panel),
         fingerprint=text_in(loose.fingerprint),
     )
 

@@ -173,7 +173,7 @@ class CompareResponse(ComparisonModel, _QuestionModel):  # pydantic puts the fie
 def _measure(value: str) -> str:
     names = sorted(measure.name for measure in MEASURES)
     if value not in names:
-        message = f"unknown measure; expected one of {', '.join(names)}"
+        message = f"must be one of {', '.join(names)}"
         raise ValueError(message)
     return value
 

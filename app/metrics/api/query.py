@@ -78,7 +78,7 @@ def _measures(
     if measure is None:
         return None
     if unknown := set(measure) - {*_NAMES}:
-        message = f"unknown measure {min(unknown)!r}; expected one of {', '.join(_NAMES)}"
+        message = f"`measure` {min(unknown)!r} is not known; use one or several of {', '.join(_NAMES)}"
         raise Invalid(message)
     return frozenset(measure)
 

@@ -100,7 +100,7 @@ async def get_what_if(
     }
     number = severity_number(severity) if severity else None
     changes = Adjustments(
-        **{name: change(text, absolute=name != "incidents") for name, text in asked.items()}, severity=number
+        **{name: change(text, name=name, absolute=name != "incidents") for name, text in asked.items()}, severity=number
     )
     query = MetricsQuery(period, Filters(service=service), bounds=bounds_in(settings))
     found = await read_what_if(tx, query, changes, now=now, weights=settings.impact)

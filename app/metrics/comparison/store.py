@@ -77,6 +77,7 @@ _DETECTED_IN_PERIOD = text(f"""
     SELECT {COLUMNS}
       FROM incident
      WHERE merged_into IS NULL
+       AND test_stated IS NOT TRUE
        AND (CAST(:service AS text) IS NULL OR coalesce(service_stated, service) = :service)
        AND (CAST(:environment AS text) IS NULL
             OR coalesce(environment, '{UNKNOWN_ENVIRONMENT}') = :environment)

@@ -246,6 +246,7 @@ def _incidents_of(services: str) -> TextClause:
                                      WHEN incident.labels ?| {_ENVIRONMENT_LABELS} THEN coalesce({_NAMED}, '')
                                      ELSE '' END AS environment OFFSET 0) AS named
      WHERE incident.merged_into IS NULL
+       AND incident.test_stated IS NOT TRUE
        AND (   {services}
             OR incident.id = ANY(ARRAY(SELECT incident_id FROM stated)))
 """)  # noqa: S608
@@ -359,6 +360,7 @@ async def count_failures(tx: AsyncConnection, *, now: datetime) -> int:
 _SETTLED_INCIDENTS = text(f"""
     {_SELECT_INCIDENT}
      WHERE incident.merged_into IS NULL
+       AND incident.test_stated IS NOT TRUE
        AND incident.settled_at IS NOT NULL
        AND incident.ended_at >= :start
 """)

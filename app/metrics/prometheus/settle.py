@@ -184,6 +184,7 @@ _RIPE = text(f"""
           FROM incident
          WHERE settled_at IS NULL
            AND merged_into IS NULL
+           AND test_stated IS NOT TRUE
            AND ended_at IS NOT NULL
            AND reach_at <= :ripe_at
            AND (fired_after_end_at IS NULL OR fired_after_end_at <= :quiet_since)
@@ -200,6 +201,7 @@ _RIPE = text(f"""
       JOIN incident USING (id)
      WHERE settled_at IS NULL
        AND merged_into IS NULL
+       AND test_stated IS NOT TRUE
        AND ended_at IS NOT NULL
        AND reach_at <= :ripe_at
        AND (fired_after_end_at IS NULL OR fired_after_end_at <= :quiet_since)
@@ -238,6 +240,7 @@ _REMEMBER_PLACES = text(f"""
            coalesce(severity_stated, severity), 0, 0, 0
       FROM incident
      WHERE merged_into IS NULL
+       AND test_stated IS NOT TRUE
        AND (ended_at IS NULL OR settled_at IS NULL)
         ON CONFLICT DO NOTHING
 """)  # noqa: S608

@@ -156,6 +156,7 @@ _ENVIRONMENTS = text(f"""
             SELECT {ENVIRONMENT}, 1
               FROM incident
              WHERE merged_into IS NULL
+               AND test_stated IS NOT TRUE
                AND (ended_at IS NULL OR settled_at IS NULL)) AS known
      WHERE environment <> '{OTHER}'
      GROUP BY environment
@@ -197,6 +198,7 @@ _UNSETTLED = text(f"""
                AS oldest_unacknowledged_at
       FROM incident
      WHERE merged_into IS NULL
+       AND test_stated IS NOT TRUE
        AND (ended_at IS NULL OR settled_at IS NULL)
      GROUP BY 1, 2, 3
      ORDER BY 1, 2, 3

@@ -215,6 +215,7 @@ async def with_labor(
 _IN_PERIOD = f"""
       FROM incident
      WHERE merged_into IS NULL
+       AND test_stated IS NOT TRUE
        AND (CAST(:service AS text) IS NULL OR coalesce(service_stated, service) = :service)
        AND (   ended_at IS NULL
             OR ended_at BETWEEN :start AND 'infinity'
@@ -248,6 +249,7 @@ _PARTS = f"""
           FROM incident
           LEFT JOIN service ON service.name = coalesce(service_stated, incident.service)
          WHERE merged_into IS NULL
+           AND test_stated IS NOT TRUE
            AND (   ended_at IS NULL
                 OR ended_at BETWEEN :start AND 'infinity'
                 OR detected_at_stated BETWEEN :start AND 'infinity')

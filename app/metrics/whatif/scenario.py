@@ -62,21 +62,25 @@ _CHANGE = re.compile(
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
-def change(text: str, *, absolute: bool = True) -> Adjustment:
-    """Parses `-20%` and, if `absolute`, also `-5m`, `+30s` or `-0.5h`. Raises InvalidChange."""
+def change(text: str, *, name: str = "change", absolute: bool = True) -> Adjustment:
+    """Parses `-20%` and, if `absolute`, also `-5m`, `+30s` or `-0.5h`. `name` is that of the parameter.
+
+    Raises InvalidChange.
+    """
     found = _CHANGE.fullmatch(text)
     if found is None or (found[3] != "%" and not absolute):
-        message = f"expected a change such as -20% {'or -5m (units: s, m, h)' if absolute else 'or +10%'}"
+        examples = "`-20%` or `-5m` (units: s, m, h)" if absolute else "`-20%` or `+10%`"
+        message = f"`{name}` must be a change such as {examples}"
         raise InvalidChange(message)
     by = Fraction(Decimal(f"{found[1]}{found[2]}"))
     if found[3] == "%":
         if not -100 <= by <= 1000:
-            message = "a change must be between -100% and +1000%"
+            message = f"`{name}` must be between -100% and +1000%"
             raise InvalidChange(message)
         return Adjustment(factor=1 + by / 100)
     seconds = by * _UNITS[found[3]]
     if abs(seconds) > 366 * 86_400:
-        message = "a change must not exceed one year"
+        message = f"`{name}` must not exceed one year"
         raise InvalidChange(message)
     return Adjustment(more=timedelta(microseconds=int(seconds * 10**6)))
 

@@ -1,10 +1,10 @@
 """The alerts of an incident in words: what distinguishes them, and as much of their text as a page can hold. Pure."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from app.incidents.links import web_address
 from app.pages import words
 from app.pages.incidents.read import Evidence, Lane, ShownAlert
 
@@ -17,8 +17,6 @@ LABEL_AT_MOST = 32  # characters in a plot
 _NAMES = ("alertname", "title", "name", "check", "rule", "trigger", "monitor")
 _PLACES = ("instance", "pod", "host", "hostname", "container", "node", "device", "job")
 _NOT_TELLING = {*_NAMES, "severity", "priority", "level"}
-_LINK = re.compile(r"https?://[^\s\x00-\x20\"<>\\]+", re.ASCII | re.IGNORECASE)
-_LINK_AT_MOST = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +65,14 @@ def alert_rows(alerts: Sequence[ShownAlert], common: Mapping[str, str], *, chara
         left -= size
         name = name_of(alert.labels, alert.fingerprint)
         detail = detail_of(alert.labels, common)
-        rows.append(AlertRow(alert, name, detail, texts if left >= 0 else None, link_of(alert.link)))
+        rows.append(AlertRow(alert, name, detail, texts if left >= 0 else None, web_address(alert.link)))
     return rows
 
 
 def _texts(alert: ShownAlert, common: Mapping[str, str]) -> list[tuple[str, str, str | None]]:
     own = [(name, value) for name, value in alert.labels.items() if common.get(name) != value]
     return [
-        (words.cut(name, 100), words.cut(value, VALUE_AT_MOST), link_of(value))
+        (words.cut(name, 100), words.cut(value, VALUE_AT_MOST), web_address(value))
         for name, value in [*own, *alert.annotations.items()]
     ]
 
@@ -96,8 +94,3 @@ def lane_words(lane: Lane, common: Mapping[str, str]) -> tuple[str, str]:
     """The name and the detail of a series, short enough for a plot."""
     name = words.cut(words.visible(name_of(lane.labels, lane.fingerprint)), LABEL_AT_MOST)
     return name, words.cut(words.visible(detail_of(lane.labels, common)), LABEL_AT_MOST)
-
-
-def link_of(text: str) -> str | None:
-    """The address, if the text is one that a browser may open from here."""
-    return text if len(text) <= _LINK_AT_MOST and _LINK.fullmatch(text) else None

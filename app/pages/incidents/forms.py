@@ -175,6 +175,8 @@ def _changed_facts(asked: PageRequest, form: Form, row: Incident) -> dict[str, A
         "service": service(known),
         "severity": f"sev{severity(known)}",
     }
+    if bool(form.get("test")) != bool(row.test_stated):
+        values["test"] = True if form.get("test") else None
     for name, value in shown.items():
         entered = form.get(name, "").strip()
         if entered != value:

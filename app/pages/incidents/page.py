@@ -20,7 +20,7 @@ from app.pages import words
 from app.pages.incidents.panel import impact_words
 from app.pages.incidents.read import everything, find, recorded
 from app.pages.incidents.timeline import EFFECTS, Line, lines
-from app.pages.incidents.view import BASES, View, view
+from app.pages.incidents.view import BASES, LINK_KINDS, View, view
 from app.pages.web.frame import PageRequest, PageRoute, Refusal, SignedIn, see_other, with_query
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
@@ -140,6 +140,7 @@ def _rendered(
         status=refused.status if refused else 200,
         it=it,
         bases=BASES,
+        link_kinds=LINK_KINDS,
         effects=EFFECTS,
         stages=list(Stage),
         severities=SEVERITIES,

@@ -79,6 +79,7 @@ _FACTS = {
     "harmed_throughout": "harm between alerts",
     "type": "type",
     "expected_to_last": "expected to last for more than an hour:",
+    "test": "a test:",
 }
 _WITH_ANOTHER_TIME = frozenset(
     {
@@ -251,6 +252,8 @@ def _end(reason: str | None) -> tuple[str, str]:
 
 def _change(name: str, value: Any, shown: Shown) -> str:
     fact = _FACTS.get(name, name.replace("_", " "))
+    if value is None and name == "test":
+        return f"{fact} no"
     if value is None:
         return f"{fact} as derived from the alerts"
     return f"{fact} {_value(name, value, shown)}"
@@ -261,7 +264,7 @@ def _value(name: str, value: Any, shown: Shown) -> str:
         match name:
             case "severity":
                 return severity_name(int(value))
-            case "harmed_throughout" | "expected_to_last":
+            case "harmed_throughout" | "expected_to_last" | "test":
                 return "yes" if value in {True, "True"} else "no"
             case "impact":
                 return words.share(float(Decimal(str(value))))

@@ -16,6 +16,8 @@ from app.incidents.impact import labor
 from app.incidents.impact.individual import DetailedImpact
 from app.incidents.impact.intervals import Shown, shown
 from app.incidents.impact.rates import rate_at
+from app.incidents.links import Link as Outside
+from app.incidents.links import LinkKind, links_of
 from app.incidents.measures.measures import (
     MEASURES,
     Facts,
@@ -61,6 +63,7 @@ BASES = {
     Basis.LAST_DEPLOYMENT: "the last deployment before it, a guess",
     Basis.RECENT: "deployed in the 24 hours before",
 }
+LINK_KINDS = {LinkKind.RUNBOOK: "Runbook", LinkKind.DASHBOARD: "Dashboard", LinkKind.ALERT: "Alert"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,7 @@ class View:
     lines: Sequence[Line]
     alerts: Sequence[AlertRow]
     silences: Sequence[ShownSilence]
+    links: Sequence[Outside]
     window: timedelta | None
     acknowledged_via: str | None  # by which way, in words
     panel: Panel
@@ -151,6 +155,7 @@ def view(
             read.evidence.alerts, row.labels, characters=TEXT_OF_ALL_AT_MOST if all_alerts else TEXT_AT_MOST
         ),
         silences=shown_silences(read.evidence),
+        links=links_of((alert.link, alert.annotations) for alert in read.evidence.alerts),
         window=_window(read),
         acknowledged_via=_way(read.found),
         panel=panel(

@@ -14,7 +14,7 @@ from app.incidents.impact.availability import BudgetLeft
 from app.incidents.listing import OpenNow, open_now
 from app.incidents.measures.measures import IncidentStatus
 from app.incidents.measures.vectorized import Booleans, microseconds
-from app.incidents.views import IS_MONITORING, incident
+from app.incidents.views import IS_COUNTED, IS_MONITORING, incident
 from app.ingest.health.store import SourceReading, read_all
 from app.metrics.api.query import bounds_in
 from app.metrics.comparison.periods import Periods, Wanted, read_periods
@@ -132,6 +132,7 @@ async def _marks(session: AsyncSession, names: Sequence[str], period: Span) -> M
         )
         .where(
             incident.merged_into.is_(None),
+            IS_COUNTED,
             ~IS_MONITORING,
             service.in_(names),
             # Implied by the last condition; lets PostgreSQL use the indexes.

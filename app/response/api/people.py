@@ -154,7 +154,7 @@ def _shown(person: schema.Person, reader: Bearer) -> PersonResponse:
 
 def _once_each(names: list[str]) -> list[str]:
     if len(set(names)) < len(names):
-        message = "a person is named twice"
+        message = "a person is named twice; name each once"
         raise ValueError(message)
     return names
 

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringCo
 
 from app.base import schema
 from app.base.http.auth import Reader, Writer
-from app.base.http.context import Session
+from app.base.http.context import Now, Session
 from app.base.http.fields import At, AtShown, Input, Name, Words
 from app.base.http.problems import problem_responses
 from app.base.severity import SeverityName, severity_name, severity_number
@@ -68,7 +68,7 @@ class TargetInput(Input):
 
 def _once_each(found: list[TargetInput]) -> list[TargetInput]:
     if len({(each.severity, each.valid_from or THE_BEGINNING) for each in found}) < len(found):
-        message = "two targets have the same `severity` and `from`"
+        message = "two targets have the same `severity` and `from`; keep one of them"
         raise ValueError(message)
     return found
 
@@ -129,13 +129,16 @@ async def put_targets(
         ),
     ],
     _: Writer,
+    now: Now,
     service: OfService = "",
 ) -> TargetsResponse:
-    """Give each change of the agreement a `from`, so that earlier incidents are still judged by what was agreed on at
-    their time.
+    """Replaces all targets of the service, or those for all services; an unknown service is created. Give each change
+    of the agreement a `from`, so that earlier incidents are still judged by what was agreed on at their time.
     """
     rows = [target_row(service, each) for each in body.targets]
-    return TargetsResponse(items=[TargetResponse.of(row) for row in await targets.put_targets(session, service, rows)])
+    return TargetsResponse(
+        items=[TargetResponse.of(row) for row in await targets.put_targets(session, service, rows, now=now)]
+    )
 
 
 def target_row(service: str, target: TargetInput) -> schema.Target:

@@ -82,6 +82,7 @@ async def read_tasks(
 # Each half of the OR has an index.
 _DETECTED = f"""
        incident.merged_into IS NULL
+   AND incident.test_stated IS NOT TRUE
    AND incident.alert_class <> '{AlertClass.MONITORING}'
    AND (   (    incident.detected_at_stated IS NULL
             AND incident.began_at >= :begins

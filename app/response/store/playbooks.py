@@ -16,6 +16,7 @@ from app.base.tokens import Bearer
 from app.incidents.actions import Ref, find
 from app.incidents.grouping.timeline_kind import IS_CURRENT, TimelineKind
 from app.incidents.path import Effect
+from app.incidents.services import add_service
 from app.response.playbooks import PlaybookState, state_of, version_in_use
 
 PLAYBOOKS_AT_MOST = 200  # of a service
@@ -94,12 +95,12 @@ async def put_playbook(
 ) -> tuple[Playbook, bool]:
     """The newest version, and whether it is new: the same content makes none, unless it was withdrawn.
 
-    Raises ServiceNotFound or TooManyPlaybooks.
+    An unknown service is added. Raises TooManyPlaybooks.
     """
+    await add_service(session, service, now=now)
     # The lock serializes concurrent versions. It is as weak as that of an UPDATE.
     query = select(Service).where(col(Service.name) == service).with_for_update(key_share=True)
-    if (await session.exec(query)).one_or_none() is None:
-        raise ServiceNotFound(service)
+    (await session.exec(query)).one()
     known = await versions_of(session, service)
     version = 1
     if name in known:
@@ -108,7 +109,7 @@ async def put_playbook(
             return newest, False
         version = newest.version + 1
     elif len(known) >= PLAYBOOKS_AT_MOST:
-        message = f"the service has {len(known)} playbooks already"
+        message = f"the service has {len(known)} playbooks already; write a version of one of them"
         raise TooManyPlaybooks(message)
     if version > VERSIONS_AT_MOST:
         message = f"the playbook has {VERSIONS_AT_MOST} versions already; use another name"
@@ -253,6 +254,7 @@ _SERVICES_LATELY = text("""
     SELECT DISTINCT coalesce(service_stated, service) AS service
       FROM incident
      WHERE merged_into IS NULL
+       AND test_stated IS NOT TRUE
        AND alert_class = 'service'
        AND began_at >= :since
      ORDER BY 1

@@ -67,7 +67,8 @@ async def read_gauges(tx: AsyncConnection, services: Sequence[str], now: datetim
     `services` are those exported separately.
     """
     async with db.session_within(tx) as session:
-        query = select(Incident).where(col(Incident.ended_at).is_(None), col(Incident.merged_into).is_(None))
+        is_open = col(Incident.ended_at).is_(None), col(Incident.merged_into).is_(None)
+        query = select(Incident).where(*is_open, col(Incident.test_stated).is_not(True))
         rows = (await session.exec(query)).all()
         types, agreed = await all_types(session), await agreements(session)
         sources = await source_names(session)

@@ -35,6 +35,7 @@ def _lasted(name: str, condition: str) -> str:
                       FROM incident
                      WHERE {condition}
                        AND merged_into IS NULL
+                       AND test_stated IS NOT TRUE
                        AND alert_class <> '{AlertClass.MONITORING}'
                        AND began_at < :before
                        AND id <> :id

@@ -12,6 +12,7 @@ from app.base import schema
 from app.base.errors import Conflict, Invalid, NotFound, ServiceNotFound
 from app.incidents.measures.business_hours import BusinessHours
 from app.incidents.measures.store import read_business_hours
+from app.incidents.services import add_service
 from app.response.targets import Agreements, Target
 
 TARGETS_AT_MOST = 500  # of a service
@@ -51,9 +52,17 @@ async def list_targets(session: AsyncSession, service: str | None = None) -> Seq
     return (await session.exec(query)).all()
 
 
-async def put_targets(session: AsyncSession, service: str, targets: Sequence[schema.Target]) -> Sequence[schema.Target]:
-    """Replaces all targets of the service (empty: those for all). Raises ServiceNotFound or UnknownCalendar."""
+async def put_targets(
+    session: AsyncSession, service: str, targets: Sequence[schema.Target], *, now: datetime | None = None
+) -> Sequence[schema.Target]:
+    """Replaces all targets of the service (empty: those for all). With `now`, an unknown service that gets any is
+    added.
+
+    Raises ServiceNotFound or UnknownCalendar.
+    """
     await _lock(session)
+    if service and targets and now is not None:
+        await add_service(session, service, now=now)
     if service and await session.get(schema.Service, service) is None:
         raise ServiceNotFound(service)
     wanted = {each.calendar for each in targets if each.calendar is not None}

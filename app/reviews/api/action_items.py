@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, Stri
 from app.base.http.auth import Reader, Writer
 from app.base.http.context import Now, Session
 from app.base.http.fields import SEVERAL_AT_MOST, At, IncidentRef, Input, Name, PeriodModel, Words, storable
-from app.base.http.paging import Page, Pages, page_of
+from app.base.http.paging import Counted, CountedPage, Pages, page_of
 from app.base.http.problems import problem_responses
 from app.incidents.actions import etag
 from app.incidents.path import Phase
@@ -26,10 +27,18 @@ from app.reviews.store.effects import Effect
 
 router = APIRouter(prefix="/api/v1/action-items", tags=["reviews"])
 
+
+class ItemSort(StrEnum):
+    NEWEST = "newest"
+    DUE = "due"
+
+
 Priority = Annotated[int, Field(ge=1, le=3, description="1 now, 2 next, 3 later", examples=[1])]
 
 
-@router.get("", response_model=Page[ActionItemModel], responses=problem_responses(404), summary="List action items")
+@router.get(
+    "", response_model=CountedPage[ActionItemModel], responses=problem_responses(404), summary="List action items"
+)
 async def list_action_items(
     _: Reader,
     session: Session,
@@ -59,15 +68,33 @@ async def list_action_items(
     incident: Annotated[
         IncidentRef | None, Query(description="From this incident or its reviews", examples=["INC-1"])
     ] = None,
-) -> Page[ActionItemModel]:
-    """Action items of all reviews and incidents, newest first."""
-    filters = action_items.Filters(frozenset(state), owner, priority, phase, overdue, service, review, incident)
-    key = paging.after(int)
-    rows = await action_items.list_items(
-        session, filters, before=key[0] if key else None, limit=paging.limit + 1, now=now
+    q: Annotated[
+        Name | None,
+        Query(description="Only those with this text in the title, whatever its case", examples=["runbook"]),
+    ] = None,
+    sort: Annotated[
+        ItemSort, Query(description="`due`: the earliest due time first, those without one last")
+    ] = ItemSort.NEWEST,
+    count: Counted = False,  # noqa: FBT002  a query parameter has a name
+) -> CountedPage[ActionItemModel]:
+    """Action items of all reviews and incidents, newest first unless `sort` says otherwise."""
+    filters = action_items.Filters(frozenset(state), owner, priority, phase, overdue, service, review, incident, q)
+    limit = paging.limit + 1
+    if sort is ItemSort.DUE:
+        due = paging.after(datetime, int)
+        rows = await action_items.list_by_due_time(
+            session, filters, after=(due[0], due[1]) if due else None, limit=limit, now=now
+        )
+        items, cursor = page_of(rows, paging, lambda listed: action_items.due_key(listed.row))
+    else:
+        key = paging.after(int)
+        rows = await action_items.list_items(session, filters, before=key[0] if key else None, limit=limit, now=now)
+        items, cursor = page_of(rows, paging, lambda listed: (listed.row.number,))
+    return CountedPage(
+        items=[item_model(one, now=now) for one in items],
+        next_cursor=cursor,
+        total=await action_items.count_items(session, filters, now=now) if count else None,
     )
-    items, cursor = page_of(rows, paging, lambda listed: (listed.row.number,))
-    return Page(items=[item_model(one, now=now) for one in items], next_cursor=cursor)
 
 
 class _Content(Input):

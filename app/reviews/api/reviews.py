@@ -6,11 +6,12 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from app.base import db
 from app.base.errors import Invalid
 from app.base.http.auth import Reader, Writer
 from app.base.http.context import Now, Session, context_of
 from app.base.http.fields import SEVERAL_AT_MOST, TIME, At, IncidentRef, Input, Name, When, Words, time_of
-from app.base.http.paging import Page, Pages, page_of
+from app.base.http.paging import Counted, CountedPage, Pages, page_of
 from app.base.http.problems import problem_responses
 from app.base.tokens import Scope
 from app.incidents.path import Phase
@@ -34,7 +35,9 @@ router = APIRouter(prefix="/api/v1/reviews", tags=["reviews"])
 # — reviews —
 
 
-@router.get("", response_model=Page[ReviewSummaryModel], responses=problem_responses(404), summary="List reviews")
+@router.get(
+    "", response_model=CountedPage[ReviewSummaryModel], responses=problem_responses(404), summary="List reviews"
+)
 async def list_reviews(
     _: Reader,
     session: Session,
@@ -63,18 +66,27 @@ async def list_reviews(
         When | None,
         Query(alias="to", description=f"Only reviews held before that, or due before that if not held. {TIME}"),
     ] = None,
-) -> Page[ReviewSummaryModel]:
+    q: Annotated[
+        Name | None,
+        Query(description="Only reviews with this text in the title, whatever its case", examples=["login"]),
+    ] = None,
+    count: Counted = False,  # noqa: FBT002  a query parameter has a name
+) -> CountedPage[ReviewSummaryModel]:
     """Newest first."""
     begin, end = time_of(since, now), time_of(until, now)
     if begin and end and begin > end:
         message = "`from` must not be after `to`"
         raise Invalid(message)
-    filters = reviews.Filters(frozenset(state), required, overdue, facilitator, service, incident, begin, end)
+    filters = reviews.Filters(frozenset(state), required, overdue, facilitator, service, incident, begin, end, q)
     key = paging.after(int)
     rows = await reviews.list_reviews(session, filters, before=key[0] if key else None, limit=paging.limit + 1, now=now)
     items, cursor = page_of(rows, paging, lambda row: (row.number,))
     incidents = await reviews.incidents_of(session, [row.id for row in items])
-    return Page(items=[summary_model(row, incidents.get(row.id, ()), now=now) for row in items], next_cursor=cursor)
+    return CountedPage(
+        items=[summary_model(row, incidents.get(row.id, ()), now=now) for row in items],
+        next_cursor=cursor,
+        total=await db.total(session, await reviews.matching(session, filters, now=now)) if count else None,
+    )
 
 
 class ParticipantInput(Input):

@@ -11,6 +11,7 @@ from sqlmodel import col, func, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import Select, SelectOfScalar
 
+from app.base import db
 from app.base.errors import Conflict, Invalid, NotFound
 from app.base.ids import new_id
 from app.base.schema import ActionItem, Finding, Incident, Issue, Review, ReviewIncident
@@ -61,6 +62,7 @@ class Filters:
     service: Collection[str] = ()
     review: Ref | None = None
     incident: Ref | None = None
+    text: str | None = None  # in the title, whatever the case
 
 
 async def find(session: AsyncSession, ref: Ref) -> Listed:
@@ -110,9 +112,15 @@ async def list_by_due_time(
     return await _listed(session, query)
 
 
+async def count_items(session: AsyncSession, filters: Filters, *, now: datetime) -> int:
+    return await db.total(session, (await _matching(session, filters, now=now)).with_only_columns(col(ActionItem.id)))
+
+
 async def _matching(session: AsyncSession, filters: Filters, *, now: datetime) -> ListedRows:
     item = ActionItem
     query = _every()
+    if filters.text:
+        query = query.where(col(item.title).icontains(filters.text, autoescape=True))
     if filters.states:
         query = query.where(col(item.state).in_(filters.states))
     if filters.owner:

@@ -80,6 +80,7 @@ _COUNTS = text(f"""
                coalesce(detected_at_stated, began_at) >= CAST(:done_at AS timestamptz) AS is_after
           FROM incident
          WHERE merged_into IS NULL
+           AND test_stated IS NOT TRUE
            AND alert_class <> 'monitoring'
            AND coalesce(detected_at_stated, began_at) >= CAST(:since AS timestamptz)
            AND coalesce(detected_at_stated, began_at) < CAST(:until AS timestamptz)

@@ -54,7 +54,7 @@ async def find(session: AsyncSession, review: Review, id_: UUID) -> Finding:
     """Raises FindingNotFound."""
     found = await session.get(Finding, id_)
     if found is None or found.review_id != review.id:
-        message = "the review has no finding with this id"
+        message = "the review has no finding with this id; GET the review lists its findings"
         raise FindingNotFound(message)
     return found
 
@@ -178,7 +178,7 @@ async def put_factor(session: AsyncSession, factor: Factor) -> tuple[Factor, int
     if factor.replaced_by is not None:
         factor.replaced_by = await _current_factor(session, factor.replaced_by)
         if factor.replaced_by == factor.name:
-            message = "a factor cannot replace itself"
+            message = "`replaced_by` must be another factor: a factor cannot replace itself"
             raise Invalid(message)
     stored, is_new = await db.upsert(session, factor)
     if is_new and (await session.exec(select(func.count()).select_from(Factor))).one() > FACTORS_AT_MOST:

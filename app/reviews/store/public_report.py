@@ -137,7 +137,7 @@ async def find_version(session: AsyncSession, review: Review, version: int | Non
         query = query.where(col(row.version) == version)
     found = (await session.exec(query.execution_options(populate_existing=True))).one_or_none()
     if found is None:
-        message = "the review has no such version of a public report"
+        message = "the review has no such version of a public report; GET the public report lists its versions"
         raise ReportNotFound(message)
     return found
 
@@ -374,7 +374,7 @@ async def withdraw(session: AsyncSession, review: Review, *, by: str, token: Bea
     """Nothing of it is public any more; its address says so. Repeating it changes nothing. Raises ReportNotFound."""
     published = next((one for one in await versions_of(session, review) if one.published_at is not None), None)
     if published is None:
-        message = "no version of a public report has been published"
+        message = "no version of a public report has been published; publish an approved version first"
         raise ReportNotFound(message)
     row = await find_version(session, review, published.version)
     if row.withdrawn_at is None:

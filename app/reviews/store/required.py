@@ -51,6 +51,8 @@ class _Row(Protocol):
     def draft_id(self) -> UUID | None: ...
     @property
     def reviewed(self) -> bool: ...
+    @property
+    def is_test(self) -> bool: ...
 
 
 AgreementsOf = Callable[[AsyncSession, Collection[UUID]], Awaitable[Mapping[UUID, Agreement]]]
@@ -127,23 +129,22 @@ class Requirements:
     async def _judged(
         self, session: AsyncSession, rows: Sequence[_Row], recurring: set[UUID], *, now: datetime
     ) -> list[tuple[_Row, Sequence[Reason], Agreement]]:
-        """Each incident with the reasons for its review. Of several with a key that recurs, the first has that reason;
-        such keys are added to `recurring`.
+        """Each incident with the reasons for its review; a test has none. Of several with a key that recurs, the first
+        has that reason; such keys are added to `recurring`.
         """
         agreements = await self.agreements_of(session, [row.id for row in rows])
         burned = await _burned(session, rows, now=now, weights=self.weights)
         found: list[tuple[_Row, Sequence[Reason], Agreement]] = []
         for row in rows:
             agreement = agreements.get(row.id, NO_AGREEMENT)
-            why = reasons(
-                Ended(
-                    severity(Facts.of(row)),
-                    burned.get(row.number, Fraction(0)),
-                    row.occurrences,
-                    row.recurrence_reviewed or row.key_id in recurring,
-                    agreement,
-                )
+            ended = Ended(
+                severity(Facts.of(row)),
+                burned.get(row.number, Fraction(0)),
+                row.occurrences,
+                row.recurrence_reviewed or row.key_id in recurring,
+                agreement,
             )
+            why = [] if row.is_test else reasons(ended)
             if Reason.RECURRENCE in why and not row.reviewed:
                 recurring.add(row.key_id)
             found.append((row, why, agreement))
@@ -157,7 +158,7 @@ async def _draft(
     tx = await session.connection()
     await lock_keys(tx, [row.key_id])
     still = (await tx.execute(_ENDED_OF, {"ids": [row.id], "explained": None})).one_or_none()
-    if still is None or still.reviewed:
+    if still is None or still.reviewed or still.is_test:
         return False
     why = [reason for reason in why if reason is not Reason.RECURRENCE or not still.recurrence_reviewed]
     if not why:
@@ -285,6 +286,7 @@ _RECENT = f"""
       FROM incident AS other
      WHERE other.key_id = incident.key_id
        AND other.merged_into IS NULL
+       AND other.test_stated IS NOT TRUE
        AND other.began_at <= incident.began_at
        AND other.began_at > incident.ended_at - interval '{RECURRENCE_WITHIN.days} days'
 """  # noqa: S608
@@ -292,7 +294,7 @@ _ENDED = f"""
     SELECT ended.*,
            ({_LINKED.replace("incident.id", "ended.id")} AND review.state = 'draft' ORDER BY review.number LIMIT 1)
                AS draft_id
-      FROM (SELECT incident.number, incident.key_id, {FACTS_OF_INCIDENT},
+      FROM (SELECT incident.number, incident.key_id, incident.test_stated IS TRUE AS is_test, {FACTS_OF_INCIDENT},
                    EXISTS ({_LINKED} AND review.state <> 'dropped')
                    OR EXISTS (SELECT
                                 FROM incident AS member
@@ -326,6 +328,7 @@ _UNREVIEWED_OF_KEY = text("""
       FROM incident
      WHERE key_id = :key
        AND merged_into IS NULL
+       AND test_stated IS NOT TRUE
        AND began_at > :since
        AND began_at <= :until
        AND reviewed_at IS NULL

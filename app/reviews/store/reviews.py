@@ -1,14 +1,14 @@
 """SQL for reviews, their incidents and participants, and the steps of their life."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import exists, text
+from sqlalchemy import ColumnElement, exists, text
 from sqlmodel import col, delete, func, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
@@ -67,6 +67,7 @@ class Filters:
     incident: Ref | None = None
     since: datetime | None = None  # held, or of drafts due, from then on
     until: datetime | None = None  # and before that
+    text: str | None = None  # in the title, whatever the case
 
 
 async def find(session: AsyncSession, ref: Ref) -> Review:
@@ -108,7 +109,7 @@ async def list_reviews(
 
 async def matching(session: AsyncSession, filters: Filters, *, now: datetime) -> SelectOfScalar[Review]:
     """The query for them, without an order. Raises IncidentNotFound."""
-    query = select(Review)
+    query = select(Review).where(*_conditions_of_texts(filters))
     if filters.states:
         query = query.where(col(Review.state).in_(filters.states))
     if filters.required is not None:
@@ -116,8 +117,6 @@ async def matching(session: AsyncSession, filters: Filters, *, now: datetime) ->
     if filters.overdue is not None:
         is_overdue = (col(Review.state) == ReviewState.DRAFT) & (func.coalesce(col(Review.due_at), now) < now)
         query = query.where(is_overdue == filters.overdue)
-    if filters.facilitator:
-        query = query.where(col(Review.facilitator).in_(filters.facilitator))
     moment = func.coalesce(col(Review.held_at), col(Review.due_at))
     if filters.since is not None:
         query = query.where(moment >= filters.since)
@@ -138,6 +137,13 @@ async def matching(session: AsyncSession, filters: Filters, *, now: datetime) ->
             about = about.where(or_(col(Incident.id) == living, col(Incident.merged_into) == living))
         query = query.where(exists(about))
     return query
+
+
+def _conditions_of_texts(filters: Filters) -> Iterator[ColumnElement[bool]]:
+    if filters.text:
+        yield col(Review.title).icontains(filters.text, autoescape=True)
+    if filters.facilitator:
+        yield col(Review.facilitator).in_(filters.facilitator)
 
 
 async def create(
@@ -253,6 +259,7 @@ _PROPOSED = text("""
     SELECT DISTINCT other.number
       FROM incident AS other
      WHERE other.merged_into IS NULL
+       AND other.test_stated IS NOT TRUE
        AND other.alert_class <> 'monitoring'
        AND NOT other.id = ANY(CAST(:ids AS uuid[]))
        AND (other.began_at < CAST(:until AS timestamptz)

@@ -13,7 +13,7 @@ from app.base import db, schema
 from app.base.errors import Conflict, Invalid, NotFound
 from app.base.times import Span
 from app.incidents.impact.store import planned_within
-from app.incidents.views import IS_MONITORING, incident
+from app.incidents.views import IS_COUNTED, IS_MONITORING, incident
 from app.status_page.component import OpenIncident, Proposal, Status, Uptime, propose
 from app.status_page.public_incident import Spell, spells_by_component, statuses
 from app.status_page.store.incidents import everything_public
@@ -120,7 +120,9 @@ async def proposed(session: AsyncSession, rows: Sequence[schema.Component], *, n
     found = await tx.execute(
         core_select(
             incident.number, name, func.coalesce(incident.severity_stated, incident.severity), detected_at
-        ).where(incident.merged_into.is_(None), incident.ended_at.is_(None), ~IS_MONITORING, name.in_(services))
+        ).where(
+            incident.merged_into.is_(None), IS_COUNTED, incident.ended_at.is_(None), ~IS_MONITORING, name.in_(services)
+        )
     )
     running = [OpenIncident(*row) for row in found]
     planned = await planned_within(tx, services, Span(now, now + timedelta(microseconds=1)))

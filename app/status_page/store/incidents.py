@@ -310,7 +310,7 @@ async def correct_update(
     found, held = await _hold(session, id_)
     update = next((each for each in found.updates if each.id == update_id), None)
     if update is None:
-        message = "no update of this public incident has this id"
+        message = "no update of this public incident has this id; GET the public incident lists its updates"
         raise PublicIncidentNotFound(message)
     changes = {name: value for name, value in changes.items() if value is not None}
     before = {"body": update.body, "components": update.components, "at": rfc3339(update.at)}

@@ -128,6 +128,7 @@ _MONITORING = text("""
     SELECT began_at, ended_at, source_ids
       FROM incident
      WHERE merged_into IS NULL
+       AND test_stated IS NOT TRUE
        AND alert_class = 'monitoring'
        AND (ended_at IS NULL OR ended_at BETWEEN :start AND 'infinity')
        AND began_at < :end
@@ -137,6 +138,7 @@ _SOURCES = text("""
     SELECT DISTINCT coalesce(service_stated, service), source
       FROM incident, unnest(source_ids) AS source
      WHERE merged_into IS NULL
+       AND test_stated IS NOT TRUE
        AND alert_class <> 'monitoring'
        AND coalesce(service_stated, service) = ANY(CAST(:services AS text[]))
        AND began_at BETWEEN :start AND :end
