@@ -166,7 +166,6 @@ DESCRIPTIONS: Mapping[str, str] = {
     "high": _HIGH,
     "share": "Share, 0 to 1",
     "formula": "How the number is computed",
-    "formulas": "How each number is computed, by its name",
     "label": "What the number is called, for people",
     "starts": "The event at which the measure begins",
     "ends": "The event at which the measure ends",
