@@ -53,7 +53,7 @@ _BY_NAME: Mapping[str, tuple[Any, ...]] = {
     "definition": ("time_to_recover",),
     "formula": ("median of resolved_at − detected_at",),
     "end_reason": ("recovered",),
-    "left_out": ({"not_acknowledged": 2},),
+    "excluded": ({"not_acknowledged": 2},),
     "values": (None,),
     "n": (12,),
     "k": (3,),

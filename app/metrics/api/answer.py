@@ -102,7 +102,7 @@ class ValuesModel(BaseModel):
 
 
 class SummaryModel(ValuesModel):
-    """One measure of many incidents. `n + pending + censored + invalid` plus the sum of `left_out` is the number of
+    """One measure of many incidents. `n + pending + censored + invalid` plus the sum of `excluded` is the number of
     incidents.
     """
 
@@ -115,7 +115,7 @@ class SummaryModel(ValuesModel):
         0,
         description="Incidents whose facts contradict each other; negative durations are never clamped",
     )
-    left_out: dict[str, int] = Field({}, description="Incidents the measure does not apply to, by reason")
+    excluded: dict[str, int] = Field({}, description="Incidents the measure does not apply to, by reason")
 
 
 class EstimateModel(BaseModel):
@@ -357,7 +357,7 @@ def _summary(each: Summary) -> dict[str, Any]:
         "pending": each.pending,
         "censored": each.censored,
         "invalid": each.invalid,
-        "left_out": dict(each.excluded),
+        "excluded": dict(each.excluded),
     }
 
 

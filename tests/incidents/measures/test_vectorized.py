@@ -370,7 +370,7 @@ def test_amounts_beyond_64_bits_are_exact_too(fine: str) -> None:
     rates = [Rate("a", datetime(1900, 1, 1, tzinfo=UTC), "EUR", Decimal(1), Decimal("1.1"), Decimal(10**20))]
     world = World([(each, one_alert(each), ()) for each in long], rates, {}, include=False)
     query = MetricsQuery(Span(DAY - timedelta(days=40_000), NOW))
-    for narrow in (query, replace(query, filters=Filters(severity=1))):
+    for narrow in (query, replace(query, filters=Filters(severity=[1]))):
         whole, _ = summarize(world.prepared(narrow), rates, narrow)
         assert as_dict(whole) == expected_numbers(world, narrow)
 
@@ -402,7 +402,7 @@ def test_a_moment_of_impact_costs_0_from_the_moment_on_at_which_the_rate_is_know
         facts = Facts(at, "a", 1, at)
         rates = [Rate("a", DAY, "EUR", *[Decimal(1)] * 3)]
         world = World([(facts, one_alert(facts), ())], rates, {}, include=False)
-        for each in (query, replace(query, filters=Filters(severity=1))):
+        for each in (query, replace(query, filters=Filters(severity=[1]))):
             whole, _ = summarize(world.prepared(each), world.rates, each)
             assert (whole.cost is not None) is is_known
             assert as_dict(whole) == expected_numbers(world, each)

@@ -337,7 +337,7 @@ async def test_two_periods_are_compared(client: httpx.AsyncClient, engine: Async
     assert answer["effect"]["ratio"] == pytest.approx(answer["b"]["typical_seconds"] / answer["a"]["typical_seconds"])
     assert answer["smallest_change"]["shorter"] < 1 < answer["smallest_change"]["longer"]
     assert (answer["p_value"] < 0.01, answer["test"]) == (True, "cluster-robust log-rank test, two-sided")
-    assert answer["formulas"].keys() >= {"measure", "effect", "interval", "verdict", "smallest_change"}
+    assert answer["definitions"].keys() >= {"measure", "effect", "interval", "verdict", "smallest_change"}
     swapped = {"a_from": LONG_PERIODS["b_from"], "a_to": LONG_PERIODS["b_to"], "b_from": LONG_PERIODS["a_from"]}
     assert (await asked(client, **swapped, b_to=LONG_PERIODS["a_to"]))["verdict"] == "worse"
 
@@ -357,7 +357,7 @@ async def test_the_answer_shows_how_much_the_incidents_tell(client: httpx.AsyncC
     assert (answer["effect"]["low"], answer["effect"]["high"], answer["p_value"]) == tuple(
         answer["by_storms"][name] for name in ("low", "high", "p_value")
     )
-    assert answer["formulas"].keys() >= {"clusters", "effective_n", "incidents"}
+    assert answer["definitions"].keys() >= {"clusters", "effective_n", "incidents"}
     incidents = answer["incidents"]
     assert (incidents["a"]["value"], incidents["a"]["storms"], incidents["a"]["per_day"]) == (40, 20, 2)
     assert (incidents["b"]["value"], incidents["ratio"], incidents["verdict"]) == (20, 0.5, "fewer")

@@ -87,10 +87,10 @@ def of(span: Span, prefix: str = "") -> dict[str, str]:
 
 FILTERS: list[tuple[Filters, dict[str, Any]]] = [
     (Filters(), {}),
-    (Filters(service="service-2"), {"service": "service-2"}),
-    (Filters(severity=2), {"severity": "sev2"}),
-    (Filters(environment="production", source="eu"), {"environment": "production", "source": "eu"}),
-    (Filters(owner="Payments"), {"owner": "Payments"}),
+    (Filters(service=["service-2"]), {"service": "service-2"}),
+    (Filters(severity=[2]), {"severity": "sev2"}),
+    (Filters(environment=["production"], source=["eu"]), {"environment": "production", "source": "eu"}),
+    (Filters(owner=["Payments"]), {"owner": "Payments"}),
 ]
 
 
@@ -139,7 +139,7 @@ def without_estimates(numbers: dict[str, Any]) -> dict[str, Any]:
     return numbers | {"measures": measures, "incidents_per_day": None}
 
 
-@pytest.mark.parametrize("filters", [Filters(), Filters(service="service-2"), Filters(environment="production")])
+@pytest.mark.parametrize("filters", [Filters(), Filters(service=["service-2"]), Filters(environment=["production"])])
 async def test_availability_is_that_of_the_services(engine: AsyncEngine, filters: Filters) -> None:
     await two_days(engine)
     found = await read(engine, MetricsQuery(CURRENT, filters))
@@ -200,7 +200,7 @@ async def test_failures_of_the_monitoring_are_counted_separately(engine: AsyncEn
 
 
 async def test_the_number_of_statements_does_not_grow(engine: AsyncEngine) -> None:
-    queries = [MetricsQuery(CURRENT), MetricsQuery(CURRENT, Filters(source="eu"))]
+    queries = [MetricsQuery(CURRENT), MetricsQuery(CURRENT, Filters(source=["eu"]))]
     spent = []
     for incidents, services in ((20, 3), (300, 40)):
         async with db.transaction(engine) as tx:

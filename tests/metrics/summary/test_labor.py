@@ -338,7 +338,7 @@ async def test_each_day_has_its_labor(paying: httpx.AsyncClient, engine: AsyncEn
     await a_day(engine)
     days = {"from": "2024-08-19T00:00:00Z", "to": "2024-08-22T00:00:00Z"}
     answer = (await paying.get("/api/v1/metrics/timeseries", params=days)).json()
-    assert answer["formulas"]["labor"] == FORMULAS["labor"]
+    assert answer["definitions"]["labor"] == "labor"
     [points] = [series["points"] for series in answer["series"]]
     assert [each["labor"]["n"] for each in points] == [0, 3, 1]
     assert [each["labor"]["amounts"] and each["labor"]["amounts"]["EUR"]["expected"] for each in points] == [

@@ -326,7 +326,7 @@ async def test_a_day_with_changes_is_priced(client: httpx.AsyncClient, engine: A
     assert (answer["incidents"], answer["applied"]) == (4, {"time_to_recover": 4})
     assert answer["changes"] == {"time_to_recover": "-50%"}
     assert answer["assumptions"]
-    assert answer["formula"]
+    assert answer["definition"] == "whatif"
 
 
 async def test_before_equals_the_summary(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
