@@ -192,7 +192,9 @@ def numbers_in(schema: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, .
             yield from numbers_in(part, path)
 
 
-async def test_every_definition_that_rest_names_is_that_of_its_number(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+async def test_every_definition_that_rest_names_is_that_of_its_number(
+    client: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
     await store(engine, an_incident("10:00", "11:00"))
     await client.put("/api/v1/services/checkout/objective", json={"target": "0.99", "window": {"rolling_days": 30}})
     for route in ANSWERS:
@@ -311,7 +313,9 @@ async def test_all_surfaces_show_the_same_numbers(client: httpx.AsyncClient, eng
         assert (b["n"], b["censored"] + sum(b["left_out"].values())) == (found["n"], left_out)
         if measure.histogram:
             assert scraped(f"{measure.name}_seconds_count") == found["n"] > SUMMARY_FROM
-            assert scraped(f"{measure.name}_seconds_sum") == pytest.approx(found["statistics"]["mean"] * found["n"], abs=0.001 * found["n"])
+            assert scraped(f"{measure.name}_seconds_sum") == pytest.approx(
+                found["statistics"]["mean"] * found["n"], abs=0.001 * found["n"]
+            )
     await assert_sheets_show(client, of_checkout, total)
     recovery, of_dora = total["measures"]["time_to_recover"], dora["time_to_recover"]
     assert (of_dora["n"], of_dora["pending"], of_dora["without_duration"]) == (recovery["n"], 0, 3)

@@ -199,12 +199,12 @@ queries = st.builds(
     st.tuples(moments, moments).map(lambda pair: Span(*sorted(pair))),
     st.builds(
         Filters,
-        st.none() | st.sampled_from(SERVICES),
-        st.none() | st.integers(1, 5),
-        st.none() | st.just("prod"),
-        st.none() | st.sampled_from(("Payments", "")),
-        st.none() | st.integers(0, 167),
-        st.none() | st.sampled_from(ENVIRONMENTS[:2]),
+        st.lists(st.sampled_from(SERVICES), max_size=2),
+        st.lists(st.integers(1, 5), max_size=2),
+        st.lists(st.just("prod"), max_size=1),
+        st.lists(st.sampled_from(("Payments", "")), max_size=2),
+        st.lists(st.integers(0, 167), max_size=2),
+        st.lists(st.sampled_from(ENVIRONMENTS[:2]), max_size=2),
     ),
     st.sampled_from([None, *GroupBy]),
 )
@@ -284,7 +284,7 @@ def detailed(world: World) -> list[Detailed]:
 def matches(each: Detailed, query: MetricsQuery) -> bool:
     is_there = is_detected(each, query) or any(is_within(interval.span, query.period) for interval in each.intervals)
     wanted = {by: getattr(query.filters, by.value) for by in GroupBy}
-    return is_there and all(key is None or key in each.keys(by) for by, key in wanted.items())
+    return is_there and all(not keys or any(key in each.keys(by) for key in keys) for by, keys in wanted.items())
 
 
 def is_within(span: Span, period: Span) -> bool:

@@ -359,7 +359,7 @@ async def test_the_answer_shows_how_much_the_incidents_tell(client: httpx.AsyncC
     )
     assert answer["definitions"].keys() >= {"clusters", "effective_n", "incidents"}
     incidents = answer["incidents"]
-    assert (incidents["a"]["value"], incidents["a"]["storms"], incidents["a"]["per_day"]) == (40, 20, 2)
+    assert (incidents["a"]["value"], incidents["a"]["storms"], incidents["a"]["per_day"]["value"]) == (40, 20, 2)
     assert (incidents["b"]["value"], incidents["ratio"], incidents["verdict"]) == (20, 0.5, "fewer")
     assert incidents["low"] < 0.5 < incidents["high"] < 1
     sheet = await client.get(
@@ -411,7 +411,7 @@ async def test_periods_without_incidents_compare_as_unknown(client: httpx.AsyncC
     incidents = answer["incidents"]
     assert (incidents["verdict"], incidents["ratio"], incidents["low"]) == ("cannot_tell", None, None)
     assert incidents["reason"] == "no incidents in A and B"
-    assert (incidents["a"]["value"], incidents["a"]["per_day"], incidents["a"]["storms"]) == (0, 0, 0)
+    assert (incidents["a"]["value"], incidents["a"]["per_day"]["value"], incidents["a"]["storms"]) == (0, 0, 0)
     assert (answer["a"]["storms"], answer["a"]["evidence"]) == (None, None)
 
 
