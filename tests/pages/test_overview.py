@@ -91,7 +91,7 @@ async def test_every_number_is_that_of_rest(
     assert spaced(f"Downtime {words.duration(downtime[0])} before: {words.duration(downtime[1])}") in text
     for name, label in (("time_to_recover", "Time to recover"), ("time_to_acknowledge", "Time to acknowledge")):
         each = now["total"]["measures"][name]
-        median = each["kaplan_meier_median"]
+        median = each["estimates"]["kaplan_meier_median"]
         typical, low = words.duration(median["seconds"]), words.duration(median["low"])
         interval = f"{low} to {words.duration(median['high'])}" if median["high"] else f"at least {low}"
         assert spaced(f"{label} {typical} median 95 % interval {interval}") in text
