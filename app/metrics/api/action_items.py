@@ -14,8 +14,9 @@ from app.base.http.fields import PeriodDep, PeriodModel
 from app.base.http.filters import Services, ServicesFiltered
 from app.base.http.numbers import DefinitionName, RatioModel
 from app.base.http.problems import problem_responses
-from app.metrics.api.answer import CountModel, EstimatedSummaryModel, estimated_model
+from app.metrics.api.answer import EstimatedSummaryModel, estimated_model
 from app.metrics.api.query import HORIZON_AT_MOST
+from app.metrics.shapes import CountModel
 from app.metrics.summary.action_items import Completion, read_completion
 
 router = APIRouter()

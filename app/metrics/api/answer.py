@@ -6,20 +6,20 @@ from urllib.parse import urlencode
 
 from pydantic import BaseModel, Field
 
-from app.base.http.fields import MoneyRange, PeriodModel, rfc3339
+from app.base.http.fields import MoneyRange, PeriodModel
 from app.base.http.filters import SeveritiesFiltered
 from app.base.http.numbers import DefinitionName, Number, Seconds
 from app.base.severity import severity_name
-from app.base.times import Span
 from app.incidents.impact.intervals import Cost, Shown, shown
 from app.incidents.measures.business_hours import BusinessHours
 from app.metrics.counts import NOTHING_OBSERVED, PerDay
 from app.metrics.query import MetricsQuery
+from app.metrics.shapes import CountModel, PerDayModel, ValuesModel, statistics_model, window
 from app.metrics.summary.labor import Labor
 from app.metrics.summary.numbers import Numbers
 from app.metrics.summary.periods import hours_of_week
 from app.metrics.summary.summaries import Summary
-from app.metrics.summary.survival import Estimates, Typical
+from app.metrics.summary.survival import Estimates
 
 LINKS_AT_MOST = 100
 WEEKS_LINKED_AT_MOST = 12  # an answer can have 168 groups, and each of their numbers repeats these links
@@ -53,52 +53,12 @@ class FiltersModel(SeveritiesFiltered):
     include_non_recoveries: bool
 
 
-class CountModel(BaseModel):
-    value: int
-    definition: DefinitionName
-
-
 class LinkedCountModel(CountModel):
     links: Links
 
 
-class PerDayModel(BaseModel):
-    """How many per day, with a 95 % interval that allows for storms."""
-
-    value: Number | None = Field(description="Null if nothing of the period has passed")
-    low: Number | None
-    high: Number | None
-    dispersion: Number = Field(
-        description="Variance of the counts of days or weeks over their mean: they came as if in groups of this size. "
-        "1 means independent"
-    )
-
-
 class DefinedPerDayModel(PerDayModel):
     definition: DefinitionName
-
-
-class StatisticsModel(BaseModel):
-    """Statistics of the recorded values, in seconds."""
-
-    median: Seconds = Field(description="Half of them took at most this many seconds")
-    p90: Seconds = Field(description="90 % of them took at most this many seconds")
-    p95: Annotated[Seconds | None, Field(description="Seconds; null with fewer than 60 values")]
-    geometric_mean: Annotated[Seconds | None, Field(description="Seconds; null if any value is 0")]
-    mean: Seconds = Field(description="Arithmetic mean, in seconds")
-
-
-class ValuesModel(BaseModel):
-    """Recorded durations: fewer than 10 are listed in `values`, more are described by `statistics`."""
-
-    n: int = Field(
-        description="Number of recorded values; with fewer than 10, the values are listed instead of statistics"
-    )
-    values: list[Seconds] | None = Field(
-        None, description="The individual values in ascending order, in seconds; null if there are 10 or more"
-    )
-    statistics: StatisticsModel | None = Field(None, description="Null if there are fewer than 10 values")
-    pending: int = Field(0, description="Those in which the event may still happen")
 
 
 class SummaryModel(ValuesModel):
@@ -361,10 +321,6 @@ def _summary(each: Summary) -> dict[str, Any]:
     }
 
 
-def statistics_model(typical: Typical | None) -> StatisticsModel | None:
-    return None if typical is None else StatisticsModel.model_validate(typical, from_attributes=True)
-
-
 def downtime_model(numbers: Numbers) -> PeriodDowntimeModel:
     return PeriodDowntimeModel(**_downtime(numbers), definition="downtime", links=links_with_impact(numbers))
 
@@ -425,10 +381,6 @@ def links_of(query: MetricsQuery) -> list[str]:
             for period in hours_of_week(query.period, hour, last=WEEKS_LINKED_AT_MOST)
         ]
     return [f"/api/v1/incidents?{urlencode(window(period) | asked, doseq=True)}" for period in periods[:LINKS_AT_MOST]]
-
-
-def window(period: Span) -> dict[str, Any]:
-    return {"from": rfc3339(period.start), "to": rfc3339(period.end)}
 
 
 def links_with_impact(numbers: Numbers) -> list[str]:

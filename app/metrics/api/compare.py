@@ -21,7 +21,6 @@ from app.metrics.api.answer import (
     CalendarModel,
     FiltersModel,
     Links,
-    PerDayModel,
     calendar_model,
     filters_model,
     links_of,
@@ -33,6 +32,7 @@ from app.metrics.comparison.compare import TEST, Compared, Comparison, Side, Tre
 from app.metrics.comparison.store import compare_periods
 from app.metrics.counts import Counted, CountsCompared, CountVerdict
 from app.metrics.query import MetricsQuery
+from app.metrics.shapes import PerDayModel
 
 router = APIRouter()
 

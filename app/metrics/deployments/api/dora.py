@@ -17,10 +17,10 @@ from app.base.http.filters import Services, ServicesFiltered
 from app.base.http.numbers import DefinitionName, Number, RatioModel, Seconds
 from app.base.http.problems import problem_responses
 from app.incidents.impact.rates import Rate
-from app.metrics.api.answer import CountModel, PerDayModel, ValuesModel, statistics_model, window
 from app.metrics.deployments.causes import read_dora
 from app.metrics.deployments.dora import MIN_CONFIDENCE, Dora, Durations, Failure, Frequency, Ratio, cost_of_downtime
 from app.metrics.deployments.links import Basis, Confidence
+from app.metrics.shapes import CountModel, PerDayModel, ValuesModel, statistics_model, window
 
 router = APIRouter()
 
