@@ -51,7 +51,7 @@ def _table(summary: Mapping[str, Any]) -> Table:
     for name in ("incidents", "open", "TTA", "TTR", "downtime", "cost"):
         table.add_column(name, justify="right", no_wrap=True)
     for numbers in summary["groups"]:
-        table.add_row(numbers["filters"]["service"], *_cells(numbers))
+        table.add_row(*numbers["filters"]["service"], *_cells(numbers))
     table.add_section()
     table.add_row("all", *_cells(summary["total"]))
     return table
@@ -70,7 +70,8 @@ def _cells(numbers: Mapping[str, Any]) -> list[str]:
 
 
 def _median(measure: Mapping[str, Any]) -> str:
-    return "—" if measure["median"] is None else _duration(measure["median"])
+    statistics = measure["statistics"]
+    return "—" if statistics is None else _duration(statistics["median"])
 
 
 def _duration(seconds: float) -> str:

@@ -3,6 +3,7 @@
 Pure. `api/query.py` builds it from a request.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -29,20 +30,19 @@ class GroupBy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """An incident must match every filter that is not None."""
+    """An incident must match one value of every filter that has any."""
 
-    service: str | None = None
-    severity: int | None = None
-    source: str | None = None
-    owner: str | None = None  # of the service; empty: services without an owner
-    hour_of_week: int | None = None  # of detection, in UTC: 0 to 167, from Monday 00:00
-    environment: str | None = None  # UNKNOWN_ENVIRONMENT: incidents without one
+    service: Sequence[str] = ()
+    severity: Sequence[int] = ()
+    source: Sequence[str] = ()
+    owner: Sequence[str] = ()  # of the service; empty: services without an owner
+    hour_of_week: Sequence[int] = ()  # of detection, in UTC: 0 to 167, from Monday 00:00
+    environment: Sequence[str] = ()  # UNKNOWN_ENVIRONMENT: incidents without one
 
     @property
     def may_split_a_service(self) -> bool:
         """Whether the filters may match some incidents of a service but not others that share its cost."""
-        chosen = (self.environment, self.severity, self.source, self.hour_of_week)
-        return any(value is not None for value in chosen)
+        return any((self.environment, self.severity, self.source, self.hour_of_week))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,17 @@ class MetricsQuery:
     @property
     def key(self) -> GroupKey:
         """The group this query is narrowed to; None without `group_by`."""
-        key: GroupKey = getattr(self.filters, self.group_by.value) if self.group_by else None
-        return key
+        values: Sequence[GroupKey] = getattr(self.filters, self.group_by.value) if self.group_by else ()
+        return values[0] if len(values) == 1 else None
+
+    @property
+    def service(self) -> str:
+        """The only service of the filters; empty if there is none or there are several."""
+        return self.filters.service[0] if len(self.filters.service) == 1 else ""
 
     def narrowed(self, key: GroupKey, period: Span) -> "MetricsQuery":
         """The same query for one group in another period."""
         filters = self.filters
         if self.group_by is not None:
-            filters = replace(filters, **{self.group_by.value: key})  # type: ignore[arg-type]  # a key of that group
+            filters = replace(filters, **{self.group_by.value: (key,)})  # type: ignore[arg-type]  # a key of that group
         return replace(self, filters=filters, period=period)

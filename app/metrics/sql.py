@@ -7,13 +7,26 @@ from app.metrics.query import MetricsQuery
 
 
 def bound(query: MetricsQuery) -> dict[str, object]:
-    """The bind parameters `begins`, `ends`, `people` (never counted as a source) and one per filter."""
+    """The bind parameters `begins`, `ends`, `people` (never counted as a source) and one array per filter."""
     return {
         "start": query.period.start,
         "end": query.period.end,
         "people": MANUAL_SOURCE_ID,
-        **asdict(query.filters),
+        **{name: list(values) for name, values in asdict(query.filters).items()},
     }
+
+
+def chosen(filter_name: str, kind: str, value: str) -> str:
+    """An SQL condition: the filter has no values, or one is that of the SQL expression `value`, which has this type."""
+    return f"(CAST(:{filter_name} AS {kind}[]) = '{{}}' OR {value} = ANY(CAST(:{filter_name} AS {kind}[])))"
+
+
+# An SQL condition: the filter `source` has no values, or one of them reported the incident.
+FROM_SOURCE = """(CAST(:source AS text[]) = '{}'
+            OR source_ids && ARRAY(SELECT id
+                                     FROM source
+                                    WHERE name = ANY(CAST(:source AS text[]))
+                                      AND id <> :people))"""
 
 
 def hour_of_week(at: str) -> str:

@@ -50,6 +50,7 @@ _BY_NAME: Mapping[str, tuple[Any, ...]] = {
     "expected": ("250.00",),
     "high": ("500.00", 3300.0),
     "severity": ("sev2",),
+    "definition": ("time_to_recover",),
     "formula": ("median of resolved_at − detected_at",),
     "end_reason": ("recovered",),
     "excluded": ({"not_acknowledged": 2},),
@@ -89,7 +90,7 @@ _BY_NAME: Mapping[str, tuple[Any, ...]] = {
 _KEYS = {
     "measures": "time_to_recover",
     "business_hours": "time_to_recover",
-    "formulas": "incidents",
+    "definitions": "incidents",
     "verdicts": "opened",
     "severities": "critical",
     "components": "Payments",

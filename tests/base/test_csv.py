@@ -299,9 +299,13 @@ def parts_of(route: str, answer: Any) -> list[Any]:
     """The source of each line."""
     question, _, table = route.partition("/")
     if question == "summary":
-        places = [(each["filters"], each) for each in (answer["total"], *answer["groups"])]
+        places = [(place_of(each), each) for each in (answer["total"], *answer["groups"])]
     elif question == "timeseries":
-        places = [(each["filters"], point) for each in answer["series"] for point in each["points"]]
+        places = [
+            (place_of(each), point | {"downtime": {"planned_seconds": 0.0} | point["downtime"]})
+            for each in answer["series"]
+            for point in each["points"]
+        ]
     else:
         return parts_of_others(route, answer)
     if table:
@@ -313,10 +317,20 @@ def parts_of(route: str, answer: Any) -> list[Any]:
         place
         | {name: each[name] for name in ("from", "to") if name in each}
         | {"measure": name, "calendar": ""}
-        | found
+        | COUNTS
+        | each["measures"].get(name, {})
         for place, each in places
-        for name, found in each["measures"].items()
+        for name in answer.get("measures", each["measures"])
     ]
+
+
+# A timeseries leaves out counts that are 0, and the measures of buckets without incidents.
+COUNTS = dict.fromkeys(("n", "zeros", "pending", "censored", "invalid"), 0)
+
+
+def place_of(part: Any) -> dict[str, Any]:
+    """The period and the filters of a part of a response."""
+    return {"from": part["from"], "to": part["to"], **part["filters"]}
 
 
 def parts_of_others(route: str, answer: Any) -> list[Any]:
@@ -324,22 +338,22 @@ def parts_of_others(route: str, answer: Any) -> list[Any]:
     period = {"from": within["since"], "to": within["until"]}
     match route:
         case "downtime":
-            return [answer, *(answer["filters"] | each for each in answer["services"])]
+            return [answer, *(place_of(answer) | each for each in answer["services"])]
         case "availability":
             return [period | each for each in answer["services"]]
         case "whatif":
-            return [answer, *(period | {"changes": answer["changes"]} | each for each in answer["services"])]
-    asked = {name: answer[name] for name in ("from", "to", "service", "severity") if name in answer}
+            return [answer, *(place_of(answer) | {"changes": answer["changes"]} | each for each in answer["services"])]
+    asked = place_of(answer) if answer.get("groups") else {}
     return [answer, *(asked | each for each in answer.get("groups", ()))]
 
 
 def scalars(answer: Any, under: str = "") -> Iterator[tuple[str, str]]:
     """Values of the JSON, with the names and formats of the CSV."""
     for name, value in answer.items():
-        if name in {"formula", "formulas", "links", "label", "starts", "ends", "assumptions"}:
+        if name in {"definition", "definitions", "links", "carried_in", "assumptions"}:
             continue
         own = re.sub("[^a-z0-9]+", "_", name.lower())
-        column = under if name in {"filters", "measures", "total", "amounts", "value"} else f"{under}_{own}".strip("_")
+        column = under if name in PASSED_OVER else f"{under}_{own}".strip("_")
         match value:
             case dict():
                 yield from scalars(value, column)
@@ -347,8 +361,12 @@ def scalars(answer: Any, under: str = "") -> Iterator[tuple[str, str]]:
                 yield column, str(value).lower()
             case str() | int() | float():
                 yield column, f"'{value}" if column.startswith("changes_") else str(value)
-            case list() if name == "services_without_rate":
-                yield column, ", ".join(value)
+            case list() if name in WORDS:
+                yield column, ", ".join(map(str, value))
+
+
+PASSED_OVER = {"filters", "measures", "total", "amounts", "value", "statistics", "estimates"}
+WORDS = {"services_without_rate", "service", "severity", "environment", "source", "owner", "hour_of_week"}
 
 
 async def test_each_list_of_the_summary_has_a_sheet(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
@@ -368,15 +386,14 @@ async def test_each_list_of_the_summary_has_a_sheet(client: httpx.AsyncClient, e
 def lists_in(answer: Any) -> Iterator[tuple[str, dict[str, str]]]:
     """The expected lines by table: totals first, and for each measure the elapsed time before business hours."""
     for numbers in (answer["total"], *answer["groups"]):
-        filters = {name: "" for name, value in numbers["filters"].items() if value is None}
         clocks = [("", numbers["measures"])]
         if answer["calendar"]:
             clocks.append((answer["calendar"]["name"], numbers["business_hours"]["measures"]))
         for calendar, measures in clocks:
             for name, measure in measures.items():
-                place = filters | dict(scalars(numbers["filters"])) | {"measure": name, "calendar": calendar}
+                place = dict(scalars(place_of(numbers))) | {"measure": name, "calendar": calendar}
                 for part in ("ecdf", "histogram", "values"):
-                    for each in measure[part] or ():
+                    for each in (measure | (measure["estimates"] or {})).get(part) or ():
                         yield part, place | dict(scalars({part: each}))
 
 

@@ -138,7 +138,7 @@ async def test_maintenance_leaves_downtime_cost_and_counters_and_is_shown_apart(
     assert shown[str(checkout)]["EUR"]["expected"] == "90.00"
     assert shown[str(search)]["EUR"]["expected"] == "60.00"
     series = (await client.get("/api/v1/metrics/timeseries", params=PERIOD | {"service": "checkout"})).json()["series"]
-    assert [(point["downtime_seconds"], point["planned_seconds"]) for point in series[0]["points"]] == [(5400, 1800)]
+    assert [point["downtime"] for point in series[0]["points"]] == [{"seconds": 5400, "planned_seconds": 1800}]
 
 
 async def test_maintenance_during_an_open_incident_counts_too(client: httpx.AsyncClient, engine: AsyncEngine) -> None:

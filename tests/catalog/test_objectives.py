@@ -261,7 +261,7 @@ async def test_availability_of_all_services(client: httpx.AsyncClient, engine: A
     await client.put(f"{MAINTENANCE}/night", json=NIGHT)
     answer = (await client.get("/api/v1/metrics/availability", params=PERIOD)).json()
     assert answer["from"] == PERIOD["from"]
-    assert answer["formulas"].keys() >= {"availability", "mtbf", "failures", "planned"}
+    assert answer["definitions"].keys() >= {"availability", "mtbf", "failures", "planned"}
     by_name = {each["service"]: each for each in answer["services"]}
     assert list(by_name) == ["checkout", "search", "quiet"]
     checkout = by_name["checkout"]

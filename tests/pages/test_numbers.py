@@ -254,7 +254,7 @@ def check_durations(html: str, both: list[Mapping[str, Any]]) -> None:
     tables = re.findall(r'<table class="tight">.*?</table>', html, flags=re.DOTALL)
     labels = [said(label) for label in re.findall(r'<text class="label".*?</text>', html)]
     for caption, label, of_period in zip(map(said, captions), labels, both, strict=True):
-        median = of_period["kaplan_meier_median"]
+        median = of_period["estimates"] and of_period["estimates"]["kaplan_meier_median"]
         assert f"n = {of_period['n']}" in label
         if median is None:
             assert "median 2" not in caption
@@ -277,13 +277,13 @@ def check_durations(html: str, both: list[Mapping[str, Any]]) -> None:
 
 def check_recovery(html: str, summary: Mapping[str, Any], *, by_calendar: bool) -> None:
     found = summary["business_hours"] if by_calendar else summary
-    steps = found["measures"]["time_to_recover"]["ecdf"]
-    if not steps:
+    estimates = found["measures"]["time_to_recover"]["estimates"]
+    if estimates is None:
         assert 'aria-labelledby="recovery"' not in html
         return
     assert rows_of(part(html, 'aria-labelledby="recovery"', "</section>")) == [
         [duration(step["seconds"]), share(step["share"]), f"{share(step['low'])} to {share(step['high'])}"]
-        for step in steps
+        for step in estimates["ecdf"]
     ]
 
 
@@ -319,13 +319,15 @@ def check_delivery(html: str, dora: Mapping[str, Any]) -> None:
     delivery = part(html, 'aria-labelledby="delivery"', "</section>")
     shown = [said(each) for each in re.findall(r"<dd>(.*?)</dd>", delivery, flags=re.DOTALL)]
     frequency, failures = dora["deployment_frequency"], dora["change_fail_rate"]
-    assert shown[0].startswith(f"{frequency['per_day']:.2f} {frequency['low']:.2f} to {frequency['high']:.2f}")
+    per_day = frequency["per_day"]
+    assert shown[0].startswith(f"{per_day['value']:.2f} {per_day['low']:.2f} to {per_day['high']:.2f}")
     assert shown[0].endswith(f"n = {frequency['n']}")
     for text, each in ((shown[1], dora["lead_time_for_changes"]), (shown[3], dora["failed_deployment_recovery_time"])):
-        if each["low_seconds"] is not None and each["high_seconds"] is not None:
-            assert text.startswith(f"{duration(each['median_seconds'])} {duration(each['low_seconds'])} to ")
-        elif each["median_seconds"] is not None:
-            assert text.startswith(f"{duration(each['median_seconds'])} interval unknown")
+        median, interval = each["statistics"] and each["statistics"]["median"], each["median_interval"]
+        if interval and interval["low"] is not None and interval["high"] is not None:
+            assert text.startswith(f"{duration(median)} {duration(interval['low'])} to ")
+        elif median is not None:
+            assert text.startswith(f"{duration(median)} interval unknown")
         else:
             assert text.startswith(", ".join(map(duration, each["values"])) or "none")
         assert f"n = {each['n']}" in text

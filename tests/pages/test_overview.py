@@ -91,7 +91,7 @@ async def test_every_number_is_that_of_rest(
     assert spaced(f"Downtime {words.duration(downtime[0])} before: {words.duration(downtime[1])}") in text
     for name, label in (("time_to_recover", "Time to recover"), ("time_to_acknowledge", "Time to acknowledge")):
         each = now["total"]["measures"][name]
-        median = each["kaplan_meier_median"]
+        median = each["estimates"]["kaplan_meier_median"]
         typical, low = words.duration(median["seconds"]), words.duration(median["low"])
         interval = f"{low} to {words.duration(median['high'])}" if median["high"] else f"at least {low}"
         assert spaced(f"{label} {typical} median 95 % interval {interval}") in text
@@ -119,7 +119,7 @@ async def test_every_number_is_that_of_rest(
     availability = {
         each["service"]: each for each in (await rest(client, "metrics/availability", **period))["services"]
     }
-    groups = {each["filters"]["service"]: each for each in now["groups"]}
+    groups = {each["filters"]["service"][0]: each for each in now["groups"]}
     order = sorted(groups, key=lambda name: -groups[name]["downtime"]["seconds"])
     assert list(rows) == order
     for name, row in rows.items():

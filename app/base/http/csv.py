@@ -2,7 +2,7 @@
 
 A sheet is always built from the JSON response, so the two cannot disagree. Columns are field names joined by `_`; an
 object keyed by name (a measure, a currency, a reason) has columns for each name. A list of numbers needs a sheet of its
-own (a `Table`); formulas and links are in the JSON only.
+own (a `Table`); names of definitions, and links, are in the JSON only.
 """
 
 import csv
@@ -27,8 +27,9 @@ from app.base.threads import off_loop
 CHUNK = 500  # lines
 CACHED_NAMES = 10_000  # names of columns, the same in every line
 
-_PASSED_OVER = {"filters", "measures", "total", "amounts", "value"}  # names that add no meaning to a column
-_JSON_ONLY = {"formula", "formulas", "links", "label", "starts", "ends", "assumptions"}
+# Names that add no meaning to a column.
+_PASSED_OVER = {"filters", "measures", "total", "amounts", "value", "statistics", "estimates"}
+_JSON_ONLY = {"definition", "definitions", "links", "carried_in", "assumptions"}
 
 Answer = TypeVar("Answer", bound=BaseModel)
 Line = Mapping[str, str]  # cells by column
@@ -56,10 +57,11 @@ Format = Annotated[
 
 
 def or_csv(
-    rows: Callable[[Answer], Iterable[Line]], *, lines: str, tables: Mapping[str, Table] = {}
+    rows: Callable[[Answer], Iterable[Line]], *, lines: str, tables: Mapping[str, Table] = {}, compact: bool = False
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The route also responds with CSV to `format=csv` or `Accept: text/csv`. `lines` describes a line; `tables` are
-    other parts of the response, which the parameter `table` chooses.
+    other parts of the response, which the parameter `table` chooses. With `compact`, its JSON leaves out
+    fields that have their default value.
     """
 
     def add(endpoint: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,9 +69,8 @@ def or_csv(
         async def answer(*args: Any, asked_sheet: Sheet | None, **kwargs: Any) -> Response:
             found = await endpoint(*args, **kwargs)
             if asked_sheet is None:
-                return Response(
-                    await off_loop(found.model_dump_json, by_alias=True), media_type="application/json", headers=_VARY
-                )
+                shown = await off_loop(found.model_dump_json, by_alias=True, exclude_defaults=compact)
+                return Response(shown, media_type="application/json", headers=_VARY)
             parts = _parts(asked_sheet.rows, found)
             # Computed before the response starts, so that an error can still be returned as a problem.
             header = await off_loop(next, parts)
@@ -211,14 +212,20 @@ def _of(column: str, value: Any, shown: Any, kind: Any) -> Iterator[tuple[str, s
             for (name, each), part in zip(value.items(), shown.values(), strict=True):
                 yield from _of(_column(column, name), each, part, type(each))
         case list():
-            if str in get_args(kind):
-                yield column, spreadsheet_text(", ".join(shown))
+            if _is_of_words(kind):
+                yield column, spreadsheet_text(", ".join(map(str, shown)))
         case bool():
             yield column, str(value).lower()
         case int() | float() | Decimal():
             yield column, "" if shown is None else str(shown)
         case _:
             yield column, spreadsheet_text(str(shown))
+
+
+@lru_cache(maxsize=CACHED_NAMES)
+def _is_of_words(kind: Any) -> bool:
+    """Whether a list of this type is short enough for a cell: of names or choices, such as those of a filter."""
+    return any(each in {str, int} or get_origin(each) is Literal for each in get_args(kind))
 
 
 @lru_cache(maxsize=CACHED_NAMES)

@@ -25,12 +25,12 @@ from app.base.http.fields import (
     SingleSegmentRoute,
     rfc3339,
 )
+from app.base.http.numbers import DefinitionNames
 from app.base.http.problems import problem_responses
 from app.base.http.turns import IN_TURN
 from app.base.threads import off_loop
 from app.base.times import Span
 from app.catalog.objectives import store
-from app.incidents.definitions import FORMULAS
 from app.incidents.impact.availability import Availability, Budget, CalendarPeriod
 from app.incidents.impact.maintenance import Bounds
 
@@ -130,7 +130,7 @@ class BudgetModel(BaseModel):
     incidents_left_out: int
     left_out_seconds: float
     burn_rates: list[BurnRateModel]
-    formulas: dict[str, str]
+    definitions: DefinitionNames
 
 
 class ObjectiveResponse(BaseModel):
@@ -185,7 +185,7 @@ class AvailabilityResponse(BaseModel):
     until: AtShown = Field(serialization_alias="to", description="Not included")
     service: str | None = Field(description="Null: all services")
     environment: str | None = Field(description="Null: all environments; `unknown`: incidents without one")
-    formulas: dict[str, str]
+    definitions: DefinitionNames
     services: list[ServiceAvailabilityModel] = Field(description="Most weighted downtime first; at most 500")
     services_left_out: int
 
@@ -271,7 +271,7 @@ async def get_availability(
             until=period.end,
             service=service,
             environment=environment,
-            formulas={name: FORMULAS[name] for name in _OF_AVAILABILITY},
+            definitions={name: name for name in _OF_AVAILABILITY},
             services=[_availability_shown(each, period, environment) for each in found[:SERVICES_AT_MOST]],
             services_left_out=max(0, len(found) - SERVICES_AT_MOST),
         )
@@ -351,7 +351,7 @@ def _budget_shown(budget: Budget) -> BudgetModel:
             BurnRateModel(hours=lookback // timedelta(hours=1), rate=None if rate is None else float(rate))
             for lookback, rate in budget.burn_rates.items()
         ],
-        formulas={name: FORMULAS[name] for name in _OF_BUDGET},
+        definitions={name: name for name in _OF_BUDGET},
     )
 
 

@@ -1,6 +1,6 @@
 """HTTP routes for metrics, one file per kind of question; `query` and `answer` hold the shared parts.
 
-Every number comes with its formula, its filters and links to the incidents behind it.
+Every number names its definition and comes with its filters; links lead to the incidents behind it.
 """
 
 from fastapi import APIRouter

@@ -1,48 +1,41 @@
 """HTTP API of the action items of a period."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.base.http.auth import Reader
 from app.base.http.context import Now, Tx
 from app.base.http.csv import CSV, Line, cells, or_csv
 from app.base.http.fields import PeriodDep, PeriodModel
+from app.base.http.filters import Services, ServicesFiltered
+from app.base.http.numbers import DefinitionName, RatioModel
 from app.base.http.problems import problem_responses
-from app.incidents.definitions import FORMULAS
 from app.metrics.api.answer import EstimatedSummaryModel, estimated_model
-from app.metrics.api.query import HORIZON_AT_MOST, OfService
-from app.metrics.summary.action_items import Completion, InTime, read_completion
+from app.metrics.api.query import HORIZON_AT_MOST
+from app.metrics.shapes import CountModel
+from app.metrics.summary.action_items import Completion, read_completion
 
 router = APIRouter()
 
 HORIZON = 90 * 86_400.0
 
 
-class ActionItemCountModel(BaseModel):
-    value: int
-    formula: str
-
-
 class TimeToCompleteModel(EstimatedSummaryModel):
-    formula: str
+    definition: DefinitionName
 
 
-class InTimeModel(BaseModel):
-    model_config = ConfigDict(from_attributes=True)
-
+class InTimeModel(RatioModel):
     k: int = Field(description="Done in time")
     n: int = Field(description="Due by now, and not dropped")
-    value: float | None = Field(description="k / n; null if n is 0 (not the same as a ratio of 0)")
-    low: float | None
-    high: float | None
-    formula: str
+    definition: DefinitionName
 
 
 class CompletionModel(BaseModel):
-    action_items: ActionItemCountModel
+    action_items: CountModel
     time_to_complete: TimeToCompleteModel
     done_in_time: InTimeModel
 
@@ -54,7 +47,7 @@ class PriorityModel(CompletionModel):
 class ActionItemsResponse(PeriodModel):
     """Action items created in a period."""
 
-    service: str | None = Field(description="Null means all")
+    filters: ServicesFiltered
     total: CompletionModel
     groups: list[PriorityModel] = Field(description="By priority, also those without any action item")
 
@@ -73,7 +66,7 @@ async def get_action_item_numbers(
     tx: Tx,
     now: Now,
     period: PeriodDep,
-    service: OfService = None,
+    service: Services = [],  # noqa: B006  fastapi copies it
     horizon: Annotated[
         float,
         Query(
@@ -91,7 +84,7 @@ async def get_action_item_numbers(
     return ActionItemsResponse(
         start=period.start,
         end=period.end,
-        service=service,
+        filters=ServicesFiltered(service=service),
         total=_model(total),
         groups=[
             PriorityModel.model_validate({**dict(_model(each)), "priority": priority})
@@ -102,15 +95,9 @@ async def get_action_item_numbers(
 
 def _model(each: Completion) -> CompletionModel:
     return CompletionModel(
-        action_items=ActionItemCountModel(value=each.items, formula=FORMULAS["action_items"]),
+        action_items=CountModel(value=each.items, definition="action_items"),
         time_to_complete=TimeToCompleteModel(
-            **dict(estimated_model(each.time_to_complete)), formula=FORMULAS["time_to_complete"]
+            **dict(estimated_model(each.time_to_complete)), definition="time_to_complete"
         ),
-        done_in_time=_in_time(each.done_in_time),
-    )
-
-
-def _in_time(each: InTime) -> InTimeModel:
-    return InTimeModel(
-        k=each.k, n=each.n, value=each.value, low=each.low, high=each.high, formula=FORMULAS["done_in_time"]
+        done_in_time=InTimeModel(**asdict(each.done_in_time), definition="done_in_time"),
     )

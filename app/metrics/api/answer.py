@@ -1,25 +1,25 @@
-"""Response models shared by the metrics routes: each number with its formula and links to its incidents."""
+"""Response models shared by the metrics routes: each number names its definition, and links lead to its incidents."""
 
 from collections.abc import Mapping, Sequence
-from itertools import islice, product
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from pydantic import BaseModel, Field
 
-from app.base.http.fields import MoneyRange, PeriodModel, rfc3339
-from app.base.severity import SeverityName, severity_name
-from app.base.times import Span
-from app.incidents.definitions import FORMULAS
+from app.base.http.fields import MoneyRange, PeriodModel
+from app.base.http.filters import SeveritiesFiltered
+from app.base.http.numbers import DefinitionName, Number, Seconds
+from app.base.severity import severity_name
 from app.incidents.impact.intervals import Cost, Shown, shown
 from app.incidents.measures.business_hours import BusinessHours
-from app.incidents.measures.measures import MEASURES, Measure
 from app.metrics.counts import NOTHING_OBSERVED, PerDay
 from app.metrics.query import MetricsQuery
+from app.metrics.shapes import CountModel, PerDayModel, ValuesModel, statistics_model, window
 from app.metrics.summary.labor import Labor
 from app.metrics.summary.numbers import Numbers
 from app.metrics.summary.periods import hours_of_week
 from app.metrics.summary.summaries import Summary
+from app.metrics.summary.survival import Estimates
 
 LINKS_AT_MOST = 100
 WEEKS_LINKED_AT_MOST = 12  # an answer can have 168 groups, and each of their numbers repeats these links
@@ -33,83 +33,64 @@ Links = Annotated[
         examples=[["/api/v1/incidents?from=2026-08-01T00%3A00%3A00Z&to=2026-09-01T00%3A00%3A00Z"]],
     ),
 ]
-Seconds = Annotated[float | None, Field(description="Seconds; null if nothing was recorded (not the same as 0)")]
 
 
-class FiltersModel(PeriodModel):
-    """The filters that apply to these numbers; for a group they include the group itself."""
+class FiltersModel(SeveritiesFiltered):
+    """The filters that apply to these numbers; for a group they include the group itself. An empty list means all."""
 
-    service: str | None = Field(description="Null means all")
-    environment: str | None = Field(
-        description="Null means all, `unknown` means incidents without an environment", examples=["production"]
+    environment: list[str] = Field(
+        description="Environments; empty means all, and `unknown` means incidents without an environment",
+        examples=[["production"]],
     )
-    severity: SeverityName | None = Field(description="Null means all")
-    source: str | None = Field(description="Null means all")
-    owner: str | None = Field(description="Owner of the service; null means all, empty means services without an owner")
-    hour_of_week: int | None = Field(description="Null means all")
+    source: list[str] = Field(description="Sources; empty means all", examples=[["prometheus-eu"]])
+    owner: list[str] = Field(
+        description="Owners of the services; an empty list means all, an empty name means services without an owner",
+        examples=[["payments"]],
+    )
+    hour_of_week: list[int] = Field(
+        description="Hours of detection within the week, from Monday 00:00 UTC; empty means all", examples=[[9]]
+    )
     include_non_recoveries: bool
 
 
-class IncidentCountModel(BaseModel):
-    value: int
-    formula: str
+class LinkedCountModel(CountModel):
     links: Links
 
 
-class PerDayModel(BaseModel):
-    """Incidents per day, with a 95 % interval that allows for storms."""
-
-    value: float | None = Field(description="Null if nothing of the period has passed")
-    low: float | None
-    high: float | None
-    dispersion: float = Field(
-        description="Variance of the counts of days or weeks over their mean: incidents came as if in groups of this "
-        "size. 1 means independent"
-    )
-    formula: str
-    links: Links
+class DefinedPerDayModel(PerDayModel):
+    definition: DefinitionName
 
 
-class SummaryModel(BaseModel):
-    """Statistics of one measure. `n + pending + censored + invalid` plus the sum of `excluded` is the number of
+class SummaryModel(ValuesModel):
+    """One measure of many incidents. `n + pending + censored + invalid` plus the sum of `excluded` is the number of
     incidents.
     """
 
-    n: int = Field(
-        description="Number of recorded values; with fewer than 10, the values are listed instead of statistics"
-    )
     zeros: int = Field(
-        description="Number of recorded values that are 0; in business hours: durations entirely outside those hours"
+        0,
+        description="Number of recorded values that are 0; in business hours: durations entirely outside those hours",
     )
-    values: list[float] | None = Field(
-        description="The individual values in ascending order; null if there are 10 or more"
-    )
-    median: Seconds
-    p90: Seconds
-    p95: Annotated[float | None, Field(description="Seconds; null with fewer than 60 values")]
-    geometric_mean: Annotated[float | None, Field(description="Seconds; also null if any value is 0")]
-    mean: Seconds
-    pending: int = Field(description="Incidents in which the event may still happen")
-    censored: int = Field(description="Incidents that ended before the event happened, so that it no longer can")
+    censored: int = Field(0, description="Incidents that ended before the event happened, so that it no longer can")
     invalid: int = Field(
-        description="Incidents whose facts contradict each other; negative durations are never clamped"
+        0,
+        description="Incidents whose facts contradict each other; negative durations are never clamped",
     )
-    excluded: dict[str, int] = Field(description="Incidents the measure does not apply to, by reason")
+    excluded: dict[str, int] = Field({}, description="Incidents the measure does not apply to, by reason")
 
 
 class EstimateModel(BaseModel):
     seconds: Annotated[
-        float | None, Field(description="Null if the event has happened for fewer than half of the incidents")
+        Seconds | None, Field(description="Null if the event has happened for fewer than half of the incidents")
     ]
-    low: Annotated[float | None, Field(description="Lower bound of the 95 % interval; null if unknown")]
-    high: Annotated[float | None, Field(description="Upper bound of the 95 % interval; null if unknown")]
+    low: Annotated[Seconds | None, Field(description="Lower bound of the 95 % interval; null if unknown")]
+    high: Annotated[Seconds | None, Field(description="Upper bound of the 95 % interval; null if unknown")]
 
 
 class RestrictedMeanModel(BaseModel):
-    seconds: float
-    low: float = Field(description="Lower bound of the 95 % interval")
-    high: float = Field(description="Upper bound of the 95 % interval")
-    horizon_seconds: float = Field(
+    seconds: Seconds
+    low: Seconds = Field(description="Lower bound of the 95 % interval")
+    high: Seconds = Field(description="Upper bound of the 95 % interval")
+    horizon_seconds: Seconds = Field(
         description="The requested horizon, or the longest duration if that is shorter and censored. Compare "
         "restricted means only if their horizons are equal"
     )
@@ -118,41 +99,33 @@ class RestrictedMeanModel(BaseModel):
 class StepModel(BaseModel):
     """The share of incidents in which the event had happened within `seconds`."""
 
-    seconds: float
-    share: float
-    low: float = Field(description="Lower bound of the 95 % band")
-    high: float = Field(description="Upper bound of the 95 % band")
+    seconds: Seconds
+    share: Number
+    low: Number = Field(description="Lower bound of the 95 % band")
+    high: Number = Field(description="Upper bound of the 95 % band")
 
 
 class BinModel(BaseModel):
     """The number of incidents that took at least `from` and less than `to` seconds."""
 
-    start: float = Field(serialization_alias="from")
-    end: float = Field(serialization_alias="to")
+    start: Seconds = Field(serialization_alias="from")
+    end: Seconds = Field(serialization_alias="to")
     incidents: int
 
 
+class EstimatesModel(BaseModel):
+    """Estimates that include pending and censored durations, and the distribution."""
+
+    kaplan_meier_median: EstimateModel = Field(description="Median that includes pending and censored durations")
+    restricted_mean: RestrictedMeanModel = Field(
+        description="Mean up to the horizon that includes pending and censored durations"
+    )
+    ecdf: list[StepModel] = Field(description="Distribution with pending and censored durations, in at most 50 steps")
+    histogram: list[BinModel] = Field(description="Recorded values, in bins that double in width")
+
+
 class EstimatedSummaryModel(SummaryModel):
-    kaplan_meier_median: EstimateModel | None = Field(
-        description="Median that includes pending and censored durations; null if n is below 10"
-    )
-    restricted_mean: RestrictedMeanModel | None = Field(
-        description="Mean up to the horizon that includes pending and censored durations; null if n is below 10"
-    )
-    ecdf: list[StepModel] = Field(
-        description="Distribution with pending and censored durations, in at most 50 steps; empty if n is below 10"
-    )
-    histogram: list[BinModel] = Field(
-        description="Recorded values, in bins that double in width; empty if n is below 10"
-    )
-
-
-class MeasureSummaryModel(EstimatedSummaryModel):
-    label: str
-    starts: str
-    ends: str
-    formula: str
-    links: Links
+    estimates: EstimatesModel | None = Field(None, description="Null if there are fewer than 10 values")
 
 
 class CalendarModel(BaseModel):
@@ -160,17 +133,26 @@ class CalendarModel(BaseModel):
     zone: str = Field(examples=["Europe/Berlin"])
 
 
+MeasureSummaries = Annotated[
+    dict[str, EstimatedSummaryModel],
+    Field(description="By name of the measure, which is also that of its definition"),
+]
+
+
 class BusinessHoursModel(BaseModel):
     """The same incidents measured in business hours: only seconds within the calendar's hours count."""
 
-    formula: str
-    measures: dict[str, EstimatedSummaryModel] = Field(description="The horizon, too, is in seconds of business hours")
+    definition: DefinitionName
+    measures: MeasureSummaries = Field(description="The horizon, too, is in seconds of business hours")
 
 
 class DowntimeModel(BaseModel):
-    seconds: float
-    planned_seconds: float = Field(description="Downtime during planned maintenance; not included in `seconds`")
-    formula: str
+    seconds: Seconds
+    planned_seconds: Seconds = Field(0.0, description="Downtime during planned maintenance; not included in `seconds`")
+
+
+class PeriodDowntimeModel(DowntimeModel):
+    definition: DefinitionName
     links: Links
 
 
@@ -180,18 +162,22 @@ Amounts = Annotated[
 ]
 WithoutRate = Annotated[
     list[str],
-    Field(description="Services that were impacted but had no rate at that time; their cost is not included"),
+    Field(description="Services that were impacted but had no rate at that time; their cost is not included."),
 ]
 
 
-class PeriodCostModel(BaseModel):
+class OutageCostModel(BaseModel):
     amounts: Amounts
-    services_without_rate: WithoutRate
-    formula: str
-    links: Links
+    services_without_rate: WithoutRate = []
 
 
-class BucketLaborModel(BaseModel):
+class PeriodCostModel(OutageCostModel):
+    """Cost of the downtime, and so of the same incidents."""
+
+    definition: DefinitionName
+
+
+class LaborModel(BaseModel):
     """Cost of responders' time; never part of `cost`."""
 
     amounts: dict[str, MoneyRange] | None = Field(
@@ -201,100 +187,97 @@ class BucketLaborModel(BaseModel):
     left_out: dict[str, int] = Field(description="Incidents detected in the period without known work, by reason")
 
 
-class LaborModel(BucketLaborModel):
-    formula: str
-    links: Links
+class PeriodLaborModel(LaborModel):
+    definition: DefinitionName
 
 
-class NumbersModel(BaseModel):
+class NumbersModel(PeriodModel):
+    """The numbers of a period. The incidents behind `incidents_per_day`, `measures` and `labor` are those of
+    `incidents`, and those behind `cost` are those of `downtime`.
+    """
+
     filters: FiltersModel
-    incidents: IncidentCountModel
-    incidents_per_day: PerDayModel
-    open: IncidentCountModel
-    measures: dict[str, MeasureSummaryModel]
+    incidents: LinkedCountModel
+    incidents_per_day: DefinedPerDayModel
+    open: LinkedCountModel
+    measures: MeasureSummaries
     business_hours: BusinessHoursModel | None = Field(description="Null if no calendar was requested")
-    downtime: DowntimeModel
+    downtime: PeriodDowntimeModel
     cost: PeriodCostModel
-    labor: LaborModel | None = Field(description="Null if `AFTERMATH_LABOR` is not set")
+    labor: PeriodLaborModel | None = Field(description="Null if `AFTERMATH_LABOR` is not set")
 
 
 class BucketModel(PeriodModel):
-    """The numbers of one bucket; the formulas are at the top level of the response."""
+    """The numbers of one bucket, without what is 0, null or empty; the names of their definitions are at the top level.
+
+    The incidents behind them are those that the filters of the series select in this period, and `carried_in`.
+    """
 
     incidents: int
     open: int
-    measures: dict[str, SummaryModel]
-    business_hours: dict[str, SummaryModel] | None = Field(
-        description="The measures in business hours of the calendar; null if no calendar was requested"
+    measures: dict[str, SummaryModel] = Field(
+        description="By name of the measure, which is also that of its definition; empty without incidents"
     )
-    downtime_seconds: float
-    planned_seconds: float
-    cost: Amounts
-    services_without_rate: WithoutRate
-    labor: BucketLaborModel | None = Field(description="Null if `AFTERMATH_LABOR` is not set")
-    links: Links
+    business_hours: dict[str, SummaryModel] | None = Field(
+        None, description="The measures in business hours of the calendar; null if no calendar was requested"
+    )
+    downtime: DowntimeModel
+    cost: OutageCostModel
+    labor: LaborModel | None = Field(None, description="Null if `AFTERMATH_LABOR` is not set")
+    carried_in: list[str] = Field(
+        [],
+        description="Incidents detected at another time with impact in this bucket, at most 100",
+        examples=[["INC-42"]],
+    )
 
 
 # — the answer —
 
 
 def numbers_model(numbers: Numbers) -> NumbersModel:
-    links = links_of(numbers.query, numbers.services)
-    of_open = [f"{link}&status={status}" for status in ("open", "acknowledged") for link in links]
-    with_impact = links_with_impact(numbers, links)
+    query = numbers.query
+    links = links_of(query)
     return NumbersModel(
-        filters=filters_model(numbers.query),
-        incidents=IncidentCountModel(value=numbers.incidents, formula=FORMULAS["incidents"], links=links),
-        incidents_per_day=_per_day(numbers.per_day or NOTHING_OBSERVED, links),
-        open=IncidentCountModel(value=numbers.open, formula=FORMULAS["open"], links=of_open),
-        measures={
-            measure.name: _measure_summary(measure, numbers.measures[measure.name], links)
-            for measure in MEASURES
-            if measure.name in numbers.measures
-        },
-        business_hours=numbers.business_hours
-        and BusinessHoursModel(
-            formula=FORMULAS["business_hours"],
-            measures={name: estimated_model(each) for name, each in numbers.business_hours.items()},
+        start=query.period.start,
+        end=query.period.end,
+        filters=filters_model(query),
+        incidents=LinkedCountModel(value=numbers.incidents, definition="incidents", links=links),
+        incidents_per_day=DefinedPerDayModel(
+            **dict(per_day_model(numbers.per_day or NOTHING_OBSERVED)), definition="incidents_per_day"
         ),
-        downtime=downtime_model(numbers, with_impact),
-        cost=cost_model(numbers, with_impact),
-        labor=numbers.labor and _labor_model(numbers.labor, links),
+        open=LinkedCountModel(
+            value=numbers.open, definition="open", links=[f"{link}&status=open&status=acknowledged" for link in links]
+        ),
+        measures=estimated_models(numbers.measures),
+        business_hours=numbers.business_hours
+        and BusinessHoursModel(definition="business_hours", measures=estimated_models(numbers.business_hours)),
+        downtime=downtime_model(numbers),
+        cost=cost_model(numbers),
+        labor=numbers.labor and PeriodLaborModel(**_labor(numbers.labor), definition="labor"),
     )
 
 
-def _per_day(each: PerDay, links: Links) -> PerDayModel:
-    return PerDayModel(
-        value=each.per_day,
-        low=each.low,
-        high=each.high,
-        dispersion=each.dispersion,
-        formula=FORMULAS["incidents_per_day"],
-        links=links,
-    )
+def per_day_model(each: PerDay) -> PerDayModel:
+    return PerDayModel(value=each.per_day, low=each.low, high=each.high, dispersion=each.dispersion)
 
 
-def _measure_summary(measure: Measure, each: Summary, links: Sequence[str]) -> MeasureSummaryModel:
-    return MeasureSummaryModel(
-        **dict(estimated_model(each)),
-        label=measure.label,
-        starts=measure.starts,
-        ends=measure.ends,
-        formula=FORMULAS[measure.name],
-        links=list(links),
-    )
+def estimated_models(summaries: Mapping[str, Summary]) -> dict[str, EstimatedSummaryModel]:
+    return {name: estimated_model(each) for name, each in summaries.items()}
 
 
 def estimated_model(each: Summary) -> EstimatedSummaryModel:
-    found = each.estimates
-    half, area = (found.median, found.restricted_mean) if found else (None, None)
-    return EstimatedSummaryModel(
-        **dict(summary_model(each)),
-        kaplan_meier_median=half and EstimateModel.model_validate(half, from_attributes=True),
-        restricted_mean=area
-        and RestrictedMeanModel(seconds=area.seconds, low=area.low, high=area.high, horizon_seconds=area.horizon),
-        ecdf=[StepModel.model_validate(each, from_attributes=True) for each in (found.ecdf if found else ())],
-        histogram=[BinModel.model_validate(each, from_attributes=True) for each in (found.histogram if found else ())],
+    return EstimatedSummaryModel(**_summary(each), estimates=each.estimates and _estimates(each.estimates))
+
+
+def _estimates(found: Estimates) -> EstimatesModel:
+    area = found.restricted_mean
+    return EstimatesModel(
+        kaplan_meier_median=EstimateModel.model_validate(found.median, from_attributes=True),
+        restricted_mean=RestrictedMeanModel(
+            seconds=area.seconds, low=area.low, high=area.high, horizon_seconds=area.horizon
+        ),
+        ecdf=[StepModel.model_validate(each, from_attributes=True) for each in found.ecdf],
+        histogram=[BinModel.model_validate(each, from_attributes=True) for each in found.histogram],
     )
 
 
@@ -308,60 +291,54 @@ def point_model(numbers: Numbers) -> BucketModel:
         end=numbers.query.period.end,
         incidents=numbers.incidents,
         open=numbers.open,
-        measures={name: summary_model(each) for name, each in numbers.measures.items()},
-        business_hours=numbers.business_hours
-        and {name: summary_model(each) for name, each in numbers.business_hours.items()},
-        downtime_seconds=numbers.downtime.total_seconds(),
-        planned_seconds=numbers.planned.total_seconds(),
-        cost=amounts(numbers.cost),
-        services_without_rate=list(numbers.services_without_rate),
-        labor=numbers.labor and _labor_of_bucket(numbers.labor),
-        links=links_with_impact(numbers, links_of(numbers.query, numbers.services)),
+        measures=_summaries(numbers, numbers.measures),
+        business_hours=None if numbers.business_hours is None else _summaries(numbers, numbers.business_hours),
+        downtime=DowntimeModel(**_downtime(numbers)),
+        cost=OutageCostModel(**_cost(numbers)),
+        labor=numbers.labor and LaborModel(**_labor(numbers.labor)),
+        carried_in=[f"INC-{number}" for number in numbers.carried_in[:LINKS_AT_MOST]],
     )
+
+
+def _summaries(numbers: Numbers, summaries: Mapping[str, Summary]) -> dict[str, SummaryModel]:
+    return {name: summary_model(each) for name, each in summaries.items()} if numbers.incidents else {}
 
 
 def summary_model(each: Summary) -> SummaryModel:
-    typical = each.typical
-    return SummaryModel(
-        n=each.n,
-        zeros=each.zeros,
-        values=None if each.values is None else list(each.values),
-        median=typical and typical.median,
-        p90=typical and typical.p90,
-        p95=typical and typical.p95,
-        geometric_mean=typical and typical.geometric_mean,
-        mean=typical and typical.mean,
-        pending=each.pending,
-        censored=each.censored,
-        invalid=each.invalid,
-        excluded=dict(each.excluded),
-    )
+    return SummaryModel(**_summary(each))
 
 
-def downtime_model(numbers: Numbers, links: list[str]) -> DowntimeModel:
-    return DowntimeModel(
-        seconds=numbers.downtime.total_seconds(),
-        planned_seconds=numbers.planned.total_seconds(),
-        formula=FORMULAS["downtime"],
-        links=links,
-    )
+def _summary(each: Summary) -> dict[str, Any]:
+    return {
+        "n": each.n,
+        "values": None if each.values is None else list(each.values),
+        "statistics": statistics_model(each.typical),
+        "zeros": each.zeros,
+        "pending": each.pending,
+        "censored": each.censored,
+        "invalid": each.invalid,
+        "excluded": dict(each.excluded),
+    }
 
 
-def cost_model(numbers: Numbers, links: list[str]) -> PeriodCostModel:
-    return PeriodCostModel(
-        amounts=amounts(numbers.cost),
-        services_without_rate=list(numbers.services_without_rate),
-        formula=FORMULAS["cost"],
-        links=links,
-    )
+def downtime_model(numbers: Numbers) -> PeriodDowntimeModel:
+    return PeriodDowntimeModel(**_downtime(numbers), definition="downtime", links=links_with_impact(numbers))
 
 
-def _labor_model(labor: Labor, links: Sequence[str]) -> LaborModel:
-    return LaborModel(**dict(_labor_of_bucket(labor)), formula=FORMULAS["labor"], links=list(links))
+def _downtime(numbers: Numbers) -> dict[str, Any]:
+    return {"seconds": numbers.downtime.total_seconds(), "planned_seconds": numbers.planned.total_seconds()}
 
 
-def _labor_of_bucket(labor: Labor) -> BucketLaborModel:
-    return BucketLaborModel(amounts=amounts(labor.cost or None), n=labor.n, left_out=dict(labor.left_out))
+def cost_model(numbers: Numbers) -> PeriodCostModel:
+    return PeriodCostModel(**_cost(numbers), definition="cost")
+
+
+def _cost(numbers: Numbers) -> dict[str, Any]:
+    return {"amounts": amounts(numbers.cost), "services_without_rate": list(numbers.services_without_rate)}
+
+
+def _labor(labor: Labor) -> dict[str, Any]:
+    return {"amounts": amounts(labor.cost or None), "n": labor.n, "left_out": dict(labor.left_out)}
 
 
 def amounts(cost: Cost | None) -> dict[str, MoneyRange] | None:
@@ -373,51 +350,40 @@ def money_ranges(cost: Mapping[str, Shown]) -> dict[str, MoneyRange]:
     return {currency: MoneyRange.model_validate(amount, from_attributes=True) for currency, amount in cost.items()}
 
 
-FORMULAS_OF_NUMBERS = ("incidents", "open", "downtime", "cost", *(measure.name for measure in MEASURES))
-
-
 def filters_model(query: MetricsQuery) -> FiltersModel:
     filters = query.filters
     return FiltersModel(
-        start=query.period.start,
-        end=query.period.end,
-        service=filters.service,
-        environment=filters.environment,
-        severity=severity_name(filters.severity) if filters.severity else None,
-        source=filters.source,
-        owner=filters.owner,
-        hour_of_week=filters.hour_of_week,
+        service=list(filters.service),
+        severity=[severity_name(each) for each in filters.severity],
+        environment=list(filters.environment),
+        source=list(filters.source),
+        owner=list(filters.owner),
+        hour_of_week=list(filters.hour_of_week),
         include_non_recoveries=query.include_non_recoveries,
     )
 
 
-def links_of(query: MetricsQuery, services: Sequence[str] = ()) -> list[str]:
-    """Usually one link. For an owner one per service, for an hour of the week one for each of the last 12 weeks; at
-    most 100.
-    """
+def links_of(query: MetricsQuery) -> list[str]:
+    """One link; with hours of the week, one for each of them in each of the last 12 weeks, at most 100."""
     filters = query.filters
-    asked: dict[str, str] = {}
-    if filters.environment is not None:
-        asked["environment"] = filters.environment
-    if filters.severity is not None:
-        asked["severity"] = severity_name(filters.severity)
-    if filters.source is not None:
-        asked["source"] = filters.source
+    asked = {
+        "service": filters.service,
+        "environment": filters.environment,
+        "severity": [severity_name(each) for each in filters.severity],
+        "source": filters.source,
+        "owner": filters.owner,
+    }
     periods = [query.period]
-    if filters.hour_of_week is not None:
-        periods = hours_of_week(query.period, filters.hour_of_week, last=WEEKS_LINKED_AT_MOST)
-    names = [filters.service] if filters.owner is None or filters.service is not None else services
-    return [
-        f"/api/v1/incidents?{urlencode(_window(period) | ({} if name is None else {'service': name}) | asked)}"
-        for period, name in islice(product(periods, names), LINKS_AT_MOST)
-    ]
+    if filters.hour_of_week:
+        periods = [
+            period
+            for hour in filters.hour_of_week
+            for period in hours_of_week(query.period, hour, last=WEEKS_LINKED_AT_MOST)
+        ]
+    return [f"/api/v1/incidents?{urlencode(window(period) | asked, doseq=True)}" for period in periods[:LINKS_AT_MOST]]
 
 
-def _window(period: Span) -> dict[str, str]:
-    return {"from": rfc3339(period.start), "to": rfc3339(period.end)}
-
-
-def links_with_impact(numbers: Numbers, links: Sequence[str]) -> list[str]:
+def links_with_impact(numbers: Numbers) -> list[str]:
     """The links of the period, and one for each incident detected at another time with impact in it, at most 100."""
     carried_in: Sequence[int] = numbers.carried_in[:LINKS_AT_MOST]
-    return [*links, *(f"/api/v1/incidents/INC-{number}" for number in carried_in)]
+    return [*links_of(numbers.query), *(f"/api/v1/incidents/INC-{number}" for number in carried_in)]

@@ -13,18 +13,26 @@ from app.base.http.auth import Reader
 from app.base.http.context import Now, SettingsDep, Tx
 from app.base.http.csv import CSV, Line, cells, or_csv
 from app.base.http.fields import DEFAULT_PERIOD, TIME, Length, PeriodModel, When, time_of
+from app.base.http.numbers import DefinitionName, DefinitionNames, Number, OptionalSeconds, Seconds
 from app.base.http.problems import problem_responses
-from app.base.severity import SeverityName, severity_name
 from app.base.times import EARLIEST, Span
-from app.incidents.definitions import FORMULAS
 from app.incidents.measures.measures import MEASURES
-from app.metrics.api.answer import CalendarModel, Links, Seconds, calendar_model, links_of
+from app.metrics.api.answer import (
+    CalendarModel,
+    FiltersModel,
+    Links,
+    calendar_model,
+    filters_model,
+    links_of,
+    per_day_model,
+)
 from app.metrics.api.query import CalendarDep, FiltersDep, NonRecoveries, bounds_in
 from app.metrics.clusters import Clustering, Occasions
 from app.metrics.comparison.compare import TEST, Compared, Comparison, Side, Trend, telling
 from app.metrics.comparison.store import compare_periods
 from app.metrics.counts import Counted, CountsCompared, CountVerdict
 from app.metrics.query import MetricsQuery
+from app.metrics.shapes import PerDayModel
 
 router = APIRouter()
 
@@ -33,10 +41,10 @@ class OccasionsModel(BaseModel):
     """How much information the incidents carry: those of one storm, or of one week, are not independent."""
 
     clusters: int = Field(description="Number of storms or of weeks that the incidents come from", examples=[34])
-    effective_n: float = Field(
+    effective_n: Number = Field(
         description="The number of independent incidents with as much information", examples=[48.2]
     )
-    largest_share: float = Field(description="Share of the recorded values that is in the largest of them")
+    largest_share: Number = Field(description="Share of the recorded values that is in the largest of them")
 
 
 class SideModel(PeriodModel):
@@ -50,7 +58,7 @@ class SideModel(PeriodModel):
     left_out: dict[str, int] = Field(
         description="Incidents the measure does not apply to, or whose facts contradict each other, by reason"
     )
-    typical_seconds: Seconds
+    typical_seconds: OptionalSeconds
     storms: OccasionsModel | None = Field(
         description="Storms of incidents that began within 6 h of one another, cut after 24 h; null with too few values"
     )
@@ -67,16 +75,16 @@ class SideModel(PeriodModel):
 class ComparedEffectModel(BaseModel):
     """How many times as long B takes as A, with a 95 % interval; below 1 means B is shorter."""
 
-    ratio: float = Field(examples=[0.62])
-    low: float = Field(examples=[0.45])
-    high: float = Field(examples=[0.86])
+    ratio: Number = Field(examples=[0.62])
+    low: Number = Field(examples=[0.45])
+    high: Number = Field(examples=[0.86])
 
 
 class SmallestChangeModel(BaseModel):
     """The smallest true changes, as ratios, that this much data would have detected in at least 80 % of cases."""
 
-    shorter: float = Field(examples=[0.58])
-    longer: float | None = Field(
+    shorter: Number = Field(examples=[0.58])
+    longer: Number | None = Field(
         description="Null if no increase would have been detectable: too little had happened in the range of durations "
         "observed on both sides",
         examples=[1.72],
@@ -87,9 +95,9 @@ class FoundModel(BaseModel):
     """What is found if incidents of one storm, or of one week, are not taken for independent."""
 
     finds_change: bool = Field(description="Whether the interval excludes 1 and the p-value is below 0.05")
-    low: float | None = Field(description="Lower bound of the 95 % interval of the effect; null with too few of them")
-    high: float | None = Field(description="Upper bound of the 95 % interval of the effect; null with too few of them")
-    p_value: float
+    low: Number | None = Field(description="Lower bound of the 95 % interval of the effect; null with too few of them")
+    high: Number | None = Field(description="Upper bound of the 95 % interval of the effect; null with too few of them")
+    p_value: Number
 
 
 class ComparisonModel(BaseModel):
@@ -99,7 +107,7 @@ class ComparisonModel(BaseModel):
         description="With the wider interval of `by_storms` and `by_weeks`; null with too few values, storms or weeks"
     )
     test: str = Field(examples=[TEST])
-    p_value: float | None = Field(
+    p_value: Number | None = Field(
         description="The greater one of `by_storms` and `by_weeks`; null with too few values, storms or weeks",
         examples=[0.004],
     )
@@ -108,7 +116,7 @@ class ComparisonModel(BaseModel):
     by_weeks: FoundModel | None = Field(
         description="Null with too few values, or with less than 56 days on a side. A verdict needs both"
     )
-    horizon_seconds: float | None = Field(
+    horizon_seconds: Seconds | None = Field(
         description="Longer durations are cut to this length before comparing; null if they are compared in full"
     )
     a: SideModel
@@ -118,7 +126,7 @@ class ComparisonModel(BaseModel):
 class ComparisonInHoursModel(ComparisonModel):
     """The comparison in business hours, of durations that began within them; the others are in `left_out`."""
 
-    formula: str
+    definition: DefinitionName
 
 
 class ComparedCountModel(BaseModel):
@@ -126,13 +134,7 @@ class ComparedCountModel(BaseModel):
 
     value: int
     storms: int = Field(description="Storms they came in, begun within 6 h of one another and cut after 24 h")
-    per_day: float | None = Field(description="Null if nothing of the period has passed")
-    low: float | None = Field(description="Lower bound of the 95 % interval of `per_day`")
-    high: float | None = Field(description="Upper bound of the 95 % interval of `per_day`")
-    dispersion: float = Field(
-        description="Variance of the counts of days or weeks over their mean: incidents came as if in groups of this "
-        "size. 1 means independent"
-    )
+    per_day: PerDayModel
 
 
 class CountComparisonModel(BaseModel):
@@ -140,34 +142,23 @@ class CountComparisonModel(BaseModel):
 
     verdict: CountVerdict
     reason: str
-    ratio: float | None = Field(description="Incidents per day of B over those of A; null if A has none")
-    low: float | None = Field(description="Lower bound of the 95 % interval; null if a side has no incidents")
-    high: float | None = Field(description="Upper bound of the 95 % interval; null if a side has no incidents")
+    ratio: Number | None = Field(description="Incidents per day of B over those of A; null if A has none")
+    low: Number | None = Field(description="Lower bound of the 95 % interval; null if a side has no incidents")
+    high: Number | None = Field(description="Upper bound of the 95 % interval; null if a side has no incidents")
     a: ComparedCountModel
     b: ComparedCountModel
 
 
 class _QuestionModel(BaseModel):
     measure: str = Field(examples=["time_to_recover"])
-    label: str
-    starts: str
-    ends: str
-    service: str | None = Field(description="Null means all")
-    environment: str | None = Field(
-        description="Null means all, `unknown` means incidents without an environment", examples=["production"]
-    )
-    severity: SeverityName | None = Field(description="Null means all")
-    source: str | None = Field(description="Null means all")
-    owner: str | None = Field(description="Owner of the service; null means all, empty means services without an owner")
-    hour_of_week: int | None = Field(description="Null means all")
-    include_non_recoveries: bool
+    filters: FiltersModel
     calendar: CalendarModel | None = Field(description="Calendar for `business_hours`; null if none was requested")
 
 
 class CompareResponse(ComparisonModel, _QuestionModel):  # pydantic puts the fields of the last base first
     incidents: CountComparisonModel
     business_hours: ComparisonInHoursModel | None = Field(description="Null if no calendar was requested")
-    formulas: dict[str, str]
+    definitions: DefinitionNames
 
 
 def _measure(value: str) -> str:
@@ -261,34 +252,19 @@ async def get_comparison(
     )
     b = replace(a, period=of_b)
     found = await compare_periods(tx, measure, a, b, now=now)
-    [asked] = [each for each in MEASURES if each.name == measure]
     return CompareResponse(
         measure=measure,
-        label=asked.label,
-        starts=asked.starts,
-        ends=asked.ends,
-        service=filters.service,
-        environment=filters.environment,
-        severity=severity_name(filters.severity) if filters.severity else None,
-        source=filters.source,
-        owner=filters.owner,
-        hour_of_week=filters.hour_of_week,
-        include_non_recoveries=include_non_recoveries,
+        filters=filters_model(a),
         calendar=calendar_model(calendar),
         **dict(_comparison(found.by_time, a, b)),
         incidents=_incidents(found.incidents),
         business_hours=found.in_hours
-        and ComparisonInHoursModel(
-            **dict(_comparison(found.in_hours, a, b)), formula=FORMULAS["compare_business_hours"]
-        ),
-        formulas={
-            "measure": FORMULAS[measure],
-            **{name: FORMULAS[f"compare_{name}"] for name in _FORMULAS},
-        },
+        and ComparisonInHoursModel(**dict(_comparison(found.in_hours, a, b)), definition="compare_business_hours"),
+        definitions={"measure": measure, **{name: f"compare_{name}" for name in _DEFINED}},
     )
 
 
-_FORMULAS = (
+_DEFINED = (
     *("typical", "horizon", "effect", "interval", "p_value", "verdict", "smallest_change"),
     *("clusters", "effective_n", "incidents"),
 )
@@ -338,7 +314,7 @@ def _side(query: MetricsQuery, side: Side, typical: float | None, of: Mapping[Cl
         storms=storms and OccasionsModel.model_validate(storms, from_attributes=True),
         weeks=weeks and OccasionsModel.model_validate(weeks, from_attributes=True),
         evidence=storms and telling(storms, n + censored),
-        links=links_of(query, sorted(side.services)),
+        links=links_of(query),
     )
 
 
@@ -347,4 +323,4 @@ def _incidents(compared: CountsCompared) -> CountComparisonModel:
 
 
 def _count(of: Counted) -> ComparedCountModel:
-    return ComparedCountModel(value=of.n, storms=of.storms, **asdict(of.per_day))
+    return ComparedCountModel(value=of.n, storms=of.storms, per_day=per_day_model(of.per_day))

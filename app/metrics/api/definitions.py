@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
+from app.base.errors import Invalid
 from app.base.http.auth import Reader
 from app.base.http.csv import CSV, Line, or_csv, spreadsheet_text
 from app.base.http.problems import problem_responses
@@ -14,6 +16,8 @@ from app.incidents.definitions.model import DefinitionKind
 from app.metrics.prometheus.families import FAMILIES, FamilyType
 
 router = APIRouter()
+
+_NAMES = [each.name for each in DEFINITIONS]
 
 
 class NumberDefinitionModel(BaseModel):
@@ -73,11 +77,23 @@ def _line(each: BaseModel) -> dict[str, str]:
     _rows,
     lines="One line per definition, then one per Prometheus metric family, with `family` as its `kind`",
 )
-async def list_definitions(_: Reader) -> DefinitionsResponse:
+async def list_definitions(
+    _: Reader,
+    name: Annotated[
+        list[Annotated[str, Field(json_schema_extra={"enum": _NAMES})]],
+        Query(
+            description="Only the definition with this name, and the metric families that export it; may be repeated",
+            examples=[["time_to_recover"]],
+        ),
+    ] = [],  # noqa: B006  fastapi copies it
+) -> DefinitionsResponse:
     """Every measure, statistic and metric, and every metric family exported to Prometheus: start and end, clock, what
     is included and excluded, formula, and what the number cannot show.
     """
+    if unknown := set(name) - {*_NAMES}:
+        message = f"{min(unknown)!r} is not the name of a definition; without `name` the response lists all of them"
+        raise Invalid(message)
     return DefinitionsResponse(
-        definitions=[NumberDefinitionModel(**asdict(each)) for each in DEFINITIONS],
-        families=[FamilyModel(**asdict(each)) for each in FAMILIES.values()],
+        definitions=[NumberDefinitionModel(**asdict(each)) for each in DEFINITIONS if not name or each.name in name],
+        families=[FamilyModel(**asdict(each)) for each in FAMILIES.values() if not name or each.shows in name],
     )

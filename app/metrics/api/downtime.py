@@ -10,17 +10,16 @@ from pydantic import BaseModel, Field
 from app.base.http.auth import Reader
 from app.base.http.context import Now, SettingsDep, Tx
 from app.base.http.csv import CSV, Line, cells, or_csv
+from app.base.http.fields import PeriodModel
 from app.base.http.problems import problem_responses
 from app.base.threads import off_loop
 from app.metrics.api.answer import (
-    DowntimeModel,
     FiltersModel,
     PeriodCostModel,
+    PeriodDowntimeModel,
     cost_model,
     downtime_model,
     filters_model,
-    links_of,
-    links_with_impact,
 )
 from app.metrics.api.query import GROUPS_AT_MOST, QueryDep
 from app.metrics.query import GroupBy
@@ -32,13 +31,13 @@ router = APIRouter()
 
 class ServiceDowntimeModel(BaseModel):
     service: str
-    downtime: DowntimeModel
+    downtime: PeriodDowntimeModel
     cost: PeriodCostModel
 
 
-class DowntimeResponse(BaseModel):
+class DowntimeResponse(PeriodModel):
     filters: FiltersModel
-    downtime: DowntimeModel
+    downtime: PeriodDowntimeModel
     cost: PeriodCostModel
     services: list[ServiceDowntimeModel] = Field(description="The 500 services with the most downtime, longest first")
     services_left_out: int
@@ -47,7 +46,7 @@ class DowntimeResponse(BaseModel):
 def _rows(answer: DowntimeResponse) -> Iterator[Line]:
     yield cells(answer)
     for each in answer.services:
-        yield cells(answer.filters) | cells(each)
+        yield cells(answer, only=("start", "end", "filters")) | cells(each)
 
 
 @router.get("/api/v1/metrics/downtime", summary="Show downtime by service", responses=problem_responses() | CSV)
@@ -61,10 +60,12 @@ async def get_downtime(_: Reader, tx: Tx, now: Now, settings: SettingsDep, query
 
     def answer() -> DowntimeResponse:
         return DowntimeResponse(
+            start=query.period.start,
+            end=query.period.end,
             filters=filters_model(query),
             **_downtime_of(total),
             services=[
-                ServiceDowntimeModel(service=group.query.filters.service or "", **_downtime_of(group))
+                ServiceDowntimeModel(service=group.query.service, **_downtime_of(group))
                 for group in affected[:GROUPS_AT_MOST]
             ],
             services_left_out=max(0, len(affected) - GROUPS_AT_MOST),
@@ -74,10 +75,9 @@ async def get_downtime(_: Reader, tx: Tx, now: Now, settings: SettingsDep, query
 
 
 class _Downtime(TypedDict):
-    downtime: DowntimeModel
+    downtime: PeriodDowntimeModel
     cost: PeriodCostModel
 
 
 def _downtime_of(numbers: Numbers) -> _Downtime:
-    links = links_with_impact(numbers, links_of(numbers.query, numbers.services))
-    return {"downtime": downtime_model(numbers, links), "cost": cost_model(numbers, links)}
+    return {"downtime": downtime_model(numbers), "cost": cost_model(numbers)}

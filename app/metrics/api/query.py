@@ -8,8 +8,8 @@ from pydantic import Field
 
 from app.base.errors import Invalid
 from app.base.http.context import SettingsDep, Tx
-from app.base.http.fields import EnvironmentFilter, Name, PeriodDep, Words
-from app.base.severity import SeverityName, severity_number
+from app.base.http.fields import Name, PeriodDep
+from app.base.http.filters import Environments, Owners, Services, Severities, Sources, severity_numbers
 from app.incidents.impact.maintenance import Bounds
 from app.incidents.measures.business_hours import BusinessHours
 from app.incidents.measures.measures import MEASURES
@@ -22,8 +22,6 @@ POINTS_AT_MOST = 10_000
 GROUPS_AT_MOST = 500
 HORIZON_AT_MOST = 10 * 365 * 86_400.0
 
-Owner = Annotated[Words, Field(max_length=200)]
-OfService = Annotated[Name | None, Query(examples=["checkout"])]
 NonRecoveries = Annotated[
     bool,
     Query(description="Also count ends that are not recoveries (rule paused, …) and failures of the monitoring itself"),
@@ -31,21 +29,27 @@ NonRecoveries = Annotated[
 
 
 def _filters(
-    service: OfService = None,
-    environment: EnvironmentFilter = None,
-    severity: Annotated[SeverityName | None, Query()] = None,
-    source: Annotated[Name | None, Query(description="A source that reported the incident", examples=["prod"])] = None,
-    owner: Annotated[
-        Owner | None,
-        Query(description="Owner of the service; empty selects services without an owner", examples=["Payments"]),
-    ] = None,
+    service: Services = [],  # noqa: B006  fastapi copies it, as the other lists
+    environment: Environments = [],  # noqa: B006
+    severity: Severities = [],  # noqa: B006
+    source: Sources = [],  # noqa: B006
+    owner: Owners = [],  # noqa: B006
     hour_of_week: Annotated[
-        int | None,
-        Query(ge=0, le=167, description="Hour of detection within the week, in UTC: 0 is Monday from 00:00 to 01:00"),
-    ] = None,
+        list[Annotated[int, Field(ge=0, le=167)]],
+        Query(
+            description="Hour of detection within the week, in UTC: 0 is Monday from 00:00 to 01:00; may be repeated",
+            max_length=168,
+        ),
+    ] = [],  # noqa: B006
 ) -> Filters:
-    number = severity_number(severity) if severity else None
-    return Filters(service, number, source, owner, hour_of_week, environment)
+    return Filters(
+        service=tuple(service),
+        severity=severity_numbers(severity),
+        source=tuple(source),
+        owner=tuple(owner),
+        hour_of_week=tuple(hour_of_week),
+        environment=tuple(environment),
+    )
 
 
 FiltersDep = Annotated[Filters, Depends(_filters)]

@@ -15,7 +15,6 @@ from app.incidents.definitions.model import SUMMARY_FROM
 from app.metrics.api.answer import (
     CalendarModel,
     EstimatedSummaryModel,
-    MeasureSummaryModel,
     NumbersModel,
     calendar_model,
     numbers_model,
@@ -53,7 +52,7 @@ def _table(part: str) -> Callable[[SummaryResponse], Iterator[Line]]:
 
     def rows(answer: SummaryResponse) -> Iterator[Line]:
         for place, measure in _measured(answer):
-            for each in getattr(measure, part) or ():
+            for each in getattr(measure if part == "values" else measure.estimates, part, None) or ():
                 yield place | (cells(each, part) if isinstance(each, BaseModel) else {part: str(each)})
 
     return rows
@@ -61,7 +60,7 @@ def _table(part: str) -> Callable[[SummaryResponse], Iterator[Line]]:
 
 def _measured(answer: SummaryResponse) -> Iterator[tuple[dict[str, str], EstimatedSummaryModel]]:
     for numbers in (answer.total, *answer.groups):
-        place = cells(numbers.filters)
+        place = cells(numbers, only=("start", "end", "filters"))
         for calendar, measures in _clocks(answer, numbers):
             for name, measure in measures.items():
                 yield place | {"measure": name, "calendar": spreadsheet_text(calendar)}, measure
@@ -69,7 +68,7 @@ def _measured(answer: SummaryResponse) -> Iterator[tuple[dict[str, str], Estimat
 
 def _clocks(
     answer: SummaryResponse, numbers: NumbersModel
-) -> Iterator[tuple[str, Mapping[str, MeasureSummaryModel] | Mapping[str, EstimatedSummaryModel]]]:
+) -> Iterator[tuple[str, Mapping[str, EstimatedSummaryModel]]]:
     yield "", numbers.measures
     if answer.calendar and numbers.business_hours:
         yield answer.calendar.name, numbers.business_hours.measures

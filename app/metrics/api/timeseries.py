@@ -10,14 +10,16 @@ from pydantic import BaseModel, Field
 from app.base.http.auth import Reader
 from app.base.http.context import Now, SettingsDep, Tx
 from app.base.http.csv import CSV, Line, Table, cells, or_csv, spreadsheet_text
+from app.base.http.fields import PeriodModel
+from app.base.http.numbers import DefinitionNames
 from app.base.http.problems import problem_responses
 from app.base.threads import off_loop
-from app.incidents.definitions import FORMULAS
+from app.incidents.measures.measures import MEASURES
 from app.metrics.api.answer import (
-    FORMULAS_OF_NUMBERS,
     BucketModel,
     CalendarModel,
     FiltersModel,
+    SummaryModel,
     calendar_model,
     filters_model,
     point_model,
@@ -31,7 +33,7 @@ from app.metrics.summary.store import read_timeseries
 router = APIRouter()
 
 
-class SeriesModel(BaseModel):
+class SeriesModel(PeriodModel):
     filters: FiltersModel
     points: list[BucketModel]
 
@@ -40,29 +42,35 @@ class TimeseriesResponse(BaseModel):
     interval: Interval
     group_by: GroupBy | None
     calendar: CalendarModel | None = Field(description="Calendar for `business_hours`; null if none was requested")
-    formulas: dict[str, str]
+    definitions: DefinitionNames
+    measures: list[str] = Field(
+        description="Names of the measures, which are also those of their definitions", examples=[["time_to_recover"]]
+    )
     series: list[SeriesModel] = Field(description="One series; with `group_by`, one per group that had incidents")
 
 
 def _rows(answer: TimeseriesResponse) -> Iterator[Line]:
     """`calendar` is empty for elapsed time."""
-    clock = answer.calendar.name if answer.calendar else ""
+    clocks = [""] + ([answer.calendar.name] if answer.calendar else [])
     for series in answer.series:
-        place = cells(series.filters)
+        place = cells(series, only=_OF_SERIES)
         for point in series.points:
             at = place | cells(point, only=("start", "end"))
-            for calendar, measures in (("", point.measures), (clock, point.business_hours or {})):
-                for name, measure in measures.items():
+            for calendar, measures in zip(clocks, (point.measures, point.business_hours or {}), strict=False):
+                for name in answer.measures:
+                    measure = measures.get(name, _NOTHING)
                     yield at | {"measure": name, "calendar": spreadsheet_text(calendar)} | cells(measure)
 
 
 def _totals(answer: TimeseriesResponse) -> Iterator[Line]:
     for series in answer.series:
-        place = cells(series.filters)
+        place = cells(series, only=_OF_SERIES)
         for point in series.points:
             yield place | cells(point, only=_NOT_OF_MEASURES)
 
 
+_OF_SERIES = ("start", "end", "filters")
+_NOTHING = SummaryModel(n=0, values=[])
 _NOT_OF_MEASURES = BucketModel.model_fields.keys() - {"measures", "business_hours"}
 
 
@@ -72,6 +80,7 @@ _NOT_OF_MEASURES = BucketModel.model_fields.keys() - {"measures", "business_hour
 @or_csv(
     _rows,
     lines="One line per group, bucket and measure; with a calendar, also in business hours",
+    compact=True,
     tables={"totals": Table(_totals, "One line with incidents, downtime and cost per group and bucket")},
 )
 async def get_timeseries(
@@ -94,15 +103,17 @@ async def get_timeseries(
         points_at_most=POINTS_AT_MOST,
         pay=settings.labor,
     )
-    names = [*FORMULAS_OF_NUMBERS]
+    names = ["incidents", "open", "downtime", "cost"]
     names += [name for name, wanted in (("business_hours", query.calendar), ("labor", settings.labor)) if wanted]
+    measures = [each.name for each in MEASURES if query.measures is None or each.name in query.measures]
 
     def answer() -> TimeseriesResponse:
         return TimeseriesResponse(
             interval=interval,
             group_by=query.group_by,
             calendar=calendar_model(query.calendar),
-            formulas={name: FORMULAS[name] for name in names},
+            definitions={name: name for name in names},
+            measures=measures,
             series=[_series(row, query) for row in rows],
         )
 
@@ -111,4 +122,9 @@ async def get_timeseries(
 
 def _series(row: Sequence[Numbers], query: MetricsQuery) -> SeriesModel:
     of_group = replace(row[0].query, period=query.period) if row else query
-    return SeriesModel(filters=filters_model(of_group), points=[point_model(each) for each in row])
+    return SeriesModel(
+        start=query.period.start,
+        end=query.period.end,
+        filters=filters_model(of_group),
+        points=[point_model(each) for each in row],
+    )

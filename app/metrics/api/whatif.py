@@ -12,11 +12,12 @@ from app.base.http.auth import Reader
 from app.base.http.context import Now, SettingsDep, Tx
 from app.base.http.csv import CSV, Line, cells, or_csv
 from app.base.http.fields import MoneyRange, PeriodDep, PeriodModel
+from app.base.http.filters import Services, SeveritiesFiltered, severity_numbers
+from app.base.http.numbers import DefinitionName, Seconds
 from app.base.http.problems import problem_responses
-from app.base.severity import SeverityName, severity_number
-from app.incidents.definitions import FORMULAS
+from app.base.severity import SeverityName
 from app.metrics.api.answer import Amounts, Links, links_of, money_ranges
-from app.metrics.api.query import GROUPS_AT_MOST, OfService, bounds_in
+from app.metrics.api.query import GROUPS_AT_MOST, bounds_in
 from app.metrics.query import Filters, MetricsQuery
 from app.metrics.whatif import scenario
 from app.metrics.whatif.scenario import ASSUMPTIONS, Adjustments, BeforeAndAfter, change
@@ -32,24 +33,27 @@ class OutcomeModel(BaseModel):
         dict[str, MoneyRange] | None,
         Field(description="`after` minus `before`, so savings are negative; null if no rate was known"),
     ]
-    downtime_before_seconds: float
-    downtime_after_seconds: float
+    downtime_before_seconds: Seconds
+    downtime_after_seconds: Seconds
 
 
 class ServiceOutcomeModel(OutcomeModel):
     service: str
 
 
+class WhatIfFilters(SeveritiesFiltered):
+    severity: list[SeverityName] = Field(description="Severities of the incidents that are changed; empty means all")
+
+
 class WhatIfResponse(PeriodModel):
-    service: str | None = Field(description="Null means all")
-    severity: SeverityName | None = Field(description="Severity of the incidents that are changed; null means all")
+    filters: WhatIfFilters
     changes: dict[str, str] = Field(description="The changes as requested", examples=[{"time_to_recover": "-20%"}])
     incidents: int = Field(description="Incidents of that severity with impact in the period")
     applied: dict[str, int] = Field(description="Number of those incidents each change applies to")
     total: OutcomeModel
     services: list[ServiceOutcomeModel] = Field(description="The first 500 services by name")
     services_left_out: int
-    formula: str
+    definition: DefinitionName
     assumptions: list[str]
     links: Links
 
@@ -62,7 +66,7 @@ ChangeText = Annotated[
 def _rows(answer: WhatIfResponse) -> Iterator[Line]:
     yield cells(answer)
     for each in answer.services:
-        yield cells(answer, only=("start", "end", "severity", "changes")) | cells(each)
+        yield cells(answer, only=("start", "end", "filters", "changes")) | cells(each)
 
 
 @router.get("/api/v1/metrics/whatif", summary="Show what a period would have cost", responses=problem_responses() | CSV)
@@ -73,7 +77,7 @@ async def get_what_if(
     now: Now,
     settings: SettingsDep,
     period: PeriodDep,
-    service: OfService = None,
+    service: Services = [],  # noqa: B006  fastapi copies it, as the other list
     time_to_detect: ChangeText = None,
     time_to_acknowledge: ChangeText = None,
     time_to_recover: ChangeText = None,
@@ -81,9 +85,12 @@ async def get_what_if(
         str | None, Query(max_length=30, examples=["-10%"], description="Change such as `-10%`")
     ] = None,
     severity: Annotated[
-        SeverityName | None,
-        Query(description="Change only incidents of this severity; cost and downtime still include all incidents"),
-    ] = None,
+        list[SeverityName],
+        Query(
+            description="Change only incidents of this severity; cost and downtime still include all incidents. May be "
+            "repeated"
+        ),
+    ] = [],  # noqa: B006
 ) -> WhatIfResponse:
     """Estimates cost and downtime with faster or slower detection, acknowledgement or recovery, or with fewer
     incidents, by moving the ends of the recorded incidents and pricing them again. `assumptions` lists the assumptions.
@@ -98,28 +105,27 @@ async def get_what_if(
         )
         if text is not None
     }
-    number = severity_number(severity) if severity else None
     changes = Adjustments(
-        **{name: change(text, name=name, absolute=name != "incidents") for name, text in asked.items()}, severity=number
+        **{name: change(text, name=name, absolute=name != "incidents") for name, text in asked.items()},
+        severity=severity_numbers(severity),
     )
-    query = MetricsQuery(period, Filters(service=service), bounds=bounds_in(settings))
+    query = MetricsQuery(period, Filters(service=tuple(service)), bounds=bounds_in(settings))
     found = await read_what_if(tx, query, changes, now=now, weights=settings.impact)
     shown = islice(found.services.items(), GROUPS_AT_MOST)
     services = [ServiceOutcomeModel(service=name, **_outcome(each).model_dump()) for name, each in shown]
     return WhatIfResponse(
         start=period.start,
         end=period.end,
-        service=service,
-        severity=severity,
+        filters=WhatIfFilters(service=service, severity=severity),
         changes={name: text.replace(" ", "+") for name, text in asked.items()},
         incidents=found.incidents,
         applied=dict(found.applied),
         total=_outcome(found.whole),
         services=services,
         services_left_out=len(found.services) - len(services),
-        formula=FORMULAS["whatif"],
+        definition="whatif",
         assumptions=list(ASSUMPTIONS),
-        links=links_of(replace(query, filters=Filters(service=service, severity=number))),
+        links=links_of(replace(query, filters=Filters(service=tuple(service), severity=changes.severity))),
     )
 
 

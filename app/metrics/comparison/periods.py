@@ -110,8 +110,7 @@ async def read_periods(
     in_service: Mapping[str, datetime] = {}
     planned: Planned = {}
     if wanted.availability:
-        service = query.filters.service
-        in_service = await in_service_since(tx, None if service is None else [service])
+        in_service = await in_service_since(tx, query.filters.service or None)
         passed = Span(query.period.start, max(query.period.start, min(query.period.end, now)))
         planned = await planned_within(tx, in_service, passed, occurrences_at_most=query.bounds.occurrences)
 
@@ -224,9 +223,9 @@ def _availability(
     prepared: Prepared, query: MetricsQuery, since: Mapping[str, datetime], planned: Planned, now: datetime
 ) -> dict[str, Availability]:
     impacts = prepared.impacts
-    if query.filters.environment is not None:
+    if query.filters.environment:
         environment = prepared.environment
-        matches = np.array([value == query.filters.environment for value in environment.values], np.bool_)
+        matches = np.array([value in query.filters.environment for value in environment.values], np.bool_)
         impacts = impacts.where(matches[environment.codes][impacts.incident])
     found = availabilities(
         prepared.columns,

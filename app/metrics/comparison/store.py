@@ -16,7 +16,7 @@ from app.incidents.measures.vectorized import Booleans, MeasuredMany, measured
 from app.metrics.comparison.compare import Compared, Sample, Side, compare, sample
 from app.metrics.counts import CountsCompared, both_counted, events
 from app.metrics.query import MetricsQuery
-from app.metrics.sql import bound, hour_of_week
+from app.metrics.sql import FROM_SOURCE, bound, chosen, hour_of_week
 
 
 class PeriodsCompared(NamedTuple):
@@ -78,17 +78,16 @@ _DETECTED_IN_PERIOD = text(f"""
       FROM incident
      WHERE merged_into IS NULL
        AND test_stated IS NOT TRUE
-       AND (CAST(:service AS text) IS NULL OR coalesce(service_stated, service) = :service)
-       AND (CAST(:environment AS text) IS NULL
-            OR coalesce(environment, '{UNKNOWN_ENVIRONMENT}') = :environment)
-       AND (CAST(:severity AS smallint) IS NULL OR coalesce(severity_stated, severity) = :severity)
-       AND (CAST(:owner AS text) IS NULL
+       AND {chosen("service", "text", "coalesce(service_stated, service)")}
+       AND {chosen("environment", "text", f"coalesce(environment, '{UNKNOWN_ENVIRONMENT}')")}
+       AND {chosen("severity", "smallint", "coalesce(severity_stated, severity)")}
+       AND (CAST(:owner AS text[]) = '{{}}'
             OR coalesce(service_stated, service)
-               = ANY(ARRAY(SELECT known.name FROM service AS known WHERE coalesce(known.owner, '') = :owner)))
-       AND (CAST(:source AS text) IS NULL
-            OR (SELECT id FROM source WHERE name = :source AND id <> :people) = ANY(source_ids))
-       AND (CAST(:hour_of_week AS integer) IS NULL
-            OR {hour_of_week("coalesce(detected_at_stated, began_at)")} = :hour_of_week)
+               = ANY(ARRAY(SELECT known.name
+                             FROM service AS known
+                            WHERE coalesce(known.owner, '') = ANY(CAST(:owner AS text[])))))
+       AND {FROM_SOURCE}
+       AND {chosen("hour_of_week", "integer", hour_of_week("coalesce(detected_at_stated, began_at)"))}
        AND (   began_at >= :start AND began_at < :end
             OR detected_at_stated >= :start AND detected_at_stated < :end)
        AND coalesce(detected_at_stated, began_at) >= :start

@@ -68,7 +68,7 @@ async def cause(session: AsyncSession, ref: Ref) -> Cause:
     [incident] = await _incidents(tx, _INCIDENT, {"id": found.id})
     statement = await timeline.latest(session, found.id, TimelineKind.CAUSE)
     at = Span(incident.began_at, incident.began_at)
-    known = await _candidates(tx, [incident], at, service=incident.service)
+    known = await _candidates(tx, [incident], at, services=[incident.service])
     return Cause(links([incident], known).get(incident.id), statement)
 
 
@@ -78,7 +78,7 @@ async def cause_candidates(session: AsyncSession, ref: Ref) -> list[Candidate]:
     tx = await session.connection()
     [incident] = await _incidents(tx, _INCIDENT, {"id": found.id})
     at = Span(incident.began_at, incident.began_at)
-    deployed = await _candidates(tx, [incident], at, service=incident.service)
+    deployed = await _candidates(tx, [incident], at, services=[incident.service])
     filters = Filters([incident.service], start=at.start - LOOK_BACK, end=at.end + MICROSECOND)
     changed = await changes(tx, filters, limit=CANDIDATES_AT_MOST)
     return candidates(incident, deployed, changed)[:CANDIDATES_AT_MOST]
@@ -91,7 +91,7 @@ async def cause_and_deployments(
     of the service from a week before until a week after the incident began. One statement.
     """
     at = Span(incident.began_at, incident.began_at)
-    deployed = await _candidates(tx, [incident], at, service=incident.service)
+    deployed = await _candidates(tx, [incident], at, services=[incident.service])
     likely = [each.cause for each in candidates(incident, deployed, ()) if isinstance(each.cause, Deployment)]
     known = {each.id for each in likely}
     others = [each for each in deployed if each.may_be_blamed and each.began_at <= at.start and each.id not in known]
@@ -144,9 +144,11 @@ def _incident(row: _Row) -> LinkedIncident:
 
 
 async def _candidates(
-    tx: AsyncConnection, incidents: Collection[LinkedIncident], period: Span, *, service: str | None = None
+    tx: AsyncConnection, incidents: Collection[LinkedIncident], period: Span, *, services: Sequence[str] = ()
 ) -> list[Deployment]:
-    """The deployments (None: of all services) that may have caused one of these incidents, and those of the period."""
+    """The deployments that may have caused one of these incidents, and those of the period: of these services, or of
+    all.
+    """
     explicit = {id_ for incident in incidents for id_ in incident.deployment_ids}
     explicit |= {
         incident.stated.deployment_id for incident in incidents if incident.stated and incident.stated.deployment_id
@@ -159,7 +161,7 @@ async def _candidates(
         _DEPLOYMENT.happened_at < period.end + VERSION_LOOK_BACK + LOOK_BACK
     )
     query = _DEPLOYMENTS.where(
-        (around if service is None else around & (_DEPLOYMENT.service == service))
+        (around & _DEPLOYMENT.service.in_(services) if services else around)
         | (_DEPLOYMENT.id == any_(literal(sorted(explicit), ARRAY(Text))))
         | (_DEPLOYMENT.reported_id == any_(literal(sorted(explicit), ARRAY(Text))))
     )
@@ -253,14 +255,14 @@ def _incidents_of(services: str) -> TextClause:
 
 
 _INCIDENTS = _incidents_of(_DETECTED)
-_INCIDENTS_OF_SERVICE = _incidents_of(
+_INCIDENTS_OF_SERVICES = _incidents_of(
     f"""
                {_DETECTED}
-           AND coalesce(incident.service_stated, incident.service) = :service
+           AND coalesce(incident.service_stated, incident.service) = ANY(CAST(:services AS text[]))
             OR incident.id = ANY(ARRAY(SELECT incident_id FROM naming))
            AND incident.labels->>'{DEPLOYMENT_LABEL}' IN (SELECT unnest(ARRAY[id, reported_id])
                                                             FROM deployment
-                                                           WHERE service = :service)
+                                                           WHERE service = ANY(CAST(:services AS text[])))
            AND {_DETECTED}
 """  # noqa: S608
 )
@@ -273,37 +275,37 @@ async def read_dora(
     tx: AsyncConnection,
     period: Span,
     *,
-    service: str | None,
-    environment: str | None,
+    services: Sequence[str] = (),
+    environments: Sequence[str] = (),
     min_confidence: Confidence = MIN_CONFIDENCE,
 ) -> tuple[Dora, Sequence[Rate]]:
-    """The DORA metrics, and the hourly rates of the service at the end of the period. Four statements."""
+    """The DORA metrics, and the hourly rates at the end of the period if there is one service. Four statements."""
     asked = {"start": period.start, "end": period.end + VERSION_LOOK_BACK, "versions": list(VERSION_LABELS)}
-    of_one = {} if service is None else {"service": service}
-    row = (await tx.execute(_INCIDENTS_OF_SERVICE if of_one else _INCIDENTS, asked | of_one)).one()
+    of_some = {"services": list(services)} if services else {}
+    row = (await tx.execute(_INCIDENTS_OF_SERVICES if of_some else _INCIDENTS, asked | of_some)).one()
     columns = await off_loop(columns_of, row)
     rows = np.flatnonzero(np.frombuffer(row.detailed or b"", np.bool_)).tolist()
     detailed = await _detailed(tx, dict(zip(columns.number[rows].tolist(), rows, strict=True)))
     around = np.delete(columns.began(), [place for place, incident in detailed.items() if incident.stated])
     earliest = moment(int(around.min())) if len(around) else period.start
     candidates = await _candidates(
-        tx, detailed.values(), Span(min(period.start, earliest), period.end), service=service
+        tx, detailed.values(), Span(min(period.start, earliest), period.end), services=services
     )
 
     def work() -> Dora:
-        environments = coded(texts(row.environments, row.environment_lengths))
-        incidents = caused(columns, environments, detailed, candidates)
+        named = coded(texts(row.environments, row.environment_lengths))
+        incidents = caused(columns, named, detailed, candidates)
         return dora(
             incidents,
             start=period.start,
             end=period.end,
-            service=service,
-            environment=environment,
+            services=services,
+            environments=environments,
             min_confidence=min_confidence,
         )
 
     numbers = await off_loop(work)
-    rates = await rates_of(tx, {service}) if service is not None else []
+    rates = await rates_of(tx, set(services)) if len(services) == 1 else []
     at_end = {rate.currency: rate_at(rates, rate.currency, period.end) for rate in rates}
     return numbers, [rate for _, rate in sorted(at_end.items()) if rate is not None]
 

@@ -4,7 +4,7 @@ Pure: no clock, no I/O. Intervals allow for clusters (`app/metrics/counts.py`). 
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -37,6 +37,7 @@ from app.metrics.deployments.links import (
     deployment_order,
     is_in_environment,
 )
+from app.metrics.summary.survival import Typical, typical
 
 # A link by time alone, hours later, is a guess and no failure.
 MIN_CONFIDENCE = Confidence.MEDIUM
@@ -69,8 +70,8 @@ class Frequency:
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """Durations in seconds. With fewer than `SUMMARY_FROM`, only `values` (ascending) and `mean` are set; that mean is
-    used only for DORA's cost formula. The median's interval is based on order statistics, and None where it would reach
+    """Durations in seconds. With fewer than `SUMMARY_FROM`, only `values` (ascending) and `mean` are set. That mean
+    is exact, for DORA's cost formula. The median's interval is based on order statistics, and None where it would reach
     beyond them.
 
     `pending` durations may still end; `left_out` counts cases without a duration that counts.
@@ -78,10 +79,9 @@ class Durations:
 
     n: int
     values: Sequence[float] | None
-    median: float | None
+    typical: Typical | None
     low: float | None
     high: float | None
-    p90: float | None
     mean: Decimal | None
     pending: int = 0
     left_out: int = 0
@@ -136,19 +136,19 @@ def dora(
     *,
     start: datetime,
     end: datetime,
-    service: str | None = None,
-    environment: str | None = None,
+    services: Collection[str] = (),
+    environments: Collection[str] = (),
     min_confidence: Confidence = MIN_CONFIDENCE,
 ) -> Dora:
     """DORA metrics of deployments finished and incidents detected in `[start, end)`.
 
-    None means all services, and all production environments.
+    Without services all are included, and without environments all of production.
     """
     mine = [
         each
         for each in incidents.deployments
-        if (service is None or each.service == service)
-        and (each.production if environment is None else is_in_environment(each, environment))
+        if (not services or each.service in services)
+        and (any(is_in_environment(each, one) for one in environments) if environments else each.production)
         and each.finished_at is not None
         and start <= each.finished_at < end
     ]
@@ -161,8 +161,8 @@ def dora(
     failures_of_all_links = _failures(finished, incidents, counted & incidents.is_at_least(Confidence.LOW))
     detected_at = columns.detected_at()
     detected = counted & (microseconds(start) <= detected_at) & (detected_at < microseconds(end))
-    if service is not None:
-        detected &= np.array([name == service for name in columns.service.values], np.bool_)[columns.service.codes]
+    if services:
+        detected &= np.array([name in services for name in columns.service.values], np.bool_)[columns.service.codes]
     failed = {failure.deployment.id for failure in failures}
     failed_by_any_link = {failure.deployment.id for failure in failures_of_all_links}
     finished_at = _microseconds(each.finished_at for each in finished)
@@ -282,11 +282,11 @@ def durations(
     microseconds_each = np.rint(np.asarray(values) * 10**6).astype(np.int64)
     mean = Decimal(int(microseconds_each.sum())).scaleb(-6) / len(values) if values else None
     if len(values) < SUMMARY_FROM:
-        return Durations(len(values), values, None, None, None, None, mean, pending, left_out)
-    median, p90 = (float(quantile) for quantile in np.quantile(values, (0.5, 0.9)))
+        return Durations(len(values), values, None, None, None, mean, pending, left_out)
+    median = float(np.median(values))
     effect = counts.design_effect((np.asarray(seconds) <= median).astype(np.float64), began / _SECOND, observed)
     low, high = _interval_of_median(values, math.sqrt(effect))
-    return Durations(len(values), None, median, low, high, p90, mean, pending, left_out)
+    return Durations(len(values), None, typical(values), low, high, mean, pending, left_out)
 
 
 def _interval_of_median(rising: Sequence[float], widening: float) -> tuple[float | None, float | None]:

@@ -1,7 +1,7 @@
 """Action items of a period: how long they take, and whether they are done in time."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -55,10 +55,10 @@ class Completion:
 
 
 async def read_completion(
-    tx: AsyncConnection, period: Span, service: str | None, *, now: datetime, horizon: float
+    tx: AsyncConnection, period: Span, services: Sequence[str] = (), *, now: datetime, horizon: float
 ) -> tuple[Completion, Mapping[str, Completion]]:
     """Of all action items created in the period, and by priority. One statement."""
-    rows = (await tx.execute(_CREATED, {"since": period.start, "until": period.end, "service": service})).all()
+    rows = (await tx.execute(_CREATED, {"since": period.start, "until": period.end, "service": list(services)})).all()
     by_priority: dict[str, list[ItemRow]] = defaultdict(list)
     for row in rows:
         by_priority[row.priority].append(row)
@@ -121,10 +121,10 @@ _CREATED = text("""
       FROM action_item
      WHERE created_at >= :since
        AND created_at < :until
-       AND (CAST(:service AS text) IS NULL
+       AND (CAST(:service AS text[]) = '{}'
             OR EXISTS (SELECT
                          FROM incident
-                        WHERE coalesce(incident.service_stated, incident.service) = :service
+                        WHERE coalesce(incident.service_stated, incident.service) = ANY(CAST(:service AS text[]))
                           AND (incident.id = action_item.incident_id
                                OR incident.id IN (SELECT incident_id
                                                     FROM review_incident

@@ -249,15 +249,15 @@ class _Within:
             (filters.environment, prepared.environment),
             (filters.owner, prepared.owner),
         ):
-            if wanted is not None:
-                holds &= np.array([value == wanted for value in column.values], np.bool_)[column.codes]
-        if filters.severity is not None:
-            holds &= prepared.columns.severity == filters.severity
-        if filters.source is not None:
+            if wanted:
+                holds &= np.array([value in wanted for value in column.values], np.bool_)[column.codes]
+        if filters.severity:
+            holds &= np.isin(prepared.columns.severity, filters.severity)
+        if filters.source:
             codes, sources = prepared.sources
-            holds &= np.array([filters.source in names for names in sources], np.bool_)[codes]
-        if filters.hour_of_week is not None:
-            holds &= _hour_of_week(prepared.detected_at) == filters.hour_of_week
+            holds &= np.array([not set(filters.source).isdisjoint(names) for names in sources], np.bool_)[codes]
+        if filters.hour_of_week:
+            holds &= np.isin(_hour_of_week(prepared.detected_at), filters.hour_of_week)
         return holds
 
     def members(self, group_by: GroupBy | None) -> _Members:

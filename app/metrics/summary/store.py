@@ -32,7 +32,7 @@ from app.incidents.impact.store import (
 from app.incidents.measures.measures import Weights
 from app.incidents.measures.vectorized import NEVER, Categorical, Columns, coded, else_, microseconds, moment
 from app.metrics.query import GroupBy, GroupKey, MetricsQuery
-from app.metrics.sql import bound, hour_of_week
+from app.metrics.sql import FROM_SOURCE, bound, chosen, hour_of_week
 from app.metrics.summary.labor import NO_LABOR, Labor, Work, labor_by_group
 from app.metrics.summary.numbers import Numbers, Prepared, prepare, summarize, summarize_buckets
 
@@ -104,7 +104,7 @@ async def read_labor(
 
 
 async def read_columns(tx: AsyncConnection, query: MetricsQuery, *, now: datetime) -> tuple[Columns, StretchColumns]:
-    """Incidents of any severity detected or with impact in the period, of the query's service (None: of all)."""
+    """Incidents of any severity detected or with impact in the period, of the query's services."""
     row = (await tx.execute(_OF_PERIOD, bound(query) | {"now": now})).one()
     return await impact_columns_of(tx, row)
 
@@ -123,8 +123,7 @@ class Incidents(NamedTuple):
 
 async def read_incidents(tx: AsyncConnection, query: MetricsQuery, *, now: datetime) -> Incidents:
     """At most six statements, however many incidents there are. Raises TooMuchMaintenance."""
-    asked = (query.filters.source, query.filters.environment)
-    if any(value is not None for value in asked) or query.group_by in {GroupBy.SOURCE, GroupBy.ENVIRONMENT}:
+    if query.filters.source or query.filters.environment or query.group_by in {GroupBy.SOURCE, GroupBy.ENVIRONMENT}:
         (columns, stretches), sources, environments = await _columns_with_details(tx, query, now)
     else:
         (columns, stretches), sources, environments = await read_columns(tx, query, now=now), None, None
@@ -216,7 +215,7 @@ _IN_PERIOD = f"""
       FROM incident
      WHERE merged_into IS NULL
        AND test_stated IS NOT TRUE
-       AND (CAST(:service AS text) IS NULL OR coalesce(service_stated, service) = :service)
+       AND {chosen("service", "text", "coalesce(service_stated, service)")}
        AND (   ended_at IS NULL
             OR ended_at BETWEEN :start AND 'infinity'
             OR detected_at_stated BETWEEN :start AND 'infinity')
@@ -261,12 +260,11 @@ _PARTS = f"""
                least(worked_until, :end) AS ends_at,
                {hour_of_week("detected_at")} AS hour_of_week
           FROM known
-         WHERE (CAST(:service AS text) IS NULL OR service = :service)
-           AND (CAST(:environment AS text) IS NULL OR environment = :environment)
-           AND (CAST(:severity AS smallint) IS NULL OR severity = :severity)
-           AND (CAST(:owner AS text) IS NULL OR owner = :owner)
-           AND (CAST(:source AS text) IS NULL
-                OR (SELECT id FROM source WHERE name = :source AND id <> :people) = ANY(source_ids))
+         WHERE {chosen("service", "text", "service")}
+           AND {chosen("environment", "text", "environment")}
+           AND {chosen("severity", "smallint", "severity")}
+           AND {chosen("owner", "text", "owner")}
+           AND {FROM_SOURCE}
     ), border AS (
         SELECT CAST(:borders AS timestamptz[]) AS at
     ), part AS (
@@ -294,7 +292,7 @@ _WORK = {
            sum(extract(epoch FROM work)) AS seconds
       FROM part
       {join}
-     WHERE (CAST(:hour_of_week AS integer) IS NULL OR hour_of_week = :hour_of_week)
+     WHERE {chosen("hour_of_week", "integer", "hour_of_week")}
      GROUP BY 1, bucket, severity
 """)  # noqa: S608
     for group_by, key, join in (

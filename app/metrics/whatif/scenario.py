@@ -5,7 +5,7 @@ changes are decimals as written in the request. `ASSUMPTIONS` lists the assumpti
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -87,17 +87,17 @@ def change(text: str, *, name: str = "change", absolute: bool = True) -> Adjustm
 
 @dataclass(frozen=True, slots=True)
 class Adjustments:
-    """Changes to incidents of `severity`, or to all."""
+    """Changes to incidents of one of these severities, or to all."""
 
     time_to_detect: Adjustment | None = None
     time_to_acknowledge: Adjustment | None = None
     time_to_recover: Adjustment | None = None
     incidents: Adjustment | None = None
-    severity: int | None = None
+    severity: Sequence[int] = ()
 
     def concern(self, columns: Columns) -> Booleans:
         everyone = np.ones(len(columns), np.bool_)
-        return everyone if self.severity is None else columns.severity == self.severity
+        return np.isin(columns.severity, self.severity) if self.severity else everyone
 
 
 @dataclass(frozen=True, slots=True)

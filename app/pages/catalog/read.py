@@ -56,7 +56,7 @@ async def read_list(session: AsyncSession, *, after: str, now: datetime, setting
     _, groups = await read_summary(tx, query, now=now, weights=settings.impact)
     availabilities = await objectives.availabilities(tx, period, now=now, weights=settings.impact, bounds=bounds)
     budgets = await objectives.budgets_left(session, now=now, weights=settings.impact)
-    numbers = {group.query.filters.service: group for group in groups}
+    numbers = {group.query.service: group for group in groups}
     available = {each.service: each for each in availabilities}
     left = {each.objective.service: each for each in budgets}
     rows = [
@@ -86,7 +86,7 @@ async def read_service(session: AsyncSession, name: str, *, now: datetime, setti
     service, rates = await services.find_service(session, name)
     period = Span(now - DEFAULT_PERIOD, now)
     bounds = bounds_in(settings)
-    query = MetricsQuery(period, Filters(service=name), measures=NO_MEASURES, bounds=bounds)
+    query = MetricsQuery(period, Filters(service=[name]), measures=NO_MEASURES, bounds=bounds)
     tx = await session.connection()
     numbers, _ = await read_summary(tx, query, now=now, weights=settings.impact)
     found = await objectives.availabilities(tx, period, name, now=now, weights=settings.impact, bounds=bounds)

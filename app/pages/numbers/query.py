@@ -54,9 +54,9 @@ class NumbersQuery:
     @property
     def filters(self) -> Filters:
         return Filters(
-            service=self.service,
-            severity=severity_number(self.severity) if self.severity else None,
-            environment=self.environment,
+            service=(self.service,) if self.service else (),
+            severity=(severity_number(self.severity),) if self.severity else (),
+            environment=(self.environment,) if self.environment else (),
         )
 
     @property

@@ -64,7 +64,9 @@ async def read_numbers(session: AsyncSession, asked: NumbersQuery, *, now: datet
     )
     wanted = Wanted(dots=MEASURES, horizon=HORIZON, measures_of_services=("time_to_recover",))
     periods = await read_periods(tx, query, asked.previous, wanted, now=now, weights=settings.impact)
-    delivery, _ = await read_dora(tx, asked.period, service=asked.service, environment=asked.environment)
+    delivery, _ = await read_dora(
+        tx, asked.period, services=asked.filters.service, environments=asked.filters.environment
+    )
     faster = None
     if asked.environment is None:
         faster = await off_loop(_faster, periods.read, query, now=now, weights=settings.impact)

@@ -192,10 +192,10 @@ def range_words(values: Iterable[float]) -> str:
 
 def durations_words(each: Durations) -> tuple[str, str]:
     """The median and its interval, or all of few values."""
-    if each.median is not None and each.low is not None and each.high is not None:
-        return duration(each.median), f"{duration(each.low)} to {duration(each.high)}"
-    if each.median is not None:
-        return duration(each.median), "interval unknown"
+    if each.typical is not None and each.low is not None and each.high is not None:
+        return duration(each.typical.median), f"{duration(each.low)} to {duration(each.high)}"
+    if each.typical is not None:
+        return duration(each.typical.median), "interval unknown"
     return ", ".join(map(duration, each.values or ())), ""
 
 

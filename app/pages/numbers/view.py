@@ -286,7 +286,7 @@ def _costs(services: Sequence[Numbers]) -> tuple[list[ServiceCost], int]:
     amounts = [_shown(each) for each in affected[:SERVICES_AT_MOST]]
     rows = [
         ServiceCost(
-            service=numbers.query.filters.service or "",
+            service=numbers.query.service,
             numbers=numbers,
             recover=sentences.typical_words(numbers.measures["time_to_recover"]),
             amounts=amount,

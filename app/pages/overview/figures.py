@@ -150,7 +150,7 @@ class Services:
 
 
 def services_of(found: Overview, period: Span, zone: ZoneInfo) -> Services:
-    numbers = {each.query.filters.service: each for each in found.periods.services}
+    numbers = {each.query.service: each for each in found.periods.services}
     axis = TimeAxis(period.start, period.end, zone)
     drawn = {} if found.marks is not None else _paths(found, period)
     rows = []

@@ -100,7 +100,7 @@ def marked(periods: Periods, names: Collection[str], period: Span) -> Booleans:
 
 def _most_downtime_first(periods: Periods) -> list[str]:
     """All services; those with the same downtime by number of incidents, then by name."""
-    numbers = {name: each for each in periods.services if (name := each.query.filters.service) is not None}
+    numbers = {each.query.service: each for each in periods.services}
     names = {name for name, each in numbers.items() if not _is_of_monitoring(each)}
     names |= {name for name in periods.availability if name not in numbers}
 

@@ -87,7 +87,7 @@ async def show_items(
         found, next_key = await _page(session, asked, filters, after, by_due_time=by_due_time)
         open_now = await waiting.open_items(session, now=asked.now)
         owners = await waiting.owners(session, limit=OWNERS_SUGGESTED)
-        completion, _ = await read_completion(await session.connection(), period, None, now=asked.now, horizon=HORIZON)
+        completion, _ = await read_completion(await session.connection(), period, now=asked.now, horizon=HORIZON)
     axis, rows = rows_of(found, now=asked.now)
     return asked.page(
         "action_items.html",

@@ -3,17 +3,18 @@
 from collections.abc import Iterator, Mapping
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, Field
 
 from app.base.http.auth import Reader
 from app.base.http.context import Now, Session, SettingsDep
 from app.base.http.csv import CSV, Line, cells, or_csv
-from app.base.http.fields import Name, PeriodDep, PeriodModel
+from app.base.http.fields import PeriodDep, PeriodModel
+from app.base.http.filters import Services, Severities, SeveritiesFiltered, severity_numbers
+from app.base.http.numbers import DefinitionNames, RatioModel, Seconds
 from app.base.http.problems import problem_responses
 from app.base.http.turns import IN_TURN
-from app.base.severity import SeverityName, severity_number
-from app.incidents.definitions import FORMULAS
+from app.base.severity import severity_name
 from app.incidents.path import Effect
 from app.response.store import numbers
 from app.response.tallies import Outcomes, TargetGroup, TaskGroup, TaskTally
@@ -26,33 +27,25 @@ GROUPS_AT_MOST = 500
 
 def _chosen(
     period: PeriodDep,
-    service: Annotated[Name | None, Query(examples=["checkout"])] = None,
-    severity: Annotated[SeverityName | None, Query()] = None,
+    service: Services = [],  # noqa: B006  fastapi copies it, as the other list
+    severity: Severities = [],  # noqa: B006
 ) -> numbers.Chosen:
-    return numbers.Chosen(period, service, severity_number(severity) if severity else None)
+    return numbers.Chosen(period, tuple(service), severity_numbers(severity))
 
 
 ChosenDep = Annotated[numbers.Chosen, Depends(_chosen)]
 
 
-class ShareModel(BaseModel):
-    model_config = ConfigDict(from_attributes=True)
-
-    k: int
-    n: int
-    value: float | None = Field(description="k / n; null below n = 10")
-    low: float | None = Field(description="Lower bound of the 95 % interval")
-    high: float | None = Field(description="Upper bound of the 95 % interval")
-
-
 class _Filtered(PeriodModel):
-    service: str | None = Field(description="Null: all services")
-    severity: SeverityName | None = Field(description="Null: every severity")
+    filters: SeveritiesFiltered
 
 
-def _filters(chosen: numbers.Chosen, severity: str | None) -> dict[str, object]:
+def _filters(chosen: numbers.Chosen) -> dict[str, object]:
     start, end = chosen.period
-    return {"start": start, "end": end, "service": chosen.service, "severity": severity}
+    filters = SeveritiesFiltered(
+        service=list(chosen.services), severity=[severity_name(each) for each in chosen.severities]
+    )
+    return {"start": start, "end": end, "filters": filters}
 
 
 class OutcomesModel(BaseModel):
@@ -61,7 +54,7 @@ class OutcomesModel(BaseModel):
     pending: int
     cannot_tell: int = Field(description="What happened is not known")
     not_agreed: int = Field(description="No target was in force")
-    share_met: ShareModel = Field(description="Of those that met or missed it")
+    share_met: RatioModel = Field(description="Of those that met or missed it")
 
 
 class TargetOutcomesModel(BaseModel):
@@ -75,7 +68,7 @@ class TargetGroupModel(TargetOutcomesModel):
 
 
 class TargetsNumbers(_Filtered):
-    formulas: dict[str, str]
+    definitions: DefinitionNames
     total: TargetOutcomesModel
     groups: list[TargetGroupModel] = Field(description="By key; at most 500; empty without `group_by`")
     groups_left_out: int
@@ -100,7 +93,6 @@ async def get_target_numbers(
     now: Now,
     settings: SettingsDep,
     chosen: ChosenDep,
-    severity: Annotated[SeverityName | None, Query()] = None,
     group_by: TargetGroup | None = None,
 ) -> TargetsNumbers:
     """The incidents detected in the period, each judged by the target that was in force when it was detected."""
@@ -109,9 +101,9 @@ async def get_target_numbers(
     )
     shown = list(groups.items())[:GROUPS_AT_MOST]
     return TargetsNumbers.model_validate(
-        _filters(chosen, severity)
+        _filters(chosen)
         | {
-            "formulas": {name: FORMULAS[name] for name in ("target_outcomes", "targets_met")},
+            "definitions": {name: name for name in ("target_outcomes", "targets_met")},
             "total": _by_target(total),
             "groups": [{"key": key, **_by_target(found)} for key, found in shown],
             "groups_left_out": len(groups) - len(shown),
@@ -122,7 +114,7 @@ async def get_target_numbers(
 def _by_target(found: Mapping[Judged, Outcomes]) -> dict[str, object]:
     def shown(each: Outcomes) -> OutcomesModel:
         counts = {str(outcome): each.counts[outcome] for outcome in TargetOutcome}
-        return OutcomesModel(share_met=ShareModel.model_validate(each.met), **counts)
+        return OutcomesModel(share_met=RatioModel.model_validate(each.met), **counts)
 
     return {str(what): shown(each) for what, each in found.items()}
 
@@ -135,18 +127,18 @@ class EffectCounts(BaseModel):
 
 
 class EffectSeconds(BaseModel):
-    positive: float
-    negative: float
-    none: float
-    unknown: float
+    positive: Seconds
+    negative: Seconds
+    none: Seconds
+    unknown: Seconds
 
 
 class TaskNumbers(BaseModel):
     tasks: int
     effects: EffectCounts
     seconds: EffectSeconds = Field(description="The duration of tasks with a stated end, overlapping ones each")
-    without_positive_effect: ShareModel = Field(description="Of the tasks whose effect is known")
-    unknown: ShareModel = Field(description="Of all tasks: those whose effect no one has stated")
+    without_positive_effect: RatioModel = Field(description="Of the tasks whose effect is known")
+    unknown: RatioModel = Field(description="Of all tasks: those whose effect no one has stated")
 
 
 class TaskGroupModel(TaskNumbers):
@@ -154,7 +146,7 @@ class TaskGroupModel(TaskNumbers):
 
 
 class TasksNumbers(_Filtered):
-    formulas: dict[str, str]
+    definitions: DefinitionNames
     total: TaskNumbers
     groups: list[TaskGroupModel] = Field(description="By key; at most 500; empty without `group_by`")
     groups_left_out: int
@@ -166,16 +158,15 @@ async def get_task_numbers(
     _: Reader,
     session: Session,
     chosen: ChosenDep,
-    severity: Annotated[SeverityName | None, Query()] = None,
     group_by: TaskGroup | None = None,
 ) -> TasksNumbers:
     """The tasks of the incidents detected in the period, by their effect."""
     total, groups = await numbers.read_tasks(session, chosen, group_by)
     shown = list(groups.items())[:GROUPS_AT_MOST]
     return TasksNumbers.model_validate(
-        _filters(chosen, severity)
+        _filters(chosen)
         | {
-            "formulas": {name: FORMULAS[name] for name in ("tasks", "tasks_without_positive_effect")},
+            "definitions": {name: name for name in ("tasks", "tasks_without_positive_effect")},
             "total": _tasks(total),
             "groups": [{"key": key, **_tasks(found)} for key, found in shown],
             "groups_left_out": len(groups) - len(shown),
@@ -188,6 +179,6 @@ def _tasks(tally: TaskTally) -> dict[str, object]:
         "tasks": tally.tasks,
         "effects": {str(effect): tally.counts[effect] for effect in Effect},
         "seconds": {str(effect): time.total_seconds() for effect, time in tally.time.items()},
-        "without_positive_effect": ShareModel.model_validate(tally.without_positive_effect()),
-        "unknown": ShareModel.model_validate(tally.unknown()),
+        "without_positive_effect": RatioModel.model_validate(tally.without_positive_effect()),
+        "unknown": RatioModel.model_validate(tally.unknown()),
     }

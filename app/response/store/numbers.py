@@ -32,15 +32,15 @@ from app.response.targets import Judged
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Incidents detected in the period; None: of all services, of every severity."""
+    """Incidents detected in the period; without services of all, without severities of every one."""
 
     period: Span
-    service: str | None = None
-    severity: int | None = None
+    services: Sequence[str] = ()
+    severities: Sequence[int] = ()
 
     def bound(self) -> Mapping[str, object]:
         begins, ends = self.period
-        return {"begins": begins, "ends": ends, "service": self.service, "severity": self.severity}
+        return {"begins": begins, "ends": ends, "services": list(self.services), "severities": list(self.severities)}
 
 
 async def read_outcomes(
@@ -89,8 +89,10 @@ _DETECTED = f"""
             AND incident.began_at < :ends)
         OR (    incident.detected_at_stated >= :begins
             AND incident.detected_at_stated < :ends))
-   AND (CAST(:service AS text) IS NULL OR coalesce(incident.service_stated, incident.service) = :service)
-   AND (CAST(:severity AS integer) IS NULL OR coalesce(incident.severity_stated, incident.severity) = :severity)
+   AND (CAST(:services AS text[]) = '{{}}'
+        OR coalesce(incident.service_stated, incident.service) = ANY(CAST(:services AS text[])))
+   AND (CAST(:severities AS smallint[]) = '{{}}'
+        OR coalesce(incident.severity_stated, incident.severity) = ANY(CAST(:severities AS smallint[])))
 """
 
 _COLUMNS = text(f"SELECT {COLUMNS} FROM incident WHERE {_DETECTED}")  # noqa: S608

@@ -299,7 +299,7 @@ async def test_both_clocks_stand_side_by_side(client: httpx.AsyncClient, engine:
         assert before.pop("business_hours") is None
         found = after.pop("business_hours")
         assert before == after
-        assert found["formula"] == DEFINED["business_hours"].formula
+        assert found["definition"] == "business_hours"
         assert found["measures"].keys() == after["measures"].keys()
     total = (await asked(client, "summary", calendar=office))["total"]["business_hours"]["measures"]
     acknowledged, recovered = total["time_to_acknowledge"], total["time_to_recover"]
@@ -314,7 +314,7 @@ async def test_days_and_sheets_have_it_too(client: httpx.AsyncClient, engine: As
     [[point]] = [series["points"] for series in answer["series"]]
     assert point["business_hours"]["time_to_acknowledge"]["values"] == [0, 600]
     assert answer["calendar"]["name"] == "office"
-    assert answer["formulas"]["business_hours"] == DEFINED["business_hours"].formula
+    assert answer["definitions"]["business_hours"] == "business_hours"
     plain = await asked(client, "timeseries")
     assert (plain["series"][0]["points"][0]["business_hours"], plain["calendar"]) == (None, None)
     for route in ("summary", "timeseries"):
@@ -360,7 +360,7 @@ async def test_two_periods_are_compared_by_both_clocks(
     found = with_.pop("business_hours")
     assert with_.pop("calendar") == {"name": "office", "zone": "Europe/Berlin"}
     assert with_ == without
-    assert (found["verdict"], found["formula"]) == ("better", DEFINED["compare_business_hours"].formula)
+    assert (found["verdict"], found["definition"]) == ("better", "compare_business_hours")
     assert [(side["n"], side["censored"], side["left_out"]) for side in (found["a"], found["b"])] == [
         (12, 0, {OUT_OF_HOURS: 5}),
         (12, 1, {OUT_OF_HOURS: 1}),

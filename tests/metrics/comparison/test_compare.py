@@ -337,7 +337,7 @@ async def test_two_periods_are_compared(client: httpx.AsyncClient, engine: Async
     assert answer["effect"]["ratio"] == pytest.approx(answer["b"]["typical_seconds"] / answer["a"]["typical_seconds"])
     assert answer["smallest_change"]["shorter"] < 1 < answer["smallest_change"]["longer"]
     assert (answer["p_value"] < 0.01, answer["test"]) == (True, "cluster-robust log-rank test, two-sided")
-    assert answer["formulas"].keys() >= {"measure", "effect", "interval", "verdict", "smallest_change"}
+    assert answer["definitions"].keys() >= {"measure", "effect", "interval", "verdict", "smallest_change"}
     swapped = {"a_from": LONG_PERIODS["b_from"], "a_to": LONG_PERIODS["b_to"], "b_from": LONG_PERIODS["a_from"]}
     assert (await asked(client, **swapped, b_to=LONG_PERIODS["a_to"]))["verdict"] == "worse"
 
@@ -357,9 +357,9 @@ async def test_the_answer_shows_how_much_the_incidents_tell(client: httpx.AsyncC
     assert (answer["effect"]["low"], answer["effect"]["high"], answer["p_value"]) == tuple(
         answer["by_storms"][name] for name in ("low", "high", "p_value")
     )
-    assert answer["formulas"].keys() >= {"clusters", "effective_n", "incidents"}
+    assert answer["definitions"].keys() >= {"clusters", "effective_n", "incidents"}
     incidents = answer["incidents"]
-    assert (incidents["a"]["value"], incidents["a"]["storms"], incidents["a"]["per_day"]) == (40, 20, 2)
+    assert (incidents["a"]["value"], incidents["a"]["storms"], incidents["a"]["per_day"]["value"]) == (40, 20, 2)
     assert (incidents["b"]["value"], incidents["ratio"], incidents["verdict"]) == (20, 0.5, "fewer")
     assert incidents["low"] < 0.5 < incidents["high"] < 1
     sheet = await client.get(
@@ -411,7 +411,7 @@ async def test_periods_without_incidents_compare_as_unknown(client: httpx.AsyncC
     incidents = answer["incidents"]
     assert (incidents["verdict"], incidents["ratio"], incidents["low"]) == ("cannot_tell", None, None)
     assert incidents["reason"] == "no incidents in A and B"
-    assert (incidents["a"]["value"], incidents["a"]["per_day"], incidents["a"]["storms"]) == (0, 0, 0)
+    assert (incidents["a"]["value"], incidents["a"]["per_day"]["value"], incidents["a"]["storms"]) == (0, 0, 0)
     assert (answer["a"]["storms"], answer["a"]["evidence"]) == (None, None)
 
 
@@ -482,7 +482,7 @@ async def test_each_filter_is_that_of_the_summary(client: httpx.AsyncClient, eng
     sizes = set()
     for each in filters:
         answer = await asked(client, **each)
-        assert {name: str(answer[name]) for name in each} == each
+        assert {name: str(*answer["filters"][name]) for name in each} == each
         for side in "ab":
             period = {"from": PERIODS[f"{side}_from"], "to": PERIODS[f"{side}_to"]}
             summary = (await client.get("/api/v1/metrics/summary", params=period | each)).json()["total"]

@@ -448,7 +448,7 @@ async def test_a_stated_cause_survives_a_merge(client: httpx.AsyncClient) -> Non
 # — DORA —
 
 
-async def test_dora_answers_with_numbers_formulas_links_and_its_cost(client: httpx.AsyncClient) -> None:
+async def test_dora_answers_with_numbers_definitions_links_and_its_cost(client: httpx.AsyncClient) -> None:
     await an_incident_after(client)
     commit = {"sha": "a", "at": "2026-08-20T08:55:00Z"}
     await client.post(DEPLOYMENTS, json=a_report(commits=[commit]))
@@ -457,10 +457,10 @@ async def test_dora_answers_with_numbers_formulas_links_and_its_cost(client: htt
     rate = {"currency": "EUR", "low": "100", "expected": "1000", "high": "5000"}
     await client.put("/api/v1/services/checkout/rates", json=[rate])
     reported = (await client.get(DORA, params={**DAY, "service": "checkout"})).json()
-    assert (reported["deployment_frequency"]["n"], reported["deployment_frequency"]["per_day"]) == (2, 2)
+    assert (reported["deployment_frequency"]["n"], reported["deployment_frequency"]["per_day"]["value"]) == (2, 2)
     lead_time = reported["lead_time_for_changes"]
     assert (lead_time["n"], lead_time["values"], lead_time["without_commit_times"]) == (1, [3600], 1)
-    assert (lead_time["median_seconds"], lead_time["mean_seconds"]) == (None, None)
+    assert (lead_time["statistics"], lead_time["median_interval"]) == (None, None)
     assert (reported["change_fail_rate"]["k"], reported["change_fail_rate"]["n"]) == (1, 2)
     assert reported["failures"] == [
         {
@@ -476,16 +476,16 @@ async def test_dora_answers_with_numbers_formulas_links_and_its_cost(client: htt
         {"last_deployment": 1},
     )
     # 2 deployments x 1/2 x 0.5 h x the rate
-    assert reported["cost"]["amounts"] == [
-        {"currency": "EUR", "cost_per_hour": "1000.00", "low": "50.00", "expected": "500.00", "high": "2500.00"}
-    ]
+    assert reported["cost"]["amounts"] == {
+        "EUR": {"cost_per_hour": "1000.00", "low": "50.00", "expected": "500.00", "high": "2500.00"}
+    }
     for name, number in reported.items():
         if isinstance(number, dict) and name != "filters":
-            assert number["formula"]
+            assert number["definition"]
             for link in number.get("links", []):
                 assert (await client.get(link)).status_code == 200
     every = (await client.get(DORA, params=DAY)).json()
-    assert (every["cost"]["amounts"], every["change_fail_rate"]) == ([], every["change_fail_rate"])
+    assert every["cost"]["amounts"] is None
     assert every["cost"]["why_none"]
     empty = (await client.get(DORA, params={**DAY, "environment": "staging"})).json()
     assert (empty["change_fail_rate"]["value"], empty["deployment_frequency"]["n"]) == (None, 0)
