@@ -23,11 +23,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app import __version__
-from app.base import db, logs, postgres
-from app.base import tokens as access_tokens
+from app.base import db, postgres
+from app.base.access import tokens as access_tokens
+from app.base.access.tokens import Scope
 from app.base.errors import Problem
-from app.base.tokens import Scope
-from app.incidents import timeline
+from app.base.process import logs
+from app.incidents.history import timeline
 from app.ingest.receiver import alertmanager_receiver
 from app.ingest.senders import SENDERS
 from app.serve import STOP_SIGNALS, CannotServe, listen

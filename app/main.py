@@ -12,21 +12,24 @@ from fastapi_offline import FastAPIOffline
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app import __version__
-from app.base import db, logs, web_sessions
+from app.base import db
+from app.base.access import web_sessions
 from app.base.db import partitions
-from app.base.http import health, problems
-from app.base.http.bodies import BytesInFlight
-from app.base.http.chosen import ChosenFields
+from app.base.http import health
+from app.base.http.access.credentials import Clock, Credentials
 from app.base.http.context import Context
-from app.base.http.credentials import Clock, Credentials
-from app.base.http.encoding import Gzip
-from app.base.http.guard import Guard
-from app.base.http.strict import STRICT
-from app.base.http.turns import Turns
-from app.base.jobs import Jobs
-from app.base.memory import GIVE_BACK_SECONDS, give_memory_back
+from app.base.http.limits.bodies import BytesInFlight
+from app.base.http.limits.guard import Guard
+from app.base.http.limits.turns import Turns
+from app.base.http.requests.strict import STRICT
+from app.base.http.responses import problems
+from app.base.http.responses.chosen import ChosenFields
+from app.base.http.responses.encoding import Gzip
 from app.base.outgoing import OutgoingClient
-from app.base.spool import Spool
+from app.base.process import logs
+from app.base.process.jobs import Jobs
+from app.base.process.memory import GIVE_BACK_SECONDS, give_memory_back
+from app.base.process.spool import Spool
 from app.catalog.calendars import api as calendars_api
 from app.catalog.maintenance import api as maintenance_api
 from app.catalog.objectives import api as objectives_api
@@ -34,19 +37,20 @@ from app.catalog.rules import api as rules_api
 from app.catalog.rules import store as rules_store
 from app.catalog.services import api as services_api
 from app.incidents import api as incidents_api
-from app.incidents.reactions import record_reactions, retry_and_drop_reactions
-from app.ingest import api as ingest_api
-from app.ingest import quarantine, webhook
-from app.ingest import tokens as tokens_api
+from app.incidents.history.reactions import record_reactions, retry_and_drop_reactions
+from app.ingest import quarantine
 from app.ingest.alertmanager import queries as alertmanager_queries
-from app.ingest.flush import Flusher
+from app.ingest.endpoints import api as ingest_api
+from app.ingest.endpoints import tokens as tokens_api
+from app.ingest.endpoints import webhook
+from app.ingest.endpoints.webhook import WebhookApp
 from app.ingest.handlers import Handlers
 from app.ingest.health import api as source_health_api
 from app.ingest.health.reconcile.poll import reconcile_all
 from app.ingest.health.reconcile.store import delete_old_silences
 from app.ingest.health.watch import AWAY, watch
+from app.ingest.intake.flush import Flusher
 from app.ingest.service import Ingest, ingesting
-from app.ingest.webhook import WebhookApp
 from app.metrics import api as metrics_api
 from app.metrics.deployments import api as deployments_api
 from app.metrics.deployments import causes, changes

@@ -17,9 +17,9 @@ import uvicorn
 import uvloop
 from uvicorn.config import STARTUP_FAILURE
 
-from app.base import logs
-from app.base.http.clients import Connections, connections_within_file_limit
-from app.base.http.server import Limits, protocol_with
+from app.base.http.limits.clients import Connections, connections_within_file_limit
+from app.base.http.limits.server import Limits, protocol_with
+from app.base.process import logs
 from app.settings import Settings
 
 log = logging.getLogger("aftermath")

@@ -28,9 +28,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from app.base.currency import Currency
 from app.base.outgoing import allowed, parse
-from app.base.severity import SEVERITIES, SeverityName
+from app.base.values.currency import Currency
+from app.base.values.severity import SEVERITIES, SeverityName
 
 PREFIX = "AFTERMATH_"
 

@@ -22,14 +22,14 @@ from uuid import UUID
 
 from app.base.db.recordset import as_json
 from app.base.errors import Problem
-from app.base.http.csv import spreadsheet_text, written
-from app.base.markdown import escaped
-from app.base.public_words import clean
-from app.base.redaction import redact
+from app.base.http.responses.csv import spreadsheet_text, written
+from app.base.text.markdown import escaped
+from app.base.text.public_words import clean
+from app.base.text.redaction import redact
 from app.incidents.grouping.rule import Matcher, Operator, Rule, Rules, parse_matcher
 from app.incidents.grouping.signal import fingerprint_of, pending
-from app.ingest import store
-from app.ingest.envelope import decode_request, encode_request
+from app.ingest.intake import store
+from app.ingest.reading.envelope import decode_request, encode_request
 from app.ingest.replay import read_again
 from app.ingest.sender import Endpoint, Reading, Receipt, Request, Sender
 from app.ingest.senders import SENDERS

@@ -8,8 +8,8 @@ from uuid import UUID
 
 import asyncpg
 
-from app.incidents.grouping import lifecycle
-from app.incidents.grouping.episode import End, fired_after_end
+from app.incidents.grouping.law import lifecycle
+from app.incidents.grouping.law.episode import End, fired_after_end
 from app.incidents.grouping.signal import EndReason
 from bench.load import Answered
 

@@ -19,18 +19,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db, schema
-from app.base.facts import Commit, Outcome, Report
-from app.base.tokens import ensure_source
+from app.base.access.tokens import ensure_source
+from app.base.values.facts import Commit, Outcome, Report
 from app.catalog.services import store as services
 from app.incidents import actions, refusals
 from app.incidents.grouping import decide as store
 from app.incidents.grouping.batch import MANUAL_SOURCE_ID, Incoming
-from app.incidents.grouping.episode import minute
+from app.incidents.grouping.law.episode import minute
 from app.incidents.grouping.rule import DEFAULT_RULE, decide
 from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status
 from app.incidents.grouping.timeline_kind import TimelineKind
+from app.incidents.history.timeline import Attribution
 from app.incidents.impact.rates import THE_BEGINNING
-from app.incidents.timeline import Attribution
 from app.metrics.deployments import store as deployments
 from app.metrics.prometheus.settle import settle
 from app.settings import Settings

@@ -39,11 +39,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.base import db, schema
 from app.base import postgres as embedded
 from app.base.http.context import Context
-from app.base.logs import Application, Receive, Scope, Send
+from app.base.process.logs import Application, Receive, Scope, Send
 from app.catalog.objectives import store as objectives
 from app.incidents.grouping import decide as store
 from app.incidents.grouping.batch import Incoming
-from app.incidents.grouping.episode import minute
+from app.incidents.grouping.law.episode import minute
 from app.incidents.grouping.rule import DEFAULT_RULE, decide
 from app.incidents.grouping.signal import AlertClass, Signal, Status
 from app.main import create_app, serving

@@ -21,12 +21,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
 from app.base import postgres as embedded
+from app.base.access.tokens import Scope, create_token
 from app.base.db import partitions
-from app.base.http import credentials
+from app.base.http.access import credentials
 from app.base.http.context import Context
-from app.base.logs import Application, Receive, Send
-from app.base.logs import Scope as AsgiScope
-from app.base.tokens import Scope, create_token
+from app.base.process.logs import Application, Receive, Send
+from app.base.process.logs import Scope as AsgiScope
 from app.main import create_app, serving
 from app.settings import Settings
 

@@ -21,7 +21,7 @@ from uuid import UUID
 
 import httpx
 
-from app.incidents.grouping.episode import REFIRE, Episode, ReportedEnd, endings_of
+from app.incidents.grouping.law.episode import REFIRE, Episode, ReportedEnd, endings_of
 from app.incidents.grouping.signal import EndReason
 
 MILLISECOND = timedelta(milliseconds=1)

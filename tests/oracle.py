@@ -12,9 +12,9 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.incidents.grouping import lifecycle
 from app.incidents.grouping.batch import MANUAL_SOURCE_ID
-from app.incidents.grouping.episode import End, fired_after_end
+from app.incidents.grouping.law import lifecycle
+from app.incidents.grouping.law.episode import End, fired_after_end
 from app.incidents.grouping.signal import EndReason
 
 Span = tuple[UUID, datetime, datetime | None]

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from app.base.http.context import Context
-from app.base.markdown import escaped
+from app.base.text.markdown import escaped
 from app.demo.chapter_six import the_outage, the_review
 from app.demo.facts import Incident
 from app.demo.player import Player

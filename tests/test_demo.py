@@ -15,9 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import demo
 from app.base import db, schema
+from app.base.access.tokens import Scope, create_token
 from app.base.commands import PLAY_DEMO, REMOVE_DEMO
 from app.base.http.context import Context
-from app.base.tokens import Scope, create_token
 from app.cli import cli
 from app.demo import bodies
 from app.demo.catalog import LABEL, MAINTENANCE, SERVICES, SOURCES

@@ -15,9 +15,9 @@ from urllib.parse import quote, quote_from_bytes
 import httpx
 import pytest
 
-from app.base.http import clients
+from app.base.access.tokens import Scope
 from app.base.http.context import Context
-from app.base.tokens import Scope
+from app.base.http.limits import clients
 from app.cli import openapi_document
 from app.ingest.senders import SENDERS
 from app.settings import Settings

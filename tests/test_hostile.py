@@ -17,12 +17,12 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.base.facts import IssueEvent, IssueState, Reaction, ReactionKind, Report
-from app.base.http import clients
 from app.base.http.context import Context
+from app.base.http.limits import clients
+from app.base.values.facts import IssueEvent, IssueState, Reaction, ReactionKind, Report
 from app.cli import openapi_document
 from app.incidents.grouping.signal import Signal, Status
-from app.ingest.flush import Delivery
+from app.ingest.intake.flush import Delivery
 from app.ingest.sender import Endpoint, Reading, Receipt, Request
 from app.ingest.senders import SENDERS
 from app.ingest.service import Ingest
@@ -218,9 +218,9 @@ async def test_a_poison_alert_that_only_the_database_refuses_is_quarantined_alon
 async def test_a_replay_of_many_alerts_leaves_only_the_poison_in_quarantine(
     client: httpx.AsyncClient, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.ingest.alerts.ALERTS_AT_MOST", 1)
+    monkeypatch.setattr("app.ingest.reading.alerts.ALERTS_AT_MOST", 1)
     await client.post(WEBHOOK, json=a_delivery(*(an_alert(instance=str(n)) for n in range(20))))
-    monkeypatch.setattr("app.ingest.alerts.ALERTS_AT_MOST", 100)
+    monkeypatch.setattr("app.ingest.reading.alerts.ALERTS_AT_MOST", 100)
     await execute(engine, "ALTER TABLE alert ADD CONSTRAINT poison CHECK (labels->>'instance' <> '7')")
     replayed = await client.post("/api/v1/quarantine/1/replay")
     assert replayed.json()["verdicts"] == {"joined": 18, "quarantined": 1}
@@ -231,7 +231,7 @@ async def test_a_replay_of_many_alerts_leaves_only_the_poison_in_quarantine(
 async def test_after_many_tries_what_was_not_tried_is_quarantined_with_the_poison(
     client: httpx.AsyncClient, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.ingest.poison.TRIES", 4)
+    monkeypatch.setattr("app.ingest.intake.poison.TRIES", 4)
     await execute(engine, "ALTER TABLE alert ADD CONSTRAINT poison CHECK (labels->>'instance' <> '0')")
     answer = await client.post(WEBHOOK, json=a_delivery(*(an_alert(instance=str(n)) for n in range(40))))
     assert answer.json()["verdicts"] == {"opened": 1, "joined": 29, "quarantined": 10}

@@ -12,6 +12,9 @@ APP = REPOSITORY / "app"
 MODULES = {path: path.read_text() for path in sorted(APP.rglob("*.py")) if "alembic" not in path.parts}
 LINES_AT_MOST = 500
 SHARE_AT_MOST = 0.15
+ENTRIES_AT_MOST = 12
+# One entry per page, sender or table of an area. `app` has four files and twelve rooms.
+REGISTRIES = {"app.pages", "app.ingest.senders"}
 
 
 def name_of(path: Path) -> str:
@@ -31,6 +34,17 @@ def test_no_area_is_too_large() -> None:
         lines["/".join(path.parent.relative_to(APP).parts[:2])] += text.count("\n")
     assert len(lines) > 30
     assert {area: share for area, each in lines.items() if (share := each / lines.total()) > SHARE_AT_MOST} == {}
+
+
+def test_no_level_has_too_many_entries() -> None:
+    """Files and folders beside each other, so that a reader sees what a room has."""
+    entries = {
+        name_of(folder): [path.name for path in folder.iterdir() if not path.name.startswith("__")]
+        for folder in {path.parent for path in MODULES}
+    }
+    assert len(entries) > 50
+    too_many = {name: len(here) for name, here in entries.items() if len(here) > ENTRIES_AT_MOST}
+    assert too_many.keys() == {"app", *REGISTRIES}
 
 
 def test_every_module_that_calls_itself_pure_is_held_to_it() -> None:

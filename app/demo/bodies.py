@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from app.base.http.fields import rfc3339
+from app.base.http.requests.fields import rfc3339
 from app.demo.catalog import GRAFANA, HEARTBEAT, LABELS
 from app.demo.facts import Action, ActionItem, Alert, Deployment, Episode, Finding, Incident, Review
 from app.incidents.grouping.signal import fingerprint_of

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from app.base.http.fields import rfc3339
+from app.base.http.requests.fields import rfc3339
 
 LABEL = "demo"  # every alert of the demo has it
 LABELS: Mapping[str, str] = {LABEL: "aftermath"}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from app.base.http.fields import rfc3339
+from app.base.http.requests.fields import rfc3339
 from app.demo.facts import Action, ActionItem, Declaration, Finding, Incident, Participant, Review
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)

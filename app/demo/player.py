@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base.errors import Problem
-from app.base.http.fields import rfc3339
+from app.base.http.requests.fields import rfc3339
 from app.demo import bodies
 from app.demo.catalog import CLUSTER, EDGE, PIPELINE, SOURCES, configuration
 from app.demo.facts import Deployment, Incident, Quarter, Review

@@ -15,11 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.base import db, tokens
+from app.base import db
+from app.base.access import tokens
+from app.base.access.tokens import Scope
 from app.base.commands import REMOVE_DEMO
 from app.base.errors import Problem
 from app.base.schema import Calendar, Maintenance, Rule, Service, Source, Token
-from app.base.tokens import Scope
 from app.demo.catalog import CALENDAR, HEARTBEAT_RULE, MAINTENANCE, RULE, SERVICES, SOURCES
 
 MARK = "aftermath demo"  # the name of its tokens

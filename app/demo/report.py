@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.base.commands import REMOVE_DEMO
-from app.base.http.fields import rfc3339
+from app.base.http.requests.fields import rfc3339
 from app.demo.facts import Quarter
 
 MONTH = timedelta(days=30)

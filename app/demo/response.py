@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
 
-from app.base.http.fields import rfc3339
+from app.base.http.requests.fields import rfc3339
 from app.demo.catalog import Service
 from app.demo.facts import Action, Alert
 

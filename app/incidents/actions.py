@@ -16,9 +16,8 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.errors import PreconditionFailed
-from app.base.ids import new_id
 from app.base.schema import Incident, IncidentType, TimelineEntry
-from app.incidents import timeline
+from app.base.values.ids import new_id
 from app.incidents.grouping.batch import MANUAL_SOURCE_ID, AlertRow, Batch, Incoming
 from app.incidents.grouping.decide import (
     change_manual_ends,
@@ -28,12 +27,14 @@ from app.incidents.grouping.decide import (
     read_open_alerts,
     series_of,
 )
-from app.incidents.grouping.episode import End, Episode, minute
 from app.incidents.grouping.facts import derive_facts
+from app.incidents.grouping.law.episode import End, Episode, minute
 from app.incidents.grouping.rule import Decision
 from app.incidents.grouping.signal import EndReason, Signal, Status
 from app.incidents.grouping.timeline_kind import IS_CURRENT, TimelineKind
 from app.incidents.grouping.write import count, count_corrections, write
+from app.incidents.history import timeline
+from app.incidents.history.timeline import Attribution, Correction
 from app.incidents.refusals import (
     AlreadyResolved,
     BeforeDetection,
@@ -45,7 +46,6 @@ from app.incidents.refusals import (
     UnknownType,
 )
 from app.incidents.services import add_service
-from app.incidents.timeline import Attribution, Correction
 
 CLOCK_SKEW = timedelta(minutes=5)
 DECLARED_WINDOW, DECLARED_MAX_SPAN = timedelta(minutes=5), timedelta(hours=24)

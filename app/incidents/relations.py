@@ -14,10 +14,10 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.errors import Invalid
 from app.base.schema import Incident, IncidentRelation
-from app.incidents import timeline
 from app.incidents.actions import Ref, hold_all
 from app.incidents.grouping.timeline_kind import TimelineKind
-from app.incidents.timeline import Attribution
+from app.incidents.history import timeline
+from app.incidents.history.timeline import Attribution
 
 
 class RelatedToItself(Invalid):

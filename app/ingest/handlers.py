@@ -11,7 +11,7 @@ from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.base.facts import Change, IssueEvent, Reaction, Report
+from app.base.values.facts import Change, IssueEvent, Reaction, Report
 
 
 class HandleReport(Protocol):

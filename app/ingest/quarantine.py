@@ -16,9 +16,9 @@ from app.base import db
 from app.base.db import Transaction
 from app.base.errors import Conflict, NotFound, Overloaded
 from app.base.schema import Quarantine, Source, StoredRequest
-from app.ingest.envelope import envelope_of
+from app.ingest.intake.store import DeliveryRecord
+from app.ingest.reading.envelope import envelope_of
 from app.ingest.sender import Rejected, Request
-from app.ingest.store import DeliveryRecord
 
 log = logging.getLogger("aftermath.ingest")
 

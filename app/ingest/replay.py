@@ -9,11 +9,11 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db
 from app.base.errors import Conflict, Problem
+from app.base.process.threads import off_loop_if_large
 from app.base.schema import Quarantine, Source, StoredRequest
-from app.base.threads import off_loop_if_large
-from app.ingest.attempts import KeepsChanging
-from app.ingest.flush import Delivery, Flusher
-from app.ingest.poison import without_poison
+from app.ingest.intake.attempts import KeepsChanging
+from app.ingest.intake.flush import Delivery, Flusher
+from app.ingest.intake.poison import without_poison
 from app.ingest.sender import Part, Reading, Receipt, Rejected, Request
 from app.ingest.senders import SENDERS
 

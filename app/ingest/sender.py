@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from app.base.facts import Change, IssueEvent, Reaction, Report
+from app.base.values.facts import Change, IssueEvent, Reaction, Report
 from app.incidents.grouping.signal import Signal
 
 EMPTY: Mapping[str, str] = MappingProxyType({})

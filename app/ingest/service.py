@@ -9,11 +9,11 @@ from fastapi import Request
 
 from app.base import db
 from app.base.http.context import context_of
-from app.base.spool import Spool
-from app.ingest.drain import Drain
-from app.ingest.flush import Flusher, LoadRules
+from app.base.process.spool import Spool
 from app.ingest.handlers import Handlers
-from app.ingest.queue import Queue
+from app.ingest.intake.drain import Drain
+from app.ingest.intake.flush import Flusher, LoadRules
+from app.ingest.intake.queue import Queue
 from app.settings import Settings
 
 CONNECTIONS = 7  # at most: two each for both lanes and the drain (one is for handlers), and one to load rules

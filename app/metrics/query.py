@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from app.base.times import Span
+from app.base.values.times import Span
 from app.incidents.impact.maintenance import UNBOUNDED, Bounds
 from app.incidents.measures.business_hours import BusinessHours
 

@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from app.base.http.fields import rfc3339
-from app.base.http.numbers import DefinitionName, Number, Seconds
-from app.base.times import Span
+from app.base.http.requests.fields import rfc3339
+from app.base.http.responses.numbers import DefinitionName, Number, Seconds
+from app.base.values.times import Span
 from app.metrics.summary.survival import Typical
 
 

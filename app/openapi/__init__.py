@@ -10,9 +10,9 @@ import yaml
 from fastapi import FastAPI, Response
 from fastapi.routing import APIRoute
 
-from app.base.http.known import add_parameter
-from app.base.http.problems import PROBLEM_TYPE, ProblemDocument
-from app.base.threads import off_loop
+from app.base.http.requests.known import add_parameter
+from app.base.http.responses.problems import PROBLEM_TYPE, ProblemDocument
+from app.base.process.threads import off_loop
 from app.openapi.examples import example_of
 from app.openapi.words import DESCRIPTIONS, PARAMETERS
 

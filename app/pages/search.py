@@ -7,7 +7,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Response
 
 from app.base.errors import Invalid
-from app.base.http.fields import UNSTORABLE
+from app.base.http.requests.fields import UNSTORABLE
 from app.pages import words
 from app.pages.web.frame import PageRequest, SegmentPageRoute, SignedIn, see_other
 from app.search import store

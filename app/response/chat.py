@@ -16,8 +16,8 @@ from typing import Any
 import msgspec
 
 from app.base.errors import TooLarge, UnrecognizedBody
-from app.base.redaction import redact
-from app.base.times import is_in_bounds
+from app.base.text.redaction import redact
+from app.base.values.times import is_in_bounds
 
 MESSAGES_AT_MOST = 10_000
 VALUES_AT_MOST = 100_000  # objects and lists: more take longer to collect as garbage than to decode

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from app.incidents.definitions.shares import Share, share
 from app.incidents.measures.measures import Facts, began, measures
-from app.incidents.shares import Share, share
 
 LONG_SECONDS = 3600
 

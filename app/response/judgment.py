@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from app.incidents.grouping.episode import RECOVERIES
+from app.incidents.grouping.law.episode import RECOVERIES
 from app.incidents.grouping.signal import EndReason
 from app.incidents.measures.business_hours import BusinessHours, clock, seconds
 from app.incidents.measures.vectorized import END_REASONS, NEVER, Booleans, Columns, Floats, Ints, microseconds

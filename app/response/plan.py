@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from app.incidents.fact import Fact, of_kind
 from app.incidents.grouping.rule import AnyOf, Matcher
 from app.incidents.grouping.timeline_kind import TimelineKind
+from app.incidents.history.fact import Fact, of_kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from app.base.times import Span
-from app.incidents.fact import Fact, of_kind
+from app.base.values.times import Span
 from app.incidents.grouping.timeline_kind import TimelineKind
+from app.incidents.history.fact import Fact, of_kind
 
 HELD_BY_MANY = frozenset({"responder", "expert", "observer"})
 AWAY_SOON = timedelta(days=7)

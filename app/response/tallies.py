@@ -11,11 +11,11 @@ from enum import StrEnum
 
 import numpy as np
 
-from app.base.severity import severity_name
+from app.base.values.severity import severity_name
+from app.incidents.definitions.shares import Share, share
+from app.incidents.history.path import Effect, Task, phase_at
 from app.incidents.measures.measures import Facts, service
 from app.incidents.measures.vectorized import Columns, Ints
-from app.incidents.path import Effect, Task, phase_at
-from app.incidents.shares import Share, share
 from app.response.judgment import OUTCOMES
 from app.response.targets import Judged, TargetOutcome
 

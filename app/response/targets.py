@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from app.incidents.grouping.episode import RECOVERIES
+from app.incidents.grouping.law.episode import RECOVERIES
 from app.incidents.grouping.signal import AlertClass, EndReason
 from app.incidents.measures.measures import Facts, detected_at, service, severity
 from app.response.updates import gaps_between

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from app.incidents.fact import Fact, of_kind
 from app.incidents.grouping.timeline_kind import TimelineKind
+from app.incidents.history.fact import Fact, of_kind
 
 USUAL_CADENCE = timedelta(minutes=30)  # of sev1 and sev2, if neither the type nor the target states one
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from scipy import stats
 
-from app.base.times import Span
+from app.base.values.times import Span
 from app.incidents.measures.measures import CONFIDENCE
 
 WINDOW_AT_MOST = timedelta(days=180)

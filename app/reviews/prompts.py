@@ -7,7 +7,7 @@ Facilitation Guide*, PagerDuty's *Post-Mortem Handbook*, and *Post-Incident Revi
 from dataclasses import dataclass
 from enum import StrEnum
 
-from app.incidents.path import Phase
+from app.incidents.history.path import Phase
 
 
 class PromptAudience(StrEnum):

@@ -6,12 +6,12 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from app.base.http.auth import Reader
+from app.base.http.access.auth import Reader
 from app.base.http.context import Tx
-from app.base.http.fields import AtShown, Name
-from app.base.http.problems import problem_responses
-from app.base.http.turns import IN_TURN
-from app.base.severity import SeverityName, severity_name
+from app.base.http.limits.turns import IN_TURN
+from app.base.http.requests.fields import AtShown, Name
+from app.base.http.responses.problems import problem_responses
+from app.base.values.severity import SeverityName, severity_name
 from app.search import store
 from app.search.question import PREFIXES, QUESTION_AT_MOST, ResultKind, question
 from app.search.result import Result

@@ -10,11 +10,11 @@ from fastapi import APIRouter, Body, Path, Response
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from app.base import schema
-from app.base.http.auth import Reader, Writer
+from app.base.http.access.auth import Reader, Writer
 from app.base.http.context import Now, Session, SettingsDep
-from app.base.http.fields import At, AtShown, Date, IncidentRef, Input, Name, SingleSegmentRoute, Words
-from app.base.http.paging import Page, Pages, page_of
-from app.base.http.problems import problem_responses
+from app.base.http.requests.fields import At, AtShown, Date, IncidentRef, Input, Name, SingleSegmentRoute, Words
+from app.base.http.requests.paging import Page, Pages, page_of
+from app.base.http.responses.problems import problem_responses
 from app.status_page.component import Status, Uptime
 from app.status_page.public_incident import PublicKind, PublicStage, ended, stage, status_of
 from app.status_page.store import components, incidents

@@ -6,7 +6,7 @@ from functools import partial
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.base.jobs import Jobs
+from app.base.process.jobs import Jobs
 from app.settings import Settings
 from app.status_page.automatic import keep_up
 from app.status_page.published import REFRESH_SECONDS, StatusPage

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from app.base.errors import RETRY_AFTER_SECONDS
 from app.base.http.context import context_of
-from app.base.http.encoding import accepts_gzip
+from app.base.http.responses.encoding import accepts_gzip
 from app.status_page.published import STYLE, Gone, Rendered, StatusPage
 
 router = APIRouter(include_in_schema=False)

@@ -21,11 +21,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.types import Uuid
 
 from app.base import db, schema
-from app.base.public_words import clean
+from app.base.process.threads import off_loop
 from app.base.schema import PUBLIC_COLUMNS, Row
-from app.base.threads import off_loop
+from app.base.text.public_words import clean
 from app.settings import Settings
-from app.status_page import feed, page
 from app.status_page.component import Component, Status, Uptime
 from app.status_page.content import (
     INCIDENTS_AT_MOST,
@@ -38,7 +37,8 @@ from app.status_page.content import (
     months_of,
 )
 from app.status_page.public_incident import PublicIncident, PublicKind, PublicStage, Update
-from app.status_page.statuspage import documents
+from app.status_page.rendering import feed, page
+from app.status_page.rendering.statuspage import documents
 from app.status_page.uptime import DAYS, MeasuredDay, days_until
 
 log = logging.getLogger("aftermath.status_page")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from fractions import Fraction
 
-from app.base.times import Span
+from app.base.values.times import Span
 from app.incidents.impact.intervals import downtime, union
 from app.incidents.impact.maintenance import outside
 from app.status_page.component import WEIGHTS, Status

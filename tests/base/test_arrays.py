@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.base.arrays import ascending, by_key, distinct, in_order, indexed
+from app.base.values.arrays import ascending, by_key, distinct, in_order, indexed
 
 LARGE = 2**62
 PAIRS = st.lists(

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.base.http import clients
-from app.base.http.clients import RESERVED, Connections, network_of
+from app.base.http.limits import clients
+from app.base.http.limits.clients import RESERVED, Connections, network_of
 
 
 @dataclass(eq=False)

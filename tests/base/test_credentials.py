@@ -9,12 +9,13 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.base import db, tokens
+from app.base import db
+from app.base.access import tokens
+from app.base.access.tokens import Scope
 from app.base.errors import Overloaded, Unauthorized
-from app.base.http import credentials as module
-from app.base.http.clients import DELAYED_AT_MOST, FREE_FAILURES, LONGEST_DELAY_SECONDS, Failures
-from app.base.http.credentials import FRESH_SECONDS, LOOKUP_SECONDS, Cache, Credentials
-from app.base.tokens import Scope
+from app.base.http.access import credentials as module
+from app.base.http.access.credentials import FRESH_SECONDS, LOOKUP_SECONDS, Cache, Credentials
+from app.base.http.limits.clients import DELAYED_AT_MOST, FREE_FAILURES, LONGEST_DELAY_SECONDS, Failures
 
 NOW = datetime(2026, 8, 20, 12, tzinfo=UTC)
 TRUST_SECONDS = 3600.0
@@ -353,7 +354,7 @@ async def test_only_so_many_wrong_tokens_wait(clock: Clock) -> None:
 
 
 def test_networks_with_wrong_tokens_do_not_fill_the_memory(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.base.http.clients.NETWORKS_AT_MOST", 10)
+    monkeypatch.setattr("app.base.http.limits.clients.NETWORKS_AT_MOST", 10)
     failures = Failures(clock)
     for number in range(100):
         failures.note((f"2001:db8:0:{number:x}::1", 1))

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-import app.base.http.csv
+import app.base.http.responses.csv
 from app.base import db
-from app.base.http.csv import spreadsheet_text
+from app.base.access.tokens import Scope
+from app.base.http.responses.csv import spreadsheet_text
 from app.base.schema import Service
-from app.base.tokens import Scope
 from app.cli import openapi_document
 from app.incidents.api import incidents as api
 from app.incidents.measures.measures import MEASURES
@@ -488,7 +488,7 @@ async def test_many_lines_come_in_parts(
     await two_services(engine)
     months = {"from": "2024-01-01T00:00:00Z", "interval": "day"}
     whole = await sheet(client, "timeseries", **months)
-    monkeypatch.setattr(app.base.http.csv, "CHUNK", 7)
+    monkeypatch.setattr(app.base.http.responses.csv, "CHUNK", 7)
     assert await sheet(client, "timeseries", **months) == whole
     assert len(whole) == 2 * 233 * len(MEASURES)
     totals = await sheet(client, "timeseries/totals", **months)

@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from app.base.http.fields import IncidentRef
+from app.base.http.requests.fields import IncidentRef
 
 REF: TypeAdapter[UUID | int] = TypeAdapter(IncidentRef)
 

@@ -6,13 +6,13 @@ from typing import Any
 import httpx
 import pytest
 
+from app.base.access.tokens import Scope
 from app.base.errors import Overloaded
-from app.base.http.bodies import SMALL_BYTES, BytesInFlight, read_body
 from app.base.http.context import Context
-from app.base.http.guard import Guard, with_headers
-from app.base.logs import Receive, Send
-from app.base.logs import Scope as Scope_
-from app.base.tokens import Scope
+from app.base.http.limits.bodies import SMALL_BYTES, BytesInFlight, read_body
+from app.base.http.limits.guard import Guard, with_headers
+from app.base.process.logs import Receive, Send
+from app.base.process.logs import Scope as Scope_
 from app.cli import openapi_document
 from app.ingest.sender import Sender
 from app.ingest.senders import SENDERS

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.base.http.encoding import FROM_BYTES, Gzip
+from app.base.http.responses.encoding import FROM_BYTES, Gzip
 from tests.ingest.test_webhook import WEBHOOK, a_delivery, an_alert
 
 Message = MutableMapping[str, Any]

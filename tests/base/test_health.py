@@ -6,9 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-from app.base import spool
 from app.base.db import DatabaseMonitor
 from app.base.http.context import Context
+from app.base.process import spool
 from app.ingest.service import Ingest
 from app.main import serving
 from app.settings import Settings

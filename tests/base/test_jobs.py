@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from app.base.jobs import Jobs
+from app.base.process.jobs import Jobs
 
 
 async def eventually(condition: Callable[[], object]) -> None:

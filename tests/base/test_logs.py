@@ -8,7 +8,7 @@ from io import StringIO
 
 import pytest
 
-from app.base import logs
+from app.base.process import logs
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from app.base.memory import give_memory_back
+from app.base.process.memory import give_memory_back
 
 BLOCKS, BYTES = 50_000, 1_000  # small enough to come from the heap, which shrinks only at its end
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from app.base.http.messages import why
+from app.base.http.requests.messages import why
 from app.catalog.objectives.api import Target
 from app.ingest.health.api import ReconcilerSettings
 

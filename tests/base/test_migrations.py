@@ -10,13 +10,13 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.base import db
+from app.base.access.tokens import ensure_source
 from app.base.db.partitions import PARTITION_NAME
-from app.base.facts import Reaction as Fact
-from app.base.facts import ReactionKind
 from app.base.schema import metadata
-from app.base.tokens import ensure_source
+from app.base.values.facts import Reaction as Fact
+from app.base.values.facts import ReactionKind
 from app.incidents.grouping.decide import series_of
-from app.incidents.reactions import record_reactions
+from app.incidents.history.reactions import record_reactions
 from tests.base.test_schema import an_incident
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.base.moments import NotAMoment, moment_of
-from app.base.times import is_in_bounds
+from app.base.values.moments import NotAMoment, moment_of
+from app.base.values.times import is_in_bounds
 
 AT = datetime(2026, 8, 20, 9, 55, 30, tzinfo=UTC)
 

@@ -13,7 +13,7 @@ from app.base import db
 from app.base.db import partitions
 from app.incidents.grouping import decide as store
 from app.incidents.grouping.batch import Incoming
-from app.incidents.grouping.episode import minute
+from app.incidents.grouping.law.episode import minute
 from app.incidents.grouping.rule import DEFAULT_RULE, decide
 from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status
 from tests.ingest.test_webhook import WEBHOOK, a_delivery, an_alert

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from app.base.http.paths import drop_trailing_slash, nearest_path
+from app.base.http.requests.paths import drop_trailing_slash, nearest_path
 from tests.conftest import ClientAs
 from tests.ingest.test_webhook import WEBHOOK, a_delivery, an_alert
 

@@ -4,7 +4,7 @@ from time import process_time
 
 import pytest
 
-from app.base.redaction import MARK, redact
+from app.base.text.redaction import MARK, redact
 
 SECRETS = [
     "aft_0123abcd_" + "A" * 43,

@@ -1,7 +1,7 @@
 """The HTTP protocol over real sockets, before an application of a few lines: its limits, and answers in one write.
 
-These tests fail when a release of uvicorn changes what app/base/http/server.py relies on. How limits protect the whole
-service is tested from outside, in faults/.
+These tests fail when a release of uvicorn changes what app/base/http/limits/server.py relies on. How limits protect the
+whole service is tested from outside, in faults/.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ import pytest
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.base.http.clients import Connections
-from app.base.http.server import (
+from app.base.http.limits.clients import Connections
+from app.base.http.limits.server import (
     HEAD_BYTES,
     PIPELINED_REQUESTS,
     LimitedProtocol,
@@ -25,7 +25,7 @@ from app.base.http.server import (
     _OneWrite,
     protocol_with,
 )
-from app.base.logs import Application, Receive, Scope, Send
+from app.base.process.logs import Application, Receive, Scope, Send
 
 RECEIVE_SECONDS = 0.4
 BODY = b"the answer"
@@ -100,7 +100,7 @@ async def serving(**changed: Any) -> AsyncIterator[Server]:
 
 @pytest.fixture
 async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
-    monkeypatch.setattr("app.base.http.server._OneWrite", Recorded)
+    monkeypatch.setattr("app.base.http.limits.server._OneWrite", Recorded)
     monkeypatch.setattr(Recorded, "writes", [])
     async with Server(protocol_with(limits())).running() as server:
         yield server
@@ -434,7 +434,7 @@ async def test_a_request_after_an_early_answer_is_not_cut_off_by_the_timer_of_id
 
 
 async def test_what_is_discarded_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.base.http.server.DISCARDED_BYTES", 2**20)
+    monkeypatch.setattr("app.base.http.limits.server.DISCARDED_BYTES", 2**20)
     async with serving(receive_seconds=30) as server, connected(server) as (_, writer):
         writer.write(b"POST /early HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (10 * len(LARGE)))
         with pytest.raises(ConnectionError):
@@ -462,7 +462,7 @@ async def test_a_client_that_does_not_read_is_cut_off() -> None:
 
 
 async def test_a_client_that_reads_slowly_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.base.http.server.PROGRESS_BYTES", 1)
+    monkeypatch.setattr("app.base.http.limits.server.PROGRESS_BYTES", 1)
     async with serving(write_seconds=0.3) as server, connected(server) as (reader, writer):
         writer.write(a_request(path="/large"))
         read = 0
@@ -489,7 +489,7 @@ async def test_the_slowest_of_too_many_unread_answers_are_dropped() -> None:
 
 
 async def test_idle_connections_make_room_and_busy_ones_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.base.http.clients.IDLE_SECONDS", 0.2)
+    monkeypatch.setattr("app.base.http.limits.clients.IDLE_SECONDS", 0.2)
     async with serving(connections=Connections(2), receive_seconds=30) as server, AsyncExitStack() as stack:
         idle, _ = await stack.enter_async_context(connected(server))
         await asyncio.sleep(0.3)

@@ -20,8 +20,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.base import spool
-from app.base.spool import (
+from app.base.process import spool
+from app.base.process.spool import (
     DamagedRange,
     DamagedRecord,
     Depth,

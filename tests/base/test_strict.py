@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from app.base.http.known import nearest, suggestion
-from app.base.tokens import Scope
+from app.base.access.tokens import Scope
+from app.base.http.requests.known import nearest, suggestion
 from app.cli import openapi_document
 from tests.conftest import ClientAs
 from tests.ingest.test_webhook import WEBHOOK, a_delivery, an_alert

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 
-from app.base.threads import SLICE, give_way, off_loop
+from app.base.process.threads import SLICE, give_way, off_loop
 
 
 async def test_work_runs_in_another_thread_and_gives_its_result() -> None:

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base.errors import Invalid
-from app.base.http.fields import Length, When, time_of
+from app.base.http.requests.fields import Length, When, time_of
 from app.cli import openapi_document
 from tests.metrics.prometheus.test_exposition import an_incident, at, store
 

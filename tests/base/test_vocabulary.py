@@ -4,8 +4,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.base.facts import Outcome
-from app.base.vocabulary import (
+from app.base.values.facts import Outcome
+from app.base.values.vocabulary import (
     ENVIRONMENT_LABELS,
     LONGEST_ENVIRONMENT,
     environment_in,

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.base.tokens import Scope
+from app.base.access.tokens import Scope
 from tests.conftest import ClientAs
 from tests.metrics.prometheus.test_exposition import an_incident, of, price, scrape, settled, store
 

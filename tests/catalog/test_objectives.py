@@ -18,8 +18,8 @@ from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db, schema
-from app.base.times import Span
-from app.base.tokens import Scope
+from app.base.access.tokens import Scope
+from app.base.values.times import Span
 from app.catalog.objectives import store as objectives
 from app.incidents.impact.availability import (
     LOOKED_BACK,

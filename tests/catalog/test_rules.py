@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.base.tokens import Scope
+from app.base.access.tokens import Scope
 from app.catalog.rules import store
 from app.incidents.grouping.rule import DEFAULT_RULE
 from tests.conftest import ClientAs

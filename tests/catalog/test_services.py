@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.base.tokens import Scope
+from app.base.access.tokens import Scope
 from app.incidents.impact.rates import THE_BEGINNING, Rate, rate_at
 from app.incidents.impact.store import rates_of
 from tests.conftest import ClientAs

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.base.tokens import Scope
+from app.base.access.tokens import Scope
 from app.catalog.rules import store
 from app.catalog.rules.trial import Comparison, Difference, PastAlert, compare
 from app.incidents.grouping.rule import DEFAULT_RULE, Decision, Rule, Rules, decide, first_match, parse_matcher

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from app.base import db, tokens
+from app.base import db
+from app.base.access import tokens
 from tests.faults.afterwards import TOKEN, a_service, assert_all_is_well, loaded, memory_of, url_of
 from tests.load import Plan
 from tests.processes import RunningService

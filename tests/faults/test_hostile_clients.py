@@ -21,7 +21,7 @@ import pytest
 from fastapi.routing import iter_route_contexts
 from pydantic import SecretStr
 
-from app.base.memory import GIVE_BACK_SECONDS
+from app.base.process.memory import GIVE_BACK_SECONDS
 from app.ingest.senders import SENDERS
 from app.main import create_api
 from app.settings import Settings

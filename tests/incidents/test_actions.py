@@ -20,14 +20,14 @@ from app.base import db
 from app.base.errors import Problem
 from app.base.schema import Incident
 from app.incidents import actions
-from app.incidents.grouping import lifecycle
 from app.incidents.grouping.batch import Incoming
 from app.incidents.grouping.decide import apply, keys_of, lock_keys
-from app.incidents.grouping.episode import REFIRE, End, Ending, Episode, ReportedEnd, endings_of, fired_after_end
+from app.incidents.grouping.law import lifecycle
+from app.incidents.grouping.law.episode import REFIRE, End, Ending, Episode, ReportedEnd, endings_of, fired_after_end
 from app.incidents.grouping.signal import EndReason
 from app.incidents.grouping.timeline_kind import TimelineKind
 from app.incidents.grouping.write import BatchConflict
-from app.incidents.timeline import Attribution
+from app.incidents.history.timeline import Attribution
 from tests.incidents.grouping.test_store import KEYS, Reported, apply_batch, at, firing, forget, resolved, signals
 from tests.oracle import assert_consistent, states_in
 

@@ -5,8 +5,8 @@ from typing import Any
 import httpx
 import pytest
 
-from app.base.http.paging import cursor_of
-from app.base.tokens import Scope
+from app.base.access.tokens import Scope
+from app.base.http.requests.paging import cursor_of
 from app.main import serving
 from app.settings import Settings
 from tests.conftest import ClientAs, client_of

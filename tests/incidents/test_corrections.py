@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.base.tokens import Scope
+from app.base.access.tokens import Scope
 from tests.conftest import ClientAs
 from tests.incidents.test_api import act, clock, deliver, firing, incident, resolved
 

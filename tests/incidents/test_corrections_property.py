@@ -14,12 +14,13 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db
 from app.base.schema import Incident
-from app.incidents import actions, corrections, notes, refusals
+from app.incidents import actions, refusals
 from app.incidents.grouping.timeline_kind import TimelineKind
+from app.incidents.history import corrections, notes
+from app.incidents.history.notes import TaskDetails
+from app.incidents.history.path import path_of
+from app.incidents.history.timeline import Attribution
 from app.incidents.measures.measures import Facts
-from app.incidents.notes import TaskDetails
-from app.incidents.path import path_of
-from app.incidents.timeline import Attribution
 from tests.incidents.grouping.test_store import Reported, apply_batch, at, firing, forget, resolved
 from tests.incidents.test_actions import NOW
 from tests.oracle import assert_consistent

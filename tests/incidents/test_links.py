@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.incidents.links import ALERTS_WITH_LINKS, LINKS_OF_A_KIND, Link, LinkKind, links_of
+from app.incidents.reading.links import ALERTS_WITH_LINKS, LINKS_OF_A_KIND, Link, LinkKind, links_of
 from tests.ingest.test_webhook import a_delivery, an_alert
 
 RUNBOOK, DASHBOARD = "https://wiki.example.org/db", "https://grafana.example.org/d/1?from=now-1h"

@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.base.severity import severity_name
-from app.incidents import listing, views
+from app.base.values.severity import severity_name
 from app.incidents.grouping.signal import AlertClass
-from app.incidents.listing import Key, ListedIncident, Listing, OpenNow
 from app.incidents.measures.measures import IncidentStatus
+from app.incidents.reading import listing, views
+from app.incidents.reading.listing import Key, ListedIncident, Listing, OpenNow
 from tests.metrics.prometheus.test_exposition import WEIGHTS, an_incident, price, store
 from tests.statements import counted
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.incidents.grouping.signal import EndReason
+from app.incidents.history.path import Effect, Path, Phase, Point, Silence, Task, path_of, phase_at
 from app.incidents.measures.measures import Facts, MeasureStatus
-from app.incidents.path import Effect, Path, Phase, Point, Silence, Task, path_of, phase_at
 
 NONE, POSITIVE, NEGATIVE, UNKNOWN = Effect.NONE, Effect.POSITIVE, Effect.NEGATIVE, Effect.UNKNOWN
 

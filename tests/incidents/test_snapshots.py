@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.incidents import views
+from app.incidents.reading import views
 from tests.incidents.test_api import deliver, resolved
 
 

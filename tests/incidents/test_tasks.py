@@ -11,9 +11,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.base.tokens import Scope
-from app.incidents import notes
-from app.incidents.path import Effect
+from app.base.access.tokens import Scope
+from app.incidents.history import notes
+from app.incidents.history.path import Effect
 from tests.conftest import ClientAs
 from tests.incidents.test_api import clock, deliver, firing, resolved
 from tests.incidents.test_corrections import revise, timeline
@@ -47,7 +47,7 @@ def texts(found: dict[str, Any]) -> list[str]:
 
 
 async def test_the_tasks_of_an_incident_are_bounded(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.incidents.timeline.TASKS_AT_MOST", 3)
+    monkeypatch.setattr("app.incidents.history.timeline.TASKS_AT_MOST", 3)
     await deliver(client, firing("10:00"))
     first = await post(client, text="one", effect="none", key="k")
     await revise(client, first, note="first")
@@ -63,7 +63,7 @@ async def test_the_timeline_of_an_incident_is_bounded(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full one can still be acknowledged and resolved; the entry `opened` counts too."""
-    monkeypatch.setattr("app.incidents.timeline.ENTRIES_AT_MOST", 3)
+    monkeypatch.setattr("app.incidents.history.timeline.ENTRIES_AT_MOST", 3)
     await deliver(client, firing("10:00"))
     for n in range(2):
         await post(client, "timeline", note=str(n))

@@ -17,9 +17,9 @@ from sqlmodel import col, select
 from app import cli
 from app.base import db
 from app.base.schema import TimelineEntry
-from app.incidents import timeline
 from app.incidents.grouping.timeline_kind import TimelineKind
-from app.incidents.timeline import Attribution, UnknownEntry
+from app.incidents.history import timeline
+from app.incidents.history.timeline import Attribution, UnknownEntry
 from app.settings import Settings
 from tests.base.test_schema import an_incident
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from app.incidents.api import export
-from app.incidents.path import Phase
+from app.incidents.history.path import Phase
 from tests.incidents.test_api import act, clock, deliver, firing, resolved
 from tests.incidents.test_corrections import revise, timeline
 from tests.reviews.test_reviews import new_review, step

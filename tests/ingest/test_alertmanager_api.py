@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
+from app.base.access.tokens import Scope, create_token
 from app.base.errors import UnrecognizedBody
-from app.base.tokens import Scope, create_token
 from app.incidents.grouping.signal import fingerprint_of
-from app.ingest.alerts import ALERTS_AT_MOST, LABEL_BYTES, LABELS_AT_MOST
+from app.ingest.reading.alerts import ALERTS_AT_MOST, LABEL_BYTES, LABELS_AT_MOST
 from app.ingest.sender import Part
 from app.ingest.senders.alertmanager_api import READ_ONLY
 from tests.conftest import ClientAs

@@ -23,11 +23,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app import __version__
 from app.base import db
-from app.base import tokens as access
+from app.base.access import tokens as access
+from app.base.access.tokens import Scope
+from app.base.http.access.credentials import FRESH_SECONDS
 from app.base.http.context import Context
-from app.base.http.credentials import FRESH_SECONDS
-from app.base.spool import SegmentName, SpooledDelivery, read
-from app.base.tokens import Scope
+from app.base.process.spool import SegmentName, SpooledDelivery, read
 from app.main import serving
 from app.settings import Settings
 from tests.conftest import ADMIN_TOKEN, client_of

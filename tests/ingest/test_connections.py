@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.base.http.server import protocol_with
+from app.base.http.limits.server import protocol_with
 from app.main import create_app
 from app.settings import Settings
 from tests.base.test_server import Server, connected, limits, until

@@ -14,8 +14,8 @@ from app.base.http.context import Context
 from app.catalog.rules import store as rules_store
 from app.incidents.grouping import decide as grouping
 from app.incidents.grouping.rule import Rule
-from app.ingest import attempts
-from app.ingest.flush import Delivery
+from app.ingest.intake import attempts
+from app.ingest.intake.flush import Delivery
 from app.ingest.sender import Reading
 from app.ingest.service import Ingest
 from tests.ingest.test_webhook import WEBHOOK, a_delivery, an_alert, count

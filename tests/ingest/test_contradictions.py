@@ -7,7 +7,7 @@ from itertools import cycle
 import pytest
 
 from app.incidents.grouping.signal import Signal, Status
-from app.ingest.contradictions import Contradictions
+from app.ingest.intake.contradictions import Contradictions
 
 A, B = "https://tenant-a.example", "https://tenant-b.example"
 TEN = datetime(2026, 8, 20, 10, tzinfo=UTC)

@@ -10,12 +10,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.base import db
-from app.incidents import notes
-from app.incidents.details import DETAILS
 from app.incidents.grouping.decide import apply
 from app.incidents.grouping.timeline_kind import TimelineKind
-from app.incidents.notes import TaskDetails
-from app.incidents.timeline import Attribution
+from app.incidents.history import notes
+from app.incidents.history.details import DETAILS
+from app.incidents.history.notes import TaskDetails
+from app.incidents.history.timeline import Attribution
 from app.response.store import response
 from app.reviews.store import action_items, findings, reviews
 from tests.incidents.grouping.test_store import Reported, at, firing, resolved

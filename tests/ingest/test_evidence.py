@@ -15,10 +15,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.base.tokens import ensure_source
-from app.incidents.grouping.episode import fired_after_end, minute
+from app.base.access.tokens import ensure_source
+from app.incidents.grouping.law.episode import fired_after_end, minute
 from app.incidents.grouping.signal import EndReason, Signal, Status
-from app.ingest.flush import Delivery, Flusher
+from app.ingest.intake.flush import Delivery, Flusher
 from app.ingest.sender import Reading
 from app.metrics.prometheus.settle import settle
 from app.settings import DEFAULT_IMPACT

@@ -12,11 +12,11 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
+from app.base.access.tokens import Scope
 from app.base.db import DatabaseMonitor
 from app.base.http.context import Context
-from app.base.tokens import Scope
 from app.ingest import quarantine
-from app.ingest.api import RAW_CHUNK_BYTES
+from app.ingest.endpoints.api import RAW_CHUNK_BYTES
 from app.ingest.senders import SENDERS
 from app.main import serving
 from app.settings import Settings

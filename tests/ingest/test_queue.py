@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
 from app.base.errors import Overloaded
-from app.base.spool import Spool
-from app.ingest.flush import Delivery, Flusher
-from app.ingest.queue import Queue
+from app.base.process.spool import Spool
+from app.ingest.intake.flush import Delivery, Flusher
+from app.ingest.intake.queue import Queue
 from app.ingest.sender import Reading, Receipt
 
 Flush = Callable[[Sequence[Delivery]], Coroutine[Any, Any, list[Receipt | Exception]]]

@@ -20,17 +20,18 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.base.facts import Reaction, ReactionKind
+from app.base.access.tokens import ensure_source
 from app.base.http.context import Context
-from app.base.tokens import ensure_source
+from app.base.values.facts import Reaction, ReactionKind
 from app.catalog.rules import store as rules_store
-from app.incidents import actions, corrections, timeline
+from app.incidents import actions
 from app.incidents.grouping.reaction_placement import Known, steps_to
 from app.incidents.grouping.signal import CORRELATIONS_AT_MOST, EndReason, Signal, Status, correlation_id
-from app.incidents.reactions import KEPT, retry_and_drop_reactions
-from app.ingest.flush import Delivery, Flusher
+from app.incidents.history import corrections, timeline
+from app.incidents.history.reactions import KEPT, retry_and_drop_reactions
+from app.ingest.endpoints.webhook import WebhookApp
+from app.ingest.intake.flush import Delivery, Flusher
 from app.ingest.sender import Answer, Credential, Endpoint, Reading, Receipt, Request, Sender, SpoolReceipt
-from app.ingest.webhook import WebhookApp
 from app.main import HANDLERS
 from tests.conftest import ADMIN_TOKEN, in_state
 from tests.incidents.grouping.test_store import forget

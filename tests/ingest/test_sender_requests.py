@@ -20,13 +20,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.base.errors import TooLarge, UnrecognizedBody
-from app.base.facts import Change, IssueEvent, IssueState, Reaction, Report
+from app.base.values.facts import Change, IssueEvent, IssueState, Reaction, Report
 from app.incidents.grouping.signal import Signal, Status
-from app.ingest.alerts import ANNOTATION_BYTES, LABEL_BYTES, LABELS_AT_MOST
+from app.ingest.endpoints.webhook import Route, WebhookApp
+from app.ingest.reading.alerts import ANNOTATION_BYTES, LABEL_BYTES, LABELS_AT_MOST
+from app.ingest.reading.values import LINK_AT_MOST
 from app.ingest.sender import Reading, Receipt, Refusal, Request, Sender, SpoolReceipt
 from app.ingest.senders import SENDERS
-from app.ingest.values import LINK_AT_MOST
-from app.ingest.webhook import Route, WebhookApp
 from app.reviews.action_item import normalized_link
 from tests.ingest.test_senders import ALERT_KINDS, DEPLOYMENT_KINDS, FIXTURES, LIST_KINDS
 

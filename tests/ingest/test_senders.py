@@ -19,8 +19,8 @@ from msgspec.structs import replace
 
 from app.base.errors import TooLarge, UnrecognizedBody
 from app.incidents.grouping.signal import Signal, Status, fingerprint_of, pending
-from app.ingest import json as reader
-from app.ingest.alerts import ALERTS_AT_MOST, ANNOTATION_BYTES, LABEL_BYTES, LABELS_AT_MOST, NAME_BYTES
+from app.ingest.reading import json as reader
+from app.ingest.reading.alerts import ALERTS_AT_MOST, ANNOTATION_BYTES, LABEL_BYTES, LABELS_AT_MOST, NAME_BYTES
 from app.ingest.sender import Part, Reading, Request
 from app.ingest.senders import SENDERS, grafana
 from tests.processes import REPOSITORY

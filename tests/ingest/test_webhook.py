@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.base.access.tokens import Scope
 from app.base.http.context import Context
-from app.base.tokens import Scope
 from app.incidents.grouping.decide import lock_keys
-from app.ingest import queue
+from app.ingest.intake import queue
 from tests.conftest import ADMIN_TOKEN, ClientAs
 
 WEBHOOK = "/webhooks/alertmanager"
@@ -109,7 +109,7 @@ async def test_one_bad_alert_of_many_is_replayed_alone(client: httpx.AsyncClient
 async def test_alerts_beyond_the_limit_are_replayed_part_by_part(
     client: httpx.AsyncClient, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.ingest.alerts.ALERTS_AT_MOST", 2)
+    monkeypatch.setattr("app.ingest.reading.alerts.ALERTS_AT_MOST", 2)
     await client.post(WEBHOOK, json=a_delivery(*(an_alert(instance=str(n)) for n in range(5))))
     verdicts = [(await client.post("/api/v1/quarantine/1/replay")).json()["verdicts"] for _ in range(2)]
     assert verdicts == [{"joined": 2, "quarantined": 1}, {"joined": 1}]

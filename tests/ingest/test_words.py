@@ -8,8 +8,8 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.base.tokens import Scope
-from app.ingest import words
+from app.base.access.tokens import Scope
+from app.ingest.intake import words
 from tests.conftest import ClientAs
 from tests.ingest.test_webhook import WEBHOOK, a_delivery, an_alert, count
 from tests.metrics.prometheus.test_exposition import of, scrape

@@ -17,9 +17,9 @@ from sqlalchemy import event, insert, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
+from app.base.access.tokens import Scope
 from app.base.schema import Service, Source
-from app.base.times import Span
-from app.base.tokens import Scope
+from app.base.values.times import Span
 from app.incidents.definitions import FORMULAS
 from app.incidents.impact.columns import StretchColumns
 from app.incidents.measures.measures import MEASURES, Facts
@@ -195,8 +195,8 @@ async def test_a_page_of_incidents_is_priced_in_a_fixed_number_of_statements(
     client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
     from app.base import db
-    from app.incidents import views
     from app.incidents.impact import individual as costs
+    from app.incidents.reading import views
 
     await store(engine, *(an_incident("10:00", "11:00", service=f"service-{n % 7}") for n in range(40)))
     await price(engine, "60", "service-1")

@@ -7,9 +7,9 @@ import httpx
 import pytest
 
 from app.base.errors import Overloaded
-from app.base.http import turns
 from app.base.http.context import Context
-from app.base.http.turns import Turns
+from app.base.http.limits import turns
+from app.base.http.limits.turns import Turns
 from app.main import serving
 from app.settings import Settings
 from tests.conftest import client_of

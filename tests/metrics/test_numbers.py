@@ -15,12 +15,12 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.base.vocabulary import UNKNOWN_ENVIRONMENT
+from app.base.values.vocabulary import UNKNOWN_ENVIRONMENT
 from app.incidents.definitions import DEFINITIONS, FORMULAS
 from app.incidents.definitions.model import SUMMARY_FROM, DefinitionKind
 from app.incidents.grouping.signal import EndReason
+from app.incidents.history.path import Effect
 from app.incidents.measures.measures import MEASURES
-from app.incidents.path import Effect
 from app.metrics.comparison.compare import Trend
 from app.metrics.prometheus.families import FAMILIES
 from app.metrics.prometheus.snapshot import OTHER

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import httpx
 import pytest
 
-from app.base.http import credentials
+from app.base.access.tokens import Scope
+from app.base.http.access import credentials
 from app.base.http.context import Context
-from app.base.tokens import Scope
 from tests.conftest import ADMIN_TOKEN, ClientAs, client_of
 
 BROWSER = {"accept": "text/html,application/xhtml+xml", "sec-fetch-site": "same-origin"}

@@ -10,8 +10,8 @@ from sqlalchemy import insert, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
+from app.base.access.tokens import Bearer, Scope
 from app.base.schema import Objective, Service
-from app.base.tokens import Bearer, Scope
 from app.incidents.grouping.signal import AlertClass, EndReason
 from app.reviews.action_item import ItemState
 from app.reviews.lifecycle import FindingKind, Part, Participant

@@ -7,9 +7,9 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from app.base.http import turns
 from app.base.http.context import Context
-from app.base.http.turns import Turns
+from app.base.http.limits import turns
+from app.base.http.limits.turns import Turns
 from tests.pages.conftest import sign_in
 from tests.pages.test_browser import PAGES
 from tests.pages.walking import routes

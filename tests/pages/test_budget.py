@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.base.times import Span
+from app.base.values.times import Span
 from app.incidents.impact.availability import CalendarPeriod, FailingIncident, Objective, budget
 from app.incidents.impact.intervals import ImpactInterval, weighted
 from app.pages.plots.budget import CELLS, DEEPEST, HEIGHT, ROWS_AT_MOST, TOP, BurnDown, Course, burn_down, left_at

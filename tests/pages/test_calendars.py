@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.base.tokens import Scope
+from app.base.access.tokens import Scope
 from tests.pages.conftest import SignedInAs
 from tests.pages.test_services import fields_of, submitted, text_of
 

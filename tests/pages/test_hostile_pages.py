@@ -23,8 +23,8 @@ import pytest
 
 import app.pages
 from app.base import db
+from app.base.access.tokens import Bearer, Scope, create_token
 from app.base.http.context import Context
-from app.base.tokens import Bearer, Scope, create_token
 from app.main import create_app
 from app.pages.incidents import listing
 from app.pages.numbers import query as numbers_query

@@ -13,11 +13,11 @@ from sqlalchemy import text
 from sqlmodel import select
 
 from app.base import db
-from app.base.facts import Reaction, ReactionKind
+from app.base.access.tokens import Scope
 from app.base.http.context import Context
 from app.base.schema import Alert, Source
-from app.base.tokens import Scope
-from app.incidents.reactions import record_reactions
+from app.base.values.facts import Reaction, ReactionKind
+from app.incidents.history.reactions import record_reactions
 from app.pages import words
 from tests.ingest.test_webhook import a_delivery, an_alert
 from tests.pages.conftest import SignedInAs

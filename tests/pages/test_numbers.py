@@ -15,9 +15,9 @@ from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
+from app.base.access.tokens import Scope
 from app.base.http.context import Context
 from app.base.schema import Calendar, CalendarHours, Deployment
-from app.base.tokens import Scope
 from app.incidents.definitions import DEFINITIONS
 from app.pages import words
 from tests.metrics.prometheus.test_exposition import an_incident, price, store

@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.base.access.tokens import Scope
 from app.base.http.context import Context
-from app.base.tokens import Scope
 from app.incidents.grouping.signal import AlertClass
 from app.pages import words
 from tests.ingest.health.test_health import a_flusher, a_watchdog, deliver, rounds

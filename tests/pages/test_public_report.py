@@ -2,8 +2,8 @@
 
 import httpx
 
+from app.base.access.tokens import Scope
 from app.base.http.context import Context
-from app.base.tokens import Scope
 from tests.pages.visitors import section_of, submit, text_of, visiting
 from tests.pages.walking import forms_of
 from tests.reviews.test_reviews import send

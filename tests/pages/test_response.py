@@ -7,8 +7,8 @@ from typing import Any
 
 import httpx
 
+from app.base.access.tokens import Scope
 from app.base.http.context import Context
-from app.base.tokens import Scope
 from app.pages import words
 from tests.ingest.test_webhook import an_alert
 from tests.pages.conftest import SignedInAs

@@ -8,8 +8,8 @@ import httpx
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.base.access.tokens import Scope
 from app.base.http.context import Context
-from app.base.tokens import Scope
 from app.pages.response.people import contact_line, contact_of
 from app.pages.response.types import channel_line, channel_of
 from tests.pages.conftest import SignedInAs

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 
-from app.base.tokens import Scope
+from app.base.access.tokens import Scope
 from tests.incidents.test_api import clock, deliver, firing, resolved
 from tests.pages.conftest import SignedInAs
 from tests.pages.test_reviews import plain, seen

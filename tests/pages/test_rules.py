@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
+from app.base.access.tokens import Scope
 from app.base.http.context import Context
-from app.base.tokens import Scope
 from app.catalog.rules import store
 from app.incidents.grouping.rule import DEFAULT_RULE, Rule, parse_matcher
 from app.pages.catalog import rule_words, rules

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.base.access.tokens import Scope
 from app.base.errors import Invalid
 from app.base.http.context import Context
-from app.base.tokens import Scope
 from app.pages import words
 from app.pages.web import fields
 from tests.ingest.test_webhook import a_delivery, an_alert

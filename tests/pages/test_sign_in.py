@@ -16,12 +16,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import app.pages
 from app.base import db
+from app.base.access.tokens import Scope, list_tokens, revoke_token
 from app.base.errors import Forbidden
-from app.base.http import turns
+from app.base.http.access.credentials import Credentials
 from app.base.http.context import Context
-from app.base.http.credentials import Credentials
-from app.base.http.turns import Turns
-from app.base.tokens import Scope, list_tokens, revoke_token
+from app.base.http.limits import turns
+from app.base.http.limits.turns import Turns
 from app.pages.web import session
 from app.pages.web.session import Attempts, TooManyAttempts, local_address
 from tests.conftest import ADMIN_TOKEN, ClientAs, client_of

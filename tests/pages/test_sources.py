@@ -14,10 +14,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.base.facts import Reaction, ReactionKind
+from app.base.access.tokens import Scope, ensure_source
 from app.base.http.context import Context
-from app.base.tokens import Scope, ensure_source
-from app.incidents.reactions import record_reactions
+from app.base.values.facts import Reaction, ReactionKind
+from app.incidents.history.reactions import record_reactions
 from app.ingest.health import judgment, store
 from app.ingest.health.judgment import SourceStatus
 from app.ingest.health.wording import Target

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
+from app.base.access.tokens import Scope
 from app.base.http.context import Context
-from app.base.tokens import Scope
 from tests.ingest.test_webhook import a_delivery, an_alert
 from tests.pages.conftest import SignedInAs
 from tests.pages.visitors import rows_of, section_of, submit, text_of

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from app.incidents.history.path import Effect
 from app.incidents.measures.measures import IncidentStatus
-from app.incidents.path import Effect
 from app.ingest.health.judgment import SourceStatus
 from app.metrics.comparison.compare import Trend
 from app.pages import incidents

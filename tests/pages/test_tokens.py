@@ -13,8 +13,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
+from app.base.access.tokens import Scope, create_token
 from app.base.http.context import Context
-from app.base.tokens import Scope, create_token
 from app.ingest.receiver import alertmanager_receiver
 from tests.conftest import ADMIN_TOKEN
 from tests.ingest.test_webhook import WEBHOOK, a_delivery, an_alert, count

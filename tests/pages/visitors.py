@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 
 import httpx
 
-from app.base import db, tokens, web_sessions
+from app.base import db
+from app.base.access import tokens, web_sessions
+from app.base.access.tokens import Scope
 from app.base.http.context import Context
-from app.base.tokens import Scope
 from tests.conftest import client_of
 
 FROM_OUR_PAGE = {"sec-fetch-site": "same-origin", "content-type": "application/x-www-form-urlencoded"}

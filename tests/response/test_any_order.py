@@ -18,13 +18,14 @@ from app.base.schema import Incident
 from app.demo import bodies
 from app.demo.chapter_six import the_outage
 from app.demo.facts import Action
-from app.incidents import actions, notes
-from app.incidents.details import DETAILS
+from app.incidents import actions
 from app.incidents.grouping.timeline_kind import TimelineKind
+from app.incidents.history import notes
+from app.incidents.history.details import DETAILS
+from app.incidents.history.notes import TaskDetails
+from app.incidents.history.path import Effect, path_of
+from app.incidents.history.timeline import Attribution
 from app.incidents.measures.measures import Facts, Weights
-from app.incidents.notes import TaskDetails
-from app.incidents.path import Effect, path_of
-from app.incidents.timeline import Attribution
 from app.response.store import response as store
 from tests.incidents.grouping.test_store import apply_batch, at, forget
 from tests.incidents.test_actions import NOW

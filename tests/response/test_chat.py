@@ -13,9 +13,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
+from app.base.access.tokens import Scope
 from app.base.errors import Problem, TooLarge
-from app.base.redaction import MARK
-from app.base.tokens import Scope
+from app.base.text.redaction import MARK
 from app.response.chat import ChatFormat, Message, NotThatFormat, Reading, Skipped, read, text_of_html
 from tests.base.test_redaction import SECRETS
 from tests.conftest import ClientAs
@@ -275,7 +275,7 @@ async def test_no_chat_exceeds_the_entries_of_an_incident(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Opened, resolved and three messages; importing them again adds nothing."""
-    monkeypatch.setattr("app.incidents.timeline.ENTRIES_AT_MOST", 5)
+    monkeypatch.setattr("app.incidents.history.timeline.ENTRIES_AT_MOST", 5)
     await deliver(client, resolved("10:00", "10:20"))
     for _ in range(2):
         await send(client, "\n".join(LINES[:3]))

@@ -9,9 +9,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.base.tokens import Scope
+from app.base.access.tokens import Scope
 from app.incidents.grouping.timeline_kind import TimelineKind
-from app.incidents.timeline import facts_of
+from app.incidents.history.timeline import facts_of
 from tests.conftest import ClientAs
 from tests.incidents.test_api import clock, deliver, firing, resolved
 from tests.incidents.test_corrections import revise, timeline

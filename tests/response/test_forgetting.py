@@ -4,8 +4,8 @@ import httpx
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.base.access.tokens import Scope
 from app.base.schema import metadata
-from app.base.tokens import Scope
 from app.response.store.forgetting import NAMED
 from tests.conftest import ClientAs
 from tests.incidents.test_api import act, clock, deliver, firing, incident, resolved

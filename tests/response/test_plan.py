@@ -4,10 +4,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from app.incidents.fact import Fact
 from app.incidents.grouping.rule import parse_matcher
 from app.incidents.grouping.signal import EndReason
 from app.incidents.grouping.timeline_kind import TimelineKind
+from app.incidents.history.fact import Fact
 from app.incidents.measures.measures import Facts
 from app.response.definition import Definition, Met, beyond_an_hour
 from app.response.plan import (

@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.base.tokens import Scope
+from app.base.access.tokens import Scope
 from app.response.playbooks import PlaybookState, state_of, version_in_use
 from tests.conftest import ClientAs
 from tests.incidents.test_api import deliver, firing

@@ -6,8 +6,8 @@ from typing import Any
 
 import httpx
 
+from app.base.access.tokens import Scope
 from app.base.http.context import Context
-from app.base.tokens import Scope
 from tests.conftest import ClientAs
 from tests.incidents.test_api import act, clock, deliver, firing, incident, resolved
 from tests.incidents.test_corrections import revise, timeline

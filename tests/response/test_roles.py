@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.base.times import Span
-from app.incidents.fact import Fact
+from app.base.values.times import Span
 from app.incidents.grouping.timeline_kind import TimelineKind
+from app.incidents.history.fact import Fact
 from app.response.roles import (
     HELD_BY_MANY,
     Holding,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.incidents.fact import Fact
 from app.incidents.grouping.timeline_kind import TimelineKind
+from app.incidents.history.fact import Fact
 from app.response.updates import Updates, cadence, updates_of
 
 START = datetime(2026, 8, 20, 10, tzinfo=UTC)

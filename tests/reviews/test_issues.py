@@ -16,8 +16,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.base.facts import IssueEvent, IssueState
 from app.base.http.context import Context
+from app.base.values.facts import IssueEvent, IssueState
 from app.ingest.sender import Request
 from app.ingest.senders import SENDERS
 from app.reviews.action_item import normalized_link

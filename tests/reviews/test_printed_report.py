@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import pytest
 from playwright.async_api import PdfMargins, ViewportSize
 
-from app.incidents.path import Phase
+from app.incidents.history.path import Phase
 from app.reviews.lifecycle import Element, FindingKind
 from app.reviews.report.facts import Finding
 from app.reviews.report.html import html

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.base.markdown import escaped
-from app.base.tokens import Scope
-from app.incidents.details import DETAILS, detail_in
+from app.base.access.tokens import Scope
+from app.base.text.markdown import escaped
+from app.incidents.history.details import DETAILS, detail_in
+from app.incidents.history.path import Effect, Phase, PlaybookVersion, Task, path_of
 from app.incidents.measures.measures import Facts
-from app.incidents.path import Effect, Phase, PlaybookVersion, Task, path_of
 from app.reviews.lifecycle import Element, FindingKind, Part, ReviewState
 from app.reviews.report.entries import entry_of, task_words
 from app.reviews.report.facts import ActionItem, Entry, Finding, Incident, Participant, ReportFacts, by_role, replacing

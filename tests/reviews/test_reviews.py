@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.base.tokens import Scope
+from app.base.access.tokens import Scope
 from tests.conftest import ClientAs
 from tests.incidents.test_api import act, clock, deliver, firing, incident, resolved
 

@@ -12,10 +12,10 @@ from xml.etree import ElementTree as ET
 import jsonschema  # type: ignore[import-untyped]  # comes with kubernetes-validate
 import pytest
 
-from app.base.public_words import clean, lasting, percent
-from app.status_page import feed, page, statuspage
+from app.base.text.public_words import clean, lasting, percent
 from app.status_page.component import Uptime
 from app.status_page.content import Content, Site, months_of
+from app.status_page.rendering import feed, page, statuspage
 from app.status_page.uptime import MeasuredDay
 from tests.status_page.builders import (
     DAY,

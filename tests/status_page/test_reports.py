@@ -19,8 +19,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
+from app.base.access.tokens import Scope
 from app.base.http.context import Context
-from app.base.tokens import Scope
 from app.main import serving
 from app.settings import Settings
 from app.status_page.published import StatusPage

@@ -15,10 +15,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
+from app.base.access.tokens import Scope
 from app.base.db.public_role import prepare_public_role
 from app.base.http.context import Context
 from app.base.schema import PUBLIC_COLUMNS
-from app.base.tokens import Scope
 from app.ingest.health.store import listening_since
 from app.main import serving
 from app.settings import Settings

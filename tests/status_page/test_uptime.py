@@ -6,7 +6,7 @@ from fractions import Fraction
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.base.times import Span
+from app.base.values.times import Span
 from app.status_page.component import WEIGHTS, Status
 from app.status_page.public_incident import Spell
 from app.status_page.uptime import Day, MeasuredDay, Watched, availability, days_until, measured, of_measured, published

@@ -10,11 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db
-from app.base.http.bodies import BytesInFlight
-from app.base.http.credentials import Credentials
-from app.base.jobs import Jobs
+from app.base.http.access.credentials import Credentials
+from app.base.http.limits.bodies import BytesInFlight
 from app.base.outgoing import OutgoingClient
-from app.base.spool import Spool
+from app.base.process.jobs import Jobs
+from app.base.process.spool import Spool
 from app.settings import Settings
 
 T = TypeVar("T")

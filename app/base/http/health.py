@@ -10,11 +10,11 @@ from sqlalchemy import text
 from app import __version__
 from app.base import db
 from app.base.errors import Overloaded, Stopped
+from app.base.http.access.credentials import LOOKUP_SECONDS
 from app.base.http.context import context_of
-from app.base.http.credentials import LOOKUP_SECONDS
-from app.base.http.problems import problem_responses
-from app.base.jobs import Jobs
-from app.base.spool import Depth
+from app.base.http.responses.problems import problem_responses
+from app.base.process.jobs import Jobs
+from app.base.process.spool import Depth
 
 health_router = APIRouter(tags=["health"])
 

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import JSONB, ExcludeConstraint
 from sqlmodel import Field
 
 from app.base.schema.columns import DateArray, Jsonb, Row, SmallInt, SmallIntArray, Text, TextArray, Timestamp
-from app.base.vocabulary import ENVIRONMENT_LABELS
+from app.base.values.vocabulary import ENVIRONMENT_LABELS
 
 
 class Rule(Row, table=True):

@@ -10,11 +10,11 @@ from fastapi import APIRouter, Body, Path, Response
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
 
 from app.base import schema
-from app.base.http.auth import Reader, Writer
+from app.base.http.access.auth import Reader, Writer
 from app.base.http.context import Now, Session
-from app.base.http.fields import WEEKDAYS, AtShown, Date, Input, LocalTime, Slug, Weekday, Zone
-from app.base.http.paging import Page, Pages, page_of
-from app.base.http.problems import problem_responses
+from app.base.http.requests.fields import WEEKDAYS, AtShown, Date, Input, LocalTime, Slug, Weekday, Zone
+from app.base.http.requests.paging import Page, Pages, page_of
+from app.base.http.responses.problems import problem_responses
 from app.catalog.calendars import store
 
 router = APIRouter(prefix="/api/v1/calendars", tags=["calendars"])

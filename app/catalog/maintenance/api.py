@@ -7,9 +7,9 @@ from fastapi import APIRouter, Body, Path, Response
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from app.base import schema
-from app.base.http.auth import Reader, Writer
+from app.base.http.access.auth import Reader, Writer
 from app.base.http.context import Now, Session
-from app.base.http.fields import (
+from app.base.http.requests.fields import (
     WEEKDAYS,
     At,
     AtShown,
@@ -22,8 +22,8 @@ from app.base.http.fields import (
     Words,
     Zone,
 )
-from app.base.http.paging import Page, Pages, page_of
-from app.base.http.problems import problem_responses
+from app.base.http.requests.paging import Page, Pages, page_of
+from app.base.http.responses.problems import problem_responses
 from app.catalog.maintenance import store
 from app.incidents.impact.maintenance import Window, coming
 

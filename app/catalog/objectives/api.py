@@ -11,10 +11,10 @@ from fastapi import APIRouter, Body, Query, Response
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints
 
 from app.base import schema
-from app.base.http.auth import Reader, Writer
+from app.base.http.access.auth import Reader, Writer
 from app.base.http.context import Now, Session, SettingsDep, Tx
-from app.base.http.csv import CSV, Line, cells, or_csv
-from app.base.http.fields import (
+from app.base.http.limits.turns import IN_TURN
+from app.base.http.requests.fields import (
     AtShown,
     EnvironmentFilter,
     EnvironmentName,
@@ -25,11 +25,11 @@ from app.base.http.fields import (
     SingleSegmentRoute,
     rfc3339,
 )
-from app.base.http.numbers import DefinitionNames
-from app.base.http.problems import problem_responses
-from app.base.http.turns import IN_TURN
-from app.base.threads import off_loop
-from app.base.times import Span
+from app.base.http.responses.csv import CSV, Line, cells, or_csv
+from app.base.http.responses.numbers import DefinitionNames
+from app.base.http.responses.problems import problem_responses
+from app.base.process.threads import off_loop
+from app.base.values.times import Span
 from app.catalog.objectives import store
 from app.incidents.impact.availability import Availability, Budget, CalendarPeriod
 from app.incidents.impact.maintenance import Bounds

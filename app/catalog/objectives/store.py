@@ -11,8 +11,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db, schema
 from app.base.errors import NotFound, ServiceNotFound
-from app.base.threads import off_loop
-from app.base.times import Span
+from app.base.process.threads import off_loop
+from app.base.values.times import Span
 from app.incidents.impact import availability
 from app.incidents.impact.availability import Availability, Budget, BudgetLeft, Objective
 from app.incidents.impact.columns import impact_columns

@@ -8,13 +8,13 @@ from fastapi import APIRouter, Body, Path, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from app.base import schema
-from app.base.http.auth import Admin, Reader
+from app.base.http.access.auth import Admin, Reader
 from app.base.http.context import Now, Session, Tx
-from app.base.http.fields import AtShown, EnvironmentName, Input, Name, Slug, Words
-from app.base.http.paging import Page, Pages, page_of
-from app.base.http.problems import problem_responses
-from app.base.http.turns import IN_TURN
-from app.base.severity import SeverityName, severity_name
+from app.base.http.limits.turns import IN_TURN
+from app.base.http.requests.fields import AtShown, EnvironmentName, Input, Name, Slug, Words
+from app.base.http.requests.paging import Page, Pages, page_of
+from app.base.http.responses.problems import problem_responses
+from app.base.values.severity import SeverityName, severity_name
 from app.catalog.rules import store
 from app.catalog.rules.trial import Difference, Grouped, TrialOutcome
 from app.incidents.grouping.rule import DEFAULT_NAME, DEFAULT_RULE, OptionalRecovery, parse_matcher

@@ -14,7 +14,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db, schema
 from app.base.errors import Conflict, NotFound
-from app.base.threads import off_loop
+from app.base.process.threads import off_loop
 from app.catalog.rules.order import Place, moved
 from app.catalog.rules.trial import Comparison, PastAlert, compare
 from app.incidents.grouping.batch import MANUAL_SOURCE_ID

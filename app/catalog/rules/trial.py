@@ -13,8 +13,8 @@ from uuid import UUID
 
 import msgspec
 
-from app.incidents.grouping import lifecycle
-from app.incidents.grouping.episode import End
+from app.incidents.grouping.law import lifecycle
+from app.incidents.grouping.law.episode import End
 from app.incidents.grouping.rule import Decision, Rules
 from app.incidents.grouping.signal import AlertClass, EndReason
 

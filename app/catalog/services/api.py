@@ -19,10 +19,9 @@ from pydantic import (
 )
 
 from app.base import schema
-from app.base.currency import Currency
-from app.base.http.auth import Reader, Writer
+from app.base.http.access.auth import Reader, Writer
 from app.base.http.context import Now, Session
-from app.base.http.fields import (
+from app.base.http.requests.fields import (
     SEVERAL_AT_MOST,
     At,
     AtShown,
@@ -32,8 +31,9 @@ from app.base.http.fields import (
     SingleSegmentRoute,
     Words,
 )
-from app.base.http.paging import Counted, CountedPage, Pages, page_of
-from app.base.http.problems import problem_responses
+from app.base.http.requests.paging import Counted, CountedPage, Pages, page_of
+from app.base.http.responses.problems import problem_responses
+from app.base.values.currency import Currency
 from app.catalog.services import store
 from app.incidents.impact.rates import THE_BEGINNING
 

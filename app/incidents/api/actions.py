@@ -7,16 +7,16 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Path
 from pydantic import Field
 
-from app.base.http.auth import Writer
+from app.base.access.tokens import Bearer
+from app.base.http.access.auth import Writer
 from app.base.http.context import Now, Session
-from app.base.http.fields import At, EnvironmentName, IncidentInPath, IncidentRef, Input, Name, Slug, Words
-from app.base.http.problems import problem_responses
-from app.base.severity import SeverityName, severity_number
-from app.base.tokens import Bearer
+from app.base.http.requests.fields import At, EnvironmentName, IncidentInPath, IncidentRef, Input, Name, Slug, Words
+from app.base.http.responses.problems import problem_responses
+from app.base.values.severity import SeverityName, severity_number
 from app.incidents import actions, relations
 from app.incidents.api.answer import EXPECTED_TO_LAST, HARMED_THROUGHOUT, IS_TEST, Answering, IncidentModel
 from app.incidents.grouping.timeline_kind import TimelineKind
-from app.incidents.timeline import Attribution
+from app.incidents.history.timeline import Attribution
 
 router = APIRouter(prefix="/api/v1/incidents", tags=["incidents"])
 

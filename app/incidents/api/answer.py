@@ -12,16 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.http.context import Now, Session, SettingsDep
-from app.base.http.fields import AtShown, MoneyRange
+from app.base.http.requests.fields import AtShown, MoneyRange
 from app.base.schema import Incident, Row
-from app.base.severity import SeverityName, severity_name
-from app.incidents import relations, views
+from app.base.values.severity import SeverityName, severity_name
+from app.incidents import relations
 from app.incidents.actions import etag
 from app.incidents.grouping.batch import MANUAL_SOURCE_ID
 from app.incidents.impact import labor
 from app.incidents.impact.individual import impacts_of
 from app.incidents.impact.intervals import shown
-from app.incidents.links import LinkKind
 from app.incidents.measures.measures import (
     Facts,
     IncidentStatus,
@@ -34,6 +33,8 @@ from app.incidents.measures.measures import (
     severity,
     status,
 )
+from app.incidents.reading import views
+from app.incidents.reading.links import LinkKind
 from app.settings import Settings
 
 HARMED_THROUGHOUT = (

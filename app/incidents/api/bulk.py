@@ -10,10 +10,10 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db
 from app.base.errors import Problem
-from app.base.http.auth import Writer
+from app.base.http.access.auth import Writer
 from app.base.http.context import Now, context_of
-from app.base.http.fields import IncidentRef
-from app.base.http.problems import ProblemDocument, document_of, problem_responses
+from app.base.http.requests.fields import IncidentRef
+from app.base.http.responses.problems import ProblemDocument, document_of, problem_responses
 from app.base.schema import Incident
 from app.incidents import actions
 from app.incidents.api.actions import ActionInput

@@ -7,13 +7,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.base.http.fields import AtShown
+from app.base.http.requests.fields import AtShown
 from app.base.schema import Incident, TimelineEntry
-from app.incidents import actions, timeline
+from app.incidents import actions
 from app.incidents.api.answer import columns_of
 from app.incidents.grouping.timeline_kind import TimelineKind
+from app.incidents.history import timeline
+from app.incidents.history.path import Phase, phase_at
 from app.incidents.measures.measures import Facts
-from app.incidents.path import Phase, phase_at
 
 
 class RevisionModel(BaseModel):

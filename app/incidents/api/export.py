@@ -10,14 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db
-from app.base.http.csv import CHUNK, attached, spreadsheet_text, written
-from app.base.markdown import escaped
+from app.base.http.responses.csv import CHUNK, attached, spreadsheet_text, written
 from app.base.schema import Incident
-from app.incidents import timeline
+from app.base.text.markdown import escaped
 from app.incidents.api.entry import EntryModel, entry_models
-from app.incidents.details import DETAILS
-from app.incidents.entry_words import words_of
-from app.incidents.timeline import Chosen, Key
+from app.incidents.history import timeline
+from app.incidents.history.details import DETAILS
+from app.incidents.history.entry_words import words_of
+from app.incidents.history.timeline import Chosen, Key
 
 
 class TimelineFormat(StrEnum):

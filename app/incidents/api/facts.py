@@ -5,16 +5,16 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Body
 from pydantic import Field, StringConstraints
 
-from app.base.http.auth import Writer
+from app.base.http.access.auth import Writer
 from app.base.http.context import Now, Session
-from app.base.http.fields import At, IncidentInPath, Input, Name, Words
-from app.base.http.problems import problem_responses
-from app.incidents import notes
+from app.base.http.requests.fields import At, IncidentInPath, Input, Name, Words
+from app.base.http.responses.problems import problem_responses
 from app.incidents.api.entry import EntryModel, recorded
 from app.incidents.api.timeline import IdempotencyKey, stated
-from app.incidents.details import Criterion, CustomerImpact, Evidence, Joined, Room, Update, detail_in
 from app.incidents.grouping.timeline_kind import TimelineKind
-from app.incidents.timeline import Attribution
+from app.incidents.history import notes
+from app.incidents.history.details import Criterion, CustomerImpact, Evidence, Joined, Room, Update, detail_in
+from app.incidents.history.timeline import Attribution
 
 router = APIRouter(prefix="/api/v1/incidents", tags=["incidents"])
 

@@ -12,10 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
 from app.base.errors import Invalid
-from app.base.http.auth import Reader
+from app.base.http.access.auth import Reader
 from app.base.http.context import Now, Session, SettingsDep, context_of
-from app.base.http.csv import CHUNK, CSV, Format, attached, cells, wants_csv, written
-from app.base.http.fields import (
+from app.base.http.requests.fields import (
     SEVERAL_AT_MOST,
     TIME,
     AtShown,
@@ -27,13 +26,15 @@ from app.base.http.fields import (
     Words,
     time_of,
 )
-from app.base.http.paging import Page, Pages, page_of
-from app.base.http.problems import problem_responses
+from app.base.http.requests.paging import Page, Pages, page_of
+from app.base.http.responses.csv import CHUNK, CSV, Format, attached, cells, wants_csv, written
+from app.base.http.responses.problems import problem_responses
 from app.base.schema import Incident
-from app.base.severity import SeverityName, severity_name, severity_number
-from app.incidents import actions, listing, views
+from app.base.values.severity import SeverityName, severity_name, severity_number
+from app.incidents import actions
 from app.incidents.api.answer import Answering, IncidentModel, ListedIncidentModel, columns_of, models_of
 from app.incidents.measures.measures import MEASURES, IncidentStatus, Priority
+from app.incidents.reading import listing, views
 from app.settings import Settings
 
 router = APIRouter(prefix="/api/v1/incidents", tags=["incidents"])

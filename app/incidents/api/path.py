@@ -5,13 +5,14 @@ from dataclasses import asdict
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.base.http.auth import Reader
+from app.base.http.access.auth import Reader
 from app.base.http.context import Now, Session
-from app.base.http.fields import AtShown, IncidentInPath
-from app.base.http.problems import problem_responses
-from app.incidents import actions, notes
+from app.base.http.requests.fields import AtShown, IncidentInPath
+from app.base.http.responses.problems import problem_responses
+from app.incidents import actions
+from app.incidents.history import notes
+from app.incidents.history.path import Effect, Path, Phase, Stage, path_of
 from app.incidents.measures.measures import Facts, MeasureStatus
-from app.incidents.path import Effect, Path, Phase, Stage, path_of
 
 router = APIRouter(prefix="/api/v1/incidents", tags=["incidents"])
 

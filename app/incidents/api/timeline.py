@@ -7,21 +7,22 @@ from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import Field, HttpUrl, JsonValue, StringConstraints
 
-from app.base.http.auth import Reader, Writer
+from app.base.http.access.auth import Reader, Writer
 from app.base.http.context import Now, Session, context_of
-from app.base.http.fields import At, IncidentInPath, Input, Name, Slug, Words
-from app.base.http.paging import Page, Pages, page_of
-from app.base.http.problems import problem_responses
-from app.incidents import actions, corrections, notes, timeline
+from app.base.http.requests.fields import At, IncidentInPath, Input, Name, Slug, Words
+from app.base.http.requests.paging import Page, Pages, page_of
+from app.base.http.responses.problems import problem_responses
+from app.incidents import actions
 from app.incidents.api.actions import IfMatch
 from app.incidents.api.answer import Answering, IncidentModel
 from app.incidents.api.entry import EntryModel, entry_models, recorded
 from app.incidents.api.export import FORMATS, TimelineFormat, accepted, exported
 from app.incidents.grouping.timeline_kind import TimelineKind
+from app.incidents.history import corrections, notes, timeline
+from app.incidents.history.notes import TaskDetails
+from app.incidents.history.path import Effect, Phase, PlaybookVersion, Stage
+from app.incidents.history.timeline import Attribution, Chosen
 from app.incidents.measures.measures import Facts
-from app.incidents.notes import TaskDetails
-from app.incidents.path import Effect, Phase, PlaybookVersion, Stage
-from app.incidents.timeline import Attribution, Chosen
 
 router = APIRouter(prefix="/api/v1/incidents", tags=["incidents"])
 

@@ -12,9 +12,9 @@ from uuid import UUID
 
 import msgspec
 
-from app.incidents.grouping import lifecycle
-from app.incidents.grouping.episode import NOT_BY_SOURCE, REFIRE, End, Episode, ReportedEnd, fired_after_end
-from app.incidents.grouping.lifecycle import IncidentState
+from app.incidents.grouping.law import lifecycle
+from app.incidents.grouping.law.episode import NOT_BY_SOURCE, REFIRE, End, Episode, ReportedEnd, fired_after_end
+from app.incidents.grouping.law.lifecycle import IncidentState
 from app.incidents.grouping.rule import Decision
 from app.incidents.grouping.signal import Signal, Verdict
 from app.incidents.grouping.timeline_kind import TimelineKind

@@ -25,12 +25,12 @@ from msgspec.structs import replace
 from sqlalchemy import text
 
 from app.base.db import Transaction
-from app.base.ids import new_id, uuid_of
-from app.base.threads import give_way
+from app.base.process.threads import give_way
+from app.base.values.ids import new_id, uuid_of
 from app.incidents.grouping.batch import AlertRow, Batch, Incoming, KnownSeries, SignalOutcome, outcome_of
-from app.incidents.grouping.placement import place_by_newest, regroup, touched_span
+from app.incidents.grouping.law.placement import place_by_newest, regroup, touched_span
+from app.incidents.grouping.law.series import apply_signals, compute_ends
 from app.incidents.grouping.read import read_alerts_of, read_chains, read_newest, read_refire, read_series
-from app.incidents.grouping.series import apply_signals, compute_ends
 from app.incidents.grouping.write import RULES_VERSION, BatchConflict, write
 
 

@@ -16,11 +16,11 @@ from sqlalchemy import text
 
 from app.base.db import Transaction
 from app.base.db.recordset import Columns
+from app.base.process.threads import give_way
 from app.base.schema import Alert, Incident
-from app.base.threads import give_way
 from app.incidents.grouping.batch import AlertColumns, AlertRow, IncidentColumns, IncidentRow, KnownSeries
-from app.incidents.grouping.episode import End, Episode, ReportedEnd
-from app.incidents.grouping.lifecycle import IncidentState
+from app.incidents.grouping.law.episode import End, Episode, ReportedEnd
+from app.incidents.grouping.law.lifecycle import IncidentState
 from app.incidents.grouping.signal import EndReason
 
 _END_REASONS = {str(reason): reason for reason in EndReason}

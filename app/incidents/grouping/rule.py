@@ -20,7 +20,7 @@ import msgspec
 import re2  # type: ignore[import-untyped]
 
 from app.base.errors import Invalid
-from app.base.vocabulary import (
+from app.base.values.vocabulary import (
     DEFAULT_SEVERITY,
     ENVIRONMENT_LABELS,
     SEVERITY_LABELS,

@@ -1,4 +1,4 @@
-"""The kinds of timeline entries. `app/incidents/timeline.py` reads and appends entries."""
+"""The kinds of timeline entries. `app/incidents/history/timeline.py` reads and appends entries."""
 
 from enum import StrEnum
 

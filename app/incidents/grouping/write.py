@@ -15,12 +15,12 @@ from sqlalchemy import TextClause, text
 from app.base import db
 from app.base.db import Transaction
 from app.base.db.recordset import Columns, as_json
+from app.base.process.threads import give_way
 from app.base.schema import Alert, Incident, TimelineEntry, UnmatchedResolve
-from app.base.threads import give_way
 from app.incidents.grouping.batch import AlertRow, Batch, Entry, IncidentRow
-from app.incidents.grouping.episode import End, ReportedEnd
 from app.incidents.grouping.facts import move_facts
-from app.incidents.grouping.lifecycle import IncidentState
+from app.incidents.grouping.law.episode import End, ReportedEnd
+from app.incidents.grouping.law.lifecycle import IncidentState
 from app.incidents.grouping.reaction_placement import Affected, place_affected
 
 

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from app.base.arrays import distinct
-from app.base.times import Span
+from app.base.values.arrays import distinct
+from app.base.values.times import Span
 from app.incidents.impact.columns import ImpactColumns
 from app.incidents.impact.intervals import ImpactInterval, clipped, downtime, running, weighted
 from app.incidents.impact.maintenance import Planned, unplanned

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from app.base.arrays import in_order
-from app.base.severity import SEVERITIES
+from app.base.values.arrays import in_order
+from app.base.values.severity import SEVERITIES
 from app.incidents.impact.stretches import OPEN_END, RECORD_BYTES, Stretch, packed
 from app.incidents.measures.measures import Weights
 from app.incidents.measures.vectorized import NEVER, Columns, Ints, else_, microseconds

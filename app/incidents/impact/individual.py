@@ -11,8 +11,8 @@ import numpy as np
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.base.threads import off_loop
-from app.base.times import MICROSECOND, Span
+from app.base.process.threads import off_loop
+from app.base.values.times import MICROSECOND, Span
 from app.incidents.impact.columns import StretchColumns, impact_columns
 from app.incidents.impact.intervals import Shown, shown
 from app.incidents.impact.maintenance import Planned

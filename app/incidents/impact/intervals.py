@@ -24,7 +24,7 @@ from itertools import pairwise, takewhile
 from typing import NamedTuple
 from uuid import UUID
 
-from app.base.times import EPOCH, HOUR_MICROSECONDS, MICROSECOND, Span
+from app.base.values.times import EPOCH, HOUR_MICROSECONDS, MICROSECOND, Span
 from app.incidents.impact.rates import Rate
 from app.incidents.impact.stretches import Stretch
 from app.incidents.measures import measures

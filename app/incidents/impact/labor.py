@@ -11,8 +11,8 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Protocol
 
-from app.base.severity import SeverityName, severity_name
-from app.base.times import MICROSECOND, Span
+from app.base.values.severity import SeverityName, severity_name
+from app.base.values.times import MICROSECOND, Span
 from app.incidents.impact.intervals import NOTHING, Amount, Cost
 from app.incidents.measures import measures
 from app.incidents.measures.measures import Facts

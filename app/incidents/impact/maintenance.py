@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from app.base.errors import Invalid
-from app.base.times import Span
+from app.base.values.times import Span
 from app.incidents.impact.intervals import ImpactInterval, union
 
 

@@ -17,10 +17,10 @@ from sqlalchemy import ARRAY, Text, any_, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.db.recordset import Columns as TableColumns
+from app.base.process.threads import off_loop
 from app.base.schema import Incident, ServiceRate
-from app.base.threads import off_loop
-from app.base.times import Span
-from app.base.vocabulary import UNKNOWN_ENVIRONMENT
+from app.base.values.times import Span
+from app.base.values.vocabulary import UNKNOWN_ENVIRONMENT
 from app.incidents.grouping.batch import MANUAL_SOURCE_ID
 from app.incidents.grouping.signal import AlertClass
 from app.incidents.impact.availability import FailingIncident

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import NamedTuple
 
-from app.base.severity import SEVERITIES
-from app.base.times import EPOCH, MICROSECOND
+from app.base.values.severity import SEVERITIES
+from app.base.values.times import EPOCH, MICROSECOND
 
 
 class Stretch(NamedTuple):

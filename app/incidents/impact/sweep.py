@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from app.base.arrays import distinct, in_order, indexed
-from app.base.times import HOUR_MICROSECONDS
+from app.base.values.arrays import distinct, in_order, indexed
+from app.base.values.times import HOUR_MICROSECONDS
 from app.incidents.impact.columns import ImpactColumns
 from app.incidents.impact.intervals import Amount, Cost
 from app.incidents.impact.maintenance import Planned, TooMuchMaintenance

@@ -13,8 +13,8 @@ from enum import StrEnum
 from operator import attrgetter
 from typing import NamedTuple
 
-from app.base.severity import SeverityName, severity_name
-from app.incidents.grouping.episode import RECOVERIES
+from app.base.values.severity import SeverityName, severity_name
+from app.incidents.grouping.law.episode import RECOVERIES
 from app.incidents.grouping.signal import AlertClass, EndReason
 
 Weights = Mapping[SeverityName, Decimal]  # share of the hourly cost, by severity

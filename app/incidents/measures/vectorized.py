@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from app.base.times import EPOCH, MICROSECOND
-from app.incidents.grouping.episode import RECOVERIES
+from app.base.values.times import EPOCH, MICROSECOND
+from app.incidents.grouping.law.episode import RECOVERIES
 from app.incidents.grouping.signal import AlertClass, EndReason
 from app.incidents.measures import measures
 from app.incidents.measures.measures import (

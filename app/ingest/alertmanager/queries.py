@@ -15,16 +15,16 @@ from fastapi import APIRouter
 
 from app import __version__
 from app.base import db
+from app.base.access.tokens import Bearer, Scope
 from app.base.errors import Forbidden, NotFound, Overloaded
-from app.base.http.auth import token_in
+from app.base.http.access.auth import token_in
 from app.base.http.context import Context
-from app.base.http.guard import with_headers
-from app.base.http.problems import document_of
-from app.base.http.turns import Turns
-from app.base.logs import Application, Receive, Send
-from app.base.logs import Scope as AsgiScope
-from app.base.threads import off_loop
-from app.base.tokens import Bearer, Scope
+from app.base.http.limits.guard import with_headers
+from app.base.http.limits.turns import Turns
+from app.base.http.responses.problems import document_of
+from app.base.process.logs import Application, Receive, Send
+from app.base.process.logs import Scope as AsgiScope
+from app.base.process.threads import off_loop
 from app.ingest.alertmanager import store
 from app.ingest.alertmanager.listing import (
     BadQuery,

@@ -8,15 +8,15 @@ from fastapi import APIRouter, Request
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, StringConstraints
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.base.access.tokens import source_by_name
 from app.base.errors import Invalid
-from app.base.facts import ReactionKind
-from app.base.http.auth import Admin, Reader, Writer
+from app.base.http.access.auth import Admin, Reader, Writer
 from app.base.http.context import Now, OutgoingDep, Session, SettingsDep
-from app.base.http.fields import AtShown, Input, Name, Secret, Words
-from app.base.http.problems import problem_responses
+from app.base.http.requests.fields import AtShown, Input, Name, Secret, Words
+from app.base.http.responses.problems import problem_responses
 from app.base.outgoing import OutgoingClient, parse
 from app.base.schema import Reconciler, Source
-from app.base.tokens import source_by_name
+from app.base.values.facts import ReactionKind
 from app.incidents.grouping.signal import Verdict
 from app.ingest.health import heartbeat, judgment, store, wording
 from app.ingest.health.heartbeat import BeatSeries

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import accumulate
 
-from app.base.severity import severity_name
-from app.base.vocabulary import DEFAULT_SEVERITY
+from app.base.values.severity import severity_name
+from app.base.values.vocabulary import DEFAULT_SEVERITY
 from app.incidents.grouping.signal import Verdict
 from app.incidents.measures.measures import INGEST_LAG_BOUNDS
 from app.ingest.health.heartbeat import BeatSeries

@@ -11,9 +11,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.base.access.tokens import list_sources
 from app.base.errors import Conflict, NotFound
 from app.base.schema import Heartbeat, Peer, Rule, Source, SourceSample
-from app.base.tokens import list_sources
 from app.incidents.grouping.signal import AlertClass
 from app.ingest.health.heartbeat import FINGERPRINT_PREFIX, BeatSeries, HeartbeatEvent, HeartbeatTransition
 from app.ingest.health.judgment import (

@@ -15,10 +15,10 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.base import db
 from app.incidents.grouping.batch import LAST_SEEN_PRECISION
 from app.incidents.grouping.signal import EndReason, Signal
-from app.ingest.flush import Delivery, Flusher
 from app.ingest.health import heartbeat, store
 from app.ingest.health.heartbeat import BeatSeries, HeartbeatTransition
 from app.ingest.health.reconcile.compare import OpenAlert
+from app.ingest.intake.flush import Delivery, Flusher
 from app.ingest.sender import Reading
 
 log = logging.getLogger("aftermath.health")

@@ -14,8 +14,16 @@ import msgspec
 from msgspec.structs import replace
 
 from app.incidents.grouping.signal import EndReason, Signal, Status, fingerprint_of
-from app.ingest.alerts import NULL, Message, normalize_times, parse_time, read_each, require_few_texts, within_limits
-from app.ingest.json import annotations_in, labels_in, parse_envelope, sanitize, text_in
+from app.ingest.reading.alerts import (
+    NULL,
+    Message,
+    normalize_times,
+    parse_time,
+    read_each,
+    require_few_texts,
+    within_limits,
+)
+from app.ingest.reading.json import annotations_in, labels_in, parse_envelope, sanitize, text_in
 from app.ingest.sender import Reading, Rejected, Request, Sender, Unreadable
 
 FINGERPRINT_LENGTH = 256

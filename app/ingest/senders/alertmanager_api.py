@@ -11,8 +11,16 @@ from datetime import datetime, timedelta
 import msgspec
 
 from app.incidents.grouping.signal import EndReason, Signal, Status, fingerprint_of
-from app.ingest.alerts import NULL, Message, normalize_times, parse_time, read_each, require_few_texts, within_limits
-from app.ingest.json import annotations_in, labels_in, parse_envelope, sanitize, text_in
+from app.ingest.reading.alerts import (
+    NULL,
+    Message,
+    normalize_times,
+    parse_time,
+    read_each,
+    require_few_texts,
+    within_limits,
+)
+from app.ingest.reading.json import annotations_in, labels_in, parse_envelope, sanitize, text_in
 from app.ingest.sender import (
     Answer,
     Endpoint,

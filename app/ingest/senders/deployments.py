@@ -3,9 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
-from app.base.facts import REPORT_EXAMPLE, Outcome, Report
+from app.base.values.facts import REPORT_EXAMPLE, Outcome, Report
+from app.ingest.reading.values import (
+    LINK_AT_MOST,
+    commits_in,
+    flag_in,
+    moment_in,
+    outcome_in,
+    read_strictly,
+    required,
+    text_in,
+)
 from app.ingest.sender import Reading, Request, Sender, Unreadable, fact_as_json
-from app.ingest.values import LINK_AT_MOST, commits_in, flag_in, moment_in, outcome_in, read_strictly, required, text_in
 
 
 def read(request: Request) -> Reading:

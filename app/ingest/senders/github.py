@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from app.base.facts import Commit, IssueEvent, IssueState, Outcome, Report
-from app.ingest.sender import Reading, Request, Sender, fact_as_json
-from app.ingest.values import (
+from app.base.values.facts import Commit, IssueEvent, IssueState, Outcome, Report
+from app.ingest.reading.values import (
     LINK_AT_MOST,
     Ignored,
     commits_in,
@@ -27,6 +26,7 @@ from app.ingest.values import (
     required,
     text_in,
 )
+from app.ingest.sender import Reading, Request, Sender, fact_as_json
 
 SIGNATURE_HEADER = "X-Hub-Signature-256"
 

@@ -7,9 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from app.base.facts import IssueEvent, IssueState, Outcome, Report
-from app.ingest.sender import Credential, Reading, Request, Sender, fact_as_json
-from app.ingest.values import (
+from app.base.values.facts import IssueEvent, IssueState, Outcome, Report
+from app.ingest.reading.values import (
     LINK_AT_MOST,
     Ignored,
     link_in,
@@ -21,6 +20,7 @@ from app.ingest.values import (
     required,
     text_in,
 )
+from app.ingest.sender import Credential, Reading, Request, Sender, fact_as_json
 
 
 def read(request: Request) -> Reading:

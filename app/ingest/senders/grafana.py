@@ -15,8 +15,8 @@ from msgspec.structs import replace
 
 from app.base.errors import UnrecognizedBody
 from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status, fingerprint_of
-from app.ingest.alerts import NULL, Message, read_each, require_few_texts, within_limits
-from app.ingest.json import labels_in, parse_envelope, sanitize, text_in
+from app.ingest.reading.alerts import NULL, Message, read_each, require_few_texts, within_limits
+from app.ingest.reading.json import labels_in, parse_envelope, sanitize, text_in
 from app.ingest.sender import QUERY_ERROR, Reading, Rejected, Request, Sender, Unreadable
 from app.ingest.senders import alertmanager
 

@@ -10,9 +10,9 @@ from hashlib import sha256
 from typing import Any
 
 from app.base.errors import UnrecognizedBody
-from app.base.facts import Reaction, ReactionKind
+from app.base.values.facts import Reaction, ReactionKind
+from app.ingest.reading.values import Ignored, moment_or_arrival, object_in, read_report, text_in
 from app.ingest.sender import Reading, Request, Sender
-from app.ingest.values import Ignored, moment_or_arrival, object_in, read_report, text_in
 
 
 def read(request: Request) -> Reading:

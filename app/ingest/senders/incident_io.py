@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from app.base.errors import UnrecognizedBody
-from app.base.facts import Reaction, ReactionKind
-from app.ingest.details import identity_in, long_text_in
+from app.base.values.facts import Reaction, ReactionKind
+from app.ingest.reading.details import identity_in, long_text_in
+from app.ingest.reading.values import Ignored, moment_or_arrival, object_in, read_report, text_in
 from app.ingest.sender import Reading, Request, Sender
-from app.ingest.values import Ignored, moment_or_arrival, object_in, read_report, text_in
 
 ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER = "webhook-id", "webhook-timestamp", "webhook-signature"
 SIGNATURE_TOLERANCE = timedelta(minutes=5)

@@ -11,9 +11,8 @@ from datetime import datetime
 from typing import Any
 
 from app.base.errors import UnrecognizedBody
-from app.base.facts import IssueEvent, IssueState
-from app.ingest.sender import Reading, Request, Sender, Unreadable, fact_as_json
-from app.ingest.values import (
+from app.base.values.facts import IssueEvent, IssueState
+from app.ingest.reading.values import (
     LINK_AT_MOST,
     Ignored,
     is_signed,
@@ -23,6 +22,7 @@ from app.ingest.values import (
     read_report,
     text_in,
 )
+from app.ingest.sender import Reading, Request, Sender, Unreadable, fact_as_json
 
 SIGNATURE_HEADER = "X-Hub-Signature"
 CHANGES_AT_MOST = 200  # changed fields that are looked at

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.base.errors import UnrecognizedBody
-from app.base.facts import Reaction, ReactionKind
-from app.ingest.details import identity_in, long_text_in
+from app.base.values.facts import Reaction, ReactionKind
+from app.ingest.reading.details import identity_in, long_text_in
+from app.ingest.reading.values import Ignored, moment_or_arrival, object_in, read_report, text_in
 from app.ingest.sender import Reading, Request, Sender, Unreadable
-from app.ingest.values import Ignored, moment_or_arrival, object_in, read_report, text_in
 
 
 def read(request: Request) -> Reading:

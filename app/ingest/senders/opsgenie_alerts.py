@@ -15,9 +15,9 @@ from uuid import NAMESPACE_URL, uuid4, uuid5
 from msgspec.structs import replace
 
 from app.base.errors import UnrecognizedBody
-from app.base.facts import Reaction, ReactionKind
+from app.base.values.facts import Reaction, ReactionKind
 from app.incidents.grouping.signal import Signal, Status
-from app.ingest.details import (
+from app.ingest.reading.details import (
     Moment,
     Texts,
     details_as_texts,
@@ -28,6 +28,7 @@ from app.ingest.details import (
     signal_of,
     tags_as_labels,
 )
+from app.ingest.reading.values import Ignored, message_in, object_in, read_report, text_in
 from app.ingest.sender import (
     Answer,
     Endpoint,
@@ -41,7 +42,6 @@ from app.ingest.sender import (
     SpoolReceipt,
     Unreadable,
 )
-from app.ingest.values import Ignored, message_in, object_in, read_report, text_in
 
 
 def read(request: Request) -> Reading:

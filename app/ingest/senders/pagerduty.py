@@ -14,10 +14,10 @@ from datetime import datetime
 from typing import Any
 
 from app.base.errors import UnrecognizedBody
-from app.base.facts import Reaction, ReactionKind
-from app.ingest.details import identity_in, long_text_in, moment_in
+from app.base.values.facts import Reaction, ReactionKind
+from app.ingest.reading.details import identity_in, long_text_in, moment_in
+from app.ingest.reading.values import message_in, object_in, text_in
 from app.ingest.sender import Reading, Rejected, Request, Sender, Unreadable
-from app.ingest.values import message_in, object_in, text_in
 
 SIGNATURE_HEADER = "X-PagerDuty-Signature"
 

@@ -11,10 +11,9 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from app.base.facts import Change, Outcome, Report
-from app.base.vocabulary import ENVIRONMENT_LABELS, environment_of
-from app.ingest.sender import Request, Unreadable
-from app.ingest.values import (
+from app.base.values.facts import Change, Outcome, Report
+from app.base.values.vocabulary import ENVIRONMENT_LABELS, environment_of
+from app.ingest.reading.values import (
     LINK_AT_MOST,
     commits_in,
     flag_in,
@@ -24,6 +23,7 @@ from app.ingest.values import (
     required,
     text_in,
 )
+from app.ingest.sender import Request, Unreadable
 
 
 def report_in(message: Mapping[str, Any], request: Request) -> Report | Change:

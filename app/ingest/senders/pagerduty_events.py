@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from app.base.errors import Problem, UnrecognizedBody
-from app.base.facts import Reaction, ReactionKind
+from app.base.values.facts import Reaction, ReactionKind
 from app.incidents.grouping.signal import Status
-from app.ingest.details import (
+from app.ingest.reading.details import (
     Texts,
     details_as_texts,
     digest_of,
@@ -28,6 +28,7 @@ from app.ingest.details import (
     person_in,
     signal_of,
 )
+from app.ingest.reading.values import TEXT_AT_MOST, message_in, object_in, read_report, text_in
 from app.ingest.sender import (
     Answer,
     Credential,
@@ -42,7 +43,6 @@ from app.ingest.sender import (
     Unreadable,
 )
 from app.ingest.senders import pagerduty_changes
-from app.ingest.values import TEXT_AT_MOST, message_in, object_in, read_report, text_in
 
 EVENTS, EVENTS_1, CHANGES = "/v2/enqueue", "/generic/2010-04-15/create_event.json", "/v2/change/enqueue"
 KEY_AT_MOST = 255  # characters; the limit of PagerDuty

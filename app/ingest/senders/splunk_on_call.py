@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from app.base.errors import Problem, UnrecognizedBody
-from app.base.facts import Reaction, ReactionKind
+from app.base.values.facts import Reaction, ReactionKind
 from app.incidents.grouping.signal import Status
-from app.ingest.details import (
+from app.ingest.reading.details import (
     IDENTITY_AT_MOST,
     Moment,
     Texts,
@@ -27,6 +27,7 @@ from app.ingest.details import (
     person_in,
     signal_of,
 )
+from app.ingest.reading.values import TEXT_AT_MOST, message_in, text_in
 from app.ingest.sender import (
     Answer,
     Endpoint,
@@ -39,7 +40,6 @@ from app.ingest.sender import (
     SpoolReceipt,
     Unreadable,
 )
-from app.ingest.values import TEXT_AT_MOST, message_in, text_in
 
 ADDRESS = "/integrations/generic/20131114/alert/{token}"
 

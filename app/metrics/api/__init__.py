@@ -5,7 +5,7 @@ Every number names its definition and comes with its filters; links lead to the 
 
 from fastapi import APIRouter
 
-from app.base.http.turns import IN_TURN
+from app.base.http.limits.turns import IN_TURN
 from app.metrics.api import action_items, compare, definitions, downtime, summary, timeseries, whatif
 from app.metrics.prometheus import api as scrape
 

@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from app.base.http.auth import Reader
+from app.base.http.access.auth import Reader
 from app.base.http.context import Now, Tx
-from app.base.http.csv import CSV, Line, cells, or_csv
-from app.base.http.fields import PeriodDep, PeriodModel
-from app.base.http.filters import Services, ServicesFiltered
-from app.base.http.numbers import DefinitionName, RatioModel
-from app.base.http.problems import problem_responses
+from app.base.http.requests.fields import PeriodDep, PeriodModel
+from app.base.http.requests.filters import Services, ServicesFiltered
+from app.base.http.responses.csv import CSV, Line, cells, or_csv
+from app.base.http.responses.numbers import DefinitionName, RatioModel
+from app.base.http.responses.problems import problem_responses
 from app.metrics.api.answer import EstimatedSummaryModel, estimated_model
 from app.metrics.api.query import HORIZON_AT_MOST
 from app.metrics.shapes import CountModel

@@ -6,10 +6,10 @@ from urllib.parse import urlencode
 
 from pydantic import BaseModel, Field
 
-from app.base.http.fields import MoneyRange, PeriodModel
-from app.base.http.filters import SeveritiesFiltered
-from app.base.http.numbers import DefinitionName, Number, Seconds
-from app.base.severity import severity_name
+from app.base.http.requests.fields import MoneyRange, PeriodModel
+from app.base.http.requests.filters import SeveritiesFiltered
+from app.base.http.responses.numbers import DefinitionName, Number, Seconds
+from app.base.values.severity import severity_name
 from app.incidents.impact.intervals import Cost, Shown, shown
 from app.incidents.measures.business_hours import BusinessHours
 from app.metrics.counts import NOTHING_OBSERVED, PerDay

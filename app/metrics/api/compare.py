@@ -9,13 +9,13 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AfterValidator, BaseModel, Field
 
 from app.base.errors import Invalid
-from app.base.http.auth import Reader
+from app.base.http.access.auth import Reader
 from app.base.http.context import Now, SettingsDep, Tx
-from app.base.http.csv import CSV, Line, cells, or_csv
-from app.base.http.fields import DEFAULT_PERIOD, TIME, Length, PeriodModel, When, time_of
-from app.base.http.numbers import DefinitionName, DefinitionNames, Number, OptionalSeconds, Seconds
-from app.base.http.problems import problem_responses
-from app.base.times import EARLIEST, Span
+from app.base.http.requests.fields import DEFAULT_PERIOD, TIME, Length, PeriodModel, When, time_of
+from app.base.http.responses.csv import CSV, Line, cells, or_csv
+from app.base.http.responses.numbers import DefinitionName, DefinitionNames, Number, OptionalSeconds, Seconds
+from app.base.http.responses.problems import problem_responses
+from app.base.values.times import EARLIEST, Span
 from app.incidents.measures.measures import MEASURES
 from app.metrics.api.answer import (
     CalendarModel,

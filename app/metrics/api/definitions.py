@@ -8,9 +8,9 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from app.base.errors import Invalid
-from app.base.http.auth import Reader
-from app.base.http.csv import CSV, Line, or_csv, spreadsheet_text
-from app.base.http.problems import problem_responses
+from app.base.http.access.auth import Reader
+from app.base.http.responses.csv import CSV, Line, or_csv, spreadsheet_text
+from app.base.http.responses.problems import problem_responses
 from app.incidents.definitions import DEFINITIONS
 from app.incidents.definitions.model import DefinitionKind
 from app.metrics.prometheus.families import FAMILIES, FamilyType

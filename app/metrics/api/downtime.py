@@ -7,12 +7,12 @@ from typing import TypedDict
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from app.base.http.auth import Reader
+from app.base.http.access.auth import Reader
 from app.base.http.context import Now, SettingsDep, Tx
-from app.base.http.csv import CSV, Line, cells, or_csv
-from app.base.http.fields import PeriodModel
-from app.base.http.problems import problem_responses
-from app.base.threads import off_loop
+from app.base.http.requests.fields import PeriodModel
+from app.base.http.responses.csv import CSV, Line, cells, or_csv
+from app.base.http.responses.problems import problem_responses
+from app.base.process.threads import off_loop
 from app.metrics.api.answer import (
     FiltersModel,
     PeriodCostModel,

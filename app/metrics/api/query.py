@@ -8,8 +8,8 @@ from pydantic import Field
 
 from app.base.errors import Invalid
 from app.base.http.context import SettingsDep, Tx
-from app.base.http.fields import Name, PeriodDep
-from app.base.http.filters import Environments, Owners, Services, Severities, Sources, severity_numbers
+from app.base.http.requests.fields import Name, PeriodDep
+from app.base.http.requests.filters import Environments, Owners, Services, Severities, Sources, severity_numbers
 from app.incidents.impact.maintenance import Bounds
 from app.incidents.measures.business_hours import BusinessHours
 from app.incidents.measures.measures import MEASURES

@@ -6,11 +6,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from app.base.http.auth import Reader
+from app.base.http.access.auth import Reader
 from app.base.http.context import Now, SettingsDep, Tx
-from app.base.http.csv import CSV, Line, Table, cells, or_csv, spreadsheet_text
-from app.base.http.problems import problem_responses
-from app.base.threads import off_loop
+from app.base.http.responses.csv import CSV, Line, Table, cells, or_csv, spreadsheet_text
+from app.base.http.responses.problems import problem_responses
+from app.base.process.threads import off_loop
 from app.incidents.definitions.model import SUMMARY_FROM
 from app.metrics.api.answer import (
     CalendarModel,

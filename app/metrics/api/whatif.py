@@ -8,14 +8,14 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from app.base.http.auth import Reader
+from app.base.http.access.auth import Reader
 from app.base.http.context import Now, SettingsDep, Tx
-from app.base.http.csv import CSV, Line, cells, or_csv
-from app.base.http.fields import MoneyRange, PeriodDep, PeriodModel
-from app.base.http.filters import Services, SeveritiesFiltered, severity_numbers
-from app.base.http.numbers import DefinitionName, Seconds
-from app.base.http.problems import problem_responses
-from app.base.severity import SeverityName
+from app.base.http.requests.fields import MoneyRange, PeriodDep, PeriodModel
+from app.base.http.requests.filters import Services, SeveritiesFiltered, severity_numbers
+from app.base.http.responses.csv import CSV, Line, cells, or_csv
+from app.base.http.responses.numbers import DefinitionName, Seconds
+from app.base.http.responses.problems import problem_responses
+from app.base.values.severity import SeverityName
 from app.metrics.api.answer import Amounts, Links, links_of, money_ranges
 from app.metrics.api.query import GROUPS_AT_MOST, bounds_in
 from app.metrics.query import Filters, MetricsQuery

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.base.arrays import distinct
-from app.base.threads import off_loop
-from app.base.times import Span
+from app.base.process.threads import off_loop
+from app.base.values.arrays import distinct
+from app.base.values.times import Span
 from app.incidents.impact.availability import Availability, availabilities
 from app.incidents.impact.labor import Pay
 from app.incidents.impact.maintenance import Planned

@@ -7,9 +7,9 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.base.threads import off_loop
-from app.base.times import Span
-from app.base.vocabulary import UNKNOWN_ENVIRONMENT
+from app.base.process.threads import off_loop
+from app.base.values.times import Span
+from app.base.values.vocabulary import UNKNOWN_ENVIRONMENT
 from app.incidents.impact.store import COLUMNS, columns_of
 from app.incidents.measures.business_durations import in_business_hours, starts_in_business_hours
 from app.incidents.measures.vectorized import Booleans, MeasuredMany, measured

@@ -15,20 +15,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import schema
-from app.base.facts import Outcome
+from app.base.process.threads import off_loop
 from app.base.schema import TimelineEntry
-from app.base.threads import off_loop
-from app.base.times import MICROSECOND, Span
-from app.base.vocabulary import ENVIRONMENT_LABELS
-from app.incidents import actions, timeline
+from app.base.values.facts import Outcome
+from app.base.values.times import MICROSECOND, Span
+from app.base.values.vocabulary import ENVIRONMENT_LABELS
+from app.incidents import actions
 from app.incidents.actions import Ref
 from app.incidents.grouping.timeline_kind import IS_CURRENT, TimelineKind
 from app.incidents.grouping.write import count
+from app.incidents.history import timeline
+from app.incidents.history.timeline import Attribution
 from app.incidents.impact.rates import Rate, rate_at
 from app.incidents.impact.store import COLUMNS, FACTS_OF_INCIDENT, columns_of, rates_of, texts
 from app.incidents.measures.measures import Facts
 from app.incidents.measures.vectorized import coded, moment
-from app.incidents.timeline import Attribution
 from app.metrics.deployments.changes import Filters, changes
 from app.metrics.deployments.deployment import DEPLOYMENT_FIELDS, Deployment, from_columns
 from app.metrics.deployments.dora import MIN_CONFIDENCE, Dora, dora, is_failure

@@ -11,9 +11,9 @@ from sqlmodel import select
 
 from app.base import schema
 from app.base.errors import Conflict
-from app.base.facts import Change, key_of
 from app.base.schema import Source
-from app.base.vocabulary import environment_of
+from app.base.values.facts import Change, key_of
+from app.base.values.vocabulary import environment_of
 from app.metrics.deployments.deployment import StoredChange
 
 

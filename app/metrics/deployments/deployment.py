@@ -13,9 +13,9 @@ from hashlib import sha256
 from itertools import takewhile
 from typing import Any, Protocol, TypeVar
 
-from app.base import vocabulary
-from app.base.facts import Change, Commit, Outcome, Report, is_ahead, key_of
-from app.base.vocabulary import PRODUCTION, normalized
+from app.base.values import vocabulary
+from app.base.values.facts import Change, Commit, Outcome, Report, is_ahead, key_of
+from app.base.values.vocabulary import PRODUCTION, normalized
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from decimal import Decimal
 import numpy as np
 from scipy import stats
 
-from app.base.facts import Outcome
+from app.base.values.facts import Outcome
 from app.incidents.definitions.model import SUMMARY_FROM
 from app.incidents.measures.measures import CONFIDENCE, NOT_RECOVERED_YET
 from app.incidents.measures.vectorized import (

@@ -15,8 +15,8 @@ from uuid import UUID
 
 import numpy as np
 
-from app.base.times import HOUR_MICROSECONDS
-from app.base.vocabulary import environment_in
+from app.base.values.times import HOUR_MICROSECONDS
+from app.base.values.vocabulary import environment_in
 from app.incidents.grouping.signal import AlertClass
 from app.incidents.measures import measures
 from app.incidents.measures.measures import Facts

@@ -14,8 +14,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db
 from app.base.errors import Conflict, Invalid, NotFound
-from app.base.facts import Outcome, Report
 from app.base.schema import Deployment, DeploymentReport, Service, Source
+from app.base.values.facts import Outcome, Report
 from app.incidents.grouping.write import count
 from app.metrics.deployments.deployment import (
     as_columns,

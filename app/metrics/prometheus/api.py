@@ -7,10 +7,10 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from app.base import db
-from app.base.http.auth import Reader
+from app.base.http.access.auth import Reader
 from app.base.http.context import Now, context_of
-from app.base.http.problems import problem_responses
-from app.base.threads import off_loop
+from app.base.http.responses.problems import problem_responses
+from app.base.process.threads import off_loop
 from app.metrics.prometheus import exposition
 from app.metrics.prometheus.others import Gauges, RecentGauges
 from app.metrics.prometheus.ratios import Ratios, RecentRatios

@@ -22,11 +22,11 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from app import __version__
-from app.base.severity import severity_name
-from app.base.spool import Depth
+from app.base.process.spool import Depth
+from app.base.values.severity import severity_name
 from app.incidents.grouping.signal import Verdict
+from app.incidents.history.path import Effect, Phase
 from app.incidents.measures.measures import DURATION_BOUNDS, INGEST_LAG_BOUNDS, MEASURES
-from app.incidents.path import Effect, Phase
 from app.metrics.prometheus.families import FAMILIES
 from app.metrics.prometheus.others import Gauges
 from app.metrics.prometheus.ratios import Ratios

@@ -10,8 +10,8 @@ from sqlalchemy import ARRAY, Text, any_, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base import schema
-from app.base.threads import off_loop
-from app.base.times import Span
+from app.base.process.threads import off_loop
+from app.base.values.times import Span
 from app.incidents.impact.availability import Availability, Objective, availabilities, budget_left
 from app.incidents.impact.columns import StretchColumns, impact_columns
 from app.incidents.impact.store import impacting_within, in_service_since, planned_within

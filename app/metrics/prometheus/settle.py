@@ -11,9 +11,11 @@ import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.base.times import Span
+from app.base.values.times import Span
 from app.incidents.grouping.decide import TRY_LOCK_KEY
 from app.incidents.grouping.write import Count, count
+from app.incidents.history.notes import tasks_of
+from app.incidents.history.path import Task, phase_at
 from app.incidents.impact.intervals import ImpactInterval, costs, downtime, impact_intervals, rounded
 from app.incidents.impact.maintenance import unplanned
 from app.incidents.impact.rates import Rate
@@ -27,8 +29,6 @@ from app.incidents.impact.store import (
 )
 from app.incidents.measures import measures
 from app.incidents.measures.measures import DURATION_BOUNDS, MEASURES, Facts, MeasureStatus, Weights
-from app.incidents.notes import tasks_of
-from app.incidents.path import Task, phase_at
 from app.metrics.prometheus.snapshot import (
     ENVIRONMENT,
     OTHER,

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
 from app.base.schema import Source
-from app.base.vocabulary import UNKNOWN_ENVIRONMENT
+from app.base.values.vocabulary import UNKNOWN_ENVIRONMENT
 from app.metrics.prometheus.reviews import ReviewNumbers, read_review_numbers
 
 OTHER = "other"

@@ -10,7 +10,7 @@ from scipy import stats
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.base.times import Span
+from app.base.values.times import Span
 from app.incidents.definitions.model import SUMMARY_FROM
 from app.incidents.measures.measures import CONFIDENCE
 from app.metrics.summary import survival

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from app.base.arrays import Floats, Ints
+from app.base.values.arrays import Floats, Ints
 
 
 class Survival(NamedTuple):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
 
-from app.base.severity import SeverityName, severity_name
+from app.base.values.severity import SeverityName, severity_name
 from app.incidents.impact.intervals import Cost
 from app.incidents.impact.labor import Pay, priced
 from app.metrics.query import GroupKey

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.base.arrays import by_key, distinct
 from app.base.errors import Invalid
-from app.base.severity import SEVERITIES
-from app.base.times import HOUR_MICROSECONDS, Span
-from app.base.vocabulary import UNKNOWN_ENVIRONMENT
+from app.base.values.arrays import by_key, distinct
+from app.base.values.severity import SEVERITIES
+from app.base.values.times import HOUR_MICROSECONDS, Span
+from app.base.values.vocabulary import UNKNOWN_ENVIRONMENT
 from app.incidents.impact.columns import ImpactColumns, StretchColumns, impact_columns
 from app.incidents.impact.intervals import Cost
 from app.incidents.impact.maintenance import Planned

@@ -5,7 +5,7 @@ from enum import StrEnum
 from itertools import islice, pairwise
 
 from app.base.errors import Invalid
-from app.base.times import Span
+from app.base.values.times import Span
 from app.incidents.impact.intervals import clipped
 
 

@@ -10,9 +10,9 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
+from app.base.process.threads import off_loop
 from app.base.schema import Service, Source
-from app.base.threads import off_loop
-from app.base.times import Span
+from app.base.values.times import Span
 from app.incidents.grouping.batch import MANUAL_SOURCE_ID
 from app.incidents.impact.columns import StretchColumns
 from app.incidents.impact.labor import Pay

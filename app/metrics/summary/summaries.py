@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import numpy as np
 
-from app.base.arrays import ascending
+from app.base.values.arrays import ascending
 from app.incidents.definitions.model import SUMMARY_FROM
 from app.incidents.measures.measures import MeasureStatus
 from app.incidents.measures.vectorized import (

@@ -14,7 +14,7 @@ from fractions import Fraction
 import numpy as np
 
 from app.base.errors import Invalid
-from app.base.times import MICROSECOND, Span
+from app.base.values.times import MICROSECOND, Span
 from app.incidents.impact.columns import ImpactColumns
 from app.incidents.impact.intervals import NOTHING, Amount, Cost, Shown, rounded, total
 from app.incidents.impact.maintenance import Planned

@@ -4,8 +4,8 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.base.threads import off_loop
-from app.base.times import Span
+from app.base.process.threads import off_loop
+from app.base.values.times import Span
 from app.incidents.impact.columns import impact_columns
 from app.incidents.impact.store import planned_within, rates_of
 from app.incidents.measures.measures import Weights

@@ -5,9 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import AfterValidator, Field
 
-from app.base import web_sessions
+from app.base.access import web_sessions
 from app.base.errors import Forbidden, Invalid, Unauthorized
-from app.base.http.fields import Input, Name, is_zone, storable
+from app.base.http.requests.fields import Input, Name, is_zone, storable
 from app.pages.web.forms import parsed, read_form
 from app.pages.web.frame import ZONE_COOKIE, Anyone, PageRequest, PageRoute, Refusal, see_other
 from app.pages.web.session import (

@@ -6,13 +6,13 @@ from datetime import datetime
 
 from fastapi import APIRouter, Response
 
-from app.base import tokens, web_sessions
+from app.base.access import tokens, web_sessions
+from app.base.access.tokens import Scope
 from app.base.errors import Problem
-from app.base.http.fields import Input, Name
-from app.base.http.paging import Pages, Paging, page_of
-from app.base.tokens import Scope
+from app.base.http.requests.fields import Input, Name
+from app.base.http.requests.paging import Pages, Paging, page_of
+from app.ingest.endpoints.tokens import TokenInput, create_token
 from app.ingest.senders import SENDERS
-from app.ingest.tokens import TokenInput, create_token
 from app.pages.web.connect import alerting, receiver, service_address
 from app.pages.web.forms import parsed
 from app.pages.web.frame import AdminSignedIn, PageRequest, PageRoute, Refusal, see_other

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Response
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import schema
+from app.base.access.tokens import Scope
 from app.base.errors import Conflict, Problem
-from app.base.http.fields import WEEKDAYS
-from app.base.http.paging import Pages, page_of
-from app.base.tokens import Scope
+from app.base.http.requests.fields import WEEKDAYS
+from app.base.http.requests.paging import Pages, page_of
 from app.catalog.calendars import store
 from app.catalog.calendars.api import BusinessHoursInput, CalendarName, calendar_rows, clock
 from app.pages.web import fields

@@ -11,8 +11,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import schema
 from app.base.errors import Conflict
-from app.base.http.fields import WEEKDAYS
-from app.base.times import Span
+from app.base.http.requests.fields import WEEKDAYS
+from app.base.values.times import Span
 from app.catalog.maintenance import store
 from app.catalog.maintenance.api import MaintenanceInput, OnceInput, RecurringInput, maintenance_row
 from app.incidents.impact.maintenance import Window, coming

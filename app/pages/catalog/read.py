@@ -7,14 +7,14 @@ from datetime import datetime
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import schema
-from app.base.http.fields import DEFAULT_PERIOD
-from app.base.times import Span
+from app.base.http.requests.fields import DEFAULT_PERIOD
+from app.base.values.times import Span
 from app.catalog.maintenance import store as maintenance
 from app.catalog.objectives import store as objectives
 from app.catalog.services import store as services
 from app.incidents.impact.availability import Availability, Budget, BudgetLeft
-from app.incidents.listing import ListedIncident, listed
-from app.incidents.views import Filters as IncidentFilters
+from app.incidents.reading.listing import ListedIncident, listed
+from app.incidents.reading.views import Filters as IncidentFilters
 from app.metrics.api.query import bounds_in
 from app.metrics.query import Filters, GroupBy, MetricsQuery
 from app.metrics.summary.numbers import Numbers

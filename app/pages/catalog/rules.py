@@ -9,9 +9,9 @@ from fastapi import APIRouter, Response
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import schema
+from app.base.access.tokens import Scope
 from app.base.errors import Conflict, Problem
-from app.base.http.paging import Pages, page_of
-from app.base.tokens import Scope
+from app.base.http.requests.paging import Pages, page_of
 from app.catalog.rules import store
 from app.catalog.rules.api import TRIED_DAYS, RuleInput, RuleName, rule_row
 from app.incidents.grouping.rule import DEFAULT_NAME, OptionalRecovery

@@ -11,10 +11,10 @@ from fastapi import APIRouter, Response
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import schema
-from app.base.currency import CURRENCIES
 from app.base.errors import Conflict, Invalid, Problem
-from app.base.http.fields import WEEKDAYS, Input, Name, ServiceName, rfc3339
-from app.base.http.paging import Pages, cursor_of
+from app.base.http.requests.fields import WEEKDAYS, Input, Name, ServiceName, rfc3339
+from app.base.http.requests.paging import Pages, cursor_of
+from app.base.values.currency import CURRENCIES
 from app.catalog.objectives import store as objectives
 from app.catalog.objectives.api import CalendarInput, ObjectiveInput, RollingInput, objective_row
 from app.catalog.services import store

@@ -6,13 +6,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from sqlmodel import col, select
 
+from app.base.access.tokens import Scope
 from app.base.errors import Invalid
 from app.base.schema import IncidentType, Service
-from app.base.severity import severity_number
-from app.base.tokens import Scope
+from app.base.values.severity import severity_number
 from app.incidents import actions
 from app.incidents.api.actions import Declaration, IncidentAmendment
-from app.incidents.timeline import Attribution
+from app.incidents.history.timeline import Attribution
 from app.pages.incidents.page import address_of
 from app.pages.web.forms import entered_time, parsed
 from app.pages.web.frame import PageRequest, PageRoute, Refusal, SignedIn, see_other

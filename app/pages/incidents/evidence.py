@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.incidents.links import web_address
+from app.incidents.reading.links import web_address
 from app.pages import words
 from app.pages.incidents.read import Evidence, Lane, ShownAlert
 

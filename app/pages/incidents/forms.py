@@ -9,17 +9,18 @@ from fastapi import APIRouter, Path, Response
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.errors import Conflict, Invalid, NotFound, PreconditionFailed
-from app.base.http.fields import UNSTORABLE, IncidentInPath, IncidentRef
+from app.base.http.requests.fields import UNSTORABLE, IncidentInPath, IncidentRef
 from app.base.schema import Incident
-from app.base.severity import severity_number
-from app.incidents import actions, corrections, notes, relations
+from app.base.values.severity import severity_number
+from app.incidents import actions, relations
 from app.incidents.actions import Ref, etag
 from app.incidents.api.actions import ActionInput, IncidentAmendment, MilestoneInput
 from app.incidents.api.timeline import CorrectionInput, EntryInPath, Note, TaskInput, WithdrawalInput
 from app.incidents.grouping.timeline_kind import TimelineKind
+from app.incidents.history import corrections, notes
+from app.incidents.history.timeline import Attribution
 from app.incidents.measures.measures import Facts, detected_at, service, severity
 from app.incidents.refusals import IncidentNotFound
-from app.incidents.timeline import Attribution
 from app.metrics.deployments import causes
 from app.metrics.deployments.api.causes import CauseInput
 from app.pages.incidents.page import Looking, address_of, incident_page

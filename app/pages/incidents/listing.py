@@ -14,18 +14,18 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from starlette.datastructures import QueryParams
 
 from app.base.errors import Invalid
-from app.base.http.fields import Input, Name, Words
-from app.base.http.paging import Paging, cursor_of
-from app.base.severity import SEVERITIES, SeverityName, severity_number
-from app.base.vocabulary import UNKNOWN_ENVIRONMENT, environment_of
-from app.incidents import listing
+from app.base.http.requests.fields import Input, Name, Words
+from app.base.http.requests.paging import Paging, cursor_of
+from app.base.values.severity import SEVERITIES, SeverityName, severity_number
+from app.base.values.vocabulary import UNKNOWN_ENVIRONMENT, environment_of
 from app.incidents.api.incidents import csv_of
 from app.incidents.grouping.batch import MANUAL_SOURCE_ID
-from app.incidents.grouping.episode import RECOVERIES
+from app.incidents.grouping.law.episode import RECOVERIES
 from app.incidents.grouping.signal import EndReason
-from app.incidents.listing import ListedIncident
 from app.incidents.measures.measures import IncidentStatus
-from app.incidents.views import Filters
+from app.incidents.reading import listing
+from app.incidents.reading.listing import ListedIncident
+from app.incidents.reading.views import Filters
 from app.pages.incidents.timeline import END_REASONS
 from app.pages.plots.axes import DurationAxis, Tick, duration_axis
 from app.pages.web.forms import entered_time, parsed

@@ -9,13 +9,13 @@ from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Query, Response
 
-from app.base.http.fields import IncidentInPath
-from app.base.http.paging import Paging, cursor_of
-from app.base.severity import SEVERITIES
+from app.base.http.requests.fields import IncidentInPath
+from app.base.http.requests.paging import Paging, cursor_of
+from app.base.values.severity import SEVERITIES
 from app.incidents.actions import Ref
+from app.incidents.history.path import Stage
+from app.incidents.history.timeline import fact_of
 from app.incidents.measures.measures import Facts, detected_at
-from app.incidents.path import Stage
-from app.incidents.timeline import fact_of
 from app.pages import words
 from app.pages.incidents.panel import impact_words
 from app.pages.incidents.read import everything, find, recorded

@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from app.base.severity import severity_name
-from app.incidents.fact import Fact, of_kind
+from app.base.values.severity import severity_name
 from app.incidents.grouping.timeline_kind import TimelineKind
+from app.incidents.history.fact import Fact, of_kind
 from app.incidents.measures.measures import Facts, Measured, service, severity
 from app.pages import words
 from app.response.definition import Definition

@@ -16,11 +16,11 @@ from app.base.schema import Incident, Silence, TimelineEntry
 from app.incidents.actions import Ref
 from app.incidents.grouping.batch import MANUAL_SOURCE_ID
 from app.incidents.grouping.timeline_kind import TimelineKind
+from app.incidents.history.timeline import fact_of
 from app.incidents.impact.individual import DetailedImpact, detailed_impact_of
 from app.incidents.measures.measures import Facts, Weights
+from app.incidents.reading.views import silences
 from app.incidents.refusals import IncidentNotFound
-from app.incidents.timeline import fact_of
-from app.incidents.views import silences
 from app.metrics.deployments.causes import NAMED_DEPLOYMENTS, cause_and_deployments
 from app.metrics.deployments.deployment import Deployment
 from app.metrics.deployments.links import Link, LinkedIncident, StatedCause

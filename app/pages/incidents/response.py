@@ -9,15 +9,16 @@ from fastapi import APIRouter, Response
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.errors import Invalid
-from app.base.http.fields import IncidentInPath
-from app.incidents import actions, notes
+from app.base.http.requests.fields import IncidentInPath
+from app.incidents import actions
 from app.incidents.actions import Ref
 from app.incidents.api.actions import IncidentAmendment
 from app.incidents.api.facts import CriterionFact, ImpactFact, JoinedFact, RoomFact, UpdateFact
 from app.incidents.api.timeline import stated
-from app.incidents.details import detail_in
 from app.incidents.grouping.timeline_kind import TimelineKind
-from app.incidents.timeline import Attribution, facts_of
+from app.incidents.history import notes
+from app.incidents.history.details import detail_in
+from app.incidents.history.timeline import Attribution, facts_of
 from app.pages.incidents.forms import action_of, amend, done, key_of, text_in, time_in
 from app.pages.web.forms import Form, parsed
 from app.pages.web.frame import PageRequest, PageRoute, SignedIn

@@ -9,14 +9,14 @@ from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
-from app.base.facts import ReactionKind
 from app.base.schema import TimelineEntry
-from app.base.severity import severity_name
-from app.incidents.corrections import recorded_by_a_person
-from app.incidents.details import DETAILS
+from app.base.values.facts import ReactionKind
+from app.base.values.severity import severity_name
 from app.incidents.grouping.timeline_kind import TimelineKind
-from app.incidents.path import Effect, Stage
-from app.incidents.timeline import fact_of
+from app.incidents.history.corrections import recorded_by_a_person
+from app.incidents.history.details import DETAILS
+from app.incidents.history.path import Effect, Stage
+from app.incidents.history.timeline import fact_of
 from app.pages import words
 from app.pages.incidents.panel import fact_words
 

@@ -6,18 +6,17 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-from app.base.facts import Outcome
-from app.base.times import Span
-from app.incidents import notes
-from app.incidents.grouping.episode import RECOVERIES
+from app.base.values.facts import Outcome
+from app.base.values.times import Span
+from app.incidents.grouping.law.episode import RECOVERIES
 from app.incidents.grouping.signal import AlertClass, EndReason
 from app.incidents.grouping.timeline_kind import TimelineKind
+from app.incidents.history import notes
+from app.incidents.history.path import Path, path_of
 from app.incidents.impact import labor
 from app.incidents.impact.individual import DetailedImpact
 from app.incidents.impact.intervals import Shown, shown
 from app.incidents.impact.rates import rate_at
-from app.incidents.links import Link as Outside
-from app.incidents.links import LinkKind, links_of
 from app.incidents.measures.measures import (
     MEASURES,
     Facts,
@@ -31,7 +30,8 @@ from app.incidents.measures.measures import (
     severity,
     status,
 )
-from app.incidents.path import Path, path_of
+from app.incidents.reading.links import Link as Outside
+from app.incidents.reading.links import LinkKind, links_of
 from app.ingest.senders import SENDERS
 from app.metrics.deployments.deployment import Deployment
 from app.metrics.deployments.links import Basis, Link

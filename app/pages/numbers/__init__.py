@@ -6,8 +6,8 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from app.base.errors import Invalid
-from app.base.severity import SEVERITIES
-from app.base.threads import off_loop
+from app.base.process.threads import off_loop
+from app.base.values.severity import SEVERITIES
 from app.incidents.definitions import DEFINITIONS
 from app.pages.numbers import sentences
 from app.pages.numbers.query import DAYS, DEFAULT_DAYS, NumbersQuery, read_query

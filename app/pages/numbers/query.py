@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 from pydantic import Field
 
 from app.base.errors import Invalid
-from app.base.http.fields import EnvironmentFilter, Input, Name
-from app.base.severity import SeverityName, severity_number
-from app.base.times import EARLIEST, LATEST, Span, is_in_bounds
+from app.base.http.requests.fields import EnvironmentFilter, Input, Name
+from app.base.values.severity import SeverityName, severity_number
+from app.base.values.times import EARLIEST, LATEST, Span, is_in_bounds
 from app.metrics.query import Filters
 from app.pages.plots.axes import DAY
 from app.pages.web.forms import entered_time, parsed

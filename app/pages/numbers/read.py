@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.errors import Invalid
-from app.base.threads import off_loop
+from app.base.process.threads import off_loop
 from app.incidents.impact.columns import impact_columns
 from app.incidents.measures.business_hours import BusinessHours
 from app.incidents.measures.measures import Weights

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import numpy as np
 
-from app.base.times import Span
+from app.base.values.times import Span
 from app.incidents.definitions import DEFINED
 from app.incidents.definitions.model import Definition
 from app.incidents.impact.intervals import Shown, shown

@@ -8,8 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from app.base.commands import PLAY_DEMO
-from app.base.threads import off_loop
-from app.base.times import Span
+from app.base.process.threads import off_loop
+from app.base.values.times import Span
 from app.ingest.health.judgment import Reason
 from app.ingest.health.wording import observation
 from app.pages.overview import figures, now

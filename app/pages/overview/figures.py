@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from app.base.arrays import distinct
-from app.base.times import Span
+from app.base.values.arrays import distinct
+from app.base.values.times import Span
 from app.incidents.impact.availability import BudgetLeft
 from app.incidents.impact.intervals import Cost, Shown, shown
 from app.incidents.measures.vectorized import NEVER, microseconds

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.incidents.listing import ListedIncident, OpenNow
+from app.incidents.reading.listing import ListedIncident, OpenNow
 from app.ingest.health.judgment import Reason, SourceStatus, judge, rank
 from app.ingest.health.store import SourceReading
 

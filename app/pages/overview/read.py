@@ -8,13 +8,13 @@ import numpy as np
 from sqlalchemy import func, or_, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.base.times import Span
+from app.base.values.times import Span
 from app.catalog.objectives.store import budgets_left
 from app.incidents.impact.availability import BudgetLeft
-from app.incidents.listing import OpenNow, open_now
 from app.incidents.measures.measures import IncidentStatus
 from app.incidents.measures.vectorized import Booleans, microseconds
-from app.incidents.views import IS_COUNTED, IS_MONITORING, incident
+from app.incidents.reading.listing import OpenNow, open_now
+from app.incidents.reading.views import IS_COUNTED, IS_MONITORING, incident
 from app.ingest.health.store import SourceReading, read_all
 from app.metrics.api.query import bounds_in
 from app.metrics.comparison.periods import Periods, Wanted, read_periods

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.base.arrays import Ints
+from app.base.values.arrays import Ints
 
 COLUMNS = 200  # a line is two pixels wide, so more would cover each other
 BASE = 22  # pixels

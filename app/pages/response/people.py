@@ -14,10 +14,10 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import schema
 from app.base.errors import Conflict, Invalid, Problem
-from app.base.http.fields import Input, Name, Words
-from app.base.http.paging import Pages, Paging, page_of
-from app.base.times import Span
-from app.incidents.details import RoleName
+from app.base.http.requests.fields import Input, Name, Words
+from app.base.http.requests.paging import Pages, Paging, page_of
+from app.base.values.times import Span
+from app.incidents.history.details import RoleName
 from app.pages.web import fields
 from app.pages.web.forms import Form, entered_time, parsed
 from app.pages.web.frame import PageRequest, Refusal, SegmentPageRoute, SignedIn, see_other

@@ -11,10 +11,10 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import schema
+from app.base.access.tokens import Scope
 from app.base.errors import Conflict, Problem
-from app.base.http.fields import Input, Name, Slug
-from app.base.tokens import Scope
-from app.incidents.path import Effect
+from app.base.http.requests.fields import Input, Name, Slug
+from app.incidents.history.path import Effect
 from app.pages.web.forms import Form, entered_time, parsed
 from app.pages.web.frame import PageRequest, Refusal, SegmentPageRoute, SignedIn, see_other, with_query
 from app.response.api.playbooks import ApprovalInput, PlaybookInput, PlaybookName, VerificationInput, VersionInPath

@@ -12,8 +12,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import schema
 from app.base.errors import Invalid
-from app.base.http.fields import Input, Words
-from app.base.severity import SEVERITIES, severity_number
+from app.base.http.requests.fields import Input, Words
+from app.base.values.severity import SEVERITIES, severity_number
 from app.incidents.impact.rates import THE_BEGINNING
 from app.pages.web import fields
 from app.pages.web.forms import Form, parsed, shown_time

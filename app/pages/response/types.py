@@ -8,9 +8,9 @@ from fastapi import APIRouter, Response
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import schema
+from app.base.access.tokens import Scope
 from app.base.errors import Conflict, Problem
-from app.base.http.paging import Pages, page_of
-from app.base.tokens import Scope
+from app.base.http.requests.paging import Pages, page_of
 from app.pages.web import fields
 from app.pages.web.forms import Form, parsed
 from app.pages.web.frame import PageRequest, PageRoute, Refusal, SignedIn, see_other

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Response
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.base.http.paging import Paging, cursor_of
-from app.base.times import Span
-from app.incidents.path import Phase
+from app.base.http.requests.paging import Paging, cursor_of
+from app.base.values.times import Span
+from app.incidents.history.path import Phase
 from app.metrics.api.action_items import HORIZON
 from app.metrics.summary.action_items import read_completion
 from app.pages.plots.axes import DurationAxis, Tick, duration_axis

@@ -6,9 +6,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.base.access.tokens import Scope
 from app.base.errors import Invalid
 from app.base.schema import Review
-from app.base.tokens import Scope
 from app.incidents import actions
 from app.incidents.refusals import IncidentNotFound
 from app.pages.reviews.fields import address_of, incident_numbers, text, when

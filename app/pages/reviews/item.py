@@ -9,7 +9,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.schema import Finding
 from app.incidents.actions import Ref
-from app.incidents.path import Phase
+from app.incidents.history.path import Phase
 from app.pages.plots.forest import Forest, forest
 from app.pages.reviews.fields import address_of, changed_time, if_match, review_number, text, when
 from app.pages.reviews.page import in_words

@@ -11,8 +11,8 @@ from fastapi import APIRouter, Query, Response
 from pydantic import AfterValidator, StringConstraints
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.base.http.fields import storable
-from app.base.http.paging import Paging, cursor_of
+from app.base.http.requests.fields import storable
+from app.base.http.requests.paging import Paging, cursor_of
 from app.base.schema import Incident, Review
 from app.incidents.measures.measures import Facts, service, severity
 from app.pages.reviews.words import REASONS, STATES

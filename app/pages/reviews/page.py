@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 
 from app.base.schema import Factor, Review
 from app.incidents.actions import Ref
-from app.incidents.path import Phase
+from app.incidents.history.path import Phase
 from app.pages import words
 from app.pages.reviews.entries import EntryWords
 from app.pages.reviews.view import View, view

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import HTMLResponse
 from markupsafe import Markup
 
-from app.base.threads import off_loop
+from app.base.process.threads import off_loop
 from app.incidents.actions import Ref
-from app.incidents.path import Path
+from app.incidents.history.path import Path
 from app.pages import words
 from app.pages.web.frame import PageRequest, PageRoute, SignedIn, with_query
 from app.reviews.api import report as api

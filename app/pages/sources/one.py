@@ -8,12 +8,12 @@ from fastapi import APIRouter, Path, Response
 from pydantic import SecretStr
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.base.access.tokens import Scope, source_by_name
 from app.base.errors import Invalid, Problem
-from app.base.http.fields import Name
+from app.base.http.requests.fields import Name
 from app.base.schema import Reconciler, Source
-from app.base.tokens import Scope, source_by_name
 from app.ingest import quarantine
-from app.ingest.api import SIGNED, SourceSettings, change_source
+from app.ingest.endpoints.api import SIGNED, SourceSettings, change_source
 from app.ingest.health import heartbeat, store
 from app.ingest.health.api import ReconcilerSettings, reconcile, require_permitted
 from app.ingest.health.reconcile import store as reconcilers

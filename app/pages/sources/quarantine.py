@@ -11,11 +11,11 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import AfterValidator, StringConstraints
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.base.access.tokens import Scope
 from app.base.errors import Problem
-from app.base.http.fields import storable
-from app.base.http.paging import Paging, page_of
+from app.base.http.requests.fields import storable
+from app.base.http.requests.paging import Paging, page_of
 from app.base.schema import Quarantine
-from app.base.tokens import Scope
 from app.ingest import quarantine
 from app.ingest.quarantine import Listed, QuarantinedNotFound
 from app.ingest.replay import replay as replay_item

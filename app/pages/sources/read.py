@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from app.base.facts import ReactionKind
+from app.base.values.facts import ReactionKind
 from app.incidents.grouping.signal import Verdict
 from app.ingest.health import judgment, wording
 from app.ingest.health.heartbeat import BeatSeries

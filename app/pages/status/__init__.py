@@ -13,8 +13,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import schema
 from app.base.errors import Invalid, Problem
-from app.base.http.fields import UNSTORABLE
-from app.base.http.paging import Pages, cursor_of
+from app.base.http.requests.fields import UNSTORABLE
+from app.base.http.requests.paging import Pages, cursor_of
 from app.pages.web import fields
 from app.pages.web.forms import Form, entered_time, parsed
 from app.pages.web.frame import PageRequest, Refusal, SegmentPageRoute, SignedIn, see_other

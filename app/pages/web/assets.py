@@ -8,7 +8,7 @@ from importlib.resources import files
 from fastapi import APIRouter, Request, Response
 
 from app.base.errors import NotFound
-from app.base.http.encoding import accepts_gzip
+from app.base.http.responses.encoding import accepts_gzip
 
 _TYPES = {
     "css": "text/css; charset=utf-8",

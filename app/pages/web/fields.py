@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
 from app.base.errors import Invalid
-from app.base.http.fields import Input, Slug
+from app.base.http.requests.fields import Input, Slug
 from app.pages.web.forms import Form, parsed
 
 

@@ -10,7 +10,7 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from app.base.errors import Invalid, TooLarge, UnsupportedMediaType
-from app.base.times import is_in_bounds
+from app.base.values.times import is_in_bounds
 from app.incidents.impact.rates import THE_BEGINNING
 from app.pages.web import wording
 

@@ -20,14 +20,14 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from app.base import db
+from app.base.access.tokens import Scope
 from app.base.errors import Invalid, NotFound, Problem
-from app.base.http import problems
 from app.base.http.context import Context, context_of
-from app.base.http.encoding import accepts_gzip
-from app.base.http.fields import SingleSegmentRoute, is_zone
-from app.base.http.paths import unknown_path
-from app.base.http.turns import Turns
-from app.base.tokens import Scope
+from app.base.http.limits.turns import Turns
+from app.base.http.requests.fields import SingleSegmentRoute, is_zone
+from app.base.http.requests.paths import unknown_path
+from app.base.http.responses import problems
+from app.base.http.responses.encoding import accepts_gzip
 from app.pages import words
 from app.pages.web import assets, wording
 from app.pages.web.forms import ERRORS_AT_MOST, Form, entered_time, read_form, shown_time

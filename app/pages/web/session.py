@@ -10,13 +10,14 @@ from urllib.parse import urlsplit
 from fastapi import Request, Response
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.base import db, web_sessions
+from app.base import db
+from app.base.access import web_sessions
+from app.base.access.tokens import Bearer, Scope
+from app.base.access.web_sessions import LIFETIME, OpenedBy
 from app.base.errors import Forbidden, Problem
-from app.base.http.clients import NETWORKS_AT_MOST, Clock, network_of
 from app.base.http.context import context_of
+from app.base.http.limits.clients import NETWORKS_AT_MOST, Clock, network_of
 from app.base.schema import WebSession
-from app.base.tokens import Bearer, Scope
-from app.base.web_sessions import LIFETIME, OpenedBy
 
 ATTEMPTS_AT_MOST, ATTEMPTS_SECONDS = 10, 60.0
 LONGEST_ADDRESS = 2000

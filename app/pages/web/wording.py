@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from string import Formatter
 from typing import Any
 
-from app.base.patterns import FORMS
+from app.base.text.patterns import FORMS
 
 # By the type of pydantic's error; braces name entries of its context.
 _WORDS: Mapping[str, str] = {

@@ -6,11 +6,11 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
 from app.base.errors import Invalid
-from app.base.http.auth import Writer
+from app.base.http.access.auth import Writer
 from app.base.http.context import Now, Session
-from app.base.http.fields import TIME, IncidentInPath, Name, When, time_of
-from app.base.http.problems import problem_responses
-from app.base.threads import off_loop_if_large
+from app.base.http.requests.fields import TIME, IncidentInPath, Name, When, time_of
+from app.base.http.responses.problems import problem_responses
+from app.base.process.threads import off_loop_if_large
 from app.response.chat import MESSAGES_AT_MOST, ChatFormat, Skipped, read
 from app.response.store import chat
 

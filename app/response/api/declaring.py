@@ -5,17 +5,18 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 from pydantic import Field, StringConstraints
 
-from app.base.http.auth import Writer
+from app.base.http.access.auth import Writer
 from app.base.http.context import Now, Session
-from app.base.http.fields import IncidentInPath, Input, Name, Slug, Words
-from app.base.http.problems import problem_responses
-from app.base.severity import severity_number
-from app.incidents import actions, timeline
+from app.base.http.requests.fields import IncidentInPath, Input, Name, Slug, Words
+from app.base.http.responses.problems import problem_responses
+from app.base.values.severity import severity_number
+from app.incidents import actions
 from app.incidents.api.actions import ActionInput, Declaration
 from app.incidents.api.answer import Answering, IncidentModel
-from app.incidents.details import CustomerImpact, Person, Update, detail_in
 from app.incidents.grouping.timeline_kind import TimelineKind
-from app.incidents.timeline import Attribution
+from app.incidents.history import timeline
+from app.incidents.history.details import CustomerImpact, Person, Update, detail_in
+from app.incidents.history.timeline import Attribution
 from app.response.store import response as store
 
 router = APIRouter(prefix="/api/v1/incidents")

@@ -6,16 +6,16 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
-from app.base.http.auth import Reader
+from app.base.http.access.auth import Reader
 from app.base.http.context import Now, Session, SettingsDep
-from app.base.http.csv import CSV, Line, cells, or_csv
-from app.base.http.fields import PeriodDep, PeriodModel
-from app.base.http.filters import Services, Severities, SeveritiesFiltered, severity_numbers
-from app.base.http.numbers import DefinitionNames, RatioModel, Seconds
-from app.base.http.problems import problem_responses
-from app.base.http.turns import IN_TURN
-from app.base.severity import severity_name
-from app.incidents.path import Effect
+from app.base.http.limits.turns import IN_TURN
+from app.base.http.requests.fields import PeriodDep, PeriodModel
+from app.base.http.requests.filters import Services, Severities, SeveritiesFiltered, severity_numbers
+from app.base.http.responses.csv import CSV, Line, cells, or_csv
+from app.base.http.responses.numbers import DefinitionNames, RatioModel, Seconds
+from app.base.http.responses.problems import problem_responses
+from app.base.values.severity import severity_name
+from app.incidents.history.path import Effect
 from app.response.store import numbers
 from app.response.tallies import Outcomes, TargetGroup, TaskGroup, TaskTally
 from app.response.targets import Judged, TargetOutcome

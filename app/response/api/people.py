@@ -8,13 +8,13 @@ from fastapi import APIRouter, Body, Path, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from app.base import schema
-from app.base.http.auth import Admin, Reader, Writer
+from app.base.access.tokens import Bearer, Scope
+from app.base.http.access.auth import Admin, Reader, Writer
 from app.base.http.context import Now, Session
-from app.base.http.fields import At, AtShown, Input, Name, SingleSegmentRoute, Words, Zone
-from app.base.http.paging import Page, Pages, page_of
-from app.base.http.problems import problem_responses
-from app.base.tokens import Bearer, Scope
-from app.incidents.details import FIRST_RESPONDER, RoleName
+from app.base.http.requests.fields import At, AtShown, Input, Name, SingleSegmentRoute, Words, Zone
+from app.base.http.requests.paging import Page, Pages, page_of
+from app.base.http.responses.problems import problem_responses
+from app.incidents.history.details import FIRST_RESPONDER, RoleName
 from app.response.roles import single_points_of_failure
 from app.response.store import forgetting, people
 

@@ -10,9 +10,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, Stri
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import schema
-from app.base.http.auth import Reader, Writer
+from app.base.http.access.auth import Reader, Writer
 from app.base.http.context import Now, Session
-from app.base.http.fields import (
+from app.base.http.requests.fields import (
     At,
     AtShown,
     IncidentRef,
@@ -23,9 +23,9 @@ from app.base.http.fields import (
     Slug,
     storable,
 )
-from app.base.http.problems import problem_responses
+from app.base.http.responses.problems import problem_responses
 from app.incidents.api.path import CountsModel
-from app.incidents.path import Effect
+from app.incidents.history.path import Effect
 from app.response.playbooks import PlaybookState, state_of, version_in_use
 from app.response.store import playbooks
 

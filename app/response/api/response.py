@@ -8,17 +8,17 @@ from urllib.parse import quote
 from fastapi import APIRouter, Body
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.base.http.auth import Reader, Writer
+from app.base.http.access.auth import Reader, Writer
 from app.base.http.context import Now, Session, SettingsDep
-from app.base.http.fields import At, AtShown, IncidentInPath, Name
-from app.base.http.problems import problem_responses
+from app.base.http.requests.fields import At, AtShown, IncidentInPath, Name
+from app.base.http.responses.problems import problem_responses
 from app.base.schema import Playbook
-from app.base.severity import severity_name
+from app.base.values.severity import severity_name
 from app.incidents import actions
 from app.incidents.api.entry import EntryModel, recorded
-from app.incidents.details import Person, Role
+from app.incidents.history.details import Person, Role
+from app.incidents.history.timeline import Attribution
 from app.incidents.measures.measures import Facts, service, severity
-from app.incidents.timeline import Attribution
 from app.response.definition import Definition, Met, Similar, SimilarLastedLonger
 from app.response.plan import IncidentType, filled_in
 from app.response.playbooks import PlaybookState, state_of, version_in_use

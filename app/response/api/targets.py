@@ -6,11 +6,11 @@ from fastapi import APIRouter, Body, Query
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints, model_validator
 
 from app.base import schema
-from app.base.http.auth import Reader, Writer
+from app.base.http.access.auth import Reader, Writer
 from app.base.http.context import Now, Session
-from app.base.http.fields import At, AtShown, Input, Name, Words
-from app.base.http.problems import problem_responses
-from app.base.severity import SeverityName, severity_name, severity_number
+from app.base.http.requests.fields import At, AtShown, Input, Name, Words
+from app.base.http.responses.problems import problem_responses
+from app.base.values.severity import SeverityName, severity_name, severity_number
 from app.incidents.impact.rates import THE_BEGINNING
 from app.response.store import targets
 

@@ -6,13 +6,13 @@ from fastapi import APIRouter, Body, Path, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, StringConstraints
 
 from app.base import schema
-from app.base.http.auth import Reader, Writer
+from app.base.http.access.auth import Reader, Writer
 from app.base.http.context import Now, Session
-from app.base.http.fields import AtShown, Input, Name, Slug, Words
-from app.base.http.paging import Page, Pages, page_of
-from app.base.http.problems import problem_responses
-from app.incidents.details import FIRST_RESPONDER, RoleName, Sentence
+from app.base.http.requests.fields import AtShown, Input, Name, Slug, Words
+from app.base.http.requests.paging import Page, Pages, page_of
+from app.base.http.responses.problems import problem_responses
 from app.incidents.grouping.rule import parse_matcher
+from app.incidents.history.details import FIRST_RESPONDER, RoleName, Sentence
 from app.response.plan import PLACEHOLDERS, ReviewRule, unknown_placeholder
 from app.response.store import types
 

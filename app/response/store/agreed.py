@@ -11,9 +11,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.schema import Playbook
-from app.incidents.fact import Fact
 from app.incidents.grouping.batch import MANUAL_SOURCE_ID
 from app.incidents.grouping.timeline_kind import IS_CURRENT, TimelineKind
+from app.incidents.history.fact import Fact
 from app.response.plan import IncidentType
 from app.response.roles import Absences, Delegates
 from app.response.store.people import absences_in

@@ -12,10 +12,10 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.base.db.recordset import as_json
 from app.base.schema import Incident
 from app.incidents.actions import Ref, hold
-from app.incidents.details import Said
 from app.incidents.grouping.timeline_kind import TimelineKind
 from app.incidents.grouping.write import count
-from app.incidents.timeline import require_room
+from app.incidents.history.details import Said
+from app.incidents.history.timeline import require_room
 from app.response.chat import ChatFormat, Message, Reading, Skipped
 
 AROUND = timedelta(hours=1)  # taken before detection and after the end, if no period is stated

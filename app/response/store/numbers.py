@@ -9,14 +9,14 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.base.threads import off_loop
-from app.base.times import Span
+from app.base.process.threads import off_loop
+from app.base.values.times import Span
 from app.incidents.grouping.signal import AlertClass
 from app.incidents.grouping.timeline_kind import IS_CURRENT, TimelineKind
+from app.incidents.history.notes import task_of
+from app.incidents.history.path import Task
 from app.incidents.impact.store import COLUMNS, FACTS_OF_INCIDENT, columns_of
 from app.incidents.measures.measures import Facts
-from app.incidents.notes import task_of
-from app.incidents.path import Task
 from app.response.judgment import judge_many
 from app.response.store.targets import agreements, business_hours
 from app.response.tallies import (

@@ -10,7 +10,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.base import db
 from app.base.errors import Conflict, Invalid, NotFound
 from app.base.schema import Delegate, Person
-from app.base.times import Span
+from app.base.values.times import Span
 
 ROLES_AT_MOST = 1000  # of delegates, each for one owner
 

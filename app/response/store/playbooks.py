@@ -10,12 +10,12 @@ from sqlalchemy.orm import defer
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.base.access.tokens import Bearer
 from app.base.errors import Conflict, Invalid, NotFound, ServiceNotFound
 from app.base.schema import Playbook, Service
-from app.base.tokens import Bearer
 from app.incidents.actions import Ref, find
 from app.incidents.grouping.timeline_kind import IS_CURRENT, TimelineKind
-from app.incidents.path import Effect
+from app.incidents.history.path import Effect
 from app.incidents.services import add_service
 from app.response.playbooks import PlaybookState, state_of, version_in_use
 

@@ -12,13 +12,13 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db
 from app.base.schema import Incident, Playbook, Service
-from app.base.severity import severity_name
-from app.incidents.fact import Fact
+from app.base.values.severity import severity_name
 from app.incidents.grouping.timeline_kind import TimelineKind
 from app.incidents.grouping.write import Count
+from app.incidents.history.fact import Fact
+from app.incidents.history.timeline import facts_of
 from app.incidents.measures.measures import Facts, detected_at, service, severity
 from app.incidents.measures.vectorized import Columns
-from app.incidents.timeline import facts_of
 from app.response.judgment import OUTCOMES, judge_many
 from app.response.plan import IncidentType, exit_states, type_of
 from app.response.playbooks import PlaybookState, state_of, version_in_use

@@ -14,18 +14,19 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.errors import Conflict
 from app.base.schema import Incident, Playbook, TimelineEntry
-from app.base.severity import severity_name
-from app.base.times import Span
-from app.incidents import actions, timeline
+from app.base.values.severity import severity_name
+from app.base.values.times import Span
+from app.incidents import actions
 from app.incidents.actions import Ref, hold, not_in_the_future
-from app.incidents.fact import Fact
 from app.incidents.grouping.timeline_kind import IS_CURRENT, TimelineKind
+from app.incidents.history import timeline
+from app.incidents.history.fact import Fact
+from app.incidents.history.timeline import Attribution, facts_of
 from app.incidents.impact.individual import impacts_of
 from app.incidents.impact.store import planned_within
 from app.incidents.measures.business_hours import BusinessHours, clock, seconds
 from app.incidents.measures.measures import Facts, Weights, detected_at, service, severity
 from app.incidents.measures.vectorized import microseconds
-from app.incidents.timeline import Attribution, facts_of
 from app.response import targets as judging
 from app.response.definition import Definition, beyond_an_hour
 from app.response.plan import (

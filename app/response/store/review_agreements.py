@@ -10,11 +10,11 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.schema import Incident, Service
 from app.incidents.agreement import Agreement, Kept
-from app.incidents.fact import Fact
 from app.incidents.grouping.timeline_kind import TimelineKind
+from app.incidents.history.fact import Fact
+from app.incidents.history.timeline import facts_of
 from app.incidents.measures.business_hours import BusinessHours
 from app.incidents.measures.measures import Facts, service
-from app.incidents.timeline import facts_of
 from app.response.plan import IncidentType, ReviewRule, exit_states, type_of
 from app.response.store.response import elapsed_of, labels_of, sources_of
 from app.response.store.targets import agreements, business_hours

@@ -6,7 +6,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.schema import Incident
-from app.incidents.grouping.episode import RECOVERIES
+from app.incidents.grouping.law.episode import RECOVERIES
 from app.incidents.grouping.signal import AlertClass
 from app.incidents.measures.measures import Facts, service
 from app.response.definition import LONG_SECONDS, SimilarLastedLonger, similar_lasted_longer

@@ -10,13 +10,13 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, StringConstraints, model_validator
 
-from app.base.http.auth import Reader, Writer
+from app.base.http.access.auth import Reader, Writer
 from app.base.http.context import Now, Session
-from app.base.http.fields import SEVERAL_AT_MOST, At, IncidentRef, Input, Name, PeriodModel, Words, storable
-from app.base.http.paging import Counted, CountedPage, Pages, page_of
-from app.base.http.problems import problem_responses
+from app.base.http.requests.fields import SEVERAL_AT_MOST, At, IncidentRef, Input, Name, PeriodModel, Words, storable
+from app.base.http.requests.paging import Counted, CountedPage, Pages, page_of
+from app.base.http.responses.problems import problem_responses
 from app.incidents.actions import etag
-from app.incidents.path import Phase
+from app.incidents.history.path import Phase
 from app.reviews.action_item import ItemState
 from app.reviews.api.answer import ActionItemModel, item_model
 from app.reviews.api.fields import IfMatch, ItemInPath, ReviewRef

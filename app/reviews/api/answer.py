@@ -10,16 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.http.context import Now, Session, SettingsDep, context_of
-from app.base.http.fields import AtShown
+from app.base.http.requests.fields import AtShown
+from app.base.process.threads import off_loop_if_large
 from app.base.schema import Finding, Incident, Review
-from app.base.severity import SeverityName
-from app.base.threads import off_loop_if_large
-from app.incidents import notes
+from app.base.values.severity import SeverityName
 from app.incidents.actions import etag
 from app.incidents.api.answer import CostModel, MeasureModel, columns_of, models_of
 from app.incidents.api.path import PathModel, path_model
+from app.incidents.history import notes
+from app.incidents.history.path import Phase, path_of
 from app.incidents.measures.measures import Facts, IncidentStatus
-from app.incidents.path import Phase, path_of
 from app.reviews import lifecycle
 from app.reviews.action_item import ItemState, Question, age, hints, overdue, question
 from app.reviews.lifecycle import Element, FindingKind, Part, Participant, Perspective, Reason, ReviewState

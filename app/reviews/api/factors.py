@@ -5,11 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Path, Response
 from pydantic import BaseModel, Field
 
-from app.base.http.auth import Reader, Writer
+from app.base.http.access.auth import Reader, Writer
 from app.base.http.context import Now, Session
-from app.base.http.fields import AtShown, Input, Name, SingleSegmentRoute, Words
-from app.base.http.paging import Page, Pages, page_of
-from app.base.http.problems import problem_responses
+from app.base.http.requests.fields import AtShown, Input, Name, SingleSegmentRoute, Words
+from app.base.http.requests.paging import Page, Pages, page_of
+from app.base.http.responses.problems import problem_responses
 from app.base.schema import Factor
 from app.incidents.api.answer import columns_of
 from app.reviews.lifecycle import Element

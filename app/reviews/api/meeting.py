@@ -6,9 +6,9 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from app.base.errors import NotFound
-from app.base.http.auth import Reader
+from app.base.http.access.auth import Reader
 from app.base.http.context import Session, SettingsDep
-from app.base.http.problems import problem_responses
+from app.base.http.responses.problems import problem_responses
 from app.base.schema import Review
 from app.reviews.api.fields import ReviewInPath
 from app.reviews.lifecycle import ReviewState

@@ -11,10 +11,10 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field, StringConstraints
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from app.base.http.auth import Reader, Writer
+from app.base.http.access.auth import Reader, Writer
 from app.base.http.context import Now, Session, SettingsDep
-from app.base.http.fields import AtShown, Input, Name, Words
-from app.base.http.problems import problem_responses
+from app.base.http.requests.fields import AtShown, Input, Name, Words
+from app.base.http.responses.problems import problem_responses
 from app.base.schema import ReportVersion, Review
 from app.incidents.actions import Ref
 from app.reviews.api.fields import ReviewInPath

@@ -6,12 +6,12 @@ from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
 from pydantic import BaseModel, Field
 
-from app.base.http.auth import Reader
+from app.base.http.access.auth import Reader
 from app.base.http.context import Now, Session, SettingsDep
-from app.base.http.fields import AtShown
-from app.base.http.problems import problem_responses
-from app.base.threads import off_loop
-from app.incidents.path import Path
+from app.base.http.requests.fields import AtShown
+from app.base.http.responses.problems import problem_responses
+from app.base.process.threads import off_loop
+from app.incidents.history.path import Path
 from app.reviews.api.fields import ReviewInPath
 from app.reviews.report import outline as outlines
 from app.reviews.report.facts import People, by_role

@@ -7,14 +7,14 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from app.base import db
+from app.base.access.tokens import Scope
 from app.base.errors import Invalid
-from app.base.http.auth import Reader, Writer
+from app.base.http.access.auth import Reader, Writer
 from app.base.http.context import Now, Session, context_of
-from app.base.http.fields import SEVERAL_AT_MOST, TIME, At, IncidentRef, Input, Name, When, Words, time_of
-from app.base.http.paging import Counted, CountedPage, Pages, page_of
-from app.base.http.problems import problem_responses
-from app.base.tokens import Scope
-from app.incidents.path import Phase
+from app.base.http.requests.fields import SEVERAL_AT_MOST, TIME, At, IncidentRef, Input, Name, When, Words, time_of
+from app.base.http.requests.paging import Counted, CountedPage, Pages, page_of
+from app.base.http.responses.problems import problem_responses
+from app.incidents.history.path import Phase
 from app.reviews.api.answer import (
     FindingModel,
     ReviewAnswering,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from app.base.public_words import clean
+from app.base.text.public_words import clean
 
 
 @dataclass(frozen=True, slots=True)

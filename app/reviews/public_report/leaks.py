@@ -12,8 +12,8 @@ from ipaddress import IPv6Address
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from app.base.public_words import clean
-from app.base.redaction import MARK, redact
+from app.base.text.public_words import clean
+from app.base.text.redaction import MARK, redact
 from app.reviews.public_report.facts import PublicText
 
 SHORTEST_LABEL = 4  # shorter values are mostly ordinary words

@@ -6,7 +6,7 @@ Pure: no clock, no I/O, no settings. Every text stands in each outline once. Sec
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
-from app.base.public_words import at, between, lasting
+from app.base.text.public_words import at, between, lasting
 from app.reviews.public_report.facts import PublicFacts
 from app.reviews.report.outline import Block, Bullets, Paragraph, Report, Section
 

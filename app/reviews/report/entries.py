@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from app.incidents.entry_words import words_of
-from app.incidents.path import Phase, Task
+from app.incidents.history.entry_words import words_of
+from app.incidents.history.path import Phase, Task
 from app.reviews.report.facts import Entry
 
 Detail = Mapping[str, Any]

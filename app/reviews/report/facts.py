@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from app.incidents.path import Path, Phase
+from app.incidents.history.path import Path, Phase
 from app.reviews.lifecycle import Element, FindingKind, Part
 
 T = TypeVar("T")

@@ -5,7 +5,7 @@ Pure. Texts from people are escaped: they are shown as they were written, and ca
 
 from collections.abc import Iterator
 
-from app.base.markdown import escaped
+from app.base.text.markdown import escaped
 from app.reviews.report.outline import Block, Bullets, Paragraph, Plot, Report, Section, Table
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from app.incidents.grouping.timeline_kind import TimelineKind
-from app.incidents.path import Effect, Path
+from app.incidents.history.path import Effect, Path
 from app.reviews.lifecycle import Element, FindingKind, ReviewState
 from app.reviews.report.entries import task_words
 from app.reviews.report.facts import ActionItem, Finding, Incident, ReportFacts

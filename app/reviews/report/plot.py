@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from html import escape
 
-from app.incidents.path import Path, Point
+from app.incidents.history.path import Path, Point
 
 WIDTH, HEIGHT = 800, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 780, 70, 230

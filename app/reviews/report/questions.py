@@ -5,7 +5,7 @@ Pure: no clock, no I/O, no settings.
 
 from collections.abc import Iterator
 
-from app.incidents.path import Effect
+from app.incidents.history.path import Effect
 from app.reviews.report.facts import Incident, ReportFacts
 
 

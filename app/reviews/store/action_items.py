@@ -13,13 +13,13 @@ from sqlmodel.sql.expression import Select, SelectOfScalar
 
 from app.base import db
 from app.base.errors import Conflict, Invalid, NotFound
-from app.base.ids import new_id
 from app.base.schema import ActionItem, Finding, Incident, Issue, Review, ReviewIncident
-from app.base.times import LATEST
+from app.base.values.ids import new_id
+from app.base.values.times import LATEST
 from app.incidents import actions
 from app.incidents.actions import Ref, not_in_the_future
 from app.incidents.grouping.write import count
-from app.incidents.path import Phase
+from app.incidents.history.path import Phase
 from app.reviews.action_item import CLOSED, ItemState, default_due_at, normalized_link, stated_at
 from app.reviews.store import reviews
 

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.schema import ActionItem
-from app.base.times import Span
+from app.base.values.times import Span
 from app.reviews.action_item import ItemState
 from app.reviews.effect import RateRatio, rate_ratio, windows
 

@@ -12,8 +12,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db
 from app.base.errors import Conflict, Invalid, NotFound
-from app.base.ids import new_id
 from app.base.schema import Factor, Finding, Review
+from app.base.values.ids import new_id
 from app.reviews.lifecycle import FindingKind
 
 FINDINGS_AT_MOST = 100

@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col, select
 
 from app.base import db
-from app.base.facts import IssueEvent, IssueState
 from app.base.schema import ActionItem, Issue
+from app.base.values.facts import IssueEvent, IssueState
 from app.incidents.grouping.write import count
 from app.reviews.action_item import ItemState, normalized_link
 from app.reviews.store import action_items

@@ -14,12 +14,12 @@ from sqlalchemy.orm import defer
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from app.base.access.tokens import Bearer
 from app.base.errors import Conflict, Invalid, NotFound
-from app.base.http.fields import rfc3339
-from app.base.public_words import clean
+from app.base.http.requests.fields import rfc3339
+from app.base.process.threads import off_loop
 from app.base.schema import PublicIncident, PublicReport, PublicUpdate, ReportVersion, Review
-from app.base.threads import off_loop
-from app.base.tokens import Bearer
+from app.base.text.public_words import clean
 from app.incidents.grouping.write import count
 from app.incidents.measures.measures import Weights
 from app.reviews.lifecycle import ReviewState

@@ -10,12 +10,12 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.schema import Incident, Review, TimelineEntry
-from app.base.severity import severity_name
-from app.incidents import notes
+from app.base.values.severity import severity_name
 from app.incidents.grouping.timeline_kind import IS_CURRENT, TimelineKind
+from app.incidents.history import notes
+from app.incidents.history.path import Phase, path_of, phase_at
 from app.incidents.impact.individual import impacts_of
 from app.incidents.measures.measures import Facts, Weights, detected_at, measures, service, severity
-from app.incidents.path import Phase, path_of, phase_at
 from app.reviews.lifecycle import Element, FindingKind
 from app.reviews.report import facts as report
 from app.reviews.report.entries import entry_of

@@ -14,9 +14,9 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db
+from app.base.process.threads import off_loop
 from app.base.schema import Incident, Objective, Review, ReviewIncident
-from app.base.severity import severity_name
-from app.base.threads import off_loop
+from app.base.values.severity import severity_name
 from app.incidents.agreement import NO_AGREEMENT, Agreement
 from app.incidents.grouping.decide import lock_keys
 from app.incidents.impact import availability

@@ -14,14 +14,15 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
 from app.base.errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed
-from app.base.ids import new_id
 from app.base.schema import ActionItem, Finding, Incident, Review, ReviewIncident, ReviewParticipant
-from app.incidents import actions, timeline
+from app.base.values.ids import new_id
+from app.incidents import actions
 from app.incidents.actions import Ref, etag, not_in_the_future
 from app.incidents.grouping.decide import lock_keys
 from app.incidents.grouping.reviewed import derive_reviewed
 from app.incidents.grouping.timeline_kind import IS_CURRENT, TimelineKind
 from app.incidents.grouping.write import count
+from app.incidents.history import timeline
 from app.reviews import lifecycle
 from app.reviews.action_item import ItemState
 from app.reviews.lifecycle import BEFORE, FindingKind, Part, Participant, ReviewState

@@ -10,7 +10,7 @@ from sqlmodel import col, func
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.schema import Review
-from app.base.times import LATEST
+from app.base.values.times import LATEST
 from app.reviews.lifecycle import ReviewState
 from app.reviews.store import reviews
 from app.reviews.store.reviews import Filters

@@ -11,9 +11,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db, schema
 from app.base.errors import Conflict, Invalid, NotFound
-from app.base.times import Span
+from app.base.values.times import Span
 from app.incidents.impact.store import planned_within
-from app.incidents.views import IS_COUNTED, IS_MONITORING, incident
+from app.incidents.reading.views import IS_COUNTED, IS_MONITORING, incident
 from app.status_page.component import OpenIncident, Proposal, Status, Uptime, propose
 from app.status_page.public_incident import Spell, spells_by_component, statuses
 from app.status_page.store.incidents import everything_public

@@ -13,13 +13,14 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import schema
 from app.base.errors import Conflict, Invalid, NotFound
-from app.base.http.fields import rfc3339
-from app.base.ids import new_id
+from app.base.http.requests.fields import rfc3339
 from app.base.schema import Incident
-from app.incidents import actions, timeline
+from app.base.values.ids import new_id
+from app.incidents import actions
 from app.incidents.actions import Ref, not_in_the_future
 from app.incidents.grouping.timeline_kind import TimelineKind
-from app.incidents.timeline import Attribution, Correction
+from app.incidents.history import timeline
+from app.incidents.history.timeline import Attribution, Correction
 from app.status_page.component import Status
 from app.status_page.public_incident import OVER, STAGES, PublicIncident, PublicKind, PublicStage, status_of
 from app.status_page.published import newest_incidents, public_incident_of, update_of

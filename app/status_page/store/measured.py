@@ -11,8 +11,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import schema
 from app.base.db.recordset import as_json
-from app.base.threads import off_loop
-from app.base.times import Span
+from app.base.process.threads import off_loop
+from app.base.values.times import Span
 from app.incidents.grouping.batch import MANUAL_SOURCE_ID
 from app.incidents.impact.store import failing_within, in_service_since, planned_within
 from app.incidents.measures.measures import Weights

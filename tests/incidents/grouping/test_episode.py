@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from app.base.ids import new_id
+from app.base.values.ids import new_id
 from app.incidents.grouping.batch import Batch, Incoming, KnownSeries
-from app.incidents.grouping.episode import (
+from app.incidents.grouping.law.episode import (
     REFIRE,
     End,
     Ending,
@@ -23,8 +23,8 @@ from app.incidents.grouping.episode import (
     fired_after_end,
     minute,
 )
+from app.incidents.grouping.law.series import apply_signals, compute_ends
 from app.incidents.grouping.rule import Decision
-from app.incidents.grouping.series import apply_signals, compute_ends
 from app.incidents.grouping.signal import EndReason, Signal, Status
 from tests.oracle import Ended, Fact, ended_by_law
 

@@ -9,12 +9,19 @@ import msgspec
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from app.base.ids import new_id
-from app.incidents.grouping import lifecycle
+from app.base.values.ids import new_id
 from app.incidents.grouping.batch import AlertRow, Batch, IncidentRow, Incoming
-from app.incidents.grouping.episode import End, Episode
-from app.incidents.grouping.lifecycle import Alert, IncidentState, Placement, incident_state, incidents_of, succession
-from app.incidents.grouping.placement import place_by_newest, regroup
+from app.incidents.grouping.law import lifecycle
+from app.incidents.grouping.law.episode import End, Episode
+from app.incidents.grouping.law.lifecycle import (
+    Alert,
+    IncidentState,
+    Placement,
+    incident_state,
+    incidents_of,
+    succession,
+)
+from app.incidents.grouping.law.placement import place_by_newest, regroup
 from app.incidents.grouping.rule import Decision
 from app.incidents.grouping.signal import EndReason, Signal, Status, pending
 

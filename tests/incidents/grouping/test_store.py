@@ -14,10 +14,11 @@ from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.incidents.grouping import lifecycle, read
+from app.incidents.grouping import read
 from app.incidents.grouping.batch import Incoming, SignalOutcome
 from app.incidents.grouping.decide import apply, series_of
-from app.incidents.grouping.episode import REFIRE, End, minute
+from app.incidents.grouping.law import lifecycle
+from app.incidents.grouping.law.episode import REFIRE, End, minute
 from app.incidents.grouping.rule import Decision
 from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status
 from app.incidents.grouping.write import BatchConflict

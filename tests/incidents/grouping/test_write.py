@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from app.base.ids import new_id
+from app.base.values.ids import new_id
 from app.incidents.grouping.batch import Batch
 from app.incidents.grouping.write import StatementPart, write
 

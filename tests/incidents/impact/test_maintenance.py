@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.base.times import Span
+from app.base.values.times import Span
 from app.incidents.impact.intervals import ImpactInterval, costs, downtime, total, union
 from app.incidents.impact.maintenance import (
     Recurrence,

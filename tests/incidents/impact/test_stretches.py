@@ -12,8 +12,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from app.base.severity import severity_name
-from app.base.times import MICROSECOND, Span
+from app.base.values.severity import severity_name
+from app.base.values.times import MICROSECOND, Span
 from app.incidents.grouping.signal import AlertClass
 from app.incidents.impact.columns import StretchColumns, impact_columns
 from app.incidents.impact.intervals import ImpactInterval, costs, downtime, impact_intervals

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.base.times import Span
+from app.base.values.times import Span
 from app.incidents.definitions import DEFINED
 from app.incidents.definitions.model import SUMMARY_FROM, DefinitionKind
 from app.incidents.impact.columns import StretchColumns

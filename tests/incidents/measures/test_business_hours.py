@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.base.times import Span
+from app.base.values.times import Span
 from app.incidents.measures.business_hours import (
     DAY_MINUTES,
     BusinessHours,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.incidents.grouping.episode import RECOVERIES
+from app.incidents.grouping.law.episode import RECOVERIES
 from app.incidents.grouping.signal import AlertClass, EndReason
 from app.incidents.measures import measures as m
 from app.incidents.measures.measures import (

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.base.times import Span
+from app.base.values.times import Span
 from app.incidents.definitions.model import P95_FROM, SUMMARY_FROM
 from app.incidents.grouping.signal import AlertClass, EndReason
 from app.incidents.impact import availability

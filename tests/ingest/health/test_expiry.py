@@ -13,9 +13,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.base.tokens import ensure_source
-from app.ingest.flush import Delivery, Flusher
+from app.base.access.tokens import ensure_source
 from app.ingest.health.watch import AWAY, watch
+from app.ingest.intake.flush import Delivery, Flusher
 from app.ingest.sender import Receipt, Request
 from app.ingest.senders import alertmanager_api
 from tests.ingest.health.test_health import DAY, a_flusher, alerts, incidents

@@ -16,22 +16,22 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.base.facts import Reaction, ReactionKind
-from app.base.ids import new_id
-from app.base.tokens import ensure_source
+from app.base.access.tokens import ensure_source
+from app.base.values.facts import Reaction, ReactionKind
+from app.base.values.ids import new_id
 from app.catalog.rules import store as rules_store
 from app.incidents.grouping.batch import AlertRow, Batch, Incoming, KnownSeries
 from app.incidents.grouping.decide import series_of
-from app.incidents.grouping.episode import Episode
+from app.incidents.grouping.law.episode import Episode
+from app.incidents.grouping.law.series import apply_signals
 from app.incidents.grouping.rule import DEFAULT_RULE, Rule, Rules, decide, first_match, parse_matcher
-from app.incidents.grouping.series import apply_signals
 from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status, fingerprint_of
-from app.incidents.reactions import record_reactions
-from app.ingest.flush import Delivery, Flusher
+from app.incidents.history.reactions import record_reactions
 from app.ingest.health import heartbeat, store
 from app.ingest.health.judgment import Counts, Lag, Observations, Reason, SourceStatus, counts, judge, rank
 from app.ingest.health.watch import apply, watch
 from app.ingest.health.wording import Target, observation, remedy
+from app.ingest.intake.flush import Delivery, Flusher
 from app.ingest.sender import Receipt, Request
 from app.ingest.senders import alertmanager
 from app.main import HANDLERS

@@ -27,11 +27,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.base import db
+from app.base.access.tokens import Scope
 from app.base.outgoing import OutgoingClient
-from app.base.tokens import Scope
 from app.incidents.grouping.batch import SignalOutcome
 from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status
-from app.ingest.flush import Delivery, Flusher
 from app.ingest.health.reconcile import peers as client_of_peers
 from app.ingest.health.reconcile.compare import (
     ListedAlert,
@@ -43,6 +42,7 @@ from app.ingest.health.reconcile.compare import (
 )
 from app.ingest.health.reconcile.poll import AT_ONCE, reconcile_all
 from app.ingest.health.watch import watch
+from app.ingest.intake.flush import Delivery, Flusher
 from tests.conftest import ClientAs
 from tests.ingest.health.test_health import a_flusher, alerts, at, deliver, health, incidents, reasons, shown
 from tests.ingest.test_webhook import WEBHOOK, a_delivery, an_alert, count

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.ingest.flush import Flusher
+from app.ingest.intake.flush import Flusher
 from tests.ingest.health.test_health import a_flusher, at, deliver
 from tests.ingest.health.test_reconcile import Peer, a_peer, listed, polls, set_up
 from tests.ingest.test_webhook import an_alert, count

@@ -18,8 +18,8 @@ from sqlalchemy import insert, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
+from app.base.access.tokens import Scope
 from app.base.schema import Service, Source
-from app.base.tokens import Scope
 from app.incidents.measures.measures import Measured, MeasureStatus
 from app.incidents.measures.vectorized import OUTCOMES, MeasuredMany
 from app.metrics.comparison.compare import Comparison, Sample, Trend, compare, sample

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
 from app.base.schema import Service, Source
-from app.base.times import Span
+from app.base.values.times import Span
 from app.catalog.objectives import store as objectives
 from app.incidents.grouping.signal import AlertClass, EndReason
 from app.incidents.measures.store import read_business_hours

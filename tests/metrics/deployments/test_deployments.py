@@ -22,15 +22,15 @@ from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
-from app.base import tokens as access
+from app.base.access import tokens as access
+from app.base.access.tokens import Scope
 from app.base.errors import UnrecognizedBody
-from app.base.facts import DEPLOYMENT_KEY, Commit, Outcome, Report, key_of
 from app.base.http.context import Context
-from app.base.tokens import Scope
-from app.ingest import values
+from app.base.values.facts import DEPLOYMENT_KEY, Commit, Outcome, Report, key_of
+from app.ingest.reading import values
+from app.ingest.reading.values import UnusableReport
 from app.ingest.sender import Reading, Request
 from app.ingest.senders import SENDERS
-from app.ingest.values import UnusableReport
 from app.metrics.deployments.causes import count_failures
 from app.metrics.deployments.deployment import (
     Deployment,

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from app.base.facts import Commit, Outcome
+from app.base.values.facts import Commit, Outcome
 from app.incidents.grouping.signal import AlertClass, EndReason
 from app.incidents.measures.measures import Facts
 from app.incidents.measures.vectorized import Columns, coded

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.base.facts import Outcome, Report
-from app.base.http.fields import rfc3339
+from app.base.http.requests.fields import rfc3339
+from app.base.values.facts import Outcome, Report
 from app.metrics.deployments.deployment import Deployment, contradiction, deployment_of, unchanged
 from tests.ingest.test_webhook import a_delivery, an_alert
 from tests.metrics.deployments.test_deployments import DAY, DEPLOYMENTS, DORA, a_report, find_one, fixture

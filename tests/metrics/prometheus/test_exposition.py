@@ -17,13 +17,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
 from app.base.schema import Incident, Quarantine, Service, ServiceRate, SettledMeasure, Source, StoredRequest
-from app.incidents import corrections, notes
 from app.incidents.grouping.decide import lock_keys
 from app.incidents.grouping.write import count
+from app.incidents.history import corrections, notes
+from app.incidents.history.notes import TaskDetails
+from app.incidents.history.path import Effect
+from app.incidents.history.timeline import Attribution
 from app.incidents.measures.measures import Weights
-from app.incidents.notes import TaskDetails
-from app.incidents.path import Effect
-from app.incidents.timeline import Attribution
 from app.metrics.prometheus import exposition
 from app.metrics.prometheus.settle import settle
 from app.metrics.prometheus.snapshot import read_snapshot

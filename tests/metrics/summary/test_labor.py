@@ -21,8 +21,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
 from app.base.schema import Incident, Service, Source
-from app.base.severity import SEVERITIES, SeverityName
-from app.base.times import Span
+from app.base.values.severity import SEVERITIES, SeverityName
+from app.base.values.times import Span
 from app.incidents.grouping.batch import MANUAL_SOURCE_ID
 from app.incidents.impact.labor import of_incident, priced, worked
 from app.incidents.measures import measures

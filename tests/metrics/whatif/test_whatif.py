@@ -16,9 +16,9 @@ from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
+from app.base.access.tokens import Scope
 from app.base.schema import Maintenance
-from app.base.times import Span
-from app.base.tokens import Scope
+from app.base.values.times import Span
 from app.incidents.grouping.signal import AlertClass
 from app.incidents.impact import intervals as downtime
 from app.incidents.impact.columns import ImpactColumns, StretchColumns, impact_columns

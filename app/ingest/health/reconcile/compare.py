@@ -19,7 +19,7 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from app.incidents.grouping.batch import LAST_SEEN_PRECISION
-from app.incidents.grouping.episode import NOT_BY_SOURCE, minute
+from app.incidents.grouping.law.episode import NOT_BY_SOURCE, minute
 from app.incidents.grouping.signal import AlertClass, EndReason, Signal, Status
 
 _STEADY = frozenset({"ready", "disabled"})  # states of a cluster; `disabled` is a single peer

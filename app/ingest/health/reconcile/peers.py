@@ -12,10 +12,10 @@ from email.utils import parsedate_to_datetime
 import msgspec
 
 from app.base.outgoing import Answer, NoAnswer, NotAllowed, OutgoingClient, OutgoingSession
-from app.base.threads import off_loop_if_large
-from app.ingest.alerts import parse_time
+from app.base.process.threads import off_loop_if_large
 from app.ingest.health.reconcile.compare import ListedAlert, PeerSilence, PeerState
-from app.ingest.json import has_more_values
+from app.ingest.reading.alerts import parse_time
+from app.ingest.reading.json import has_more_values
 from app.ingest.sender import Unreadable
 from app.ingest.senders import alertmanager
 

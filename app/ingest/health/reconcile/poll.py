@@ -15,9 +15,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db
 from app.base.outgoing import OutgoingClient
-from app.base.threads import off_loop
+from app.base.process.threads import off_loop
 from app.incidents.grouping.signal import Signal
-from app.ingest.flush import Delivery, Flusher
 from app.ingest.health import store as alerts
 from app.ingest.health.reconcile import peers, store
 from app.ingest.health.reconcile.compare import (
@@ -32,6 +31,7 @@ from app.ingest.health.reconcile.compare import (
 )
 from app.ingest.health.reconcile.silences import SilenceOfKey, silences_of_keys
 from app.ingest.health.reconcile.store import Poll
+from app.ingest.intake.flush import Delivery, Flusher
 from app.ingest.sender import Reading
 
 log = logging.getLogger("aftermath.health")

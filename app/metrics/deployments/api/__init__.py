@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from app.base.http.turns import IN_TURN
+from app.base.http.limits.turns import IN_TURN
 from app.metrics.deployments.api import causes, changes, deployments, dora
 
 router = APIRouter()

@@ -3,11 +3,11 @@
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from app.base.http.auth import Reader, Writer
+from app.base.http.access.auth import Reader, Writer
 from app.base.http.context import Now, Session
-from app.base.http.fields import AtShown, IncidentInPath, Input, Name, Words
-from app.base.http.problems import problem_responses
-from app.incidents.timeline import Attribution
+from app.base.http.requests.fields import AtShown, IncidentInPath, Input, Name, Words
+from app.base.http.responses.problems import problem_responses
+from app.incidents.history.timeline import Attribution
 from app.metrics.deployments import causes
 from app.metrics.deployments.api.changes import ChangeResponse
 from app.metrics.deployments.api.deployments import DeploymentResponse, deployment_shown

@@ -5,12 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from app.base.facts import Change, is_ahead
-from app.base.http.auth import Reader, Writer
+from app.base.http.access.auth import Reader, Writer
 from app.base.http.context import Now, Session, Tx
-from app.base.http.fields import SEVERAL_AT_MOST, TIME, AtShown, Input, Name, When, Words, time_of
-from app.base.http.paging import Page, Pages, page_of
-from app.base.http.problems import problem_responses
+from app.base.http.requests.fields import SEVERAL_AT_MOST, TIME, AtShown, Input, Name, When, Words, time_of
+from app.base.http.requests.paging import Page, Pages, page_of
+from app.base.http.responses.problems import problem_responses
+from app.base.values.facts import Change, is_ahead
 from app.incidents.grouping.batch import MANUAL_SOURCE_ID
 from app.metrics.deployments import changes, store
 from app.metrics.deployments.api.deployments import after_key

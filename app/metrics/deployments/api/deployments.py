@@ -7,12 +7,12 @@ from fastapi import APIRouter, Body, Query, Response
 from pydantic import BaseModel, Field, model_validator
 
 from app.base import schema
-from app.base.facts import COMMITS_AT_MOST, REPORT_EXAMPLE, Commit, Outcome, Report
-from app.base.http.auth import Reader, Writer
+from app.base.http.access.auth import Reader, Writer
 from app.base.http.context import Now, Session
-from app.base.http.fields import SEVERAL_AT_MOST, TIME, AtShown, Input, Name, When, time_of
-from app.base.http.paging import Page, Pages, Paging, page_of
-from app.base.http.problems import problem_responses
+from app.base.http.requests.fields import SEVERAL_AT_MOST, TIME, AtShown, Input, Name, When, time_of
+from app.base.http.requests.paging import Page, Pages, Paging, page_of
+from app.base.http.responses.problems import problem_responses
+from app.base.values.facts import COMMITS_AT_MOST, REPORT_EXAMPLE, Commit, Outcome, Report
 from app.incidents.grouping.batch import MANUAL_SOURCE_ID
 from app.metrics.deployments import store
 from app.metrics.deployments.api.fields import DeploymentKey, Link, Moment, OutcomeWord, SourceName, require_plausible

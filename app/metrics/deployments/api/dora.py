@@ -9,13 +9,13 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from app.base.http.auth import Reader
+from app.base.http.access.auth import Reader
 from app.base.http.context import Tx
-from app.base.http.csv import CSV, Line, Table, cells, or_csv
-from app.base.http.fields import SEVERAL_AT_MOST, Money, MoneyRange, Name, PeriodDep, PeriodModel
-from app.base.http.filters import Services, ServicesFiltered
-from app.base.http.numbers import DefinitionName, Number, RatioModel, Seconds
-from app.base.http.problems import problem_responses
+from app.base.http.requests.fields import SEVERAL_AT_MOST, Money, MoneyRange, Name, PeriodDep, PeriodModel
+from app.base.http.requests.filters import Services, ServicesFiltered
+from app.base.http.responses.csv import CSV, Line, Table, cells, or_csv
+from app.base.http.responses.numbers import DefinitionName, Number, RatioModel, Seconds
+from app.base.http.responses.problems import problem_responses
 from app.incidents.impact.rates import Rate
 from app.metrics.deployments.causes import read_dora
 from app.metrics.deployments.dora import MIN_CONFIDENCE, Dora, Durations, Failure, Frequency, Ratio, cost_of_downtime

@@ -7,10 +7,10 @@ from fastapi import Path
 from pydantic import BeforeValidator, Field, PlainSerializer, StringConstraints
 
 from app.base.errors import Invalid
-from app.base.facts import CLOCK_AHEAD_AT_MOST, Outcome
-from app.base.http.fields import Name, Words, rfc3339
-from app.base.moments import NotAMoment, moment_of
-from app.base.vocabulary import outcome_of
+from app.base.http.requests.fields import Name, Words, rfc3339
+from app.base.values.facts import CLOCK_AHEAD_AT_MOST, Outcome
+from app.base.values.moments import NotAMoment, moment_of
+from app.base.values.vocabulary import outcome_of
 
 
 def _moment(value: object) -> object:

@@ -15,7 +15,7 @@ down_revision = "0016"
 branch_labels = None
 depends_on = None
 
-# Of reactions: the same is stored once. As in app/incidents/reactions.py.
+# Of reactions: the same is stored once. As in app/incidents/history/reactions.py.
 _DIGEST = (
     "sha256(convert_to(jsonb_build_array(kind, extract(epoch FROM at), by, note, series, correlation)::text, 'UTF8'))"
 )

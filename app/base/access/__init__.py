@@ -1,0 +1,1 @@
+"""Who may do what: access tokens, and sessions of people on the pages."""

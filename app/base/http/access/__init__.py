@@ -1,0 +1,1 @@
+"""Who sent a request, and whether the route allows it."""

@@ -1,0 +1,1 @@
+"""Limits for everything that a client sends or leaves open."""

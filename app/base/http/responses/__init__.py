@@ -1,0 +1,1 @@
+"""How responses are written: errors, CSV, chosen fields, compression."""

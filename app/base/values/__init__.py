@@ -1,0 +1,1 @@
+"""Plain values and their vocabulary: times, severities, currencies, ids, facts."""

@@ -1,0 +1,1 @@
+"""The HTTP of ingest: webhooks, quarantine, sources and tokens."""

@@ -1,0 +1,1 @@
+"""What senders share to read their requests."""

@@ -1,0 +1,1 @@
+"""The public pages as HTML, JSON, Atom and RSS."""
