@@ -71,7 +71,7 @@ async def test_the_list_shows_what_rest_shows_and_how_old_everything_is(
     assert "1 without priority (1 overdue, oldest 84 d)" in text
     since = (NOW - timedelta(days=365)).isoformat().replace("+00:00", "Z")
     took = (await rest(client, f"metrics/action-items?from={since}"))["total"]
-    median = took["time_to_complete"]["kaplan_meier_median"]
+    median = took["time_to_complete"]["estimates"]["kaplan_meier_median"]
     assert f"half are done after {plain(words.duration(median['seconds']))} 95 % interval" in text
     for end in (median["low"], median["high"]):
         assert end is None or plain(words.duration(end)) in text

@@ -39,8 +39,8 @@ class RatioModel(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
-    k: int = Field(description="Those that it holds for")
-    n: int = Field(description="All that count")
+    k: int = Field(description="Numerator of the ratio")
+    n: int = Field(description="Denominator of the ratio")
     value: Number | None = Field(description="k / n; null if unknown (not the same as a ratio of 0)")
     low: Number | None = Field(description="Lower bound of the 95 % interval; null if unknown")
     high: Number | None = Field(description="Upper bound of the 95 % interval; null if unknown")
