@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Page, async_playwright
 
 from tests.processes import PACKAGES
 
@@ -43,7 +43,8 @@ class Site:
     url: str
     token: str
     cookies: Any = None  # of ada, who has signed in
-    contexts: list[BrowserContext] = field(default_factory=list)
+    contexts: list[BrowserContext] = field(default_factory=list)  # of visitors
+    examiners: dict[tuple[str, int], Page] = field(default_factory=dict)  # by format; starting one takes a second
 
     async def visitor(
         self,
@@ -59,16 +60,26 @@ class Site:
             page = await self.visitor(signed_in=False)
             await self.sign_in(page)
             self.cookies = await page.context.storage_state()
+        page = await self._new_page(scheme, width, self.cookies if signed_in else None, zone, **how)
+        self.contexts.append(page.context)
+        return page
+
+    async def examiner(self, scheme: str, width: int) -> Page:
+        """A visitor who has signed in and stays until the browser is closed."""
+        if (scheme, width) not in self.examiners:
+            self.examiners[scheme, width] = await self._new_page(scheme, width, self.cookies, "Europe/Berlin")
+        return self.examiners[scheme, width]
+
+    async def _new_page(self, scheme: str, width: int, cookies: Any, zone: str, **how: Any) -> Page:
         context = await self.browser.new_context(
             base_url=self.url,
             color_scheme="dark" if scheme == "dark" else "light",
             viewport={"width": width, "height": 900},
             timezone_id=zone,
-            storage_state=self.cookies if signed_in else None,
+            storage_state=cookies,
             **how,
         )
         context.set_default_timeout(30_000)
-        self.contexts.append(context)
         return await context.new_page()
 
     async def sign_in(self, page: Page, path: str = "/login") -> None:
@@ -102,10 +113,18 @@ async def examine(site: Site, path: str, formats: Sequence[tuple[str, int]] = FO
 
 
 async def _examine(site: Site, path: str, scheme: str, width: int) -> list[Finding]:
-    page = await site.visitor(scheme, width)
+    page = await site.examiner(scheme, width)
     messages: list[str] = []
-    page.on("console", lambda message: messages.append(message.text) if message.type in {"error", "warning"} else None)
-    page.on("pageerror", lambda error: messages.append(str(error)))
+
+    def on_console(message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            messages.append(message.text)
+
+    def on_error(error: Error) -> None:
+        messages.append(str(error))
+
+    page.on("console", on_console)
+    page.on("pageerror", on_error)
     response = await page.goto(path)
     if response is None or response.status != 200:
         messages.append(f"status {response and response.status}")
@@ -115,7 +134,8 @@ async def _examine(site: Site, path: str, scheme: str, width: int) -> list[Findi
     # Evaluated by the debugger, which the Content-Security-Policy allows; a script element would be refused.
     await page.evaluate(AXE)
     messages += await page.evaluate(_VIOLATIONS, RULES)
-    await page.context.close()
+    page.remove_listener("console", on_console)
+    page.remove_listener("pageerror", on_error)
     return [Finding(scheme, width, message) for message in messages]
 
 

@@ -252,8 +252,8 @@ async def test_the_examination_finds_what_is_wrong(site: Site) -> None:
         await page.route("**/", answer)
 
     class Broken(Site):
-        async def visitor(self, *place: object, **how: object) -> Page:
-            page = await super().visitor(*place, **how)  # type: ignore[arg-type]
+        async def examiner(self, scheme: str, width: int) -> Page:
+            page = await super().examiner(scheme, width)
             await broken(page)
             return page
 
