@@ -126,6 +126,8 @@ def create_api(settings: Settings, *, on_end: Callable[[], None] | None = None) 
         # It would look up its configuration on every request and export exceptions with their messages.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
+    if settings.status_page:  # first, because customers read it most, and routes are tried in order
+        api.include_router(public.router)
     for router in (webhook.router, alertmanager_queries.router, health.health_router):
         api.include_router(router)
     for router in (
@@ -146,8 +148,6 @@ def create_api(settings: Settings, *, on_end: Callable[[], None] | None = None) 
         deployments_api.router,
     ):
         api.include_router(router, dependencies=[STRICT])
-    if settings.status_page:
-        api.include_router(public.router)
     install_document(api)
     problems.install_problems(api)
     install_pages(api)
