@@ -201,7 +201,7 @@ async def test_a_product_never_loses_a_deployment_and_the_metrics_show_its_unkno
     [item] = await listed(client, outcome="unknown")
     assert item["outcome"] == "unknown"
     dora = (await client.get(DORA, params=DAY)).json()
-    assert (dora["unknown_outcomes"]["n"], dora["change_fail_rate"]["n"]) == (1, 0)
+    assert (dora["unknown_outcomes"]["value"], dora["change_fail_rate"]["n"]) == (1, 0)
     assert (
         f'aftermath_deployments_total{{outcome="unknown",service="{item["service"]}"}} 1.0'
         in (await client.get("/metrics")).text
@@ -303,7 +303,7 @@ async def test_syncs_of_an_unchanged_revision_are_changes(client: httpx.AsyncCli
     assert [(item["id"][-1], item["deployment"]) for item in kept] == [(f"{n}", True) for n in (5, 4, 3, 2)]
     assert (await client.get(f"{DEPLOYMENTS}/{kept[0]['key']}")).json()["unchanged"] is True
     dora = (await client.get(DORA, params=DAY)).json()
-    assert (dora["deployment_frequency"]["n"], dora["change_fail_rate"]["n"], dora["unchanged"]["n"]) == (3, 3, 4)
+    assert (dora["deployment_frequency"]["n"], dora["change_fail_rate"]["n"], dora["unchanged"]["value"]) == (3, 3, 4)
     assert 'aftermath_deployments_total{outcome="succeeded",service="shop"} 3.0' in (await client.get("/metrics")).text
 
 
