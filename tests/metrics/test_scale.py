@@ -189,7 +189,8 @@ async def test_no_query_scans_a_table_more_than_twice_or_runs_a_statement_per_ro
         assert len(sent) <= (32 if question.path == "/metrics" else 6), question
         scans = await _scans(asked, question.path, question.parameters)
         whole = [scan["Relation Name"] for scan in scans if scan["Node Type"] == "Seq Scan"]
-        assert all(scan["Actual Loops"] == 1 for scan in scans if scan["Node Type"] == "Seq Scan"), question
+        # 0: planned for an empty month, and not needed.
+        assert all(scan["Actual Loops"] <= 1 for scan in scans if scan["Node Type"] == "Seq Scan"), question
         assert all(whole.count(table) <= 2 for table in whole), question
 
 

@@ -285,7 +285,7 @@ async def test_a_rate_that_cannot_be_stored_is_refused_with_what_was_entered(
     address = "/services/checkout/rates"
     wrong = {"form": "new-rate", "currency": "EUR", "from": "", "low": "300", "expected": "200", "high": "900"}
     refused = await submitted(signed_in, address, 422, **wrong)
-    assert "low must not be above expected, nor expected above high" in refused.text
+    assert "Low must not be above expected, nor expected above high" in text_of(refused)
     assert re.search(r'<details class="edit end roomy" open>\s*<summary>Add a rate', refused.text)
     assert fields_of(refused.text, address) == wrong
     assert refused.text.count('role="alert"') == 1
