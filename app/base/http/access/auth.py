@@ -4,9 +4,11 @@ import base64
 import binascii
 from collections.abc import Callable
 from functools import lru_cache
+from inspect import isroutine
 from typing import Annotated, Any, get_type_hints
 
 from fastapi import Depends, Request
+from fastapi.params import Depends as Dependency
 from fastapi.security import HTTPBasic, HTTPBasicCredentials, HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 from starlette.exceptions import HTTPException
@@ -76,9 +78,16 @@ Admin = Annotated[Bearer, Depends(allow(Scope.ADMIN)), Scope.ADMIN]
 
 @lru_cache(maxsize=1024)
 def scope_required_by(endpoint: Callable[..., Any]) -> Scope | None:
-    """The scope of the token that the function of a route requires: of its `Reader`, `Writer` or `Admin`."""
-    for annotation in get_type_hints(endpoint, include_extras=True).values():
+    """The scope of the token that the function of a route requires: of its `Reader`, `Writer` or `Admin`, or of those
+    of its dependencies.
+    """
+    function = vars(endpoint).get("__init__") if isinstance(endpoint, type) else endpoint
+    if not isroutine(function):
+        return None
+    for annotation in get_type_hints(function, include_extras=True).values():
         for each in getattr(annotation, "__metadata__", ()):
             if isinstance(each, Scope):
                 return each
+            if isinstance(each, Dependency) and (found := scope_required_by(each.dependency or annotation.__origin__)):
+                return found
     return None
