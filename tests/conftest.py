@@ -35,14 +35,11 @@ hypothesis.settings.register_profile("aftermath", deadline=None)
 hypothesis.settings.load_profile("aftermath")
 
 ADMIN_TOKEN = "admin-token-of-the-tests"
+# What takes minutes, divided so that of three processes one mostly waits for senders while the others compute.
 LONG = (
-    "test_end_to_end",
-    "test_alertmanager_clients",
-    "test_end_to_end_pagers",
-    "test_service",
-    "test_every_input",
-    "test_hostile_pages",
-    "test_hostile",
+    ("test_end_to_end", "test_alertmanager_clients", "test_end_to_end_pagers", "test_hostile"),
+    ("test_hostile_pages", "test_every_input"),
+    ("test_browser", "test_service"),
 )
 OTHER_SERVER = os.environ.get("AFTERMATH_TEST_DATABASE_URL", "")
 
@@ -53,11 +50,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that take minutes run first: no worker is left alone with one at the end, and others work while they wait.
+    """Each process begins with tests that take minutes, so that none is left alone with them at the end.
 
     On another server, only tests that use a database run, and one case of each: what may differ are statements.
     """
-    items.sort(key=lambda item: LONG.index(name) if (name := item.path.stem) in LONG else len(LONG))
 
     def uses_database(item: pytest.Item) -> bool:
         return "server" in getattr(item, "fixturenames", ())
@@ -73,6 +69,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+    items[:] = _dealt(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+def _dealt(items: list[pytest.Item], processes: int) -> list[pytest.Item]:
+    """In the order in which pytest-xdist hands them out: the first process gets the first part of the list …"""
+    firsts: list[list[pytest.Item]] = [[] for _ in range(processes)]
+    for number, names in enumerate(LONG):
+        chosen = [item for item in items if item.path.stem in names]
+        firsts[number % processes] += sorted(chosen, key=lambda item: names.index(item.path.stem))
+    rest = [item for item in items if not any(item.path.stem in names for names in LONG)]
+    dealt: list[pytest.Item] = []
+    for number, first in enumerate(firsts):
+        size = (len(items) - len(dealt)) // (processes - number) - len(first)
+        dealt += [*first, *rest[: max(size, 0)]]
+        del rest[: max(size, 0)]
+    return dealt + rest
 
 
 @pytest.fixture(scope="session")
