@@ -21,6 +21,7 @@ import pytest
 from fastapi.routing import iter_route_contexts
 from pydantic import SecretStr
 
+from app.base.http.limits.clients import IDLE_SECONDS
 from app.base.process.memory import GIVE_BACK_SECONDS
 from app.ingest.senders import SENDERS
 from app.main import create_api
@@ -425,6 +426,8 @@ def test_more_idle_connections_than_files(tmp_path: Path) -> None:
             # Those that are still open may also begin a request.
             for _, writer in connections[::2]:
                 writer.write(b"POST / HTTP/1.1\r\n")
+            # A connection makes room only when it has been idle for a while.
+            await asyncio.sleep(2 * IDLE_SECONDS)
             async with httpx.AsyncClient(base_url=service.url, timeout=30) as client:
                 for _ in range(20):
                     assert (await client.get("/healthz")).status_code == 200
