@@ -386,6 +386,7 @@ def a_postgres15() -> Iterator[str]:
             *("-c", "max_connections=300"),
             *("-c", "max_locks_per_transaction=256"),
             *("-c", "fsync=off"),
+            *("-c", "full_page_writes=off"),
         ]
         with a_process(server, directory / "postgres.log", user=user) as running:
             until(lambda: _is_up(directory, running), "PostgreSQL 15 is ready", within=30)

@@ -18,6 +18,7 @@ from app.incidents.history.notes import TaskDetails
 from app.incidents.history.timeline import Attribution
 from app.response.store import response
 from app.reviews.store import action_items, findings, reviews
+from tests.conftest import OTHER_SERVER
 from tests.incidents.grouping.test_store import Reported, at, firing, resolved
 from tests.incidents.test_actions import NOW
 from tests.statements import counted
@@ -44,8 +45,9 @@ async def test_an_alert_costs_no_statement_and_no_row_more_when_people_have_reco
     with_ = await deliveries(engine, hour=2, between=record_much)
     assert [(one.statements, one.rows) for one in with_] == [(one.statements, one.rows) for one in without]
     assert {table for one in with_ for table, _ in one.rows} == {"alert", "incident", "timeline"}
-    # Splits of pages make a few percent of difference.
-    assert sum(one.wal_bytes for one in with_) < 1.1 * sum(one.wal_bytes for one in without)
+    if not OTHER_SERVER:  # there, other tests write at the same time
+        # Splits of pages make a few percent of difference.
+        assert sum(one.wal_bytes for one in with_) < 1.1 * sum(one.wal_bytes for one in without)
 
 
 async def deliveries(engine: AsyncEngine, *, hour: int, between: Any = None) -> list[Cost]:
@@ -85,7 +87,7 @@ async def rows(tx: AsyncConnection) -> Counter[tuple[str, str]]:
 
 
 async def logged(engine: AsyncEngine) -> int:
-    """Bytes of write-ahead log since the server was created. Nothing else writes meanwhile."""
+    """Bytes of write-ahead log since the server was created. On a server of our own, nothing else writes meanwhile."""
     async with engine.connect() as tx:
         return int((await tx.execute(text("SELECT pg_current_wal_insert_lsn() - '0/0'"))).scalar_one())
 
