@@ -297,7 +297,7 @@ async def test_a_rate_that_cannot_be_stored_is_refused_with_what_was_entered(
     # Another person has removed it meanwhile.
     await client.put(rest("checkout", "/rates"), json=[])
     gone = await submitted(signed_in, address, 412, **right, was_currency="EUR", was_from="")
-    assert "meanwhile" in text_of(gone)
+    assert "in the meantime" in text_of(gone)
     assert (await client.get(rest("checkout"))).json()["rates"] == []
 
 
