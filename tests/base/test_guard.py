@@ -1,13 +1,16 @@
 """Every route limits the size of bodies, for all clients."""
 
 from collections.abc import AsyncIterator, MutableMapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import httpx
 import pytest
+from fastapi import Depends
 
 from app.base.access.tokens import Scope
 from app.base.errors import Overloaded
+from app.base.http.access.auth import Reader, Writer, scope_required_by
 from app.base.http.context import Context
 from app.base.http.limits.bodies import SMALL_BYTES, BytesInFlight, read_body
 from app.base.http.limits.guard import Guard, with_headers
@@ -91,6 +94,27 @@ def imitating(path: str) -> Sender | None:
         if sender.refuse and any(path == one.path.replace("{", "").replace("}", "") for one in sender.endpoints):
             return sender
     return None
+
+
+@dataclass
+class Deciding:
+    writer: Writer
+
+
+class Approving(Deciding):
+    """Inherits what it depends on."""
+
+
+async def by_function(reader: Reader) -> None: ...
+async def by_class(deciding: Annotated[Deciding, Depends()]) -> None: ...
+async def by_subclass(deciding: Annotated[Approving, Depends()]) -> None: ...
+async def by_dependency(_: Annotated[None, Depends(by_class)]) -> None: ...
+async def by_no_one(name: str) -> None: ...
+
+
+def test_the_scope_is_found_in_dependencies_too() -> None:
+    found = [scope_required_by(each) for each in (by_function, by_class, by_subclass, by_dependency, by_no_one)]
+    assert found == [Scope.READ, Scope.WRITE, Scope.WRITE, Scope.WRITE, None]
 
 
 @pytest.mark.parametrize("scope", [None, Scope.INGEST, Scope.READ])

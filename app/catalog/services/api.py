@@ -22,15 +22,14 @@ from app.base import schema
 from app.base.http.access.auth import Reader, Writer
 from app.base.http.context import Now, Session
 from app.base.http.requests.fields import (
-    SEVERAL_AT_MOST,
     At,
     AtShown,
     Input,
     Name,
     ServiceName,
     SingleSegmentRoute,
-    Words,
 )
+from app.base.http.requests.filters import Owners
 from app.base.http.requests.paging import Counted, CountedPage, Pages, page_of
 from app.base.http.responses.problems import problem_responses
 from app.base.values.currency import Currency
@@ -139,8 +138,6 @@ class ServiceResponse(BaseModel):
 
 # — the routes —
 
-Owner = Annotated[Words, Field(max_length=200)]
-
 
 @router.get("", summary="List services", responses=problem_responses())
 async def list_services(
@@ -150,14 +147,7 @@ async def list_services(
     q: Annotated[
         Name | None, Query(description="Only services with this text in the name, whatever its case", examples=["pay"])
     ] = None,
-    owner: Annotated[
-        list[Owner],
-        Query(
-            description="Empty selects services without an owner; may be repeated",
-            max_length=SEVERAL_AT_MOST,
-            examples=[["Payments"]],
-        ),
-    ] = [],  # noqa: B006  fastapi copies it
+    owner: Owners = [],  # noqa: B006  fastapi copies it
     count: Counted = False,  # noqa: FBT002  a query parameter has a name
 ) -> CountedPage[ServiceResponse]:
     """Sorted by name. Includes services that were created by alerts."""

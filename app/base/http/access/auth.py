@@ -81,7 +81,7 @@ def scope_required_by(endpoint: Callable[..., Any]) -> Scope | None:
     """The scope of the token that the function of a route requires: of its `Reader`, `Writer` or `Admin`, or of those
     of its dependencies.
     """
-    function = vars(endpoint).get("__init__") if isinstance(endpoint, type) else endpoint
+    function = endpoint.__init__ if isinstance(endpoint, type) else endpoint  # type: ignore[misc]
     if not isroutine(function):
         return None
     for annotation in get_type_hints(function, include_extras=True).values():
