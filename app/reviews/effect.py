@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from scipy import stats
-
 from app.base.values.times import Span
-from app.incidents.measures.measures import CONFIDENCE
+from app.incidents.definitions.shares import exact_interval
 
 WINDOW_AT_MOST = timedelta(days=180)
 
@@ -46,8 +44,7 @@ def rate_ratio(before: int, after: int) -> RateRatio:
     total = before + after
     if not total:
         return RateRatio(0, 0, None, 0.0, None, EffectVerdict.CANNOT_TELL)
-    share = stats.binomtest(after, total).proportion_ci(CONFIDENCE, method="exact")
-    low, high = _odds(float(share.low)), _odds(float(share.high))
+    low, high = map(_odds, exact_interval(after, total))
     verdict = EffectVerdict.CANNOT_TELL
     if high is not None and high < 1:
         verdict = EffectVerdict.FEWER

@@ -14,7 +14,7 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from app.base.values.arrays import distinct
 from app.base.values.times import Span
@@ -214,8 +214,8 @@ def _down(impacting: Pieces, impacts: ImpactColumns, size: int) -> Ints:
 def poisson_interval(count: int) -> ConfidenceInterval:
     """The exact (Garwood) confidence interval of the mean, given `count` events."""
     tail = (1 - CONFIDENCE) / 2
-    low = float(stats.gamma.ppf(tail, count)) if count else 0.0
-    return ConfidenceInterval(low, float(stats.gamma.ppf(1 - tail, count + 1)))
+    low = float(special.gammaincinv(count, tail)) if count else 0.0
+    return ConfidenceInterval(low, float(special.gammaincinv(count + 1, 1 - tail)))
 
 
 # — objectives —

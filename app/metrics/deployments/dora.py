@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from app.base.values.facts import Outcome
 from app.incidents.definitions.model import SUMMARY_FROM
@@ -294,10 +294,16 @@ def _interval_of_median(rising: Sequence[float], widening: float) -> tuple[float
     n, tail = len(rising), (1 - CONFIDENCE) / 2
     if math.isinf(widening):
         return None, None
-    ranks = (float(stats.binom.ppf(share, n, 0.5)) for share in (tail, 1 - tail))
+    ranks = (quantile_of_tosses(share, n) for share in (tail, 1 - tail))
     low, high = (n / 2 + (rank - n / 2) * widening for rank in ranks)
     first, last = math.floor(low + _ROUNDING) - 1, math.ceil(high - _ROUNDING)
     return rising[first] if first >= 0 else None, rising[last] if last < n else None
+
+
+def quantile_of_tosses(share: float, n: int) -> float:
+    """The quantile of the binomial distribution of n tosses of a coin."""
+    quantile = math.ceil(special.bdtrik(share, n, 0.5))
+    return float(quantile - 1 if quantile and special.bdtr(quantile - 1, n, 0.5) >= share else quantile)
 
 
 def cost_of_downtime(

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from scipy import stats
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.values.times import Span
 from app.incidents.definitions.model import SUMMARY_FROM
-from app.incidents.measures.measures import CONFIDENCE
+from app.incidents.definitions.shares import wilson_interval
 from app.metrics.summary import survival
 from app.metrics.summary.summaries import Summary
 
@@ -112,8 +111,7 @@ def completion(rows: Iterable[ItemRow], *, now: datetime, observed: timedelta, h
 def _in_time(k: int, n: int) -> InTime:
     if not n:
         return InTime(0, 0, None, None, None)
-    interval = stats.binomtest(k, n).proportion_ci(CONFIDENCE, method="wilson")
-    return InTime(k, n, k / n, float(interval.low), float(interval.high))
+    return InTime(k, n, k / n, *wilson_interval(k, n))
 
 
 _CREATED = text("""
