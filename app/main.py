@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
 from fastapi_offline import FastAPIOffline
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -108,7 +109,8 @@ def create_api(settings: Settings, *, on_end: Callable[[], None] | None = None) 
 
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[dict[str, Context]]:
-        api.openapi()  # now, because it takes a second, in which no request should wait
+        for _ in iter_route_contexts(api.routes):
+            pass  # completes the routes now: FastAPI would do so during the first requests, for a second
         async with serving(settings, on_end=on_end) as context:
             yield {"context": context}
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -52,7 +52,7 @@ def install_document(api: FastAPI) -> None:
     """Completes the document of the application, and serves it as YAML too."""
     generate = api.openapi
     known: dict[str, Any] = {}
-    written: list[bytes] = []
+    written: dict[str, bytes] = {}
     writing = asyncio.Lock()
 
     def openapi() -> dict[str, Any]:
@@ -62,12 +62,22 @@ def install_document(api: FastAPI) -> None:
 
     api.openapi = openapi  # type: ignore[method-assign]  # as FastAPI documents it
 
+    async def document(form: str, write: Callable[[], str]) -> Response:
+        async with writing:  # it takes seconds: once for all requests, and off the event loop
+            if form not in written:
+                written[form] = (await off_loop(write)).encode()
+        return Response(written[form], media_type=f"application/{form}")
+
+    # FastAPI's own route would derive the document on the event loop.
+    api.router.routes[:] = [route for route in api.routes if getattr(route, "path", "") != api.openapi_url]
+
+    @api.get("/openapi.json", include_in_schema=False)
+    async def openapi_json() -> Response:
+        return await document("json", lambda: json.dumps(openapi(), ensure_ascii=False))
+
     @api.get("/openapi.yaml", include_in_schema=False)
     async def openapi_yaml() -> Response:
-        async with writing:  # it takes a second: once for all requests, whoever sends them
-            if not written:
-                written.append((await off_loop(as_yaml, openapi())).encode())
-        return Response(written[0], media_type="application/yaml")
+        return await document("yaml", lambda: as_yaml(openapi()))
 
 
 def as_yaml(document: Mapping[str, Any]) -> str:
