@@ -16,10 +16,9 @@ CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text()
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+COLOR_RULES = ["color-contrast", "link-in-text-block"]
 
-SCHEMES = ("light", "dark")
 WIDTHS = (1280, 390, 320)  # 320 is 1280 at a zoom of 400 %
-FORMATS = [(scheme, width) for scheme in SCHEMES for width in WIDTHS]
 
 
 @asynccontextmanager
@@ -44,7 +43,7 @@ class Site:
     token: str
     cookies: Any = None  # of ada, who has signed in
     contexts: list[BrowserContext] = field(default_factory=list)  # of visitors
-    examiners: dict[tuple[str, int], Page] = field(default_factory=dict)  # by format; starting one takes a second
+    examiners: dict[int, Page] = field(default_factory=dict)  # by width; starting one takes a second
 
     async def visitor(
         self,
@@ -64,11 +63,11 @@ class Site:
         self.contexts.append(page.context)
         return page
 
-    async def examiner(self, scheme: str, width: int) -> Page:
+    async def examiner(self, width: int) -> Page:
         """A visitor who has signed in and stays until the browser is closed."""
-        if (scheme, width) not in self.examiners:
-            self.examiners[scheme, width] = await self._new_page(scheme, width, self.cookies, "Europe/Berlin")
-        return self.examiners[scheme, width]
+        if width not in self.examiners:
+            self.examiners[width] = await self._new_page("light", width, self.cookies, "Europe/Berlin")
+        return self.examiners[width]
 
     async def _new_page(self, scheme: str, width: int, cookies: Any, zone: str, **how: Any) -> Page:
         context = await self.browser.new_context(
@@ -96,24 +95,23 @@ class Site:
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with a page in one format."""
+    """What is wrong with a page at one width."""
 
-    scheme: str
     width: int
     what: str
 
 
-async def examine(site: Site, path: str, formats: Sequence[tuple[str, int]] = FORMATS) -> list[Finding]:
-    """Everything that is wrong with a page in any format: rules of accessibility, messages in the console such as
-    violations of the Content-Security-Policy, and overflow. The formats are opened side by side.
+async def examine(site: Site, path: str, widths: Sequence[int] = WIDTHS) -> list[Finding]:
+    """Everything that is wrong with a page at any width, in light and in dark colors: rules of accessibility, messages
+    in the console such as violations of the Content-Security-Policy, and overflow. The widths are opened side by side.
     """
     await site.visitor()  # signs in once
-    found = await asyncio.gather(*(_examine(site, path, scheme, width) for scheme, width in formats))
+    found = await asyncio.gather(*(_examine(site, path, width) for width in widths))
     return [finding for each in found for finding in each]
 
 
-async def _examine(site: Site, path: str, scheme: str, width: int) -> list[Finding]:
-    page = await site.examiner(scheme, width)
+async def _examine(site: Site, path: str, width: int) -> list[Finding]:
+    page = await site.examiner(width)
     messages: list[str] = []
 
     def on_console(message: ConsoleMessage) -> None:
@@ -125,24 +123,28 @@ async def _examine(site: Site, path: str, scheme: str, width: int) -> list[Findi
 
     page.on("console", on_console)
     page.on("pageerror", on_error)
+    await page.emulate_media(color_scheme="light")
     response = await page.goto(path)
     if response is None or response.status != 200:
         messages.append(f"status {response and response.status}")
     messages += await page.evaluate(_OVERFLOW)
-    for details in await page.locator("details").all():  # what is folded must follow the rules too
-        await details.evaluate("details => { details.open = true }")
+    await page.evaluate(_UNFOLD)  # what is folded must follow the rules too
     # Evaluated by the debugger, which the Content-Security-Policy allows; a script element would be refused.
     await page.evaluate(AXE)
     messages += await page.evaluate(_VIOLATIONS, RULES)
+    await page.emulate_media(color_scheme="dark")
+    # Only colors differ in dark, see test_stylesheet.
+    messages += [f"dark: {message}" for message in await page.evaluate(_VIOLATIONS, COLOR_RULES)]
     page.remove_listener("console", on_console)
     page.remove_listener("pageerror", on_error)
-    return [Finding(scheme, width, message) for message in messages]
+    return [Finding(width, message) for message in messages]
 
 
 _OVERFLOW = """() => {
     const root = document.documentElement;
     return root.scrollWidth > root.clientWidth ? [`overflows by ${root.scrollWidth - root.clientWidth} px`] : [];
 }"""
+_UNFOLD = "() => document.querySelectorAll('details').forEach(details => { details.open = true })"
 _VIOLATIONS = """async (rules) => {
     const found = await axe.run(document, {runOnly: rules, resultTypes: ["violations"]});
     return found.violations.map(each => `${each.id}: ${each.nodes.map(node => node.target).slice(0, 3).join(", ")}`);

@@ -245,24 +245,26 @@ async def test_the_examination_finds_what_is_wrong(site: Site) -> None:
             body = (await response.text()).replace(
                 '<h1 class="sr">Overview</h1>',
                 '<h1 class="sr">Overview</h1><img src="data:image/gif;base64,R0lGODlhAQABAAAAACw="><p class="unit">x'
-                '<svg width="2000" height="1"></svg></p><script>alert(1)</script>',
+                '<svg width="2000" height="1"></svg></p><script>alert(1)</script><font color="#1b1e21">dark</font>',
             )
             await route.fulfill(response=response, body=body)  # type: ignore[attr-defined]
 
         await page.route("**/", answer)
 
     class Broken(Site):
-        async def examiner(self, scheme: str, width: int) -> Page:
-            page = await super().examiner(scheme, width)
+        async def examiner(self, width: int) -> Page:
+            page = await super().examiner(width)
             await broken(page)
             return page
 
-    found = await examine(Broken(site.browser, site.url, site.token), "/", [("light", 390)])
+    found = await examine(Broken(site.browser, site.url, site.token), "/", [390])
     assert all(isinstance(each, Finding) for each in found)
     kinds = " ".join(each.what for each in found)
     assert "overflows by" in kinds
     assert "image-alt" in kinds
     assert "Content Security Policy" in kinds
+    assert "dark: color-contrast" in kinds
+    assert not any(each.what.startswith("color-contrast") for each in found)
 
 
 # — keyboard —

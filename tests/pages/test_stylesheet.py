@@ -92,6 +92,12 @@ def test_no_rule_stands_twice() -> None:
     assert {name for name, times in seen.items() if times > 1} == set()
 
 
+def test_only_colors_differ_in_dark() -> None:
+    """So that what is examined in light colors need not be examined again in dark ones."""
+    dark = re.findall(r"@media ([^{]*prefers-color-scheme[^{]*)\{\s*:root \{(?:\s*--[\w-]+: #\w+;)+\s*\}\s*\}", STYLESHEET)
+    assert len(dark) == STYLESHEET.count("prefers-color-scheme") == 1
+
+
 def colors(scheme: str) -> dict[str, str]:
     roots = re.findall(r":root \{([^}]*)\}", STYLESHEET)
     light = dict(re.findall(r"--([\w-]+): (#\w+);", roots[0]))
