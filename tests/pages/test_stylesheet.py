@@ -17,6 +17,7 @@ from app.reviews.action_item import ItemState
 from app.reviews.lifecycle import ReviewState
 
 PAGES = Path(incidents.__file__).parents[1]
+OF_CUSTOMERS = PAGES.parent / "status_page/rendering/templates/status.css"
 STYLESHEET = re.sub(r"/\*.*?\*/", "", (PAGES / "static/aftermath.css").read_text(), flags=re.DOTALL)
 TEMPLATES = "\n".join(path.read_text() for path in sorted((PAGES / "templates").glob("*.html")))
 SCRIPT = (PAGES / "static/aftermath.js").read_text()
@@ -92,10 +93,12 @@ def test_no_rule_stands_twice() -> None:
     assert {name for name, times in seen.items() if times > 1} == set()
 
 
-def test_only_colors_differ_in_dark() -> None:
+@pytest.mark.parametrize("path", [PAGES / "static/aftermath.css", OF_CUSTOMERS], ids=["pages", "status page"])
+def test_only_colors_differ_in_dark(path: Path) -> None:
     """So that what is examined in light colors need not be examined again in dark ones."""
-    dark = re.findall(r"@media ([^{]*prefers-color-scheme[^{]*)\{\s*:root \{(?:\s*--[\w-]+: #\w+;)+\s*\}\s*\}", STYLESHEET)
-    assert len(dark) == STYLESHEET.count("prefers-color-scheme") == 1
+    text = path.read_text()
+    only_colors = r"@media [^{]*prefers-color-scheme: dark\) \{\s*:root \{(?:\s*--[\w-]+: #\w+;)+\s*\}\s*\}"
+    assert len(re.findall(only_colors, text)) == text.count("prefers-color-scheme") == 1
 
 
 def colors(scheme: str) -> dict[str, str]:
