@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from pydantic import ValidationError
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
 from app.settings import Settings, database_address
@@ -113,3 +114,43 @@ _SLEEPING = text("""
        AND state = 'active'
        AND query LIKE 'BEGIN; SELECT pg_sleep%'
 """)
+
+
+async def test_a_connection_that_the_server_ended_while_it_was_idle_fails_no_request(database_url: str) -> None:
+    engine, other = (db.connect(database_url, pool_size=1) for _ in range(2))
+    try:
+        first = await _server_process(engine)
+        assert await _server_process(engine) == first
+        async with db.transaction(other) as tx:
+            await tx.execute(text(f"SELECT pg_terminate_backend({first}, 5000)"))
+        await asyncio.sleep(0.1)
+        assert await _server_process(engine) != first
+    finally:
+        await engine.dispose()
+        await other.dispose()
+
+
+async def test_a_connection_that_the_network_forgot_is_found_by_a_ping_after_a_while(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = db.connect(database_url, pool_size=1)
+    pings = []
+
+    def ping(connection: object) -> bool:
+        pings.append(connection)
+        raise TimeoutError
+
+    try:
+        first = await _server_process(engine)
+        monkeypatch.setattr(engine.dialect, "do_ping", ping)
+        assert (await _server_process(engine), len(pings)) == (first, 0)
+        monkeypatch.setattr("app.base.db.engine.PING_AFTER_SECONDS", -1.0)
+        assert await _server_process(engine) != first
+        assert len(pings) == 1
+    finally:
+        await engine.dispose()
+
+
+async def _server_process(engine: AsyncEngine) -> int:
+    async with db.transaction(engine) as tx:
+        return int((await tx.execute(text("SELECT pg_backend_pid()"))).scalar_one())

@@ -2,16 +2,20 @@
 
 import errno
 import logging
+import math
 import re
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Dialect, event, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.settings import database_address
@@ -20,6 +24,7 @@ log = logging.getLogger("aftermath.db")
 
 OLDEST_SERVER = 15
 CONNECT_SECONDS = 5
+PING_AFTER_SECONDS = 30.0  # for which a connection was idle
 
 
 class UnsupportedServer(Exception):
@@ -42,8 +47,6 @@ def connect(
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=10,
-        # A restarted PostgreSQL costs one failed ping, not one failed request.
-        pool_pre_ping=True,
         # Keep payloads and secrets out of logged errors.
         hide_parameters=True,
         connect_args={
@@ -61,7 +64,31 @@ def connect(
         },
     )
     event.listen(engine.sync_engine, "do_connect", _Hosts().connect)
+    event.listen(engine.sync_engine, "checkin", _note_return)
+    event.listen(engine.sync_engine, "checkout", partial(_require_alive, engine.dialect))
     return engine
+
+
+def _note_return(_connection: object, entry: ConnectionPoolEntry) -> None:
+    entry.info["returned"] = time.monotonic()
+
+
+def _require_alive(
+    dialect: Dialect, connection: PoolProxiedConnection, entry: ConnectionPoolEntry, _proxy: object
+) -> None:
+    """Makes the pool replace a connection that was lost while it was idle: a restarted PostgreSQL fails no request.
+
+    asyncpg notices when the server closes a connection. A network may forget one without a word, so after a while a
+    ping is sent; before every use, as the pool would do it, its three round trips would cost more than most questions.
+    """
+    driver = connection.driver_connection
+    if driver is None or driver.is_closed():
+        raise DisconnectionError
+    if time.monotonic() - entry.info.get("returned", math.inf) > PING_AFTER_SECONDS:
+        try:
+            dialect.do_ping(connection)
+        except Exception as error:  # whatever it is, a new connection may work
+            raise DisconnectionError from error
 
 
 class _Hosts:
