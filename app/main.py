@@ -195,7 +195,7 @@ async def serving(
             outgoing,
             {
                 Ingest: ingest,
-                Turns: Turns(settings.questions_at_once),
+                Turns: Turns(settings.concurrent_queries),
                 Attempts: Attempts(),
                 ratios.RecentRatios: ratios.RecentRatios(),
                 RecentGauges: RecentGauges(_read_gauges),

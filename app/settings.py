@@ -294,13 +294,13 @@ class Settings(BaseSettings):
     retention_deliveries_days: int = Field(
         90, ge=31, description="Age at which a whole month of delivery records is dropped"
     )
-    question_occurrences: int = Field(
+    query_occurrences: int = Field(
         100_000,
         ge=1,
         description="Maximum number of times that planned maintenance takes place in the period of one request for "
         "metrics; beyond it, the request is rejected with 422",
     )
-    question_parts: int = Field(
+    query_parts: int = Field(
         250_000,
         ge=1,
         description="Maximum number of parts into which one request for metrics divides time, for example the impact "
@@ -312,7 +312,7 @@ class Settings(BaseSettings):
         description="Size of labels and annotations on one page of incidents or alerts; a page that reaches it ends "
         "early and has a `next_cursor`",
     )
-    questions_at_once: int = Field(
+    concurrent_queries: int = Field(
         2,
         ge=1,
         le=8,

@@ -18,7 +18,7 @@ from app.openapi.words import DESCRIPTIONS, PARAMETERS
 
 TAGS = {
     "webhooks": "Endpoints for monitoring, CI and paging tools. Each kind of sender has its own format.",
-    "imitated APIs": "Paths of other products, for tools that can only send there. They answer as those products do.",
+    "compatible APIs": "Paths of other products, for tools that can only send there. They answer as those products do.",
     "incidents": "Incidents with their alerts, actions, timeline and path to recovery.",
     "response": "Who responds and how: types, roles, updates, targets, playbooks, people.",
     "reviews": "Reviews of incidents, their findings, action items and reports.",

@@ -171,7 +171,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     "label": "Name of the number in plain text",
     "unit": "Unit of the number",
     "clock": "Which time counts: elapsed time or business hours",
-    "cannot_tell": "What the number cannot show",
+    "cannot_show": "What the number cannot show",
     "measure": "The measure that is compared",
     "measures": "Each measure, by its name",
     "verdict": "`better`, `worse` or `cannot_tell`",

@@ -384,7 +384,7 @@ ROWS: dict[str, Sequence[Panel]] = {
                 Query(Series("aftermath_time_to_recover_seconds", "_count").gained(PERIOD), "recovered"),
                 Query(Series("aftermath_time_to_detect_seconds", "_count").gained(PERIOD), "impact start known"),
                 Query(Series("aftermath_time_to_declare_seconds", "_count").gained(PERIOD), "declared"),
-                Query(Series("aftermath_time_to_tell_seconds", "_count").gained(PERIOD), "on the status page"),
+                Query(Series("aftermath_time_to_public_update_seconds", "_count").gained(PERIOD), "on the status page"),
             ],
             "How many of the incidents that settled in the period have a time to acknowledge, recover, detect, declare "
             "and tell. "

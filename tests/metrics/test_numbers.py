@@ -70,7 +70,7 @@ def test_every_measure_is_in_the_registry_as_it_is_defined() -> None:
                 each.clock,
                 each.counted,
                 each.left_out,
-                each.cannot_tell,
+                each.cannot_show,
             )
         )
         assert each.version >= 1

@@ -351,7 +351,7 @@ async def test_the_definitions_are_those_of_the_registry(
         found = registry[label]
         assert int(version) == found["version"]
         assert f'href="/numbers/definitions#{found["name"]}"' in term
-        assert said(limits) == f"Cannot show {found['cannot_tell'].replace('`', '')}."
+        assert said(limits) == f"Cannot show {found['cannot_show'].replace('`', '')}."
 
 
 # — how much there is —

@@ -125,7 +125,7 @@ async def test_an_incident_is_published_and_resolved(
     ]
     incident = (await client.get("/api/v1/incidents/INC-1")).json()
     assert incident["first_public_at"] == ago(minutes=20)
-    assert incident["measures"]["time_to_tell"]["seconds"] == 600
+    assert incident["measures"]["time_to_public_update"]["seconds"] == 600
     address = f"/api/v1/incidents/INC-1/timeline/{timeline[0]['id']}/correct"
     correction = await client.post(address, json={"note": "x"})
     assert (correction.status_code, "status page" in correction.text) == (409, True)
@@ -312,7 +312,9 @@ async def test_a_public_incident_follows_its_incident_into_a_merge(
     await kept_up(engine)
     found = (await client.get(f"/api/v1/status-page/incidents/{told['id']}")).json()
     assert (found["incident"], found["begins_at"]) == ("INC-1", ago(minutes=60))
-    assert (await client.get("/api/v1/incidents/INC-1")).json()["measures"]["time_to_tell"]["seconds"] == 35 * 60
+    assert (await client.get("/api/v1/incidents/INC-1")).json()["measures"]["time_to_public_update"][
+        "seconds"
+    ] == 35 * 60
     await update(client, told, status="identified", body="Found.")
 
 

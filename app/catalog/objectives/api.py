@@ -260,7 +260,7 @@ async def get_availability(
     failures. Only the past part of the period counts, from when the service came into service. Services that never
     failed are included.
     """
-    bounds = Bounds(settings.question_occurrences, settings.question_parts)
+    bounds = Bounds(settings.query_occurrences, settings.query_parts)
     found = await store.availabilities(
         tx, period, service, environment, now=now, weights=settings.impact, bounds=bounds
     )

@@ -16,7 +16,7 @@ _NO_REVIEW = "incidents without a review, because most need none"
 @dataclass(frozen=True, slots=True)
 class _Population:
     left_out: str
-    cannot_tell: str
+    cannot_show: str
 
 
 _POPULATIONS: Mapping[str, _Population] = {
@@ -33,7 +33,7 @@ _POPULATIONS: Mapping[str, _Population] = {
         f"incidents that no one declared, or that were detected by their declaration; {_NOT_A_SERVICE}",
         "whether the response was needed, or how it went; and nothing about incidents that were handled without one",
     ),
-    "time_to_tell": _Population(
+    "time_to_public_update": _Population(
         f"incidents that were never on the status page, because most concern no customer; {_NOT_A_SERVICE}",
         "whether customers read it, or learned of the problem before; and nothing about incidents that should have "
         "been published and were not",
@@ -79,7 +79,7 @@ MEASURE_DEFINITIONS = (
             formula=measure.formula,
             counted=EVERY_INCIDENT,
             left_out=_POPULATIONS[measure.name].left_out,
-            cannot_tell=_POPULATIONS[measure.name].cannot_tell,
+            cannot_show=_POPULATIONS[measure.name].cannot_show,
             second_clock=BUSINESS_HOURS,
             starts=measure.starts,
             ends=measure.ends,

@@ -17,7 +17,7 @@ def _statistic(
     label: str,
     statistic: str,
     formula: str,
-    cannot_tell: str,
+    cannot_show: str,
     *,
     unit: str = "seconds",
     of_all: bool = False,
@@ -29,11 +29,11 @@ def _statistic(
         else (_RECORDED, f"{_OPEN}; {_FEW}")
     )
     return Definition(
-        name, DefinitionKind.STATISTIC, label, unit, statistic, formula, counted, left_out, cannot_tell, version=version
+        name, DefinitionKind.STATISTIC, label, unit, statistic, formula, counted, left_out, cannot_show, version=version
     )
 
 
-def _count(name: str, label: str, formula: str, cannot_tell: str) -> Definition:
+def _count(name: str, label: str, formula: str, cannot_show: str) -> Definition:
     """These counts partition the incidents: each is in exactly one of them."""
     return Definition(
         name,
@@ -44,7 +44,7 @@ def _count(name: str, label: str, formula: str, cannot_tell: str) -> Definition:
         formula,
         EVERY_INCIDENT,
         "incidents counted by another of n, pending, censored, invalid and excluded",
-        cannot_tell,
+        cannot_show,
     )
 
 

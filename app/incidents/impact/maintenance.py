@@ -130,7 +130,7 @@ def planned(
         if about > occurrences_at_most:
             message = (
                 f"planned maintenance takes place about {about} times from {within.start:%Y-%m-%d} to "
-                f"{within.end:%Y-%m-%d}, more than AFTERMATH_QUESTION_OCCURRENCES ({occurrences_at_most}); ask for a "
+                f"{within.end:%Y-%m-%d}, more than AFTERMATH_QUERY_OCCURRENCES ({occurrences_at_most}); ask for a "
                 "shorter period or for one service"
             )
             raise TooMuchMaintenance(message)

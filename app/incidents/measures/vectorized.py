@@ -269,7 +269,7 @@ def measured(
                 ],
             ),
         ),
-        "time_to_tell": (
+        "time_to_public_update": (
             detected,
             _elapsed(
                 detected,

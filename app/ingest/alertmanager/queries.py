@@ -224,7 +224,7 @@ def _json(value: Any, listing: store.Listing | None = None) -> Answer:
 
 # — OpenAPI —
 
-router = APIRouter(tags=["imitated APIs"])
+router = APIRouter(tags=["compatible APIs"])
 
 _TEXT = {"application/json": {"schema": {"type": "string"}}}
 _REFUSALS: dict[int | str, dict[str, Any]] = {

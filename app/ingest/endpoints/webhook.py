@@ -236,7 +236,7 @@ class SpoolReceiptModel(BaseModel):
     spooled: Literal[True] = Field(description="The verdicts are determined once the database is available again")
 
 
-class ImitatedAnswer(BaseModel):
+class CompatibleResponse(BaseModel):
     """The answer of the product whose API the kind imitates."""
 
     model_config = ConfigDict(extra="allow")
@@ -244,7 +244,7 @@ class ImitatedAnswer(BaseModel):
 
 def _imitated(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of these statuses in the form of another product."""
-    forms = [{"$ref": "#/components/schemas/ImitatedAnswer"}, {"type": "string"}]
+    forms = [{"$ref": "#/components/schemas/CompatibleResponse"}, {"type": "string"}]
     content = {"application/json": {"schema": {"anyOf": forms}}}
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
@@ -271,9 +271,9 @@ _COMMON: dict[str, Any] = {
     "response_model": None,
     "responses": _with_imitated(problem_responses(400, 404, 413, 415))
     | {
-        200: {"model": ReceiptModel | FactReceipt | ImitatedAnswer, "description": "The delivery is on disk"},
+        200: {"model": ReceiptModel | FactReceipt | CompatibleResponse, "description": "The delivery is on disk"},
         202: {
-            "model": SpoolReceiptModel | ImitatedAnswer,
+            "model": SpoolReceiptModel | CompatibleResponse,
             "description": "The database is unavailable; the delivery is kept on disk until it is back",
         },
     },
@@ -355,7 +355,7 @@ def _document(sender: Sender, endpoint: Endpoint, method: str) -> None:
         responses=problem_responses(400, 413, 415)
         if sender.refuse is None
         else _imitated(200, 202, 400, 401, 403, 404, 413, 415, 422, 503),
-        tags=["imitated APIs"],
+        tags=["compatible APIs"],
         openapi_extra={
             "parameters": [
                 {"name": parameter, "in": "path", "required": True, "schema": {"type": "string", "maxLength": 600}}

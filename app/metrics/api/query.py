@@ -65,7 +65,7 @@ def _query(
 
 
 def bounds_in(settings: Settings) -> Bounds:
-    return Bounds(settings.question_occurrences, settings.question_parts)
+    return Bounds(settings.query_occurrences, settings.query_parts)
 
 
 QueryDep = Annotated[MetricsQuery, Depends(_query)]

@@ -96,9 +96,7 @@ async def get_target_numbers(
     group_by: TargetGroup | None = None,
 ) -> TargetsNumbers:
     """The incidents detected in the period, each judged by the target that was in force when it was detected."""
-    total, groups = await numbers.read_outcomes(
-        session, chosen, group_by, now=now, parts_at_most=settings.question_parts
-    )
+    total, groups = await numbers.read_outcomes(session, chosen, group_by, now=now, parts_at_most=settings.query_parts)
     shown = list(groups.items())[:GROUPS_AT_MOST]
     return TargetsNumbers.model_validate(
         _filters(chosen)

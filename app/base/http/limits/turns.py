@@ -28,7 +28,7 @@ class Turns:
                 await self._free.acquire()
         except TimeoutError:
             message = (
-                f"{self._at_once} large requests are being computed (AFTERMATH_QUESTIONS_AT_ONCE); retry later, "
+                f"{self._at_once} large requests are being computed (AFTERMATH_CONCURRENT_QUERIES); retry later, "
                 "one request after another, or ask for shorter periods"
             )
             raise Overloaded(message) from None
