@@ -504,7 +504,7 @@ async def test_a_silence_is_shown_as_text_and_not_as_an_acknowledgement(
         )
     page = await seen(signed_in)
     assert "Silences" in text_of(page)
-    assert "A silence is no acknowledgement" in text_of(page)
+    assert "A silence is not an acknowledgement" in text_of(page)
     assert 'service="checkout"' in text_of(page)
     assert "<script>alert" not in page
     assert "\u202e" not in page

@@ -55,7 +55,7 @@ async def test_a_report_is_written_checked_approved_published_and_withdrawn(
     await sent(signed_in, "/1/accept")
     assert "Accepted by ada" in text_of(await signed_in.get(PLACE))
     refused = await sent(signed_in, "/1/approve", 409)
-    assert "another token than the author's" in text_of(refused)
+    assert "a token other than the author's" in text_of(refused)
     async with visiting(context, Scope.WRITE) as other:
         assert "You have signed in with its author’s token" not in text_of(await other.get(PLACE))
         preview = await other.get(f"{PLACE}/1/page")

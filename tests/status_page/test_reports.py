@@ -60,7 +60,7 @@ async def anyone(context: Context) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 async def other(client_as: ClientAs) -> httpx.AsyncClient:
-    """Somebody with another token than the author's."""
+    """Somebody with a token other than the author's."""
     return await client_as(Scope.WRITE)
 
 

@@ -246,7 +246,7 @@ class Issue(Row, table=True):
 class ReportVersion(Row, table=True):
     """A version of the public report of a review. Its content never changes.
 
-    It is approved with another token than its author's. The approval names the digest of the page, and only a page
+    It is approved with a token other than its author's. The approval names the digest of the page, and only a page
     whose version and digest are approved can stand in `public_report`.
     """
 

@@ -197,7 +197,7 @@ async def verify_playbook(
     writer: Writer,
     verification: VerificationInput | None = None,
 ) -> ContentResponse:
-    """Someone has followed it, and it works. Needs another token than the author's; repeating it changes nothing."""
+    """Someone has followed it, and it works. Needs a token other than the author's; repeating it changes nothing."""
     verification = verification or VerificationInput()
     by, ref = verification.by or writer.name, verification.incident
     act = partial(playbooks.verify, session, by=by, token=writer, ref=ref, now=now)
@@ -226,7 +226,7 @@ async def approve_playbook(
     writer: Writer,
     approval: ApprovalInput | None = None,
 ) -> ContentResponse:
-    """The version must be verified, and the token another one than the author's. Approving it again renews it."""
+    """The version must be verified, and the token must not be the author's. Approving it again renews it."""
     approval = approval or ApprovalInput()
     by, expires_at = approval.by or writer.name, approval.expires_at
     act = partial(playbooks.approve, session, by=by, token=writer, expires_at=expires_at, now=now)

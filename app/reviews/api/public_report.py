@@ -213,7 +213,7 @@ async def _answer(session: AsyncSession, review: Review, row: ReportVersion, sit
 
 @router.get("", responses=problem_responses(404), summary="Get the public report of a review")
 async def get_public_report(_: Reader, session: Session, ref: ReviewInPath) -> PublicReportModel:
-    """Its versions. Only one that was approved with another token than its author's is ever public."""
+    """Its versions. Only one that was approved with a token other than its author's is ever public."""
     versions = await store.versions_of(session, await reviews.find(session, ref))
     if not versions:
         message = "the review has no public report; create one with PUT"
@@ -376,7 +376,7 @@ async def accept_warning(
 async def approve_report(
     ref: ReviewInPath, version: VersionInPath, deciding: DecidingDep, decision: DecisionInput | None = None
 ) -> ReportContentModel:
-    """Needs another token than the author's, and no open warning. Only the newest version can be approved."""
+    """Needs a token other than the author's, and no open warning. Only the newest version can be approved."""
     return await deciding.about(ref, version, store.approve, decision)
 
 

@@ -339,7 +339,7 @@ async def publish(
     """
     _require_held(review)
     if row.approved_at is None:
-        message = "no one has approved this version; it needs another token than the author's"
+        message = "no one has approved this version; it needs a token other than the author's"
         raise NotApproved(message)
     if row.withdrawn_at is not None:
         message = "this version was withdrawn; write a new version, which needs its own approval"
