@@ -49,7 +49,7 @@ async def play(
             access = await enter(engine, now=datetime.now(UTC))
             try:
                 player = Player(client, access)
-                out.print(f"Playing the 90 days up to {now:%Y-%m-%d %H:%M} UTC against {url}.", highlight=False)
+                out.print(f"Loading the 90 days up to {now:%Y-%m-%d %H:%M} UTC into {url}.", highlight=False)
                 await _perform(player, played, out)
                 await print_report(player.ask, out, played, deliveries=player.deliveries, url=url)
             finally:

@@ -294,7 +294,7 @@ async def resolve(
         if at_stated and attribution.at != row.ended_at:
             message = (
                 f"the incident was resolved at {row.ended_at.isoformat()}; to change that, correct the entry in its "
-                "timeline, or reopen it"
+                "timeline, or reopen the incident"
             )
             raise AlreadyResolved(message)
         return row

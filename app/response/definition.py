@@ -20,7 +20,7 @@ class Met(StrEnum):
 
 
 class Similar(StrEnum):
-    """Which incidents are similar to one."""
+    """What makes incidents similar."""
 
     KEY = "key"  # those of its grouping key
     SERVICE = "service"

@@ -64,7 +64,7 @@ def hints(title: str, done_when: str | None) -> list[str]:
     if _NO_ACTION.match(title):
         found.append("begin with what is to be done, such as `Add`, `Remove` or `Move`")
     if not done_when:
-        found.append("state in `done_when` how one can see that it is done")
+        found.append("state in `done_when` how to see that it is done")
     return found
 
 

@@ -221,7 +221,8 @@ Affected = Annotated[
     dict[Name, Status],
     Field(
         max_length=200,
-        description="Status of components from `at` on; others stay as they were. Of maintenance only the names count",
+        description="Status of components from `at` on; others stay as they were. For maintenance, only the names "
+        "count",
         examples=[{"Payments": "partial_outage"}],
     ),
 ]
@@ -232,7 +233,7 @@ class UpdateInput(Input):
         None, description="Chosen by the client, so that a repeated request publishes nothing twice", examples=[None]
     )
     status: PublicStage = Field(
-        description="`investigating`, `identified`, `monitoring` or `resolved`, in any order; of maintenance "
+        description="`investigating`, `identified`, `monitoring` or `resolved`, in any order; for maintenance: "
         "`scheduled`, `in_progress` or `completed`",
         examples=["investigating"],
     )
@@ -411,7 +412,7 @@ async def publish_incident(
 
 @router.get("/incidents/{public_id}", responses=problem_responses(404), summary="Get a public incident")
 async def get_public_incident(_: Reader, session: Session, now: Now, id_: PublicId) -> PublicIncidentModel:
-    """With its updates, and with what is never public of them."""
+    """Returns its updates, including the parts that are never public."""
     return public_model(await incidents.find_public(session, id_), now)
 
 
@@ -444,8 +445,8 @@ async def publish_update(
     ],
     response: Response,
 ) -> PublicIncidentModel:
-    """When the problem is `resolved`, all its components become operational; `set_operational` has those that were not.
-    Returns 200 if a request with this `id` has been carried out before.
+    """When the problem is `resolved`, all its components become operational; `set_operational` lists those that had
+    another status. Returns 200 if a request with this `id` has been carried out before.
     """
     found, is_new = await incidents.add_update(session, id_, body.new(writer.name, writer.id), now=now)
     response.status_code = 201 if is_new else 200
@@ -467,7 +468,7 @@ async def correct_update(
     "/incidents/{public_id}/withdraw", responses=problem_responses(404, 409), summary="Withdraw a public incident"
 )
 async def withdraw_public_incident(writer: Writer, session: Session, now: Now, id_: PublicId) -> PublicIncidentModel:
-    """Takes it off the page and out of the feeds, for what was published by mistake. It stays readable here."""
+    """Removes it from the page and the feeds, for incidents that were published by mistake. It stays readable here."""
     return public_model(await incidents.withdraw(session, id_, by=writer.name, now=now), now)
 
 

@@ -209,9 +209,10 @@ class StatusPage:
         async with db.public_transaction(self._engine) as (tx, is_confined):
             if not is_confined and not self._warned:
                 log.warning(
-                    "the public status page reads with the privileges of the service, because the database role %s "
-                    "does not exist, or may not be used or read all that is public. Restart the service: it grants "
-                    "what is missing, if it may; otherwise an administrator can create the role first: %s",
+                    "the public status page is read with the privileges of the service, because the database role %s "
+                    "does not exist, cannot be used, or cannot read everything that is public. Restart the service, "
+                    "which grants what is missing if it is allowed to; otherwise, have an administrator create the "
+                    "role first: %s",
                     db.PUBLIC_ROLE,
                     db.HOW_TO_CREATE_IT,
                 )

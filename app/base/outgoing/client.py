@@ -37,7 +37,7 @@ class NotAllowed(Invalid):
 
 
 class NoAnswer(Exception):
-    """The host could not be reached, or did not answer in time. The message contains nothing the host sent."""
+    """The host could not be reached, or did not respond in time. The message contains nothing the host sent."""
 
 
 class NotResolved(NoAnswer):
@@ -101,7 +101,7 @@ class OutgoingClient:
                 ) as client:
                     yield OutgoingSession(client, route.target)
         except TimeoutError:
-            raise NoAnswer("did not answer in time") from None
+            raise NoAnswer("did not respond in time") from None
 
     async def _route(self, url: str) -> "_Route":
         """The only function that decides. Raises NotAllowed and NotResolved."""

@@ -90,7 +90,7 @@ async def _end_left_over(lock: int, cluster: Path, account: Account, stop_within
             continue
         if left:
             log.warning(
-                "ending a PostgreSQL left running in %s (%s, %s)",
+                "stopping a PostgreSQL server that was left running in %s (%s, %s)",
                 cluster,
                 number.name,
                 ", ".join(str(process.pid) for process in left),
@@ -101,8 +101,8 @@ async def _end_left_over(lock: int, cluster: Path, account: Account, stop_within
         if await within(seconds, is_over):
             return
     raise DataDirInUse(
-        f"a PostgreSQL is still running in {cluster}, perhaps in another container, and could not be ended: stop it "
-        "there"
+        f"a PostgreSQL server is still running in {cluster}, perhaps in another container, and could not be stopped: "
+        "stop it there"
     )
 
 

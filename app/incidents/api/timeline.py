@@ -49,7 +49,7 @@ async def list_timeline(
         list[Phase],
         Query(
             description="Only entries of this phase of the incident; may be repeated. An entry whose `phase` is null "
-            "is of none",
+            "belongs to none",
             examples=[["response"]],
             max_length=20,
         ),
@@ -79,8 +79,8 @@ IdempotencyKey = Annotated[
     Name | None,
     Header(
         alias="Idempotency-Key",
-        description="Any text that is new for each entry, such as a UUID. A request repeated with the same key "
-        "is not recorded again, and is answered with the entry recorded first",
+        description="Any text that is new for each entry, such as a UUID. A request repeated with the same key is not "
+        "recorded again, and returns the entry that was recorded first",
         examples=["7c4e4d0a-9f0b-4a55-8f3e-0e1a5d2b7c11"],
     ),
 ]
@@ -196,7 +196,7 @@ class CorrectionInput(Input):
     detail: dict[Name, JsonValue] | None = Field(
         None,
         max_length=20,
-        description="Fields of the `detail` of an entry that is no task, with their corrected values",
+        description="Corrected values of fields in the `detail` of an entry; not for tasks",
         examples=[{"person": "ben"}],
     )
     effect: Effect | None = Field(None, description="What a task did for the recovery", examples=["negative"])

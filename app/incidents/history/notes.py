@@ -145,7 +145,7 @@ async def add_fact(
     Raises IncidentNotFound, MergedAway, NoteIsEmpty, InTheFuture or IdempotencyKeyReused.
     """
     if kind in NEED_TEXT and not attribution.note:
-        message = f"an entry of kind `{kind}` needs text"
+        message = f"an entry of kind `{kind}` requires text"
         raise NoteIsEmpty(message)
     if key is not None:
         # The same lock as for every change of the incident: of two equal requests at once, the second finds the entry.

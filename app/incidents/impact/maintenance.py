@@ -129,7 +129,7 @@ def planned(
         about = sum(_number(window, within) for window in every)
         if about > occurrences_at_most:
             message = (
-                f"planned maintenance takes place about {about} times from {within.start:%Y-%m-%d} to "
+                f"planned maintenance occurs about {about} times from {within.start:%Y-%m-%d} to "
                 f"{within.end:%Y-%m-%d}, more than AFTERMATH_QUERY_OCCURRENCES ({occurrences_at_most}); ask for a "
                 "shorter period or for one service"
             )

@@ -68,7 +68,7 @@ class Rows(NamedTuple, Generic[Row]):
 
 
 class Sort(StrEnum):
-    """The order of a list of incidents. Those that are alike otherwise are newest first."""
+    """The order of a list of incidents. Ties are newest first."""
 
     NEWEST = "newest"
     OLDEST = "oldest"

@@ -255,7 +255,7 @@ _FILTERS = [
     ),
 ]
 _DOCUMENTED: Mapping[str, tuple[str, str]] = {
-    "status": ("Get the status", "The version of the imitated API, and when the service started."),
+    "status": ("Get the status", "The emulated version of Alertmanager's API, and when the service started."),
     "alerts": (
         "List open alerts",
         f"""Lists the alerts of the token's source, or of all sources for a token with scope `read`. If more than
@@ -271,7 +271,7 @@ only the newest are listed, and the response has the header `X-Aftermath-Truncat
     "new silence": ("Create a silence", alertmanager_api.READ_ONLY),
     "silence": ("Get a silence", "Always 404: Aftermath has no silences."),
     "healthy": ("Check liveness", "Returns 200 while the service runs. Requires no token."),
-    "ready": ("Check readiness", "Returns 200 if the service can answer. Requires no token."),
+    "ready": ("Check readiness", "Returns 200 if the service is ready. Requires no token."),
 }
 
 

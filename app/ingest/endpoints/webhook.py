@@ -217,11 +217,11 @@ class FactReceipt(BaseModel):
     delivery_id: UUID
     verdict: Literal["recorded", "repeated", "waiting", "ignored", "quarantined"] = Field(
         description="`recorded`: new information; `repeated`: already known, or older than what is known of the issue; "
-        "`waiting`: no action item has the link of the issue yet; `ignored`: neither a deployment, a change nor a new "
+        "`waiting`: no action item has the link of the issue yet; `ignored`: not a deployment, a change or a new "
         "state of an issue; `quarantined`: could not be read, and was kept"
     )
     deployment: str | None = Field(description="The key of the deployment")
-    change: str | None = Field(description="The key of the change, if it is no deployment")
+    change: str | None = Field(description="The key of the change, if it is not a deployment")
     action_item: str | None = Field(description="The action item of the issue", examples=["AI-1"])
     reason: str | None = Field(description="Why it was ignored or quarantined")
 
@@ -237,7 +237,7 @@ class SpoolReceiptModel(BaseModel):
 
 
 class CompatibleResponse(BaseModel):
-    """The answer of the product whose API the kind imitates."""
+    """The response in the form of the product whose API the endpoint is compatible with."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -263,9 +263,9 @@ _DESCRIPTION = """Accepts one delivery from a sender, and responds once it is on
 
 An alert or deployment report that cannot be read goes to quarantine and is counted as `quarantined`; the rest of the
 delivery is processed. The response is still 200, because no sender repairs a body after an error; only `deployments`,
-which people call from CI, responds with 422 to a report that it cannot use. While the database
-is unavailable, deliveries go to the spool and the response is 202. If the service is overloaded or the spool is full,
-the response is 503 with `Retry-After`. It is 400 only if the body is not JSON of this kind at all."""
+which people call from CI, returns 422 for a report that it cannot use. While the database is unavailable, deliveries go
+to the spool and the response is 202. If the service is overloaded or the spool is full, the response is 503 with
+`Retry-After`. It is 400 only if the body is not JSON of this kind."""
 _KINDS = "\n\n".join(f"**`{sender.kind}`** ({sender.name}): {sender.describes}" for sender in SENDERS.values())
 _COMMON: dict[str, Any] = {
     "response_model": None,

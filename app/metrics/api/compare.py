@@ -38,7 +38,7 @@ router = APIRouter()
 
 
 class OccasionsModel(BaseModel):
-    """How much information the incidents carry: those of one storm, or of one week, are not independent."""
+    """How much information the incidents carry. Incidents of one storm, or of one week, are not independent."""
 
     clusters: int = Field(description="Number of storms or of weeks that the incidents come from", examples=[34])
     effective_n: Number = Field(
@@ -92,7 +92,7 @@ class SmallestChangeModel(BaseModel):
 
 
 class FoundModel(BaseModel):
-    """What is found if incidents of one storm, or of one week, are not taken for independent."""
+    """The result if incidents of one storm, or of one week, are not treated as independent."""
 
     finds_change: bool = Field(description="Whether the interval excludes 1 and the p-value is below 0.05")
     low: Number | None = Field(description="Lower bound of the 95 % interval of the effect; null with too few of them")

@@ -70,7 +70,7 @@ def _if_match(form: Form) -> str | None:
     """The version that the form was made from. Raises Invalid."""
     version = form.get("version", "")
     if not re.fullmatch("[0-9]{1,18}", version):
-        raise Invalid("the form does not say which version of the incident it changes; open the page again")
+        raise Invalid("the form does not state which version of the incident it changes; open the page again")
     return etag(int(version))
 
 
@@ -190,7 +190,7 @@ async def cause(asked: SignedIn, ref: IncidentInPath) -> Response:
     async def act(session: AsyncSession, form: Form) -> None:
         chosen = form.get("deployment_id", "")
         if not chosen:
-            raise Invalid("choose a deployment, or that none caused it")
+            raise Invalid("choose a deployment, or “no deployment caused it”")
         named = {"none": None, "other": form.get("other", "").strip()}.get(chosen, chosen)
         statement = parsed(CauseInput, {"deployment_id": named, "note": text_in(form, "note"), "by": asked.person.name})
         attribution = Attribution(asked.now, statement.by, statement.note)
@@ -217,7 +217,7 @@ async def add(asked: SignedIn, ref: IncidentInPath) -> Response:
             attribution = Attribution(task.at or task.ended_at or asked.now, task.by, task.text)
             await notes.add_task(session, ref, attribution, task.details(), key=key, stated=stated, now=asked.now)
         elif more:
-            raise Invalid("only a task has an end, a stage or a link: choose what it did, or leave them empty")
+            raise Invalid("only a task has an end, a stage or a link: choose its effect, or leave these fields empty")
         else:
             note = parsed(Note, {**what, "note": text})
             attribution = Attribution(note.at or asked.now, note.by, note.note)

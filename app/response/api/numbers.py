@@ -150,7 +150,7 @@ class TasksNumbers(_Filtered):
     groups_left_out: int
 
 
-@router.get("/tasks", summary="Show what tasks did for the recovery", responses=problem_responses() | CSV)
+@router.get("/tasks", summary="Count tasks by their effect", responses=problem_responses() | CSV)
 @or_csv(_rows, lines=_LINES)
 async def get_task_numbers(
     _: Reader,

@@ -197,7 +197,9 @@ async def verify_playbook(
     writer: Writer,
     verification: VerificationInput | None = None,
 ) -> ContentResponse:
-    """Someone has followed it, and it works. Needs a token other than the author's; repeating it changes nothing."""
+    """Records that someone has followed it, and that it works. Requires a token other than the author's. Repeating it
+    changes nothing.
+    """
     verification = verification or VerificationInput()
     by, ref = verification.by or writer.name, verification.incident
     act = partial(playbooks.verify, session, by=by, token=writer, ref=ref, now=now)
@@ -241,7 +243,7 @@ async def approve_playbook(
 async def withdraw_playbook(
     session: Session, now: Now, name: ServiceName, playbook: PlaybookName, version: VersionInPath, _: Writer
 ) -> ContentResponse:
-    """It must not be followed any more. Repeating it changes nothing."""
+    """The version must no longer be followed. Repeating it changes nothing."""
     return await _changed(session, (name, playbook, version), partial(playbooks.withdraw, session, now=now), now)
 
 

@@ -56,7 +56,7 @@ class RoleInput(Role):
     status_code=201,
     response_model=EntryModel,
     responses=problem_responses(404, 409),
-    summary="Take, hand over or lay down a role",
+    summary="Take, hand over or give up a role",
 )
 async def assign_role(
     writer: Writer,
@@ -75,7 +75,7 @@ async def assign_role(
 ) -> EntryModel:
     """If only one person can hold the role at a time, taking it also relieves the previous holder. Taking it again at
     the same time, or without an `at`, records nothing. Facts may be recorded in any order, but only a person who holds
-    the role at `at` can lay it down.
+    the role at `at` can give it up.
     """
     entry = await store.assign(
         session,
@@ -151,8 +151,8 @@ class UpdatesModel(BaseModel):
 class VerdictModel(BaseModel):
     target_seconds: int | None
     outcome: TargetOutcome = Field(
-        description="By the target in force at detection: `pending` may still be met; `cannot_tell`: what happened is "
-        "not known; `not_agreed`: there was no target"
+        description="By the target in force at detection. `pending`: may still be met; `cannot_tell`: unknown whether "
+        "it was met; `not_agreed`: there was no target"
     )
     seconds: float | None = Field(description="The duration that is compared with the target, so far if it is pending")
 
@@ -193,8 +193,8 @@ class SimilarModel(BaseModel):
 
 
 class AppliedDefinitionModel(BaseModel):
-    """One definition of an incident: it affects customers, is unplanned, and lasts for more than an hour. It filters
-    nothing.
+    """A common definition of an incident: it affects customers, is unplanned, and lasts for more than an hour. For
+    information only; nothing depends on it.
     """
 
     met: Met = Field(
@@ -218,7 +218,7 @@ class ResponseModel(BaseModel):
     room: str | None = Field(description="The channel in use, as stated last")
     steps: list[str]
     exit: list[ExitModel] = Field(
-        description="The exit criteria of the type, then others that people stated. They do not hold up the recovery"
+        description="The exit criteria of the type, then others that people stated. They do not delay the recovery"
     )
     exit_open: int = Field(description="How many of them are not met")
     roles: list[RoleModel] = Field(description="Those that the type needs, then others that someone holds")

@@ -26,7 +26,7 @@ class TargetNotFound(NotFound):
     title = "Target not found"
 
     def __init__(self) -> None:
-        super().__init__("this target was changed or removed in the meantime")
+        super().__init__("this target was changed or removed in the meantime; reload the targets and try again")
 
 
 class TargetExists(Conflict):
@@ -40,7 +40,7 @@ class TooManyTargets(Conflict):
     title = "Too many targets"
 
     def __init__(self) -> None:
-        super().__init__(f"a service may have {TARGETS_AT_MOST} targets; remove old ones")
+        super().__init__(f"a service may have at most {TARGETS_AT_MOST} targets; remove old ones")
 
 
 async def list_targets(session: AsyncSession, service: str | None = None) -> Sequence[schema.Target]:

@@ -70,7 +70,7 @@ async def list_action_items(
     ] = None,
     q: Annotated[
         Name | None,
-        Query(description="Only those with this text in the title, whatever its case", examples=["runbook"]),
+        Query(description="Only those with this text in the title, ignoring case", examples=["runbook"]),
     ] = None,
     sort: Annotated[
         ItemSort, Query(description="`due`: the earliest due time first, those without one last")
@@ -99,7 +99,7 @@ async def list_action_items(
 
 class _Content(Input):
     done_when: Words | None = Field(
-        None, description="How one can see that it is done", examples=["A new colleague finds it within a minute"]
+        None, description="How to see that it is done", examples=["A new colleague finds it within a minute"]
     )
     priority: Priority | None = None
     owner: Name | None = Field(None, examples=["cathy"])

@@ -92,7 +92,7 @@ class ActionItemModel(BaseModel):
     number: str = Field(examples=["AI-1"])
     title: str
     hints: list[str] = Field(description="How the title could be more specific. Advice: nothing depends on it")
-    done_when: str | None = Field(description="How one can see that it is done")
+    done_when: str | None = Field(description="How to see that it is done")
     phase: Phase = Field(description="The phase of later incidents that it improves")
     question: Question = Field(description="The question of a review that it answers, derived from the phase")
     term: str = Field(description="`short` or `long`")

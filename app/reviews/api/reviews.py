@@ -60,15 +60,15 @@ async def list_reviews(
     incident: Annotated[IncidentRef | None, Query(description="About this incident", examples=["INC-1"])] = None,
     since: Annotated[
         When | None,
-        Query(alias="from", description=f"Only reviews held from then on, or due from then on if not held. {TIME}"),
+        Query(alias="from", description=f"Only reviews held, or if not held due, at or after this time. {TIME}"),
     ] = None,
     until: Annotated[
         When | None,
-        Query(alias="to", description=f"Only reviews held before that, or due before that if not held. {TIME}"),
+        Query(alias="to", description=f"Only reviews held, or if not held due, before this time. {TIME}"),
     ] = None,
     q: Annotated[
         Name | None,
-        Query(description="Only reviews with this text in the title, whatever its case", examples=["login"]),
+        Query(description="Only reviews with this text in the title, ignoring case", examples=["login"]),
     ] = None,
     count: Counted = False,  # noqa: FBT002  a query parameter has a name
 ) -> CountedPage[ReviewSummaryModel]:
@@ -229,7 +229,7 @@ async def amend_review(
     body: ReviewAmendment,
     if_match: IfMatch = None,
 ) -> ReviewModel:
-    """In any state: what was published can still be corrected."""
+    """Possible in any state: a published review can still be corrected."""
     review = await reviews.hold_row(session, ref, if_match)
     await reviews.amend(session, review, _columns(body), now=now)
     if body.participants is not None:
@@ -262,7 +262,7 @@ class HoldInput(Input):
 async def hold_review(
     _: Writer, session: Session, now: Now, answer: ReviewAnswering, ref: ReviewInPath, body: HoldInput
 ) -> ReviewModel:
-    """Only a draft. The time ends the analysis phase of its incidents."""
+    """Only for drafts. The time ends the analysis phase of its incidents."""
     review = await reviews.hold_row(session, ref)
     if "facilitator" in body.model_fields_set:
         review.facilitator = body.facilitator
@@ -384,8 +384,8 @@ FindingInPath = Annotated[
 async def add_finding(
     writer: Writer, session: Session, now: Now, ref: ReviewInPath, body: FindingInput
 ) -> FindingModel:
-    """At the end of the review. Several factors contribute to an incident; there is no kind for a single cause. Ideas
-    that would lead too far are `parked`. The response contains advice on the wording; it never blocks the request.
+    """Adds it at the end of the review. Several factors contribute to an incident, so there is no kind for a single
+    cause. Ideas for later are `parked`. The response contains advice on the wording; it never blocks the request.
     """
     review = await reviews.hold_row(session, ref)
     values = finding_columns(body) | {"by": body.by or writer.name}

@@ -189,7 +189,7 @@ async def create(
         row.review_id = held.id
         counted = select(func.count()).select_from(ActionItem).where(col(ActionItem.review_id) == held.id)
         if (await session.exec(counted)).one() >= ITEMS_AT_MOST:
-            message = f"a review has at most {ITEMS_AT_MOST} action items; a few that are done help more"
+            message = f"a review has at most {ITEMS_AT_MOST} action items; drop or combine some of them"
             raise TooManyActionItems(message)
     if incident is not None:
         named = await actions.find(session, incident)
@@ -292,7 +292,7 @@ async def _close(
 ) -> None:
     if closed_at is not None:
         if state not in CLOSED:
-            message = "`closed_at` belongs to an action item that is `done` or `dropped`"
+            message = "`closed_at` is only for action items that are `done` or `dropped`"
             raise Invalid(message)
         not_in_the_future(closed_at, now, field="closed_at")
         row.closed_at = closed_at

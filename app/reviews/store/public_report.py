@@ -137,7 +137,10 @@ async def find_version(session: AsyncSession, review: Review, version: int | Non
         query = query.where(col(row.version) == version)
     found = (await session.exec(query.execution_options(populate_existing=True))).one_or_none()
     if found is None:
-        message = "the review has no such version of a public report; GET the public report lists its versions"
+        message = (
+            "the review has no such version of a public report; GET "
+            "/api/v1/reviews/{review}/public-report lists its versions"
+        )
         raise ReportNotFound(message)
     return found
 
@@ -277,7 +280,7 @@ async def _about(
 
 def _require_held(review: Review) -> None:
     if review.state in {ReviewState.DRAFT, ReviewState.DROPPED}:
-        message = f"REV-{review.number} is `{review.state}`; customers get a report of a review that was held"
+        message = f"REV-{review.number} is `{review.state}`; a public report requires a review that was held"
         raise ReviewIsNotHeld(message)
 
 

@@ -444,7 +444,7 @@ async def _moved(session: AsyncSession, review: Review, *, now: datetime) -> Non
 
 def _require(review: Review, state: ReviewState) -> None:
     if review.state != state:
-        message = f"REV-{review.number} is `{review.state}`, and this step needs one that is `{state}`"
+        message = f"REV-{review.number} is `{review.state}`, but this step requires a review that is `{state}`"
         raise NotInThisState(message)
 
 

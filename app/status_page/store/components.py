@@ -55,7 +55,9 @@ async def put_component(session: AsyncSession, component: schema.Component) -> t
     await require_services(session, component.services)
     stored, is_new = await db.upsert(session, component)
     if is_new and (await session.exec(select(func.count()).select_from(schema.Component))).one() > COMPONENTS_AT_MOST:
-        message = f"the status page may have {COMPONENTS_AT_MOST} components; delete one that is no longer needed"
+        message = (
+            f"the status page may have at most {COMPONENTS_AT_MOST} components; delete one that is no longer needed"
+        )
         raise TooManyComponents(message)
     if stored.uptime != Uptime.MEASURED:
         await session.exec(delete(schema.ComponentDay).where(col(schema.ComponentDay.component) == stored.name))

@@ -211,7 +211,7 @@ def _repeated(known: Found, new: NewIncident) -> Found:
     first = known.updates[0]
     before = (known.row.kind, known.row.title, first.status, first.body)
     if before != (new.kind, new.title, new.first.stage, new.first.body):
-        message = "a public incident with this id has been published with another content; use a new id"
+        message = "a public incident with this id has already been published with different content; use a new id"
         raise AlreadyPublished(message)
     return known
 
@@ -242,11 +242,11 @@ async def add_update(session: AsyncSession, id_: UUID, new: NewUpdate, *, now: d
     found, held = await _hold(session, id_)
     if new.id is not None and (known := await session.get(schema.PublicUpdate, new.id)) is not None:
         if (known.public_incident_id, known.status, known.body) != (id_, new.stage, new.body):
-            message = "an update with this id has been published with another content; use a new id"
+            message = "an update with this id has already been published with different content; use a new id"
             raise AlreadyPublished(message)
         return found, False
     if len(found.updates) >= UPDATES_AT_MOST:
-        raise TooManyUpdates(f"a public incident may have {UPDATES_AT_MOST} updates; publish a new one")
+        raise TooManyUpdates(f"a public incident may have at most {UPDATES_AT_MOST} updates; publish a new incident")
     if new.token is not None:
         found.row.automatic = False
     set_operational = await _add(session, found, held, new, now=now)
@@ -311,7 +311,9 @@ async def correct_update(
     found, held = await _hold(session, id_)
     update = next((each for each in found.updates if each.id == update_id), None)
     if update is None:
-        message = "no update of this public incident has this id; GET the public incident lists its updates"
+        message = (
+            "no update of this public incident has this id; GET /api/v1/status-page/incidents/{id} lists its updates"
+        )
         raise PublicIncidentNotFound(message)
     changes = {name: value for name, value in changes.items() if value is not None}
     before = {"body": update.body, "components": update.components, "at": rfc3339(update.at)}

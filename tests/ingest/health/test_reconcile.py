@@ -736,7 +736,7 @@ async def test_an_answer_may_not_be_too_large_too_slow_or_packed(
         return str(reported["error"])
 
     peer.headers = {"Content-Encoding": "gzip"}
-    assert await error("10:10") == "did not answer like an Alertmanager"
+    assert await error("10:10") == "did not respond like an Alertmanager"
     peer.headers = {}
     monkeypatch.setattr(client_of_peers, "ANSWER_AT_MOST_BYTES", 1000)
     peer.listed = [listed(FIRING)] * 10
@@ -744,11 +744,11 @@ async def test_an_answer_may_not_be_too_large_too_slow_or_packed(
     peer.listed = []
     assert await error("10:30") == "None"
     peer.headers = {"Date": "Fri, 31 Dec 9999 23:59:59 GMT"}
-    assert await error("10:35") == "did not answer like an Alertmanager"
+    assert await error("10:35") == "did not respond like an Alertmanager"
     peer.headers = {}
     monkeypatch.setattr(client_of_peers, "ANSWER_AT_MOST", timedelta(milliseconds=200))
     peer.happens = lambda: time.sleep(1)
-    assert await error("10:40") == "did not answer in time"
+    assert await error("10:40") == "did not respond in time"
 
 
 async def test_a_long_list_is_refused_before_it_is_read(

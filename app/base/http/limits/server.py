@@ -203,7 +203,8 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if len(self.pipeline) > PIPELINED_REQUESTS:
             self._refusal = Overloaded(
-                f"more than {PIPELINED_REQUESTS} requests wait on this connection; wait for responses, or use several"
+                f"more than {PIPELINED_REQUESTS} requests wait on this connection; wait for responses, or use several "
+                "connections"
             )
             raise self._refusal
 
@@ -347,7 +348,10 @@ class LimitedProtocol(HttpToolsProtocol):
 
 
 def _head_too_large() -> HeadTooLarge:
-    return HeadTooLarge(f"the request line and the headers may have {HEAD_BYTES} bytes and {HEADERS} headers")
+    return HeadTooLarge(
+        f"the request line and the headers may have at most {HEAD_BYTES} bytes, and there may be at "
+        f"most {HEADERS} headers"
+    )
 
 
 def _framing_too_large() -> NotHttp:

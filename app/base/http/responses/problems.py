@@ -167,14 +167,14 @@ def _meant(error: Mapping[str, Any], route: object) -> str:
 
 def _not_allowed(error: HTTPException) -> str:
     allowed = (error.headers or {}).get("Allow")
-    return f"this path takes {allowed} only" if allowed else str(error.detail)
+    return f"this path supports only {allowed}" if allowed else str(error.detail)
 
 
 def _why_retry(error: Exception) -> str | None:
     if db.is_unreachable(error):
         return "the database is unavailable"
     if db.is_contended(error):
-        return "another request was changing the same data, and nothing was changed"
+        return "another request was changing the same data, and nothing was changed; try again"
     return None
 
 

@@ -46,7 +46,7 @@ async def fetch(
         size = len(alerts.body) + len(silences.body)
         return await off_loop_if_large(size, _state, url, alerts.body, silences.body, status.body, _sent_at(status), at)
     except (msgspec.DecodeError, RecursionError, OverflowError, Unreadable):
-        raise PeerUnavailable("did not answer like an Alertmanager") from None
+        raise PeerUnavailable("did not respond like an Alertmanager") from None
 
 
 def _credentials(username: str | None, secret: str | None) -> dict[str, str]:
@@ -58,7 +58,7 @@ def _credentials(username: str | None, secret: str | None) -> dict[str, str]:
 async def _get(session: OutgoingSession, path: str) -> Answer:
     answer = await session.get(path, at_most=ANSWER_AT_MOST_BYTES)
     if answer.status != 200:
-        raise PeerUnavailable(f"answered {answer.status}")
+        raise PeerUnavailable(f"returned {answer.status}")
     return answer
 
 

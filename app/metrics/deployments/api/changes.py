@@ -105,9 +105,9 @@ async def list_changes(
         list[Name], Query(description="May be repeated", max_length=SEVERAL_AT_MOST, examples=[["production"]])
     ] = [],  # noqa: B006
     start: Annotated[
-        When | None, Query(alias="from", description=f"Only changes from then on. {TIME}", examples=["-7d"])
+        When | None, Query(alias="from", description=f"Only changes from this time on. {TIME}", examples=["-7d"])
     ] = None,
-    end: Annotated[When | None, Query(alias="to", description=f"Only changes before that. {TIME}")] = None,
+    end: Annotated[When | None, Query(alias="to", description=f"Only changes before this time. {TIME}")] = None,
 ) -> Page[ChangeResponse]:
     """Newest first. Includes deployments that deployed what was running already; other deployments are listed by
     `GET /api/v1/deployments`.

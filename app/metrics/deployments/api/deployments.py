@@ -65,7 +65,7 @@ class DeploymentInput(Input):
     rolled_back: Name | None = Field(
         None,
         description="Key of the deployment that this one takes back, or its id if it has the same service and "
-        "environment. That one counts as failed; this one is never considered the cause of an incident",
+        "environment. The other one then counts as failed; this one is never considered the cause of an incident",
         examples=["checkout-1741"],
     )
 
@@ -145,8 +145,8 @@ async def report_deployment(
 ) -> DeploymentResponse:
     """Idempotent: repeating a report changes nothing. Reports of one deployment may arrive in any order, here and
     through webhooks: the last final outcome counts, and a stale `in_progress` never undoes it. The status is 201 if the
-    report is new, and 409 if it cannot be about the same deployment as a report before, for example because it names
-    another version.
+    report is new, and 409 if it contradicts an earlier report of the same deployment, for example because it names a
+    different version.
     """
     require_plausible(now, report.started_at, report.finished_at)
     commits = tuple(Commit(each.sha, each.at) for each in report.commits)
@@ -177,9 +177,9 @@ async def list_deployments(
     ] = [],  # noqa: B006
     outcome: Annotated[list[Outcome], Query(description="May be repeated", examples=[["failed"]])] = [],  # noqa: B006
     start: Annotated[
-        When | None, Query(alias="from", description=f"Only deployments from then on. {TIME}", examples=["-7d"])
+        When | None, Query(alias="from", description=f"Only deployments from this time on. {TIME}", examples=["-7d"])
     ] = None,
-    end: Annotated[When | None, Query(alias="to", description=f"Only deployments before that. {TIME}")] = None,
+    end: Annotated[When | None, Query(alias="to", description=f"Only deployments before this time. {TIME}")] = None,
 ) -> Page[DeploymentResponse]:
     """Newest first, without those that deployed what was running already, which `GET /api/v1/changes` lists."""
     filters = Filters(service, environment, outcome, time_of(start, now), time_of(end, now))
@@ -196,7 +196,7 @@ async def list_deployments(
     summary="Show a deployment",
 )
 async def get_deployment(_: Reader, session: Session, key: DeploymentKey) -> DeploymentResponse:
-    """The deployment as combined from all its reports. If only one deployment has an id, it may be used as the key."""
+    """The deployment as combined from all its reports. An id that only one deployment has works as a key too."""
     return deployment_shown(await store.find(session, key))
 
 
