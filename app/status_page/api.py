@@ -439,7 +439,11 @@ async def publish_update(
         UpdateInput,
         Body(
             examples=[
-                {"status": "monitoring", "body": "Payments work again. We keep watching.", "components": {}},
+                {
+                    "status": "monitoring",
+                    "body": ("Payments work again. We are monitoring the situation."),
+                    "components": {},
+                },
             ]
         ),
     ],

@@ -78,7 +78,7 @@ AVAILABILITY = (
         counted="incidents of the service with an impact above 0",
         left_out=PLANNED,
         cannot_show="when the next failure will happen, or anything from only a few failures. Without a failure there "
-        "is no mean; that does not mean it is infinite",
+        "is no mean, which does not mean that it is infinite",
     ),
     metric(
         "exposure",

@@ -110,7 +110,7 @@ COMPARISON = (
         "at 80 %) x standard error of the difference, by storms or by weeks, whichever is larger. Durations beyond the "
         "horizon do not move the mean, so the fewer events happened before it, the larger a change must be; the factor "
         "1.12 accounts for the log-rank test, which has to agree",
-        cannot_show="what did change; it shows whether the comparison could have found anything. It assumes that with "
+        cannot_show="what did change; it only shows what the comparison could have detected. It assumes that with "
         f"longer durations {SUMMARY_FROM} values would still have been recorded on each side, and with about five "
         "storms on a side it is a rough guess",
         version=3,
@@ -159,7 +159,7 @@ COMPARISON = (
         counted=f"{_COMPARED}, if they start in business hours",
         left_out=f"{_NOT_COMPARED}; values that start outside business hours, also counted: on this clock they are 0 "
         "if they ended before opening time, and cut off at the front otherwise, so they would reflect when incidents "
-        "started rather than how long people at work took",
+        "started rather than how long people at work needed",
         cannot_show="anything about nights and weekends. It is a second verdict about the same incidents: picking the "
         "more favorable of the two finds up to twice as many changes by chance",
         clock=BUSINESS_HOURS,

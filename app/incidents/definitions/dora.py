@@ -4,8 +4,8 @@ from app.incidents.definitions.model import DEPLOYED, EVERY_INCIDENT, NO_RECOVER
 
 _FINISHED = "deployments of the selected service and environment that finished in [from, to)"
 _NOT_FINISHED = (
-    "canceled and unfinished deployments; those that deployed what was running already; unknown outcomes; changes that "
-    "are no deployments; non-production environments, unless requested"
+    "canceled and unfinished deployments; those that deployed what was running already; unknown outcomes; changes "
+    "that are not deployments; non-production environments, unless requested"
 )
 _CAUSED = "incidents caused by a deployment with at least min_confidence; `basis` shows how that is known"
 _FEW_OF_DORA = f"statistics if there are fewer than {SUMMARY_FROM} values; `values` lists them instead"
@@ -225,7 +225,7 @@ DORA = (
         "that of bases",
         counted=EVERY_INCIDENT,
         left_out=_FALSE_ALARMS,
-        cannot_show="how many links are right; a confidence is no probability",
+        cannot_show="how many links are right; a confidence is not a probability",
     ),
     metric(
         "dora_cost",

@@ -67,7 +67,7 @@ STATISTICS = (
         "Censored",
         "incidents that were resolved before the event, so it would have taken longer than that. In a comparison and "
         "beside the Kaplan-Meier median, pending incidents count as censored too",
-        "why: an incident that resolved by itself and one that was ignored look the same",
+        "why: an incident that resolved by itself and one that was ignored look alike",
     ),
     _count(
         "invalid",
@@ -180,7 +180,7 @@ STATISTICS = (
         "for increasing durations the share of events by then: 1 - the Kaplan-Meier curve, with its 95 % band, in at "
         "most 50 steps. At each step the band is widened by the ratio of the standard errors with and without "
         f"clusters: {_CLUSTERS}",
-        "the end of the curve while many incidents are open: the band is wide there",
+        "the end of the curve reliably while many incidents are open: the band is wide there",
         unit="share",
         of_all=True,
         version=3,
@@ -190,7 +190,7 @@ STATISTICS = (
         "Histogram",
         "counts",
         "recorded values in bins of doubling width, the same for all data: …, 30 to 60 s, 1 to 2 min, 2 to 4 min, …",
-        "anything about open incidents, which belong on the right",
+        "open incidents, which belong on the right",
         unit="incidents",
     ),
 )

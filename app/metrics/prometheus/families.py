@@ -220,7 +220,8 @@ FAMILIES: Mapping[str, Family] = {
             "aftermath_tasks_total",
             _COUNTER,
             ("phase", "effect"),
-            f"Tasks recorded to restore service, by phase of the incident and effect as known when it settled. {_SETTLED}. "
+            "Tasks recorded to restore service, by phase of the incident and effect as known when it "
+            f"settled. {_SETTLED}. "
             "The phase is unknown between detection and end without a stated identification",
         ),
         Family(
@@ -335,7 +336,8 @@ FAMILIES: Mapping[str, Family] = {
             "aftermath_delegates_missing",
             _GAUGE,
             ("role",),
-            "Owners, each counted once, with fewer than two delegates for the role who are available for the next 7 days. "
+            "Owners, each counted once, with fewer than two delegates for the role who are available "
+            "for the next 7 days. "
             f"{_RECENT}",
         ),
         Family(

@@ -49,7 +49,7 @@ _TITLES = {
     TimelineKind.DECLARED: "Declared",
     TimelineKind.ACKNOWLEDGED: "Acknowledged",
     TimelineKind.IDENTIFIED: "Cause found",
-    TimelineKind.MITIGATED: "Mitigated (harm reduced)",
+    TimelineKind.MITIGATED: "Mitigated (impact reduced)",
     TimelineKind.REOPENED: "Reopened",
     TimelineKind.MERGED: "Merged with another incident",
     TimelineKind.SPLIT: "Split into two incidents",

@@ -206,5 +206,6 @@ def unlinked_words(delivery: Dora) -> str | None:
         return None
     return (
         f"{of.k:,} of {plural(of.n, 'incident')} ({share(of.value)}, {share(of.low)} to {share(of.high)}) "
-        f"{'has' if of.k == 1 else 'have'} no known cause. The more there are, the less the change fail rate says."
+        f"{'has' if of.k == 1 else 'have'} no known cause. The more there are, the less reliable the change fail rate "
+        "is."
     )

@@ -102,8 +102,8 @@ class PlaybookResponse(BaseModel):
     service: str
     name: str
     in_use: int | None = Field(
-        description="The newest approved version, else the newest one that has expired: at night, an old playbook is "
-        "better than none. Null: no version has been approved"
+        description="The newest approved version, else the newest one that has expired: in an incident, an old "
+        "playbook is better than none. Null: no version has been approved"
     )
     expired: bool = Field(description="The version in use has expired, and may be wrong")
     versions: list[VersionResponse] = Field(description="Newest first, without their bodies")

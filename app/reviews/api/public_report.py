@@ -87,7 +87,7 @@ class PublicTextInput(Input):
     learnings: Lines = Field(
         [],
         description="What was learned, one lesson per item",
-        examples=[["The expiry of certificates was not watched."]],
+        examples=[["The expiry of certificates was not monitored."]],
     )
     countermeasures: Lines = Field(
         [],

@@ -245,7 +245,7 @@ def _words(day: Day, component: Component) -> str:
     ]
     missing = day.elapsed - day.watched
     if missing >= MISSING_FROM:
-        words.append(f"not watched, or in maintenance, for {wording.lasting(missing)}")
+        words.append(f"not monitored, or in maintenance, for {wording.lasting(missing)}")
     return ", ".join(words)
 
 
