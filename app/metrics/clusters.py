@@ -1,9 +1,9 @@
 """Intervals and tests that allow for incidents that come in clusters: one bad night, one bad release.
 
-Pure: no clock, no I/O, no settings, no randomness. Incidents of one storm tell much the same, so counting each of them
-as a new observation makes chance look like change. Clusters are derived from the times at which incidents began, of all
-services together: storms, and over longer periods calendar weeks too. Estimates do not depend on clusters; their
-variances do.
+Pure: no clock, no I/O, no settings, no randomness. Incidents of one storm carry much the same information, so counting
+each of them as a new observation makes chance look like change. Clusters are derived from the times at which incidents
+began, of all services together: storms, and over longer periods calendar weeks too. Estimates do not depend on
+clusters; their variances do.
 """
 
 import math
@@ -179,7 +179,7 @@ def student(freedom: float, share: float) -> float:
 
 
 class Occasions(NamedTuple):
-    """How much a side's incidents tell: as much as `effective_n` independent ones."""
+    """How much information the incidents of a side carry: as much as `effective_n` independent ones."""
 
     clusters: int
     effective_n: float

@@ -72,7 +72,7 @@ def install_document(api: FastAPI) -> None:
 
     @api.get("/openapi.yaml", include_in_schema=False)
     async def openapi_yaml() -> Response:
-        async with writing:  # it takes a second: once for all requests, whoever sends them
+        async with writing:  # it takes a second: only once, however many requests wait
             if not written:
                 written.append((await off_loop(as_yaml, openapi())).encode())
         return Response(written[0], media_type="application/yaml")

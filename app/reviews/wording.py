@@ -1,7 +1,7 @@
 """Advice on wording: counterfactuals, blame, single causes, and questions that ask people to justify themselves.
 
 Pure: no clock, no I/O, no settings. English only. It marks places in a text and suggests what to ask instead; it never
-changes a text and never prevents that one is stored.
+changes a text and never prevents it from being stored.
 """
 
 import re

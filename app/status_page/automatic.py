@@ -29,7 +29,7 @@ BEGUN = "We have noticed a problem and are looking into it."
 WORSE = "The problem has become worse. We are looking into it."
 BACK = "The problem is back. We are looking into it."
 OVER = "The problem is over."
-UPDATES_AT_MOST = 20  # of one that comes and goes; more would tell no one anything
+UPDATES_AT_MOST = 20  # of one that comes and goes; more would inform no one
 
 
 async def keep_up(session: AsyncSession, *, publishes: bool = True, delay: timedelta, now: datetime) -> bool:

@@ -137,7 +137,7 @@ def propose(
 
 
 def only(proposal: Proposal, counts: Callable[[OpenIncident], bool]) -> Proposal:
-    """What it would be by some of its incidents."""
+    """The proposal that follows from some of its incidents."""
     return _proposal([each for each in proposal.incidents if counts(each)], maintenance=proposal.maintenance)
 
 

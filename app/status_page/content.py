@@ -25,8 +25,8 @@ REPORTS_AT_MOST = 500  # likewise, the newest
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Whose page it is. `url` is where customers reach the service, without a slash at its end;
-    empty if that is not known, and links are paths.
+    """The status page itself. `url` is the address at which customers reach it, without a slash at its end; empty if it
+    is not known, and then links are paths.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Site:
 
     @property
     def identity(self) -> str:
-        """What ids are derived from: another site has another."""
+        """The text from which ids are derived; each site has its own."""
         return self.url or self.name
 
 

@@ -20,7 +20,7 @@ DAYS = 90
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """`elapsed` is what has passed of it, `watched` what is known of that, `lost` the part of it that counts as down.
+    """How much of a day has `elapsed`, how much of that was `watched`, and how much of that counts as down (`lost`).
 
     `down` has how long each status lasted; overlapping ones count as the worst.
     """

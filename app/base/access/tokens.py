@@ -1,9 +1,9 @@
 """Access tokens with scopes, stored as hashes and compared in constant time.
 
-A token has the form `aft_<id>_<secret>`, or is `<id><secret>` in 32 lower-case letters and digits, for tools that check
-the form of a key. Only the SHA-256 of it is stored. The secret has 256 random bits, or 124, so a fast hash is as good
-as a slow one. `ingest` tokens are for the webhooks of one source only; of the others each scope includes the ones
-before it: read, write, admin.
+A token has the form `aft_<id>_<secret>`, with 256 random bits. For tools that check the form of a key, it is
+`<id><secret>` in 32 lower-case letters and digits, with 124 random bits. Only its SHA-256 is stored: with so many
+random bits, a fast hash is as good as a slow one. `ingest` tokens are for the webhooks of one source only. Of the other
+scopes (read, write, admin) each includes the ones before it.
 """
 
 import hashlib

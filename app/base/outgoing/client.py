@@ -1,8 +1,8 @@
 """The HTTP client for every request that leaves the service.
 
 It connects only to permitted addresses. A name is resolved once per session; all of its addresses are checked, and the
-connection goes to one of these addresses, so a later answer of the name server has no effect. The name still is the
-one in the TLS handshake, for which the certificate must be valid, and in the Host header.
+connection goes to one of these addresses, so a later answer of the name server has no effect. The TLS handshake and the
+Host header still have the name, and the certificate must be valid for it.
 """
 
 import asyncio

@@ -219,7 +219,7 @@ def _connected(before: Sequence[_Group], after: Sequence[_Group]) -> Iterable[tu
 def _is_same(before: _Group, after: _Group) -> bool:
     if before.members != after.members:
         return False
-    one, other = before.incident, after.incident  # another rule with the same result is no difference
+    one, other = before.incident, after.incident  # the same result by another rule does not count as a difference
     return (one.key, one.service, one.environment, one.severity) == (
         other.key,
         other.service,

@@ -1,7 +1,7 @@
 """The data that a batch works on: signals with their decisions, and rows of alerts and incidents.
 
-Pure. `read.py` builds the rows from the database, `series.py` and `placement.py` change them, and `write.py` stores the
-changes.
+Pure. `read.py` builds the rows from the database, `law/series.py` and `law/placement.py` change them, and `write.py`
+stores the changes.
 """
 
 from collections import defaultdict

@@ -11,8 +11,8 @@ correlation, entries are added, moved to another incident, or removed. An entry 
 stays: it moves only with the series of its reaction, and in merges and splits.
 
 `place_reactions` changes the timelines of incidents only if their key is locked. What remains is left to the next run
-of `incidents/reactions.py`, which locks all keys it needs. That run also comes to every reaction once more, because
-transactions that run at the same time do not see each other's alerts.
+of `app/incidents/history/reactions.py`, which locks all keys it needs. That run also places every reaction once more,
+because transactions that run at the same time do not see each other's alerts.
 """
 
 from collections import defaultdict

@@ -12,7 +12,7 @@ from app.incidents.grouping.timeline_kind import TimelineKind
 class Fact:
     """A fact that still counts. `entry` is the id of its first entry, whatever has been corrected since.
 
-    `detail` has the fields of its kind, see incidents/details.py.
+    `detail` has the fields of its kind, see details.py.
     """
 
     entry: int

@@ -3,8 +3,8 @@
 A fact that a person recorded is one or more entries: the first, and a later one for each correction, which names the
 first. The newest entry of a fact is current; a fact whose newest entry is a withdrawal does not count.
 
-Entries derived from alerts are written by grouping/write.py, entries by people with `append`. `read_after` reads all
-entries, in an order that guarantees that no reader misses one.
+Entries derived from alerts are written by incidents/grouping/write.py, entries by people with `append`. `read_after`
+reads all entries, in an order that guarantees that no reader misses one.
 """
 
 from collections import defaultdict

@@ -53,7 +53,7 @@ class Impact(NamedTuple):
 async def impacts_of(
     tx: AsyncConnection, incidents: Iterable["_Incident"], *, now: datetime, weights: Weights
 ) -> Mapping[UUID, Impact]:
-    """The impact of each incident, without merged ones. Costs are rounded. That of a test is none.
+    """The impact of each incident, without merged ones; a test has none. Costs are rounded.
 
     Overlapping incidents share the cost, so they are read too; four statements at most.
     """

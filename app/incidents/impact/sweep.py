@@ -30,7 +30,7 @@ _LARGEST = 2**62
 class Pieces(NamedTuple):
     """Intervals, each a part of one impact and within one period."""
 
-    row: Ints  # index into `Harms`
+    row: Ints  # index into `ImpactColumns`
     start: Ints
     end: Ints
     period: Ints

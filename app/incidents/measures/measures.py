@@ -99,7 +99,7 @@ def detected_at(facts: Facts) -> datetime:
 
 
 def began(facts: Facts) -> datetime:
-    """The start of recovery: the impact start if known, else detection."""
+    """The start of the time to mitigate and to recover: the impact start if known, else detection."""
     return facts.impact_started_at or facts.detected_at_stated or facts.began_at
 
 

@@ -1,4 +1,4 @@
-"""Alertmanager's API for clients that only ask: amtool, karma and Grafana's data source.
+"""Alertmanager's API for clients that only read: amtool, karma and Grafana's data source.
 
 An ASGI application in front of the REST API, as for webhooks: it has Alertmanager's paths, takes the token in the path
 too, and answers in Alertmanager's form, errors included. FastAPI only documents it. The alerts that clients post are

@@ -80,7 +80,7 @@ def signal_in(raw: bytes, received_at: datetime, correlation: str = "") -> Signa
         named = {"dashboardURL": alert.dashboard, "panelURL": alert.panel}
         annotations = {name: url for name, url in named.items() if url} | annotations
     if "" in labels.values():
-        # For Alertmanager an empty label is no label; its fingerprints leave it out.
+        # For Alertmanager an empty label does not exist; its fingerprints leave it out.
         labels = {name: value for name, value in labels.items() if value}
     # Before truncation, so that two alerts that differ only beyond a limit stay distinct.
     fingerprint = _fingerprint(alert.fingerprint, labels)

@@ -23,7 +23,7 @@ SIGNATURE_HEADER = "X-PagerDuty-Signature"
 
 
 def read(request: Request) -> Reading:
-    """What a person did about an incident. Raises UnrecognizedBody for a body that is no webhook of PagerDuty."""
+    """What a person did about an incident. Raises UnrecognizedBody for a body that is not a webhook of PagerDuty."""
     try:
         message = message_in(request)
     except Unreadable as bad:

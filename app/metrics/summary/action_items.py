@@ -72,7 +72,7 @@ async def read_completion(
 def completion(rows: Iterable[ItemRow], *, now: datetime, observed: timedelta, horizon: float) -> Completion:
     """`observed` is how long the period was; `horizon` is that of the restricted mean, in seconds.
 
-    The items of one review are created together and are no independent evidence, so they are clustered like incidents
+    The items of one review are created together and are not independent evidence, so they are clustered like incidents
     that begin together.
     """
     recorded: list[tuple[float, float]] = []  # how long it took, and when it was created

@@ -168,7 +168,7 @@ async def facts(asked: SignedIn, ref: IncidentInPath) -> Response:
 
 
 def _changed_facts(asked: PageRequest, form: Form, row: Incident) -> dict[str, Any]:
-    """Fields that still have the value that the page shows are no correction."""
+    """The fields that were changed: one that still has the value that the page showed is not a correction."""
     known = Facts.of(row)
     values: dict[str, Any] = dict(_changed_time(asked, form, "detected_at", detected_at(known)))
     shown = {

@@ -18,7 +18,7 @@ VERDICTS = {Trend.BETTER: "Better", Trend.WORSE: "Worse", Trend.CANNOT_TELL: "Ca
 
 
 def why(found: Comparison, before: Sample, now: Sample) -> str:
-    """Why the verdict is what it is, how much the incidents tell, and which change would have been found."""
+    """Why the verdict is what it is, how much information the incidents carry, and what change would have been found."""
     effect, p_value = found.effect, found.p_value
     if not found.by:
         return (
@@ -64,7 +64,7 @@ def _reason(found: Comparison, effect: Effect, p_value: float) -> str:
 
 
 def lacking(found: Comparison) -> str:
-    """What there are too few of for an interval."""
+    """Why there is no interval."""
     return "too few storms or weeks" if found.by else "too few values"
 
 

@@ -301,7 +301,7 @@ async def response_to(
 
 
 def labels_of(row: Incident, owner: str) -> Mapping[str, str]:
-    """On which the matchers of types are applied."""
+    """The labels to which the matchers of types are applied."""
     facts = Facts.of(row)
     own = {"service": service(facts), "severity": severity_name(severity(facts)), "owner": owner}
     return row.labels | own | ({"environment": row.environment} if row.environment else {})

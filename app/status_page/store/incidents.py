@@ -341,8 +341,8 @@ async def correct_update(
 
 
 async def withdraw(session: AsyncSession, id_: UUID, *, by: str, now: datetime) -> Found:
-    """Takes it off the page. Its entries in the timeline are withdrawn, so that no one was told. Repeating it changes
-    nothing. Raises PublicIncidentNotFound.
+    """Takes it off the page. Its entries in the timeline are withdrawn, so that it no longer counts as published.
+    Repeating it changes nothing. Raises PublicIncidentNotFound.
     """
     found, held = await _hold(session, id_, also_withdrawn=True)
     if found.row.withdrawn_at is not None:
