@@ -26,7 +26,7 @@ NO_AGREEMENT = Agreement()
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class AgreementOutcome:
     """The outcome of each target by its name, and the exit criteria that are not met."""
 
     targets: Mapping[str, str]

@@ -70,7 +70,7 @@ class Bad:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ChatReading:
     """`messages` are in the order of their times."""
 
     messages: Sequence[Message]
@@ -90,7 +90,7 @@ class _Left(Exception):
         self.reason = reason
 
 
-def read(format_: ChatFormat, body: bytes, *, room: str | None, now: datetime) -> Reading:
+def read(format_: ChatFormat, body: bytes, *, room: str | None, now: datetime) -> ChatReading:
     """`room` is where the messages were written, if they do not say so. Raises NotThatFormat or TooLarge."""
     if body.count(b"[") + body.count(b"{") > VALUES_AT_MOST:
         message = (
@@ -115,7 +115,7 @@ def read(format_: ChatFormat, body: bytes, *, room: str | None, now: datetime) -
             skipped[left.reason] += 1
         except _BadMessage as error:
             bad.append(Bad(line, str(error)))
-    return Reading(sorted(messages.values(), key=lambda each: (each.at, each.id)), skipped, bad)
+    return ChatReading(sorted(messages.values(), key=lambda each: (each.at, each.id)), skipped, bad)
 
 
 def _check(message: Message, now: datetime) -> None:

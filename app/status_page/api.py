@@ -18,8 +18,8 @@ from app.base.http.responses.problems import problem_responses
 from app.status_page.component import Status, Uptime
 from app.status_page.public_incident import PublicKind, PublicStage, ended, stage, status_of
 from app.status_page.store import components, incidents
-from app.status_page.store.components import Overseen
-from app.status_page.store.incidents import Found, NewIncident, NewUpdate
+from app.status_page.store.components import ComponentOverview
+from app.status_page.store.incidents import NewIncident, NewUpdate, PublicIncidentRows
 from app.status_page.store.measured import measured_days
 from app.status_page.uptime import DAYS, availability, days_until, of_measured, published
 
@@ -109,7 +109,7 @@ class ComponentsModel(BaseModel):
 @router.get("/components", responses=problem_responses(), summary="List components and what to publish")
 async def list_components(_: Reader, session: Session, now: Now, settings: SettingsDep) -> ComponentsModel:
     """Sorted as on the page. A proposal is not public, unless the component is `automatic`."""
-    found = await components.overseen(session, now=now)
+    found = await components.component_overviews(session, now=now)
     known = await measured_days(
         session, [each.row for each in found], days_until(now, DAYS), now=now, weights=settings.impact
     )
@@ -129,7 +129,7 @@ async def list_components(_: Reader, session: Session, now: Now, settings: Setti
     )
 
 
-def _overseen(each: Overseen, published: Fraction | None, measured: Fraction | None) -> OverseenModel:
+def _overseen(each: ComponentOverview, published: Fraction | None, measured: Fraction | None) -> OverseenModel:
     return OverseenModel.model_validate(
         each.row.model_dump()
         | {
@@ -333,7 +333,7 @@ class PublicIncidentModel(BaseModel):
     updated_at: AtShown
 
 
-def public_model(found: Found, now: datetime) -> PublicIncidentModel:
+def public_model(found: PublicIncidentRows, now: datetime) -> PublicIncidentModel:
     public = found.public()
     return PublicIncidentModel.model_validate(
         found.row.model_dump()

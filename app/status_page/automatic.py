@@ -15,9 +15,9 @@ from app.status_page.public_incident import PublicKind, PublicStage, statuses
 from app.status_page.store.components import all_components, proposed
 from app.status_page.store.following import follow
 from app.status_page.store.incidents import (
-    Found,
     NewIncident,
     NewUpdate,
+    PublicIncidentRows,
     add_update,
     everything_public,
     list_automatic,
@@ -82,7 +82,12 @@ async def _published(session: AsyncSession, numbers: Collection[int]) -> set[int
 
 
 async def _continue(
-    session: AsyncSession, each: Found, proposals: Mapping[str, Proposal], *, incident_is_over: bool, now: datetime
+    session: AsyncSession,
+    each: PublicIncidentRows,
+    proposals: Mapping[str, Proposal],
+    *,
+    incident_is_over: bool,
+    now: datetime,
 ) -> None:
     """Ends it with its incident, and publishes that it became worse, came back or concerns another component that asks
     for it. A component that recovers before the others waits for the end.

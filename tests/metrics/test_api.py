@@ -27,7 +27,7 @@ from app.incidents.measures.vectorized import OUTCOMES, Columns, MeasuredMany
 from app.metrics.query import GroupBy, MetricsQuery
 from app.metrics.summary.numbers import Prepared, prepare, summarize, summarize_buckets
 from app.metrics.summary.periods import Interval, TooManyBuckets, buckets
-from app.metrics.summary.summaries import Asked, Summary, summaries
+from app.metrics.summary.summaries import EstimateBasis, Summary, summaries
 from tests.conftest import ClientAs
 from tests.incidents.impact.test_stretches import whole
 from tests.metrics.prometheus.test_exposition import DAY, WEIGHTS, an_incident, at, price, store
@@ -504,7 +504,7 @@ async def test_an_invalid_horizon_is_rejected(client: httpx.AsyncClient, horizon
 
 def test_a_summary_without_incidents_is_null() -> None:
     nothing = MeasuredMany(np.zeros(0), np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64))
-    question = Asked(3600, np.zeros(0, np.int64), [timedelta(days=7)])
+    question = EstimateBasis(3600, np.zeros(0, np.int64), [timedelta(days=7)])
     [found] = summaries(nothing, np.zeros(0, np.int64), np.zeros(0, np.int64), 1, question)
     assert found == Summary(0, None, [], 0, 0, 0, {}, None)
 

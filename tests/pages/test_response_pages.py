@@ -84,7 +84,7 @@ async def test_a_type_is_added_from_the_proposal_and_deleted(
 
 NOT_A_TYPE = {
     "name: use up to 100 letters": {"name": "_x"},
-    "the second channel must be of another kind": {"channels": "slack #a\nslack #b"},
+    "the second channel must be of a different kind": {"channels": "slack #a\nslack #b"},
     "channels: enter at least 2": {"channels": "slack #a"},
     "must have no placeholder": {"channels": "slack #{title}\nphone b"},
     "exit criteria: enter at least 1": {"exit_criteria": " "},

@@ -16,7 +16,7 @@ from app.base import db
 from app.base.access.tokens import Scope
 from app.base.errors import Problem, TooLarge
 from app.base.text.redaction import MARK
-from app.response.chat import ChatFormat, Message, NotThatFormat, Reading, Skipped, read, text_of_html
+from app.response.chat import ChatFormat, ChatReading, Message, NotThatFormat, Skipped, read, text_of_html
 from tests.base.test_redaction import SECRETS
 from tests.conftest import ClientAs
 from tests.incidents.test_api import clock, deliver, resolved
@@ -30,7 +30,7 @@ def seconds(minutes: float) -> int:
     return int(START.timestamp() + 60 * minutes)
 
 
-def reading(format_: str, document: Any, room: str | None = None) -> Reading:
+def reading(format_: str, document: Any, room: str | None = None) -> ChatReading:
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
     return read(ChatFormat(format_), body, room=room, now=NOW)
 
@@ -198,7 +198,7 @@ def test_another_format_is_refused(format_: str, body: bytes) -> None:
 @pytest.mark.parametrize("format_", ChatFormat)
 def test_there_is_a_limit_of_objects_and_lists(format_: ChatFormat) -> None:
     """Decoding holds the interpreter, and takes the longer per byte the more there are."""
-    with pytest.raises(TooLarge, match="100,000 objects and lists at once; split it"):
+    with pytest.raises(TooLarge, match="100,000 objects and lists; split the chat"):
         reading(format_, b'{"a":[' + b"[]," * 100_000 + b"0]}")
 
 

@@ -75,7 +75,7 @@ async def test_a_type_is_the_plan_for_the_response(client: httpx.AsyncClient) ->
     assert (shown["exit_open"], shown["room"]) == (1, "Bridge 1")
     assert shown["impact"] == {"customers": 1200, "support_requests": 50, "share": None, "what": None}
     await act(client, "resolve")
-    assert (await incident(client))["status"] == "resolved", "open criteria do not hold up the recovery"
+    assert (await incident(client))["status"] == "resolved", "open criteria do not delay the recovery"
 
 
 async def test_a_person_states_the_type(client: httpx.AsyncClient) -> None:

@@ -35,7 +35,7 @@ POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class PostmasterStatus:
     """The contents of postmaster.pid, which may be stale."""
 
     pid: int
@@ -43,7 +43,7 @@ class Status:
     ready: bool
 
     @classmethod
-    def of(cls, cluster: Path) -> "Status | None":
+    def of(cls, cluster: Path) -> "PostmasterStatus | None":
         """None if the file does not exist or is incomplete."""
         try:
             # pid, directory, start time, port, socket directory, address, shared memory, status
@@ -71,7 +71,7 @@ async def lock_for_server(data_dir: Path, cluster: Path, account: Account, stop_
 
 async def _end_left_over(lock: int, cluster: Path, account: Account, stop_within: float) -> None:
     """Ends the processes of an earlier server. Raises DataDirInUse if one cannot be ended."""
-    status = Status.of(cluster)
+    status = PostmasterStatus.of(cluster)
 
     def is_over() -> bool:
         return take_lock(lock) and not processes_in(cluster, account)

@@ -21,7 +21,7 @@ from app.incidents.grouping.timeline_kind import TimelineKind
 from app.incidents.history import corrections, notes, timeline
 from app.incidents.history.notes import TaskDetails
 from app.incidents.history.path import Effect, Phase, PlaybookVersion, Stage
-from app.incidents.history.timeline import Attribution, Chosen
+from app.incidents.history.timeline import Attribution, EntryFilter
 from app.incidents.measures.measures import Facts
 
 router = APIRouter(prefix="/api/v1/incidents", tags=["incidents"])
@@ -65,7 +65,7 @@ async def list_timeline(
 ) -> Page[EntryModel] | StreamingResponse:
     """Everything that happened to the incident, earliest first."""
     incident = await actions.find(session, ref)
-    chosen = Chosen(Facts.of(incident), frozenset(kind), frozenset(phase))
+    chosen = EntryFilter(Facts.of(incident), frozenset(kind), frozenset(phase))
     wanted = format_ or accepted(request.headers.get("accept", ""))
     if wanted is not TimelineFormat.JSON:
         return await exported(session, context_of(request).engine, incident, chosen, wanted)

@@ -184,7 +184,7 @@ Key = tuple[datetime, int]  # the time and id of an entry
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class EntryFilter:
     """Which entries of an incident; empty means all. Its phases follow from its `facts`."""
 
     facts: Facts
@@ -193,7 +193,7 @@ class Chosen:
 
 
 async def entries(
-    session: AsyncSession, incident_id: UUID, chosen: Chosen, *, after: Key | None, limit: int
+    session: AsyncSession, incident_id: UUID, chosen: EntryFilter, *, after: Key | None, limit: int
 ) -> Sequence[TimelineEntry]:
     """The timeline of one incident, earliest first; `after` is the key of the last entry read."""
     at, id_ = col(TimelineEntry.at), col(TimelineEntry.id)

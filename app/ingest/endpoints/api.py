@@ -25,7 +25,7 @@ from app.incidents.grouping.rule import OptionalRecovery
 from app.incidents.grouping.signal import Verdict
 from app.ingest import quarantine
 from app.ingest.intake import store
-from app.ingest.quarantine import Listed
+from app.ingest.quarantine import ListedItem
 from app.ingest.replay import replay as replay_item
 from app.ingest.senders import SENDERS
 from app.ingest.service import ingest_of
@@ -57,7 +57,7 @@ class QuarantineDetails(QuarantineItem):
     headers: dict[str, str] = Field(description="Headers of its request, except those that may contain a secret")
 
 
-def _shown(listed: Listed) -> dict[str, object]:
+def _shown(listed: ListedItem) -> dict[str, object]:
     return listed.item.model_dump(exclude={"raw"}) | {"source": listed.source, "size_bytes": listed.size}
 
 

@@ -28,7 +28,7 @@ from app.metrics.api.answer import (
 )
 from app.metrics.api.query import CalendarDep, FiltersDep, NonRecoveries, bounds_in
 from app.metrics.clusters import Clustering, Occasions
-from app.metrics.comparison.compare import TEST, Compared, Comparison, Side, Trend, telling
+from app.metrics.comparison.compare import TEST, Compared, Comparison, Side, Trend, evidence_in_words
 from app.metrics.comparison.store import compare_periods
 from app.metrics.counts import Counted, CountsCompared, CountVerdict
 from app.metrics.query import MetricsQuery
@@ -313,7 +313,7 @@ def _side(query: MetricsQuery, side: Side, typical: float | None, of: Mapping[Cl
         typical_seconds=typical,
         storms=storms and OccasionsModel.model_validate(storms, from_attributes=True),
         weeks=weeks and OccasionsModel.model_validate(weeks, from_attributes=True),
-        evidence=storms and telling(storms, n + censored),
+        evidence=storms and evidence_in_words(storms, n + censored),
         links=links_of(query),
     )
 

@@ -177,7 +177,7 @@ async def _tried(asked: PageRequest, changes: Mapping[str, schema.Rule | None]) 
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class EnteredForm:
     """What was entered, to be shown again."""
 
     form: Form
@@ -193,9 +193,9 @@ async def _page(
     tried_without: bool = False,
 ) -> Response:
     """`name` is None for a new rule."""
-    row, shown_again = None, Kept(kept) if kept is not None else None
+    row, shown_again = None, EnteredForm(kept) if kept is not None else None
     if refused is not None and refused.form.get("form") == RULE_FORM:
-        shown_again = Kept(refused.form)
+        shown_again = EnteredForm(refused.form)
     if name is not None:
         async with asked.reading() as session:
             row = await store.find_rule(session, name)

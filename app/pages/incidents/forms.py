@@ -23,7 +23,7 @@ from app.incidents.measures.measures import Facts, detected_at, service, severit
 from app.incidents.refusals import IncidentNotFound
 from app.metrics.deployments import causes
 from app.metrics.deployments.api.causes import CauseInput
-from app.pages.incidents.page import Looking, address_of, incident_page
+from app.pages.incidents.page import PageSelection, address_of, incident_page
 from app.pages.web.forms import Form, entered_time, parsed
 from app.pages.web.frame import PageRequest, PageRoute, Refusal, SignedIn, see_other
 
@@ -46,7 +46,7 @@ async def done(asked: PageRequest, ref: Ref, action: str, act: Act, *, show: str
     except IncidentNotFound:
         raise
     except (Conflict, Invalid, NotFound, PreconditionFailed) as problem:
-        return await incident_page(asked, ref, Looking(), refused=Refusal(problem, form), action=action)
+        return await incident_page(asked, ref, PageSelection(), refused=Refusal(problem, form), action=action)
     return see_other(address_of(number) + show)
 
 

@@ -46,7 +46,7 @@ from app.pages.incidents.evidence import (
     shown_silences,
 )
 from app.pages.incidents.panel import Panel, panel
-from app.pages.incidents.read import Everything, Found, current_entries
+from app.pages.incidents.read import Everything, FoundIncident, current_entries
 from app.pages.incidents.timeline import END_REASONS, Line, lines
 from app.pages.incidents.timeline import Shown as ShownTime
 from app.pages.plots import course as plot
@@ -77,7 +77,7 @@ class Priced:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    found: Found
+    found: FoundIncident
     reviews: Sequence[OfIncident]
     title: str
     service: str
@@ -170,7 +170,7 @@ def _declared_by(read: Everything) -> str | None:
     return next((each.by for each in entries if each.at == read.found.row.declared_at), None)
 
 
-def _way(found: Found) -> str | None:
+def _way(found: FoundIncident) -> str | None:
     """By which way it was acknowledged."""
     via, kind = found.row.acknowledged_via, found.acknowledged_in
     if via is None or kind is None:

@@ -4,7 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from app.incidents.definitions.model import OCCASIONS_FROM, SUMMARY_FROM
 from app.metrics.clusters import Clustering
-from app.metrics.comparison.compare import Comparison, DetectableChange, Effect, Found, Sample, Trend, telling
+from app.metrics.comparison.compare import (
+    ClusteringResult,
+    Comparison,
+    DetectableChange,
+    Effect,
+    Sample,
+    Trend,
+    evidence_in_words,
+)
 from app.metrics.counts import CountsCompared, CountVerdict
 from app.metrics.deployments.dora import Dora, Durations
 from app.metrics.summary.summaries import Summary
@@ -18,7 +26,7 @@ VERDICTS = {Trend.BETTER: "Better", Trend.WORSE: "Worse", Trend.CANNOT_TELL: "Ca
 
 
 def why(found: Comparison, before: Sample, now: Sample) -> str:
-    """Why the verdict is what it is, how much information the incidents carry, and what change would have been found."""
+    """Why the verdict is what it is, how much information the incidents carry, and what change would have been seen."""
     effect, p_value = found.effect, found.p_value
     if not found.by:
         return (
@@ -26,8 +34,8 @@ def why(found: Comparison, before: Sample, now: Sample) -> str:
             f"than {SUMMARY_FROM} in either period there is no verdict."
         )
     storms = found.by[Clustering.STORMS]
-    evidence_before = telling(storms.a, len(before.recorded) + len(before.censored))
-    evidence_now = telling(storms.b, len(now.recorded) + len(now.censored))
+    evidence_before = evidence_in_words(storms.a, len(before.recorded) + len(before.censored))
+    evidence_now = evidence_in_words(storms.b, len(now.recorded) + len(now.censored))
     parts = [f"Before: {evidence_before}. Now: {evidence_now}."]
     if effect is None or p_value is None:
         return " ".join([_too_few_occasions(found.by), *parts])
@@ -39,7 +47,7 @@ def why(found: Comparison, before: Sample, now: Sample) -> str:
     return " ".join(parts)
 
 
-def _too_few_occasions(by: Mapping[Clustering, Found]) -> str:
+def _too_few_occasions(by: Mapping[Clustering, ClusteringResult]) -> str:
     [(clustering, few), *_] = [(name, each) for name, each in by.items() if each.a.are_too_few or each.b.are_too_few]
     return (
         f"Too few independent occasions: the values come from {few.a.with_values:,} {clustering} before and "

@@ -46,7 +46,7 @@ NEXT = {
 
 
 @dataclass(frozen=True, slots=True)
-class Looking:
+class PageSelection:
     """What the address selects: a finding that is being changed, or from which an action item follows, and a question
     that a new finding answers.
     """
@@ -64,7 +64,7 @@ async def show(
     follows_from: Annotated[UUID | None, Query(alias="from")] = None,
     prompt: Annotated[str, Query(max_length=40)] = "",
 ) -> Response:
-    return await review_page(asked, ref, Looking(finding, follows_from, prompt))
+    return await review_page(asked, ref, PageSelection(finding, follows_from, prompt))
 
 
 @router.get("/{review}/meeting.ics")
@@ -75,7 +75,7 @@ async def meeting(asked: SignedIn, ref: ReviewInPath) -> Response:
 
 
 async def review_page(
-    asked: PageRequest, ref: Ref, looking: Looking, *, refused: Refusal | None = None, action: str = ""
+    asked: PageRequest, ref: Ref, looking: PageSelection, *, refused: Refusal | None = None, action: str = ""
 ) -> Response:
     """The page; with `refused`, the form of this `action` is open and shows what was entered."""
     async with asked.reading() as session:
@@ -92,7 +92,7 @@ def _rendered(
     it: View,
     factors: Sequence[Factor],
     entries: Entries,
-    looking: Looking,
+    looking: PageSelection,
     refused: Refusal | None,
     action: str,
 ) -> Response:

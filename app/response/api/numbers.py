@@ -29,18 +29,18 @@ def _chosen(
     period: PeriodDep,
     service: Services = [],  # noqa: B006  fastapi copies it, as the other list
     severity: Severities = [],  # noqa: B006
-) -> numbers.Chosen:
-    return numbers.Chosen(period, tuple(service), severity_numbers(severity))
+) -> numbers.IncidentFilter:
+    return numbers.IncidentFilter(period, tuple(service), severity_numbers(severity))
 
 
-ChosenDep = Annotated[numbers.Chosen, Depends(_chosen)]
+ChosenDep = Annotated[numbers.IncidentFilter, Depends(_chosen)]
 
 
 class _Filtered(PeriodModel):
     filters: SeveritiesFiltered
 
 
-def _filters(chosen: numbers.Chosen) -> dict[str, object]:
+def _filters(chosen: numbers.IncidentFilter) -> dict[str, object]:
     start, end = chosen.period
     filters = SeveritiesFiltered(
         service=list(chosen.services), severity=[severity_name(each) for each in chosen.severities]

@@ -22,7 +22,7 @@ from app.reviews.api.answer import ActionItemModel, item_model
 from app.reviews.api.fields import IfMatch, ItemInPath, ReviewRef
 from app.reviews.effect import EffectVerdict, RateRatio
 from app.reviews.store import action_items, effects
-from app.reviews.store.action_items import Listed
+from app.reviews.store.action_items import ListedActionItem
 from app.reviews.store.effects import Effect
 
 router = APIRouter(prefix="/api/v1/action-items", tags=["reviews"])
@@ -153,7 +153,7 @@ def _columns(body: _Content) -> dict[str, Any]:
     return {"finding_id" if name == "finding" else name: value for name, value in sent.items()}
 
 
-def _answer(response: Response, listed: Listed, *, now: datetime) -> ActionItemModel:
+def _answer(response: Response, listed: ListedActionItem, *, now: datetime) -> ActionItemModel:
     response.headers["ETag"] = etag(listed.row.version)
     return item_model(listed, now=now)
 

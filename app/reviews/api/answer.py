@@ -24,7 +24,7 @@ from app.reviews import lifecycle
 from app.reviews.action_item import ItemState, Question, age, hints, overdue, question
 from app.reviews.lifecycle import Element, FindingKind, Part, Participant, Perspective, Reason, ReviewState
 from app.reviews.store import action_items, findings, reviews
-from app.reviews.store.action_items import Listed
+from app.reviews.store.action_items import ListedActionItem
 from app.reviews.store.responses import Responses
 from app.reviews.wording import INSTEAD, WHY, WordingKind, marks
 from app.settings import Settings
@@ -118,7 +118,7 @@ class ActionItemModel(BaseModel):
     updated_at: AtShown
 
 
-def item_model(listed: Listed, *, now: datetime) -> ActionItemModel:
+def item_model(listed: ListedActionItem, *, now: datetime) -> ActionItemModel:
     row = listed.row
     derived = {
         "number": f"AI-{row.number}",
@@ -315,7 +315,7 @@ async def review_model(
     """A fixed number of statements, and two for each calendar that a target names."""
     content = await review_content(session, review, settings=settings, now=now)
     incidents = (await reviews.incidents_of(session, [review.id])).get(review.id, [])
-    kept = await responses.kept_of(session, incidents, now)
+    kept = await responses.outcomes_of(session, incidents, now)
     tasks = await notes.tasks_of(await session.connection(), [row.id for row in incidents])
     numbers = []
     for row, beside in zip(incidents, content.numbers, strict=True):

@@ -41,7 +41,7 @@ class LinkIsUsed(Conflict):
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedActionItem:
     """An action item, with the numbers of what it comes from, and its issue as the tracker last reported it."""
 
     row: ActionItem
@@ -65,7 +65,7 @@ class Filters:
     text: str | None = None  # in the title, whatever the case
 
 
-async def find(session: AsyncSession, ref: Ref) -> Listed:
+async def find(session: AsyncSession, ref: Ref) -> ListedActionItem:
     """Raises ActionItemNotFound."""
     column = col(ActionItem.id) if isinstance(ref, UUID) else col(ActionItem.number)
     found = await _listed(session, _every().where(column == ref))
@@ -75,7 +75,7 @@ async def find(session: AsyncSession, ref: Ref) -> Listed:
     return found[0]
 
 
-async def items_of(session: AsyncSession, review_id: UUID) -> Sequence[Listed]:
+async def items_of(session: AsyncSession, review_id: UUID) -> Sequence[ListedActionItem]:
     """Of one review, by number."""
     query = _every().where(col(ActionItem.review_id) == review_id).order_by(col(ActionItem.number))
     return await _listed(session, query)
@@ -83,7 +83,7 @@ async def items_of(session: AsyncSession, review_id: UUID) -> Sequence[Listed]:
 
 async def list_items(
     session: AsyncSession, filters: Filters, *, before: int | None, limit: int, now: datetime
-) -> Sequence[Listed]:
+) -> Sequence[ListedActionItem]:
     """Newest first."""
     query = (await _matching(session, filters, now=now)).order_by(col(ActionItem.number).desc()).limit(limit)
     if before is not None:
@@ -103,7 +103,7 @@ def due_key(item: ActionItem) -> Key:
 
 async def list_by_due_time(
     session: AsyncSession, filters: Filters, *, after: Key | None, limit: int, now: datetime
-) -> Sequence[Listed]:
+) -> Sequence[ListedActionItem]:
     """Earliest first, those without a due time last. `after` is a `due_key`."""
     moment = func.coalesce(col(ActionItem.due_at), LATEST)
     query = (await _matching(session, filters, now=now)).order_by(moment, col(ActionItem.number)).limit(limit)
@@ -165,8 +165,8 @@ def _every() -> ListedRows:
     )
 
 
-async def _listed(session: AsyncSession, query: ListedRows) -> list[Listed]:
-    return [Listed(*found) for found in await session.exec(query)]
+async def _listed(session: AsyncSession, query: ListedRows) -> list[ListedActionItem]:
+    return [ListedActionItem(*found) for found in await session.exec(query)]
 
 
 async def create(
@@ -176,7 +176,7 @@ async def create(
     review: Ref | None,
     incident: Ref | None,
     now: datetime,
-) -> Listed:
+) -> ListedActionItem:
     """Raises ReviewNotFound, IncidentNotFound, TooManyActionItems, LinkIsUsed or Invalid."""
     if values.get("link") is not None:
         await lock_issue(session, normalized_link(values["link"]))
@@ -211,7 +211,7 @@ async def amend(
     closed_at: datetime | None,
     if_match: str | None,
     now: datetime,
-) -> Listed:
+) -> ListedActionItem:
     """Changes an action item; `values` are its columns.
 
     Raises ActionItemNotFound, PreconditionFailed, LinkIsUsed, InTheFuture or Invalid.

@@ -229,7 +229,7 @@ def _lines(days: Sequence[Day], component: Component) -> list[DayLine]:
         if is_gap:
             last, *_, first = [each.day for each in those] * 2
             named = wording.on(last) if first == last else f"{wording.on(first)} to {wording.on(last)}"
-            found.append(DayLine(named, "not watched"))
+            found.append(DayLine(named, "not monitored"))
         else:
             found += [DayLine(wording.on(day.day), words) for day in those if (words := _words(day, component))]
     return found

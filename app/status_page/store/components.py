@@ -80,7 +80,7 @@ async def delete_component(session: AsyncSession, name: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Overseen:
+class ComponentOverview:
     """A component with what it shows, and what its services suggest. `spells` are its published statuses over time."""
 
     row: schema.Component
@@ -94,14 +94,14 @@ class Overseen:
         return self.published is not self.proposal.status
 
 
-async def overseen(session: AsyncSession, *, now: datetime) -> list[Overseen]:
+async def component_overviews(session: AsyncSession, *, now: datetime) -> list[ComponentOverview]:
     """All components, in the order of the page. At most seven statements."""
     rows = await all_components(session)
     public = await everything_public(session)
     proposals = await proposed(session, rows, now=now)
     shown, known = statuses(public, now), spells_by_component(public, now)
     return [
-        Overseen(
+        ComponentOverview(
             row,
             shown.get(row.name, Status.OPERATIONAL),
             proposals[row.name],
