@@ -161,8 +161,8 @@ def test_plain_lines() -> None:
     [
         ({"text": "a\0b"}, "its text contains NUL or unpaired surrogates"),
         ({"text": "x" * 10_001}, "its text is longer than 10,000 characters"),
-        ({"text": 5}, "its `text` is missing, or no text"),
-        ({"text": None}, "its `text` is missing, or no text"),
+        ({"text": 5}, "its `text` is missing, or not a string"),
+        ({"text": None}, "its `text` is missing, or not a string"),
         ({"by": "x" * 201}, "its author is longer than 200 characters"),
         ({"at": "2026-08-21T01:00:00Z"}, "its time is in the future, or before 1971"),
         ({"at": "1970-01-01T00:00:00Z"}, "its time is in the future, or before 1971"),
