@@ -27,7 +27,7 @@ from app.incidents.history.fact import Fact
 from app.incidents.history.path import Phase
 from app.incidents.measures.measures import Facts, detected_at
 
-# Of one incident. Every question about its path reads all its tasks.
+# Of one incident. Every query of its path reads all its tasks.
 TASKS_AT_MOST = 1000  # with their corrections
 ENTRIES_AT_MOST = 20_000
 RESERVED_ENTRIES = 1000  # more, so that a full incident can still be acknowledged, resolved and corrected
