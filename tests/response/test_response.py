@@ -261,14 +261,14 @@ async def test_updates_to_stakeholders_are_due(client: httpx.AsyncClient) -> Non
     await client.post("/api/v1/incidents", json=body)
     updates = (await response(client))["updates"]
     assert 1200 <= updates["overdue_seconds"] < 1500
-    told = {"kind": "update", "status": "identified", "note": "n", "at": (now - timedelta(minutes=1)).isoformat()}
-    await record(client, told | {"audience": "responders"})
+    an_update = {"kind": "update", "status": "identified", "note": "n", "at": (now - timedelta(minutes=1)).isoformat()}
+    await record(client, an_update | {"audience": "responders"})
     assert (await response(client))["updates"]["overdue_seconds"] > 0
-    await record(client, told)
+    await record(client, an_update)
     updates = (await response(client))["updates"]
     assert (updates["overdue_seconds"], updates["longest_gap_seconds"]) == (0, 29 * 60)
     promised = (now + timedelta(hours=3)).isoformat().replace("+00:00", "Z")
-    await record(client, told | {"next_at": promised, "at": now.isoformat()})
+    await record(client, an_update | {"next_at": promised, "at": now.isoformat()})
     assert (await response(client))["updates"]["next_due_at"] == promised
 
 
