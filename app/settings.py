@@ -192,8 +192,8 @@ class Settings(BaseSettings):
     max_bytes_in_flight: int = Field(
         64 * 2**20,
         ge=2**20,
-        description="Maximum total size of the request bodies in progress, without those of up to 64 KiB; one body of "
-        "the maximum size always fits. Beyond it, requests are rejected with 503. Also limits the responses waiting "
+        description="Maximum total size of the request bodies in progress, without those of up to 64 KiB; at least "
+        "the maximum size of one body. Beyond it, requests are rejected with 503. Also limits the responses waiting "
         "for slow clients",
     )
     max_connections: int = Field(
@@ -256,8 +256,8 @@ class Settings(BaseSettings):
     )
     outbound_proxy: Annotated[SecretStr, AfterValidator(_proxy)] | None = Field(
         None,
-        description="HTTP proxy for calls to hosts that are not in `AFTERMATH_OUTBOUND_ALLOW`; unset: none, whatever "
-        "`HTTPS_PROXY` says",
+        description="HTTP proxy for calls to hosts that are not in `AFTERMATH_OUTBOUND_ALLOW`; unset: none; "
+        "`HTTPS_PROXY` is ignored",
         examples=["http://proxy.example.com:3128"],
     )
     status_page: bool = Field(

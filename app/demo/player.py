@@ -180,7 +180,8 @@ class Player:
         why = answer.json().get("detail", "") if _is_json(answer) else answer.text[:200]
         if answer.status_code == httpx.codes.UNAUTHORIZED:
             raise CannotPlay(
-                f"the service at {self.client.base_url} uses another database than this command: run it with the same "
+                f"the service at {self.client.base_url} uses a different database from this command: run it with the "
+                "same "
                 "AFTERMATH_DATA_DIR or AFTERMATH_DATABASE_URL"
             )
         raise CannotPlay(f"{method} {path} returned {answer.status_code}: {why}")

@@ -23,7 +23,7 @@ TAGS = {
         "Responses have the form of that product."
     ),
     "incidents": "Incidents with their alerts, actions, timeline and path to recovery.",
-    "response": "Who responds and how: types, roles, updates, targets, playbooks, people.",
+    "response": "The response to incidents: types, roles, updates, targets, playbooks, people.",
     "reviews": "Reviews of incidents, their findings, action items and reports.",
     "metrics": (
         "Numbers over many incidents: summaries, comparisons, what-if calculations, DORA metrics, and "

@@ -62,7 +62,7 @@ def hints(title: str, done_when: str | None) -> list[str]:
     if vague := _VAGUE.search(title):
         found.append(f"`{vague[0].lower()}` has no clear end; state the result instead")
     if _NO_ACTION.match(title):
-        found.append("begin with what is to be done, such as `Add`, `Remove` or `Move`")
+        found.append("begin with a verb, such as `Add`, `Remove` or `Move`")
     if not done_when:
         found.append("state in `done_when` how to see that it is done")
     return found

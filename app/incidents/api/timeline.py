@@ -135,7 +135,9 @@ class TaskInput(Input):
         description="`positive` moved the incident towards recovery, `negative` away from it, `none` neither",
         examples=["positive"],
     )
-    at: At | None = Field(None, description="When it was done, or begun; defaults to `ended_at` or, without it, to now")
+    at: At | None = Field(
+        None, description="When it was done or started; defaults to `ended_at` or, without it, to now"
+    )
     ended_at: At | None = Field(None, description="When it was finished; omit it if it took no time worth stating")
     stage: Stage | None = Field(None, description="The stage of diagnosis to which it belongs")
     link: Link | None = Field(None, examples=["https://wiki.example.org/restart-workers"])

@@ -70,7 +70,7 @@ COMPARISON = (
         "found; with one incident in each cluster and nothing censored it is Welch's interval. By storms, and from 56 "
         "days on each side by weeks too: the wider one counts",
         cannot_show="how far next quarter will be from this one, nor what lasts longer than a week: a bad month makes "
-        "two quarters differ whatever people changed",
+        "two quarters differ, no matter what people changed",
         version=2,
     ),
     _compared(

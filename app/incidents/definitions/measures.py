@@ -138,7 +138,7 @@ MEASURE_DEFINITIONS = (
         _ONE,
         "the time until resolved_at, else now, at which impact(t) is above 0, less planned maintenance",
         "incidents with an impact above 0",
-        "gaps between alerts, unless the incident harmed throughout; planned maintenance; merged incidents",
+        "gaps between alerts, unless harmed_throughout is stated; planned maintenance; merged incidents",
         "how long the incident took: time_to_recover includes the gaps and counts every severity. Nor whether users "
         "were affected while no alert fired",
     ),

@@ -9,7 +9,7 @@ PERIODS = (
         "incidents",
         "count",
         "incidents whose detected_at lies in [from, to)",
-        counted="every incident that matches the filters, whatever its severity",
+        counted="every incident that matches the filters, of any severity",
         left_out="merged incidents: they count as the incident they were merged into",
         cannot_show="how many things went wrong: the grouping keys and windows of the rules affect it too",
     ),
@@ -20,7 +20,7 @@ PERIODS = (
         "rate, with an interval",
         "incidents / days of [from, to) that have passed. The 95 % interval is the exact Poisson interval of incidents "
         "/ dispersion, scaled; with a dispersion above 1 it is at least Student's t interval of the logarithm",
-        counted="every incident that matches the filters, whatever its severity",
+        counted="every incident that matches the filters, of any severity",
         left_out="merged incidents: they count as the incident they were merged into",
         cannot_show="how storms vary, if there were fewer than about five: then the interval is too narrow",
     ),
@@ -65,8 +65,8 @@ PERIODS = (
         "detected, less planned maintenance; summed over services",
         counted=WITH_IMPACT,
         left_out=PLANNED,
-        cannot_show="how many users were affected: here a service is either up or down, whatever the severity. Nor "
-        "harm between alerts, unless a person states it; time to recover includes these gaps",
+        cannot_show="how many users were affected: here a service is either up or down, at any severity. Nor impact "
+        "between alerts, unless a person states it; time to recover includes these gaps",
         version=2,
     ),
     metric(

@@ -48,7 +48,7 @@ RESPONSE = (
         "a ratio",
         "(negative + none) / (positive + negative + none), with the 95 % interval by Wilson",
         counted="tasks whose effect is stated, of incidents detected in the period",
-        left_out=f"tasks whose effect is unknown, whose share is shown beside it; {_FEW}",
+        left_out=f"tasks whose effect is unknown, whose share is shown next to it; {_FEW}",
         cannot_show="that this work was waste: ruling out a cause helps too",
     ),
     metric(

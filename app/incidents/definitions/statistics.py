@@ -54,7 +54,7 @@ STATISTICS = (
         "Recorded values",
         "the number of incidents with a recorded value; n + pending + censored + invalid + all of excluded is the "
         "number of incidents. For a rate: its denominator",
-        "anything by itself; check it before you read the numbers beside it",
+        "anything by itself; check it before you read the other numbers",
     ),
     _count(
         "pending",
@@ -66,7 +66,7 @@ STATISTICS = (
         "censored",
         "Censored",
         "incidents that were resolved before the event, so it would have taken longer than that. In a comparison and "
-        "beside the Kaplan-Meier median, pending incidents count as censored too",
+        "with the Kaplan-Meier median, pending incidents count as censored too",
         "why: an incident that resolved by itself and one that was ignored look alike",
     ),
     _count(

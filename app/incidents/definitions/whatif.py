@@ -2,7 +2,7 @@
 
 from app.incidents.definitions.model import NO_RATE, PLANNED, WITH_IMPACT, WITH_IMPACT_AND_RATE, metric
 
-_NO_FORECAST = "future savings: it recomputes the past under the assumptions listed beside it"
+_NO_FORECAST = "future savings: it recomputes the past under the assumptions that the response lists"
 
 WHAT_IF = (
     metric(

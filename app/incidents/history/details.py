@@ -117,7 +117,7 @@ class CustomerImpact(Input):
 
 class Evidence(Input):
     link: HttpUrl = Field(
-        description="A graph, a log search, a screenshot", examples=["https://grafana.example.org/d/1"]
+        description="Link to a graph, a log search or a screenshot", examples=["https://grafana.example.org/d/1"]
     )
     title: Name | None = Field(None, examples=["Errors of checkout"])
     query: Words | None = Field(None, description="The query behind it", examples=["rate(errors[5m])"])

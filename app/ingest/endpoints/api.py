@@ -125,7 +125,7 @@ async def get_quarantined(_: Reader, session: Session, id: ItemId) -> Quarantine
     responses=problem_responses(404)
     | {
         200: {
-            "description": "The bytes as received: the part of the body that could not be read, or all of it",
+            "description": "The bytes as received: the part of the body that could not be read, or the whole body",
             "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
         }
     },

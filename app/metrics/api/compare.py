@@ -133,7 +133,9 @@ class ComparedCountModel(BaseModel):
     """The incidents that were detected in a period."""
 
     value: int
-    storms: int = Field(description="Storms they came in, begun within 6 h of one another and cut after 24 h")
+    storms: int = Field(
+        description="Number of storms that they came in: incidents that began within 6 h of one another, cut after 24 h"
+    )
     per_day: PerDayModel
 
 
@@ -142,7 +144,7 @@ class CountComparisonModel(BaseModel):
 
     verdict: CountVerdict
     reason: str
-    ratio: Number | None = Field(description="Incidents per day of B over those of A; null if A has none")
+    ratio: Number | None = Field(description="Incidents per day in B divided by those in A; null if A has none")
     low: Number | None = Field(description="Lower bound of the 95 % interval; null if a side has no incidents")
     high: Number | None = Field(description="Upper bound of the 95 % interval; null if a side has no incidents")
     a: ComparedCountModel

@@ -92,7 +92,7 @@ async def _calendar(
     calendar: Annotated[
         Name | None,
         Query(
-            description="Also measure durations in the business hours of this calendar, beside elapsed time",
+            description="Also measure durations in the business hours of this calendar, in addition to elapsed time",
             examples=["berlin-office"],
         ),
     ] = None,

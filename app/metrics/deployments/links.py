@@ -55,7 +55,7 @@ class Basis(StrEnum):
 
 
 class Confidence(StrEnum):
-    """How sure a link is, highest first."""
+    """How certain a link is, highest first."""
 
     CERTAIN = "certain"
     HIGH = "high"

@@ -38,7 +38,7 @@ END_REASONS = {
     "rule_updated": "the alerting rule was changed",
     "rule_deleted": "the alerting rule was deleted",
     "missing_series": "the measured series disappeared",
-    "no_data": "there was no data any more",
+    "no_data": "there was no longer any data",
     "timeout": "its alerts were not reported again",
     "superseded": "a later alert of the same series took its place",
     "ends_before_start": "the reported end is before the start",

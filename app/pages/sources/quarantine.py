@@ -129,7 +129,7 @@ async def _outcome(session: AsyncSession, changed: int | None) -> Outcome | None
     try:
         item = (await quarantine.find(session, changed))[0].item
     except QuarantinedNotFound:
-        return Outcome(f"Item {changed} is not in quarantine any more", is_good=True)
+        return Outcome(f"Item {changed} is no longer in quarantine", is_good=True)
     if item.replayed_at is not None:
         return Outcome(f"Item {changed} was replayed, and its alerts count like any others", is_good=True)
     if item.attempts:

@@ -162,15 +162,14 @@ def _once_each(names: list[str]) -> list[str]:
 class DelegatesInput(Input):
     people: Annotated[list[Name], AfterValidator(_once_each)] = Field(
         max_length=20,
-        description="The people who fill the role, in order: each stands in for those before. Empty: remove the "
-        "delegates",
+        description="The people who can fill the role, in order of preference. Empty: remove the delegates",
         examples=[["ada"]],
     )
 
 
 class DelegatesResponse(BaseModel):
     role: str
-    owner: str = Field(description="The owner of services to whose incidents it applies; empty: those of all others")
+    owner: str = Field(description="The owner whose services' incidents this applies to; empty: all other services")
     people: list[str]
 
 

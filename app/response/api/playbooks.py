@@ -44,7 +44,7 @@ class PlaybookInput(Input):
         None, description="What to do, as text or Markdown", examples=["1. Drain the queue\n2. Restart the workers"]
     )
     link: HttpUrl | None = Field(
-        None, description="Where it is, if it is kept elsewhere", examples=["https://wiki.example.org/restart"]
+        None, description="URL of the playbook, if it is kept elsewhere", examples=["https://wiki.example.org/restart"]
     )
     author: By | None = Field(None, description="Defaults to the name of the token", examples=["ada"])
 

@@ -36,7 +36,8 @@ class RoleInput(Role):
     instead_of: Person | None = Field(
         None,
         alias="from",
-        description="Whom the person relieves: 409 if that person does not hold the role now. Omit it to take the role "
+        description="The person who is relieved: 409 if that person does not hold the role now. Omit it to take the "
+        "role "
         "from the person who holds it",
         examples=["bob"],
     )
@@ -115,7 +116,7 @@ class RoleModel(BaseModel):
     role: str
     people: list[str] = Field(description="Who holds it; empty: vacant")
     since: AtShown | None = Field(description="Since when the first of them has held it; null: vacant")
-    delegates: list[str] = Field(description="The people who fill it, in order: each stands in for those before")
+    delegates: list[str] = Field(description="The people who can fill it, in order of preference")
     suggested: str | None = Field(
         description="While the incident is open and the role vacant: the first delegate who is not away and holds no "
         "role in another open incident"
@@ -139,8 +140,8 @@ class UpdatesModel(BaseModel):
     """Updates to stakeholders."""
 
     cadence_seconds: float | None = Field(
-        description="The longest time between two: that of the type, else that of the target, else 30 minutes for sev1 "
-        "and sev2; null: none is due"
+        description="The longest time between two updates: from the type, else from the target, else 30 minutes for "
+        "sev1 and sev2; null: none is due"
     )
     last_at: AtShown | None
     next_due_at: AtShown | None = Field(description="Null: none is due")
@@ -169,7 +170,7 @@ class PlaybookInUseModel(BaseModel):
     name: str
     version: int
     expired: bool = Field(description="Whether it has expired: it may be outdated, but is the last approved version")
-    link: str = Field(description="Address of its content, relative to that of Aftermath")
+    link: str = Field(description="URL of its content, relative to the URL of Aftermath")
 
 
 class CustomerImpactModel(_Shown):

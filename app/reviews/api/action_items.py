@@ -77,7 +77,7 @@ async def list_action_items(
     ] = ItemSort.NEWEST,
     count: Counted = False,  # noqa: FBT002  a query parameter has a name
 ) -> CountedPage[ActionItemModel]:
-    """Action items of all reviews and incidents, newest first unless `sort` says otherwise."""
+    """Action items of all reviews and incidents, newest first by default; see `sort`."""
     filters = action_items.Filters(frozenset(state), owner, priority, phase, overdue, service, review, incident, q)
     limit = paging.limit + 1
     if sort is ItemSort.DUE:

@@ -60,7 +60,7 @@ class FindingModel(BaseModel):
     phase: Phase | None = Field(description="The phase of the incident that it is about")
     element: Element | None
     factor: str | None = Field(description="What contributed; set if and only if the kind is `factor`")
-    prompt: str | None = Field(description="The question that it answers, of `GET /api/v1/reviews/prompts`")
+    prompt: str | None = Field(description="Id of the question that it answers, from `GET /api/v1/reviews/prompts`")
     timeline_entry: int | None = Field(description="The entry of the timeline that it is about")
     new_to: int | None = Field(description="How many of the participants did not know it before")
     by: str | None
@@ -170,7 +170,7 @@ class ReviewedIncidentModel(BaseModel):
 
 
 class ReviewedResponseModel(ReviewedIncidentModel):
-    """The numbers of one incident and of the response to it, beside its review."""
+    """The numbers of one incident of the review, and of the response to it."""
 
     targets: dict[str, str] = Field(
         description="The outcome of each target, as in `GET /api/v1/incidents/{id}/response`",

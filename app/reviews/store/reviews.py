@@ -414,7 +414,7 @@ async def drop(session: AsyncSession, review: Review, *, because: str, admin: bo
 
 
 async def reopen(session: AsyncSession, review: Review, *, now: datetime) -> None:
-    """Takes the latest step back. A draft stays a draft."""
+    """Takes the latest step back. A draft does not change."""
     match review.state:
         case ReviewState.HELD:
             review.held_at = None

@@ -49,8 +49,8 @@ class ChangeResponse(BaseModel):
     link: str | None
     clock_ahead: bool = Field(description="The time was in the future: the clock of the sender is wrong")
     deployment: bool = Field(
-        description="It is a deployment of what was running already, such as a repeated sync; `key` is that of the "
-        "deployment"
+        description="Whether it is a deployment of a version that was running already, such as a repeated sync; `key` "
+        "is the key of the deployment"
     )
 
 

@@ -64,7 +64,7 @@ class DeploymentInput(Input):
     )
     rolled_back: Name | None = Field(
         None,
-        description="Key of the deployment that this one takes back, or its id if it has the same service and "
+        description="Key of the deployment that this one rolls back, or its id if it has the same service and "
         "environment. The other one then counts as failed; this one is never considered the cause of an incident",
         examples=["checkout-1741"],
     )
@@ -108,8 +108,8 @@ class DeploymentResponse(BaseModel):
     unplanned: bool
     made_for: str | None
     needed_intervention: bool
-    rolled_back: str | None = Field(description="As reported: the deployment that this one takes back")
-    rolled_back_by: str | None = Field(description="Key of the deployment that took this one back")
+    rolled_back: str | None = Field(description="The deployment that this one rolled back, as reported")
+    rolled_back_by: str | None = Field(description="Key of the deployment that rolled this one back")
     unchanged: bool = Field(
         description="It deployed what was running already, such as a repeated sync: it is listed as a change and not "
         "counted as a deployment"
