@@ -20,7 +20,7 @@ from app.base import db
 from app.base.access.tokens import Scope
 from app.base.schema import Service, Source
 from app.base.values.times import Span
-from app.incidents.definitions import FORMULAS
+from app.incidents.definitions import DEFINED
 from app.incidents.impact.columns import StretchColumns
 from app.incidents.measures.measures import MEASURES, Facts
 from app.incidents.measures.vectorized import OUTCOMES, Columns, MeasuredMany
@@ -125,7 +125,7 @@ async def test_every_number_names_its_definition_and_what_it_counts_is_linked(
     for each in (answer["total"], *answer["groups"]):
         numbers = ("incidents", "incidents_per_day", "open", "downtime", "cost")
         assert {each[name]["definition"] for name in numbers} == {*numbers}
-        assert each["measures"].keys() <= FORMULAS.keys()
+        assert each["measures"].keys() <= DEFINED.keys()
         assert all(each[name]["links"] for name in ("incidents", "open", "downtime"))
 
 
