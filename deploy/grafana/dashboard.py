@@ -388,14 +388,15 @@ ROWS: dict[str, Sequence[Panel]] = {
             ],
             "How many of the incidents that settled in the period have a time to acknowledge, recover, detect, declare "
             "and tell. "
-            f"The shares and quantiles beside are based on these only. {GAINED}",
+            f"The shares and quantiles next to this panel are based on these only. {GAINED}",
             width=8,
         ),
         Panel(
             "Corrected later",
             "stat",
             [Query(Series("aftermath_history_corrections_total").gained(PERIOD))],
-            f"All services. If it is not 0, REST returns different numbers from this page, and REST is right. {GAINED}",
+            f"All services. If it is not 0, REST returns different numbers from this page, and those of REST are "
+            f"right. {GAINED}",
             family="aftermath_history_corrections_total",
             width=4,
             warns=((1, "orange"),),
@@ -425,7 +426,7 @@ ROWS: dict[str, Sequence[Panel]] = {
             "Overdue updates",
             "stat",
             [Query(f"sum ({Series('aftermath_updates_overdue').now})")],
-            "Open incidents whose stakeholders wait for an update.",
+            "Open incidents whose stakeholders are waiting for an update.",
             family="aftermath_updates_overdue",
             width=4,
             warns=((1, "orange"),),
@@ -460,7 +461,7 @@ ROWS: dict[str, Sequence[Panel]] = {
             if_none="none",
         ),
         Panel(
-            "Services without playbook",
+            "Services without a playbook",
             "stat",
             [Query(Series("aftermath_services_without_playbook").now)],
             "With an incident in the last 90 days.",
@@ -478,10 +479,10 @@ ROWS: dict[str, Sequence[Panel]] = {
             if_none="none",
         ),
         Panel(
-            "Messages of chats",
+            "Chat messages",
             "bars",
             [Query(Series("aftermath_chat_messages_total").gained(STEP, by="outcome"), "{{outcome}}")],
-            "Imported into timelines, or why not.",
+            "Imported into timelines, or the reason why not.",
             family="aftermath_chat_messages_total",
             width=6,
             if_none="none",
@@ -508,7 +509,7 @@ ROWS: dict[str, Sequence[Panel]] = {
             "Overdue on the status page",
             "stat",
             [Query(Series("aftermath_public_updates_overdue").now)],
-            "Young problems without an update for 20 minutes.",
+            "Problems in their first two hours without an update for 20 minutes.",
             family="aftermath_public_updates_overdue",
             width=6,
             warns=((1, "orange"),),
@@ -610,7 +611,7 @@ ROWS: dict[str, Sequence[Panel]] = {
             "Reports waiting for approval",
             "stat",
             [Query(Series("aftermath_public_reports_waiting").now)],
-            "Reports for customers that nobody has approved for a day.",
+            "Reports for customers that have been waiting for approval for a day.",
             family="aftermath_public_reports_waiting",
             width=12,
             warns=((1, "orange"),),
@@ -699,7 +700,7 @@ ROWS: dict[str, Sequence[Panel]] = {
             width=12,
         ),
         Panel(
-            "Deployments a day",
+            "Deployments per day",
             "stat",
             [
                 Query(
@@ -770,7 +771,7 @@ ROWS: dict[str, Sequence[Panel]] = {
             "Ingest lag",
             "heatmap",
             [Query(Series("aftermath_ingest_lag_seconds", "_bucket").gained(STEP, by="le"), "{{le}}")],
-            "All sources, only signals with news. Includes the delay from the sender's grouping.",
+            "All sources, only signals with new information. Includes the delay from the sender's grouping.",
             family="aftermath_ingest_lag_seconds",
             unit="s",
             width=9,

@@ -280,7 +280,7 @@ async def test_every_peer_that_answers_must_miss_it(
     assert await alerts(engine) == [(at("10:00"), at("10:30"), "reconciled")]
     reported = await health(client)
     assert (reported["status"], reasons(reported)[0]) == ("degraded", "peers_silent")
-    assert sorted(one["error"] or "" for one in reported["peers"]) == ["", "answered 503"]
+    assert sorted(one["error"] or "" for one in reported["peers"]) == ["", "returned 503"]
     found = await scrape(engine)
     assert [of(found, "peers", source="alertmanager", state=state) for state in ("answering", "silent")] == [1, 1]
 
@@ -717,7 +717,7 @@ async def test_credentials_are_sent_only_to_their_peer_and_never_shown(
         assert set(peer.asked) == {sent}
         shown_, reported = await client.get(RECONCILER), await client.get("/api/v1/sources/alertmanager/health")
         assert shown_.json()["authenticated"] is ("secret" in settings)
-        assert "answered 302" in reported.text
+        assert "returned 302" in reported.text
         assert secret not in shown_.text + reported.text
     assert other.asked == []
     assert secret not in caplog.text
