@@ -225,7 +225,7 @@ def _course_rows(it: View) -> list[tuple[datetime, str, str]]:
 
 _TIMES = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(\+00:00|Z)")
 _ON_PAGES = {
-    "PreconditionFailed": "someone changed this incident in the meantime; look at what is there now, then save again",
+    "PreconditionFailed": "someone changed this incident in the meantime; review the current values, then save again",
 }
 
 

@@ -154,7 +154,7 @@ def _by_phase() -> list[tuple[str, Sequence[Prompt]]]:
 # — refusals —
 
 _ON_PAGES = {
-    "PreconditionFailed": "someone changed this in the meantime; look at what is there now, then save again",
+    "PreconditionFailed": "someone changed this in the meantime; review the current values, then save again",
     "ReviewIsRequired": "this review is required, so only someone who has signed in with an admin token can drop it",
 }
 
