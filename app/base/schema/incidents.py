@@ -22,8 +22,9 @@ _LIVE = text("merged_into IS NULL")
 class Incident(Row, table=True):
     """A connected group of alerts with one grouping key, or one declared by a person.
 
-    The first block of columns is derived only from the alerts; the second holds values set by people. The values in the
-    API (`detected_at`, `status`, …) combine both, see incidents/measures/measures.py.
+    The first block of columns is derived only from the alerts, the second holds values set by people, and the third is
+    derived from its reviews. The values in the API (`detected_at`, `status`, …) combine them, see
+    incidents/measures/measures.py.
     """
 
     __tablename__ = "incident"
