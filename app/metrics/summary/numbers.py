@@ -160,7 +160,7 @@ def summarize_buckets(
     return _Within(prepared, rates, query, buckets).rows(query.group_by, points_at_most=points_at_most)
 
 
-class PeriodNumbers(NamedTuple):
+class SummarizedPeriods(NamedTuple):
     """Several periods from one preparation."""
 
     totals: Sequence[Numbers]
@@ -176,7 +176,7 @@ def summarize_periods(
     *,
     horizon: float | None = None,
     measures_of_groups: Collection[str] | None = None,
-) -> PeriodNumbers:
+) -> SummarizedPeriods:
     """The numbers of each period, and of each group in the last one, as `summarize` computes them one by one.
 
     `periods` must be in order and without gaps. With a horizon (in seconds), totals include estimates. Groups have only
@@ -186,7 +186,7 @@ def summarize_periods(
     [totals] = within.rows(None, horizon)
     last = [len(periods) - 1]
     groups = within.rows(query.group_by, measures=measures_of_groups, periods=last) if query.group_by else []
-    return PeriodNumbers(
+    return SummarizedPeriods(
         totals,
         [group for [group] in groups if group.services],
         [np.flatnonzero(within.matching & (within.detected == place)) for place in range(len(periods))],
