@@ -192,6 +192,7 @@ class Occasions(NamedTuple):
 
 
 def occasions(influence: Floats, label: Ints, recorded: Booleans, found: Variance) -> Occasions:
+    """The clusters of one side; `found` is the variance that allows for them."""
     events = np.bincount(label, recorded)
     total, alone = events.sum(), float(np.square(influence).sum())
     if math.isinf(found.value):

@@ -113,6 +113,7 @@ def _require_deletable(name: str) -> None:
 
 
 def rule_of(row: schema.Rule) -> Rule:
+    """The rule in a row. Raises InvalidMatcher."""
     return Rule(
         name=row.name,
         position=row.position,

@@ -426,6 +426,7 @@ async def impact_columns_of(tx: AsyncConnection, row: ImpactRow) -> tuple[Column
 
 
 def columns_of(row: ColumnsRow) -> Columns:
+    """Decodes the row of a query for COLUMNS."""
 
     def times(sent: bytes | None) -> Ints:
         since = _numbers(sent, ">i8")

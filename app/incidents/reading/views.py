@@ -159,6 +159,7 @@ async def _fitting(session: AsyncSession, sizes: Select[Any], bytes_at_most: int
 
 
 def conditions_of(filters: Filters) -> list[ColumnElement[bool]]:
+    """Conditions on `incident`, all of which must hold."""
     conditions: list[ColumnElement[bool]] = []
     if filters.status:
         conditions.append(or_(*(_OF_STATUS[status] for status in sorted(filters.status))))

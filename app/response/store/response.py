@@ -356,6 +356,7 @@ _FACTS_OF_OPEN = text(f"""
 
 
 def elapsed_of(calendars: Mapping[str, BusinessHours], target: Target | None, facts: Facts, now: datetime) -> Elapsed:
+    """The clock of the target: the business hours of its calendar, if it names one, else the clock that always runs."""
     hours = calendars.get(target.calendar) if target and target.calendar else None
     if hours is None:
         return judging.elapsed
