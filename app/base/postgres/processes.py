@@ -120,7 +120,7 @@ def processes_in(cluster: Path, account: Account) -> list[psutil.Process]:
 def spawn(
     command: Sequence[str | Path], account: Account, *, output: IO[bytes], directory: Path, inherits: int
 ) -> subprocess.Popen[bytes]:
-    """Starts the command as the account, in `directory`. It inherits the file descriptor `inherits`, which is a lock."""
+    """Starts the command as the account, in `directory`. It inherits `inherits`, the file descriptor of a lock."""
     # Not asyncio's, because uvloop cannot switch users; not in a thread, so that a canceled start knows its process.
     return subprocess.Popen(
         command,

@@ -99,7 +99,7 @@ class ShownIncident:
         return wording.lasting(self.now - self.incident.begins_at)
 
     def ago(self, update: Update) -> str | None:
-        """How old the newest update is, so that customers see whether somebody is at it."""
+        """How old the newest update is, so that customers see whether people work on it."""
         is_newest = update is self.incident.updates[-1] and update.stage is not PublicStage.SCHEDULED
         if self.now is None or self.over_at or not is_newest:
             return None
