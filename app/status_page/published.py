@@ -77,7 +77,7 @@ STYLE = Rendered.of(page.STYLE, CSS)
 
 @dataclass(frozen=True, slots=True)
 class Incidents:
-    """Those last read. They are read again when `mark` changes."""
+    """The public incidents last read. They are read again when `mark` changes."""
 
     mark: tuple[Any, ...] | None = None
     found: Sequence[PublicIncident] = ()
@@ -85,7 +85,7 @@ class Incidents:
 
 @dataclass(frozen=True, slots=True)
 class Reports:
-    """Those last read. Their pages are read again when anything else of them changes."""
+    """The reports last read. Their pages are read again when anything else of them changes."""
 
     mark: tuple[Any, ...] | None = None
     found: Sequence[Report] = ()
@@ -164,7 +164,7 @@ class StatusPage:
         return Rendered.as_approved(found.page, found.digest)
 
     async def history(self, month: str | None) -> Rendered | None:
-        """Of a month such as `2026-11` (None: the current one); None if it has no public incident."""
+        """The page of a month such as `2026-11` (None: the current one); None if it has no public incident."""
         _, now, as_of = self._shown()
         months, current = self._months, f"{now:%Y-%m}"
         name = month or current

@@ -55,7 +55,7 @@ class TaskDetails:
 
     @classmethod
     def of(cls, detail: Mapping[str, Any]) -> "TaskDetails":
-        """Of the `detail` of an entry."""
+        """The details in the `detail` of an entry."""
         stage, ended_at, playbook = (detail.get(name) for name in ("stage", "ended_at", "playbook"))
         return cls(
             Effect(detail["effect"]),
@@ -216,7 +216,7 @@ async def tasks_of(tx: AsyncConnection, incidents: Collection[UUID]) -> Mapping[
 
 
 def task_of(entry: _Entry) -> Task:
-    """Of an entry of kind `task`."""
+    """The task in an entry of kind `task`."""
     details = TaskDetails.of(entry.detail or {})
     return Task(
         entry=entry.id if entry.corrects is None else entry.corrects,

@@ -104,7 +104,7 @@ async def incidents(
     limit: int,
     bytes_at_most: int,
 ) -> Rows[Incident]:
-    """Those after the place, without merged incidents."""
+    """The incidents after that place, without merged ones."""
     query = (
         select(Incident)
         .where(incident.merged_into.is_(None), *conditions_of(filters))

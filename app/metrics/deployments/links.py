@@ -158,7 +158,7 @@ def _explicit(incident: LinkedIncident, by_name: Mapping[str, Sequence[Deploymen
 
 
 def _named(incident: LinkedIncident, name: str, those: Sequence[Deployment]) -> Sequence[Deployment]:
-    """Those that an alert of the incident can mean by this key or id. An id may be that of several deployments."""
+    """The deployments that an alert of the incident can mean by this key or id. Several may have the same id."""
     own = [each for each in those if each.service == incident.service]
     if not own and incident.labels.get(DEPLOYMENT_LABEL) != name:
         return ()

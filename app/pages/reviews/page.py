@@ -144,7 +144,7 @@ def _by_element(factors: Sequence[Factor]) -> Mapping[str, Sequence[str]]:
 
 
 def _by_phase() -> list[tuple[str, Sequence[Prompt]]]:
-    """Those about phases first, then those for the facilitator."""
+    """Prompts about phases first, then those for the facilitator."""
     found: list[tuple[str, Sequence[Prompt]]] = [
         (phase.value.capitalize(), [each for each in PROMPTS if each.phase is phase]) for phase in Phase
     ]

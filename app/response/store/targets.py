@@ -44,7 +44,7 @@ class TooManyTargets(Conflict):
 
 
 async def list_targets(session: AsyncSession, service: str | None = None) -> Sequence[schema.Target]:
-    """Those of the service (empty: those for all services), or all; by service, severity and time."""
+    """The targets of the service (empty: those for all services; None: all), by service, severity and time."""
     table = schema.Target
     query = select(table).order_by(col(table.service), col(table.severity), col(table.valid_from))
     if service is not None:

@@ -104,8 +104,8 @@ class PublicReportInput(PublicTextInput):
     )
     public_incident: UUID | None = Field(
         None,
-        description="The public incident that it is about, from which components and times are taken; null: the one "
-        "of the previous version, else the only one of the review's incidents",
+        description="The public incident that it is about, from which components and times are taken; null: that of "
+        "the previous version, else the public incident of the review's incidents, if there is only one",
         examples=[None],
     )
     author: By | None = Field(None, description="Never public; defaults to the name of the token")

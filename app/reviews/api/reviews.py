@@ -60,11 +60,11 @@ async def list_reviews(
     incident: Annotated[IncidentRef | None, Query(description="About this incident", examples=["INC-1"])] = None,
     since: Annotated[
         When | None,
-        Query(alias="from", description=f"Only reviews held, or if not held due, at or after this time. {TIME}"),
+        Query(alias="from", description=f"Only reviews held (or, if not held yet, due) at or after this time. {TIME}"),
     ] = None,
     until: Annotated[
         When | None,
-        Query(alias="to", description=f"Only reviews held, or if not held due, before this time. {TIME}"),
+        Query(alias="to", description=f"Only reviews held (or, if not held yet, due) before this time. {TIME}"),
     ] = None,
     q: Annotated[
         Name | None,

@@ -76,7 +76,7 @@ async def find(session: AsyncSession, ref: Ref) -> ListedActionItem:
 
 
 async def items_of(session: AsyncSession, review_id: UUID) -> Sequence[ListedActionItem]:
-    """Of one review, by number."""
+    """The action items of one review, by number."""
     query = _every().where(col(ActionItem.review_id) == review_id).order_by(col(ActionItem.number))
     return await _listed(session, query)
 
@@ -146,7 +146,7 @@ async def _matching(session: AsyncSession, filters: Filters, *, now: datetime) -
 
 
 def _incidents_of_item() -> SelectOfScalar[UUID]:
-    """Those of its review, and its own."""
+    """The incidents of its review, and its own."""
     of_review = col(ReviewIncident.review_id) == col(ActionItem.review_id)
     linked = select(ReviewIncident.incident_id).where(of_review).correlate(ActionItem)
     own = col(Incident.id) == col(ActionItem.incident_id)

@@ -124,7 +124,7 @@ async def list_public(
 
 
 async def list_automatic(session: AsyncSession) -> list[tuple[PublicIncidentRows, bool]]:
-    """Those to which no person has written, newest first, and whether the incident of each is over. Without those that
+    """Public incidents to which no person has written, newest first, and whether the incident of each is over. Without those that
     ended together with it.
     """
     row = schema.PublicIncident

@@ -150,7 +150,7 @@ def invalid(errors: Iterable[Mapping[str, str]]) -> Invalid:
 
 
 def _invalid_request(error: RequestValidationError, route: object = None) -> Invalid:
-    """Of the input only the names of fields are shown: responses never repeat values from the client."""
+    """Shows only the names of fields: responses never repeat values from the client."""
     found = [
         (place, why(one) + _meant(one, route)) for one, place in places(error.errors()[:ERRORS_AT_MOST], error.body)
     ]

@@ -157,7 +157,7 @@ def _state(url: str, alerts: bytes, silences: bytes, status: bytes, sent_at: dat
 
 
 def _silenced_with(silences: Sequence[_Silence], ids: AbstractSet[str]) -> Mapping[str, PeerSilence]:
-    """Those with these ids. One with unreadable times is left out: it is evidence, and not worth losing a poll."""
+    """The silences with these ids, without unreadable times: a silence is evidence, and not worth losing a poll."""
     found: dict[str, PeerSilence] = {}
     for one in silences:
         if one.id in ids:
