@@ -119,7 +119,7 @@ def scores(lasted: Floats, recorded: Booleans, is_b: Booleans) -> Floats:
 
 
 class Variance(NamedTuple):
-    """Of a mean, with the degrees of freedom of Student's t; infinite with 0 if all events are in one cluster."""
+    """The variance of a mean, and degrees of freedom of Student's t; infinite and 0 if all events are in one cluster."""
 
     value: float
     freedom: float

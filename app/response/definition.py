@@ -35,8 +35,8 @@ class SimilarLastedLonger:
 
 
 def similar_lasted_longer(of_key: tuple[int, int], of_service: tuple[int, int]) -> SimilarLastedLonger:
-    """The share of the same key if there are enough incidents, else of the service. Each pair is how many lasted longer, and
-    how many there are.
+    """The share of the same key if there are enough incidents, else of the service. Each pair is how many lasted
+    longer, and how many there are.
     """
     same_key = share(*of_key)
     if same_key.value is not None:

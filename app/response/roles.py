@@ -117,7 +117,7 @@ Absences = Mapping[str, Sequence[Span]]  # by person
 
 
 def delegates_of(delegates: Delegates, role: str, owner: str) -> Sequence[str]:
-    """Those of the owner, else those of all."""
+    """The delegates for the services of the owner, else those for all services."""
     return delegates.get((role, owner)) or delegates.get((role, ""), ())
 
 

@@ -66,7 +66,7 @@ class Agreements:
             self._by_place.setdefault((each.service, each.severity), []).append(each)
 
     def of(self, facts: Facts) -> Target | None:
-        """That of the incident's service for its severity, else that of all services, as of its detection."""
+        """The target of the incident's service for its severity, else of all services, as of its detection."""
         for place in ((service(facts), severity(facts)), ("", severity(facts))):
             for each in self._by_place.get(place, ()):
                 if each.valid_from <= detected_at(facts):
@@ -78,7 +78,7 @@ class Agreements:
         return {each.calendar for found in self._by_place.values() for each in found if each.calendar is not None}
 
     def by_time(self, service: str, severity: int) -> list[Target]:
-        """Those of the service (empty: of all) for a severity, the earliest first."""
+        """The targets of the service (empty: of all) for a severity, earliest first."""
         return self._by_place.get((service, severity), [])[::-1]
 
 

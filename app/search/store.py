@@ -69,7 +69,7 @@ class _Row(Protocol):
 
 
 async def search(tx: AsyncConnection, asked: Question, kinds: Collection[ResultKind], *, limit: int) -> SearchResults:
-    """Of these kinds; empty means all. One statement; none if there is nothing to look for."""
+    """The best results of these kinds (empty: of all). One statement; none if there is nothing to look for."""
     parts = [_BY_NUMBER[kind] for kind in ResultKind if kind in (kinds or ResultKind) and asked.numbers.get(kind)]
     if asked.words:
         parts += [part for kind in ResultKind if kind in (kinds or ResultKind) for part in _BY_WORDS[kind]]

@@ -76,7 +76,7 @@ def _beginning(proposals: Mapping[str, Proposal], published: Collection[int]) ->
 
 
 async def _published(session: AsyncSession, numbers: Collection[int]) -> set[int]:
-    """Those that were ever published."""
+    """The incidents that were ever published."""
     tx = await session.connection()
     return set((await tx.execute(_PUBLISHED, {"numbers": sorted(numbers)})).scalars())
 

@@ -77,7 +77,7 @@ class Content:
         return next((each for each in self.reports if each.id == id_), None)
 
     def shown_reports(self, incident_id: UUID | None = None) -> list[Report]:
-        """Those that customers can read, of one public incident or all."""
+        """The reports that customers can read, of one public incident or all."""
         return [each for each in self.reports if each.page is not None and incident_id in {None, each.incident_id}]
 
     def sections(self) -> dict[str | None, list[Component]]:

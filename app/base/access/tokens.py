@@ -183,8 +183,8 @@ async def list_tokens(session: AsyncSession) -> list[KnownToken]:
 async def page_of_tokens(
     session: AsyncSession, *, revoked: bool, after: tuple[datetime, str] | None, limit: int
 ) -> list[KnownToken]:
-    """Those that are valid, the newest first, or those that were revoked, the latest first. `after` is the time (of
-    creation or revocation) and the id of the last one before.
+    """The valid tokens, newest first, or the revoked ones, latest first. `after` is the time (of creation or revocation)
+    and the id of the last one before.
     """
     at = col(Token.revoked_at) if revoked else col(Token.created_at)
     query = select(Token, Source).join(Source, isouter=True).order_by(at.desc(), col(Token.id).desc())
@@ -212,7 +212,7 @@ async def revoke_token(session: AsyncSession, public: str, *, now: datetime) -> 
 
 
 async def valid_tokens(session: AsyncSession, name: str, *, now: datetime) -> list[KnownToken]:
-    """Those with this name, the newest first, locked. Raises TokenNotFound if there are none."""
+    """The valid tokens with this name, newest first, locked. Raises TokenNotFound if there are none."""
     query = select(Token, Source).join(Source, isouter=True).where(Token.name == name, col(Token.revoked_at).is_(None))
     query = query.order_by(col(Token.created_at).desc(), col(Token.id)).with_for_update(of=Token)
     found = [known for each in await session.exec(query) if (known := _known_token(*each)).is_valid(now)]

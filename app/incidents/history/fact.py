@@ -28,5 +28,5 @@ class Fact:
 
 
 def of_kind(facts: Iterable[Fact], *kinds: TimelineKind) -> list[Fact]:
-    """Those of these kinds, by time, then in the order in which they were recorded."""
+    """The facts of these kinds, by time, then in the order in which they were recorded."""
     return sorted((fact for fact in facts if fact.kind in kinds), key=lambda fact: (fact.at, fact.entry))

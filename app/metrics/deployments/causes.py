@@ -116,7 +116,7 @@ async def _incidents(tx: AsyncConnection, query: TextClause, bound: Mapping[str,
 
 
 class _Row(Protocol):
-    """Of `_SELECT_INCIDENT`, with the columns of `Facts` besides."""
+    """A row of `_SELECT_INCIDENT`, which also has the columns of `Facts`."""
 
     @property
     def id(self) -> UUID: ...

@@ -57,7 +57,7 @@ class Completion:
 async def read_completion(
     tx: AsyncConnection, period: Span, services: Sequence[str] = (), *, now: datetime, horizon: float
 ) -> tuple[Completion, Mapping[str, Completion]]:
-    """Of all action items created in the period, and by priority. One statement."""
+    """Completion of all action items created in the period, and by priority. One statement."""
     rows = (await tx.execute(_CREATED, {"since": period.start, "until": period.end, "service": list(services)})).all()
     by_priority: dict[str, list[ItemRow]] = defaultdict(list)
     for row in rows:

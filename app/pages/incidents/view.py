@@ -193,7 +193,7 @@ def _window(read: Everything) -> timedelta | None:
 
 
 def _priced(found: DetailedImpact) -> list[Priced]:
-    """Those that follow each other with the same impact and rates are one."""
+    """Times with impact; those that follow each other with the same impact and rates are one."""
     currencies = sorted({rate.currency for rate in found.rates})
     priced: list[Priced] = []
     for span, impact in found.parts:
@@ -262,7 +262,7 @@ def deployed_words(deployment: Deployment) -> str:
 
 
 def _measures(facts: Facts, measured: Mapping[str, Measured]) -> list[plot.Measure]:
-    """Those that have a length. A mitigation that no one stated is not drawn."""
+    """The measures that have a length. A mitigation that no one stated is not drawn."""
     found = []
     for measure in MEASURES:
         start = measure.since(facts)

@@ -115,7 +115,7 @@ LABEL_WIDTH = 15  # percent of the plot, for the label of a tick
 
 
 def _spaced(axis: DurationAxis) -> list[Tick]:
-    """Those whose labels do not touch, in a plot that is a fifth of the page."""
+    """The ticks whose labels do not touch, in a plot that is a fifth of the page."""
     spaced: list[Tick] = []
     for tick in axis.ticks():
         if not spaced or tick.x - spaced[-1].x >= LABEL_WIDTH:

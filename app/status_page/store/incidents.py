@@ -124,8 +124,8 @@ async def list_public(
 
 
 async def list_automatic(session: AsyncSession) -> list[tuple[PublicIncidentRows, bool]]:
-    """Public incidents to which no person has written, newest first, and whether the incident of each is over. Without those that
-    ended together with it.
+    """Public incidents to which no person has written, newest first, and whether the incident of each is over. Without
+    those that ended together with it.
     """
     row = schema.PublicIncident
     query = (
