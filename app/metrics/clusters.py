@@ -99,7 +99,8 @@ def restricted_mean(lasted: Floats, recorded: Booleans, limit: float) -> Mean:
 
 
 def scores(lasted: Floats, recorded: Booleans, is_b: Booleans) -> Floats:
-    """What each incident adds to the log-rank test of B against A; their sum is B's events, observed less expected.
+    """The contribution of each incident to the log-rank test of B against A; their sum is B's events, observed less
+    expected.
 
     Score residuals under no difference (Lin and Wei, 1989).
     """
@@ -119,7 +120,7 @@ def scores(lasted: Floats, recorded: Booleans, is_b: Booleans) -> Floats:
 
 
 class Variance(NamedTuple):
-    """The variance of a mean, and degrees of freedom of Student's t; infinite and 0 if all events are in one cluster."""
+    """The variance of a mean, and degrees of freedom of Student's t; infinite and 0 if one cluster has all events."""
 
     value: float
     freedom: float

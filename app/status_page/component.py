@@ -50,7 +50,7 @@ class Uptime(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """What is public of a component."""
+    """The public part of a component."""
 
     name: str
     description: str
@@ -114,7 +114,7 @@ class OpenIncident:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What a component's status would be by its services. `incidents` are the reason, worst first."""
+    """The status that the services of a component suggest. `incidents` are the reason, worst first."""
 
     status: Status
     incidents: Sequence[OpenIncident]

@@ -90,7 +90,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What customers want to know now. `problems` and `maintenance` are not over; `coming` has not begun."""
+    """The state of the page at one time. `problems` and `maintenance` are not over; `coming` has not begun."""
 
     statuses: Mapping[str, Status]
     problems: Sequence[PublicIncident]

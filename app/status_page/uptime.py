@@ -144,7 +144,7 @@ def measured(
 
 
 def of_measured(known: Mapping[date, MeasuredDay], since: date, *, now: datetime, count: int = DAYS) -> list[Day]:
-    """What was stored of each day. A day that was never measured was not watched."""
+    """The days as they were stored. A day that was never measured was not watched."""
     found = []
     for day in days_until(now, count):
         start, end = span_of(day)

@@ -183,8 +183,8 @@ async def list_tokens(session: AsyncSession) -> list[KnownToken]:
 async def page_of_tokens(
     session: AsyncSession, *, revoked: bool, after: tuple[datetime, str] | None, limit: int
 ) -> list[KnownToken]:
-    """The valid tokens, newest first, or the revoked ones, latest first. `after` is the time (of creation or revocation)
-    and the id of the last one before.
+    """The valid tokens, newest first, or the revoked ones, latest first. `after` is the time (of creation or
+    revocation) and the id of the last one before.
     """
     at = col(Token.revoked_at) if revoked else col(Token.created_at)
     query = select(Token, Source).join(Source, isouter=True).order_by(at.desc(), col(Token.id).desc())

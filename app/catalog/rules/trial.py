@@ -179,7 +179,7 @@ def _by_law(alerts: Sequence[PastAlert], decided: Mapping[int, Decision], places
 
 
 def _differences(before: Sequence[_Group], after: Sequence[_Group]) -> tuple[list[Difference], int]:
-    """What differs, and how many incidents stay as they are."""
+    """The differences, and how many incidents stay as they are."""
     differences: list[Difference] = []
     unchanged = 0
     for befores, afters in _connected(before, after):

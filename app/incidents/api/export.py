@@ -126,7 +126,7 @@ def _what(entry: EntryModel) -> Iterator[str]:
 
 
 def _named(detail: Mapping[str, Any]) -> Iterator[str]:
-    """What a task did, what changed, which deployment was the cause: the fields that have a value."""
+    """The fields that have a value, such as the effect of a task or the deployment that was the cause."""
     for name, value in detail.items():
         if isinstance(value, dict):
             yield f"{name.replace('_', ' ')}: {' '.join(str(one) for one in value.values())}"

@@ -101,7 +101,7 @@ class AlertRow(AlertColumns, eq=False, kw_only=True):
 
     @property
     def before(self) -> lifecycle.Alert | None:
-        """What the law knew of it before, if that has changed; None for a new alert."""
+        """The alert as the law knew it before, if that has changed; None for a new alert."""
         if self.stored is None:
             return None
         end, severity, episode, end_reported_at, *_ = self.stored

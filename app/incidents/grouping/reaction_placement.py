@@ -47,7 +47,7 @@ class PlacedEntry(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """What makes the entries of one reaction right. `moved` has the new incident by the id of the entry."""
+    """The changes that make the entries of one reaction right. `moved` has the new incident by the id of the entry."""
 
     added: Sequence[UUID]
     moved: Mapping[int, UUID]

@@ -44,7 +44,7 @@ class IdempotencyKeyReused(Invalid):
 
 @dataclass(frozen=True, slots=True)
 class TaskDetails:
-    """What a task has besides its text, its beginning and the person."""
+    """The details of a task: everything but its text, its beginning and the person."""
 
     effect: Effect = Effect.UNKNOWN
     ended_at: datetime | None = None

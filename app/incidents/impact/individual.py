@@ -44,7 +44,7 @@ class _Incident(Protocol):
 
 
 class Impact(NamedTuple):
-    """What an incident did to its service, outside planned maintenance; `cost` by currency, empty without a rate."""
+    """Downtime and cost of an incident, outside planned maintenance; `cost` by currency, empty without a rate."""
 
     downtime: timedelta
     cost: Mapping[str, Shown]

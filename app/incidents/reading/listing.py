@@ -107,7 +107,7 @@ async def count(session: AsyncSession, filters: Filters) -> int:
 
 @dataclass(frozen=True, slots=True)
 class OpenNow:
-    """What is open: incidents of services, and failures of the monitoring; not acknowledged first, then the worst,
+    """Open incidents: those of services, and failures of the monitoring; not acknowledged first, then the worst,
     then the oldest. The counts are of all incidents of services. Tests are left out.
     """
 

@@ -153,7 +153,7 @@ def _lag(buckets: Mapping[str, int], total_seconds: float) -> Lag:
 
 @dataclass(frozen=True, slots=True)
 class Reactions:
-    """What the source has reported of the last week about people in other tools: acknowledgements, notes and others.
+    """The reactions that the source has reported of the last week: acknowledgements, notes and others.
 
     `overdue` of those from the last day (`recent`) have waited for their incident for more than OVERDUE_AFTER.
     """
@@ -329,7 +329,7 @@ def _of_quarantine(observed: Observations) -> Iterator[Reason]:
 
 
 def _misunderstandings(recent: Counts) -> Iterator[Reason]:
-    """What was received but may mean something else."""
+    """Reasons about data that was received but may be misunderstood."""
     if contradictions := recent.contradictions:
         yield Reason(
             "contradicting_senders",

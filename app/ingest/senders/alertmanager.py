@@ -56,7 +56,7 @@ def sender_in(message: Message) -> str | None:
 
 
 def correlation_in(message: Message) -> str:
-    """What PagerDuty, Opsgenie and Splunk On-Call get to know as the key of the group if the same route, or one with
+    """The key of the group as PagerDuty, Opsgenie and Splunk On-Call get it, if the same route, or one with
     the same matchers and `group_by`, sends it there: the SHA-256 of `groupKey` in hex. Empty without a `groupKey`.
     """
     raw = bytes(message.group_key)

@@ -76,7 +76,7 @@ class DetectableChange(NamedTuple):
 
 
 class ClusteringResult(NamedTuple):
-    """What one clustering finds: the interval of the effect, and the test's p-value."""
+    """The result of one clustering: the interval of the effect, and the test's p-value."""
 
     low: float
     high: float
@@ -254,7 +254,7 @@ def _scores(a: _Side, b: _Side) -> tuple[Floats, Floats]:
 def _found(
     sides: tuple[_Side, _Side], labels: tuple[Ints, Ints], scores: tuple[Floats, Floats], difference: float
 ) -> tuple[ClusteringResult, float]:
-    """What a clustering finds, and the difference of the means at which a verdict is reached in most cases."""
+    """The result of a clustering, and the difference of the means at which a verdict is reached in most cases."""
     pairs = list(zip(sides, labels, strict=True))
     alike = clusters.correlation([(side.influence * len(side.logs), label) for side, label in pairs])
     a, b = variances = [clusters.variance(side.influence, label, side.recorded, alike) for side, label in pairs]

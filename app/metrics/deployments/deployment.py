@@ -191,7 +191,7 @@ SHORTEST_SHA = 7
 
 
 class Finished(Protocol):
-    """What `unchanged` uses of a deployment."""
+    """The properties of a deployment that `unchanged` uses."""
 
     @property
     def id(self) -> str: ...

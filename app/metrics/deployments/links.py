@@ -230,7 +230,7 @@ class Candidate:
 def candidates(
     incident: LinkedIncident, deployments: Collection[Deployment], changes: Iterable[StoredChange]
 ) -> list[Candidate]:
-    """What may have caused the incident, the most likely first: its link, deployments whose version its labels name,
+    """Possible causes of the incident, the most likely first: its link, deployments whose version its labels name,
     and whatever else was deployed or changed in the service and environment in the 24 hours before.
     """
     at, environment, versions = incident.began_at, _environment(incident), _versions(incident)

@@ -40,8 +40,8 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class EstimateBasis:
-    """What estimates need: a horizon in seconds, when each incident began (in microseconds since 1970), and how much of
-    each period has passed. The cells go through the periods again and again.
+    """The basis of estimates: a horizon in seconds, when each incident began (in microseconds since 1970), and how much
+    of each period has passed. The cells go through the periods again and again.
     """
 
     horizon: float

@@ -178,7 +178,7 @@ async def _tried(asked: PageRequest, changes: Mapping[str, schema.Rule | None]) 
 
 @dataclass(frozen=True, slots=True)
 class EnteredForm:
-    """What was entered, to be shown again."""
+    """The form as it was entered, to be shown again."""
 
     form: Form
 
@@ -222,7 +222,7 @@ _LISTS = ("matchers", "key_labels", "service_labels", "severity_labels", "enviro
 
 
 def _values(row: schema.Rule | None) -> dict[str, Any]:
-    """What the fields of the form show, for a new rule the defaults."""
+    """The values of the fields of the form; for a new rule the defaults."""
     rule = RuleInput() if row is None else row
     values: dict[str, Any] = {name: fields.lines(getattr(rule, name)) for name in _LISTS}
     # Matchers have quotes of their own.

@@ -227,7 +227,7 @@ async def add(asked: SignedIn, ref: IncidentInPath) -> Response:
 
 
 def _task_fields(asked: PageRequest, form: Form) -> dict[str, Any]:
-    """What was entered of the fields that only a task has."""
+    """The fields that only a task has, as they were entered."""
     ended_at = form.get("ended_at", "")
     known = {
         "ended_at": None if ended_at == form.get("shown_ended_at", "") else entered_time(ended_at, asked.zone),

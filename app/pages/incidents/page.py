@@ -36,8 +36,8 @@ def address_of(number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PageSelection:
-    """What the address selects: all alerts from a key on, an entry that is being corrected, or the incident that the
-    reader came from because it was merged.
+    """The selection in the address: all alerts from a key on, an entry that is being corrected, or the incident that
+    the reader came from because it was merged.
     """
 
     all_alerts: bool = False

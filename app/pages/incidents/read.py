@@ -231,7 +231,7 @@ async def recorded(
 
 
 def _stated_cause(entries: Sequence[TimelineEntry], incident_id: UUID) -> StatedCause | None:
-    """What a person last stated: the newest fact counts, unless it was withdrawn."""
+    """The cause that a person last stated: the newest fact counts, unless it was withdrawn."""
     causes = current_entries(entries, incident_id, TimelineKind.CAUSE)
     return StatedCause((max(causes, key=fact_of).detail or {}).get("deployment_id")) if causes else None
 

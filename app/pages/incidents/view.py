@@ -165,7 +165,7 @@ def view(
 
 
 def _declared_by(read: Everything) -> str | None:
-    """Who declared the response, of whose declarations the first counts."""
+    """The person who declared the response; the first declaration counts."""
     entries = current_entries(read.entries, read.found.row.id, TimelineKind.DECLARED)
     return next((each.by for each in entries if each.at == read.found.row.declared_at), None)
 

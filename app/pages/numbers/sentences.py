@@ -146,7 +146,7 @@ def median_words(found: Estimate | None, n: int) -> str:
 
 
 def cut_short(summary: Summary, pending: str, censored: str) -> str | None:
-    """What the hollow marks are."""
+    """The meaning of the hollow marks."""
     parts = [f"{summary.pending:,} {pending}"] if summary.pending else []
     parts += [f"{summary.censored:,} {censored}"] if summary.censored else []
     return " and ".join(parts) or None

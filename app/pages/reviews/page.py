@@ -47,8 +47,8 @@ NEXT = {
 
 @dataclass(frozen=True, slots=True)
 class PageSelection:
-    """What the address selects: a finding that is being changed, or from which an action item follows, and a question
-    that a new finding answers.
+    """The selection in the address: a finding that is being changed, or from which an action item follows, and a
+    question that a new finding answers.
     """
 
     finding: UUID | None = None

@@ -89,7 +89,7 @@ _INVOLVED: Mapping[str, str] = {
 
 
 def involvement(kind: str) -> str:
-    """What a person did whose name an entry of this kind has."""
+    """The part of a person whom an entry of this kind names."""
     return _INVOLVED.get(kind, kind.replace("_", " "))
 
 
@@ -111,7 +111,7 @@ _PLACES: Mapping[str, MissingLine] = {
 
 
 def missing_line(missing: str) -> MissingLine:
-    """What REST says is missing, for people."""
+    """The message of REST about what is missing, in words for people."""
     place = next((place for place in _PLACES if missing.startswith(place)), None)
     if place is not None:
         return _PLACES[place]

@@ -74,7 +74,7 @@ async def read_outcomes(
 async def read_tasks(
     session: AsyncSession, chosen: IncidentFilter, group: TaskGroup | None
 ) -> tuple[TaskTally, Mapping[str, TaskTally]]:
-    """What tasks did, in total and by group. Two statements."""
+    """Tasks by their effect, in total and by group. Two statements."""
     tx = await session.connection()
     tasks: dict[UUID, list[Task]] = defaultdict(list)
     for row in await tx.execute(_TASKS, chosen.bound()):

@@ -25,7 +25,7 @@ from app.response.updates import stakeholder_updates
 
 @dataclass(frozen=True, slots=True)
 class _Agreed:
-    """What may apply to some incidents."""
+    """Types, targets and calendars that may apply to some incidents."""
 
     types: Sequence[IncidentType]
     targets: Agreements
@@ -85,7 +85,7 @@ def _kept(row: Incident, agreed: _Agreed, recorded: Sequence[Fact], now: datetim
 def agreement_of(
     type_: IncidentType | None, target: Target | None, calendars: Mapping[str, BusinessHours]
 ) -> Agreement:
-    """What the type and the target of an incident say together."""
+    """The agreement that follows from the type and the target of an incident."""
     by_type = {ReviewRule.REQUIRED: True, ReviewRule.NEVER: False}.get(type_.review) if type_ else None
     if target is None:
         return Agreement(by_type)

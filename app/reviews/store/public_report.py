@@ -179,7 +179,7 @@ async def differences(
 
 
 async def warnings_of(session: AsyncSession, review: Review, row: ReportVersion, site: Site) -> list[Warned]:
-    """What the check for leaks finds now, in order of the text."""
+    """The warnings of the check for leaks as of now, in order of the text."""
     known = await known_words(session, review, components=await components_of(session, row), site=site.url)
     written = PublicText.of(row.text)
     found = await off_loop(lambda: leaks(written, known))

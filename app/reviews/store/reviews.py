@@ -278,7 +278,7 @@ _PROPOSED = text("""
 
 
 async def people_in(session: AsyncSession, incidents: Collection[UUID]) -> Mapping[str, Sequence[str]]:
-    """Who is in the timelines of these incidents, as author or by name, and in which kinds of entries."""
+    """People in the timelines of these incidents, as author or by name, with the kinds of these entries."""
     found: dict[str, list[str]] = defaultdict(list)
     for person, kind in await (await session.connection()).execute(_PEOPLE, {"ids": list(incidents)}):
         found[person].append(kind)
@@ -333,7 +333,7 @@ async def set_participants(session: AsyncSession, review_id: UUID, participants:
 
 
 async def for_next_step(session: AsyncSession, review: Review) -> lifecycle.Review:
-    """What `lifecycle.missing` needs to know."""
+    """The review as `lifecycle.missing` takes it."""
     kinds = await session.exec(select(Finding.kind).where(col(Finding.review_id) == review.id))
     items = await session.exec(
         select(ActionItem).where(col(ActionItem.review_id) == review.id).order_by(col(ActionItem.number))

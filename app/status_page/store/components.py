@@ -112,7 +112,7 @@ async def component_overviews(session: AsyncSession, *, now: datetime) -> list[C
 
 
 async def proposed(session: AsyncSession, rows: Sequence[schema.Component], *, now: datetime) -> Mapping[str, Proposal]:
-    """What the services of these components suggest, by name of the component. At most two statements."""
+    """The statuses that the services of these components suggest, by component. At most two statements."""
     services = sorted({service for row in rows for service in row.services})
     if not services:
         return {row.name: propose((), (), ()) for row in rows}

@@ -52,7 +52,7 @@ class HeadTooLarge(Problem):
 
 @dataclass(slots=True)
 class Limits:
-    """What all connections of a process share. `unread_bytes` limits the responses waiting for slow clients."""
+    """The limits that all connections of a process share. `unread_bytes` limits the responses waiting for slow clients.
 
     receive_seconds: float
     write_seconds: float
@@ -254,7 +254,7 @@ class LimitedProtocol(HttpToolsProtocol):
     # — refusing —
 
     def send_400_response(self, msg: str) -> None:
-        """What uvicorn calls if its parser fails. The text of `msg` is replaced."""
+        """Called by uvicorn if its parser fails. The text of `msg` is replaced."""
         del msg
         refusal = self._refusal or NotHttp("this is not valid HTTP/1.1, so the connection is closed")
         self._refusal = refusal.__traceback__ = None  # its frames refer to this object
