@@ -269,7 +269,7 @@ async def _incident_of(
 
 
 async def _derive(session: AsyncSession, incidents: Mapping[UUID, Incident], *, now: datetime) -> None:
-    """Derives the facts that follow from the timelines, unless moving a resolve has merged the incident into another.
+    """Derives what follows from the timelines, unless moving a resolve has merged the incident into another."""
     rows = [row for row in incidents.values() if row.merged_into is None]
     await derive(session, rows, corrected=True, now=now)
 

@@ -52,7 +52,7 @@ class HeadTooLarge(Problem):
 
 @dataclass(slots=True)
 class Limits:
-    """The limits that all connections of a process share. `unread_bytes` limits the responses waiting for slow clients.
+    """Limits that all connections of a process share. `unread_bytes` limits the responses waiting for slow clients."""
 
     receive_seconds: float
     write_seconds: float
