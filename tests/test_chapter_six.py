@@ -43,7 +43,7 @@ async def test_the_outage_of_chapter_6_from_the_first_report_to_the_published_re
     # Four o'clock: nobody can sign in. Five minutes later support hears of it from users, and declares an incident.
     number = await player.open(outage)
     # An engineer looks for the server, for the cause and for a colleague, who repairs it at twenty past.
-    await player.go_on(replace(outage, review=None), number)
+    await player.complete(replace(outage, review=None), number)
 
     # It was a sev2, so the service has drafted its review an hour later, with everyone who was there.
     assert await context.part(Requirements).draft(context.engine, now=FOUR + timedelta(hours=1)) == 1

@@ -100,7 +100,7 @@ async def _perform(player: "Player", played: Quarter, out: Console) -> None:
                 if before := busy.get(place):
                     await asyncio.wait([before])
                 number = await player.open(incident)
-                busy[place] = tasks.create_task(_in_turn(turns, player.go_on(incident, number)))
+                busy[place] = tasks.create_task(_in_turn(turns, player.complete(incident, number)))
                 show(incident.began_at)
 
 
@@ -121,7 +121,7 @@ class Player:
         await self.deliver(PIPELINE, bodies.report_of(deployment, made_for=made_for))
 
     async def open(self, incident: Incident) -> str:
-        """The number of the incident."""
+        """Opens the incident and returns its number."""
         if incident.declaration is not None:
             declared = await self.ask("POST", "/api/v1/incidents", json=bodies.declaration_of(incident))
             return str(declared["number"])
@@ -129,8 +129,8 @@ class Player:
         [number] = receipt["incidents"]
         return str(number)
 
-    async def go_on(self, incident: Incident, number: str) -> None:
-        """What people do, before the incident ends and can be counted as it is."""
+    async def complete(self, incident: Incident, number: str) -> None:
+        """Sends everything after the beginning. People act before the incident ends, because it may settle after that."""
         for action in incident.actions:
             method, path, body = bodies.request_of(action, number)
             await self.ask(method, path, json=body)
