@@ -130,7 +130,7 @@ class Player:
         return str(number)
 
     async def complete(self, incident: Incident, number: str) -> None:
-        """Sends everything after the beginning. People act before the incident ends, because it may settle after that."""
+        """Sends everything after the beginning. People act before the end, because it may settle after that."""
         for action in incident.actions:
             method, path, body = bodies.request_of(action, number)
             await self.ask(method, path, json=body)
