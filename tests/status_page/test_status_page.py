@@ -280,11 +280,11 @@ async def test_components_and_updates_are_bounded(client: httpx.AsyncClient, mon
     answer = await client.put("/api/v1/status-page/components/Website", json={"since": "2026-01-01"})
     assert (answer.status_code, answer.json()["detail"]) == (
         409,
-        "the status page may have 1 components; delete one that is no longer needed",
+        "the status page may have at most 1 components; delete one that is no longer needed",
     )
     on_page = await publish_incident(client)
     refused = await update(client, on_page, 409, status="identified", body="x")
-    assert refused["detail"] == "a public incident may have 1 updates; publish a new one"
+    assert refused["detail"] == "a public incident may have at most 1 updates; publish a new incident"
 
 
 async def test_public_incidents_are_listed_newest_first_with_a_cursor(client: httpx.AsyncClient) -> None:
