@@ -173,11 +173,13 @@ def create_token(
     scope: Annotated[
         Scope, typer.Option(help="ingest: post to the webhook of one source; read, write, admin: use the API")
     ] = Scope.READ,
-    source: Annotated[str | None, typer.Option(help="With ingest: name of the source")] = None,
+    source: Annotated[str | None, typer.Option(help="With scope ingest: name of the source")] = None,
     kind: Annotated[str | None, typer.Option(help=f"With ingest: {', '.join(KINDS)}")] = None,
     file: Annotated[
         Path | None,
-        typer.Option(help="Write the token to this file instead; nothing is created if the file has a valid one"),
+        typer.Option(
+            help="Write the token to this file instead; if the file already has a valid token, none is created"
+        ),
     ] = None,
 ) -> None:
     """Create a token and print it. It cannot be shown again."""
@@ -191,7 +193,7 @@ def create_token(
     async def create(engine: AsyncEngine) -> str:
         async with db.session(engine) as session:
             if file and await _is_valid(session, presented, name, scope, source):
-                return f"{file} has a valid token already."
+                return f"{file} already has a valid token; none was created."
             token = await access_tokens.create_token(
                 session,
                 name,
@@ -303,7 +305,7 @@ def openapi(
 def numbers(
     file: Annotated[Path, typer.Argument(help="Page in which the reference is replaced")] = Path("docs/numbers.md"),
 ) -> None:
-    """Update the reference of all numbers in the documentation, in a checkout of the source."""
+    """Update the reference of all numbers in the documentation. Needs a source checkout."""
     from app.metrics.reference import REFERENCE_BEGINS, reference
 
     if not file.exists():
@@ -328,12 +330,14 @@ def _openapi_json() -> str:
 def demo(
     *,
     url: Annotated[str | None, typer.Option(help="Address of the service; default: from its settings")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the random incidents; another seed plays other incidents")] = 1906,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the random incidents; a different seed creates different incidents")
+    ] = 1906,
     remove: Annotated[bool, typer.Option("--remove", help="Remove the demo, and nothing else")] = False,
 ) -> None:
-    """Play a quarter of incidents, deployments and actions to the running service, in about a minute.
+    """Load a quarter of sample incidents, deployments and actions into the running service, in about a minute.
 
-    Everything it creates has a name that begins with `demo`. It is not played where such a name is in use.
+    Everything it creates has a name that begins with `demo`. It refuses to run if such a name is already in use.
     """
     from app import demo as the_demo
 

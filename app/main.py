@@ -63,7 +63,7 @@ from app.pages import install_pages
 from app.pages.web.session import Attempts
 from app.response import api as response_api
 from app.response.store import prometheus as response_metrics
-from app.response.store.review_agreements import review_agreements, what_was_kept
+from app.response.store.review_agreements import agreement_outcomes, review_agreements
 from app.reviews import api as reviews_api
 from app.reviews.store import issues
 from app.reviews.store.required import Requirements
@@ -197,12 +197,12 @@ async def serving(
             outgoing,
             {
                 Ingest: ingest,
-                Turns: Turns(settings.questions_at_once),
+                Turns: Turns(settings.concurrent_queries),
                 Attempts: Attempts(),
                 ratios.RecentRatios: ratios.RecentRatios(),
                 RecentGauges: RecentGauges(_read_gauges),
                 Requirements: requirements,
-                Responses: Responses(what_was_kept),
+                Responses: Responses(agreement_outcomes),
                 StatusPage: status_page,
             },
         )

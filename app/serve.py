@@ -154,7 +154,7 @@ async def _keep_worker(settings: Settings, listening: socket.socket) -> None:
         if status == STARTUP_FAILURE:
             raise CannotServe("a worker could not start; see the log above for the reason")
         if status == os.EX_SOFTWARE:
-            log.error("a component of a worker has stopped (see above); starting another worker")
+            log.error("a part of a worker has stopped (see above); starting another worker")
         else:
             log.error("a worker exited unexpectedly with status %d; starting another", status)
         await asyncio.sleep(1)

@@ -192,8 +192,9 @@ class Settings(BaseSettings):
     max_bytes_in_flight: int = Field(
         64 * 2**20,
         ge=2**20,
-        description="Maximum size of all request bodies of more than 64 KiB in progress together, at least one of the "
-        "maximum size; beyond it, requests are rejected with 503. Also limits the responses waiting for slow clients",
+        description="Maximum total size of the request bodies in progress, without those of up to 64 KiB; at least "
+        "the maximum size of one body. Beyond it, requests are rejected with 503. Also limits the responses waiting "
+        "for slow clients",
     )
     max_connections: int = Field(
         1000,
@@ -247,15 +248,16 @@ class Settings(BaseSettings):
     )
     outbound_allow: Annotated[str, AfterValidator(_allow_list)] | None = Field(
         None,
-        description="Host names, IP addresses and networks, separated by commas, that the service may call although "
-        "they are not public; a host name permits private addresses, and loopback, link-local, metadata and reserved "
-        "addresses must be listed themselves; only listed ones may be called over http; unset: public addresses only",
+        description="Hosts that the service may call although they are not public: host names, IP addresses and "
+        "networks, separated by commas. A host name permits private addresses only; loopback, link-local, metadata "
+        "and reserved addresses must be listed as addresses. Only listed hosts may be called over http. Unset: public "
+        "addresses only",
         examples=["alertmanager.monitoring.svc,10.0.0.0/8,127.0.0.1"],
     )
     outbound_proxy: Annotated[SecretStr, AfterValidator(_proxy)] | None = Field(
         None,
-        description="HTTP proxy for calls to hosts that are not in `AFTERMATH_OUTBOUND_ALLOW`; unset: none, whatever "
-        "`HTTPS_PROXY` says",
+        description="HTTP proxy for calls to hosts that are not in `AFTERMATH_OUTBOUND_ALLOW`; unset: none; "
+        "`HTTPS_PROXY` is ignored",
         examples=["http://proxy.example.com:3128"],
     )
     status_page: bool = Field(
@@ -273,14 +275,14 @@ class Settings(BaseSettings):
     status_delay_seconds: int = Field(
         300,
         ge=0,
-        description="How long a problem must last before it is published automatically, for components that ask for "
-        "that",
+        description="How long a problem must last before it is published automatically, for components with "
+        "`automatic`",
     )
     retention_alerts_days: int = Field(
         400,
         ge=31,
-        description="Age at which a whole month of alerts is dropped, except alerts of incidents that are not over or "
-        "not settled; incidents and their measures are kept",
+        description="Age at which a whole month of alerts is dropped, except alerts of open or unsettled incidents; "
+        "incidents and their measures are kept",
     )
     quarantine_bytes: int = Field(
         64 * 2**20,
@@ -294,31 +296,30 @@ class Settings(BaseSettings):
     retention_deliveries_days: int = Field(
         90, ge=31, description="Age at which a whole month of delivery records is dropped"
     )
-    question_occurrences: int = Field(
+    query_occurrences: int = Field(
         100_000,
         ge=1,
-        description="Maximum number of times that planned maintenance takes place in the period of one request for "
-        "metrics; beyond it, the request is rejected with 422",
+        description="Maximum number of occurrences of planned maintenance in the period of one metrics request; "
+        "beyond it, the request is rejected with 422",
     )
-    question_parts: int = Field(
+    query_parts: int = Field(
         250_000,
         ge=1,
-        description="Maximum number of parts into which one request for metrics divides time, for example the impact "
-        "of incidents by planned maintenance; beyond it, the request is rejected with 422",
+        description="Maximum number of time intervals into which one metrics request splits its data, for example the "
+        "impact of incidents by planned maintenance; beyond it, the request is rejected with 422",
     )
     page_bytes: int = Field(
         4 * 2**20,
         ge=2**16,
-        description="Size of labels and annotations on one page of incidents or alerts; a page that reaches it ends "
-        "early and has a `next_cursor`",
+        description="Maximum size of the labels and annotations on one page of incidents or alerts; a page that "
+        "reaches it ends early and has a `next_cursor`",
     )
-    questions_at_once: int = Field(
+    concurrent_queries: int = Field(
         2,
         ge=1,
         le=8,
-        description="Maximum number of requests for metrics, of pages that show them, and of lists of alerts in the "
-        "form of Alertmanager that one process computes at once; others wait, and after ten seconds are rejected with "
-        "503",
+        description="Maximum number of expensive requests that one process computes at once: metrics, pages that show "
+        "them, and lists of alerts in Alertmanager's format. Others wait, and are rejected with 503 after ten seconds",
     )
     metrics_services: int = Field(
         200,

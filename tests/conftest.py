@@ -1,4 +1,7 @@
-"""One built-in PostgreSQL per run, and one real database per test, cloned from a migrated template.
+"""One built-in PostgreSQL per test process, and one real database per test, cloned from a migrated template.
+
+Most tests use `engine` (the database of the test), `client` (the application, with the admin token), `client_as` (with
+another token) and `context` (the parts of the application behind `client`).
 
 `AFTERMATH_TEST_DATABASE_URL` runs the same tests against another server (its role must be allowed to create databases).
 """
@@ -35,7 +38,8 @@ hypothesis.settings.register_profile("aftermath", deadline=None)
 hypothesis.settings.load_profile("aftermath")
 
 ADMIN_TOKEN = "admin-token-of-the-tests"
-# What takes minutes, divided so that of three processes one mostly waits for senders while the others compute.
+# Test files that take minutes, a group for each of three processes: the first group mostly waits for senders, while the
+# others compute.
 LONG = (
     ("test_end_to_end", "test_alertmanager_clients", "test_end_to_end_pagers", "test_hostile"),
     ("test_hostile_pages", "test_every_input"),
@@ -52,7 +56,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Each process begins with tests that take minutes, so that none is left alone with them at the end.
 
-    On another server, only tests that use a database run, and one case of each: what may differ are statements.
+    On another server, only tests that use a database run, and one case of each: only SQL can behave differently there.
     """
 
     def uses_database(item: pytest.Item) -> bool:
@@ -73,7 +77,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _dealt(items: list[pytest.Item], processes: int) -> list[pytest.Item]:
-    """In the order in which pytest-xdist hands them out: the first process gets the first part of the list …"""
+    """The items in such an order that each process, which gets a consecutive part of the list from pytest-xdist, begins
+    with its group of LONG.
+    """
     firsts: list[list[pytest.Item]] = [[] for _ in range(processes)]
     for number, names in enumerate(LONG):
         chosen = [item for item in items if item.path.stem in names]
@@ -94,7 +100,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]
         url = OTHER_SERVER
         if not url:
             data_dir: Path = tmp_path_factory.mktemp("postgres")
-            # Without fsync: these tests crash nothing. Those that do start a service with its own PostgreSQL.
+            # Without fsync, because these tests crash no server. Those that do use a service with its own PostgreSQL.
             unsafe = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
             built_in = await embedded.start(data_dir, settings={"max_connections": "300", **unsafe})
             stack.push_async_callback(built_in.stop)
@@ -130,7 +136,7 @@ async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
 
 @pytest.fixture
 def settings(database_url: str, tmp_path: Path) -> Settings:
-    """Disables background jobs, however slow the machine. Tests run them with their own clocks."""
+    """Background jobs never run by themselves, however slow the machine. Tests call them with times of their own."""
     return Settings.model_validate(
         {
             "database_url": _plain(database_url),

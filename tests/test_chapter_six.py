@@ -1,6 +1,6 @@
 """The outage in chapter 6 of "Post-Incident Reviews", from the first report of a user to the published review.
 
-Its facts are in app/demo/chapter_six.py, from which the demo tells the same story. What follows from them is here.
+Its facts are in app/demo/chapter_six.py, from which the demo plays the same story. What follows from them is here.
 """
 
 import re
@@ -38,12 +38,12 @@ EFFECTS = ["none", "none", "positive", "none", "none", "positive", "positive"]
 async def test_the_outage_of_chapter_6_from_the_first_report_to_the_published_review(
     client: httpx.AsyncClient, context: Context
 ) -> None:
-    told, player = the_outage(FOUR), Player(client, Access(ADMIN_TOKEN, {}))
+    outage, player = the_outage(FOUR), Player(client, Access(ADMIN_TOKEN, {}))
 
     # Four o'clock: nobody can sign in. Five minutes later support hears of it from users, and declares an incident.
-    number = await player.open(told)
+    number = await player.open(outage)
     # An engineer looks for the server, for the cause and for a colleague, who repairs it at twenty past.
-    await player.go_on(replace(told, review=None), number)
+    await player.complete(replace(outage, review=None), number)
 
     # It was a sev2, so the service has drafted its review an hour later, with everyone who was there.
     assert await context.part(Requirements).draft(context.engine, now=FOUR + timedelta(hours=1)) == 1
@@ -58,28 +58,28 @@ async def test_the_outage_of_chapter_6_from_the_first_report_to_the_published_re
 
     # At ten the next morning they meet for half an hour, learn nine things, and take on nine action items.
     await player.review(the_review(FOUR), number, draft["number"])
-    await assert_told(client, number, draft["number"], told)
+    await assert_recorded(client, number, draft["number"], outage)
 
 
 def test_the_story_is_that_of_the_book_and_people_act_in_order() -> None:
-    told, review = the_outage(FOUR), the_review(FOUR)
-    times = [action.at for action in told.actions]
+    outage, review = the_outage(FOUR), the_review(FOUR)
+    times = [action.at for action in outage.actions]
     assert times == sorted(times)
-    assert [action.detail["effect"] for action in told.actions if action.kind == "task"] == EFFECTS
+    assert [action.detail["effect"] for action in outage.actions if action.kind == "task"] == EFFECTS
     learnings = [place for place, one in enumerate(review.findings, start=1) if one.kind == "learning"]
     assert len(learnings) == len(review.action_items) == 9
     assert {item.finding for item in review.action_items} <= set(learnings)
 
 
-async def assert_told(client: httpx.AsyncClient, number: str, review: str, told: Incident) -> None:
+async def assert_recorded(client: httpx.AsyncClient, number: str, review: str, outage: Incident) -> None:
     """Everything that follows from the story, however it was entered."""
-    assert told.declaration is not None
-    four = told.declaration.impact_started_at
+    assert outage.declaration is not None
+    four = outage.declaration.impact_started_at
     await assert_numbers(client, number)
     await assert_path(client, number, four)
     await assert_response(client, number, four)
-    await assert_review(client, review, told)
-    await assert_reports(client, review, told)
+    await assert_review(client, review, outage)
+    await assert_reports(client, review, outage)
 
 
 async def assert_numbers(client: httpx.AsyncClient, number: str) -> None:
@@ -126,8 +126,8 @@ async def assert_response(client: httpx.AsyncClient, number: str, four: datetime
     assert [one["detail"]["query"] for one in evidence] == ["acme login"]
 
 
-async def assert_review(client: httpx.AsyncClient, number: str, told: Incident) -> None:
-    review = told.review
+async def assert_review(client: httpx.AsyncClient, number: str, outage: Incident) -> None:
+    review = outage.review
     assert review is not None
     shown = await get(client, f"/api/v1/reviews/{number}")
     assert (shown["state"], shown["required_because"][0]) == ("published", "severity")
@@ -145,9 +145,9 @@ async def assert_review(client: httpx.AsyncClient, number: str, told: Incident) 
     assert shown["learned"] == 23
 
 
-async def assert_reports(client: httpx.AsyncClient, number: str, told: Incident) -> None:
+async def assert_reports(client: httpx.AsyncClient, number: str, outage: Incident) -> None:
     """Both outlines have every finding and every action item once, in every form."""
-    review = told.review
+    review = outage.review
     assert review is not None
     texts = [one.text for one in review.findings] + [item.title for item in review.action_items]
     assert len(texts) == len(set(texts))

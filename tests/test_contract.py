@@ -29,7 +29,7 @@ IMITATED = {
     path
     for path, methods in DOCUMENT["paths"].items()
     for operation in methods.values()
-    if "imitated APIs" in operation["tags"]
+    if "compatible APIs" in operation["tags"]
 }
 CHECKS = [
     not_a_server_error,

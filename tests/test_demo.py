@@ -32,7 +32,7 @@ from app.ingest.health.watch import watch
 from app.ingest.service import Ingest
 from app.metrics.comparison.compare import Sample, Trend, compare
 from app.metrics.prometheus import settle
-from tests.test_chapter_six import assert_told
+from tests.test_chapter_six import assert_recorded
 
 END = datetime.now(UTC).replace(second=0, microsecond=0)
 MONTH = timedelta(days=30)
@@ -166,7 +166,7 @@ async def test_a_quarter_shows_what_a_newcomer_should_see(
     assert REMOVE_DEMO in output
 
     [outage] = [one for one in incidents if one["title"] == "Nobody can sign in"]
-    await assert_told(client, outage["number"], "REV-1", the_outage(at(outage["impact_started_at"]) or END))
+    await assert_recorded(client, outage["number"], "REV-1", the_outage(at(outage["impact_started_at"]) or END))
     health = {name: await get(client, f"/api/v1/sources/{name}/health") for name in SOURCES}
     assert [health[name]["status"] for name in SOURCES] == ["degraded", "degraded", "healthy", "healthy"]
     assert len((await get(client, "/api/v1/quarantine"))["items"]) == 1
@@ -221,8 +221,8 @@ async def test_removal_leaves_everything_else_as_it_was(
     [some, *_] = [one for one in await incidents_of(client) if one["service"] == "demo-payments"]
     await client.put(f"/api/v1/incidents/{some['number']}/related/{mine}")
     await client.post(f"/api/v1/incidents/{some['number']}/acknowledge", json={"by": "you"})
-    told = {"title": "t", "incident": some["number"], "first": {"status": "investigating", "body": "b"}}
-    assert (await client.post("/api/v1/status-page/incidents", json=told)).status_code == 201
+    public_incident = {"title": "t", "incident": some["number"], "first": {"status": "investigating", "body": "b"}}
+    assert (await client.post("/api/v1/status-page/incidents", json=public_incident)).status_code == 201
     assert await contents(engine) != before
     removed = await demo.remove(engine)
     after = await contents(engine)
@@ -319,7 +319,7 @@ async def test_a_service_with_another_database_is_recognized(engine: AsyncEngine
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200 if request.url.path == "/healthz" else 401, json={"detail": "unknown or revoked"})
 
-    with pytest.raises(demo.CannotPlay, match="uses another database than this command"):
+    with pytest.raises(demo.CannotPlay, match="uses a different database from this command"):
         await demo.play(engine, "http://other.test", quiet(), transport=httpx.MockTransport(answer))
 
 

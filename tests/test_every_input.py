@@ -93,7 +93,7 @@ IMITATED = {
     path
     for path, methods in DOCUMENT["paths"].items()
     for operation in methods.values()
-    if "imitated APIs" in operation["tags"]
+    if "compatible APIs" in operation["tags"]
 }
 # The pages for customers, which are not part of the document.
 PUBLIC = ("/status", "/status/history", f"/status/incidents/{PARAMETERS['public_id']}", *public.DOCUMENTS)

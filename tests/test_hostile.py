@@ -36,7 +36,7 @@ IMITATED = {
     path
     for path, methods in DOCUMENT["paths"].items()
     for operation in methods.values()
-    if "imitated APIs" in operation["tags"]
+    if "compatible APIs" in operation["tags"]
 }
 OPTIONAL = ("/objective", "/reconciler", "/meeting.ics", "/public-report")  # what need not exist: 404
 HALF = "\ud83d"

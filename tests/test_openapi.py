@@ -18,7 +18,7 @@ DOCUMENT = openapi_document()
 SCHEMAS = DOCUMENT["components"]["schemas"]
 OPERATIONS = [(path, method, one) for path, methods in DOCUMENT["paths"].items() for method, one in methods.items()]
 # As the responses of other products: their properties are not ours.
-FOREIGN = {"ImitatedAnswer"}
+FOREIGN = {"CompatibleResponse"}
 
 
 def resolved(value: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Commands that pages and messages tell people to run. The command line defines what they do."""
+"""Commands that pages and messages suggest to people. `app/cli.py` defines what they do."""
 
 PLAY_DEMO = "aftermath demo"
 REMOVE_DEMO = "aftermath demo --remove"

@@ -13,7 +13,8 @@
     ├── Overloaded          503  try again later; carries Retry-After
     └── Stopped             503  a part of this process has stopped; restart it
 
-They are raised where a rule is broken, and become `application/problem+json` in one place (`http/problems.py`).
+They are raised where a rule is broken, and become `application/problem+json` in one place
+(`http/responses/problems.py`).
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,0 +1,1 @@
+"""What people configure: services and rates, grouping rules, calendars, objectives, planned maintenance."""

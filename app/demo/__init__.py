@@ -1,6 +1,6 @@
-"""`aftermath demo`: plays a believable quarter to a running service, so that new users see what the numbers tell.
+"""`aftermath demo`: plays a believable quarter to a running service, so that new users see what the numbers show.
 
-`quarter.py` decides what happens, as a pure function of a seed and the end of the quarter; `chapter_six.py` tells one
+`quarter.py` decides what happens, as a pure function of a seed and the end of the quarter; `chapter_six.py` has one
 outage with its review; `bodies.py` writes the requests; `player.py` sends them; `presence.py` marks everything as the
 demo's and removes it.
 """

@@ -192,7 +192,7 @@ SERVICES: Sequence[Service] = (
             AlertRule(
                 "NightlyExportFailed", "error", "the export has not finished; {n} tables are missing", 1, 14, weight=1
             ),
-            AlertRule("DiskAlmostFull", "minor", "{n} % of the disk are free", 2, 9, weight=3),
+            AlertRule("DiskAlmostFull", "minor", "{n} % of the disk is free", 2, 9, weight=3),
             AlertRule("ReportLate", "elevated", "the report is {n} minutes late", 20, 180, weight=2),
         ),
         {"production": 6},

@@ -48,7 +48,7 @@ def the_outage(four: datetime) -> Incident:
                 12,
                 "positive",
                 "cathy",
-                "Found a process that uses 92 % of the CPU and that I don't know",
+                "Found a process that I don't recognize, using 92 % of the CPU",
                 command="top",
                 stage="investigation",
             ),
@@ -107,7 +107,7 @@ def _learning(text: str, phase: str, element: str, *, new_to: int) -> Finding:
 
 _LEARNINGS = [
     _learning(
-        "Users noticed before we did: nothing of ours watches whether people can sign in",
+        "Users noticed before we did: none of our checks covers signing in",
         "detection", "technology", new_to=2,
     ),
     _learning(
@@ -119,7 +119,7 @@ _LEARNINGS = [
         "response", "people", new_to=3,
     ),
     _learning(
-        "Getting access took the first responder several minutes and some detours",
+        "Getting access took the first responder several minutes and several attempts",
         "response", "process", new_to=2,
     ),
     _learning(
@@ -135,11 +135,11 @@ _LEARNINGS = [
         "response", "process", new_to=3,
     ),
     _learning(
-        "Part of the conversation was in a chat and part on the phone, so nobody followed all of it",
+        "Part of the conversation was in chat and part on the phone, so no one followed all of it",
         "response", "process", new_to=2,
     ),
     _learning(
-        "Greg was the only one to call, during a party of his family; we had named nobody else",
+        "Greg was the only person to call, and he was at a family party; no one else had been named",
         "remediation", "people", new_to=1,
     ),
 ]  # fmt: skip
@@ -193,8 +193,8 @@ def _action_items(held_at: datetime) -> list[ActionItem]:
 
     return [
         item(
-            "Watch the servers of the sign-in page and alert before they are full",
-            "A full CPU in staging alerts within two minutes",
+            "Monitor the sign-in servers and alert before they are saturated",
+            "A saturated CPU in staging alerts within two minutes",
             1, "detection", "greg", 1,
         ),
         item(
@@ -204,12 +204,12 @@ def _action_items(held_at: datetime) -> list[ActionItem]:
         ),
         item(
             "Publish how to get access to each system beside its runbook",
-            "A new colleague is on a server within five minutes",
+            "A new colleague gets onto a server within five minutes",
             3, "response", "cathy", 1, done_after=4,
         ),
         item(
             "Give every responder the access and rights that a repair needs",
-            "Each of them has restarted a server of staging",
+            "Each of them has restarted a staging server",
             4, "remediation", "greg", 2,
         ),
         item(
@@ -223,13 +223,13 @@ def _action_items(held_at: datetime) -> list[ActionItem]:
             9, "response", "bill", 2,
         ),
         item(
-            "Publish the numbers of all who may be called in",
-            "Everyone finds the number of anyone within a minute",
+            "Publish the phone numbers of everyone who may be called in",
+            "Anyone can find anyone's number within a minute",
             7, "response", "gary", 1, done_after=2,
         ),
         item(
             "Open one channel for each incident, and think aloud in it",
-            "The timeline of the next incident needs nobody's memory",
+            "The timeline of the next incident is complete without anyone's memory",
             8, "response", "cathy", 2,
         ),
         item(

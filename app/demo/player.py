@@ -49,7 +49,7 @@ async def play(
             access = await enter(engine, now=datetime.now(UTC))
             try:
                 player = Player(client, access)
-                out.print(f"Playing the 90 days up to {now:%Y-%m-%d %H:%M} UTC against {url}.", highlight=False)
+                out.print(f"Loading the 90 days up to {now:%Y-%m-%d %H:%M} UTC into {url}.", highlight=False)
                 await _perform(player, played, out)
                 await print_report(player.ask, out, played, deliveries=player.deliveries, url=url)
             finally:
@@ -100,7 +100,7 @@ async def _perform(player: "Player", played: Quarter, out: Console) -> None:
                 if before := busy.get(place):
                     await asyncio.wait([before])
                 number = await player.open(incident)
-                busy[place] = tasks.create_task(_in_turn(turns, player.go_on(incident, number)))
+                busy[place] = tasks.create_task(_in_turn(turns, player.complete(incident, number)))
                 show(incident.began_at)
 
 
@@ -121,7 +121,7 @@ class Player:
         await self.deliver(PIPELINE, bodies.report_of(deployment, made_for=made_for))
 
     async def open(self, incident: Incident) -> str:
-        """The number of the incident."""
+        """Opens the incident and returns its number."""
         if incident.declaration is not None:
             declared = await self.ask("POST", "/api/v1/incidents", json=bodies.declaration_of(incident))
             return str(declared["number"])
@@ -129,8 +129,8 @@ class Player:
         [number] = receipt["incidents"]
         return str(number)
 
-    async def go_on(self, incident: Incident, number: str) -> None:
-        """What people do, before the incident ends and can be counted as it is."""
+    async def complete(self, incident: Incident, number: str) -> None:
+        """Sends everything after the beginning. People act before the end, because it may settle after that."""
         for action in incident.actions:
             method, path, body = bodies.request_of(action, number)
             await self.ask(method, path, json=body)
@@ -180,7 +180,8 @@ class Player:
         why = answer.json().get("detail", "") if _is_json(answer) else answer.text[:200]
         if answer.status_code == httpx.codes.UNAUTHORIZED:
             raise CannotPlay(
-                f"the service at {self.client.base_url} uses another database than this command: run it with the same "
+                f"the service at {self.client.base_url} uses a different database from this command: run it with the "
+                "same "
                 "AFTERMATH_DATA_DIR or AFTERMATH_DATABASE_URL"
             )
         raise CannotPlay(f"{method} {path} returned {answer.status_code}: {why}")

@@ -57,8 +57,8 @@ async def enter(engine: AsyncEngine, *, now: datetime) -> Access:
             )
         if taken := await _taken(session):
             raise NameInUse(
-                f"the demo needs these names, which are in use: {', '.join(taken)}. It would change your data, so it "
-                "was not played; use another database (AFTERMATH_DATA_DIR or AFTERMATH_DATABASE_URL)"
+                f"the demo needs these names, which are in use: {', '.join(taken)}. It would change your data, so "
+                "nothing was loaded; use another database (AFTERMATH_DATA_DIR or AFTERMATH_DATABASE_URL)"
             )
         admin = await tokens.create_token(session, MARK, Scope.ADMIN, now=now)
         of_sources = {

@@ -1,4 +1,4 @@
-"""Plays dice for the quarter of the demo. Pure: the same seed and end always give the same quarter.
+"""Draws the random incidents of the demo's quarter. Pure: the same seed and end always give the same quarter.
 
 Durations are lognormal, as those of real incidents are. They are drawn in strata (of ten values, one is from each tenth
 of the distribution), so that the comparisons of the demo come out as intended with nearly any seed: in the last 30 days

@@ -38,7 +38,7 @@ def correspond(random: Random, service: Service, alert: Alert, pace: Pace) -> li
 
 
 def _afterwards(random: Random, alert: Alert, pace: Pace, by: str) -> Iterator[Action]:
-    """What is recorded with hindsight."""
+    """Actions that are recorded with hindsight."""
     if pace.is_false_alarm:
         yield Action("note", pace.ended_at, by, "Nothing was wrong: the threshold is too low for a quiet hour")
         yield Action("correct", pace.ended_at, by, detail={"severity": "sev5"})

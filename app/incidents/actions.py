@@ -146,7 +146,7 @@ async def declare_response(
     Raises IncidentNotFound, MergedAway, InTheFuture, BeforeDetection or AlreadyResolved.
     """
     kind = TimelineKind.DECLARED
-    return await _answer_detection(session, ref, kind, attribution, _OF_RESPONSE, at_stated=at_stated, now=now)
+    return await _record_response(session, ref, kind, attribution, _OF_RESPONSE, at_stated=at_stated, now=now)
 
 
 _OF_RESPONSE = {"response": True}  # distinguishes it from the declaration that opened an incident
@@ -171,10 +171,10 @@ async def acknowledge(
     Raises IncidentNotFound, MergedAway, InTheFuture, BeforeDetection or AlreadyResolved.
     """
     kind, detail = TimelineKind.ACKNOWLEDGED, None if via is None else {"via": via}
-    return await _answer_detection(session, ref, kind, attribution, detail, at_stated=at_stated, now=now)
+    return await _record_response(session, ref, kind, attribution, detail, at_stated=at_stated, now=now)
 
 
-async def _answer_detection(
+async def _record_response(
     session: AsyncSession,
     ref: Ref,
     kind: TimelineKind,
@@ -196,13 +196,13 @@ async def _answer_detection(
         if getattr(row, f"{kind}_at") is not None:
             return row
         raise resolved_before(row, kind)
-    if not await _has_answered(session, row, kind, attribution):
+    if not await _has_responded(session, row, kind, attribution):
         await timeline.append(session, row.id, kind, attribution, detail=detail, now=now)
         await derive(session, [row], now=now)
     return row
 
 
-async def _has_answered(session: AsyncSession, row: Incident, kind: TimelineKind, attribution: Attribution) -> bool:
+async def _has_responded(session: AsyncSession, row: Incident, kind: TimelineKind, attribution: Attribution) -> bool:
     """Whether the same person has acknowledged or declared the incident by then."""
     by = {"since": detected_at(row), "until": attribution.at, "by": attribution.by}
     found = await (await session.connection()).execute(_ANSWERED, {"id": row.id, "kind": kind, **by})
@@ -294,7 +294,7 @@ async def resolve(
         if at_stated and attribution.at != row.ended_at:
             message = (
                 f"the incident was resolved at {row.ended_at.isoformat()}; to change that, correct the entry in its "
-                "timeline, or reopen it"
+                "timeline, or reopen the incident"
             )
             raise AlreadyResolved(message)
         return row

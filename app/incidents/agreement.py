@@ -1,6 +1,6 @@
-"""What a team has agreed on about an incident and its review, and what became of it. Pure.
+"""What a team has agreed on about an incident and its review, and the outcome. Pure.
 
-The response knows it from types and targets; reviews follow it.
+`app/response` derives it from types and targets, and `app/reviews` acts on it; `app/main.py` connects the two.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ NO_AGREEMENT = Agreement()
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class AgreementOutcome:
     """The outcome of each target by its name, and the exit criteria that are not met."""
 
     targets: Mapping[str, str]

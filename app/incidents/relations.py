@@ -83,7 +83,7 @@ async def _record(
         await session.refresh(one)
 
 
-# The living incidents among these, and those merged into them.
+# The incidents among these that were not merged away, and those merged into them.
 _MEMBERS = """
     SELECT id, coalesce(merged_into, id) AS living
       FROM incident

@@ -126,7 +126,7 @@ class AlreadyReplayed(Conflict):
     title = "Item already replayed"
 
 
-class Listed(NamedTuple):
+class ListedItem(NamedTuple):
     """An item without what was received, which may be large."""
 
     item: Quarantine
@@ -139,7 +139,7 @@ _SENT = func.coalesce(col(Quarantine.raw), col(StoredRequest.body))
 
 async def listed(
     session: AsyncSession, *, waiting: bool, source_name: str | None, before: int | None, limit: int
-) -> Sequence[Listed]:
+) -> Sequence[ListedItem]:
     """Newest first. `waiting`: only those that have not been replayed."""
     query = _listed().order_by(col(Quarantine.id).desc()).limit(limit)
     if waiting:
@@ -148,16 +148,16 @@ async def listed(
         query = query.where(Source.name == source_name)
     if before is not None:
         query = query.where(Quarantine.id < before)
-    return [Listed(*row) for row in await session.exec(query)]
+    return [ListedItem(*row) for row in await session.exec(query)]
 
 
-async def find(session: AsyncSession, quarantine_id: int) -> tuple[Listed, Mapping[str, str]]:
+async def find(session: AsyncSession, quarantine_id: int) -> tuple[ListedItem, Mapping[str, str]]:
     """The item and the headers of its request. Raises QuarantinedNotFound."""
     row = (await session.exec(_listed().where(Quarantine.id == quarantine_id))).one_or_none()
     if row is None:
         raise QuarantinedNotFound(quarantine_id)
     query = select(StoredRequest.headers).where(StoredRequest.delivery_id == row[0].delivery_id)
-    return Listed(*row), (await session.exec(query)).one()
+    return ListedItem(*row), (await session.exec(query)).one()
 
 
 def _listed() -> Select[Quarantine, str, int]:

@@ -201,7 +201,7 @@ class KnownAlert(NamedTuple):
 
 
 class LookUp(NamedTuple):
-    """How to answer a request that only asks, which is no delivery.
+    """How to answer a read-only request, which is not a delivery.
 
     `fingerprint` is that of the alert it asks for; None if it asks for none, or for one that cannot exist.
     """
@@ -211,10 +211,10 @@ class LookUp(NamedTuple):
 
 
 class Endpoint(NamedTuple):
-    """A path with parameters in braces, and the methods it takes. Its first segment is no parameter.
+    """A path with parameters in braces, and the methods it takes. Its first segment is not a parameter.
 
-    With `look_up`, its requests are no deliveries, but are admitted like those. `example` is a body for it, if that of
-    the sender is none.
+    With `look_up`, its requests are read-only: they are admitted like deliveries, but not recorded. `example` is a body
+    for it, if the example of the sender is not.
     """
 
     path: str
@@ -242,7 +242,7 @@ class Sender:
 
     kind: str
     name: str
-    describes: str
+    describes: str  # what it reports, for the API's documentation
     read: Callable[[Request], Reading]
     example: Any  # a body: a JSON object or array, for the API's documentation
     verify: Verifier | None = None

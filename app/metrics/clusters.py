@@ -1,9 +1,9 @@
 """Intervals and tests that allow for incidents that come in clusters: one bad night, one bad release.
 
-Pure: no clock, no I/O, no settings, no randomness. Incidents of one storm tell much the same, so counting each of them
-as a new observation makes chance look like change. Clusters are derived from the times at which incidents began, of all
-services together: storms, and over longer periods calendar weeks too. Estimates do not depend on clusters; their
-variances do.
+Pure: no clock, no I/O, no settings, no randomness. Incidents of one storm carry much the same information, so counting
+each of them as a new observation makes chance look like change. Clusters are derived from the times at which incidents
+began, of all services together: storms, and over longer periods calendar weeks too. Estimates do not depend on
+clusters; their variances do.
 """
 
 import math
@@ -99,7 +99,8 @@ def restricted_mean(lasted: Floats, recorded: Booleans, limit: float) -> Mean:
 
 
 def scores(lasted: Floats, recorded: Booleans, is_b: Booleans) -> Floats:
-    """What each incident adds to the log-rank test of B against A; their sum is B's events, observed less expected.
+    """The contribution of each incident to the log-rank test of B against A; their sum is B's events, observed less
+    expected.
 
     Score residuals under no difference (Lin and Wei, 1989).
     """
@@ -119,7 +120,7 @@ def scores(lasted: Floats, recorded: Booleans, is_b: Booleans) -> Floats:
 
 
 class Variance(NamedTuple):
-    """Of a mean, with the degrees of freedom of Student's t; infinite with 0 if all events are in one cluster."""
+    """The variance of a mean, and degrees of freedom of Student's t; infinite and 0 if one cluster has all events."""
 
     value: float
     freedom: float
@@ -179,7 +180,7 @@ def student(freedom: float, share: float) -> float:
 
 
 class Occasions(NamedTuple):
-    """How much a side's incidents tell: as much as `effective_n` independent ones."""
+    """How much information the incidents of a side carry: as much as `effective_n` independent ones."""
 
     clusters: int
     effective_n: float
@@ -192,6 +193,7 @@ class Occasions(NamedTuple):
 
 
 def occasions(influence: Floats, label: Ints, recorded: Booleans, found: Variance) -> Occasions:
+    """The clusters of one side; `found` is the variance that allows for them."""
     events = np.bincount(label, recorded)
     total, alone = events.sum(), float(np.square(influence).sum())
     if math.isinf(found.value):

@@ -78,7 +78,7 @@ def dispersion(of: Events) -> float:
 
 
 def _dispersions(sides: list[Events]) -> tuple[list[float], float]:
-    """Of each side, and pooled: each side's counts vary around its own mean (McCullagh and Nelder, 1989)."""
+    """The dispersion of each side, and pooled: counts vary around their side's mean (McCullagh and Nelder, 1989)."""
     own, pooled = [1.0 for _ in sides], 1.0
     total = sum(side.n for side in sides)
     if not total:

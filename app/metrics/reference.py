@@ -40,6 +40,6 @@ def _entry(each: Definition) -> str:
         *([f"- **Second clock, with a calendar:** {each.second_clock}."] if each.second_clock else []),
         f"- **Counted:** {each.counted}.",
         f"- **Left out:** {each.left_out}.",
-        f"- **It cannot show** {each.cannot_tell}.\n",
+        f"- **It cannot show** {each.cannot_show}.\n",
     ]
     return "\n".join(lines)

@@ -18,21 +18,29 @@ from app.openapi.words import DESCRIPTIONS, PARAMETERS
 
 TAGS = {
     "webhooks": "Endpoints for monitoring, CI and paging tools. Each kind of sender has its own format.",
-    "imitated APIs": "Paths of other products, for tools that can only send there. They answer as those products do.",
+    "compatible APIs": (
+        "Endpoints compatible with other products' APIs, for tools that can send only to those. "
+        "Responses have the form of that product."
+    ),
     "incidents": "Incidents with their alerts, actions, timeline and path to recovery.",
-    "response": "Who responds and how: types, roles, updates, targets, playbooks, people.",
+    "response": "The response to incidents: types, roles, updates, targets, playbooks, people.",
     "reviews": "Reviews of incidents, their findings, action items and reports.",
-    "metrics": "Numbers over many incidents: summaries, comparisons, what-if calculations, DORA; Prometheus.",
+    "metrics": (
+        "Numbers over many incidents: summaries, comparisons, what-if calculations, DORA metrics, and "
+        "the Prometheus endpoint."
+    ),
     "deployments": "Deployments and other changes, and which of them caused an incident.",
-    "services": "Services with their owner, hourly cost of outage and objective.",
+    "services": "Services: owners, hourly cost of an outage, and objectives.",
     "rules": "How alerts are grouped into incidents.",
-    "maintenance": "Planned maintenance, which is no downtime.",
+    "maintenance": "Planned maintenance, which does not count as downtime.",
     "calendars": "Business hours.",
-    "sources": "The systems that send, their settings, their health, and what could not be read (the quarantine).",
+    "sources": (
+        "Systems that send alerts and deployments: settings, health, and the quarantine of what could not be read."
+    ),
     "search": "Search by words and numbers.",
     "status page": "What customers see: components, public incidents and their updates.",
     "tokens": "Access tokens for the API and the web pages.",
-    "health": "Probes of the process.",
+    "health": "Liveness and readiness probes.",
 }
 
 _TEXTS = {  # of responses that are no JSON
@@ -63,7 +71,7 @@ def install_document(api: FastAPI) -> None:
     api.openapi = openapi  # type: ignore[method-assign]  # as FastAPI documents it
 
     async def document(form: str, write: Callable[[], str]) -> Response:
-        async with writing:  # it takes seconds: once for all requests, and off the event loop
+        async with writing:  # it takes seconds: only once, however many requests wait, and off the event loop
             if form not in written:
                 written[form] = (await off_loop(write)).encode()
         return Response(written[form], media_type=f"application/{form}")
@@ -171,22 +179,48 @@ def _shared(response: dict[str, Any], status: int, shared: dict[str, Any]) -> di
 
 
 def _problem(status: int) -> dict[str, Any]:
-    title, detail = _PROBLEMS.get(status, (HTTPStatus(status).phrase, "the request cannot be answered"))
-    kind = title.lower().replace(" ", "-")
+    phrase = HTTPStatus(status).phrase
+    kind, title, detail = _PROBLEMS.get(
+        status, (phrase.lower().replace(" ", "-"), phrase, "the request cannot be answered")
+    )
     return {"type": f"urn:aftermath:problem:{kind}", "title": title, "status": status, "detail": detail}
 
 
-_PROBLEMS = {
-    400: ("Bad request", "the body is not JSON"),
-    401: ("Unauthorized", "send a token as `Authorization: Bearer …` or as the basic-auth password"),
-    403: ("Forbidden", "this request requires a token with scope `write`; this token has scope `read`"),
-    404: ("Not found", "there is no incident INC-42"),
-    409: ("Conflict", "INC-42 is resolved already"),
-    412: ("Precondition failed", "the incident was changed meanwhile; read it again"),
-    413: ("Too large", "the body may have at most 1048576 bytes"),
-    415: ("Unsupported media type", "send JSON"),
-    422: ("Invalid", "body/severity: must be one of sev1, sev2, sev3, sev4, sev5"),
-    503: ("Overloaded", "the database is unavailable; retry later"),
+_PROBLEMS: Mapping[int, tuple[str, str, str]] = {  # as the service returns them: the type, the title, the detail
+    400: ("unrecognized-body", "Unrecognized body", "The body is not valid JSON. Expected a JSON object."),
+    401: (
+        "unauthorized",
+        "Not authenticated",
+        "send a token as `Authorization: Bearer …` or as the basic-auth password",
+    ),
+    403: (
+        "forbidden",
+        "Token does not allow this",
+        "this request requires a token with scope `write`; this token has scope `read`",
+    ),
+    404: (
+        "incident-not-found",
+        "Incident not found",
+        "no incident has this id or number; GET /api/v1/incidents lists all incidents",
+    ),
+    409: (
+        "already-resolved",
+        "Incident already resolved",
+        "the incident was resolved at 2026-08-20T10:40:00+00:00; acknowledge it with an earlier `at`, or reopen it",
+    ),
+    412: (
+        "precondition-failed",
+        "Changed in the meantime",
+        'the incident is at version "7"; fetch it again and retry',
+    ),
+    413: ("too-large", "Body too large", "the body is larger than 1048576 bytes"),
+    415: (
+        "unsupported-media-type",
+        "Unsupported encoding",
+        "send the body uncompressed; bodies with a Content-Encoding are not accepted",
+    ),
+    422: ("invalid", "Invalid request", "query/servcie: is not a known parameter; did you mean `service`?"),
+    503: ("overloaded", "Try again later", "the database is unavailable; retry later"),
 }
 
 

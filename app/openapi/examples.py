@@ -29,7 +29,7 @@ _BY_NAME: Mapping[str, tuple[Any, ...]] = {
     "text": ("The connection pool was too small for the campaign",),
     "summary": ("Checkout failed for 40 minutes after a deployment",),
     "reason": (None, "Planned upgrade"),
-    "detail": ("there is no incident INC-42",),
+    "detail": ("no incident has this id or number; GET /api/v1/incidents lists all incidents",),
     "key": ('environment="production", service="checkout"',),
     "labels": ({"alertname": "HighErrorRate", "service": "checkout"}, ["service"]),
     "annotations": ({"summary": "5 % of requests fail"},),

@@ -1,6 +1,6 @@
 """Web pages: what people see and do in a browser.
 
-The way of a page: a route of `<area>/` admits the viewer (`web/session.py`), reads what the page needs in a few
+How a page is built: a route of `<area>/` admits the viewer (`web/session.py`), reads what the page needs in a few
 statements (`<area>/read.py`, through the stores of the slices), computes words and geometry (`words.py`, `plots/`), and
 renders `templates/<page>.html` (`web/frame.py`). A form is read after the viewer and the origin of the request were
 checked (`PageRequest.form`), parsed by the same model as the body of the REST route, and passed to the same action;

@@ -13,7 +13,7 @@ from app.pages.web.frame import PageRequest, SegmentPageRoute, SignedIn, see_oth
 from app.search import store
 from app.search.question import PREFIXES, QUESTION_AT_MOST, Question, ResultKind, question
 from app.search.result import Piece, Result, pieces
-from app.search.store import Found
+from app.search.store import SearchResults
 
 router = APIRouter(route_class=SegmentPageRoute, include_in_schema=False)
 
@@ -26,7 +26,7 @@ KINDS: Mapping[str, str] = {
     ResultKind.FINDING: "Findings",
     ResultKind.ACTION_ITEM: "Action items",
 }
-NOTHING = Found([], more=False, incidents_since=None)
+NOTHING = SearchResults([], more=False, incidents_since=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ async def show(asked: SignedIn, q: str = "", kind: str = "") -> Response:
     )
 
 
-async def _found(asked: PageRequest, wanted: Question, kind: str) -> Found:
+async def _found(asked: PageRequest, wanted: Question, kind: str) -> SearchResults:
     async with asked.turn(), asked.reading() as session:
         kinds = [ResultKind(kind)] if kind else []
         return await store.search(await session.connection(), wanted, kinds, limit=RESULTS)

@@ -70,7 +70,7 @@ class Bad:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ChatReading:
     """`messages` are in the order of their times."""
 
     messages: Sequence[Message]
@@ -90,10 +90,12 @@ class _Left(Exception):
         self.reason = reason
 
 
-def read(format_: ChatFormat, body: bytes, *, room: str | None, now: datetime) -> Reading:
+def read(format_: ChatFormat, body: bytes, *, room: str | None, now: datetime) -> ChatReading:
     """`room` is where the messages were written, if they do not say so. Raises NotThatFormat or TooLarge."""
     if body.count(b"[") + body.count(b"{") > VALUES_AT_MOST:
-        message = f"a chat may have {VALUES_AT_MOST:,} objects and lists at once; split it into several requests"
+        message = (
+            f"a request may have at most {VALUES_AT_MOST:,} objects and lists; split the chat into several requests"
+        )
         raise TooLarge(message)
     items, read_one = _READERS[format_](body, room)
     messages: dict[str, Message] = {}
@@ -101,7 +103,7 @@ def read(format_: ChatFormat, body: bytes, *, room: str | None, now: datetime) -
     bad: list[Bad] = []
     for line, item in enumerate(items, 1):
         if line > MESSAGES_AT_MOST:
-            message = f"a chat may have {MESSAGES_AT_MOST:,} messages at once; split it into several requests"
+            message = f"a request may have at most {MESSAGES_AT_MOST:,} messages; split the chat into several requests"
             raise TooLarge(message)
         try:
             if isinstance(item, _BadMessage):
@@ -113,7 +115,7 @@ def read(format_: ChatFormat, body: bytes, *, room: str | None, now: datetime) -
             skipped[left.reason] += 1
         except _BadMessage as error:
             bad.append(Bad(line, str(error)))
-    return Reading(sorted(messages.values(), key=lambda each: (each.at, each.id)), skipped, bad)
+    return ChatReading(sorted(messages.values(), key=lambda each: (each.at, each.id)), skipped, bad)
 
 
 def _check(message: Message, now: datetime) -> None:
@@ -171,7 +173,7 @@ def _object(value: Any) -> Mapping[str, Any]:
 
 def _text(value: Any, name: str) -> str:
     if not isinstance(value, str):
-        raise _BadMessage(f"its `{name}` is missing, or no text")
+        raise _BadMessage(f"its `{name}` is missing, or not a string")
     return value
 
 
@@ -198,7 +200,7 @@ def _time(value: Any, name: str) -> datetime:
 
 def _milliseconds(value: Any, name: str) -> datetime:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _BadMessage(f"its `{name}` is missing, or no number")
+        raise _BadMessage(f"its `{name}` is missing, or not a number")
     return _after_epoch(value / 1000 if abs(value) < _LATEST_MILLISECONDS else _LATEST_MILLISECONDS)
 
 
@@ -238,7 +240,7 @@ def _slack(body: bytes, room: str | None) -> tuple[Iterable[Any], Any]:
             raise _Left(Skipped.JOIN if subtype.endswith(("_join", "_leave")) else Skipped.OTHER)
         sent_at = _text(message.get("ts"), "ts")
         if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", sent_at, re.ASCII):
-            raise _BadMessage("its `ts` is not a time of Slack")
+            raise _BadMessage("its `ts` is not a Slack timestamp")
         channel = _optional_text(message.get("channel")) or room
         user = _optional_text(message.get("user")) or _optional_text(message.get("username"))
         return Message(

@@ -20,7 +20,7 @@ class Met(StrEnum):
 
 
 class Similar(StrEnum):
-    """Which incidents are similar to one."""
+    """What makes incidents similar."""
 
     KEY = "key"  # those of its grouping key
     SERVICE = "service"
@@ -35,8 +35,8 @@ class SimilarLastedLonger:
 
 
 def similar_lasted_longer(of_key: tuple[int, int], of_service: tuple[int, int]) -> SimilarLastedLonger:
-    """Of the same key if there are enough for a share, else of the service. Each pair is how many lasted longer, and
-    how many there are.
+    """The share of the same key if there are enough incidents, else of the service. Each pair is how many lasted
+    longer, and how many there are.
     """
     same_key = share(*of_key)
     if same_key.value is not None:
@@ -61,7 +61,7 @@ class Definition:
 
 
 def beyond_an_hour(facts: Facts, expected_to_last: bool | None, *, now: datetime) -> bool | None:  # noqa: FBT001
-    """Of an open incident that is younger: whether a person expects it to last that long."""
+    """Whether it lasted longer than an hour; for a younger open one, whether a person expects that."""
     if facts.ended_at is None:
         return True if (now - began(facts)).total_seconds() > LONG_SECONDS else expected_to_last
     recovery = measures(facts, include_non_recoveries=True)["time_to_recover"]

@@ -111,7 +111,7 @@ class CustomerImpact:
 
 
 def customer_impact(facts: Iterable[Fact]) -> CustomerImpact:
-    """Of each field, the value with the latest time counts."""
+    """The impact as stated: for each field, the value with the latest time counts."""
     values: dict[str, int | str] = {}
     for fact in of_kind(facts, TimelineKind.IMPACT):
         values |= {name: value for name, value in (fact.detail or {}).items() if value is not None}

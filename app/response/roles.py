@@ -67,7 +67,7 @@ def handovers(found: Sequence[Holding]) -> int:
     )
 
 
-# — who is there —
+# — participants —
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +110,14 @@ def first_responder(facts: Iterable[Fact]) -> str | None:
     return next((fact.by for fact in of_kind(facts, *_ACTED) if fact.by is not None), None)
 
 
-# — who could be —
+# — delegates —
 
 Delegates = Mapping[tuple[str, str], Sequence[str]]  # by role and owner of the service (empty: of all), in order
 Absences = Mapping[str, Sequence[Span]]  # by person
 
 
 def delegates_of(delegates: Delegates, role: str, owner: str) -> Sequence[str]:
-    """Those of the owner, else those of all."""
+    """The delegates for the services of the owner, else those for all services."""
     return delegates.get((role, owner)) or delegates.get((role, ""), ())
 
 

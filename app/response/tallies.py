@@ -80,7 +80,7 @@ class TaskTally:
         return self.counts.total()
 
     def without_positive_effect(self) -> Share:
-        """Of the tasks whose effect is known."""
+        """The share without a positive effect, of the tasks whose effect is known."""
         known = self.tasks - self.counts[Effect.UNKNOWN]
         return share(known - self.counts[Effect.POSITIVE], known)
 

@@ -66,7 +66,7 @@ class Agreements:
             self._by_place.setdefault((each.service, each.severity), []).append(each)
 
     def of(self, facts: Facts) -> Target | None:
-        """That of the incident's service for its severity, else that of all services, as of its detection."""
+        """The target of the incident's service for its severity, else of all services, as of its detection."""
         for place in ((service(facts), severity(facts)), ("", severity(facts))):
             for each in self._by_place.get(place, ()):
                 if each.valid_from <= detected_at(facts):
@@ -78,7 +78,7 @@ class Agreements:
         return {each.calendar for found in self._by_place.values() for each in found if each.calendar is not None}
 
     def by_time(self, service: str, severity: int) -> list[Target]:
-        """Those of the service (empty: of all) for a severity, the earliest first."""
+        """The targets of the service (empty: of all) for a severity, earliest first."""
         return self._by_place.get((service, severity), [])[::-1]
 
 
@@ -151,7 +151,7 @@ def _updated(facts: Facts, limit: int, updates: Iterable[datetime], now: datetim
 
 
 def _cannot_be_judged(facts: Facts) -> bool:
-    """Whether it is no incident of a service, or its end is not known."""
+    """Whether it was merged, is a failure of the monitoring itself, or ended at an unknown time."""
     is_merged_or_monitoring = facts.merged or facts.alert_class is AlertClass.MONITORING
     return is_merged_or_monitoring or (facts.ended_at is not None and facts.end_reason is EndReason.ENDS_BEFORE_START)
 
@@ -169,7 +169,7 @@ def _waiting(limit: int, begins_at: datetime, now: datetime, elapsed: Elapsed) -
 
 
 def _at_least(limit: int, begins_at: datetime, ends_at: datetime, elapsed: Elapsed) -> Verdict:
-    """It took longer than until `ends_at`, how much is not known."""
+    """The verdict if it lasted at least until `ends_at`, and how much longer is not known."""
     if ends_at < begins_at or elapsed(begins_at, ends_at) <= limit:
         return Verdict(limit, TargetOutcome.CANNOT_TELL)
     return Verdict(limit, TargetOutcome.MISSED)

@@ -60,11 +60,11 @@ def hints(title: str, done_when: str | None) -> list[str]:
     """How the title could be more specific. Never a reason to refuse it."""
     found = []
     if vague := _VAGUE.search(title):
-        found.append(f"`{vague[0].lower()}` has no clear end; name the result instead")
+        found.append(f"`{vague[0].lower()}` has no clear end; state the result instead")
     if _NO_ACTION.match(title):
-        found.append("begin with what is to be done, such as `Add`, `Remove` or `Move`")
+        found.append("begin with a verb, such as `Add`, `Remove` or `Move`")
     if not done_when:
-        found.append("state in `done_when` how one can see that it is done")
+        found.append("state in `done_when` how to see that it is done")
     return found
 
 

@@ -40,7 +40,7 @@ def windows(done_at: datetime, *, now: datetime) -> tuple[Span, Span]:
 
 
 def rate_ratio(before: int, after: int) -> RateRatio:
-    """Of two counts in periods of equal length."""
+    """The ratio of two counts in periods of equal length."""
     total = before + after
     if not total:
         return RateRatio(0, 0, None, 0.0, None, EffectVerdict.CANNOT_TELL)

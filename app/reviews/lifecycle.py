@@ -11,7 +11,7 @@ from app.reviews.action_item import ItemState
 
 
 class ReviewState(StrEnum):
-    """What has happened to a review; each state comes after the one before it, and a draft may be dropped instead."""
+    """The state of a review. States follow one another in this order; a draft may be dropped instead."""
 
     DRAFT = "draft"
     HELD = "held"
@@ -74,7 +74,7 @@ class Part(StrEnum):
 
 
 class Perspective(StrEnum):
-    """Points of view without which a review sees only part of an incident."""
+    """Perspectives without which a review sees only part of an incident."""
 
     RESPONDERS = "responders"
     CUSTOMERS = "customers"

@@ -1,7 +1,7 @@
 """Advice on wording: counterfactuals, blame, single causes, and questions that ask people to justify themselves.
 
 Pure: no clock, no I/O, no settings. English only. It marks places in a text and suggests what to ask instead; it never
-changes a text and never prevents that one is stored.
+changes a text and never prevents it from being stored.
 """
 
 import re
@@ -29,9 +29,9 @@ class Mark:
 
 
 WHY = {
-    WordingKind.COUNTERFACTUAL: "It describes what did not happen, and leaves open why what was done made sense",
-    WordingKind.BLAME: "It judges a person, and people who expect to be judged leave out what others could learn from",
-    WordingKind.ROOT_CAUSE: "Several factors had to come together; naming one ends the search for the others",
+    WordingKind.COUNTERFACTUAL: "It describes what did not happen, instead of why the actions taken made sense",
+    WordingKind.BLAME: "It judges a person, and people who feel judged hold back what others could learn from",
+    WordingKind.ROOT_CAUSE: "Several factors contributed; naming one ends the search for the others",
     WordingKind.JUSTIFICATION: "It asks a person to justify themselves instead of describing what they saw",
 }
 INSTEAD = {

@@ -65,9 +65,9 @@ async def search(
     ] = [],  # noqa: B006  fastapi copies it
     limit: Annotated[int, Query(ge=1, le=RESULTS_AT_MOST)] = 20,
 ) -> SearchModel:
-    """Searches incidents (by title and service), reviews, findings, action items and services (by name and owner).
+    """Searches incidents (by title and service), reviews, findings, action items, and services (by name and owner).
 
-    A result contains all the words, possibly as beginnings of longer words, or has one of the numbers. Results found
+    A result contains all the words (the beginning of a word is enough), or has one of the numbers. Results found
     by number come first, then titles that equal the query, begin with it, or contain all its words; ties are ordered
     services first, then newest first. Case does not matter, ASCII punctuation separates words, and only the first ten
     words count.

@@ -29,7 +29,7 @@ SERVICES_READ = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResults:
     """The best results. `incidents_since`: incidents that began before were found only by number, or by a title that a
     person wrote; None if there are none.
     """
@@ -68,13 +68,13 @@ class _Row(Protocol):
     def tier(self) -> int: ...
 
 
-async def search(tx: AsyncConnection, asked: Question, kinds: Collection[ResultKind], *, limit: int) -> Found:
-    """Of these kinds; empty means all. One statement; none if there is nothing to look for."""
+async def search(tx: AsyncConnection, asked: Question, kinds: Collection[ResultKind], *, limit: int) -> SearchResults:
+    """The best results of these kinds (empty: of all). One statement; none if there is nothing to look for."""
     parts = [_BY_NUMBER[kind] for kind in ResultKind if kind in (kinds or ResultKind) and asked.numbers.get(kind)]
     if asked.words:
         parts += [part for kind in ResultKind if kind in (kinds or ResultKind) for part in _BY_WORDS[kind]]
     if not parts:
-        return Found([], more=False, incidents_since=None)
+        return SearchResults([], more=False, incidents_since=None)
     values = {
         "phrase": asked.phrase,
         "first": asked.words[0] if asked.words else "",
@@ -94,7 +94,7 @@ async def search(tx: AsyncConnection, asked: Question, kinds: Collection[ResultK
         if row.kind != _OLDER
     }
     results = ranked(best.values())
-    return Found(results[:limit], len(results) > limit, since)
+    return SearchResults(results[:limit], len(results) > limit, since)
 
 
 def _result(row: _Row, asked: Question) -> Result:

@@ -6,6 +6,6 @@ reads only public columns, with a database role that may read nothing else (`pub
 it has rendered from memory (`public.py`), also while the database is away.
 
 Pure: `component.py` (statuses and proposals), `public_incident.py` (what follows from updates), `uptime.py` (the
-arithmetic of days), `content.py` (all that is public), `page.py` (HTML), `statuspage.py` (JSON in the shape of
-Statuspage's API, version 2), `feed.py` (Atom and RSS).
+arithmetic of days), `content.py` (all that is public), and in `rendering/`: `page.py` (HTML), `statuspage.py` (JSON in
+the shape of Statuspage's API, version 2), `feed.py` (Atom and RSS).
 """

@@ -18,8 +18,8 @@ from app.base.http.responses.problems import problem_responses
 from app.status_page.component import Status, Uptime
 from app.status_page.public_incident import PublicKind, PublicStage, ended, stage, status_of
 from app.status_page.store import components, incidents
-from app.status_page.store.components import Overseen
-from app.status_page.store.incidents import Found, NewIncident, NewUpdate
+from app.status_page.store.components import ComponentOverview
+from app.status_page.store.incidents import NewIncident, NewUpdate, PublicIncidentRows
 from app.status_page.store.measured import measured_days
 from app.status_page.uptime import DAYS, availability, days_until, of_measured, published
 
@@ -109,7 +109,7 @@ class ComponentsModel(BaseModel):
 @router.get("/components", responses=problem_responses(), summary="List components and what to publish")
 async def list_components(_: Reader, session: Session, now: Now, settings: SettingsDep) -> ComponentsModel:
     """Sorted as on the page. A proposal is not public, unless the component is `automatic`."""
-    found = await components.overseen(session, now=now)
+    found = await components.component_overviews(session, now=now)
     known = await measured_days(
         session, [each.row for each in found], days_until(now, DAYS), now=now, weights=settings.impact
     )
@@ -129,7 +129,7 @@ async def list_components(_: Reader, session: Session, now: Now, settings: Setti
     )
 
 
-def _overseen(each: Overseen, published: Fraction | None, measured: Fraction | None) -> OverseenModel:
+def _overseen(each: ComponentOverview, published: Fraction | None, measured: Fraction | None) -> OverseenModel:
     return OverseenModel.model_validate(
         each.row.model_dump()
         | {
@@ -221,7 +221,8 @@ Affected = Annotated[
     dict[Name, Status],
     Field(
         max_length=200,
-        description="Status of components from `at` on; others stay as they were. Of maintenance only the names count",
+        description="Status of components from `at` on; others stay as they were. For maintenance, only the names "
+        "count",
         examples=[{"Payments": "partial_outage"}],
     ),
 ]
@@ -232,7 +233,7 @@ class UpdateInput(Input):
         None, description="Chosen by the client, so that a repeated request publishes nothing twice", examples=[None]
     )
     status: PublicStage = Field(
-        description="`investigating`, `identified`, `monitoring` or `resolved`, in any order; of maintenance "
+        description="`investigating`, `identified`, `monitoring` or `resolved`, in any order; for maintenance: "
         "`scheduled`, `in_progress` or `completed`",
         examples=["investigating"],
     )
@@ -332,7 +333,7 @@ class PublicIncidentModel(BaseModel):
     updated_at: AtShown
 
 
-def public_model(found: Found, now: datetime) -> PublicIncidentModel:
+def public_model(found: PublicIncidentRows, now: datetime) -> PublicIncidentModel:
     public = found.public()
     return PublicIncidentModel.model_validate(
         found.row.model_dump()
@@ -411,7 +412,7 @@ async def publish_incident(
 
 @router.get("/incidents/{public_id}", responses=problem_responses(404), summary="Get a public incident")
 async def get_public_incident(_: Reader, session: Session, now: Now, id_: PublicId) -> PublicIncidentModel:
-    """With its updates, and with what is never public of them."""
+    """Returns its updates, including the parts that are never public."""
     return public_model(await incidents.find_public(session, id_), now)
 
 
@@ -438,14 +439,18 @@ async def publish_update(
         UpdateInput,
         Body(
             examples=[
-                {"status": "monitoring", "body": "Payments work again. We keep watching.", "components": {}},
+                {
+                    "status": "monitoring",
+                    "body": ("Payments work again. We are monitoring the situation."),
+                    "components": {},
+                },
             ]
         ),
     ],
     response: Response,
 ) -> PublicIncidentModel:
-    """When the problem is `resolved`, all its components become operational; `set_operational` has those that were not.
-    Returns 200 if a request with this `id` has been carried out before.
+    """When the problem is `resolved`, all its components become operational; `set_operational` lists those that had
+    another status. Returns 200 if a request with this `id` has been carried out before.
     """
     found, is_new = await incidents.add_update(session, id_, body.new(writer.name, writer.id), now=now)
     response.status_code = 201 if is_new else 200
@@ -467,7 +472,7 @@ async def correct_update(
     "/incidents/{public_id}/withdraw", responses=problem_responses(404, 409), summary="Withdraw a public incident"
 )
 async def withdraw_public_incident(writer: Writer, session: Session, now: Now, id_: PublicId) -> PublicIncidentModel:
-    """Takes it off the page and out of the feeds, for what was published by mistake. It stays readable here."""
+    """Removes it from the page and the feeds, for incidents that were published by mistake. It stays readable here."""
     return public_model(await incidents.withdraw(session, id_, by=writer.name, now=now), now)
 
 

@@ -15,9 +15,9 @@ from app.status_page.public_incident import PublicKind, PublicStage, statuses
 from app.status_page.store.components import all_components, proposed
 from app.status_page.store.following import follow
 from app.status_page.store.incidents import (
-    Found,
     NewIncident,
     NewUpdate,
+    PublicIncidentRows,
     add_update,
     everything_public,
     list_automatic,
@@ -29,7 +29,7 @@ BEGUN = "We have noticed a problem and are looking into it."
 WORSE = "The problem has become worse. We are looking into it."
 BACK = "The problem is back. We are looking into it."
 OVER = "The problem is over."
-UPDATES_AT_MOST = 20  # of one that comes and goes; more would tell no one anything
+UPDATES_AT_MOST = 20  # of one that comes and goes; more would inform no one
 
 
 async def keep_up(session: AsyncSession, *, publishes: bool = True, delay: timedelta, now: datetime) -> bool:
@@ -76,13 +76,18 @@ def _beginning(proposals: Mapping[str, Proposal], published: Collection[int]) ->
 
 
 async def _published(session: AsyncSession, numbers: Collection[int]) -> set[int]:
-    """Those that were ever published."""
+    """The incidents that were ever published."""
     tx = await session.connection()
     return set((await tx.execute(_PUBLISHED, {"numbers": sorted(numbers)})).scalars())
 
 
 async def _continue(
-    session: AsyncSession, each: Found, proposals: Mapping[str, Proposal], *, incident_is_over: bool, now: datetime
+    session: AsyncSession,
+    each: PublicIncidentRows,
+    proposals: Mapping[str, Proposal],
+    *,
+    incident_is_over: bool,
+    now: datetime,
 ) -> None:
     """Ends it with its incident, and publishes that it became worse, came back or concerns another component that asks
     for it. A component that recovers before the others waits for the end.

@@ -50,7 +50,7 @@ class Uptime(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """What is public of a component."""
+    """The public part of a component."""
 
     name: str
     description: str
@@ -114,7 +114,7 @@ class OpenIncident:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What a component's status would be by its services. `incidents` are the reason, worst first."""
+    """The status that the services of a component suggest. `incidents` are the reason, worst first."""
 
     status: Status
     incidents: Sequence[OpenIncident]
@@ -137,7 +137,7 @@ def propose(
 
 
 def only(proposal: Proposal, counts: Callable[[OpenIncident], bool]) -> Proposal:
-    """What it would be by some of its incidents."""
+    """The proposal that follows from some of its incidents."""
     return _proposal([each for each in proposal.incidents if counts(each)], maintenance=proposal.maintenance)
 
 

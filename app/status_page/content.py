@@ -25,8 +25,8 @@ REPORTS_AT_MOST = 500  # likewise, the newest
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Whose page it is. `url` is where customers reach the service, without a slash at its end;
-    empty if that is not known, and links are paths.
+    """The status page itself. `url` is the address at which customers reach it, without a slash at its end; empty if it
+    is not known, and then links are paths.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Site:
 
     @property
     def identity(self) -> str:
-        """What ids are derived from: another site has another."""
+        """The text from which ids are derived; each site has its own."""
         return self.url or self.name
 
 
@@ -77,7 +77,7 @@ class Content:
         return next((each for each in self.reports if each.id == id_), None)
 
     def shown_reports(self, incident_id: UUID | None = None) -> list[Report]:
-        """Those that customers can read, of one public incident or all."""
+        """The reports that customers can read, of one public incident or all."""
         return [each for each in self.reports if each.page is not None and incident_id in {None, each.incident_id}]
 
     def sections(self) -> dict[str | None, list[Component]]:
@@ -90,7 +90,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What customers want to know now. `problems` and `maintenance` are not over; `coming` has not begun."""
+    """The state of the page at one time. `problems` and `maintenance` are not over; `coming` has not begun."""
 
     statuses: Mapping[str, Status]
     problems: Sequence[PublicIncident]

@@ -18,7 +18,7 @@ ALL_SECONDS = 3600.0  # corrections and maintenance change the past
 
 
 def keep_status_page(jobs: Jobs, settings: Settings, engine: AsyncEngine, page: StatusPage) -> None:
-    """What is published also follows incidents while the page is off, so that it is right when it is turned on."""
+    """Starts the jobs. They follow incidents also while the page is off, so that it is right when it is turned on."""
     delay = timedelta(seconds=settings.status_delay_seconds)
 
     async def follow() -> None:

@@ -80,7 +80,7 @@ class PublicIncident:
 
 
 def stage(incident: PublicIncident, now: datetime) -> PublicStage:
-    """That of the last update. Maintenance begins and ends by its schedule, unless people published otherwise."""
+    """The stage of the last update. Maintenance begins and ends by its schedule, unless people published otherwise."""
     last = incident.updates[-1].stage
     if last is not PublicStage.SCHEDULED or now < incident.begins_at:
         return last

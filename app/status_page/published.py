@@ -77,7 +77,7 @@ STYLE = Rendered.of(page.STYLE, CSS)
 
 @dataclass(frozen=True, slots=True)
 class Incidents:
-    """Those last read. They are read again when `mark` changes."""
+    """The public incidents last read. They are read again when `mark` changes."""
 
     mark: tuple[Any, ...] | None = None
     found: Sequence[PublicIncident] = ()
@@ -85,7 +85,7 @@ class Incidents:
 
 @dataclass(frozen=True, slots=True)
 class Reports:
-    """Those last read. Their pages are read again when anything else of them changes."""
+    """The reports last read. Their pages are read again when anything else of them changes."""
 
     mark: tuple[Any, ...] | None = None
     found: Sequence[Report] = ()
@@ -164,7 +164,7 @@ class StatusPage:
         return Rendered.as_approved(found.page, found.digest)
 
     async def history(self, month: str | None) -> Rendered | None:
-        """Of a month such as `2026-11` (None: the current one); None if it has no public incident."""
+        """The page of a month such as `2026-11` (None: the current one); None if it has no public incident."""
         _, now, as_of = self._shown()
         months, current = self._months, f"{now:%Y-%m}"
         name = month or current
@@ -209,9 +209,10 @@ class StatusPage:
         async with db.public_transaction(self._engine) as (tx, is_confined):
             if not is_confined and not self._warned:
                 log.warning(
-                    "the public status page reads with the privileges of the service, because the database role %s "
-                    "does not exist, or may not be used or read all that is public. Restart the service: it grants "
-                    "what is missing, if it may; otherwise an administrator can create the role first: %s",
+                    "the public status page is read with the privileges of the service, because the database role %s "
+                    "does not exist, cannot be used, or cannot read everything that is public. Restart the service, "
+                    "which grants what is missing if it is allowed to; otherwise, have an administrator create the "
+                    "role first: %s",
                     db.PUBLIC_ROLE,
                     db.HOW_TO_CREATE_IT,
                 )

@@ -20,7 +20,7 @@ DAYS = 90
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """`elapsed` is what has passed of it, `watched` what is known of that, `lost` the part of it that counts as down.
+    """How much of a day has `elapsed`, how much of that was `watched`, and how much of that counts as down (`lost`).
 
     `down` has how long each status lasted; overlapping ones count as the worst.
     """
@@ -144,7 +144,7 @@ def measured(
 
 
 def of_measured(known: Mapping[date, MeasuredDay], since: date, *, now: datetime, count: int = DAYS) -> list[Day]:
-    """What was stored of each day. A day that was never measured was not watched."""
+    """The days as they were stored. A day that was never measured was not watched."""
     found = []
     for day in days_until(now, count):
         start, end = span_of(day)

@@ -27,7 +27,11 @@ PET: TypeAdapter[Cat | Dog] = TypeAdapter(Annotated[Cat | Dog, Field(discriminat
     [
         (PET, {"kind": "fish"}, "`kind` must be one of `cat`, `dog`"),
         (PET, {}, "`kind` is required"),
-        (TypeAdapter(Target), "1.5", "must be text such as `0.999`: above 0 and below 1, with up to 9 decimal places"),
+        (
+            TypeAdapter(Target),
+            "1.5",
+            "must be a string such as `0.999`: above 0 and below 1, with up to 9 decimal places",
+        ),
         (
             TypeAdapter(ReconcilerSettings),
             {"peers": ["alertmanager"]},
@@ -66,7 +70,7 @@ async def test_of_several_shapes_only_the_nearest_is_explained(
     [
         ({}, ("body", "`kind` is required")),
         ({"kind": "joined"}, ("body/person", "is required")),
-        ({"kind": "joined", "person": 1}, ("body/person", "must be text")),
+        ({"kind": "joined", "person": 1}, ("body/person", "must be a string")),
     ],
 )
 async def test_the_kind_of_a_fact_is_no_part_of_its_path(

@@ -438,7 +438,7 @@ async def test_a_slow_name_server_is_part_of_the_time() -> None:
         await asyncio.sleep(60)
         return ["1.1.1.1"]
 
-    with pytest.raises(NoAnswer, match="did not answer in time"):
+    with pytest.raises(NoAnswer, match="did not respond in time"):
         await get(OutgoingClient(resolver=slow), "https://a.test", seconds=0.2)
 
 

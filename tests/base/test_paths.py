@@ -57,7 +57,7 @@ async def test_an_unknown_path_is_answered_with_the_nearest(client_as: ClientAs)
 async def test_another_method_is_refused_with_those_that_exist(client: httpx.AsyncClient) -> None:
     answer = await client.delete("/api/v1/search")
     assert (answer.status_code, answer.headers["allow"], answer.json()["detail"]) == (
-        405, "GET", "this path takes GET only",
+        405, "GET", "this path supports only GET",
     )  # fmt: skip
 
 

@@ -148,7 +148,7 @@ def test_every_body_of_rest_refuses_unknown_fields() -> None:
     ("body", "expected"),
     [
         ({}, [("body/title", "is required"), ("body/service", "is required")]),
-        ({"title": 1, "service": ""}, [("body/title", "must be text"), ("body/service", "must not be empty")]),
+        ({"title": 1, "service": ""}, [("body/title", "must be a string"), ("body/service", "must not be empty")]),
         ([], [("body", "must be an object")]),
         (
             {"title": "t", "service": "s", "severity": "sev9", "detected_at": "2026-11-28T10:00:00"},

@@ -158,8 +158,8 @@ def test_no_container_runs_as_root_and_only_volumes_are_writable() -> None:
 
 def test_the_admin_token_is_in_no_other_program() -> None:
     """Prometheus' is made with scope `read`, as the page of operations shows."""
-    told = (REPOSITORY / "docs/operations.md").read_text()
-    [made] = re.findall(r"TOKEN=\$\(kubectl .* aftermath token create (.*)\)\n.*generic aftermath-prometheus ", told)
+    page = (REPOSITORY / "docs/operations.md").read_text()
+    [made] = re.findall(r"TOKEN=\$\(kubectl .* aftermath token create (.*)\)\n.*generic aftermath-prometheus ", page)
     assert made == "prometheus --scope read"
     assert read("servicemonitor.yaml")["spec"]["endpoints"][0]["authorization"]["credentials"]["name"] == (
         "aftermath-prometheus"

@@ -25,7 +25,7 @@ from app.base.http.context import Context
 from app.base.values.facts import Reaction, ReactionKind
 from app.catalog.rules import store as rules_store
 from app.incidents import actions
-from app.incidents.grouping.reaction_placement import Known, steps_to
+from app.incidents.grouping.reaction_placement import PlacedEntry, steps_to
 from app.incidents.grouping.signal import CORRELATIONS_AT_MOST, EndReason, Signal, Status, correlation_id
 from app.incidents.history import corrections, timeline
 from app.incidents.history.reactions import KEPT, retry_and_drop_reactions
@@ -363,9 +363,11 @@ _PLACED_BY_SERIES = """
 def test_the_steps_lead_to_one_entry_in_each_target(
     data: st.DataObject, targets: set[int], facts: list[tuple[int, bool]]
 ) -> None:
-    entries = [Known(2 * place, 2 * place, UUID(int=incident)) for place, (incident, _) in enumerate(facts)]
+    entries = [PlacedEntry(2 * place, 2 * place, UUID(int=incident)) for place, (incident, _) in enumerate(facts)]
     entries += [
-        Known(2 * place + 1, 2 * place, UUID(int=incident)) for place, (incident, fixed) in enumerate(facts) if fixed
+        PlacedEntry(2 * place + 1, 2 * place, UUID(int=incident))
+        for place, (incident, fixed) in enumerate(facts)
+        if fixed
     ]
     wanted = {UUID(int=target) for target in targets}
     locked = {UUID(int=one) for one in data.draw(st.sets(st.integers(0, 4)))}
@@ -387,7 +389,7 @@ def test_the_steps_lead_to_one_entry_in_each_target(
         assert complete or held is not None
 
 
-def replace_incident(known: Known, incident: UUID) -> Known:
+def replace_incident(known: PlacedEntry, incident: UUID) -> PlacedEntry:
     return known._replace(incident=incident)
 
 

@@ -20,14 +20,14 @@ from app.base import db
 from app.base.access.tokens import Scope
 from app.base.schema import Service, Source
 from app.base.values.times import Span
-from app.incidents.definitions import FORMULAS
+from app.incidents.definitions import DEFINED
 from app.incidents.impact.columns import StretchColumns
 from app.incidents.measures.measures import MEASURES, Facts
 from app.incidents.measures.vectorized import OUTCOMES, Columns, MeasuredMany
 from app.metrics.query import GroupBy, MetricsQuery
 from app.metrics.summary.numbers import Prepared, prepare, summarize, summarize_buckets
 from app.metrics.summary.periods import Interval, TooManyBuckets, buckets
-from app.metrics.summary.summaries import Asked, Summary, summaries
+from app.metrics.summary.summaries import EstimateBasis, Summary, summaries
 from tests.conftest import ClientAs
 from tests.incidents.impact.test_stretches import whole
 from tests.metrics.prometheus.test_exposition import DAY, WEIGHTS, an_incident, at, price, store
@@ -125,7 +125,7 @@ async def test_every_number_names_its_definition_and_what_it_counts_is_linked(
     for each in (answer["total"], *answer["groups"]):
         numbers = ("incidents", "incidents_per_day", "open", "downtime", "cost")
         assert {each[name]["definition"] for name in numbers} == {*numbers}
-        assert each["measures"].keys() <= FORMULAS.keys()
+        assert each["measures"].keys() <= DEFINED.keys()
         assert all(each[name]["links"] for name in ("incidents", "open", "downtime"))
 
 
@@ -504,7 +504,7 @@ async def test_an_invalid_horizon_is_rejected(client: httpx.AsyncClient, horizon
 
 def test_a_summary_without_incidents_is_null() -> None:
     nothing = MeasuredMany(np.zeros(0), np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64))
-    question = Asked(3600, np.zeros(0, np.int64), [timedelta(days=7)])
+    question = EstimateBasis(3600, np.zeros(0, np.int64), [timedelta(days=7)])
     [found] = summaries(nothing, np.zeros(0, np.int64), np.zeros(0, np.int64), 1, question)
     assert found == Summary(0, None, [], 0, 0, 0, {}, None)
 

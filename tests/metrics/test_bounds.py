@@ -47,7 +47,7 @@ async def test_too_much_maintenance_is_refused_up_front(client: httpx.AsyncClien
     await plan(client, 12)
     answer = await ask(client, question)
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:aftermath:problem:too-much-maintenance")
-    assert "AFTERMATH_QUESTION_OCCURRENCES (100000); ask for a shorter period" in answer.json()["detail"]
+    assert "AFTERMATH_QUERY_OCCURRENCES (100000); ask for a shorter period" in answer.json()["detail"]
     # As it advises.
     shorter = {"from": "2026-01-01T00:00:00Z", "to": "2026-03-01T00:00:00Z"}
     assert (await ask(client, question, **shorter)).status_code == 200
@@ -58,7 +58,7 @@ async def test_too_much_maintenance_is_refused_up_front(client: httpx.AsyncClien
 
 @pytest.fixture
 async def frugal(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    settings = settings.model_copy(update={"question_parts": 1000})
+    settings = settings.model_copy(update={"query_parts": 1000})
     async with serving(settings) as context, client_of(context) as client:
         yield client
 
@@ -72,7 +72,7 @@ async def test_impact_in_too_many_parts_is_refused(frugal: httpx.AsyncClient, qu
     year = {"from": "2025-01-01T00:00:00Z", "to": "2026-01-01T00:00:00Z"}
     answer = await ask(frugal, question, **year)
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:aftermath:problem:too-much-maintenance")
-    assert "AFTERMATH_QUESTION_PARTS (1000) parts; ask for a shorter period" in answer.json()["detail"]
+    assert "AFTERMATH_QUERY_PARTS (1000) parts; ask for a shorter period" in answer.json()["detail"]
     assert (await ask(frugal, question, **year | {"to": "2025-02-01T00:00:00Z"})).status_code == 200
 
 
@@ -98,7 +98,7 @@ async def test_a_calendar_that_opens_too_often_is_refused(
     await frugal.post(WEBHOOK, json=a_delivery(an_alert("2024-01-02T00:00:00Z", "2025-12-02T01:00:00Z")))
     answer = await frugal.get(f"/api/v1/metrics/{path}", params=query | {"calendar": "each-hour"})
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:aftermath:problem:too-many-hours")
-    assert "AFTERMATH_QUESTION_PARTS (1000); ask for a shorter period" in answer.json()["detail"]
+    assert "AFTERMATH_QUERY_PARTS (1000); ask for a shorter period" in answer.json()["detail"]
     assert (await frugal.get(f"/api/v1/metrics/{path}", params=query)).status_code == 200
 
 
@@ -117,7 +117,7 @@ async def test_only_so_many_compute_at_once_and_cheap_requests_do_not_wait(
         monkeypatch.setattr(turns, "WAIT_SECONDS", 0.1)
         answer = await client.get("/api/v1/metrics/availability")
         assert answer.status_code == 503
-        assert "AFTERMATH_QUESTIONS_AT_ONCE" in answer.json()["detail"]
+        assert "AFTERMATH_CONCURRENT_QUERIES" in answer.json()["detail"]
     assert (await waiting).status_code == 200
 
 

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base.values.vocabulary import UNKNOWN_ENVIRONMENT
-from app.incidents.definitions import DEFINITIONS, FORMULAS
+from app.incidents.definitions import DEFINED, DEFINITIONS
 from app.incidents.definitions.model import SUMMARY_FROM, DefinitionKind
 from app.incidents.grouping.signal import EndReason
 from app.incidents.history.path import Effect
@@ -70,7 +70,7 @@ def test_every_measure_is_in_the_registry_as_it_is_defined() -> None:
                 each.clock,
                 each.counted,
                 each.left_out,
-                each.cannot_tell,
+                each.cannot_show,
             )
         )
         assert each.version >= 1
@@ -155,7 +155,7 @@ def defined(route: str, path: Sequence[str]) -> str | None:
     for word in reversed(path):
         name = word.removesuffix("_seconds") if word != "seconds" else ""
         for known in (CALLED.get((route, name)), f"{route}_{name}", name, word):
-            if known in FORMULAS:
+            if known in DEFINED:
                 return known
         if word in ECHOES:
             return None
@@ -225,7 +225,9 @@ def definitions(answer: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple
 
 async def test_definitions_are_served_as_registered(client: httpx.AsyncClient) -> None:
     answer = (await client.get("/api/v1/metrics/definitions")).json()
-    assert [(each["name"], each["formula"]) for each in answer["definitions"]] == list(FORMULAS.items())
+    assert [(each["name"], each["formula"]) for each in answer["definitions"]] == [
+        (each.name, each.formula) for each in DEFINITIONS
+    ]
     assert [each["name"] for each in answer["families"]] == list(FAMILIES)
     [recover] = [each for each in answer["definitions"] if each["name"] == "time_to_recover"]
     assert recover["kind"] == "measure"
@@ -249,7 +251,7 @@ def test_a_family_has_the_wording_of_the_registry() -> None:
     """Only families about sources, and times, have texts of their own."""
     for family in FAMILIES.values():
         if family.shows is not None:
-            assert FORMULAS[family.shows] in family.formula
+            assert DEFINED[family.shows].formula in family.formula
         elif {"service", "severity", "currency"} & set(family.labels):
             assert family.name.endswith("_timestamp_seconds")
 
@@ -380,7 +382,7 @@ def test_names_in_the_prose_exist() -> None:
     named = set(re.findall(r"`([a-z_]{3,})(?:=true)?`", PROSE))
     assert len(named) > 10
     values = {"null", UNKNOWN_ENVIRONMENT, OTHER, *Trend, *EndReason}
-    assert named <= answered | asked | FORMULAS.keys() | FAMILIES.keys() | values
+    assert named <= answered | asked | DEFINED.keys() | FAMILIES.keys() | values
     routes = set(re.findall(r"(/api/v1/[a-z/{}]+)", PROSE))
     assert len(routes) > 1
     assert routes <= SCHEMAS["paths"].keys()

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
 from app.base.schema import Service, Source
-from app.incidents.definitions import FORMULAS
+from app.incidents.definitions import DEFINED
 from tests.metrics.prometheus.test_exposition import DAY, an_incident, at, price, store
 
 METRICS = "/api/v1/metrics"
@@ -152,7 +152,7 @@ async def test_definitions_are_returned_by_name(client: httpx.AsyncClient) -> No
     names = {"name": ["time_to_recover", "downtime"]}
     found = (await client.get(f"{METRICS}/definitions", params=names)).json()
     assert {each["name"]: each["formula"] for each in found["definitions"]} == {
-        name: FORMULAS[name] for name in names["name"]
+        name: DEFINED[name].formula for name in names["name"]
     }
     assert {each["shows"] for each in found["families"]} == {*names["name"]}
     unknown = await client.get(f"{METRICS}/definitions", params={"name": "time_to_guess"})

@@ -140,7 +140,7 @@ async def test_an_item_is_changed_started_done_judged_and_opened_again(
     page = await seen(signed_in, "/action-items/AI-1")
     assert "Follows from The list was two years old" in text_of(page)
     assert f'href="/reviews/REV-1#finding-{made["id"]}"' in page.text
-    assert "Hint Improve has no clear end; name the result instead." in text_of(page)
+    assert "Hint Improve has no clear end; state the result instead." in text_of(page)
     shown = await rest(client, "action-items/AI-1")
     fields: dict[str, Any] = {
         "title": "Move the list",

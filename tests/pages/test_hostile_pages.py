@@ -325,7 +325,7 @@ async def _incidents(it: World) -> list[str]:
 async def _reports(it: World) -> list[str]:
     """Public reports, of an author with another token: one with warnings, and one for each step that follows."""
     first = {"status": "resolved", "body": "text"}
-    told = await _send(it, "POST", "status-page/incidents", {"title": "t", "first": first})
+    public = await _send(it, "POST", "status-page/incidents", {"title": "t", "first": first})
     author, other = (Bearer(name, Scope.WRITE, id=name) for name in ("author", "other"))
     how: dict[str, Any] = {"site": public_report.Site("Acme", ""), "now": NOW}
     pages = []
@@ -336,7 +336,7 @@ async def _reports(it: World) -> list[str]:
         async with db.session(it.context.engine) as session:
             review = await reviews.hold_row(session, UUID(made["id"]))
             written = PublicText.of({"title": "t", "summary": words})
-            new = public_report.NewVersion(written, PublicOutline.FULL, "author", UUID(told["id"]))
+            new = public_report.NewVersion(written, PublicOutline.FULL, "author", UUID(public["id"]))
             row, _ = await public_report.write(session, review, new, token=author, **how)
             for step in steps:
                 await step(session, review, row, by="text", token=other, **how)
@@ -383,8 +383,8 @@ async def _status_page(it: World) -> list[str]:
     pages = ["/status-page"]
     planned = {"kind": "maintenance", "begins_at": f"{NOW.isoformat()}", "scheduled_to": f"{NOW + timedelta(1)}"}
     for more in ({}, {}, planned | {"first": first | {"status": "scheduled"}}):
-        told = await _send(it, "POST", "status-page/incidents", {"title": "t", "first": first} | more)
-        pages.append(f"/status-page/incidents/{told['id']}")
+        public = await _send(it, "POST", "status-page/incidents", {"title": "t", "first": first} | more)
+        pages.append(f"/status-page/incidents/{public['id']}")
     over = pages[1].removeprefix("/")
     await _send(it, "POST", f"{over}/updates", {"status": "resolved", "body": "text"})
     return pages
@@ -797,7 +797,7 @@ class EndlessClient:
 
 
 async def test_without_a_session_no_body_is_read(context: Context) -> None:
-    """An endless one, from our own page as far as its headers tell."""
+    """An endless one, from our own page as far as its headers show."""
     app = in_state(create_app(context.settings), context)
     for route in routes("POST"):
         client = EndlessClient()

@@ -281,7 +281,7 @@ async def test_milestones(client: httpx.AsyncClient, signed_in: httpx.AsyncClien
     await send(signed_in, "milestones", {"milestone": "mitigated", "at": entered(ago(30))})
     shown = await rest(client)
     assert (shown["identified_at"], shown["mitigated_at"]) == (whole(ago(40)), whole(ago(30)))
-    assert "Mitigated (harm reduced)" in text_of(await seen(signed_in))
+    assert "Mitigated (impact reduced)" in text_of(await seen(signed_in))
     await send(signed_in, "milestones", {"milestone": "acknowledged"}, status=422)
 
 
@@ -504,7 +504,7 @@ async def test_a_silence_is_shown_as_text_and_not_as_an_acknowledgement(
         )
     page = await seen(signed_in)
     assert "Silences" in text_of(page)
-    assert "A silence is no acknowledgement" in text_of(page)
+    assert "A silence is not an acknowledgement" in text_of(page)
     assert 'service="checkout"' in text_of(page)
     assert "<script>alert" not in page
     assert "\u202e" not in page
@@ -724,7 +724,7 @@ async def test_a_test_is_marked_on_its_page_and_in_the_list_and_can_be_unmarked(
     fields = {"title": "", "service": "checkout", "severity": "sev1", "test": "yes"}
     await send(signed_in, "facts", fields | {"version": await fresh(signed_in)})
     assert (await rest(client))["test"] is True
-    assert "<b>a test, which counts in no number</b>" in await seen(signed_in)
+    assert "<b>a test, excluded from all numbers</b>" in await seen(signed_in)
     assert "<b>test</b>" in await seen(signed_in, "/incidents")
     assert "a test: yes" in await seen(signed_in)
     del fields["test"]

@@ -351,7 +351,7 @@ async def test_the_definitions_are_those_of_the_registry(
         found = registry[label]
         assert int(version) == found["version"]
         assert f'href="/numbers/definitions#{found["name"]}"' in term
-        assert said(limits) == f"Cannot show {found['cannot_tell'].replace('`', '')}."
+        assert said(limits) == f"Cannot show {found['cannot_show'].replace('`', '')}."
 
 
 # — how much there is —
@@ -383,7 +383,7 @@ async def test_a_page_without_incidents_says_so(signed_in: httpx.AsyncClient) ->
     assert "Values before and now: time to detect: 0 and 0; time to acknowledge: 0 and 0" in text
     assert text.count("no value") == 6
     assert "No service had downtime in this period" in text
-    assert "No finished deployment was reported in this period, so nothing is known about delivery" in text
+    assert "No finished deployment was reported in this period, so there are no delivery numbers" in text
     assert "How many have recovered" not in text
 
 

@@ -42,20 +42,20 @@ async def test_a_report_is_written_checked_approved_published_and_withdrawn(
     assert "Internal words" in text_of(page)  # to be read, beside the field
     [form] = [one for one in forms_of(PLACE, page.text) if one.action == PLACE]
     assert not any("Internal" in value for value in form.fields.values())
-    [(_, told)] = [
+    [(_, public)] = [
         (one["title"], one["id"]) for one in (await client.get("/api/v1/status-page/incidents")).json()["items"]
     ]
     refused = await sent(signed_in, "", 409, title="Cards", summary="checkout was slow", public_incident="")
     assert "Choose the public incident" in text_of(refused)
     assert "checkout was slow" in refused.text  # what was entered is kept
-    await sent(signed_in, "", 303, title="Cards", summary="checkout was slow", public_incident=told, learnings="a\nb")
+    await sent(signed_in, "", 303, title="Cards", summary="checkout was slow", public_incident=public, learnings="a\nb")
     page = await signed_in.get(PLACE)
     assert "Summary: checkout is the name of a service." in text_of(section_of(page, "Look at these words"))
     assert not any(one.action.endswith("/approve") for one in forms_of(PLACE, page.text))
     await sent(signed_in, "/1/accept")
     assert "Accepted by ada" in text_of(await signed_in.get(PLACE))
     refused = await sent(signed_in, "/1/approve", 409)
-    assert "another token than the author's" in text_of(refused)
+    assert "a token other than the author's" in text_of(refused)
     async with visiting(context, Scope.WRITE) as other:
         assert "You have signed in with its author’s token" not in text_of(await other.get(PLACE))
         preview = await other.get(f"{PLACE}/1/page")
@@ -90,8 +90,8 @@ async def test_a_draft_has_no_form_and_a_reader_has_none(client: httpx.AsyncClie
 
 async def test_somebody_who_wrote_meanwhile_is_noticed(client: httpx.AsyncClient, signed_in: httpx.AsyncClient) -> None:
     await a_review(client)
-    [told] = (await client.get("/api/v1/status-page/incidents")).json()["items"]
-    written = {"title": "t", "summary": "One.", "public_incident": told["id"]}
+    [public] = (await client.get("/api/v1/status-page/incidents")).json()["items"]
+    written = {"title": "t", "summary": "One.", "public_incident": public["id"]}
     await send(client, "PUT", REST, 201, **written)
     fields = written | {"summary": "Two.", "outline": "full", "form": "write"}
     refused = await submit(signed_in, PLACE, **fields, based_on="0")
@@ -102,10 +102,10 @@ async def test_the_number_of_statements_does_not_grow(
     client: httpx.AsyncClient, signed_in: httpx.AsyncClient, context: Context
 ) -> None:
     await a_review(client)
-    [told] = (await client.get("/api/v1/status-page/incidents")).json()["items"]
+    [public] = (await client.get("/api/v1/status-page/incidents")).json()["items"]
     numbers = []
     for version in range(3):
-        await send(client, "PUT", REST, 201, title="t", summary=f"Text {version}", public_incident=told["id"])
+        await send(client, "PUT", REST, 201, title="t", summary=f"Text {version}", public_incident=public["id"])
         with counted(context.engine) as statements:
             await signed_in.get(PLACE)
         numbers.append(len(statements))

@@ -104,7 +104,7 @@ async def test_the_panel_says_what_rest_says(client: httpx.AsyncClient, signed_i
     assert "1,200 customers; 25.0 % of all customers; Pay" in shown
     assert "slack #inc-1 phone Bridge 1 in use" in shown
     assert PAYMENTS["steps"][0] in shown
-    assert (found["definition"]["met"], "One definition of an incident: met" in shown) == ("met", True)
+    assert (found["definition"]["met"], "Common definition of an incident: met" in shown) == ("met", True)
 
 
 async def test_a_playbook_in_use_and_one_that_has_expired_are_shown(

@@ -84,7 +84,7 @@ async def test_a_type_is_added_from_the_proposal_and_deleted(
 
 NOT_A_TYPE = {
     "name: use up to 100 letters": {"name": "_x"},
-    "the second channel must be of another kind": {"channels": "slack #a\nslack #b"},
+    "the second channel must be of a different kind": {"channels": "slack #a\nslack #b"},
     "channels: enter at least 2": {"channels": "slack #a"},
     "must have no placeholder": {"channels": "slack #{title}\nphone b"},
     "exit criteria: enter at least 1": {"exit_criteria": " "},
@@ -182,7 +182,7 @@ async def test_the_life_of_a_playbook(
     await submitted(signed_in, "/response/playbooks/_new", 422, **new | {"name": "other", "body": ""})
     assert "No version has been approved" in await shown(signed_in, address)
     refused = text_of(await submitted(signed_in, f"{address}/1/verify", 409, form="verify"))
-    assert "This needs another token than the author's" in refused
+    assert "This needs a token other than the author's" in refused
     other = await signed_in_as(Scope.WRITE)
     refused = text_of(await submitted(other, f"{address}/1/approve", 409, form="approve"))
     assert "no one has verified this version" in refused.lower()

@@ -161,7 +161,7 @@ async def close(page: Page) -> None:
     await expect(page.locator(".headline .status")).to_have_text("Closed")
     await expect(page.locator("#follow-up ~ p")).to_have_text("Every action item is closed and judged.")
     await page.goto("/reviews")
-    await expect(page.get_by_role("heading", name="Nothing waits")).to_be_visible()
+    await expect(page.get_by_role("heading", name="Nothing is waiting")).to_be_visible()
 
 
 async def follow_the_rules(site: Site) -> None:

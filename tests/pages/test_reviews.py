@@ -299,7 +299,7 @@ async def test_advice_on_wording_stands_beside_the_text_and_prevents_nothing(
         assert f"{each['why']}. Ask instead: {each['instead']}" in text
     await sent(signed_in, "texts", version=await version(client), summary="The root cause was a typo")
     text = text_of(await seen(signed_in))
-    assert "Wording root cause Several factors had to come together" in text
+    assert "Wording root cause Several factors contributed" in text
     reader = await signed_in_as(Scope.READ)
     assert "Ask instead" not in text_of(await seen(reader))
 
@@ -340,7 +340,7 @@ async def test_a_form_that_is_refused_says_why_and_keeps_what_was_entered(
         ("findings", 422, {"kind": "learning", "text": "t", "new_to": "-1"}, "new to: enter a number of at least 0"),
         ("action-items", 422, {"title": "Add it", "phase": "response", "link": "javascript:alert(1)"}, "link: "),
         ("action-items", 422, {"title": "Add it", "phase": "response", "finding": "1"}, "choose one of the list"),
-        ("publish", 409, {}, "needs one that is held"),
+        ("publish", 409, {}, "requires a review that is held"),
         ("drop", 422, {"because": ""}, "because: enter a value"),
     ):
         refused = await sent(signed_in, action, status=status, **fields)

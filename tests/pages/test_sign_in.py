@@ -377,7 +377,7 @@ async def test_a_page_that_only_has_to_wait_does_not_speak_of_the_database(
 ) -> None:
     monkeypatch.setattr(turns, "WAIT_SECONDS", 0.01)
     async with AsyncExitStack() as stack:
-        for _ in range(context.settings.questions_at_once):
+        for _ in range(context.settings.concurrent_queries):
             await stack.enter_async_context(context.part(Turns).one())
         response = await signed_in.get("/numbers")
     assert response.status_code == 503

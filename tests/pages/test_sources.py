@@ -517,7 +517,7 @@ async def test_a_deletion_really_happens(
     for _ in range(2):  # somebody else may be faster
         answer = await submit(admin, "/sources/quarantine/2/delete", next="//evil.example/?source=x")
         assert (answer.status_code, answer.headers["location"]) == (303, "/sources/quarantine?changed=2")
-    assert "Item 2 is not in quarantine any more" in text_of(await admin.get(answer.headers["location"]))
+    assert "Item 2 is no longer in quarantine" in text_of(await admin.get(answer.headers["location"]))
     assert await count(engine, "SELECT sum(id) FROM quarantine") == 1
     assert (await submit(admin, "/sources/alertmanager/empty-quarantine")).status_code == 303
     assert await count(engine, "SELECT count(*) FROM stored_request") == 0

@@ -43,13 +43,13 @@ async def test_what_differs_is_published_with_the_form_beside_it(
     for _ in range(2):  # sent twice, published once
         done = await submit(signed_in, form.action, **values)
         assert done.status_code == 303, text_of(done)
-    [told] = (await client.get("/api/v1/status-page/incidents")).json()["items"]
-    assert (told["title"], told["incident"], told["components"]) == (
+    [public] = (await client.get("/api/v1/status-page/incidents")).json()["items"]
+    assert (public["title"], public["incident"], public["components"]) == (
         "Card payments fail",
         "INC-1",
         {"Payments": "major_outage"},
     )
-    assert told["updates"][0]["by"] == "ada"
+    assert public["updates"][0]["by"] == "ada"
     one = await signed_in.get(done.headers["location"])
     assert "We are looking into it." in text_of(one)
     timeline = text_of(await signed_in.get("/incidents/INC-1"))
@@ -60,8 +60,8 @@ async def test_an_update_a_correction_and_a_withdrawal(
     client: httpx.AsyncClient, signed_in: httpx.AsyncClient, shop: None
 ) -> None:
     first = {"status": "investigating", "body": "Some cards fail.", "components": {"Payments": "partial_outage"}}
-    told = (await client.post("/api/v1/status-page/incidents", json={"title": "t", "first": first})).json()
-    address = f"/status-page/incidents/{told['id']}"
+    public = (await client.post("/api/v1/status-page/incidents", json={"title": "t", "first": first})).json()
+    address = f"/status-page/incidents/{public['id']}"
     fields = {"key": "k1", "status": "resolved", "body": "It works again."}
     assert (await submit(signed_in, f"{address}/updates", **fields)).status_code == 303
     page = await signed_in.get(address)
@@ -69,12 +69,12 @@ async def test_an_update_a_correction_and_a_withdrawal(
     assert (await submit(signed_in, correct.action, **correct.fields | {"body": "All works."})).status_code == 303
     [amend] = [each for each in forms_of(address, page.text) if each.fields.get("form") == "amend"]
     assert (await submit(signed_in, amend.action, **amend.fields | {"title": "Cards"})).status_code == 303
-    found = (await client.get(f"/api/v1/status-page/incidents/{told['id']}")).json()
+    found = (await client.get(f"/api/v1/status-page/incidents/{public['id']}")).json()
     assert (found["title"], found["status"], found["begins_at_stated"]) == ("Cards", "resolved", False)
     assert (found["updates"][1]["body"], found["updates"][1]["earlier"][0]["body"]) == ("All works.", "It works again.")
     assert (await submit(signed_in, f"{address}/withdraw", form="withdraw")).status_code == 303
     gone = await signed_in.get(address)
-    assert "not public any more" in text_of(gone)
+    assert "no longer public" in text_of(gone)
     assert [each for each in forms_of(address, gone.text) if each.action.startswith(address)] == []
 
 
@@ -98,9 +98,9 @@ async def test_maintenance_is_planned_in_the_zone_of_the_reader(
     assert "Maintenance needs begins_at, and scheduled_to after it" in text_of(refused)
     assert 'value="Upgrade"' in refused.text  # what was entered is kept
     assert (await submit(signed_in, "/status-page/incidents", **fields)).status_code == 303
-    [told] = (await client.get("/api/v1/status-page/incidents")).json()["items"]
-    assert (told["begins_at"], told["status"]) == ("2027-01-10T09:00:00Z", "scheduled")
-    assert told["updates"][0]["components"] == {"Payments": "under_maintenance"}
+    [public] = (await client.get("/api/v1/status-page/incidents")).json()["items"]
+    assert (public["begins_at"], public["status"]) == ("2027-01-10T09:00:00Z", "scheduled")
+    assert public["updates"][0]["components"] == {"Payments": "under_maintenance"}
 
 
 async def test_a_component_is_added_changed_and_deleted(
@@ -136,10 +136,10 @@ async def test_the_pages_take_a_fixed_number_of_statements(
     first = {"status": "investigating", "body": "b", "components": {"Payments": "partial_outage"}}
     for number in range(5):
         await client.put(f"/api/v1/status-page/components/C{number}", json={"services": ["shop"]})
-        told = await client.post(
+        public = await client.post(
             "/api/v1/status-page/incidents", json={"title": f"t{number}", "incident": "INC-1", "first": first}
         )
-    for path, at_most in (("/status-page", 11), (f"/status-page/incidents/{told.json()['id']}", 6)):
+    for path, at_most in (("/status-page", 11), (f"/status-page/incidents/{public.json()['id']}", 6)):
         with counted(context.engine) as statements:
             page = await signed_in.get(path)
         assert page.status_code == 200

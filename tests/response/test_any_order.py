@@ -75,13 +75,13 @@ ADA, BEN, ADA_AGAIN = (
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(told=facts, ending=st.sampled_from([None, SHORT, LONG]), place=st.integers(0, 9))
-@example(told=([ADA, BEN, ADA_AGAIN], [ADA, ADA_AGAIN, BEN]), ending=None, place=0)
+@given(drawn=facts, ending=st.sampled_from([None, SHORT, LONG]), place=st.integers(0, 9))
+@example(drawn=([ADA, BEN, ADA_AGAIN], [ADA, ADA_AGAIN, BEN]), ending=None, place=0)
 async def test_the_response_is_as_if_recorded_in_order_of_time_in_the_final_incidents(
-    engine: AsyncEngine, told: tuple[list[Recorded], Sequence[Recorded]], ending: Any, place: int
+    engine: AsyncEngine, drawn: tuple[list[Recorded], Sequence[Recorded]], ending: Any, place: int
 ) -> None:
     """`ending`: how the alert that merges two incidents ends, after `place` facts: they stay one, or are split."""
-    found, in_any_order = told
+    found, in_any_order = drawn
     ended = [ending] if ending else []
 
     await forget(engine)
@@ -97,8 +97,8 @@ async def test_the_response_is_as_if_recorded_in_order_of_time_in_the_final_inci
     assert after == await outcomes(engine)
 
 
-async def record(engine: AsyncEngine, told: Sequence[Recorded]) -> None:
-    for each in told:
+async def record(engine: AsyncEngine, facts_in_order: Sequence[Recorded]) -> None:
+    for each in facts_in_order:
         async with db.session(engine) as session:
             when = Attribution(at(each.minute), each.person, "n")
             [row] = [one for one in await _living(session) if one.began_at <= when.at and _covers(one, when.at)]
@@ -155,10 +155,10 @@ STORY = the_outage(FOUR)
 async def test_the_story_of_chapter_6_has_the_same_outcome_in_any_order(
     client: httpx.AsyncClient, in_any_order: Sequence[Action]
 ) -> None:
-    assert await told(client, in_any_order) == await told(client, STORY.actions)
+    assert await outcome_of(client, in_any_order) == await outcome_of(client, STORY.actions)
 
 
-async def told(client: httpx.AsyncClient, story: Sequence[Action]) -> list[dict[str, Any]]:
+async def outcome_of(client: httpx.AsyncClient, story: Sequence[Action]) -> list[dict[str, Any]]:
     """What follows from an incident of its own in which this was recorded."""
     declaration = bodies.declaration_of(replace(STORY, actions=story))
     number = (await client.post("/api/v1/incidents", json=declaration)).json()["number"]

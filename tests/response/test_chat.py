@@ -16,7 +16,7 @@ from app.base import db
 from app.base.access.tokens import Scope
 from app.base.errors import Problem, TooLarge
 from app.base.text.redaction import MARK
-from app.response.chat import ChatFormat, Message, NotThatFormat, Reading, Skipped, read, text_of_html
+from app.response.chat import ChatFormat, ChatReading, Message, NotThatFormat, Skipped, read, text_of_html
 from tests.base.test_redaction import SECRETS
 from tests.conftest import ClientAs
 from tests.incidents.test_api import clock, deliver, resolved
@@ -30,7 +30,7 @@ def seconds(minutes: float) -> int:
     return int(START.timestamp() + 60 * minutes)
 
 
-def reading(format_: str, document: Any, room: str | None = None) -> Reading:
+def reading(format_: str, document: Any, room: str | None = None) -> ChatReading:
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
     return read(ChatFormat(format_), body, room=room, now=NOW)
 
@@ -161,8 +161,8 @@ def test_plain_lines() -> None:
     [
         ({"text": "a\0b"}, "its text contains NUL or unpaired surrogates"),
         ({"text": "x" * 10_001}, "its text is longer than 10,000 characters"),
-        ({"text": 5}, "its `text` is missing, or no text"),
-        ({"text": None}, "its `text` is missing, or no text"),
+        ({"text": 5}, "its `text` is missing, or not a string"),
+        ({"text": None}, "its `text` is missing, or not a string"),
         ({"by": "x" * 201}, "its author is longer than 200 characters"),
         ({"at": "2026-08-21T01:00:00Z"}, "its time is in the future, or before 1971"),
         ({"at": "1970-01-01T00:00:00Z"}, "its time is in the future, or before 1971"),
@@ -198,7 +198,7 @@ def test_another_format_is_refused(format_: str, body: bytes) -> None:
 @pytest.mark.parametrize("format_", ChatFormat)
 def test_there_is_a_limit_of_objects_and_lists(format_: ChatFormat) -> None:
     """Decoding holds the interpreter, and takes the longer per byte the more there are."""
-    with pytest.raises(TooLarge, match="100,000 objects and lists at once; split it"):
+    with pytest.raises(TooLarge, match="100,000 objects and lists; split the chat"):
         reading(format_, b'{"a":[' + b"[]," * 100_000 + b"0]}")
 
 

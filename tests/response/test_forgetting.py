@@ -64,8 +64,8 @@ async def test_a_name_is_replaced_everywhere_and_what_they_did_stays(
     client: httpx.AsyncClient, client_as: ClientAs, engine: AsyncEngine
 ) -> None:
     await everything_by(client, await client_as(Scope.WRITE), NAME)
-    told = {"title": "t", "first": {"status": "investigating", "body": "b", "by": NAME}}
-    public = await send(client, "POST", "/api/v1/status-page/incidents", 201, **told)
+    body = {"title": "t", "first": {"status": "investigating", "body": "b", "by": NAME}}
+    public = await send(client, "POST", "/api/v1/status-page/incidents", 201, **body)
     update = f"/api/v1/status-page/incidents/{public['id']}/updates/{public['updates'][0]['id']}"
     await send(client, "PATCH", update, body="c")
     writer = await client_as(Scope.WRITE)

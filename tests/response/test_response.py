@@ -75,7 +75,7 @@ async def test_a_type_is_the_plan_for_the_response(client: httpx.AsyncClient) ->
     assert (shown["exit_open"], shown["room"]) == (1, "Bridge 1")
     assert shown["impact"] == {"customers": 1200, "support_requests": 50, "share": None, "what": None}
     await act(client, "resolve")
-    assert (await incident(client))["status"] == "resolved", "open criteria do not hold up the recovery"
+    assert (await incident(client))["status"] == "resolved", "open criteria do not delay the recovery"
 
 
 async def test_a_person_states_the_type(client: httpx.AsyncClient) -> None:
@@ -261,14 +261,14 @@ async def test_updates_to_stakeholders_are_due(client: httpx.AsyncClient) -> Non
     await client.post("/api/v1/incidents", json=body)
     updates = (await response(client))["updates"]
     assert 1200 <= updates["overdue_seconds"] < 1500
-    told = {"kind": "update", "status": "identified", "note": "n", "at": (now - timedelta(minutes=1)).isoformat()}
-    await record(client, told | {"audience": "responders"})
+    an_update = {"kind": "update", "status": "identified", "note": "n", "at": (now - timedelta(minutes=1)).isoformat()}
+    await record(client, an_update | {"audience": "responders"})
     assert (await response(client))["updates"]["overdue_seconds"] > 0
-    await record(client, told)
+    await record(client, an_update)
     updates = (await response(client))["updates"]
     assert (updates["overdue_seconds"], updates["longest_gap_seconds"]) == (0, 29 * 60)
     promised = (now + timedelta(hours=3)).isoformat().replace("+00:00", "Z")
-    await record(client, told | {"next_at": promised, "at": now.isoformat()})
+    await record(client, an_update | {"next_at": promised, "at": now.isoformat()})
     assert (await response(client))["updates"]["next_due_at"] == promised
 
 

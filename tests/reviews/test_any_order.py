@@ -42,11 +42,11 @@ def scripts(draw: st.DrawFn) -> tuple[list[Step], int]:
 
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(told=scripts(), ending=st.sampled_from([None, SHORT, LONG]))
+@given(drawn=scripts(), ending=st.sampled_from([None, SHORT, LONG]))
 async def test_reviews_count_for_the_final_incidents_whenever_these_were_merged_or_split(
-    engine: AsyncEngine, told: tuple[list[Step], int], ending: Any
+    engine: AsyncEngine, drawn: tuple[list[Step], int], ending: Any
 ) -> None:
-    script, place = told
+    script, place = drawn
     await forget(engine)
     await apply_batch(engine, [one.incoming(max_span=SPAN) for one in APART])
     made: dict[int, Review] = {}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from app.reviews.public_report.difference import LeftOut, left_out, sections_of, unified
 from app.reviews.public_report.facts import PublicFacts, PublicText
-from app.reviews.public_report.leaks import Known, Leak, LeakKind, leaks
+from app.reviews.public_report.leaks import InternalWords, Leak, LeakKind, leaks
 from app.reviews.public_report.outline import PublicOutline, public_report
 from app.reviews.public_report.page import page
 from app.reviews.report.markdown import markdown
@@ -125,7 +125,7 @@ def test_texts_cannot_add_anything_to_a_page(outline: PublicOutline, hostile: st
 
 # — leaks —
 
-KNOWN = Known(
+KNOWN = InternalWords(
     people={"Ada Lovelace", "grace", "payments-team", "田中"},
     services={"checkout", "Payments"},
     sources={"prom-eu"},
@@ -204,7 +204,7 @@ def test_a_known_name_is_found_wherever_it_stands(name: str, kind: str, field: s
     written = f"{before} {name}, {after}"
     text = a_text(**{field: [before, written] if field in LISTS else written})
     known: dict[str, Any] = {kind: {name}}
-    found = leaks(text, Known(**known))
+    found = leaks(text, InternalWords(**known))
     assert {"people": "person"}.get(kind, kind.removesuffix("s")) in {each.kind for each in found if each.at == field}
 
 

@@ -220,8 +220,8 @@ def test_a_gap_is_told_in_words_and_is_not_up() -> None:
         CONTENT, components=[component("Payments", uptime=Uptime.MEASURED, since=DAY - timedelta(days=3))]
     )
     text = Outline(page.overview(SITE, content, NOW)).text
-    assert "27\u00a0Nov\u00a02026 to 29\u00a0Nov\u00a02026not watched" in text
-    assert "down for 1\u00a0hour, not watched, or in maintenance, for 6\u00a0hours" in text
+    assert "27\u00a0Nov\u00a02026 to 29\u00a0Nov\u00a02026not monitored" in text
+    assert "down for 1\u00a0hour, not monitored, or in maintenance, for 6\u00a0hours" in text
 
 
 def test_customers_see_how_long_it_lasts_and_whether_somebody_is_at_it() -> None:

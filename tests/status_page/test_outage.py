@@ -14,8 +14,8 @@ def test_the_page_is_still_there_while_postgresql_is_stopped(tmp_path: Path) -> 
         component = client.put("/api/v1/status-page/components/Payments", json={})
         assert component.status_code == 201, component.text
         first = {"status": "investigating", "body": "Some cards fail.", "components": {"Payments": "major_outage"}}
-        told = client.post("/api/v1/status-page/incidents", json={"title": "Cards fail", "first": first})
-        assert told.status_code == 201, told.text
+        public = client.post("/api/v1/status-page/incidents", json={"title": "Cards fail", "first": first})
+        assert public.status_code == 201, public.text
 
         def page(path: str = "/status") -> str:
             answer = httpx.get(f"{service.url}{path}", timeout=5)
@@ -29,7 +29,7 @@ def test_the_page_is_still_there_while_postgresql_is_stopped(tmp_path: Path) -> 
             process.send_signal(signal.SIGSTOP)
         try:
             until(lambda: "As of" in page(), "the page says as of when")
-            for path in ("/status", f"/status/incidents/{told.json()['id']}", "/status/history"):
+            for path in ("/status", f"/status/incidents/{public.json()['id']}", "/status/history"):
                 assert "Cards fail" in page(path)
             assert "as_of" in page("/status/api/v2/status.json")
             assert "Some cards fail." in page("/status/history.atom")

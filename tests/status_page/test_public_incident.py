@@ -96,10 +96,10 @@ def test_maintenance_begins_and_ends_by_its_schedule(now: str, expected: object)
 
 
 def test_maintenance_that_a_person_began_goes_on_until_a_person_completes_it() -> None:
-    told = (update(at("08:00"), "scheduled", {"Website": MAINTENANCE}), update(at("10:05"), "in_progress"))
-    running = maintenance(at("10:00"), at("12:00"), *told)
+    published = (update(at("08:00"), "scheduled", {"Website": MAINTENANCE}), update(at("10:05"), "in_progress"))
+    running = maintenance(at("10:00"), at("12:00"), *published)
     assert status_of(running, at("13:00")) == {"Website": MAINTENANCE}
-    done = maintenance(at("10:00"), at("12:00"), *told, update(at("13:10"), "completed"), ends_at=at("13:10"))
+    done = maintenance(at("10:00"), at("12:00"), *published, update(at("13:10"), "completed"), ends_at=at("13:10"))
     assert spells(done, NOW) == [Spell("Website", at("10:00"), at("13:10"), MAINTENANCE)]
 
 
@@ -129,12 +129,12 @@ some_statuses = st.dictionaries(st.sampled_from("AB"), st.sampled_from([*Status]
 @st.composite
 def problems(draw: st.DrawFn) -> PublicIncident:
     times = sorted(draw(st.lists(st.integers(0, 900), min_size=1, max_size=6)))
-    told = [update(at("02:00") + timedelta(minutes=each), draw(stages), draw(some_statuses)) for each in times]
-    begins_at = told[0].at + timedelta(minutes=draw(st.integers(-60, 60)))
-    over = told[-1].stage is PublicStage.RESOLVED
+    published = [update(at("02:00") + timedelta(minutes=each), draw(stages), draw(some_statuses)) for each in times]
+    begins_at = published[0].at + timedelta(minutes=draw(st.integers(-60, 60)))
+    over = published[-1].stage is PublicStage.RESOLVED
     lasted = draw(st.integers(0, 600))
     return problem(
-        *told, begins_at=begins_at, ends_at=min(NOW, begins_at + timedelta(minutes=lasted)) if over else None
+        *published, begins_at=begins_at, ends_at=min(NOW, begins_at + timedelta(minutes=lasted)) if over else None
     )
 
 

@@ -60,7 +60,7 @@ async def anyone(context: Context) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 async def other(client_as: ClientAs) -> httpx.AsyncClient:
-    """Somebody with another token than the author's."""
+    """Somebody with a token other than the author's."""
     return await client_as(Scope.WRITE)
 
 
@@ -71,12 +71,12 @@ async def incident(client: httpx.AsyncClient) -> str:
     assert (await client.post("/webhooks/alertmanager", json=delivery)).is_success
     await send(client, "PUT", "/api/v1/status-page/components/Payments", 201, services=["checkout"])
     first = {"status": "resolved", "body": "It works again.", "components": {"Payments": "operational"}}
-    told = await send(
+    public = await send(
         client, "POST", "/api/v1/status-page/incidents", 201, title="Cards fail", incident="INC-1", first=first
     )
     await send(client, "POST", "/api/v1/reviews", 201, title="t", incidents=["INC-1"], facilitator="grace")
     await send(client, "POST", "/api/v1/reviews/REV-1/hold")
-    return str(told["id"])
+    return str(public["id"])
 
 
 async def write(client: httpx.AsyncClient, status: int = 201, **more: Any) -> dict[str, Any]:
@@ -250,10 +250,10 @@ async def test_a_report_needs_a_review_that_was_held_and_a_public_incident(clien
     assert (await write(client, 409))["type"].endswith("no-public-incident")
     assert (await write(client, 409, public_incident=str(uuid4())))["type"].endswith("no-public-incident")
     first = {"status": "resolved", "body": "Over."}
-    told = await send(client, "POST", "/api/v1/status-page/incidents", 201, title="t", first=first)
-    made = await write(client, public_incident=told["id"])
-    assert made["public_incident"] == told["id"]
-    assert (await write(client, summary="Second."))["public_incident"] == told["id"]
+    public = await send(client, "POST", "/api/v1/status-page/incidents", 201, title="t", first=first)
+    made = await write(client, public_incident=public["id"])
+    assert made["public_incident"] == public["id"]
+    assert (await write(client, summary="Second."))["public_incident"] == public["id"]
     await send(client, "POST", f"{OURS}/withdraw", 404)
     for version in (3, 2**31 - 1):
         await send(client, "GET", f"{OURS}/versions/{version}", 404)
@@ -442,7 +442,7 @@ async def test_no_word_of_any_internal_field_is_in_any_public_byte(
     component = f"Part {run}"
     await send(client, "PUT", f"/api/v1/status-page/components/{component}", 201, services=[word["service"]])
     first = {"status": "resolved", "body": "Over.", "components": {component: "operational"}, "by": word["person"]}
-    told = await send(
+    public = await send(
         client, "POST", "/api/v1/status-page/incidents", 201, title=f"Down {run}", incident=number, first=first
     )
     texts = dict.fromkeys(("title", "summary", "customer_impact", "resolution"), word["internal"])
@@ -469,7 +469,7 @@ async def test_no_word_of_any_internal_field_is_in_any_public_byte(
     incident = (await client.get(f"/api/v1/incidents/{number}")).json()
     secrets = {each for each in word.values() if "planted" in each}
     secrets |= {number, review["number"], made["number"], incident["id"], incident["key"], review["id"], severity}
-    paths = [*PUBLIC_PATHS, written["address"], f"/status/incidents/{told['id']}"]
+    paths = [*PUBLIC_PATHS, written["address"], f"/status/incidents/{public['id']}"]
     for path in paths:
         answer = await anyone.get(path)
         everything = answer.text + str(answer.headers.raw)

@@ -69,11 +69,11 @@ async def post(client: httpx.AsyncClient, path: str, code: int = 201, **body: An
     return answer.json()  # type: ignore[no-any-return]
 
 
-async def update(client: httpx.AsyncClient, told: dict[str, Any], code: int = 201, **body: Any) -> dict[str, Any]:
-    return await post(client, f"incidents/{told['id']}/updates", code, **body)
+async def update(client: httpx.AsyncClient, on_page: dict[str, Any], code: int = 201, **body: Any) -> dict[str, Any]:
+    return await post(client, f"incidents/{on_page['id']}/updates", code, **body)
 
 
-async def tell(client: httpx.AsyncClient, **more: Any) -> dict[str, Any]:
+async def publish_incident(client: httpx.AsyncClient, **more: Any) -> dict[str, Any]:
     """Publishes a partial outage of Payments."""
     first = {"status": "investigating", "body": "Some cards fail.", "components": {"Payments": "partial_outage"}}
     first |= more.pop("first", {})
@@ -104,15 +104,15 @@ async def test_an_incident_is_published_and_resolved(
     await fire(client, ago(minutes=30), service="shop")
     await put(client, "Payments", services=["shop"])
     await put(client, "Website")
-    told = await tell(client, incident="INC-1", first={"at": ago(minutes=20)})
-    assert (told["begins_at"], told["begins_at_stated"], told["incident"]) == (ago(minutes=30), False, "INC-1")
+    on_page = await publish_incident(client, incident="INC-1", first={"at": ago(minutes=20)})
+    assert (on_page["begins_at"], on_page["begins_at_stated"], on_page["incident"]) == (ago(minutes=30), False, "INC-1")
     found = await summary(anyone, page)
     assert found["status"] == {"indicator": "major", "description": "Partial outage of some systems"}
     assert [each["name"] for each in found["incidents"]] == ["Card payments fail"]
     assert "Some cards fail." in (await anyone.get("/status")).text
 
     await fire(client, ago(minutes=30), ago(minutes=5), service="shop")
-    over = await update(client, told, status="resolved", body="Over.")
+    over = await update(client, on_page, status="resolved", body="Over.")
     # It ended with the incident, not when somebody clicked.
     assert (over["ends_at"], over["set_operational"]) == (ago(minutes=5), ["Payments"])
     found = await summary(anyone, page)
@@ -125,7 +125,7 @@ async def test_an_incident_is_published_and_resolved(
     ]
     incident = (await client.get("/api/v1/incidents/INC-1")).json()
     assert incident["first_public_at"] == ago(minutes=20)
-    assert incident["measures"]["time_to_tell"]["seconds"] == 600
+    assert incident["measures"]["time_to_public_update"]["seconds"] == 600
     address = f"/api/v1/incidents/INC-1/timeline/{timeline[0]['id']}/correct"
     correction = await client.post(address, json={"note": "x"})
     assert (correction.status_code, "status page" in correction.text) == (409, True)
@@ -136,9 +136,9 @@ async def test_times_follow_the_incident_until_a_person_states_them(
 ) -> None:
     await fire(client, ago(minutes=30), ago(minutes=10), service="shop")
     await put(client, "Payments", services=["shop"])
-    told = await tell(client, incident="INC-1", first={"at": ago(minutes=25)})
-    path = f"incidents/{told['id']}"
-    over = await update(client, told, status="resolved", body="Over.")
+    on_page = await publish_incident(client, incident="INC-1", first={"at": ago(minutes=25)})
+    path = f"incidents/{on_page['id']}"
+    over = await update(client, on_page, status="resolved", body="Over.")
     assert (over["begins_at"], over["ends_at"]) == (ago(minutes=30), ago(minutes=10))
 
     impact = {"impact_started_at": ago(minutes=40)}
@@ -160,10 +160,10 @@ async def test_a_problem_that_came_back_ends_when_people_said_so_and_a_late_note
 ) -> None:
     await fire(client, ago(minutes=60), ago(minutes=50), service="shop")
     await put(client, "Payments", services=["shop"])
-    told = await tell(client, incident="INC-1", first={"at": ago(minutes=55)})
+    on_page = await publish_incident(client, incident="INC-1", first={"at": ago(minutes=55)})
 
     async def said(status: str, minutes: int, **more: Any) -> Any:
-        return (await update(client, told, status=status, body="Words.", at=ago(minutes=minutes), **more))["ends_at"]
+        return (await update(client, on_page, status=status, body="Words.", at=ago(minutes=minutes), **more))["ends_at"]
 
     assert await said("resolved", 45) == ago(minutes=50)
     assert await said("resolved", 44) == ago(minutes=50)
@@ -177,21 +177,21 @@ async def test_a_correction_is_shown_and_what_was_said_before_is_kept_inside(
 ) -> None:
     await fire(client, ago(minutes=30), service="shop")
     await put(client, "Payments", services=["shop"])
-    told = await tell(client, incident="INC-1")
+    on_page = await publish_incident(client, incident="INC-1")
     await page.refresh(datetime.now(UTC))
     before = (await anyone.get("/status/history.atom")).text
-    address = f"/api/v1/status-page/incidents/{told['id']}/updates/{told['updates'][0]['id']}"
-    assert (await client.patch(address, json={"at": None})).json()["updates"] == told["updates"]
+    address = f"/api/v1/status-page/incidents/{on_page['id']}/updates/{on_page['updates'][0]['id']}"
+    assert (await client.patch(address, json={"at": None})).json()["updates"] == on_page["updates"]
     corrected = (await client.patch(address, json={"body": "A few cards fail."})).json()
     assert [each["body"] for each in corrected["updates"][0]["earlier"]] == ["Some cards fail."]
     await page.refresh(datetime.now(UTC))
-    after = await anyone.get(f"/status/incidents/{told['id']}")
+    after = await anyone.get(f"/status/incidents/{on_page['id']}")
     assert "A few cards fail." in after.text
     assert "Some cards" not in after.text
     assert "corrected" in after.text
     atom = (await anyone.get("/status/history.atom")).text
-    assert f"urn:uuid:{told['id']}" in before
-    assert f"urn:uuid:{told['id']}" in atom
+    assert f"urn:uuid:{on_page['id']}" in before
+    assert f"urn:uuid:{on_page['id']}" in atom
     notes = (await client.get("/api/v1/incidents/INC-1/timeline?kind=published")).json()["items"]
     assert [each["note"] for each in notes] == ["Some cards fail.", "A few cards fail."]
 
@@ -201,26 +201,26 @@ async def test_what_was_withdrawn_is_gone_and_nobody_was_told(
 ) -> None:
     await fire(client, ago(minutes=30), service="shop")
     await put(client, "Payments", services=["shop"])
-    told = await tell(client, incident="INC-1")
+    on_page = await publish_incident(client, incident="INC-1")
     await page.refresh(datetime.now(UTC))
-    assert (await anyone.get(f"/status/incidents/{told['id']}")).status_code == 200
+    assert (await anyone.get(f"/status/incidents/{on_page['id']}")).status_code == 200
     for _ in range(2):
-        await post(client, f"incidents/{told['id']}/withdraw", 200)
+        await post(client, f"incidents/{on_page['id']}/withdraw", 200)
     await page.refresh(datetime.now(UTC))
-    assert (await anyone.get(f"/status/incidents/{told['id']}")).status_code == 404
+    assert (await anyone.get(f"/status/incidents/{on_page['id']}")).status_code == 404
     assert "Card payments" not in (await anyone.get("/status")).text
     assert (await client.get("/api/v1/incidents/INC-1")).json()["first_public_at"] is None
     again = {"status": "resolved", "body": "x"}
-    assert (await client.post(f"/api/v1/status-page/incidents/{told['id']}/updates", json=again)).status_code == 409
+    assert (await client.post(f"/api/v1/status-page/incidents/{on_page['id']}/updates", json=again)).status_code == 409
 
 
 async def test_a_past_incident_is_entered_with_its_own_times(
     client: httpx.AsyncClient, anyone: httpx.AsyncClient, page: StatusPage
 ) -> None:
     await put(client, "Payments")
-    told = await tell(client, begins_at=ago(days=3, hours=2), first={"at": ago(days=3, hours=1)})
+    on_page = await publish_incident(client, begins_at=ago(days=3, hours=2), first={"at": ago(days=3, hours=1)})
     resolved: dict[str, Any] = {"status": "resolved", "body": "Over.", "at": ago(days=3)}
-    over = await update(client, told, **resolved)
+    over = await update(client, on_page, **resolved)
     assert (over["begins_at"], over["ends_at"]) == (ago(days=3, hours=2), ago(days=3))
     await page.refresh(datetime.now(UTC))
     assert "partial outage for 2\u00a0hours" in (await anyone.get("/status")).text
@@ -232,7 +232,7 @@ async def test_a_past_incident_is_entered_with_its_own_times(
 async def test_a_repeated_request_publishes_nothing_twice(client: httpx.AsyncClient) -> None:
     await put(client, "Payments")
     id_, update_id = str(uuid4()), str(uuid4())
-    first = await tell(client, id=id_)
+    first = await publish_incident(client, id=id_)
     body: dict[str, Any] = {"id": update_id, "status": "monitoring", "body": "Better."}
     await post(client, f"incidents/{id_}/updates", **body)
     repeated = await post(client, f"incidents/{id_}/updates", 200, **body)
@@ -280,17 +280,17 @@ async def test_components_and_updates_are_bounded(client: httpx.AsyncClient, mon
     answer = await client.put("/api/v1/status-page/components/Website", json={"since": "2026-01-01"})
     assert (answer.status_code, answer.json()["detail"]) == (
         409,
-        "the status page may have 1 components; delete one that is no longer needed",
+        "the status page may have at most 1 components; delete one that is no longer needed",
     )
-    told = await tell(client)
-    refused = await update(client, told, 409, status="identified", body="x")
-    assert refused["detail"] == "a public incident may have 1 updates; publish a new one"
+    on_page = await publish_incident(client)
+    refused = await update(client, on_page, 409, status="identified", body="x")
+    assert refused["detail"] == "a public incident may have at most 1 updates; publish a new incident"
 
 
 async def test_public_incidents_are_listed_newest_first_with_a_cursor(client: httpx.AsyncClient) -> None:
     await put(client, "Payments")
     for days in (3, 1, 2):
-        await tell(client, title=f"{days} days ago", begins_at=ago(days=days))
+        await publish_incident(client, title=f"{days} days ago", begins_at=ago(days=days))
     path, titles = "/api/v1/status-page/incidents?limit=2", list[str]()
     cursor = ""
     for _ in range(2):
@@ -306,25 +306,27 @@ async def test_a_public_incident_follows_its_incident_into_a_merge(
     await fire(client, ago(minutes=60), ago(minutes=50), service="shop", alertname="a")
     await fire(client, ago(minutes=30), service="shop", alertname="b")
     await put(client, "Payments", services=["shop"])
-    told = await tell(client, incident="INC-2", first={"at": ago(minutes=25)})
+    on_page = await publish_incident(client, incident="INC-2", first={"at": ago(minutes=25)})
     await fire(client, ago(minutes=52), ago(minutes=28), service="shop", alertname="c")
     assert (await client.get("/api/v1/incidents/INC-2")).json()["merged_into"]
     await kept_up(engine)
-    found = (await client.get(f"/api/v1/status-page/incidents/{told['id']}")).json()
+    found = (await client.get(f"/api/v1/status-page/incidents/{on_page['id']}")).json()
     assert (found["incident"], found["begins_at"]) == ("INC-1", ago(minutes=60))
-    assert (await client.get("/api/v1/incidents/INC-1")).json()["measures"]["time_to_tell"]["seconds"] == 35 * 60
-    await update(client, told, status="identified", body="Found.")
+    assert (await client.get("/api/v1/incidents/INC-1")).json()["measures"]["time_to_public_update"][
+        "seconds"
+    ] == 35 * 60
+    await update(client, on_page, status="identified", body="Found.")
 
 
 async def test_a_public_incident_follows_its_part_of_a_split(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     await fire(client, ago(minutes=60), service="shop", alertname="a")
     await fire(client, ago(minutes=20), service="shop", alertname="b")
     await put(client, "Payments", services=["shop"])
-    told = await tell(client, incident="INC-1", first={"at": ago(minutes=10)})
-    assert told["begins_at"] == ago(minutes=60)
+    on_page = await publish_incident(client, incident="INC-1", first={"at": ago(minutes=10)})
+    assert on_page["begins_at"] == ago(minutes=60)
     await fire(client, ago(minutes=60), ago(minutes=50), service="shop", alertname="a")  # so it was two
     await kept_up(engine)
-    found = (await client.get(f"/api/v1/status-page/incidents/{told['id']}")).json()
+    found = (await client.get(f"/api/v1/status-page/incidents/{on_page['id']}")).json()
     assert (found["incident"], found["begins_at"]) == ("INC-2", ago(minutes=20))
     entries = (await client.get("/api/v1/incidents/INC-2/timeline?kind=published")).json()["items"]
     assert len(entries) == 1
@@ -508,7 +510,7 @@ async def test_a_time_in_which_nothing_ran_is_remembered(engine: AsyncEngine) ->
 async def test_gauges(client: httpx.AsyncClient) -> None:
     await put(client, "Payments")
     await put(client, "Website")
-    await tell(client, first={"at": ago(minutes=30)})
+    await publish_incident(client, first={"at": ago(minutes=30)})
     samples = {
         (sample.name, *sample.labels.values()): sample.value
         for family in text_string_to_metric_families((await client.get("/metrics")).text)
@@ -558,10 +560,12 @@ async def test_no_internal_word_is_in_any_public_byte(
     await put(client, "Payments", services=[words["service"]], uptime="measured")
     await fire(client, ago(minutes=20), service=f"other-{words['service']}", alertname=words["label"])
     await put(client, "Reports", services=[f"other-{words['service']}"], automatic=True)
-    told = await tell(client, incident="INC-1", first={"by": words["person"]})
-    update_id = told["updates"][0]["id"]
-    await client.patch(f"/api/v1/status-page/incidents/{told['id']}/updates/{update_id}", json={"body": "Corrected."})
-    withdrawn = await tell(client, title=words["rule"])
+    on_page = await publish_incident(client, incident="INC-1", first={"by": words["person"]})
+    update_id = on_page["updates"][0]["id"]
+    await client.patch(
+        f"/api/v1/status-page/incidents/{on_page['id']}/updates/{update_id}", json={"body": "Corrected."}
+    )
+    withdrawn = await publish_incident(client, title=words["rule"])
     await post(client, f"incidents/{withdrawn['id']}/withdraw", 200)
     await kept_up(engine)
     async with db.session(engine) as session:
@@ -578,7 +582,7 @@ async def test_no_internal_word_is_in_any_public_byte(
         "sev1",
         settings.host,
     }
-    paths = [*PUBLIC, *(f"/status/incidents/{each}" for each in (told["id"], withdrawn["id"]))]
+    paths = [*PUBLIC, *(f"/status/incidents/{each}" for each in (on_page["id"], withdrawn["id"]))]
     automatic = next(
         each["id"] for each in (await client.get("/api/v1/status-page/incidents")).json()["items"] if each["automatic"]
     )
@@ -586,7 +590,7 @@ async def test_no_internal_word_is_in_any_public_byte(
         answer = await anyone.get(path)
         everything = answer.text + str(answer.headers.raw)
         assert [word for word in secrets if word in everything] == [], path
-    assert "Corrected." in (await anyone.get(f"/status/incidents/{told['id']}")).text
+    assert "Corrected." in (await anyone.get(f"/status/incidents/{on_page['id']}")).text
 
 
 async def test_the_public_role_may_read_public_columns_and_nothing_else(
@@ -664,7 +668,7 @@ async def test_pages_are_served_from_memory(
     client: httpx.AsyncClient, anyone: httpx.AsyncClient, page: StatusPage, engine: AsyncEngine, context: Context
 ) -> None:
     await put(client, "Payments")
-    told = await tell(client)
+    on_page = await publish_incident(client)
     with counted(context.engine) as statements:
         await page.refresh(datetime.now(UTC))
     assert len(statements) <= 11, statements
@@ -672,7 +676,7 @@ async def test_pages_are_served_from_memory(
         await page.refresh(datetime.now(UTC))
     assert len(statements) <= 8, statements  # neither incidents nor reports have changed
     with counted(context.engine) as statements:
-        for path in [*PUBLIC, f"/status/incidents/{told['id']}"]:
+        for path in [*PUBLIC, f"/status/incidents/{on_page['id']}"]:
             answer = await anyone.get(path)
             assert answer.status_code == 200
             assert "set-cookie" not in answer.headers
@@ -729,9 +733,9 @@ async def test_only_months_with_public_incidents_have_a_page(
 ) -> None:
     """Otherwise anybody could have two thousand pages rendered."""
     await put(client, "Payments")
-    told = await tell(client, begins_at=ago(days=100))
+    on_page = await publish_incident(client, begins_at=ago(days=100))
     await page.refresh(NOW)
-    for month, status in ((told["begins_at"][:7], 200), (f"{NOW:%Y-%m}", 200), ("1970-01", 404), ("2199-12", 404)):
+    for month, status in ((on_page["begins_at"][:7], 200), (f"{NOW:%Y-%m}", 200), ("1970-01", 404), ("2199-12", 404)):
         assert (await anyone.get(f"/status/history?month={month}")).status_code == status, month
 
 
@@ -761,7 +765,7 @@ async def test_while_the_database_is_away_the_last_state_is_served_with_as_of(
 ) -> None:
     """tests/status_page/test_outage.py stops a real PostgreSQL."""
     await put(client, "Payments")
-    told = await tell(client)
+    on_page = await publish_incident(client)
     await page.refresh(datetime.now(UTC))
 
     async def fails(_now: datetime) -> None:
@@ -770,7 +774,7 @@ async def test_while_the_database_is_away_the_last_state_is_served_with_as_of(
     monkeypatch.setattr(page, "_read", fails)
     with pytest.raises(ConnectionRefusedError):
         await page.refresh(datetime.now(UTC))
-    for path in ("/status", f"/status/incidents/{told['id']}", "/status/history"):
+    for path in ("/status", f"/status/incidents/{on_page['id']}", "/status/history"):
         assert "As of" in (await anyone.get(path)).text
     assert (await anyone.get("/status.json")).json()["page"]["as_of"]
     monkeypatch.undo()

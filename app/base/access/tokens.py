@@ -1,9 +1,9 @@
 """Access tokens with scopes, stored as hashes and compared in constant time.
 
-A token has the form `aft_<id>_<secret>`, or is `<id><secret>` in 32 lower-case letters and digits, for tools that check
-the form of a key. Only the SHA-256 of it is stored. The secret has 256 random bits, or 124, so a fast hash is as good
-as a slow one. `ingest` tokens are for the webhooks of one source only; of the others each scope includes the ones
-before it: read, write, admin.
+A token has the form `aft_<id>_<secret>`, with 256 random bits. For tools that check the form of a key, it is
+`<id><secret>` in 32 lower-case letters and digits, with 124 random bits. Only its SHA-256 is stored: with so many
+random bits, a fast hash is as good as a slow one. `ingest` tokens are for the webhooks of one source only. Of the other
+scopes (read, write, admin) each includes the ones before it.
 """
 
 import hashlib
@@ -183,8 +183,8 @@ async def list_tokens(session: AsyncSession) -> list[KnownToken]:
 async def page_of_tokens(
     session: AsyncSession, *, revoked: bool, after: tuple[datetime, str] | None, limit: int
 ) -> list[KnownToken]:
-    """Those that are valid, the newest first, or those that were revoked, the latest first. `after` is the time (of
-    creation or revocation) and the id of the last one before.
+    """The valid tokens, newest first, or the revoked ones, latest first. `after` is the time (of creation or
+    revocation) and the id of the last one before.
     """
     at = col(Token.revoked_at) if revoked else col(Token.created_at)
     query = select(Token, Source).join(Source, isouter=True).order_by(at.desc(), col(Token.id).desc())
@@ -212,7 +212,7 @@ async def revoke_token(session: AsyncSession, public: str, *, now: datetime) -> 
 
 
 async def valid_tokens(session: AsyncSession, name: str, *, now: datetime) -> list[KnownToken]:
-    """Those with this name, the newest first, locked. Raises TokenNotFound if there are none."""
+    """The valid tokens with this name, newest first, locked. Raises TokenNotFound if there are none."""
     query = select(Token, Source).join(Source, isouter=True).where(Token.name == name, col(Token.revoked_at).is_(None))
     query = query.order_by(col(Token.created_at).desc(), col(Token.id)).with_for_update(of=Token)
     found = [known for each in await session.exec(query) if (known := _known_token(*each)).is_valid(now)]

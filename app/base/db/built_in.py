@@ -1,7 +1,7 @@
 """The service's database in the built-in PostgreSQL, and the role that owns it.
 
-The role is no superuser: whoever gets SQL past the service can read and change its data, but cannot run programs, read
-files, or change the server.
+The role is not a superuser: an attacker who can run SQL as the service can read and change its data, but cannot run
+programs, read files, or change the server.
 """
 
 from sqlalchemy import text

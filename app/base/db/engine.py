@@ -57,7 +57,7 @@ def connect(
                 "timezone": "UTC",
                 # Batches are short statements on few rows: compiling them takes longer than running them.
                 "jit": "off",
-                # A forgotten lock must not block the ingest forever.
+                # A forgotten lock must not block ingest forever.
                 "idle_in_transaction_session_timeout": "60s",
                 **(_BY_INDEX if few_rows else {}),
             },

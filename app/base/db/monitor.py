@@ -57,7 +57,7 @@ class DatabaseMonitor:
     def mark_down(self) -> None:
         """Reports a broken or refused connection: the database counts as down until a probe succeeds."""
         if not self.is_down:
-            log.warning("the database does not answer")
+            log.warning("the database is not responding")
         self._down.set()
         self._check_wanted.set()
 
@@ -76,7 +76,7 @@ class DatabaseMonitor:
                 await asyncio.sleep(PROBE_SECONDS)
             self._check_wanted.clear()
             if self.is_down:
-                log.warning("the database answers again")
+                log.warning("the database is responding again")
                 self._down.clear()
 
     async def _probed(self) -> bool:

@@ -42,8 +42,10 @@ async def _is_member(connection: AsyncConnection) -> bool:
 
 @asynccontextmanager
 async def public_transaction(engine: AsyncEngine) -> AsyncIterator[tuple[AsyncConnection, bool]]:
-    """A transaction that only reads, and whether it may read nothing but what is public: if the role is missing, or may
-    not read all that is public, it has the privileges of the service.
+    """A transaction that only reads, and whether it is confined to the public columns.
+
+    It is not if the role is missing, or lacks a privilege that the public pages need: then it has the privileges of the
+    service.
     """
     async with read_transaction(engine) as tx:
         is_confined = (await tx.execute(_PREPARE, {"role": PUBLIC_ROLE, **_PUBLIC})).one().is_confined

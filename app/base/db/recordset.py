@@ -63,5 +63,5 @@ def as_json(rows: object) -> str:
     return _json.encode(rows).decode()
 
 
-_json = msgspec.json.Encoder(enc_hook=dict)  # for a mapping that is no dict
+_json = msgspec.json.Encoder(enc_hook=dict)  # for a mapping that is not a dict
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]

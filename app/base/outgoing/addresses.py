@@ -138,7 +138,7 @@ class Allowed:
     def permits(self, name: str | None, address: Address) -> bool:
         """Whether an entry permits the address. `name` is the host name it was resolved from.
 
-        A host name permits private addresses only: whoever controls its DNS records could point it anywhere.
+        A host name permits private addresses only, because its DNS records could be changed to point anywhere.
         """
         reach = kind_of(address).reach
         if any(network.prefixlen == network.max_prefixlen for network in self._around(address)):

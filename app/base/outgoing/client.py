@@ -1,8 +1,8 @@
 """The HTTP client for every request that leaves the service.
 
 It connects only to permitted addresses. A name is resolved once per session; all of its addresses are checked, and the
-connection goes to one of these addresses, so a later answer of the name server has no effect. The name still is the
-one in the TLS handshake, for which the certificate must be valid, and in the Host header.
+connection goes to one of these addresses, so a later answer of the name server has no effect. The TLS handshake and the
+Host header still have the name, and the certificate must be valid for it.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ class NotAllowed(Invalid):
 
 
 class NoAnswer(Exception):
-    """The host could not be reached, or did not answer in time. The message contains nothing the host sent."""
+    """The host could not be reached, or did not respond in time. The message contains nothing the host sent."""
 
 
 class NotResolved(NoAnswer):
@@ -101,7 +101,7 @@ class OutgoingClient:
                 ) as client:
                     yield OutgoingSession(client, route.target)
         except TimeoutError:
-            raise NoAnswer("did not answer in time") from None
+            raise NoAnswer("did not respond in time") from None
 
     async def _route(self, url: str) -> "_Route":
         """The only function that decides. Raises NotAllowed and NotResolved."""

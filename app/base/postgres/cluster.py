@@ -18,7 +18,7 @@ from app.base.postgres.files import open_private, sync, tail
 from app.base.postgres.processes import HERE, POLL_SECONDS, spawn
 
 ROLE = "aftermath"  # the superuser, for startup, backups and repairs
-SERVICE_ROLE = "aftermath_service"  # owns the database and is no superuser; app/base/db/built_in.py creates it
+SERVICE_ROLE = "aftermath_service"  # owns the database, is not a superuser; app/base/db/built_in.py creates it
 
 
 def find_binaries() -> Path:

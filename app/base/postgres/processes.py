@@ -35,7 +35,7 @@ POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class PostmasterStatus:
     """The contents of postmaster.pid, which may be stale."""
 
     pid: int
@@ -43,7 +43,7 @@ class Status:
     ready: bool
 
     @classmethod
-    def of(cls, cluster: Path) -> "Status | None":
+    def of(cls, cluster: Path) -> "PostmasterStatus | None":
         """None if the file does not exist or is incomplete."""
         try:
             # pid, directory, start time, port, socket directory, address, shared memory, status
@@ -71,7 +71,7 @@ async def lock_for_server(data_dir: Path, cluster: Path, account: Account, stop_
 
 async def _end_left_over(lock: int, cluster: Path, account: Account, stop_within: float) -> None:
     """Ends the processes of an earlier server. Raises DataDirInUse if one cannot be ended."""
-    status = Status.of(cluster)
+    status = PostmasterStatus.of(cluster)
 
     def is_over() -> bool:
         return take_lock(lock) and not processes_in(cluster, account)
@@ -90,7 +90,7 @@ async def _end_left_over(lock: int, cluster: Path, account: Account, stop_within
             continue
         if left:
             log.warning(
-                "ending a PostgreSQL left running in %s (%s, %s)",
+                "stopping a PostgreSQL server that was left running in %s (%s, %s)",
                 cluster,
                 number.name,
                 ", ".join(str(process.pid) for process in left),
@@ -101,8 +101,8 @@ async def _end_left_over(lock: int, cluster: Path, account: Account, stop_within
         if await within(seconds, is_over):
             return
     raise DataDirInUse(
-        f"a PostgreSQL is still running in {cluster}, perhaps in another container, and could not be ended: stop it "
-        "there"
+        f"a PostgreSQL server is still running in {cluster}, perhaps in another container, and could not be stopped: "
+        "stop it there"
     )
 
 
@@ -120,6 +120,7 @@ def processes_in(cluster: Path, account: Account) -> list[psutil.Process]:
 def spawn(
     command: Sequence[str | Path], account: Account, *, output: IO[bytes], directory: Path, inherits: int
 ) -> subprocess.Popen[bytes]:
+    """Starts the command as the account, in `directory`. It inherits `inherits`, the file descriptor of a lock."""
     # Not asyncio's, because uvloop cannot switch users; not in a thread, so that a canceled start knows its process.
     return subprocess.Popen(
         command,

@@ -34,7 +34,15 @@ from app.base.postgres.cluster import (
 )
 from app.base.postgres.errors import CannotStart
 from app.base.postgres.files import claim, limit_log, make_data_dir, open_log, tail, take_lock
-from app.base.postgres.processes import HERE, POLL_SECONDS, QUIT_SECONDS, Status, lock_for_server, spawn, within
+from app.base.postgres.processes import (
+    HERE,
+    POLL_SECONDS,
+    QUIT_SECONDS,
+    PostmasterStatus,
+    lock_for_server,
+    spawn,
+    within,
+)
 from app.base.postgres.sockets import fits_socket, make_runtime_directory, remove_runtime_directory
 
 log = logging.getLogger(__name__)
@@ -174,7 +182,7 @@ def running(data_dir: Path) -> Address | None:
         with (data_dir / "postgres.lock").open("rb") as lock:
             if take_lock(lock.fileno(), fcntl.LOCK_SH):
                 return None
-        status = Status.of(cluster)
+        status = PostmasterStatus.of(cluster)
         if status is None or not status.ready:
             return None
         return Address(status.socket_directory, password_in(cluster))
@@ -247,7 +255,7 @@ class BuiltIn:
         self._at_stop = at_stop.pop_all()
 
     async def _launch(self) -> None:
-        former = Status.of(self._cluster)
+        former = PostmasterStatus.of(self._cluster)
         lock = await self._lock()
         # No process is left, so these files are stale. PostgreSQL would not start if another process now had their pid.
         for stale in (self._cluster / "postmaster.pid", self.address.socket_directory / ".s.PGSQL.5432.lock"):
@@ -290,7 +298,7 @@ class BuiltIn:
         return await lock_for_server(self.data_dir, self._cluster, self._account, self._stop_within)
 
     def _is_ready(self) -> bool:
-        status = Status.of(self._cluster)
+        status = PostmasterStatus.of(self._cluster)
         return status is not None and status.ready and status.pid == self.pid
 
     async def _watch(self) -> None:

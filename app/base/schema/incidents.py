@@ -22,8 +22,9 @@ _LIVE = text("merged_into IS NULL")
 class Incident(Row, table=True):
     """A connected group of alerts with one grouping key, or one declared by a person.
 
-    The first block of columns is derived only from the alerts; the second holds values set by people. The values in the
-    API (`detected_at`, `status`, …) combine both, see incidents/measures/measures.py.
+    The first block of columns is derived only from the alerts, the second holds values set by people, and the third is
+    derived from its reviews. The values in the API (`detected_at`, `status`, …) combine them, see
+    incidents/measures/measures.py.
     """
 
     __tablename__ = "incident"
@@ -142,7 +143,7 @@ class Incident(Row, table=True):
     first_public_at: Timestamp[datetime | None] = None  # the first update on the status page
     identified_at: Timestamp[datetime | None] = None
     mitigated_at: Timestamp[datetime | None] = None
-    # derived from its reviews (incidents/reviewed.py)
+    # derived from its reviews (incidents/grouping/reviewed.py)
     reviewed_at: Timestamp[datetime | None] = None  # when its first review was held
     ready_at: Timestamp[datetime | None] = None  # when its last review was published and its last action item closed
     review_planned: bool = Field(default=None, sa_column_kwargs={"server_default": "false"})  # it has a draft
@@ -154,7 +155,7 @@ class Incident(Row, table=True):
 class Alert(Row, table=True):
     """One episode of a series. Partitioned by month, see base/db/partitions.py.
 
-    The ends of each kind and the times of reports are facts, see incidents/grouping/episode.py; `ended_at`,
+    The ends of each kind and the times of reports are facts, see incidents/grouping/law/episode.py; `ended_at`,
     `end_reason`, `end_reported_at`, `sender_ended` and `covered` are derived from them. Report times are whole minutes.
     """
 
@@ -333,7 +334,7 @@ class TimelineEntry(Row, table=True):
     idempotency_key: Text[str | None] = None  # with which a client sent it, so that a repeat is not recorded again
     sent_to: UUID | None = None  # if it has a key: the incident it was sent to, even after a merge or split
     reaction_id: BigInt[int | None] = None  # the reaction that a source reported; it may have been dropped since
-    # The transaction that wrote it; `incidents.timeline.read_after` sorts by it.
+    # The transaction that wrote it; `incidents.history.timeline.read_after` sorts by it.
     transaction_id: int = Field(
         sa_type=sa.BigInteger,
         default=None,

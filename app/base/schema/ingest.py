@@ -47,7 +47,7 @@ class StoredRequest(Row, table=True):
     query: Jsonb[dict[str, str]]
     path: Jsonb[dict[str, str]]  # the parameters of its path
     method: str = Field(default=None, sa_type=sa.Text, sa_column_kwargs={"server_default": "POST"})
-    # The path with their names.
+    # The path as the sender declares it, with the names of the parameters.
     endpoint: str = Field(default=None, sa_type=sa.Text, sa_column_kwargs={"server_default": ""})
     body: bytes
 
@@ -179,8 +179,8 @@ class Silence(Row, table=True):
     matchers: Text[str]
     starts_at: Timestamp[datetime]
     ends_at: Timestamp[datetime]
-    first_seen_at: Timestamp[datetime]  # the first poll in which it suppressed an alert of the key, and the last
-    last_seen_at: Timestamp[datetime]
+    first_seen_at: Timestamp[datetime]  # the first poll in which it suppressed an alert of the key
+    last_seen_at: Timestamp[datetime]  # the last such poll
 
 
 class SourceWatch(Row, table=True):

@@ -38,7 +38,7 @@ class IncidentType(Row, table=True):
     roles: TextArray[list[str]]
     channels: Jsonb[list[dict[str, str | None]]]  # `kind`, `name`, `link`; the first is primary, the others are backups
     steps: TextArray[list[str]]
-    update_seconds: int | None = None  # null: as the target says
+    update_seconds: int | None = None  # null: as in the target
     review: Text[str]
     created_at: Timestamp[datetime]
     updated_at: Timestamp[datetime]

@@ -204,7 +204,7 @@ class ActionItem(Row, table=True):
     )
     finding_id: UUID | None = Field(default=None, foreign_key="finding.id", ondelete="SET NULL")
     title: Text[str]
-    done_when: Text[str | None] = None  # how one can see that it is done
+    done_when: Text[str | None] = None  # how to see that it is done
     phase: Text[str]  # the phase of later incidents that it improves
     term: Text[str]
     priority: SmallInt[int | None] = None  # 1 now, 2 next, 3 later
@@ -246,7 +246,7 @@ class Issue(Row, table=True):
 class ReportVersion(Row, table=True):
     """A version of the public report of a review. Its content never changes.
 
-    It is approved with another token than its author's. The approval names the digest of the page, and only a page
+    It is approved with a token other than its author's. The approval names the digest of the page, and only a page
     whose version and digest are approved can stand in `public_report`.
     """
 

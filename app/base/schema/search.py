@@ -1,4 +1,4 @@
-"""What full-text search finds rows by, as expressions that indexes and queries share. Migration 0024 has the function
+"""Expressions for full-text search, which indexes and queries share. Migration 0024 has the function
 `search_words`: the words of a text without ASCII punctuation, in lower case, of no particular language.
 """
 

@@ -80,7 +80,7 @@ class PublicIncident(Row, table=True):
     ends_at_stated: bool
     scheduled_to: Timestamp[datetime | None] = None
     automatic: bool  # no person has written to it yet
-    withdrawn_at: Timestamp[datetime | None] = None  # it is not public any more
+    withdrawn_at: Timestamp[datetime | None] = None  # it is no longer public
     created_at: Timestamp[datetime]
     updated_at: Timestamp[datetime]
 

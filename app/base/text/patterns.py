@@ -13,7 +13,7 @@ FORMS: Mapping[str, str] = {
     "^[A-Za-z0-9-]{1,100}$": "must be the name of a header",
     "^[a-z][a-z0-9_-]{0,49}$": "must begin with a lower-case letter, and may have up to 50 lower-case letters, digits, "
     "dashes and underscores",
-    "^0\\.[0-9]{1,9}$": "must be text such as `0.999`: above 0 and below 1, with up to 9 decimal places",
+    "^0\\.[0-9]{1,9}$": "must be a string such as `0.999`: above 0 and below 1, with up to 9 decimal places",
     "^https?://[^/?#]+(/[A-Za-z0-9._~%/-]*)?$": "must be a URL such as `https://example.com:9093/path`, without query "
     "and fragment",
     r"^[^\x00]{1,1024}$": "must have 1 to 1,024 characters",

@@ -50,7 +50,7 @@ _PATTERNS = tuple(
     (re.compile(pattern, flags), replacement)
     for pattern, replacement, flags in (
         (r"-----BEGIN [A-Z0-9 ]{1,40}-----.*?(?:-----END [A-Z0-9 ]{1,40}-----|\Z)", MARK, re.DOTALL),
-        # A password may contain `/` and `@`; but the port of a web page is no password.
+        # A password may contain `/` and `@`; but the port of a web page is not a password.
         (
             rf"\b{_NO_PORT}([a-z][a-z0-9+.-]{{1,20}}://)(?:[^\s/:@]{{0,100}}:[^\s\"'<>]{{1,500}}|[^\s/@]+)@",
             rf"\1{MARK}@",

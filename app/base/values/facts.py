@@ -87,7 +87,7 @@ class ReactionKind(StrEnum):
 
     ACKNOWLEDGED = "acknowledged"
     UNACKNOWLEDGED = "unacknowledged"  # taken back, or it has expired
-    CLOSED = "closed"  # resolved by hand; only its alerts tell when an incident ended
+    CLOSED = "closed"  # resolved by hand; only its alerts show when an incident ended
     NOTE = "note"
 
 

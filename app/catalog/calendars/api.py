@@ -148,6 +148,7 @@ async def delete_calendar(session: Session, name: CalendarName, _: Writer) -> No
 def calendar_rows(
     name: str, body: BusinessHoursInput, now: datetime
 ) -> tuple[schema.Calendar, list[schema.CalendarHours]]:
+    """The rows of a calendar with this name and these hours."""
     calendar = schema.Calendar(
         name=name, zone=body.zone, holidays=sorted(set(body.holidays)), created_at=now, updated_at=now
     )

@@ -1,0 +1,1 @@
+"""Planned maintenance, during which failures do not count."""

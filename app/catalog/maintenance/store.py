@@ -24,7 +24,7 @@ async def list_maintenance(session: AsyncSession, *, after: str, limit: int) -> 
 
 
 async def maintenance_of(session: AsyncSession, service: str, *, limit: int) -> Sequence[schema.Maintenance]:
-    """What was planned for this service or for all services, most recently changed first."""
+    """Maintenance planned for this service or for all services, most recently changed first."""
     row = schema.Maintenance
     covers = (col(row.services) == []) | (literal(service) == any_(col(row.services)))
     return (await session.exec(select(row).where(covers).order_by(col(row.updated_at).desc()).limit(limit))).all()

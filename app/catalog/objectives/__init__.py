@@ -1,0 +1,1 @@
+"""Objectives with their error budgets, and availability."""

@@ -83,7 +83,7 @@ def _one_shape(window: object) -> object:
 class ObjectiveInput(Input):
     target: Target = Field(description="Share of time as a string, greater than 0 and less than 1", examples=["0.999"])
     window: Annotated[RollingInput | CalendarInput, BeforeValidator(_one_shape)]
-    weighted: bool = Field(True, description="Whether downtime is weighted by impact; otherwise it counts in full")
+    weighted: bool = Field(True, description="Whether downtime is weighted by impact; if not, it counts in full")
     environment: EnvironmentName | None = Field(
         None, description="Only incidents in this environment burn the budget; null: all do", examples=["production"]
     )
@@ -260,7 +260,7 @@ async def get_availability(
     failures. Only the past part of the period counts, from when the service came into service. Services that never
     failed are included.
     """
-    bounds = Bounds(settings.question_occurrences, settings.question_parts)
+    bounds = Bounds(settings.query_occurrences, settings.query_parts)
     found = await store.availabilities(
         tx, period, service, environment, now=now, weights=settings.impact, bounds=bounds
     )

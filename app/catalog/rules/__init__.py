@@ -1,0 +1,1 @@
+"""Grouping rules, their order, and trying them on past alerts."""

@@ -98,8 +98,8 @@ class RuleInput(Input):
     recoveries: list[OptionalRecovery] = Field(
         [],
         max_length=2,
-        description="Ends that are recoveries of matching alerts, although in general they are none: alerts of Grafana "
-        "rules with a filter end like this when all is well. They then end as `recovered`",
+        description="Ends that count as recoveries for matching alerts, although in general they do not: alerts of "
+        "Grafana rules with a filter end like this when all is well. They then end as `recovered`",
     )
     heartbeat_seconds: int | None = Field(
         None,
@@ -196,8 +196,9 @@ class DifferenceModel(BaseModel):
     """Incidents that share alerts, as the present and as the proposed rules form them."""
 
     outcome: TrialOutcome = Field(
-        description="`merged`: several incidents would be one; `split`: one would be several; `regrouped`: several "
-        "would be several others; `changed`: its key, service, environment, severity or alerts would differ; "
+        description="`merged`: several incidents would become one; `split`: one would become several; `regrouped`: "
+        "several would be grouped differently into several; `changed`: its key, service, environment, severity or "
+        "alerts would differ; "
         "`not_opened`: its alerts would be ignored; `opened`: the present rules would ignore its alerts"
     )
     before: list[GroupedModel] = Field(description="Incidents by the present rules, earliest first; at most 20")
@@ -290,7 +291,7 @@ async def try_rules(
     _: Reader,
 ) -> TrialResponse:
     """Groups the alerts of the last days by the present rules and by the proposed ones, and returns which incidents
-    would differ. Changes nothing. Alerts are taken as they are stored: `ignored_labels` makes no difference, and alerts
+    would differ. Changes nothing. Alerts are used as they are stored: `ignored_labels` makes no difference, and alerts
     that opened no incident are missing.
     """
     changes = {name: None if rule is None else rule_row(name, rule, now) for name, rule in body.changes.items()}

@@ -113,6 +113,7 @@ def _require_deletable(name: str) -> None:
 
 
 def rule_of(row: schema.Rule) -> Rule:
+    """The rule in a row. Raises InvalidMatcher."""
     return Rule(
         name=row.name,
         position=row.position,
@@ -139,7 +140,7 @@ TRIED_ALERTS, TRIED_BYTES = 20_000, 16 * 2**20  # of labels
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What changes to the rules would have done to the incidents that ran since `since`.
+    """The effect that changes of rules would have had on the incidents that ran since `since`.
 
     Of these, the newest that together have at most `TRIED_ALERTS` alerts are compared, and `left_out` are not.
     `titles` has those of the compared ones by number.

@@ -179,7 +179,7 @@ def _by_law(alerts: Sequence[PastAlert], decided: Mapping[int, Decision], places
 
 
 def _differences(before: Sequence[_Group], after: Sequence[_Group]) -> tuple[list[Difference], int]:
-    """What differs, and how many incidents stay as they are."""
+    """The differences, and how many incidents stay as they are."""
     differences: list[Difference] = []
     unchanged = 0
     for befores, afters in _connected(before, after):
@@ -219,7 +219,7 @@ def _connected(before: Sequence[_Group], after: Sequence[_Group]) -> Iterable[tu
 def _is_same(before: _Group, after: _Group) -> bool:
     if before.members != after.members:
         return False
-    one, other = before.incident, after.incident  # another rule with the same result is no difference
+    one, other = before.incident, after.incident  # the same result by another rule does not count as a difference
     return (one.key, one.service, one.environment, one.severity) == (
         other.key,
         other.service,

@@ -1,0 +1,1 @@
+"""Services with their owners, links, and hourly costs of an outage."""

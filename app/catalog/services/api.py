@@ -145,7 +145,7 @@ async def list_services(
     paging: Pages,
     _: Reader,
     q: Annotated[
-        Name | None, Query(description="Only services with this text in the name, whatever its case", examples=["pay"])
+        Name | None, Query(description="Only services with this text in the name, ignoring case", examples=["pay"])
     ] = None,
     owner: Owners = [],  # noqa: B006  fastapi copies it
     count: Counted = False,  # noqa: FBT002  a query parameter has a name
@@ -193,7 +193,9 @@ async def put_service(
 
 @router.delete("/{name}", summary="Delete an unused service", status_code=204, responses=problem_responses(404, 409))
 async def delete_service(session: Session, name: ServiceName, _: Writer) -> None:
-    """With its rates. Only if it has no incidents, deployments or changes, and nothing is configured for it."""
+    """Deletes the service and its rates. Only possible if it has no incidents, deployments or changes, and nothing is
+    configured for it.
+    """
     await store.delete_service(session, name)
 
 
@@ -222,7 +224,7 @@ async def put_rates(
     _: Writer,
 ) -> ServiceResponse:
     """Replaces all rates, each the cost of an hour of outage. An unknown service is created. Costs are always
-    recomputed, including past ones: if a price has changed, add a rate with `from` instead of replacing the old rate.
+    recomputed, including past ones. If a price has changed, add a rate with `from` instead of replacing the old one.
     """
     return ServiceResponse.of(await store.put_rates(session, name, [rate_row(name, rate) for rate in body], now=now))
 

@@ -87,14 +87,17 @@ async def change_rate(
     await _locked(session, name)
     known = {(each.currency, each.valid_from): each for each in await _rates(session, [name])}
     if was is not None and known.pop(was, None) is None:
-        raise RateChanged("someone else has changed or removed this rate in the meantime; nothing was changed")
+        raise RateChanged(
+            "someone else has changed or removed this rate in the meantime; nothing was changed. "
+            "Reload the rates and try again"
+        )
     if rate is not None:
         key = (rate.currency, rate.valid_from)
         if key in known:
             raise Conflict("there is already a rate in this currency from this time on; change that rate instead")
         known[key] = rate
     if len(known) > RATES_AT_MOST:
-        message = f"a service may have {RATES_AT_MOST} rates; remove one that no incident needs"
+        message = f"a service may have at most {RATES_AT_MOST} rates; remove one that no incident needs"
         raise Invalid(message)
     session.expunge_all()  # the rows are about to be deleted
     return await put_rates(session, name, [schema.ServiceRate(**each.model_dump()) for each in known.values()], now=now)

@@ -38,7 +38,7 @@ from app.incidents.reading.links import LinkKind
 from app.settings import Settings
 
 HARMED_THROUGHOUT = (
-    "Users were harmed between its alerts too: downtime and cost then include the gaps, at the worst severity"
+    "Whether users were affected between its alerts too: downtime and cost then include the gaps, at the worst severity"
 )
 
 IS_TEST = (

@@ -35,7 +35,7 @@ class BulkInput(ActionInput):
 class ResultModel(BaseModel):
     """The result for one incident."""
 
-    incident: str = Field(description="As it was sent", examples=["INC-1"])
+    incident: str = Field(description="The incident, as it was sent in the request", examples=["INC-1"])
     status: IncidentStatus | None = Field(description="Its status now; null if the action was refused")
     problem: ProblemDocument | None = Field(description="Why the action was refused; null if it was not")
 

@@ -18,7 +18,7 @@ from app.incidents.measures.measures import Facts
 
 
 class RevisionModel(BaseModel):
-    """Why an entry does not count any more."""
+    """Why an entry no longer counts."""
 
     status: Literal["corrected", "withdrawn"]
     entry: int = Field(description="Id of the entry that corrects or withdraws it")
@@ -37,8 +37,9 @@ class EntryModel(BaseModel):
     by: str | None
     note: str | None
     detail: dict[str, Any] | None = Field(
-        description="What an entry of its kind has besides: a task its `effect`, `ended_at`, `stage`, `link`, `command`"
-        " and `playbook`; other kinds the fields with which they are recorded. What a source reported about another "
+        description="Further fields of an entry of its kind: for a task `effect`, `ended_at`, `stage`, `link`, "
+        "`command` and `playbook`; for other kinds, the fields with which they are recorded. What a source reported "
+        "about another "
         "tool has `source`, its name, and `at_arrival` if the tool reports no time, so that `at` is when the request "
         "was received. An acknowledgement recorded here has `via`: `api` or `page`",
         examples=[

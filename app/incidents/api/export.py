@@ -17,7 +17,7 @@ from app.incidents.api.entry import EntryModel, entry_models
 from app.incidents.history import timeline
 from app.incidents.history.details import DETAILS
 from app.incidents.history.entry_words import words_of
-from app.incidents.history.timeline import Chosen, Key
+from app.incidents.history.timeline import EntryFilter, Key
 
 
 class TimelineFormat(StrEnum):
@@ -49,7 +49,7 @@ def accepted(header: str) -> TimelineFormat:
 
 
 async def exported(
-    session: AsyncSession, engine: AsyncEngine, incident: Incident, chosen: Chosen, format_: TimelineFormat
+    session: AsyncSession, engine: AsyncEngine, incident: Incident, chosen: EntryFilter, format_: TimelineFormat
 ) -> StreamingResponse:
     """Every entry that matches, earliest first."""
     number, title = f"INC-{incident.number}", incident.title_stated or incident.title
@@ -126,7 +126,7 @@ def _what(entry: EntryModel) -> Iterator[str]:
 
 
 def _named(detail: Mapping[str, Any]) -> Iterator[str]:
-    """What a task did, what changed, which deployment was the cause: the fields that have a value."""
+    """The fields that have a value, such as the effect of a task or the deployment that was the cause."""
     for name, value in detail.items():
         if isinstance(value, dict):
             yield f"{name.replace('_', ' ')}: {' '.join(str(one) for one in value.values())}"

@@ -42,7 +42,7 @@ class UpdateFact(_Attributed, Update):
 
 
 class CriterionFact(_Noted, Criterion):
-    """An exit criterion is met, or is not met any more. This resolves nothing."""
+    """An exit criterion is met, or is no longer met. This does not resolve the incident."""
 
     kind: Literal["criterion"]
 

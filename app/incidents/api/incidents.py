@@ -87,9 +87,11 @@ def _filters(
     ] = [],  # noqa: B006
     since: Annotated[
         When | None,
-        Query(alias="from", description=f"Only incidents detected from then on. {TIME}", examples=["-7d"]),
+        Query(alias="from", description=f"Only incidents detected at or after this time. {TIME}", examples=["-7d"]),
     ] = None,
-    until: Annotated[When | None, Query(alias="to", description=f"Only incidents detected before that. {TIME}")] = None,
+    until: Annotated[
+        When | None, Query(alias="to", description=f"Only incidents detected before this time. {TIME}")
+    ] = None,
     acknowledged: Annotated[
         bool | None,
         Query(description="`true`: only incidents that were acknowledged, open or resolved; `false`: only others"),
@@ -109,7 +111,7 @@ def _filters(
     ] = None,
     q: Annotated[
         Name | None,
-        Query(description="Only incidents with this text in the title, whatever its case", examples=["timeout"]),
+        Query(description="Only incidents with this text in the title, ignoring case", examples=["timeout"]),
     ] = None,
     label: Annotated[
         list[Label],
@@ -148,8 +150,8 @@ Filtered = Annotated[views.Filters, Depends(_filters)]
 Sorted = Annotated[
     views.Sort,
     Query(
-        description="`severity`: the worst first; `duration`: open ones, then the longest first. Among equals the "
-        "newest come first"
+        description="`severity`: most severe first; `duration`: open incidents first, then the longest. Ties are "
+        "newest first"
     ),
 ]
 
@@ -175,11 +177,11 @@ async def list_incidents(
     count: Annotated[bool, Query(description="Also count the incidents on all pages")] = False,  # noqa: FBT002  a query parameter has a name
     format_: Format = None,
 ) -> Incidents | StreamingResponse:
-    """Values of one filter are alternatives, and an incident must match each filter. Merged incidents are not listed,
+    """An incident must match at least one value of each filter. Merged incidents are not listed,
     but can still be fetched by number.
 
-    As CSV it has all incidents that match, with the measures in seconds, the cost in each currency that has a rate and,
-    if `AFTERMATH_LABOR` is set, the cost of labor.
+    As CSV, the response has all matching incidents, with the measures in seconds, the cost in each currency that has a
+    rate and, if `AFTERMATH_LABOR` is set, the cost of labor.
     """
     if wants_csv(request, format_):
         if of_pages := {"limit", "cursor", "count"} & {*request.query_params}:
@@ -284,7 +286,7 @@ class AlertModel(BaseModel):
 class SilenceModel(BaseModel):
     """A silence of an Alertmanager that suppressed alerts of the incident.
 
-    It shows that someone knew of them, but does not count as an acknowledgement.
+    It shows that someone knew of the alerts, but does not count as an acknowledgement.
     """
 
     source: str = Field(description="The source whose Alertmanager was polled")

@@ -57,7 +57,7 @@ class TaskModel(BaseModel):
     """A task as last corrected. Withdrawn ones are left out."""
 
     entry: int = Field(description="Id of its first entry in the timeline, with which it can be corrected")
-    at: AtShown = Field(description="When it was done, or begun")
+    at: AtShown = Field(description="When it was done or started")
     ended_at: AtShown | None
     by: str | None
     text: str
@@ -67,7 +67,7 @@ class TaskModel(BaseModel):
     command: str | None = Field(description="What was typed or run, without secrets")
     playbook: PlaybookModel | None = Field(description="The playbook that was followed")
     phase: Phase | None = Field(
-        description="The phase in which it was begun; null between detection and end while the identification of the "
+        description="The phase in which it started; null between detection and end while the identification of the "
         "cause is not stated"
     )
     level: int = Field(description="The level that the path reaches with it")

@@ -21,7 +21,7 @@ from app.incidents.grouping.timeline_kind import TimelineKind
 from app.incidents.history import corrections, notes, timeline
 from app.incidents.history.notes import TaskDetails
 from app.incidents.history.path import Effect, Phase, PlaybookVersion, Stage
-from app.incidents.history.timeline import Attribution, Chosen
+from app.incidents.history.timeline import Attribution, EntryFilter
 from app.incidents.measures.measures import Facts
 
 router = APIRouter(prefix="/api/v1/incidents", tags=["incidents"])
@@ -49,7 +49,7 @@ async def list_timeline(
         list[Phase],
         Query(
             description="Only entries of this phase of the incident; may be repeated. An entry whose `phase` is null "
-            "is of none",
+            "belongs to none",
             examples=[["response"]],
             max_length=20,
         ),
@@ -65,7 +65,7 @@ async def list_timeline(
 ) -> Page[EntryModel] | StreamingResponse:
     """Everything that happened to the incident, earliest first."""
     incident = await actions.find(session, ref)
-    chosen = Chosen(Facts.of(incident), frozenset(kind), frozenset(phase))
+    chosen = EntryFilter(Facts.of(incident), frozenset(kind), frozenset(phase))
     wanted = format_ or accepted(request.headers.get("accept", ""))
     if wanted is not TimelineFormat.JSON:
         return await exported(session, context_of(request).engine, incident, chosen, wanted)
@@ -79,8 +79,8 @@ IdempotencyKey = Annotated[
     Name | None,
     Header(
         alias="Idempotency-Key",
-        description="Any text that is new for each entry, such as a UUID. A request repeated with the same key "
-        "is not recorded again, and is answered with the entry recorded first",
+        description="Any text that is new for each entry, such as a UUID. A request repeated with the same key is not "
+        "recorded again, and returns the entry that was recorded first",
         examples=["7c4e4d0a-9f0b-4a55-8f3e-0e1a5d2b7c11"],
     ),
 ]
@@ -135,7 +135,9 @@ class TaskInput(Input):
         description="`positive` moved the incident towards recovery, `negative` away from it, `none` neither",
         examples=["positive"],
     )
-    at: At | None = Field(None, description="When it was done, or begun; defaults to `ended_at` or, without it, to now")
+    at: At | None = Field(
+        None, description="When it was done or started; defaults to `ended_at` or, without it, to now"
+    )
     ended_at: At | None = Field(None, description="When it was finished; omit it if it took no time worth stating")
     stage: Stage | None = Field(None, description="The stage of diagnosis to which it belongs")
     link: Link | None = Field(None, examples=["https://wiki.example.org/restart-workers"])
@@ -196,7 +198,7 @@ class CorrectionInput(Input):
     detail: dict[Name, JsonValue] | None = Field(
         None,
         max_length=20,
-        description="Fields of the `detail` of an entry that is no task, with their corrected values",
+        description="Corrected values of fields in the `detail` of an entry; not for tasks",
         examples=[{"person": "ben"}],
     )
     effect: Effect | None = Field(None, description="What a task did for the recovery", examples=["negative"])

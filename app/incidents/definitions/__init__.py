@@ -30,4 +30,3 @@ DEFINITIONS: tuple[Definition, ...] = (
     *RESPONSE,
 )
 DEFINED: Mapping[str, Definition] = {each.name: each for each in DEFINITIONS}
-FORMULAS: Mapping[str, str] = {each.name: each.formula for each in DEFINITIONS}

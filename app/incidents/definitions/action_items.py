@@ -13,7 +13,7 @@ ACTION_ITEMS = (
         "the number of action items created in [from, to)",
         counted=_CREATED,
         left_out="nothing",
-        cannot_tell="how much a team learned: a few action items that are done help more than many that are not",
+        cannot_show="how much a team learned: a few action items that are done help more than many that are not",
     ),
     metric(
         "time_to_complete",
@@ -24,7 +24,7 @@ ACTION_ITEMS = (
         "dropped are censored at that time",
         counted=_CREATED,
         left_out=f"nothing; with fewer than {SUMMARY_FROM} done, the values are listed instead",
-        cannot_tell="how much work it was, or whether it helped",
+        cannot_show="how much work it was, or whether it helped",
     ),
     metric(
         "done_in_time",
@@ -34,6 +34,6 @@ ACTION_ITEMS = (
         "of the action items whose due time has passed, the share that was done by then; Wilson interval of 95 %",
         counted=f"{_CREATED}, with a due time before now",
         left_out="action items without a due time, those not yet due, and dropped ones",
-        cannot_tell="whether the due times were realistic; they can be moved",
+        cannot_show="whether the due times were realistic; they can be moved",
     ),
 )

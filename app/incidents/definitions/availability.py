@@ -12,7 +12,7 @@ AVAILABILITY = (
         counted="every service, since the stated in_service_since, else since it was first seen: by its first alert, "
         "or when it was created, whichever is earlier",
         left_out="planned maintenance; the time before the service came into service",
-        cannot_tell="whether anyone used the service. A service that existed before its first alert was in service "
+        cannot_show="whether anyone used the service. A service that existed before its first alert was in service "
         "longer, which only a person can state",
         version=2,
     ),
@@ -25,7 +25,7 @@ AVAILABILITY = (
         "not anything failed",
         counted="maintenance windows that name the service, or that name no service",
         left_out="nothing; overlapping windows count once",
-        cannot_tell="whether the work was done, or took as long as planned",
+        cannot_show="whether the work was done, or took as long as planned",
     ),
     metric(
         "downtime_weighted",
@@ -35,7 +35,7 @@ AVAILABILITY = (
         "the integral of impact over the downtime; at each moment, the greatest impact of the running incidents",
         counted=WITH_IMPACT,
         left_out=PLANNED,
-        cannot_tell="how many users were affected, except where the impact was stated",
+        cannot_show="how many users were affected, except where the impact was stated",
     ),
     metric(
         "availability",
@@ -45,7 +45,7 @@ AVAILABILITY = (
         "1 - downtime / in_service",
         counted=WITH_IMPACT,
         left_out=PLANNED,
-        cannot_tell="how severe an outage was: any impact above 0 counts in full",
+        cannot_show="how severe an outage was: any impact above 0 counts in full",
     ),
     metric(
         "availability_weighted",
@@ -55,7 +55,7 @@ AVAILABILITY = (
         "1 - downtime_weighted / in_service",
         counted=WITH_IMPACT,
         left_out=PLANNED,
-        cannot_tell="what users saw: impact is either stated by a person or the default of the severity",
+        cannot_show="what users saw: impact is either stated by a person or the default of the severity",
     ),
     metric(
         "failures",
@@ -66,7 +66,7 @@ AVAILABILITY = (
         "planned maintenance; exact Poisson interval (Garwood), 95 %",
         counted="incidents of the service with an impact above 0",
         left_out=PLANNED,
-        cannot_tell="how long they lasted; one outage may be two overlapping incidents. The interval assumes "
+        cannot_show="how long they lasted; one outage may be two overlapping incidents. The interval assumes "
         "independent failures, but failures cluster",
     ),
     metric(
@@ -77,8 +77,8 @@ AVAILABILITY = (
         "(in_service - downtime) / failures; its interval divides by the bounds of the interval of failures",
         counted="incidents of the service with an impact above 0",
         left_out=PLANNED,
-        cannot_tell="when the next failure will happen, or anything from only a few failures. Without a failure there "
-        "is no mean; that does not mean it is infinite",
+        cannot_show="when the next failure will happen, or anything from only a few failures. Without a failure there "
+        "is no mean, which does not mean that it is infinite",
     ),
     metric(
         "exposure",
@@ -88,7 +88,7 @@ AVAILABILITY = (
         "in_service - downtime",
         counted="every service",
         left_out="downtime and planned maintenance",
-        cannot_tell="whether anyone used the service",
+        cannot_show="whether anyone used the service",
     ),
     metric(
         "budget",
@@ -99,7 +99,7 @@ AVAILABILITY = (
         "maintenance)",
         counted="the window since in_service_since, including the part that has not elapsed yet",
         left_out="planned maintenance, and the time before the service came into service, which earn no budget",
-        cannot_tell="whether the target is what users need",
+        cannot_show="whether the target is what users need",
     ),
     metric(
         "burned",
@@ -110,7 +110,7 @@ AVAILABILITY = (
         "overlapping incidents share it in proportion to their impacts",
         counted=WITH_IMPACT,
         left_out=PLANNED,
-        cannot_tell="which incident is to blame: overlapping incidents share it by impact",
+        cannot_show="which incident is to blame: overlapping incidents share it by impact",
     ),
     metric(
         "left",
@@ -120,7 +120,7 @@ AVAILABILITY = (
         "budget - burned; below 0 the objective is missed",
         counted=WITH_IMPACT,
         left_out=PLANNED,
-        cannot_tell="how it will develop; see the burn rate",
+        cannot_show="how it will develop; see the burn rate",
     ),
     metric(
         "left_ratio",
@@ -130,7 +130,7 @@ AVAILABILITY = (
         "left / budget; below 0 the objective is missed; none if the service is not in service in the window",
         counted=WITH_IMPACT,
         left_out=PLANNED,
-        cannot_tell="how it will develop; early in a calendar window nearly all of it is always left",
+        cannot_show="how it will develop; early in a calendar window nearly all of it is always left",
     ),
     metric(
         "burn_rate",
@@ -141,6 +141,6 @@ AVAILABILITY = (
         "weighted; a constant rate of 1.0 spends exactly the whole budget by the end of the window",
         counted=WITH_IMPACT,
         left_out=PLANNED,
-        cannot_tell="a trend: over one hour a single incident dominates it",
+        cannot_show="a trend: over one hour a single incident dominates it",
     ),
 )

@@ -4,8 +4,8 @@ from app.incidents.definitions.model import DEPLOYED, EVERY_INCIDENT, NO_RECOVER
 
 _FINISHED = "deployments of the selected service and environment that finished in [from, to)"
 _NOT_FINISHED = (
-    "canceled and unfinished deployments; those that deployed what was running already; unknown outcomes; changes that "
-    "are no deployments; non-production environments, unless requested"
+    "canceled and unfinished deployments; those that deployed what was running already; unknown outcomes; changes "
+    "that are not deployments; non-production environments, unless requested"
 )
 _CAUSED = "incidents caused by a deployment with at least min_confidence; `basis` shows how that is known"
 _FEW_OF_DORA = f"statistics if there are fewer than {SUMMARY_FROM} values; `values` lists them instead"
@@ -26,7 +26,7 @@ DORA = (
         "their numbers per day or week, as of incidents_per_day",
         counted=_FINISHED,
         left_out=f"failed deployments; {_NOT_FINISHED}",
-        cannot_tell="how much was delivered. The interval assumes deployments at random times, if in groups, which "
+        cannot_show="how much was delivered. The interval assumes deployments at random times, if in groups, which "
         "planned deployments are not",
         clock=DEPLOYED,
         version=2,
@@ -41,7 +41,7 @@ DORA = (
         f"with the 95 % interval from its order statistics, whose distances from the middle are widened: {_WIDENED}",
         counted="commits with a time in deployments that succeeded in [from, to)",
         left_out=f"deployments without commit times, counted as without_commit_times; {_FEW_OF_DORA}",
-        cannot_tell="how long the work took before the commit; a rebase makes old work look new",
+        cannot_show="how long the work took before the commit; a rebase makes old work look new",
         clock=DEPLOYED,
         version=3,
     ),
@@ -53,7 +53,7 @@ DORA = (
         "deployments that succeeded in [from, to) and were reported without any commit time",
         counted=_FINISHED,
         left_out=f"failed deployments; {_NOT_FINISHED}",
-        cannot_tell="their lead times, which are in none of the numbers",
+        cannot_show="their lead times, which are in none of the numbers",
         clock=DEPLOYED,
     ),
     metric(
@@ -64,7 +64,7 @@ DORA = (
         "finished deployments, with the outcome succeeded or failed",
         counted=_FINISHED,
         left_out=_NOT_FINISHED,
-        cannot_tell="how large they were",
+        cannot_show="how large they were",
         clock=DEPLOYED,
     ),
     metric(
@@ -78,7 +78,7 @@ DORA = (
         "users and does not count",
         counted=_FINISHED,
         left_out=f"links of low confidence, unless requested; {_NOT_FINISHED}",
-        cannot_tell="more than its links: a link to the last deployment before an incident is a guess, see `basis`",
+        cannot_show="more than its links: a link to the last deployment before an incident is a guess, see `basis`",
         clock=DEPLOYED,
         version=2,
     ),
@@ -90,7 +90,7 @@ DORA = (
         "change_failures / days of [from, to); 95 % interval as of incidents_per_day",
         counted=_FINISHED,
         left_out=f"links of low confidence, unless requested; {_NOT_FINISHED}",
-        cannot_tell="whether deployments became worse: it rises with their number. See change_fail_rate",
+        cannot_show="whether deployments became worse: it rises with their number. See change_fail_rate",
         clock=DEPLOYED,
     ),
     metric(
@@ -101,7 +101,7 @@ DORA = (
         f"change_failures / deployments, so never above 1; {_WILSON}",
         counted=_FINISHED,
         left_out=_NOT_FINISHED,
-        cannot_tell="whether changes are bad or just well monitored: failures that are not linked do not count. Recent "
+        cannot_show="whether changes are bad or just well monitored: failures that are not linked do not count. Recent "
         "deployments may still fail",
         clock=DEPLOYED,
         version=3,
@@ -115,7 +115,7 @@ DORA = (
         f"incident; {_WILSON}",
         counted=_FINISHED,
         left_out=_NOT_FINISHED,
-        cannot_tell="which of its failures are coincidences. The true rate is likely between change_fail_rate and this",
+        cannot_show="which of its failures are coincidences. The true rate is likely between change_fail_rate and this",
         clock=DEPLOYED,
         version=2,
     ),
@@ -128,7 +128,7 @@ DORA = (
         "repeated syncs",
         counted=_FINISHED,
         left_out="canceled and unfinished deployments; non-production environments, unless requested",
-        cannot_tell="whether their configuration changed: that is a change, not a deployment",
+        cannot_show="whether their configuration changed: that is a change, not a deployment",
         clock=DEPLOYED,
     ),
     metric(
@@ -139,7 +139,7 @@ DORA = (
         "deployments that ended with a word that is not known; they are in none of the other numbers",
         counted=_FINISHED,
         left_out="those that deployed what was running already; non-production environments, unless requested",
-        cannot_tell="whether they succeeded",
+        cannot_show="whether they succeeded",
         clock=DEPLOYED,
     ),
     metric(
@@ -152,7 +152,7 @@ DORA = (
         counted=_CAUSED,
         left_out=f"{NO_RECOVERY}; {_FALSE_ALARMS}; failed deployments without an incident; pending incidents; "
         f"{_FEW_OF_DORA}",
-        cannot_tell="how long slow recoveries take: open incidents are counted as pending and are in none of these "
+        cannot_show="how long slow recoveries take: open incidents are counted as pending and are in none of these "
         "quantiles",
         version=4,
     ),
@@ -165,7 +165,7 @@ DORA = (
         "lead_time_for_changes",
         counted=EVERY_INCIDENT,
         left_out=f"{NO_RECOVERY}; {_FALSE_ALARMS}; pending incidents; {_FEW_OF_DORA}",
-        cannot_tell="how good deployments are: it is shown for comparison with failed_deployment_recovery_time",
+        cannot_show="how good deployments are: it is shown for comparison with failed_deployment_recovery_time",
         version=3,
     ),
     metric(
@@ -177,7 +177,7 @@ DORA = (
         f"{_WILSON}",
         counted=_FINISHED,
         left_out=_NOT_FINISHED,
-        cannot_tell="rework that is not marked as unplanned",
+        cannot_show="rework that is not marked as unplanned",
         clock=DEPLOYED,
         version=2,
     ),
@@ -189,7 +189,7 @@ DORA = (
         "finished deployments that are `unplanned` and name no incident; they are not in rework_rate",
         counted=_FINISHED,
         left_out=_NOT_FINISHED,
-        cannot_tell="why they were made",
+        cannot_show="why they were made",
         clock=DEPLOYED,
     ),
     metric(
@@ -201,7 +201,7 @@ DORA = (
         f"caused them / incidents detected; {_WILSON}",
         counted=EVERY_INCIDENT,
         left_out=_FALSE_ALARMS,
-        cannot_tell="the causes. The larger it is, the less the change fail rate means",
+        cannot_show="the causes. The larger it is, the less the change fail rate means",
         version=2,
     ),
     metric(
@@ -214,7 +214,7 @@ DORA = (
         "deployment in the 24 hours before",
         counted=EVERY_INCIDENT,
         left_out=_FALSE_ALARMS,
-        cannot_tell="whether the links are right: last_deployment is a guess by time alone",
+        cannot_show="whether the links are right: last_deployment is a guess by time alone",
     ),
     metric(
         "confidences",
@@ -225,7 +225,7 @@ DORA = (
         "that of bases",
         counted=EVERY_INCIDENT,
         left_out=_FALSE_ALARMS,
-        cannot_tell="how many links are right; a confidence is no probability",
+        cannot_show="how many links are right; a confidence is not a probability",
     ),
     metric(
         "dora_cost",
@@ -236,7 +236,7 @@ DORA = (
         "as of `to`",
         counted="one service with a rate",
         left_out="incidents not caused by a deployment; failed deployments without an incident count with the mean",
-        cannot_tell="the actual cost: it is a cross-check that treats every failure as a full outage and assumes "
+        cannot_show="the actual cost: it is a cross-check that treats every failure as a full outage and assumes "
         "that none overlap. See `cost` for the actual cost",
         clock=DEPLOYED,
     ),

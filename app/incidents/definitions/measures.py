@@ -8,7 +8,7 @@ from app.incidents.measures.measures import MEASURES
 
 _ONE = "the value of one incident; see the statistics for many incidents"
 _NOT_A_SERVICE = "merged incidents (counted as the one they were merged into); monitoring failures, unless requested"
-_STATED = "incidents without a stated time, because any default would be invented"
+_STATED = "incidents without a stated time, because any default would be a guess"
 
 _NO_REVIEW = "incidents without a review, because most need none"
 
@@ -16,7 +16,7 @@ _NO_REVIEW = "incidents without a review, because most need none"
 @dataclass(frozen=True, slots=True)
 class _Population:
     left_out: str
-    cannot_tell: str
+    cannot_show: str
 
 
 _POPULATIONS: Mapping[str, _Population] = {
@@ -31,19 +31,20 @@ _POPULATIONS: Mapping[str, _Population] = {
     ),
     "time_to_declare": _Population(
         f"incidents that no one declared, or that were detected by their declaration; {_NOT_A_SERVICE}",
-        "whether the response was needed, or how it went; and nothing about incidents that were handled without one",
+        "whether the response was needed, or how it went; nor incidents that were handled without one",
     ),
-    "time_to_tell": _Population(
+    "time_to_public_update": _Population(
         f"incidents that were never on the status page, because most concern no customer; {_NOT_A_SERVICE}",
-        "whether customers read it, or learned of the problem before; and nothing about incidents that should have "
-        "been published and were not",
+        "whether customers read it, or knew of the problem before; nor incidents that should have been published and "
+        "were not",
     ),
     "time_to_mitigate": _Population(
         f"{_STATED}; {_NOT_A_SERVICE}", "anything about incidents whose mitigation was not recorded"
     ),
     "time_to_recover": _Population(
         f"{NO_RECOVERY}; {_NOT_A_SERVICE}",
-        "how good the fix was, or how hard the incident: it starts at the impact start if stated, else at detection, "
+        "how good the fix was, or how hard the incident was: it starts at the impact start if stated, else at "
+        "detection, "
         "and ends when the alert resolves, which may not be when users recover",
     ),
     "detection": _Population(
@@ -79,7 +80,7 @@ MEASURE_DEFINITIONS = (
             formula=measure.formula,
             counted=EVERY_INCIDENT,
             left_out=_POPULATIONS[measure.name].left_out,
-            cannot_tell=_POPULATIONS[measure.name].cannot_tell,
+            cannot_show=_POPULATIONS[measure.name].cannot_show,
             second_clock=BUSINESS_HOURS,
             starts=measure.starts,
             ends=measure.ends,
@@ -112,7 +113,7 @@ MEASURE_DEFINITIONS = (
         "harmed_throughout, gaps between alerts have the worst severity of the incident",
         "alerts of sources, from the start that the annotation `for` implies, if there is one; and the time for which "
         "a person declared the incident or held it open",
-        "alerts after a person resolved them; failures of the monitoring, whose impact is 0",
+        "alerts after a person resolved them; monitoring failures, whose impact is 0",
         "what users noticed: the share of each severity is a setting (`AFTERMATH_IMPACT`)",
     ),
     Definition(
@@ -137,7 +138,7 @@ MEASURE_DEFINITIONS = (
         _ONE,
         "the time until resolved_at, else now, at which impact(t) is above 0, less planned maintenance",
         "incidents with an impact above 0",
-        "gaps between alerts, unless the incident harmed throughout; planned maintenance; merged incidents",
+        "gaps between alerts, unless harmed_throughout is stated; planned maintenance; merged incidents",
         "how long the incident took: time_to_recover includes the gaps and counts every severity. Nor whether users "
         "were affected while no alert fired",
     ),

@@ -37,7 +37,7 @@ class Definition:
     formula: str
     counted: str  # the population
     left_out: str  # exclusions, with the reason
-    cannot_tell: str  # its limits; reads on from "It cannot show"
+    cannot_show: str  # its limits; reads on from "It cannot show"
     clock: str = EVENT_TIME
     second_clock: str | None = None  # used on request
     starts: str | None = None  # the two events of a duration
@@ -54,7 +54,7 @@ def metric(
     *,
     counted: str,
     left_out: str,
-    cannot_tell: str,
+    cannot_show: str,
     clock: str = EVENT_TIME,
     version: int = 1,
 ) -> Definition:
@@ -67,7 +67,7 @@ def metric(
         formula,
         counted,
         left_out,
-        cannot_tell,
+        cannot_show,
         clock=clock,
         version=version,
     )

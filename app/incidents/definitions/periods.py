@@ -9,9 +9,9 @@ PERIODS = (
         "incidents",
         "count",
         "incidents whose detected_at lies in [from, to)",
-        counted="every incident that matches the filters, whatever its severity",
+        counted="every incident that matches the filters, of any severity",
         left_out="merged incidents: they count as the incident they were merged into",
-        cannot_tell="how many things went wrong: the grouping keys and windows of the rules affect it too",
+        cannot_show="how many things went wrong: the grouping keys and windows of the rules affect it too",
     ),
     metric(
         "incidents_per_day",
@@ -20,9 +20,9 @@ PERIODS = (
         "rate, with an interval",
         "incidents / days of [from, to) that have passed. The 95 % interval is the exact Poisson interval of incidents "
         "/ dispersion, scaled; with a dispersion above 1 it is at least Student's t interval of the logarithm",
-        counted="every incident that matches the filters, whatever its severity",
+        counted="every incident that matches the filters, of any severity",
         left_out="merged incidents: they count as the incident they were merged into",
-        cannot_tell="how storms vary, if there were fewer than about five: then the interval is too narrow",
+        cannot_show="how storms vary, if there were fewer than about five: then the interval is too narrow",
     ),
     metric(
         "dispersion",
@@ -34,7 +34,7 @@ PERIODS = (
         "storms (see compare_clusters) / events. Events came as if in groups of this size",
         counted="incidents by detected_at, or deployments by finished_at, of each day or week that has passed",
         left_out="the part of a period that has not passed yet",
-        cannot_tell="why: storms, busy weeks, weekends and a growing number of incidents all raise it",
+        cannot_show="why: storms, busy weeks, weekends and a growing number of incidents all raise it",
     ),
     metric(
         "open",
@@ -44,7 +44,7 @@ PERIODS = (
         "incidents whose detected_at lies in [from, to) and that are not resolved now, acknowledged or not",
         counted=EVERY_INCIDENT,
         left_out="incidents detected before or after the period, open or not; merged incidents",
-        cannot_tell="whether users are still affected: an alert may keep firing, or its resolve may have been lost",
+        cannot_show="whether users are still affected: an alert may keep firing, or its resolve may have been lost",
     ),
     metric(
         "incidents_with_impact",
@@ -54,7 +54,7 @@ PERIODS = (
         "incidents whose impact(t) is above 0 at some time in [from, to)",
         counted=WITH_IMPACT,
         left_out="severities with an impact of 0; merged incidents; monitoring failures",
-        cannot_tell="how many began in the period; see `incidents` for that",
+        cannot_show="how many began in the period; see `incidents` for that",
     ),
     metric(
         "downtime",
@@ -65,8 +65,8 @@ PERIODS = (
         "detected, less planned maintenance; summed over services",
         counted=WITH_IMPACT,
         left_out=PLANNED,
-        cannot_tell="how many users were affected: here a service is either up or down, whatever the severity. Nor "
-        "harm between alerts, unless a person states it; time to recover includes these gaps",
+        cannot_show="how many users were affected: here a service is either up or down, at any severity. Nor impact "
+        "between alerts, unless a person states it; time to recover includes these gaps",
         version=2,
     ),
     metric(
@@ -77,7 +77,7 @@ PERIODS = (
         "downtime within planned maintenance; it is not part of downtime",
         counted=WITH_IMPACT,
         left_out="severities with an impact of 0; monitoring failures",
-        cannot_tell="whether the maintenance caused the failures",
+        cannot_show="whether the maintenance caused the failures",
     ),
     metric(
         "cost",
@@ -89,7 +89,7 @@ PERIODS = (
         "incidents, per currency",
         counted=WITH_IMPACT_AND_RATE,
         left_out=NO_RATE,
-        cannot_tell="the actual loss: it is a configured hourly rate times hours. Consider the low and high amounts "
+        cannot_show="the actual loss: it is a configured hourly rate times hours. Consider the low and high amounts "
         "too",
         version=2,
     ),
@@ -104,7 +104,7 @@ PERIODS = (
         "including those in maintenance and monitoring failures, because they take work too",
         left_out="incidents that no one acknowledged before they ended, which are counted, because unknown is not 0; "
         "merged incidents",
-        cannot_tell="the hours actually worked, which are not recorded. Overlapping incidents count twice, as if "
+        cannot_show="the hours actually worked, which are not recorded. Overlapping incidents count twice, as if "
         "different people worked on them, and work after the recovery, such as the review, is not included",
     ),
 )

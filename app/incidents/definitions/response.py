@@ -18,7 +18,7 @@ RESPONSE = (
         "within the target without acknowledgement, or without a recovery",
         counted=EVERY_INCIDENT,
         left_out=_NO_SERVICE,
-        cannot_tell="whether the target was a sensible one, or whether users were helped",
+        cannot_show="whether the target was a sensible one, or whether users were helped",
     ),
     metric(
         "targets_met",
@@ -28,7 +28,7 @@ RESPONSE = (
         "met / (met + missed), with the 95 % interval by Wilson",
         counted="incidents detected in the period that met or missed the target",
         left_out=f"incidents whose outcome is pending, cannot_tell or not_agreed; {_NO_SERVICE}; {_FEW}",
-        cannot_tell="anything about incidents for which nothing was agreed",
+        cannot_show="anything about incidents for which nothing was agreed",
     ),
     metric(
         "tasks",
@@ -39,7 +39,7 @@ RESPONSE = (
         "which the task began",
         counted="tasks of incidents detected in the period",
         left_out=f"withdrawn tasks; {_NO_SERVICE}",
-        cannot_tell="work that no one recorded",
+        cannot_show="work that no one recorded",
     ),
     metric(
         "tasks_without_positive_effect",
@@ -48,8 +48,8 @@ RESPONSE = (
         "a ratio",
         "(negative + none) / (positive + negative + none), with the 95 % interval by Wilson",
         counted="tasks whose effect is stated, of incidents detected in the period",
-        left_out=f"tasks whose effect is unknown, whose share is shown beside it; {_FEW}",
-        cannot_tell="that this work was waste: ruling out a cause helps too",
+        left_out=f"tasks whose effect is unknown, whose share is shown next to it; {_FEW}",
+        cannot_show="that this work was waste: ruling out a cause helps too",
     ),
     metric(
         "updates_overdue",
@@ -61,6 +61,6 @@ RESPONSE = (
         "target, else 30 minutes for sev1 and sev2",
         counted="incidents open now, whenever they were detected",
         left_out="incidents for which no cadence is agreed on and no update was promised",
-        cannot_tell="whether stakeholders were informed in a way that no one recorded",
+        cannot_show="whether stakeholders were informed in a way that no one recorded",
     ),
 )

@@ -17,7 +17,7 @@ def _statistic(
     label: str,
     statistic: str,
     formula: str,
-    cannot_tell: str,
+    cannot_show: str,
     *,
     unit: str = "seconds",
     of_all: bool = False,
@@ -29,11 +29,11 @@ def _statistic(
         else (_RECORDED, f"{_OPEN}; {_FEW}")
     )
     return Definition(
-        name, DefinitionKind.STATISTIC, label, unit, statistic, formula, counted, left_out, cannot_tell, version=version
+        name, DefinitionKind.STATISTIC, label, unit, statistic, formula, counted, left_out, cannot_show, version=version
     )
 
 
-def _count(name: str, label: str, formula: str, cannot_tell: str) -> Definition:
+def _count(name: str, label: str, formula: str, cannot_show: str) -> Definition:
     """These counts partition the incidents: each is in exactly one of them."""
     return Definition(
         name,
@@ -44,7 +44,7 @@ def _count(name: str, label: str, formula: str, cannot_tell: str) -> Definition:
         formula,
         EVERY_INCIDENT,
         "incidents counted by another of n, pending, censored, invalid and excluded",
-        cannot_tell,
+        cannot_show,
     )
 
 
@@ -54,7 +54,7 @@ STATISTICS = (
         "Recorded values",
         "the number of incidents with a recorded value; n + pending + censored + invalid + all of excluded is the "
         "number of incidents. For a rate: its denominator",
-        "anything by itself; check it before you read the numbers beside it",
+        "anything by itself; check it before you read the other numbers",
     ),
     _count(
         "pending",
@@ -66,8 +66,8 @@ STATISTICS = (
         "censored",
         "Censored",
         "incidents that were resolved before the event, so it would have taken longer than that. In a comparison and "
-        "beside the Kaplan-Meier median, pending incidents count as censored too",
-        "why: an incident that resolved by itself and one that was ignored look the same",
+        "with the Kaplan-Meier median, pending incidents count as censored too",
+        "why: an incident that resolved by itself and one that was ignored look alike",
     ),
     _count(
         "invalid",
@@ -180,7 +180,7 @@ STATISTICS = (
         "for increasing durations the share of events by then: 1 - the Kaplan-Meier curve, with its 95 % band, in at "
         "most 50 steps. At each step the band is widened by the ratio of the standard errors with and without "
         f"clusters: {_CLUSTERS}",
-        "the end of the curve while many incidents are open: the band is wide there",
+        "the end of the curve reliably while many incidents are open: the band is wide there",
         unit="share",
         of_all=True,
         version=3,
@@ -190,7 +190,7 @@ STATISTICS = (
         "Histogram",
         "counts",
         "recorded values in bins of doubling width, the same for all data: …, 30 to 60 s, 1 to 2 min, 2 to 4 min, …",
-        "anything about open incidents, which belong on the right",
+        "open incidents, which belong on the right",
         unit="incidents",
     ),
 )

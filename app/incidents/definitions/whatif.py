@@ -2,7 +2,7 @@
 
 from app.incidents.definitions.model import NO_RATE, PLANNED, WITH_IMPACT, WITH_IMPACT_AND_RATE, metric
 
-_NO_FORECAST = "future savings: it recomputes the past under the assumptions listed beside it"
+_NO_FORECAST = "future savings: it recomputes the past under the assumptions that the response lists"
 
 WHAT_IF = (
     metric(
@@ -16,7 +16,7 @@ WHAT_IF = (
         "the contribution of the selected incidents multiplied by the change of their number",
         counted=WITH_IMPACT_AND_RATE,
         left_out=f"{NO_RATE}; incidents that ended before the period, even if the change would extend them into it",
-        cannot_tell=_NO_FORECAST,
+        cannot_show=_NO_FORECAST,
     ),
     metric(
         "whatif_difference",
@@ -26,7 +26,7 @@ WHAT_IF = (
         "whatif - cost, so savings are negative",
         counted=WITH_IMPACT_AND_RATE,
         left_out=NO_RATE,
-        cannot_tell=_NO_FORECAST,
+        cannot_show=_NO_FORECAST,
     ),
     metric(
         "whatif_downtime",
@@ -37,7 +37,7 @@ WHAT_IF = (
         "multiplied by the change of their number",
         counted=WITH_IMPACT,
         left_out=PLANNED,
-        cannot_tell="future downtime",
+        cannot_show="future downtime",
     ),
     metric(
         "applied",
@@ -48,6 +48,6 @@ WHAT_IF = (
         "acknowledgement, an end",
         counted=WITH_IMPACT,
         left_out="incidents without that time, and open ones, unless the number of incidents is what changes",
-        cannot_tell="anything by itself; if it is small, the change has little effect",
+        cannot_show="anything by itself; if it is small, the change has little effect",
     ),
 )

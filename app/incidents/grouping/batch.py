@@ -1,7 +1,7 @@
 """The data that a batch works on: signals with their decisions, and rows of alerts and incidents.
 
-Pure. `read.py` builds the rows from the database, `series.py` and `placement.py` change them, and `write.py` stores the
-changes.
+Pure. `read.py` builds the rows from the database, `law/series.py` and `law/placement.py` change them, and `write.py`
+stores the changes.
 """
 
 from collections import defaultdict
@@ -101,7 +101,7 @@ class AlertRow(AlertColumns, eq=False, kw_only=True):
 
     @property
     def before(self) -> lifecycle.Alert | None:
-        """What the law knew of it before, if that has changed; None for a new alert."""
+        """The alert as the law knew it before, if that has changed; None for a new alert."""
         if self.stored is None:
             return None
         end, severity, episode, end_reported_at, *_ = self.stored

@@ -3,9 +3,9 @@
 The number of statements does not depend on the number of signals. The steps are always the same:
 
     lock the keys     in sorted order, so that concurrent batches with the same keys wait instead of deadlocking
-    read the series   of every signal (`read.py`) and compute the end of each alert (`series.py`)
+    read the series   of every signal (`read.py`) and compute the end of each alert (`law/series.py`)
     place by key      new and newly ended alerts: with only the newest incident of their key if that is enough,
-                      otherwise with the whole chain of incidents and alerts around them (`placement.py`)
+                      otherwise with the whole chain of incidents and alerts around them (`law/placement.py`)
     write             new alerts by COPY, all other changes in one statement (`write.py`)
 
 Each step takes one or a few statements, because a round trip costs as much as ten alerts. The decisions themselves are
@@ -177,7 +177,7 @@ def lock(keys: Iterable[UUID]) -> str:
     """SQL that locks the alerts and incidents of these keys until the transaction ends, and the rules against changes.
 
     A series whose rule changes gets another key, so batches decided by different rules must not run at the same time.
-    The rules come first: whoever waits for them holds no key.
+    The rules come first, so that a batch that waits for them holds no key.
 
     It uses advisory locks, because the first delivery of a key finds no row to lock. Keys share a fixed number of
     buckets, because PostgreSQL's lock table is bounded, and buckets are locked in sorted order. The SQL has no

@@ -11,8 +11,8 @@ correlation, entries are added, moved to another incident, or removed. An entry 
 stays: it moves only with the series of its reaction, and in merges and splits.
 
 `place_reactions` changes the timelines of incidents only if their key is locked. What remains is left to the next run
-of `incidents/reactions.py`, which locks all keys it needs. That run also comes to every reaction once more, because
-transactions that run at the same time do not see each other's alerts.
+of `app/incidents/history/reactions.py`, which locks all keys it needs. That run also places every reaction once more,
+because transactions that run at the same time do not see each other's alerts.
 """
 
 from collections import defaultdict
@@ -35,7 +35,7 @@ LONGEST_WINDOW = "interval '48 hours'"  # of the rules: `rule_window_is_60s_to_4
 # — the decision —
 
 
-class Known(NamedTuple):
+class PlacedEntry(NamedTuple):
     """An entry of a reaction. `fact` is the id of its first entry; `own` is the incident of the newest alert of the
     reaction's series that began at or before the time of this entry, if any.
     """
@@ -47,7 +47,7 @@ class Known(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """What makes the entries of one reaction right. `moved` has the new incident by the id of the entry."""
+    """The changes that make the entries of one reaction right. `moved` has the new incident by the id of the entry."""
 
     added: Sequence[UUID]
     moved: Mapping[int, UUID]
@@ -55,7 +55,11 @@ class Steps(NamedTuple):
 
 
 def steps_to(
-    targets: Collection[UUID], entries: Sequence[Known], *, by_series: bool, locked: AbstractSet[UUID] | None = None
+    targets: Collection[UUID],
+    entries: Sequence[PlacedEntry],
+    *,
+    by_series: bool,
+    locked: AbstractSet[UUID] | None = None,
 ) -> tuple[Steps, bool]:
     """The steps after which the reaction has one entry in each target, and whether these are all that are needed: only
     incidents in `locked` may change (None: all).
@@ -63,11 +67,11 @@ def steps_to(
     A corrected fact stands for the entry of the incident where it was first recorded, and if the targets are
     `by_series`, for the only one.
     """
-    facts: dict[int, list[Known]] = defaultdict(list)
+    facts: dict[int, list[PlacedEntry]] = defaultdict(list)
     for entry in sorted(entries):
         facts[entry.fact].append(entry)
     corrected = [those for those in facts.values() if len(those) > 1]
-    moves: dict[Known, UUID] = {}
+    moves: dict[PlacedEntry, UUID] = {}
     if by_series:
         for entry in (one for those in corrected for one in those):
             if entry.own is not None and entry.own != entry.incident:
@@ -75,7 +79,7 @@ def steps_to(
         missing = set() if corrected else set(targets)
     else:
         missing = set(targets) - {those[0].incident for those in corrected}
-    surplus: list[Known] = []
+    surplus: list[PlacedEntry] = []
     for those in facts.values():
         if len(those) == 1 and those[0].incident in missing:
             missing.remove(those[0].incident)
@@ -85,7 +89,10 @@ def steps_to(
 
 
 def _allowed(
-    moves: Mapping[Known, UUID], missing: Sequence[UUID], surplus: Sequence[Known], locked: AbstractSet[UUID] | None
+    moves: Mapping[PlacedEntry, UUID],
+    missing: Sequence[UUID],
+    surplus: Sequence[PlacedEntry],
+    locked: AbstractSet[UUID] | None,
 ) -> tuple[Steps, bool]:
     """The steps within `locked`, and whether that is all."""
 
@@ -146,7 +153,7 @@ async def place_reactions(
     parameters = {"ids": list(ids)}
     reactions = {row[0]: row for row in await tx.execute(_REACTIONS, parameters)}
     targets: dict[int, set[UUID]] = defaultdict(set)
-    entries: dict[int, list[Known]] = defaultdict(list)
+    entries: dict[int, list[PlacedEntry]] = defaultdict(list)
     by_series: set[int] = set()
     key_of: dict[UUID, UUID] = {}
     for id_, incident, key, is_own in await tx.execute(_TARGETS, parameters):
@@ -158,7 +165,7 @@ async def place_reactions(
         key_of[incident] = key
         if own is not None:
             key_of[own] = own_key
-        entries[id_].append(Known(entry_id, fact, incident, own))
+        entries[id_].append(PlacedEntry(entry_id, fact, incident, own))
     locked = {incident for incident, key in key_of.items() if key in set(keys)}
     changes = _Changes()
     for id_, reaction in reactions.items():

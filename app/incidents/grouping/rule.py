@@ -1,8 +1,8 @@
 """Rules: derive service, environment, severity, grouping key and window from an alert's labels.
 
 Pure: no clock, no I/O. Alerts with the same key concern the same problem, whichever source reports them; the law of
-incidents (`lifecycle.py`) groups the alerts of one key. `decide` applies one rule to one alert; `Rules` is the cached
-version for many alerts.
+incidents (`law/lifecycle.py`) groups the alerts of one key. `decide` applies one rule to one alert; `Rules` is the
+cached version for many alerts.
 """
 
 import re

@@ -1,8 +1,8 @@
 """Signals: facts in a delivery, each about one series.
 
 Pure: no clock, no I/O. A *signal* is one fact, a *series* is `(source, fingerprint)`, an *alert* is one episode of a
-series; `episode.py` has the law that makes alerts of signals. (msgspec structs are like frozen dataclasses but faster;
-tens of thousands are created per second.)
+series; `law/episode.py` has the law that makes alerts of signals. (msgspec structs are like frozen dataclasses but
+faster; tens of thousands are created per second.)
 """
 
 import re

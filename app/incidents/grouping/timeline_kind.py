@@ -12,7 +12,7 @@ class TimelineKind(StrEnum):
     RESOLVED = "resolved"
     MERGED = "merged"
     SPLIT = "split"
-    # recorded by people; what those from `joined` to `said` have in `detail` is in incidents/details.py
+    # recorded by people; what those from `joined` to `said` have in `detail` is in incidents/history/details.py
     DECLARED = "declared"
     ACKNOWLEDGED = "acknowledged"
     IDENTIFIED = "identified"

@@ -89,7 +89,7 @@ async def write(
 
 
 def _affected(batch: Batch) -> Affected:
-    """What decides to which incidents the reactions of people belong, as far as the batch changes it."""
+    """The changes of the batch that decide to which incidents the reactions of people belong."""
     started: list[UUID] = []
     correlations: set[UUID] = set()
     for row in batch.rows:

@@ -210,7 +210,7 @@ async def _current(session: AsyncSession, row: Incident, entry_id: int) -> Timel
     """The newest entry of the fact. Raises EntryNotFound, EntryElsewhere or NotCorrectable."""
     entry = await session.get(TimelineEntry, entry_id, populate_existing=True)
     if entry is None:
-        message = f"there is no timeline entry {entry_id}; GET the timeline of the incident lists its entries"
+        message = f"there is no timeline entry {entry_id}; GET /api/v1/incidents/{{id}}/timeline lists the entries"
         raise EntryNotFound(message)
     current = (await timeline.entries_of_facts(session, [timeline.fact_of(entry)]))[-1]
     if current.incident_id != row.id:
@@ -244,7 +244,7 @@ async def _incident_of(
     """
     kind = TimelineKind(entry.kind)
     if kind in _TIME_IS_ELSEWHERE and not is_declared_response(entry):
-        raise NotCorrectable(f"the time of this entry cannot be corrected; {_TIME_IS_ELSEWHERE[kind]}")
+        raise NotCorrectable(f"the time of this entry cannot be corrected: {_TIME_IS_ELSEWHERE[kind]}")
     not_in_the_future(at, now)
     if kind is TimelineKind.RESOLVED:
         return row  # with the alerts that it ended
@@ -269,7 +269,7 @@ async def _incident_of(
 
 
 async def _derive(session: AsyncSession, incidents: Mapping[UUID, Incident], *, now: datetime) -> None:
-    """What follows from the timelines, unless moving a resolve has merged the incident into another."""
+    """Derives what follows from the timelines, unless moving a resolve has merged the incident into another."""
     rows = [row for row in incidents.values() if row.merged_into is None]
     await derive(session, rows, corrected=True, now=now)
 
@@ -294,7 +294,7 @@ async def _move_resolve(
 
 def _check_move(row: Incident, alerts: list[AlertRow], before: datetime, after: datetime | None) -> None:
     if not alerts and (row.ended_at, row.end_reason) == (before, EndReason.MANUAL):
-        message = "the alerts of this incident have been deleted, so that its end can no longer be corrected"
+        message = "the alerts of this incident have been deleted, so its end can no longer be corrected"
         raise AlertsDeleted(message)
     latest = max((alert.started_at for alert in alerts), default=None)
     if latest is not None and after is not None and after < latest:

@@ -57,14 +57,14 @@ Sentence = Annotated[Words, StringConstraints(min_length=1, max_length=1000)]
 
 class Joined(Input):
     person: Person
-    how: How = Field(How.CAME, description="`alerted` by a tool, `asked` by a person, or `came` unasked")
+    how: How = Field(How.CAME, description="`alerted` by a tool, `asked` by a person, or `came` without being asked")
     channel: Name | None = Field(None, description="Where, or by what, the person was reached", examples=["pager"])
 
 
 class Role(Input):
     role: RoleName
     person: Person
-    holds: bool = Field(True, description="False: the person lays the role down")
+    holds: bool = Field(True, description="False: the person gives up the role")
 
     @model_validator(mode="after")
     def _is_assigned(self) -> "Role":
@@ -117,7 +117,7 @@ class CustomerImpact(Input):
 
 class Evidence(Input):
     link: HttpUrl = Field(
-        description="A graph, a log search, a screenshot", examples=["https://grafana.example.org/d/1"]
+        description="Link to a graph, a log search or a screenshot", examples=["https://grafana.example.org/d/1"]
     )
     title: Name | None = Field(None, examples=["Errors of checkout"])
     query: Words | None = Field(None, description="The query behind it", examples=["rate(errors[5m])"])

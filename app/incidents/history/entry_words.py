@@ -47,7 +47,7 @@ def _named(detail: Detail, **words: str) -> Iterator[str]:
 
 
 def _impact(detail: Detail) -> Iterator[str]:
-    """What customers noticed, as one statement of it says."""
+    """One statement about what customers noticed."""
     for name, words in (("customers", "customers"), ("support_requests", "support requests")):
         if detail.get(name) is not None:
             yield f"{detail[name]} {words}"

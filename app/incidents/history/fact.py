@@ -12,7 +12,7 @@ from app.incidents.grouping.timeline_kind import TimelineKind
 class Fact:
     """A fact that still counts. `entry` is the id of its first entry, whatever has been corrected since.
 
-    `detail` has the fields of its kind, see incidents/details.py.
+    `detail` has the fields of its kind, see details.py.
     """
 
     entry: int
@@ -28,5 +28,5 @@ class Fact:
 
 
 def of_kind(facts: Iterable[Fact], *kinds: TimelineKind) -> list[Fact]:
-    """Those of these kinds, by time, then in the order in which they were recorded."""
+    """The facts of these kinds, by time, then in the order in which they were recorded."""
     return sorted((fact for fact in facts if fact.kind in kinds), key=lambda fact: (fact.at, fact.entry))

@@ -44,7 +44,7 @@ class IdempotencyKeyReused(Invalid):
 
 @dataclass(frozen=True, slots=True)
 class TaskDetails:
-    """What a task has besides its text, its beginning and the person."""
+    """The details of a task: everything but its text, its beginning and the person."""
 
     effect: Effect = Effect.UNKNOWN
     ended_at: datetime | None = None
@@ -55,7 +55,7 @@ class TaskDetails:
 
     @classmethod
     def of(cls, detail: Mapping[str, Any]) -> "TaskDetails":
-        """Of the `detail` of an entry."""
+        """The details in the `detail` of an entry."""
         stage, ended_at, playbook = (detail.get(name) for name in ("stage", "ended_at", "playbook"))
         return cls(
             Effect(detail["effect"]),
@@ -145,7 +145,7 @@ async def add_fact(
     Raises IncidentNotFound, MergedAway, NoteIsEmpty, InTheFuture or IdempotencyKeyReused.
     """
     if kind in NEED_TEXT and not attribution.note:
-        message = f"an entry of kind `{kind}` needs text"
+        message = f"an entry of kind `{kind}` requires text"
         raise NoteIsEmpty(message)
     if key is not None:
         # The same lock as for every change of the incident: of two equal requests at once, the second finds the entry.
@@ -216,7 +216,7 @@ async def tasks_of(tx: AsyncConnection, incidents: Collection[UUID]) -> Mapping[
 
 
 def task_of(entry: _Entry) -> Task:
-    """Of an entry of kind `task`."""
+    """The task in an entry of kind `task`."""
     details = TaskDetails.of(entry.detail or {})
     return Task(
         entry=entry.id if entry.corrects is None else entry.corrects,

@@ -3,8 +3,8 @@
 A fact that a person recorded is one or more entries: the first, and a later one for each correction, which names the
 first. The newest entry of a fact is current; a fact whose newest entry is a withdrawal does not count.
 
-Entries derived from alerts are written by grouping/write.py, entries by people with `append`. `read_after` reads all
-entries, in an order that guarantees that no reader misses one.
+Entries derived from alerts are written by incidents/grouping/write.py, entries by people with `append`. `read_after`
+reads all entries, in an order that guarantees that no reader misses one.
 """
 
 from collections import defaultdict
@@ -27,7 +27,7 @@ from app.incidents.history.fact import Fact
 from app.incidents.history.path import Phase
 from app.incidents.measures.measures import Facts, detected_at
 
-# Of one incident. Every question about its path reads all its tasks.
+# Of one incident. Every query of its path reads all its tasks.
 TASKS_AT_MOST = 1000  # with their corrections
 ENTRIES_AT_MOST = 20_000
 RESERVED_ENTRIES = 1000  # more, so that a full incident can still be acknowledged, resolved and corrected
@@ -184,7 +184,7 @@ Key = tuple[datetime, int]  # the time and id of an entry
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class EntryFilter:
     """Which entries of an incident; empty means all. Its phases follow from its `facts`."""
 
     facts: Facts
@@ -193,7 +193,7 @@ class Chosen:
 
 
 async def entries(
-    session: AsyncSession, incident_id: UUID, chosen: Chosen, *, after: Key | None, limit: int
+    session: AsyncSession, incident_id: UUID, chosen: EntryFilter, *, after: Key | None, limit: int
 ) -> Sequence[TimelineEntry]:
     """The timeline of one incident, earliest first; `after` is the key of the last entry read."""
     at, id_ = col(TimelineEntry.at), col(TimelineEntry.id)

@@ -1,0 +1,1 @@
+"""What incidents did to services over time: downtime, cost, availability, and the labor of responders."""

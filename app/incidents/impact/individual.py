@@ -44,7 +44,7 @@ class _Incident(Protocol):
 
 
 class Impact(NamedTuple):
-    """What an incident did to its service, outside planned maintenance; `cost` by currency, empty without a rate."""
+    """Downtime and cost of an incident, outside planned maintenance; `cost` by currency, empty without a rate."""
 
     downtime: timedelta
     cost: Mapping[str, Shown]
@@ -53,7 +53,7 @@ class Impact(NamedTuple):
 async def impacts_of(
     tx: AsyncConnection, incidents: Iterable["_Incident"], *, now: datetime, weights: Weights
 ) -> Mapping[UUID, Impact]:
-    """The impact of each incident, without merged ones. Costs are rounded. That of a test is none.
+    """The impact of each incident, without merged ones; a test has none. Costs are rounded.
 
     Overlapping incidents share the cost, so they are read too; four statements at most.
     """

@@ -129,8 +129,8 @@ def planned(
         about = sum(_number(window, within) for window in every)
         if about > occurrences_at_most:
             message = (
-                f"planned maintenance takes place about {about} times from {within.start:%Y-%m-%d} to "
-                f"{within.end:%Y-%m-%d}, more than AFTERMATH_QUESTION_OCCURRENCES ({occurrences_at_most}); ask for a "
+                f"planned maintenance occurs about {about} times from {within.start:%Y-%m-%d} to "
+                f"{within.end:%Y-%m-%d}, more than AFTERMATH_QUERY_OCCURRENCES ({occurrences_at_most}); ask for a "
                 "shorter period or for one service"
             )
             raise TooMuchMaintenance(message)

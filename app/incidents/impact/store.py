@@ -53,7 +53,9 @@ async def intervals_during(
     weights: Weights,
     settled_only: bool = False,
 ) -> Sequence[ImpactInterval]:
-    """The impacts of all incidents of the same services that run during `impacts`, including `impacts` themselves."""
+    """The impact of all incidents (or all settled ones) of the same services that run during these intervals, including
+    the incidents of the intervals themselves.
+    """
     spans: dict[str, list[Span]] = defaultdict(list)
     for each in intervals:
         spans[each.service].append(each.span)
@@ -350,8 +352,7 @@ _REASONS = ", ".join(f"'{reason}'" for reason in END_REASONS)
 
 # All rows aggregated into one: creating a hundred thousand row objects would take longer than all computations on them.
 # PostgreSQL sends times as microseconds, eight bytes each. All columns have the same order. Names are sent as one
-# string plus their lengths, which is faster than an array; severity, end reason
-# and flags as one number.
+# string plus their lengths, which is faster than an array; severity, end reason and flags as one number.
 _SEVERITIES = 0b111
 _SEVERITY_STATED, _HARMED_THROUGHOUT, _MONITORING, _IMPACT_STATED, _IMPACT_START_STATED, _REVIEW_PLANNED = (
     1 << bit for bit in range(3, 9)
@@ -425,6 +426,7 @@ async def impact_columns_of(tx: AsyncConnection, row: ImpactRow) -> tuple[Column
 
 
 def columns_of(row: ColumnsRow) -> Columns:
+    """Decodes the row of a query for COLUMNS."""
 
     def times(sent: bytes | None) -> Ints:
         since = _numbers(sent, ">i8")

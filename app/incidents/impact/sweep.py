@@ -30,7 +30,7 @@ _LARGEST = 2**62
 class Pieces(NamedTuple):
     """Intervals, each a part of one impact and within one period."""
 
-    row: Ints  # index into `Harms`
+    row: Ints  # index into `ImpactColumns`
     start: Ints
     end: Ints
     period: Ints
@@ -79,7 +79,7 @@ def outside(
         parts += _number_of_parts(impacts.start[rows], impacts.end[rows], maintenance)
         if parts_at_most is not None and parts > parts_at_most:
             message = (
-                "planned maintenance divides the impact of these incidents into more than AFTERMATH_QUESTION_PARTS "
+                "planned maintenance divides the impact of these incidents into more than AFTERMATH_QUERY_PARTS "
                 f"({parts_at_most}) parts; ask for a shorter period or for one service"
             )
             raise TooMuchMaintenance(message)

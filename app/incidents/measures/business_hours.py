@@ -63,7 +63,7 @@ def clock(hours: BusinessHours, every: Ints, *, parts_at_most: int | None = None
     if parts_at_most is not None and openings > parts_at_most:
         message = (
             f"the calendar {hours.name!r} opens about {openings} times between the earliest and the latest of these "
-            f"incidents, more than AFTERMATH_QUESTION_PARTS ({parts_at_most}); ask for a shorter period"
+            f"incidents, more than AFTERMATH_QUERY_PARTS ({parts_at_most}); ask for a shorter period"
         )
         raise TooManyHours(message)
     pieces = [_open_while(hours, *piece) for piece in _unchanged(ZoneInfo(hours.zone), start, end)]

@@ -99,7 +99,7 @@ def detected_at(facts: Facts) -> datetime:
 
 
 def began(facts: Facts) -> datetime:
-    """The start of recovery: the impact start if known, else detection."""
+    """The start of the time to mitigate and to recover: the impact start if known, else detection."""
     return facts.impact_started_at or facts.detected_at_stated or facts.began_at
 
 
@@ -222,7 +222,7 @@ def _time_to_declare(facts: Facts, _every_end: bool) -> Measured:
     return NOT_DECLARED_YET if facts.ended_at is None else NOT_DECLARED
 
 
-def _time_to_tell(facts: Facts, _every_end: bool) -> Measured:
+def _time_to_public_update(facts: Facts, _every_end: bool) -> Measured:
     if facts.first_public_at is not None:
         return _elapsed(detected_at(facts), facts.first_public_at, PUBLISHED_EARLY)
     return NOT_PUBLISHED_YET if facts.ended_at is None else NOT_PUBLISHED
@@ -380,12 +380,12 @@ MEASURES: tuple[Measure, ...] = (
         histogram=True,
     ),
     Measure(
-        "time_to_tell",
+        "time_to_public_update",
         "Time to first public update",
         "detection (first firing, or as stated)",
         "first update on the status page",
         "first_public_at - detected_at; not applicable to resolved incidents that were never on the status page",
-        _time_to_tell,
+        _time_to_public_update,
         detected_at,
         histogram=True,
     ),

@@ -92,7 +92,7 @@ class Columns:
 
     number: Ints
     service: Categorical  # as stated, else derived
-    severity: Ints  # the same
+    severity: Ints  # as stated, else the worst of its alerts
     has_severity_stated: Booleans
     monitoring: Booleans
     end_reason: Ints  # index in END_REASONS, -1 for none
@@ -269,7 +269,7 @@ def measured(
                 ],
             ),
         ),
-        "time_to_tell": (
+        "time_to_public_update": (
             detected,
             _elapsed(
                 detected,

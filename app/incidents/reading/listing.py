@@ -107,15 +107,14 @@ async def count(session: AsyncSession, filters: Filters) -> int:
 
 @dataclass(frozen=True, slots=True)
 class OpenNow:
-    """What is open: incidents of services, and failures of the monitoring; not acknowledged first, then the worst,
-    then the oldest. The counts are of all of them. Tests are left out.
+    """Open incidents: those of services, and failures of the monitoring; not acknowledged first, then the worst,
+    then the oldest. The counts are of all incidents of services. Tests are left out.
     """
 
     rows: Sequence[ListedIncident]
     not_acknowledged: int
     acknowledged: int
     monitoring: Sequence[ListedIncident]
-    monitoring_count: int
 
 
 async def open_now(session: AsyncSession, *, limit: int = 20, now: datetime, weights: Weights) -> OpenNow:
@@ -146,7 +145,6 @@ async def open_now(session: AsyncSession, *, limit: int = 20, now: datetime, wei
         total - acknowledged,
         acknowledged,
         [row for row in rows if row.monitoring],
-        counts.get(True, (0, 0))[0],
     )
 
 

@@ -68,7 +68,7 @@ class Rows(NamedTuple, Generic[Row]):
 
 
 class Sort(StrEnum):
-    """The order of a list of incidents. Those that are alike otherwise are newest first."""
+    """The order of a list of incidents. Ties are newest first."""
 
     NEWEST = "newest"
     OLDEST = "oldest"
@@ -104,7 +104,7 @@ async def incidents(
     limit: int,
     bytes_at_most: int,
 ) -> Rows[Incident]:
-    """Those after the place, without merged incidents."""
+    """The incidents after that place, without merged ones."""
     query = (
         select(Incident)
         .where(incident.merged_into.is_(None), *conditions_of(filters))
@@ -159,6 +159,7 @@ async def _fitting(session: AsyncSession, sizes: Select[Any], bytes_at_most: int
 
 
 def conditions_of(filters: Filters) -> list[ColumnElement[bool]]:
+    """Conditions on `incident`, all of which must hold."""
     conditions: list[ColumnElement[bool]] = []
     if filters.status:
         conditions.append(or_(*(_OF_STATUS[status] for status in sorted(filters.status))))

@@ -1,1 +1,1 @@
-"""The part of Alertmanager's API that only asks, for amtool, karma and Grafana's data source."""
+"""The read-only part of Alertmanager's API, for amtool, karma and Grafana's data source."""

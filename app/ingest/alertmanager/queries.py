@@ -1,4 +1,4 @@
-"""Alertmanager's API for clients that only ask: amtool, karma and Grafana's data source.
+"""Alertmanager's API for clients that only read: amtool, karma and Grafana's data source.
 
 An ASGI application in front of the REST API, as for webhooks: it has Alertmanager's paths, takes the token in the path
 too, and answers in Alertmanager's form, errors included. FastAPI only documents it. The alerts that clients post are
@@ -41,7 +41,7 @@ _TOKEN_PATH = "/am/{token}"  # noqa: S105  a template
 _FIELD_AT_MOST = 100  # parameters of a query
 
 
-class Asked(NamedTuple):
+class AlertQuery(NamedTuple):
     """One request. `source_id`: only the alerts of this source."""
 
     context: Context
@@ -94,7 +94,9 @@ class AlertmanagerQueries:
         source_id = _readable(bearer)
         if route.name == "status":
             return _json(status_as_json(__version__, self._started_at))
-        return await _ANSWERS[route.name](Asked(context, scope["query_string"].decode(), source_id, datetime.now(UTC)))
+        return await _ANSWERS[route.name](
+            AlertQuery(context, scope["query_string"].decode(), source_id, datetime.now(UTC))
+        )
 
 
 def _token_in(scope: AsgiScope) -> str | None:
@@ -169,45 +171,45 @@ _JSON = ((b"content-type", b"application/json"),)
 _LEFT_OUT = ((b"x-aftermath-truncated", b"true"),)
 
 
-async def _alerts(asked: Asked) -> Answer:
+async def _alerts(asked: AlertQuery) -> Answer:
     async with asked.context.part(Turns).one():
         found = await _open(asked)
         return await off_loop(lambda: _json([alert_as_json(one, asked.now) for one in found.alerts], found))
 
 
-async def _groups(asked: Asked) -> Answer:
+async def _groups(asked: AlertQuery) -> Answer:
     async with asked.context.part(Turns).one():
         found = await _open(asked)
         return await off_loop(lambda: _json(groups_as_json(found.alerts, asked.now), found))
 
 
-async def _open(asked: Asked) -> store.Listing:
+async def _open(asked: AlertQuery) -> store.Listing:
     wanted = asked.wanted
     async with db.transaction(asked.context.engine) as tx:
         return await store.open_alerts(tx, asked.source_id, wanted)
 
 
-async def _receivers(asked: Asked) -> Answer:
+async def _receivers(asked: AlertQuery) -> Answer:
     async with db.transaction(asked.context.engine) as tx:
         return _json([{"name": name} for name in await store.sources(tx, asked.source_id)])
 
 
-async def _silences(asked: Asked) -> Answer:
+async def _silences(asked: AlertQuery) -> Answer:
     _ = asked.wanted  # a bad filter is refused, as by Alertmanager
     return _json([])
 
 
-async def _silence(asked: Asked) -> Answer:
+async def _silence(asked: AlertQuery) -> Answer:
     del asked
     raise NotFound("there are no silences here")
 
 
-async def _posted_silence(asked: Asked) -> Answer:
+async def _posted_silence(asked: AlertQuery) -> Answer:
     del asked
     raise BadQuery(alertmanager_api.READ_ONLY)
 
 
-_ANSWERS: Mapping[str, Callable[[Asked], Awaitable[Answer]]] = {
+_ANSWERS: Mapping[str, Callable[[AlertQuery], Awaitable[Answer]]] = {
     "alerts": _alerts,
     "groups": _groups,
     "receivers": _receivers,
@@ -224,7 +226,7 @@ def _json(value: Any, listing: store.Listing | None = None) -> Answer:
 
 # — OpenAPI —
 
-router = APIRouter(tags=["imitated APIs"])
+router = APIRouter(tags=["compatible APIs"])
 
 _TEXT = {"application/json": {"schema": {"type": "string"}}}
 _REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -255,7 +257,7 @@ _FILTERS = [
     ),
 ]
 _DOCUMENTED: Mapping[str, tuple[str, str]] = {
-    "status": ("Get the status", "The version of the imitated API, and when the service started."),
+    "status": ("Get the status", "The emulated version of Alertmanager's API, and when the service started."),
     "alerts": (
         "List open alerts",
         f"""Lists the alerts of the token's source, or of all sources for a token with scope `read`. If more than
@@ -271,7 +273,7 @@ only the newest are listed, and the response has the header `X-Aftermath-Truncat
     "new silence": ("Create a silence", alertmanager_api.READ_ONLY),
     "silence": ("Get a silence", "Always 404: Aftermath has no silences."),
     "healthy": ("Check liveness", "Returns 200 while the service runs. Requires no token."),
-    "ready": ("Check readiness", "Returns 200 if the service can answer. Requires no token."),
+    "ready": ("Check readiness", "Returns 200 if the service is ready. Requires no token."),
 }
 
 

@@ -25,7 +25,7 @@ from app.incidents.grouping.rule import OptionalRecovery
 from app.incidents.grouping.signal import Verdict
 from app.ingest import quarantine
 from app.ingest.intake import store
-from app.ingest.quarantine import Listed
+from app.ingest.quarantine import ListedItem
 from app.ingest.replay import replay as replay_item
 from app.ingest.senders import SENDERS
 from app.ingest.service import ingest_of
@@ -57,7 +57,7 @@ class QuarantineDetails(QuarantineItem):
     headers: dict[str, str] = Field(description="Headers of its request, except those that may contain a secret")
 
 
-def _shown(listed: Listed) -> dict[str, object]:
+def _shown(listed: ListedItem) -> dict[str, object]:
     return listed.item.model_dump(exclude={"raw"}) | {"source": listed.source, "size_bytes": listed.size}
 
 
@@ -125,7 +125,7 @@ async def get_quarantined(_: Reader, session: Session, id: ItemId) -> Quarantine
     responses=problem_responses(404)
     | {
         200: {
-            "description": "The bytes as received: the part of the body that could not be read, or all of it",
+            "description": "The bytes as received: the part of the body that could not be read, or the whole body",
             "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
         }
     },
@@ -237,23 +237,25 @@ class SourceSettings(Input):
     recoveries: list[OptionalRecovery] = Field(
         [],
         max_length=2,
-        description="Ends that are recoveries of this source's alerts, although in general they are none: alerts of "
-        "Grafana rules with a filter end like this when all is well. They then end as `recovered`. A rule can set it "
+        description="Ends that count as recoveries for this source's alerts, although in general they do not: alerts "
+        "of Grafana rules with a filter end like this when all is well. They then end as `recovered`. A rule can set "
+        "it "
         "for some alerts only",
     )
     refire_seconds: int = Field(
         900,
         ge=60,
         le=86400,
-        description="An alert that its source still reports as firing this long after it reported its end has not "
-        "ended: the end no longer counts, and the incident is open again, without a gap. Use at least a minute more "
-        "than a delivery may be delayed, for example by a slow peer: times of receipt count in whole minutes",
+        description="If a source still reports an alert as firing this long after it reported the end, that end no "
+        "longer counts: the incident is open again, without a gap. Use at least a minute more than the longest delay "
+        "of a delivery, for example by a slow peer: times of receipt are rounded to minutes",
     )
     correlation_label: Annotated[str, StringConstraints(pattern=r"^[^\x00]{1,1024}$")] | None = Field(
         None,
-        description="Label whose value is the key that other tools know an alert by (PagerDuty's dedup key, Opsgenie's "
+        description="Label whose value is the key of an alert in other tools (PagerDuty's dedup key, Opsgenie's "
         "alias, Splunk On-Call's entity id), so that acknowledgements there find its incident. Null, or an alert "
-        "without the label: the key that the sender reports, which for Alertmanager and Grafana is that of the group",
+        "without the label: the key that the sender reports, which for Alertmanager and Grafana is derived from the "
+        "group key",
         examples=["incident_key"],
     )
 
@@ -287,7 +289,7 @@ async def list_sources(
     session: Session,
     paging: Pages,
     q: Annotated[
-        Name | None, Query(description="Only sources with this text in the name, whatever its case", examples=["prod"])
+        Name | None, Query(description="Only sources with this text in the name, ignoring case", examples=["prod"])
     ] = None,
     count: Counted = False,  # noqa: FBT002  a query parameter has a name
 ) -> CountedPage[SourceModel]:
@@ -324,8 +326,8 @@ async def put_source(
     request: Request, _: Admin, session: Session, now: Now, name: Name, settings: SourceSettings
 ) -> SourceModel:
     """Sets how deliveries of this source must be signed, when an alert that it no longer resends is closed, when an
-    alert that it still reports as firing is open again, which ends are recoveries, and by which label acknowledgements
-    in other tools find its alerts.
+    alert that it still reports as firing is reopened, which ends are recoveries, and which label links its alerts to
+    acknowledgements in other tools.
 
     Omitted fields are reset to their defaults. Create its tokens with `aftermath token create`.
     """

@@ -217,11 +217,11 @@ class FactReceipt(BaseModel):
     delivery_id: UUID
     verdict: Literal["recorded", "repeated", "waiting", "ignored", "quarantined"] = Field(
         description="`recorded`: new information; `repeated`: already known, or older than what is known of the issue; "
-        "`waiting`: no action item has the link of the issue yet; `ignored`: neither a deployment, a change nor a new "
+        "`waiting`: no action item has the link of the issue yet; `ignored`: not a deployment, a change or a new "
         "state of an issue; `quarantined`: could not be read, and was kept"
     )
     deployment: str | None = Field(description="The key of the deployment")
-    change: str | None = Field(description="The key of the change, if it is no deployment")
+    change: str | None = Field(description="The key of the change, if it is not a deployment")
     action_item: str | None = Field(description="The action item of the issue", examples=["AI-1"])
     reason: str | None = Field(description="Why it was ignored or quarantined")
 
@@ -236,15 +236,15 @@ class SpoolReceiptModel(BaseModel):
     spooled: Literal[True] = Field(description="The verdicts are determined once the database is available again")
 
 
-class ImitatedAnswer(BaseModel):
-    """The answer of the product whose API the kind imitates."""
+class CompatibleResponse(BaseModel):
+    """The response in the form of the product whose API the endpoint is compatible with."""
 
     model_config = ConfigDict(extra="allow")
 
 
 def _imitated(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of these statuses in the form of another product."""
-    forms = [{"$ref": "#/components/schemas/ImitatedAnswer"}, {"type": "string"}]
+    forms = [{"$ref": "#/components/schemas/CompatibleResponse"}, {"type": "string"}]
     content = {"application/json": {"schema": {"anyOf": forms}}}
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
@@ -263,17 +263,17 @@ _DESCRIPTION = """Accepts one delivery from a sender, and responds once it is on
 
 An alert or deployment report that cannot be read goes to quarantine and is counted as `quarantined`; the rest of the
 delivery is processed. The response is still 200, because no sender repairs a body after an error; only `deployments`,
-which people call from CI, responds with 422 to a report that it cannot use. While the database
-is unavailable, deliveries go to the spool and the response is 202. If the service is overloaded or the spool is full,
-the response is 503 with `Retry-After`. It is 400 only if the body is not JSON of this kind at all."""
+which people call from CI, returns 422 for a report that it cannot use. While the database is unavailable, deliveries go
+to the spool and the response is 202. If the service is overloaded or the spool is full, the response is 503 with
+`Retry-After`. It is 400 only if the body is not JSON of this kind."""
 _KINDS = "\n\n".join(f"**`{sender.kind}`** ({sender.name}): {sender.describes}" for sender in SENDERS.values())
 _COMMON: dict[str, Any] = {
     "response_model": None,
     "responses": _with_imitated(problem_responses(400, 404, 413, 415))
     | {
-        200: {"model": ReceiptModel | FactReceipt | ImitatedAnswer, "description": "The delivery is on disk"},
+        200: {"model": ReceiptModel | FactReceipt | CompatibleResponse, "description": "The delivery is on disk"},
         202: {
-            "model": SpoolReceiptModel | ImitatedAnswer,
+            "model": SpoolReceiptModel | CompatibleResponse,
             "description": "The database is unavailable; the delivery is kept on disk until it is back",
         },
     },
@@ -355,7 +355,7 @@ def _document(sender: Sender, endpoint: Endpoint, method: str) -> None:
         responses=problem_responses(400, 413, 415)
         if sender.refuse is None
         else _imitated(200, 202, 400, 401, 403, 404, 413, 415, 422, 503),
-        tags=["imitated APIs"],
+        tags=["compatible APIs"],
         openapi_extra={
             "parameters": [
                 {"name": parameter, "in": "path", "required": True, "schema": {"type": "string", "maxLength": 600}}

@@ -24,7 +24,7 @@ MISSING_AT_MOST = 20  # missing heartbeats that have a reason of their own
 
 
 class SourceStatus(StrEnum):
-    """From best to worst. `never_seen` is separate: nothing has been received yet, so there is nothing to judge."""
+    """From best to worst. `never_seen` is separate: nothing has been received yet."""
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
@@ -153,7 +153,7 @@ def _lag(buckets: Mapping[str, int], total_seconds: float) -> Lag:
 
 @dataclass(frozen=True, slots=True)
 class Reactions:
-    """What the source has reported of the last week about people in other tools: acknowledgements, notes and others.
+    """The reactions that the source has reported of the last week: acknowledgements, notes and others.
 
     `overdue` of those from the last day (`recent`) have waited for their incident for more than OVERDUE_AFTER.
     """
@@ -191,7 +191,7 @@ def judge(observed: Observations) -> tuple[SourceStatus, list[Reason]]:
                 "never_delivered",
                 SourceStatus.NEVER_SEEN,
                 "Nothing has been received from this source yet.",
-                "Point the sender at the webhook endpoint, with a token for this source. In the sender's log, 401 "
+                "Point the sender to the webhook endpoint, with a token for this source. In the sender's log, 401 "
                 "means a wrong token and a refused connection means a wrong address.",
             )
         ]
@@ -225,9 +225,9 @@ def _reasons(observed: Observations) -> Iterator[Reason]:
         yield Reason(
             "peers_silent",
             SourceStatus.FAILING if len(observed.silent_peers) == observed.peers else SourceStatus.DEGRADED,
-            "{silent} of {peers} peers did not answer the last poll: {errors}.",
+            "{silent} of {peers} peers did not respond to the last poll: {errors}.",
             "Check the API address (http://host:9093, including any path prefix) and the credentials. Only peers that "
-            "answer are considered; while none does, nothing is reconciled.",
+            "respond are considered; while none does, nothing is reconciled.",
             {
                 "silent": len(observed.silent_peers),
                 "peers": observed.peers,
@@ -250,7 +250,8 @@ def _reasons(observed: Observations) -> Iterator[Reason]:
             SourceStatus.DEGRADED,
             "{overdue} of {recent} acknowledgements, notes and other reactions of the last day have no incident.",
             "If the alerts never reach Aftermath, have the other tool report only those that do. If they do, "
-            "Alertmanager sends another key to each receiver, because the receivers are on different routes: put both "
+            "Alertmanager sends a different key to each receiver, because the receivers are on different routes: put "
+            "both "
             "on one route, or set `correlation_label` of the source of the alerts.",
             {"overdue": overdue, "recent": observed.reactions.recent},
         )
@@ -280,7 +281,7 @@ def _reasons(observed: Observations) -> Iterator[Reason]:
             "firings_missing",
             SourceStatus.DEGRADED,
             "{resolved} of {started} alerts were first reported as resolved.",
-            "Their first notifications do not arrive: check the sender's log for failures, and reduce group_wait.",
+            "Their firing notifications do not arrive: check the sender's log for failures, and reduce group_wait.",
             {"resolved": recent.resolved_without_firing, "started": recent.started},
         )
     if recent.contradicted_ends:
@@ -328,7 +329,7 @@ def _of_quarantine(observed: Observations) -> Iterator[Reason]:
 
 
 def _misunderstandings(recent: Counts) -> Iterator[Reason]:
-    """What was received but may mean something else."""
+    """Reasons about data that was received but may be misunderstood."""
     if contradictions := recent.contradictions:
         yield Reason(
             "contradicting_senders",
@@ -345,7 +346,7 @@ def _misunderstandings(recent: Counts) -> Iterator[Reason]:
             SourceStatus.DEGRADED,
             "Signals have an unknown severity, so their alerts count as {counted_as}: {by_word}.",
             "Add each word to `severities` of the rule that matches the alerts ({rules}), or have the sender use a "
-            "usual word.",
+            "known word.",
             {
                 "signals": sum(words.values()),
                 "counted_as": severity_name(DEFAULT_SEVERITY),

@@ -31,13 +31,13 @@ LINK_WORDS: Mapping[Target, str] = {
 
 
 def observation(reason: Reason, shown: Callable[[datetime], str]) -> str:
-    """What was observed; `shown` writes a time."""
+    """The observation as text; `shown` writes a time."""
     facts = {name: shown(fact) if isinstance(fact, datetime) else fact for name, fact in reason.facts.items()}
     return reason.observed.format_map(facts)
 
 
 def remedy(reason: Reason) -> Sequence[str | Target]:
-    """What to do, as text and the targets within it, in order."""
+    """The remedy, as text and the targets within it, in order."""
     parts: list[str | Target] = []
     for text, name, _, _ in Formatter().parse(reason.remedy):
         parts += [*([text] if text else []), *([Target(name)] if name else [])]

@@ -1,7 +1,7 @@
 """Notices when two monitoring systems share a source: deliveries then contradict each other about the same alert.
 
-Pure, and cheap enough for every signal. Keeps the latest report of each of the latest alerts in memory, at most
-`REMEMBERED` twice over, so a contradiction may go unnoticed by one process, but a source that has them will not.
+Pure, and cheap enough for every signal. Keeps the latest reports of at most twice `REMEMBERED` alerts in memory, the
+latest ones. So a process may miss single contradictions, but not all those of a source that has many.
 """
 
 from collections.abc import Iterable

@@ -69,7 +69,7 @@ class Drain:
                     await self._spool.drain(self._apply)
             except Exception as error:
                 if not db.is_unreachable(error):
-                    log.exception("the spool cannot be drained")
+                    log.exception("the deliveries in the spool cannot be applied")
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _apply(self, found: Sequence[SpooledDelivery | DamagedRecord]) -> bool:

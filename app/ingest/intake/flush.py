@@ -204,21 +204,22 @@ class Flusher:
     async def can_apply(self, delivery: Delivery, reading: Reading) -> bool:
         """Whether the delivery could be applied if it had these facts. Applies nothing."""
         try:
-            await self._commit_alone(replace(delivery, reading=reading), tried=True)
+            await self._commit_alone(replace(delivery, reading=reading), dry_run=True)
         except Exception as error:
             if db.is_unreachable(error) or isinstance(error, KeepsChanging):
                 raise
             return False
         return True
 
-    async def _commit_alone(self, delivery: Delivery, *, tried: bool = False) -> Receipt | Exception:
-        """With `tried`, rolls back instead."""
+    async def _commit_alone(self, delivery: Delivery, *, dry_run: bool = False) -> Receipt | Exception:
+        """Applies one delivery in a transaction of its own; with `dry_run`, rolls it back."""
         for attempt in range(ATTEMPTS):
             await pause_before(attempt)
             try:
-                async with asyncio.timeout(TRY_SECONDS if tried else ALONE_SECONDS), db.transaction(self._engine) as tx:
+                within = TRY_SECONDS if dry_run else ALONE_SECONDS
+                async with asyncio.timeout(within), db.transaction(self._engine) as tx:
                     receipt = await self.apply(tx, delivery)
-                    if tried:
+                    if dry_run:
                         await tx.rollback()
                     return receipt
             except Exception as error:
@@ -245,8 +246,8 @@ class Flusher:
                 also_lock |= conflict.keys
             except Exception as error:
                 # A connection that was considered lost may be committing a spooled delivery at this moment.
-                came_through = db.state_of(error) == "23505" and any(one.was_spooled for one in deliveries)
-                if not (db.is_contended(error) or came_through):
+                was_committed = db.state_of(error) == "23505" and any(one.was_spooled for one in deliveries)
+                if not (db.is_contended(error) or was_committed):
                     raise
         raise KeepsChanging
 

@@ -178,7 +178,7 @@ _COUNTED_LABELS = text("""
 
 
 async def known_deliveries(tx: Transaction, ids: Sequence[UUID]) -> frozenset[UUID]:
-    """Those of the deliveries that are already stored."""
+    """The deliveries that are already stored, by id."""
     return frozenset(row[0] for row in await tx.execute(_KNOWN_DELIVERIES, {"ids": ids}))
 
 

@@ -84,7 +84,7 @@ def read_each(message: Message, signal_in: Callable[[bytes], Signal], part: Part
 
 def require_few_texts(json: bytes) -> None:
     """Raises Unreadable for an alert with so many labels or annotations that decoding them would take long."""
-    # Nearly exact: an escaped quote is no quote, unless its backslash is escaped.
+    # Nearly exact: an escaped quote ends no text, unless its backslash is escaped.
     if len(json) > _QUOTES_AT_MOST and json.count(b'"') - json.count(rb"\"") > _QUOTES_AT_MOST:
         raise Unreadable("too_many_labels", f"the alert has more than {_QUOTES_AT_MOST // 4} labels and annotations")
 
@@ -109,7 +109,7 @@ def within_limits(
 
 def parse_time(text: str | None) -> tuple[datetime | None, Flags]:
     """Parses RFC 3339 into UTC with whole microseconds. None if there is no text, or for a zero time: anything too
-    early to be stored (see `base.times`), such as Go's year 1.
+    early to be stored (see `app.base.values.times`), such as Go's year 1.
 
     A time without an offset is read as UTC and flagged. Raises Unreadable.
     """

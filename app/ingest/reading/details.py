@@ -101,7 +101,7 @@ def digest_of(*parts: str) -> str:
 
 
 class Moment(NamedTuple):
-    """`at` is None if the tool reported no time, or none that can be used; `flags` tell which."""
+    """`at` is None if the tool reported no time, or none that can be used; `flags` has the reason."""
 
     at: datetime | None
     flags: Flags = ()

@@ -149,7 +149,7 @@ _HALF_OF_PAIR = re.compile(
 _BLANKS = {b"\t": rb"\t", b"\n": rb"\n", b"\r": rb"\r"}  # control characters that are valid outside of strings
 _CONTROLS = {bytes([code]): rb"\u%04x" % code for code in range(0x20) if bytes([code]) not in _BLANKS}
 _NO_NUMBER = re.compile(rb"-?(?:NaN|Infinity)")
-_CONTROLS_AT_MOST = 0.1  # share of the body; with more it is no text, and would become six times as large
+_CONTROLS_AT_MOST = 0.1  # share of the body; with more it is not text, and would become six times as large
 _FEW = 1000
 _PIECE = 64 * 1024  # bytes whose strings are separate objects for a moment
 

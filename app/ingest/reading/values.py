@@ -141,7 +141,7 @@ def moment_in(value: Any) -> datetime | None:
     None for a zero time, which is anything before 1971. Raises Unreadable.
     """
     if isinstance(value, bool | list | dict):
-        raise Unreadable("bad_time", "a time is neither text nor a number")
+        raise Unreadable("bad_time", "a time is neither a string nor a number")
     text = text_in(value)
     try:
         return None if text is None else moment_of(text if isinstance(value, str) else value)

@@ -56,7 +56,7 @@ def sender_in(message: Message) -> str | None:
 
 
 def correlation_in(message: Message) -> str:
-    """What PagerDuty, Opsgenie and Splunk On-Call get to know as the key of the group if the same route, or one with
+    """The key of the group as PagerDuty, Opsgenie and Splunk On-Call get it, if the same route, or one with
     the same matchers and `group_by`, sends it there: the SHA-256 of `groupKey` in hex. Empty without a `groupKey`.
     """
     raw = bytes(message.group_key)
@@ -80,7 +80,7 @@ def signal_in(raw: bytes, received_at: datetime, correlation: str = "") -> Signa
         named = {"dashboardURL": alert.dashboard, "panelURL": alert.panel}
         annotations = {name: url for name, url in named.items() if url} | annotations
     if "" in labels.values():
-        # For Alertmanager an empty label is no label; its fingerprints leave it out.
+        # For Alertmanager an empty label does not exist; its fingerprints leave it out.
         labels = {name: value for name, value in labels.items() if value}
     # Before truncation, so that two alerts that differ only beyond a limit stay distinct.
     fingerprint = _fingerprint(alert.fingerprint, labels)

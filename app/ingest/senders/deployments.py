@@ -59,7 +59,7 @@ of this source with the same `id`, `service` and `environment` describe one depl
 the end, and the commits as soon as you know them. A report that cannot be used is refused with 422, so that
 `curl --fail` fails the job.
 
-A sync that deploys the same `sha` and `version` that are running already is kept as a change, and is no deployment.
+A sync that deploys the same `sha` and `version` that are running already is stored as a change, not as a deployment.
 
 To have Argo CD send it, add this to `argocd-notifications-cm`, for a source of kind `deployments`:
 

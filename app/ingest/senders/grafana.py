@@ -140,7 +140,7 @@ def _as_grafana_means(signal: Signal) -> Signal:
 
 
 def _with_reason(signal: Signal, reasons: list[str]) -> Signal:
-    """Of Grafana's `reasons`, the first known one counts; `KeepLast` only explains how the state was reached."""
+    """The signal with the first known one of Grafana's `reasons`; `KeepLast` only explains how it got its state."""
     if signal.status is Status.RESOLVED:
         known = [reason for reason in reasons if reason in _END_REASONS]
         if not known:

@@ -88,7 +88,7 @@ EXAMPLE: Mapping[str, Any] = {
 
 SENDER = Sender(
     kind="opsgenie",
-    name="Opsgenie (reactions)",
+    name="Opsgenie webhooks",
     describes=DESCRIBES,
     read=read,
     recognizes=recognizes,

@@ -313,7 +313,7 @@ DESCRIBES = """The alert API of Opsgenie, also as Jira Service Management has it
 that sends to Opsgenie, replace `https://api.opsgenie.com` with the address of this service, and the API key with a
 token of scope `ingest`; it is sent as `Authorization: GenieKey …`. `service` and `environment` are taken from the
 details or tags of the alert. `acknowledge` and `unacknowledge` are recorded on the incident, and `close` ends the
-alert. Other changes are accepted and ignored. Times are those of arrival, since this API has none."""
+alert. Other changes are accepted and ignored. Times are those of arrival, because this API has none."""
 
 EXAMPLE: Mapping[str, Any] = {
     "message": "Checkout is slow",

@@ -23,7 +23,7 @@ SIGNATURE_HEADER = "X-PagerDuty-Signature"
 
 
 def read(request: Request) -> Reading:
-    """What a person did about an incident. Raises UnrecognizedBody for a body that is no webhook of PagerDuty."""
+    """What a person did about an incident. Raises UnrecognizedBody for a body that is not a webhook of PagerDuty."""
     try:
         message = message_in(request)
     except Unreadable as bad:
@@ -97,9 +97,9 @@ def _person_in(event: Mapping[str, Any]) -> str | None:
 
 
 DESCRIBES = """Webhooks (V3) of PagerDuty, which report who acknowledged an incident there. They open no incident: they
-concern the alerts that PagerDuty knows by the same dedup key, which Alertmanager's webhook and the imitated Events API
-bring along. Set the secret that PagerDuty shows as the `hmac_secret` of the source. Everything that PagerDuty sends is
-answered 2xx, because it disables webhooks that are refused."""
+concern the alerts that PagerDuty knows by the same dedup key, which is part of Alertmanager's webhook and of events
+sent to the PagerDuty-compatible endpoints. Set the secret that PagerDuty shows as the `hmac_secret` of the source.
+Everything that PagerDuty sends gets a 2xx, because it disables webhooks that are refused."""
 
 EXAMPLE: Mapping[str, Any] = {
     "event": {

@@ -246,9 +246,9 @@ def _answer(status: int, members: Mapping[str, Any]) -> Answer:
 DESCRIBES = """For tools that page through PagerDuty: point them to this address instead. The `routing_key` (in version
 1 the `service_key`) is a token of the source. A trigger fires the alert with its `dedup_key`, a resolve ends it, and an
 acknowledge acknowledges its incident. Short values in `custom_details` become labels, so that they can name the
-`service` and the `environment`. Answers are those of PagerDuty: 202, in version 1 200, with the dedup key; 400 with
+`service` and the `environment`. Responses are those of PagerDuty: 202, in version 1 200, with the dedup key; 400 with
 `errors`; 503 with `Retry-After` under overload. A trigger without a `dedup_key` gets one made from its source,
-component, group, class and summary, unless its severity is `info`: then it is no alert.
+component, group, class and summary, unless its severity is `info`: then it is ignored.
 
 A change event (`/v2/change/enqueue`) is a deployment if `payload.custom_details` contains an environment
 (`environment`, `env`, …) or a `deployment_id`; any other event (a push, a merge, a run of Puppet) is a change, which

@@ -166,9 +166,9 @@ def _answer(status: int, members: Mapping[str, Any]) -> Answer:
 
 DESCRIBES = """For tools that page through Splunk On-Call (VictorOps): point them to this address instead. The key in
 the path is a token of the source; a routing key may follow it. `CRITICAL` and `WARNING` fire the alert with its
-`entity_id`, `RECOVERY` and `OK` end it, `ACKNOWLEDGEMENT` acknowledges its incident; `INFO`, like any other word, is
-a note. Other fields become labels, so that they can name the `service` and the `environment`. Answers are those of
-Splunk On-Call, but a wrong key is never answered 404."""
+`entity_id`, `RECOVERY` and `OK` end it, `ACKNOWLEDGEMENT` acknowledges its incident; `INFO`, like any other word, is a
+note. Other fields become labels, so that they can name the `service` and the `environment`. Responses are those of
+Splunk On-Call, but a wrong key never gets a 404."""
 
 EXAMPLE: Mapping[str, Any] = {
     "message_type": "CRITICAL",

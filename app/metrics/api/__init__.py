@@ -1,4 +1,4 @@
-"""HTTP routes for metrics, one file per kind of question; `query` and `answer` hold the shared parts.
+"""HTTP routes for metrics, one file per kind of query; `query` and `answer` hold the shared parts.
 
 Every number names its definition and comes with its filters; links lead to the incidents behind it.
 """

@@ -77,8 +77,8 @@ async def get_action_item_numbers(
         ),
     ] = HORIZON,
 ) -> ActionItemsResponse:
-    """How many were created, how long it takes until they are done (open ones included, as for incidents), and how many
-    were done in time; for all of them and by priority.
+    """Returns how many were created, how long they take to complete (including open ones, as for incidents), and how
+    many were done in time; in total and by priority.
     """
     total, groups = await read_completion(tx, period, service, now=now, horizon=horizon)
     return ActionItemsResponse(

@@ -135,7 +135,7 @@ class CalendarModel(BaseModel):
 
 MeasureSummaries = Annotated[
     dict[str, EstimatedSummaryModel],
-    Field(description="By name of the measure, which is also that of its definition"),
+    Field(description="By the name of the measure, which is also the name of its definition"),
 ]
 
 
@@ -216,7 +216,7 @@ class BucketModel(PeriodModel):
     incidents: int
     open: int
     measures: dict[str, SummaryModel] = Field(
-        description="By name of the measure, which is also that of its definition; empty without incidents"
+        description="By the name of the measure, which is also the name of its definition; empty without incidents"
     )
     business_hours: dict[str, SummaryModel] | None = Field(
         None, description="The measures in business hours of the calendar; null if no calendar was requested"

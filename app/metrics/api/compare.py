@@ -28,7 +28,7 @@ from app.metrics.api.answer import (
 )
 from app.metrics.api.query import CalendarDep, FiltersDep, NonRecoveries, bounds_in
 from app.metrics.clusters import Clustering, Occasions
-from app.metrics.comparison.compare import TEST, Compared, Comparison, Side, Trend, telling
+from app.metrics.comparison.compare import TEST, Compared, Comparison, Side, Trend, evidence_in_words
 from app.metrics.comparison.store import compare_periods
 from app.metrics.counts import Counted, CountsCompared, CountVerdict
 from app.metrics.query import MetricsQuery
@@ -38,7 +38,7 @@ router = APIRouter()
 
 
 class OccasionsModel(BaseModel):
-    """How much information the incidents carry: those of one storm, or of one week, are not independent."""
+    """How much information the incidents carry. Incidents of one storm, or of one week, are not independent."""
 
     clusters: int = Field(description="Number of storms or of weeks that the incidents come from", examples=[34])
     effective_n: Number = Field(
@@ -92,7 +92,7 @@ class SmallestChangeModel(BaseModel):
 
 
 class FoundModel(BaseModel):
-    """What is found if incidents of one storm, or of one week, are not taken for independent."""
+    """The result if incidents of one storm, or of one week, are not treated as independent."""
 
     finds_change: bool = Field(description="Whether the interval excludes 1 and the p-value is below 0.05")
     low: Number | None = Field(description="Lower bound of the 95 % interval of the effect; null with too few of them")
@@ -133,7 +133,9 @@ class ComparedCountModel(BaseModel):
     """The incidents that were detected in a period."""
 
     value: int
-    storms: int = Field(description="Storms they came in, begun within 6 h of one another and cut after 24 h")
+    storms: int = Field(
+        description="Number of storms that they came in: incidents that began within 6 h of one another, cut after 24 h"
+    )
     per_day: PerDayModel
 
 
@@ -142,7 +144,7 @@ class CountComparisonModel(BaseModel):
 
     verdict: CountVerdict
     reason: str
-    ratio: Number | None = Field(description="Incidents per day of B over those of A; null if A has none")
+    ratio: Number | None = Field(description="Incidents per day in B divided by those in A; null if A has none")
     low: Number | None = Field(description="Lower bound of the 95 % interval; null if a side has no incidents")
     high: Number | None = Field(description="Upper bound of the 95 % interval; null if a side has no incidents")
     a: ComparedCountModel
@@ -313,7 +315,7 @@ def _side(query: MetricsQuery, side: Side, typical: float | None, of: Mapping[Cl
         typical_seconds=typical,
         storms=storms and OccasionsModel.model_validate(storms, from_attributes=True),
         weeks=weeks and OccasionsModel.model_validate(weeks, from_attributes=True),
-        evidence=storms and telling(storms, n + censored),
+        evidence=storms and evidence_in_words(storms, n + censored),
         links=links_of(query),
     )
 

@@ -35,7 +35,7 @@ class NumberDefinitionModel(BaseModel):
     counted: str = Field(description="What is included")
     left_out: str = Field(description="What is excluded, and why")
     formula: str
-    cannot_tell: str
+    cannot_show: str
     version: int = Field(description="Increases whenever the same incidents would yield a different number")
 
 

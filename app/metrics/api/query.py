@@ -65,7 +65,7 @@ def _query(
 
 
 def bounds_in(settings: Settings) -> Bounds:
-    return Bounds(settings.question_occurrences, settings.question_parts)
+    return Bounds(settings.query_occurrences, settings.query_parts)
 
 
 QueryDep = Annotated[MetricsQuery, Depends(_query)]
@@ -92,7 +92,7 @@ async def _calendar(
     calendar: Annotated[
         Name | None,
         Query(
-            description="Also measure durations in the business hours of this calendar, beside elapsed time",
+            description="Also measure durations in the business hours of this calendar, in addition to elapsed time",
             examples=["berlin-office"],
         ),
     ] = None,

@@ -44,7 +44,8 @@ class TimeseriesResponse(BaseModel):
     calendar: CalendarModel | None = Field(description="Calendar for `business_hours`; null if none was requested")
     definitions: DefinitionNames
     measures: list[str] = Field(
-        description="Names of the measures, which are also those of their definitions", examples=[["time_to_recover"]]
+        description="Names of the measures, which are also the names of their definitions",
+        examples=[["time_to_recover"]],
     )
     series: list[SeriesModel] = Field(description="One series; with `group_by`, one per group that had incidents")
 

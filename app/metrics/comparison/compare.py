@@ -75,8 +75,8 @@ class DetectableChange(NamedTuple):
     longer: float | None
 
 
-class Found(NamedTuple):
-    """What one clustering finds: the interval of the effect, and the test's p-value."""
+class ClusteringResult(NamedTuple):
+    """The result of one clustering: the interval of the effect, and the test's p-value."""
 
     low: float
     high: float
@@ -113,7 +113,7 @@ class Comparison:
     typical_a: float | None = None
     typical_b: float | None = None
     horizon: float | None = None  # seconds; None: the longest recorded value exceeds every censored one
-    by: Mapping[Clustering, Found] = field(default_factory=dict)
+    by: Mapping[Clustering, ClusteringResult] = field(default_factory=dict)
 
 
 class Side(NamedTuple):
@@ -131,7 +131,7 @@ class Compared(NamedTuple):
     b: Side
 
 
-def telling(occasions: Occasions, incidents: int) -> str:
+def evidence_in_words(occasions: Occasions, incidents: int) -> str:
     """`150 incidents in 34 storms, worth about 48 independent ones`."""
     storms, worth = occasions.clusters, round(occasions.effective_n)
     return (
@@ -253,8 +253,8 @@ def _scores(a: _Side, b: _Side) -> tuple[Floats, Floats]:
 
 def _found(
     sides: tuple[_Side, _Side], labels: tuple[Ints, Ints], scores: tuple[Floats, Floats], difference: float
-) -> tuple[Found, float]:
-    """What a clustering finds, and the difference of the means at which a verdict is reached in most cases."""
+) -> tuple[ClusteringResult, float]:
+    """The result of a clustering, and the difference of the means at which a verdict is reached in most cases."""
     pairs = list(zip(sides, labels, strict=True))
     alike = clusters.correlation([(side.influence * len(side.logs), label) for side, label in pairs])
     a, b = variances = [clusters.variance(side.influence, label, side.recorded, alike) for side, label in pairs]
@@ -274,7 +274,7 @@ def _found(
         for (side, label), each in zip(pairs, variances, strict=True)
     )
     return (
-        Found(
+        ClusteringResult(
             _exp(difference - half),
             _exp(difference + half),
             float(special.chdtrc(1, observed**2 / spread)) if spread > 0 else 1.0,
@@ -289,7 +289,7 @@ def _exp(log: float) -> float:
     return math.exp(max(-_LARGEST_LOG, min(_LARGEST_LOG, log)))
 
 
-def _too_few_occasions(by: Mapping[Clustering, Found]) -> str | None:
+def _too_few_occasions(by: Mapping[Clustering, ClusteringResult]) -> str | None:
     few = [
         f"{name} has recorded values from only {each.with_values} {_counted(clustering, each.with_values)}"
         for clustering, found in by.items()
@@ -325,7 +325,7 @@ def _detectable_change(a: Sample, b: Sample, watched: float, seen: float) -> Det
     return DetectableChange(math.exp(-seen / float(shares[0])), None if longer is None else math.exp(longer))
 
 
-def _verdict(effect: Effect, by: Mapping[Clustering, Found]) -> tuple[Trend, str]:
+def _verdict(effect: Effect, by: Mapping[Clustering, ClusteringResult]) -> tuple[Trend, str]:
     shown = f"B takes {effect.ratio:.2f} times as long as A, 95 % interval {effect.low:.2f} to {effect.high:.2f}"
     without = {clustering: each for clustering, each in by.items() if not each.is_change}
     if not without:

@@ -155,7 +155,7 @@ async def read_periods(
 
 
 class _Computed(NamedTuple):
-    found: summaries.Periods
+    found: summaries.SummarizedPeriods
     verdicts: Mapping[str, Compared]
     verdicts_in_hours: Mapping[str, Compared] | None
     incidents: CountsCompared | None

@@ -74,7 +74,7 @@ async def cause(session: AsyncSession, ref: Ref) -> Cause:
 
 
 async def cause_candidates(session: AsyncSession, ref: Ref) -> list[Candidate]:
-    """What may have caused the incident, the most likely first. Raises refusals.IncidentNotFound."""
+    """Possible causes of the incident, the most likely first. Raises refusals.IncidentNotFound."""
     found = await actions.find(session, ref)
     tx = await session.connection()
     [incident] = await _incidents(tx, _INCIDENT, {"id": found.id})
@@ -116,7 +116,7 @@ async def _incidents(tx: AsyncConnection, query: TextClause, bound: Mapping[str,
 
 
 class _Row(Protocol):
-    """Of `_SELECT_INCIDENT`, with the columns of `Facts` besides."""
+    """A row of `_SELECT_INCIDENT`, which also has the columns of `Facts`."""
 
     @property
     def id(self) -> UUID: ...

@@ -161,7 +161,7 @@ def environment_of(name: str | None) -> str:
 def contradiction(new: Report, known: Iterable[Report]) -> str | None:
     """Why the report cannot be about the same deployment as the known ones, or None.
 
-    A later outcome is no contradiction: a job may run again. Two outcomes of the same moment are.
+    A later outcome is not a contradiction, because a job may run again; two outcomes of the same moment are one.
     """
     for each in known:
         for name, ours, theirs in (("version", new.version, each.version), ("sha", new.sha, each.sha)):
@@ -191,7 +191,7 @@ SHORTEST_SHA = 7
 
 
 class Finished(Protocol):
-    """What `unchanged` uses of a deployment."""
+    """The properties of a deployment that `unchanged` uses."""
 
     @property
     def id(self) -> str: ...

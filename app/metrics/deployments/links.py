@@ -55,7 +55,7 @@ class Basis(StrEnum):
 
 
 class Confidence(StrEnum):
-    """How sure a link is, highest first."""
+    """How certain a link is, highest first."""
 
     CERTAIN = "certain"
     HIGH = "high"
@@ -158,7 +158,7 @@ def _explicit(incident: LinkedIncident, by_name: Mapping[str, Sequence[Deploymen
 
 
 def _named(incident: LinkedIncident, name: str, those: Sequence[Deployment]) -> Sequence[Deployment]:
-    """Those that an alert of the incident can mean by this key or id. An id may be that of several deployments."""
+    """The deployments that an alert of the incident can mean by this key or id. Several may have the same id."""
     own = [each for each in those if each.service == incident.service]
     if not own and incident.labels.get(DEPLOYMENT_LABEL) != name:
         return ()
@@ -230,7 +230,7 @@ class Candidate:
 def candidates(
     incident: LinkedIncident, deployments: Collection[Deployment], changes: Iterable[StoredChange]
 ) -> list[Candidate]:
-    """What may have caused the incident, the most likely first: its link, deployments whose version its labels name,
+    """Possible causes of the incident, the most likely first: its link, deployments whose version its labels name,
     and whatever else was deployed or changed in the service and environment in the 24 hours before.
     """
     at, environment, versions = incident.began_at, _environment(incident), _versions(incident)

@@ -149,7 +149,7 @@ FAMILIES: Mapping[str, Family] = {
             "aftermath_peers",
             _GAUGE,
             ("source", "state"),
-            "Alertmanagers of the source that are polled, by whether they answered the last poll",
+            "Alertmanagers of the source that are polled, by whether they responded to the last poll",
         ),
         Family(
             "aftermath_inferred_signals_total",
@@ -171,13 +171,13 @@ FAMILIES: Mapping[str, Family] = {
             "rates and maintenance also change past numbers in the REST API, but are not counted here",
         ),
         _shows("incidents", "aftermath_incidents_total", _COUNTER, _PLACE, _SETTLED),
-        _shows("open", "aftermath_incidents_open", _GAUGE, _PLACE, "Current number, whenever detected"),
+        _shows("open", "aftermath_incidents_open", _GAUGE, _PLACE, "Exported: the current number, whenever detected"),
         _shows(
             "open",
             "aftermath_incidents_unacknowledged",
             _GAUGE,
             _PLACE,
-            "Current number not yet acknowledged, whenever detected",
+            "Exported: the current number of those not yet acknowledged, whenever detected",
         ),
         Family(
             "aftermath_oldest_open_incident_start_timestamp_seconds",
@@ -220,7 +220,8 @@ FAMILIES: Mapping[str, Family] = {
             "aftermath_tasks_total",
             _COUNTER,
             ("phase", "effect"),
-            f"What people did to restore service, by phase of the incident and effect as recorded by then. {_SETTLED}. "
+            "Tasks recorded to restore service, by phase of the incident and effect as known when it "
+            f"settled. {_SETTLED}. "
             "The phase is unknown between detection and end without a stated identification",
         ),
         Family(
@@ -233,7 +234,7 @@ FAMILIES: Mapping[str, Family] = {
             "aftermath_reviews_overdue",
             _GAUGE,
             (),
-            "Drafts of reviews that are due and have not been held",
+            "Draft reviews that are overdue",
         ),
         Family(
             "aftermath_review_oldest_due_timestamp_seconds",
@@ -258,7 +259,7 @@ FAMILIES: Mapping[str, Family] = {
             "aftermath_action_items_overdue",
             _GAUGE,
             ("priority",),
-            "Action items that are due and neither done nor dropped",
+            "Open action items that are overdue",
         ),
         Family(
             "aftermath_action_item_oldest_open_timestamp_seconds",
@@ -290,7 +291,7 @@ FAMILIES: Mapping[str, Family] = {
             "aftermath_public_reports_waiting",
             _GAUGE,
             (),
-            "Reports for customers whose newest version nobody has approved for a day",
+            "Reports for customers whose newest version has been waiting for approval for a day",
         ),
         _shows(
             "target_outcomes",
@@ -303,7 +304,7 @@ FAMILIES: Mapping[str, Family] = {
             "aftermath_chat_messages_total",
             _COUNTER,
             ("kind", "outcome"),
-            "Messages of chats that were imported into timelines, by format and outcome",
+            "Chat messages imported into timelines, by format and outcome",
         ),
         _shows("updates_overdue", "aftermath_updates_overdue", _GAUGE, ("service", "severity"), _RECENT),
         Family(
@@ -335,7 +336,8 @@ FAMILIES: Mapping[str, Family] = {
             "aftermath_delegates_missing",
             _GAUGE,
             ("role",),
-            "Owners, each counted once, with fewer than two delegates for the role who are there for the next 7 days. "
+            "Owners, each counted once, with fewer than two delegates for the role who are available "
+            "for the next 7 days. "
             f"{_RECENT}",
         ),
         Family(
@@ -385,8 +387,8 @@ FAMILIES: Mapping[str, Family] = {
             "aftermath_service_in_service_since_timestamp_seconds",
             _GAUGE,
             ("service",),
-            "Time from which availability and error budget of the service count: as stated, else when it was first "
-            "seen",
+            "Time from which the availability and error budget of the service are computed: as stated, else when it "
+            "was first seen",
         ),
         _shows(
             "left_ratio",

@@ -56,7 +56,7 @@ class Completion:
 async def read_completion(
     tx: AsyncConnection, period: Span, services: Sequence[str] = (), *, now: datetime, horizon: float
 ) -> tuple[Completion, Mapping[str, Completion]]:
-    """Of all action items created in the period, and by priority. One statement."""
+    """Completion of all action items created in the period, and by priority. One statement."""
     rows = (await tx.execute(_CREATED, {"since": period.start, "until": period.end, "service": list(services)})).all()
     by_priority: dict[str, list[ItemRow]] = defaultdict(list)
     for row in rows:
@@ -71,7 +71,7 @@ async def read_completion(
 def completion(rows: Iterable[ItemRow], *, now: datetime, observed: timedelta, horizon: float) -> Completion:
     """`observed` is how long the period was; `horizon` is that of the restricted mean, in seconds.
 
-    The items of one review are created together and are no independent evidence, so they are clustered like incidents
+    The items of one review are created together and are not independent evidence, so they are clustered like incidents
     that begin together.
     """
     recorded: list[tuple[float, float]] = []  # how long it took, and when it was created

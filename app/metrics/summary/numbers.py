@@ -38,7 +38,7 @@ from app.metrics import counts
 from app.metrics.counts import PerDay
 from app.metrics.query import GroupBy, GroupKey, MetricsQuery
 from app.metrics.summary.labor import Labor
-from app.metrics.summary.summaries import Asked, Summary, summaries
+from app.metrics.summary.summaries import EstimateBasis, Summary, summaries
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ def summarize_buckets(
     return _Within(prepared, rates, query, buckets).rows(query.group_by, points_at_most=points_at_most)
 
 
-class Periods(NamedTuple):
+class SummarizedPeriods(NamedTuple):
     """Several periods from one preparation."""
 
     totals: Sequence[Numbers]
@@ -176,7 +176,7 @@ def summarize_periods(
     *,
     horizon: float | None = None,
     measures_of_groups: Collection[str] | None = None,
-) -> Periods:
+) -> SummarizedPeriods:
     """The numbers of each period, and of each group in the last one, as `summarize` computes them one by one.
 
     `periods` must be in order and without gaps. With a horizon (in seconds), totals include estimates. Groups have only
@@ -186,7 +186,7 @@ def summarize_periods(
     [totals] = within.rows(None, horizon)
     last = [len(periods) - 1]
     groups = within.rows(query.group_by, measures=measures_of_groups, periods=last) if query.group_by else []
-    return Periods(
+    return SummarizedPeriods(
         totals,
         [group for [group] in groups if group.services],
         [np.flatnonzero(within.matching & (within.detected == place)) for place in range(len(periods))],
@@ -363,7 +363,7 @@ class _Within:
         names = sorted(self.services)
         those = [self.periods[one] for one in chosen]
         observed = [max(timedelta(0), min(each.end, prepared.now) - each.start) for each in those]
-        asked = None if horizon is None else Asked(horizon, prepared.detected_at, observed)
+        asked = None if horizon is None else EstimateBasis(horizon, prepared.detected_at, observed)
         of_measures = _summaries(_only(prepared.measured, measures), incident, cells, size, asked)
         in_hours = None
         if prepared.in_business_hours is not None:
@@ -486,7 +486,7 @@ def _only(measured: Mapping[str, MeasuredMany], names: Collection[str] | None) -
 
 
 def _summaries(
-    measured: Mapping[str, MeasuredMany], incidents: Ints, cells: Ints, size: int, asked: Asked | None
+    measured: Mapping[str, MeasuredMany], incidents: Ints, cells: Ints, size: int, asked: EstimateBasis | None
 ) -> dict[str, list[Summary]]:
     found: dict[int, list[Summary]] = {}
     for each in measured.values():

@@ -110,7 +110,7 @@ async def read_columns(tx: AsyncConnection, query: MetricsQuery, *, now: datetim
 
 
 class Incidents(NamedTuple):
-    """What the numbers of a period depend on."""
+    """The data from which the numbers of a period are computed."""
 
     columns: Columns
     stretches: StretchColumns

@@ -39,9 +39,9 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What estimates need: a horizon in seconds, when each incident began (in microseconds since 1970), and how much of
-    each period has passed. The cells go through the periods again and again.
+class EstimateBasis:
+    """The basis of estimates: a horizon in seconds, when each incident began (in microseconds since 1970), and how much
+    of each period has passed. The cells go through the periods again and again.
     """
 
     horizon: float
@@ -50,7 +50,7 @@ class Asked:
 
 
 def summaries(
-    measured: MeasuredMany, incidents: Ints, cells: Ints, size: int, estimate: Asked | None = None
+    measured: MeasuredMany, incidents: Ints, cells: Ints, size: int, estimate: EstimateBasis | None = None
 ) -> list[Summary]:
     """The summary of the incidents in each of `size` cells.
 
@@ -63,7 +63,7 @@ def summaries(
     all_waits = measured.waited[incidents]
     waited, waits, waiting_order = _in_order(np.where(all_waits > 0, all_waits, np.nan), cells, size)
 
-    def estimated(cell: int, asked: Asked) -> Estimates | None:
+    def estimated(cell: int, asked: EstimateBasis) -> Estimates | None:
         happened, waiting = slice(starts[cell], starts[cell + 1]), slice(waits[cell], waits[cell + 1])
         rows = incidents[np.concatenate((order[happened], waiting_order[waiting]))]
         return survival.estimates(

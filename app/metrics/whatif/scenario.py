@@ -198,7 +198,7 @@ def what_if(
     dated, often, columns = list(rates), changes.incidents or Adjustment(), moved.columns
     was = _priced(columns, moved.impacts, dated, planned, within, parts_at_most=most)
     would_be = _priced(columns, moved.would_harm, dated, planned, within, parts_at_most=most)
-    # A change in their number scales only what they add on top of the others. Without it, all of it stays.
+    # A changed number of incidents scales only what these add to the cost of the others. Otherwise all of it stays.
     others: Mapping[str, tuple[Cost, timedelta]] = {}
     if changes.incidents is not None:
         concerned = changes.concern(columns)

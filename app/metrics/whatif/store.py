@@ -17,7 +17,7 @@ from app.metrics.whatif.scenario import Adjustments, Moved, WhatIf, affected_spa
 async def read_what_if(
     tx: AsyncConnection, query: MetricsQuery, changes: Adjustments, *, now: datetime, weights: Weights
 ) -> WhatIf:
-    """What the period would have cost, including incidents of all severities."""
+    """The cost that the period would have had, including incidents of all severities."""
     columns, stretches = await read_columns(tx, query, now=now)
 
     def move_all() -> tuple[Moved, Span]:

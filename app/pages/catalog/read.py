@@ -78,7 +78,6 @@ class OneService:
     budget: Budget | None
     maintenance: Sequence[schema.Maintenance]
     incidents: Sequence[ListedIncident]
-    has_more_incidents: bool
 
 
 async def read_service(session: AsyncSession, name: str, *, now: datetime, settings: Settings) -> OneService:
@@ -106,5 +105,4 @@ async def read_service(session: AsyncSession, name: str, *, now: datetime, setti
         budget,
         await maintenance.maintenance_of(session, name, limit=MAINTENANCE_AT_MOST),
         listing.rows,
-        listing.older is not None,
     )

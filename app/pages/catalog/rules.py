@@ -177,8 +177,8 @@ async def _tried(asked: PageRequest, changes: Mapping[str, schema.Rule | None]) 
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What was entered, to be shown again."""
+class EnteredForm:
+    """The form as it was entered, to be shown again."""
 
     form: Form
 
@@ -193,9 +193,9 @@ async def _page(
     tried_without: bool = False,
 ) -> Response:
     """`name` is None for a new rule."""
-    row, shown_again = None, Kept(kept) if kept is not None else None
+    row, shown_again = None, EnteredForm(kept) if kept is not None else None
     if refused is not None and refused.form.get("form") == RULE_FORM:
-        shown_again = Kept(refused.form)
+        shown_again = EnteredForm(refused.form)
     if name is not None:
         async with asked.reading() as session:
             row = await store.find_rule(session, name)
@@ -222,7 +222,7 @@ _LISTS = ("matchers", "key_labels", "service_labels", "severity_labels", "enviro
 
 
 def _values(row: schema.Rule | None) -> dict[str, Any]:
-    """What the fields of the form show, for a new rule the defaults."""
+    """The values of the fields of the form; for a new rule the defaults."""
     rule = RuleInput() if row is None else row
     values: dict[str, Any] = {name: fields.lines(getattr(rule, name)) for name in _LISTS}
     # Matchers have quotes of their own.

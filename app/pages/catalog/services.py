@@ -164,7 +164,7 @@ async def _changed(asked: PageRequest, name: str, form: Form, part: str, change:
 
 
 def _text(form: Form, field: str) -> str | None:
-    """What was entered; None if it is empty."""
+    """The text that was entered; None if it is empty."""
     return form.get(field, "").strip() or None
 
 

@@ -78,7 +78,7 @@ def _texts(alert: ShownAlert, common: Mapping[str, str]) -> list[tuple[str, str,
 
 
 def name_of(labels: Mapping[str, str], fingerprint: str) -> str:
-    """What the alert is called."""
+    """The name of the alert for people."""
     found = next((labels[name] for name in _NAMES if labels.get(name)), fingerprint)
     return words.cut(found, 120)
 

@@ -23,7 +23,7 @@ from app.incidents.measures.measures import Facts, detected_at, service, severit
 from app.incidents.refusals import IncidentNotFound
 from app.metrics.deployments import causes
 from app.metrics.deployments.api.causes import CauseInput
-from app.pages.incidents.page import Looking, address_of, incident_page
+from app.pages.incidents.page import PageSelection, address_of, incident_page
 from app.pages.web.forms import Form, entered_time, parsed
 from app.pages.web.frame import PageRequest, PageRoute, Refusal, SignedIn, see_other
 
@@ -46,7 +46,7 @@ async def done(asked: PageRequest, ref: Ref, action: str, act: Act, *, show: str
     except IncidentNotFound:
         raise
     except (Conflict, Invalid, NotFound, PreconditionFailed) as problem:
-        return await incident_page(asked, ref, Looking(), refused=Refusal(problem, form), action=action)
+        return await incident_page(asked, ref, PageSelection(), refused=Refusal(problem, form), action=action)
     return see_other(address_of(number) + show)
 
 
@@ -70,7 +70,7 @@ def _if_match(form: Form) -> str | None:
     """The version that the form was made from. Raises Invalid."""
     version = form.get("version", "")
     if not re.fullmatch("[0-9]{1,18}", version):
-        raise Invalid("the form does not say which version of the incident it changes; open the page again")
+        raise Invalid("the form does not state which version of the incident it changes; open the page again")
     return etag(int(version))
 
 
@@ -168,7 +168,7 @@ async def facts(asked: SignedIn, ref: IncidentInPath) -> Response:
 
 
 def _changed_facts(asked: PageRequest, form: Form, row: Incident) -> dict[str, Any]:
-    """Fields that still have the value that the page shows are no correction."""
+    """The fields that were changed: one that still has the value that the page showed is not a correction."""
     known = Facts.of(row)
     values: dict[str, Any] = dict(_changed_time(asked, form, "detected_at", detected_at(known)))
     shown = {
@@ -190,7 +190,7 @@ async def cause(asked: SignedIn, ref: IncidentInPath) -> Response:
     async def act(session: AsyncSession, form: Form) -> None:
         chosen = form.get("deployment_id", "")
         if not chosen:
-            raise Invalid("choose a deployment, or that none caused it")
+            raise Invalid("choose a deployment, or “no deployment caused it”")
         named = {"none": None, "other": form.get("other", "").strip()}.get(chosen, chosen)
         statement = parsed(CauseInput, {"deployment_id": named, "note": text_in(form, "note"), "by": asked.person.name})
         attribution = Attribution(asked.now, statement.by, statement.note)
@@ -217,7 +217,7 @@ async def add(asked: SignedIn, ref: IncidentInPath) -> Response:
             attribution = Attribution(task.at or task.ended_at or asked.now, task.by, task.text)
             await notes.add_task(session, ref, attribution, task.details(), key=key, stated=stated, now=asked.now)
         elif more:
-            raise Invalid("only a task has an end, a stage or a link: choose what it did, or leave them empty")
+            raise Invalid("only a task has an end, a stage or a link: choose its effect, or leave these fields empty")
         else:
             note = parsed(Note, {**what, "note": text})
             attribution = Attribution(note.at or asked.now, note.by, note.note)
@@ -227,7 +227,7 @@ async def add(asked: SignedIn, ref: IncidentInPath) -> Response:
 
 
 def _task_fields(asked: PageRequest, form: Form) -> dict[str, Any]:
-    """What was entered of the fields that only a task has."""
+    """The fields that only a task has, as they were entered."""
     ended_at = form.get("ended_at", "")
     known = {
         "ended_at": None if ended_at == form.get("shown_ended_at", "") else entered_time(ended_at, asked.zone),

@@ -150,7 +150,7 @@ def rows_of(incidents: Sequence[ListedIncident], now: datetime) -> tuple[Duratio
 
 
 def _spaced(ticks: Sequence[Tick]) -> list[Tick]:
-    """Those whose labels do not touch, in a plot that is a fifth of the page."""
+    """The ticks whose labels do not touch, in a plot that is a fifth of the page."""
     spaced: list[Tick] = []
     for tick in ticks:
         if not spaced or tick.x - spaced[-1].x >= LABEL_WIDTH:

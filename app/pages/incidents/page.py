@@ -35,9 +35,9 @@ def address_of(number: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Looking:
-    """What the address selects: all alerts from a key on, an entry that is being corrected, or the incident that the
-    reader came from because it was merged.
+class PageSelection:
+    """The selection in the address: all alerts from a key on, an entry that is being corrected, or the incident that
+    the reader came from because it was merged.
     """
 
     all_alerts: bool = False
@@ -55,7 +55,7 @@ async def show(
     entry: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
     merged: Annotated[int | None, Query(ge=1, lt=10**18)] = None,
 ) -> Response:
-    return await incident_page(asked, ref, Looking(alerts == "all", after, entry, merged))
+    return await incident_page(asked, ref, PageSelection(alerts == "all", after, entry, merged))
 
 
 ENTRIES_ON_A_PAGE = 500
@@ -96,7 +96,7 @@ def _minute(asked: PageRequest) -> Callable[[datetime], str]:
 
 
 async def incident_page(
-    asked: PageRequest, ref: Ref, looking: Looking, *, refused: Refusal | None = None, action: str = ""
+    asked: PageRequest, ref: Ref, looking: PageSelection, *, refused: Refusal | None = None, action: str = ""
 ) -> Response:
     """The page; with `refused`, the form of this `action` is open and shows what was entered."""
     settings = asked.context.settings
@@ -106,7 +106,7 @@ async def incident_page(
         if found.winner is not None and refused is None:
             return see_other(with_query(address_of(found.winner), {"merged": found.row.number}))
         if found.winner is not None:
-            looking = Looking(came_from=found.row.number)
+            looking = PageSelection(came_from=found.row.number)
             found = await find(session, found.winner)
         read = await everything(
             session, found, all_alerts=looking.all_alerts, after=after, now=asked.now, weights=settings.impact
@@ -125,7 +125,7 @@ async def incident_page(
 def _rendered(
     asked: PageRequest,
     it: View,
-    looking: Looking,
+    looking: PageSelection,
     next_key: tuple[datetime, UUID] | None,
     more_entries: bool,  # noqa: FBT001
     refused: Refusal | None,
@@ -225,7 +225,7 @@ def _course_rows(it: View) -> list[tuple[datetime, str, str]]:
 
 _TIMES = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(\+00:00|Z)")
 _ON_PAGES = {
-    "PreconditionFailed": "someone changed this incident in the meantime; look at what is there now, then save again",
+    "PreconditionFailed": "someone changed this incident in the meantime; review the current values, then save again",
 }
 
 

@@ -37,7 +37,7 @@ AlertKey = tuple[datetime, UUID]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundIncident:
     """An incident with what other tables say about it. Numbers are those after `INC-`.
 
     `absorbed` were merged into it, and `winner` is the one that it was merged into.
@@ -103,7 +103,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Everything:
-    found: Found
+    found: FoundIncident
     facts: Facts
     impact: DetailedImpact
     evidence: Evidence
@@ -116,7 +116,7 @@ class Everything:
     reviews: Sequence[OfIncident]
 
 
-async def find(session: AsyncSession, ref: Ref) -> Found:
+async def find(session: AsyncSession, ref: Ref) -> FoundIncident:
     """One statement. Raises IncidentNotFound."""
     column = col(Incident.id) if isinstance(ref, UUID) else col(Incident.number)
     query: Any = sa.select(Incident, *map(sa.literal_column, _OF_OTHERS)).where(column == ref)
@@ -125,12 +125,12 @@ async def find(session: AsyncSession, ref: Ref) -> Found:
         message = "no incident has this number"
         raise IncidentNotFound(message)
     incident, sources, absorbed, winner, held, named, related, acknowledged_in = row
-    return Found(incident, sources, related, absorbed, winner, held, named or (), acknowledged_in)
+    return FoundIncident(incident, sources, related, absorbed, winner, held, named or (), acknowledged_in)
 
 
 async def everything(
     session: AsyncSession,
-    found: Found,
+    found: FoundIncident,
     *,
     all_alerts: bool = False,
     after: AlertKey | None = None,
@@ -231,7 +231,7 @@ async def recorded(
 
 
 def _stated_cause(entries: Sequence[TimelineEntry], incident_id: UUID) -> StatedCause | None:
-    """What a person last stated: the newest fact counts, unless it was withdrawn."""
+    """The cause that a person last stated: the newest fact counts, unless it was withdrawn."""
     causes = current_entries(entries, incident_id, TimelineKind.CAUSE)
     return StatedCause((max(causes, key=fact_of).detail or {}).get("deployment_id")) if causes else None
 

@@ -46,7 +46,7 @@ from app.pages.incidents.evidence import (
     shown_silences,
 )
 from app.pages.incidents.panel import Panel, panel
-from app.pages.incidents.read import Everything, Found, current_entries
+from app.pages.incidents.read import Everything, FoundIncident, current_entries
 from app.pages.incidents.timeline import END_REASONS, Line, lines
 from app.pages.incidents.timeline import Shown as ShownTime
 from app.pages.plots import course as plot
@@ -77,7 +77,7 @@ class Priced:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    found: Found
+    found: FoundIncident
     reviews: Sequence[OfIncident]
     title: str
     service: str
@@ -165,12 +165,12 @@ def view(
 
 
 def _declared_by(read: Everything) -> str | None:
-    """Who declared the response, of whose declarations the first counts."""
+    """The person who declared the response; the first declaration counts."""
     entries = current_entries(read.entries, read.found.row.id, TimelineKind.DECLARED)
     return next((each.by for each in entries if each.at == read.found.row.declared_at), None)
 
 
-def _way(found: Found) -> str | None:
+def _way(found: FoundIncident) -> str | None:
     """By which way it was acknowledged."""
     via, kind = found.row.acknowledged_via, found.acknowledged_in
     if via is None or kind is None:
@@ -193,7 +193,7 @@ def _window(read: Everything) -> timedelta | None:
 
 
 def _priced(found: DetailedImpact) -> list[Priced]:
-    """Those that follow each other with the same impact and rates are one."""
+    """Times with impact; those that follow each other with the same impact and rates are one."""
     currencies = sorted({rate.currency for rate in found.rates})
     priced: list[Priced] = []
     for span, impact in found.parts:
@@ -262,7 +262,7 @@ def deployed_words(deployment: Deployment) -> str:
 
 
 def _measures(facts: Facts, measured: Mapping[str, Measured]) -> list[plot.Measure]:
-    """Those that have a length. A mitigation that no one stated is not drawn."""
+    """The measures that have a length. A mitigation that no one stated is not drawn."""
     found = []
     for measure in MEASURES:
         start = measure.since(facts)

@@ -4,7 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from app.incidents.definitions.model import OCCASIONS_FROM, SUMMARY_FROM
 from app.metrics.clusters import Clustering
-from app.metrics.comparison.compare import Comparison, DetectableChange, Effect, Found, Sample, Trend, telling
+from app.metrics.comparison.compare import (
+    ClusteringResult,
+    Comparison,
+    DetectableChange,
+    Effect,
+    Sample,
+    Trend,
+    evidence_in_words,
+)
 from app.metrics.counts import CountsCompared, CountVerdict
 from app.metrics.deployments.dora import Dora, Durations
 from app.metrics.summary.summaries import Summary
@@ -18,7 +26,7 @@ VERDICTS = {Trend.BETTER: "Better", Trend.WORSE: "Worse", Trend.CANNOT_TELL: "Ca
 
 
 def why(found: Comparison, before: Sample, now: Sample) -> str:
-    """Why the verdict is what it is, how much the incidents tell, and which change would have been found."""
+    """Why the verdict is what it is, how much information the incidents carry, and what change would have been seen."""
     effect, p_value = found.effect, found.p_value
     if not found.by:
         return (
@@ -26,8 +34,8 @@ def why(found: Comparison, before: Sample, now: Sample) -> str:
             f"than {SUMMARY_FROM} in either period there is no verdict."
         )
     storms = found.by[Clustering.STORMS]
-    evidence_before = telling(storms.a, len(before.recorded) + len(before.censored))
-    evidence_now = telling(storms.b, len(now.recorded) + len(now.censored))
+    evidence_before = evidence_in_words(storms.a, len(before.recorded) + len(before.censored))
+    evidence_now = evidence_in_words(storms.b, len(now.recorded) + len(now.censored))
     parts = [f"Before: {evidence_before}. Now: {evidence_now}."]
     if effect is None or p_value is None:
         return " ".join([_too_few_occasions(found.by), *parts])
@@ -39,7 +47,7 @@ def why(found: Comparison, before: Sample, now: Sample) -> str:
     return " ".join(parts)
 
 
-def _too_few_occasions(by: Mapping[Clustering, Found]) -> str:
+def _too_few_occasions(by: Mapping[Clustering, ClusteringResult]) -> str:
     [(clustering, few), *_] = [(name, each) for name, each in by.items() if each.a.are_too_few or each.b.are_too_few]
     return (
         f"Too few independent occasions: the values come from {few.a.with_values:,} {clustering} before and "
@@ -64,7 +72,7 @@ def _reason(found: Comparison, effect: Effect, p_value: float) -> str:
 
 
 def lacking(found: Comparison) -> str:
-    """What there are too few of for an interval."""
+    """Why there is no interval."""
     return "too few storms or weeks" if found.by else "too few values"
 
 
@@ -138,7 +146,7 @@ def median_words(found: Estimate | None, n: int) -> str:
 
 
 def cut_short(summary: Summary, pending: str, censored: str) -> str | None:
-    """What the hollow marks are."""
+    """The meaning of the hollow marks."""
     parts = [f"{summary.pending:,} {pending}"] if summary.pending else []
     parts += [f"{summary.censored:,} {censored}"] if summary.censored else []
     return " and ".join(parts) or None
@@ -206,5 +214,6 @@ def unlinked_words(delivery: Dora) -> str | None:
         return None
     return (
         f"{of.k:,} of {plural(of.n, 'incident')} ({share(of.value)}, {share(of.low)} to {share(of.high)}) "
-        f"{'has' if of.k == 1 else 'have'} no known cause. The more there are, the less the change fail rate says."
+        f"{'has' if of.k == 1 else 'have'} no known cause. The more there are, the less reliable the change fail rate "
+        "is."
     )

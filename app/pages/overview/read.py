@@ -60,6 +60,7 @@ async def has_incidents(session: AsyncSession) -> bool:
 
 
 async def read_overview(session: AsyncSession, period: Span, *, now: datetime, settings: Settings) -> Overview:
+    """The period is compared with the equally long one before it."""
     previous = Span(period.start - (period.end - period.start), period.start)
     query = MetricsQuery(period, measures=frozenset(MEASURES), bounds=bounds_in(settings))
     sources = await read_all(session, now=now, quarantine_quota=settings.quarantine_bytes)

@@ -1,0 +1,1 @@
+"""Geometry of the plots: positions and paths that the templates draw."""

@@ -133,7 +133,7 @@ class Path:
     """`line` and `area` are SVG paths in a view box that is 1,000 wide and `height` high, and begins at `top`.
 
     Heights count levels, from a start that keeps the path above its floor. `drop` is where the incident recovered:
-    from there a mark leads down to the floor, which is no part of the path.
+    from there a mark leads down to the floor, which is not part of the path.
     """
 
     top: int

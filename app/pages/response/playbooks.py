@@ -261,7 +261,7 @@ async def _acted(asked: PageRequest, service: str, name: str, version: int, act:
         if isinstance(refusal.problem, store.PlaybookNotFound):
             raise refusal.problem
         if isinstance(refusal.problem, store.SameToken):
-            message = "this needs another token than the author's; sign in with another one, or ask someone else"
+            message = "this needs a token other than the author's; sign in with a different one, or ask someone else"
             refusal = Refusal(store.SameToken(message), form)
         return await _page(asked, service, name, version, refusal)
 

@@ -119,7 +119,7 @@ async def _page(asked: PageRequest, name: str | None, refused: Refusal | None = 
 
 
 def _values(row: schema.IncidentType | None) -> Mapping[str, Any]:
-    """What the fields of the form show."""
+    """The values of the fields of the form."""
     if row is None:
         return {"position": USUAL_POSITION, "matchers": "", "description": "", "review": "by_severity", **_PROPOSED}
     return {

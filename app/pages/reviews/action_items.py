@@ -20,7 +20,7 @@ from app.pages.web.frame import PageRequest, PageRoute, SignedIn, with_query
 from app.reviews.action_item import CLOSED, ItemState
 from app.reviews.api.answer import ActionItemModel, item_model
 from app.reviews.store import action_items, waiting
-from app.reviews.store.action_items import Filters, Listed
+from app.reviews.store.action_items import Filters, ListedActionItem
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
@@ -39,7 +39,7 @@ class Row:
     due_x: float | None
 
 
-def rows_of(found: Sequence[Listed], *, now: datetime) -> tuple[DurationAxis, list[Row]]:
+def rows_of(found: Sequence[ListedActionItem], *, now: datetime) -> tuple[DurationAxis, list[Row]]:
     items = [item_model(each, now=now) for each in found]
     terms = [_seconds_until_due(each) for each in items]
     axis = duration_axis([*(each.age_seconds for each in items), *filter(None, terms)])
@@ -115,7 +115,7 @@ LABEL_WIDTH = 15  # percent of the plot, for the label of a tick
 
 
 def _spaced(axis: DurationAxis) -> list[Tick]:
-    """Those whose labels do not touch, in a plot that is a fifth of the page."""
+    """The ticks whose labels do not touch, in a plot that is a fifth of the page."""
     spaced: list[Tick] = []
     for tick in axis.ticks():
         if not spaced or tick.x - spaced[-1].x >= LABEL_WIDTH:
@@ -125,7 +125,7 @@ def _spaced(axis: DurationAxis) -> list[Tick]:
 
 async def _page(
     session: AsyncSession, asked: PageRequest, filters: Filters, after: str | None, *, by_due_time: bool
-) -> tuple[Sequence[Listed], tuple[Any, ...] | None]:
+) -> tuple[Sequence[ListedActionItem], tuple[Any, ...] | None]:
     """The rows, and the key of the next page."""
     paging = Paging(cursor=after)
     if by_due_time:

@@ -11,7 +11,7 @@ from app.base.errors import Invalid
 from app.base.schema import Factor, Review
 from app.incidents.actions import Ref
 from app.pages.reviews.fields import address_of, changed_time, id_of, if_match, incident_numbers, text, when
-from app.pages.reviews.page import Looking, review_page
+from app.pages.reviews.page import PageSelection, review_page
 from app.pages.web.forms import Form, parsed
 from app.pages.web.frame import PageRequest, PageRoute, Refusal, SignedIn
 from app.reviews.api.action_items import ActionItemInput
@@ -41,7 +41,7 @@ async def _done(asked: PageRequest, ref: Ref, action: str, act: Act, *, show: st
     form = await asked.form()
 
     async def refused(refusal: Refusal) -> Response:
-        return await review_page(asked, ref, Looking(), refused=refusal, action=action)
+        return await review_page(asked, ref, PageSelection(), refused=refusal, action=action)
 
     place = address_of(ref) if isinstance(ref, int) else f"/reviews/{ref}"
     return await asked.change(lambda session: act(session, form), form, then=place + show, refused=refused)

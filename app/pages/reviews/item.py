@@ -21,7 +21,7 @@ from app.reviews.api.answer import item_model
 from app.reviews.api.fields import ItemInPath
 from app.reviews.effect import RateRatio
 from app.reviews.store import action_items, effects
-from app.reviews.store.action_items import Listed
+from app.reviews.store.action_items import ListedActionItem
 from app.reviews.store.effects import Effect
 
 router = APIRouter(prefix="/action-items/{item}", route_class=PageRoute, include_in_schema=False)
@@ -107,7 +107,7 @@ async def _done(asked: PageRequest, ref: Ref, action: str, act: Act) -> Response
 
 async def _amend(
     asked: PageRequest, session: AsyncSession, ref: Ref, values: dict[str, Any], version: str | None = None
-) -> Listed:
+) -> ListedActionItem:
     body = parsed(ActionItemAmendment, values)
     sent = body.model_dump(exclude_unset=True, exclude={"closed_at"})
     if sent.get("link") is not None:

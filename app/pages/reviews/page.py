@@ -46,9 +46,9 @@ NEXT = {
 
 
 @dataclass(frozen=True, slots=True)
-class Looking:
-    """What the address selects: a finding that is being changed, or from which an action item follows, and a question
-    that a new finding answers.
+class PageSelection:
+    """The selection in the address: a finding that is being changed, or from which an action item follows, and a
+    question that a new finding answers.
     """
 
     finding: UUID | None = None
@@ -64,7 +64,7 @@ async def show(
     follows_from: Annotated[UUID | None, Query(alias="from")] = None,
     prompt: Annotated[str, Query(max_length=40)] = "",
 ) -> Response:
-    return await review_page(asked, ref, Looking(finding, follows_from, prompt))
+    return await review_page(asked, ref, PageSelection(finding, follows_from, prompt))
 
 
 @router.get("/{review}/meeting.ics")
@@ -75,7 +75,7 @@ async def meeting(asked: SignedIn, ref: ReviewInPath) -> Response:
 
 
 async def review_page(
-    asked: PageRequest, ref: Ref, looking: Looking, *, refused: Refusal | None = None, action: str = ""
+    asked: PageRequest, ref: Ref, looking: PageSelection, *, refused: Refusal | None = None, action: str = ""
 ) -> Response:
     """The page; with `refused`, the form of this `action` is open and shows what was entered."""
     async with asked.reading() as session:
@@ -92,7 +92,7 @@ def _rendered(
     it: View,
     factors: Sequence[Factor],
     entries: Entries,
-    looking: Looking,
+    looking: PageSelection,
     refused: Refusal | None,
     action: str,
 ) -> Response:
@@ -144,7 +144,7 @@ def _by_element(factors: Sequence[Factor]) -> Mapping[str, Sequence[str]]:
 
 
 def _by_phase() -> list[tuple[str, Sequence[Prompt]]]:
-    """Those about phases first, then those for the facilitator."""
+    """Prompts about phases first, then those for the facilitator."""
     found: list[tuple[str, Sequence[Prompt]]] = [
         (phase.value.capitalize(), [each for each in PROMPTS if each.phase is phase]) for phase in Phase
     ]
@@ -154,7 +154,7 @@ def _by_phase() -> list[tuple[str, Sequence[Prompt]]]:
 # — refusals —
 
 _ON_PAGES = {
-    "PreconditionFailed": "someone changed this in the meantime; look at what is there now, then save again",
+    "PreconditionFailed": "someone changed this in the meantime; review the current values, then save again",
     "ReviewIsRequired": "this review is required, so only someone who has signed in with an admin token can drop it",
 }
 

@@ -150,7 +150,7 @@ async def _with(act: Callable[[AsyncSession, Form], Awaitable[None]], form: Form
 
 def _in_words(refusal: Refusal) -> Refusal:
     if isinstance(refusal.problem, store.SameToken):
-        message = "this needs another token than the author's; sign in with another one, or ask someone else"
+        message = "this needs a token other than the author's; sign in with a different one, or ask someone else"
         return Refusal(store.SameToken(message), refusal.form)
     if isinstance(refusal.problem, store.NoPublicIncident):
         message = "choose the public incident that the report is about; if there is none, publish it on the status page"

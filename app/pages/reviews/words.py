@@ -17,16 +17,18 @@ class Kind(NamedTuple):
 # In the order in which a page shows them; the last two stand in the parking lot.
 KINDS: Mapping[FindingKind, Kind] = {
     FindingKind.LEARNING: Kind("Learnings", "learning", "what someone learned about the system"),
-    FindingKind.FACTOR: Kind("Contributing factors", "contributing factor", "what had to come together"),
+    FindingKind.FACTOR: Kind("Contributing factors", "contributing factor", "something that contributed"),
     FindingKind.HUMAN_FACTOR: Kind("Why it made sense", "why it made sense", "what made a decision sensible then"),
-    FindingKind.GAP: Kind("Work as designed and as done", "work as done", "how the work differs from its design"),
+    FindingKind.GAP: Kind(
+        "Work as designed and as done", "work as done", "how the work as done differs from the work as designed"
+    ),
     FindingKind.WENT_WELL: Kind("What went well", "went well", "what helped"),
     FindingKind.WENT_BADLY: Kind("What went badly", "went badly", "what hindered"),
-    FindingKind.LUCK: Kind("Where we were lucky", "luck", "what only happened to help"),
+    FindingKind.LUCK: Kind("Where we were lucky", "luck", "what helped only by luck"),
     FindingKind.MITIGATOR: Kind("What limited the harm", "mitigator", "what limited the harm"),
-    FindingKind.RISK: Kind("Remaining risks", "risk", "what is still there"),
-    FindingKind.QUESTION: Kind("Open questions", "open question", "what no one in the room knew"),
-    FindingKind.PARKED: Kind("Parked", "parked idea", "what would lead too far now"),
+    FindingKind.RISK: Kind("Remaining risks", "risk", "a risk that remains"),
+    FindingKind.QUESTION: Kind("Open questions", "open question", "a question that no one could answer"),
+    FindingKind.PARKED: Kind("Parked", "parked idea", "an idea for later"),
 }
 PARKING_LOT = (FindingKind.QUESTION, FindingKind.PARKED)
 
@@ -87,7 +89,7 @@ _INVOLVED: Mapping[str, str] = {
 
 
 def involvement(kind: str) -> str:
-    """What a person did whose name an entry of this kind has."""
+    """The part of a person whom an entry of this kind names."""
     return _INVOLVED.get(kind, kind.replace("_", " "))
 
 
@@ -109,7 +111,7 @@ _PLACES: Mapping[str, MissingLine] = {
 
 
 def missing_line(missing: str) -> MissingLine:
-    """What REST says is missing, for people."""
+    """The message of REST about what is missing, in words for people."""
     place = next((place for place in _PLACES if missing.startswith(place)), None)
     if place is not None:
         return _PLACES[place]

@@ -17,7 +17,7 @@ from app.base.http.requests.fields import storable
 from app.base.http.requests.paging import Paging, page_of
 from app.base.schema import Quarantine
 from app.ingest import quarantine
-from app.ingest.quarantine import Listed, QuarantinedNotFound
+from app.ingest.quarantine import ListedItem, QuarantinedNotFound
 from app.ingest.replay import replay as replay_item
 from app.ingest.service import ingest_of
 from app.pages import words
@@ -105,7 +105,7 @@ async def _page(asked: PageRequest, shown: Filter, refused: Refusal | None = Non
     )
 
 
-def _item(listed: Listed, beginning: bytes) -> Item:
+def _item(listed: ListedItem, beginning: bytes) -> Item:
     return Item(listed.item, listed.source, listed.size, as_text(beginning, is_cut=listed.size > SHOWN_BYTES))
 
 
@@ -129,7 +129,7 @@ async def _outcome(session: AsyncSession, changed: int | None) -> Outcome | None
     try:
         item = (await quarantine.find(session, changed))[0].item
     except QuarantinedNotFound:
-        return Outcome(f"Item {changed} is not in quarantine any more", is_good=True)
+        return Outcome(f"Item {changed} is no longer in quarantine", is_good=True)
     if item.replayed_at is not None:
         return Outcome(f"Item {changed} was replayed, and its alerts count like any others", is_good=True)
     if item.attempts:

@@ -93,7 +93,7 @@ class SourceFacts:
 
     @property
     def recent(self) -> Counts:
-        """Of the last day, or since the source was created if that is not a day ago."""
+        """The counts of the last day, or since the source was created if that is not a day ago."""
         return self.reading.last_day or self.reading.since_created
 
     @property

@@ -34,12 +34,12 @@ async def read_form(request: Request) -> dict[str, str]:
     async for part in request.stream():
         body += part
         if len(body) > FORM_BYTES:
-            message = f"a form may have {FORM_BYTES // 1024} KiB"
+            message = f"a form may have at most {FORM_BYTES // 1024} KiB"
             raise TooLarge(message)
     try:
         pairs = parse_qsl(bytes(body).decode("utf-8"), keep_blank_values=True, max_num_fields=FIELDS_AT_MOST)
     except ValueError:
-        message = f"a form must be UTF-8 and may have {FIELDS_AT_MOST} fields"
+        message = f"a form must be UTF-8 and may have at most {FIELDS_AT_MOST} fields"
         raise Invalid(message) from None
     # Browsers send line breaks as CR LF.
     return {name: value.replace("\r\n", "\n") for name, value in pairs}

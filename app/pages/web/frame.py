@@ -124,7 +124,7 @@ class PageRequest:
 
     @property
     def person(self) -> Viewer:
-        """Who has signed in. Raises NotSignedIn."""
+        """The person who has signed in. Raises NotSignedIn."""
         if self.viewer is None:
             raise NotSignedIn("sign in to see this page")
         return self.viewer
@@ -341,7 +341,7 @@ class Refusal:
 
 
 def entered(refused: Refusal | None, name: str, default: str = "") -> str:
-    """What a field shows: what was entered before the form was refused, else its default."""
+    """The value of a field: the one entered before the form was refused, else its default."""
     return refused.form.get(name, default) if refused else default
 
 

@@ -12,7 +12,7 @@ _WORDS: Mapping[str, str] = {
     "extra_forbidden": "this form has no such field",
     "string_too_short": "enter a value",
     "string_too_long": "use at most {max_length} characters",
-    "string_pattern_mismatch": "this is not in the expected form",
+    "string_pattern_mismatch": "this does not have the expected format",
     "string_type": "enter a value",
     "too_long": "enter at most {max_length}",
     "too_short": "enter at least {min_length}",

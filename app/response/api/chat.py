@@ -20,13 +20,13 @@ BAD_AT_MOST = 100
 
 
 class BadModel(BaseModel):
-    line: int = Field(description="Which message or line, from 1")
+    line: int = Field(description="Number of the message or line, from 1")
     why: str
 
 
 class ImportResponse(BaseModel):
-    taken: int = Field(description="Messages that are now entries of kind `said` in the timeline")
-    known: int = Field(description="Messages that already were")
+    taken: int = Field(description="Messages that were added to the timeline, as entries of kind `said`")
+    known: int = Field(description="Messages that were in the timeline already")
     elsewhere: int = Field(description="Messages that are in the timeline of another incident, and stay there")
     redacted: int = Field(description="Messages of this period from which secrets were removed; they are not stored")
     skipped: dict[Skipped, int] = Field(
@@ -82,11 +82,12 @@ async def import_chat(
         When | None,
         Query(
             alias="from",
-            description="Only messages from then on. Without `from` and `to`: from one hour before the incident until "
+            description="Only messages from this time on. Without `from` and `to`: from one hour before the incident "
+            "until "
             f"one hour after it. {TIME}",
         ),
     ] = None,
-    until: Annotated[When | None, Query(alias="to", description=f"Only messages before that. {TIME}")] = None,
+    until: Annotated[When | None, Query(alias="to", description=f"Only messages before this time. {TIME}")] = None,
 ) -> ImportResponse:
     """Adds messages to the timeline. A message that was imported before, even from another file, is skipped. Tokens,
     keys and passwords are removed first.

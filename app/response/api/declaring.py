@@ -61,8 +61,8 @@ class IncidentDeclaration(_Team, Declaration):
 async def declare_incident(
     writer: Writer, session: Session, now: Now, answer: Answering, response: Response, declaration: IncidentDeclaration
 ) -> IncidentModel:
-    """For incidents that monitoring did not detect. A declared incident stays open until a person resolves it. Whatever
-    else is known, such as the commander or the first update, becomes an entry of its timeline.
+    """For incidents that monitoring did not detect. A declared incident stays open until a person resolves it.
+    Everything else that you send, such as the commander or the first update, becomes an entry in its timeline.
     """
     attribution = Attribution(declaration.detected_at or now, declaration.by or writer.name, declaration.note)
     declared = await actions.declare(
@@ -116,8 +116,9 @@ async def declare_response(
     declaration: ResponseDeclaration | None = None,
 ) -> IncidentModel:
     """A person begins the response to an incident that is already known. The first declaration counts, and repeating
-    one changes nothing. If someone else is commander, they remain commander. It acknowledges nothing. `at` must not be
-    before detection; to declare the response to a resolved incident, send an `at` before its end.
+    one changes nothing. If someone else is commander, they remain commander. Declaring does not acknowledge the
+    incident. `at` must not be before detection; to declare the response to a resolved incident, send an `at` before its
+    end.
     """
     declaration = declaration or ResponseDeclaration()
     row = await store.declare(

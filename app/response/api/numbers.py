@@ -29,18 +29,18 @@ def _chosen(
     period: PeriodDep,
     service: Services = [],  # noqa: B006  fastapi copies it, as the other list
     severity: Severities = [],  # noqa: B006
-) -> numbers.Chosen:
-    return numbers.Chosen(period, tuple(service), severity_numbers(severity))
+) -> numbers.IncidentFilter:
+    return numbers.IncidentFilter(period, tuple(service), severity_numbers(severity))
 
 
-ChosenDep = Annotated[numbers.Chosen, Depends(_chosen)]
+ChosenDep = Annotated[numbers.IncidentFilter, Depends(_chosen)]
 
 
 class _Filtered(PeriodModel):
     filters: SeveritiesFiltered
 
 
-def _filters(chosen: numbers.Chosen) -> dict[str, object]:
+def _filters(chosen: numbers.IncidentFilter) -> dict[str, object]:
     start, end = chosen.period
     filters = SeveritiesFiltered(
         service=list(chosen.services), severity=[severity_name(each) for each in chosen.severities]
@@ -96,9 +96,7 @@ async def get_target_numbers(
     group_by: TargetGroup | None = None,
 ) -> TargetsNumbers:
     """The incidents detected in the period, each judged by the target that was in force when it was detected."""
-    total, groups = await numbers.read_outcomes(
-        session, chosen, group_by, now=now, parts_at_most=settings.question_parts
-    )
+    total, groups = await numbers.read_outcomes(session, chosen, group_by, now=now, parts_at_most=settings.query_parts)
     shown = list(groups.items())[:GROUPS_AT_MOST]
     return TargetsNumbers.model_validate(
         _filters(chosen)
@@ -152,7 +150,7 @@ class TasksNumbers(_Filtered):
     groups_left_out: int
 
 
-@router.get("/tasks", summary="Show what tasks did for the recovery", responses=problem_responses() | CSV)
+@router.get("/tasks", summary="Count tasks by their effect", responses=problem_responses() | CSV)
 @or_csv(_rows, lines=_LINES)
 async def get_task_numbers(
     _: Reader,

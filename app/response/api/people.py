@@ -114,8 +114,8 @@ async def put_person(
     response: Response,
     writer: Writer,
 ) -> PersonResponse:
-    """People need not be added to act on incidents, but only those who are can be delegates. Returns 201 if the person
-    is new.
+    """People can act on incidents without being added here, but only people who were added can be delegates. Returns
+    201 if the person is new.
     """
     values = body.model_dump(mode="json", by_alias=True)
     person, is_new = await people.put_person(
@@ -132,14 +132,14 @@ async def delete_person(session: Session, name: PersonName, _: Writer) -> None:
 
 
 class ForgottenResponse(BaseModel):
-    name: str = Field(description="Replaces the name of the person everywhere", examples=["someone-1"])
+    name: str = Field(description="The placeholder that replaces the name of the person", examples=["someone-1"])
 
 
 @_people.post("/{person}/forget", summary="Forget a person", responses=problem_responses(404))
 async def forget_person(session: Session, name: PersonName, _: Admin) -> ForgottenResponse:
-    """Deletes their contacts, absences and sessions, and removes them from the delegates. Wherever their name stands
-    for them, as author, responder, participant or owner, it is replaced by another one; times and numbers stay. Texts
-    that people wrote are not searched for it. This cannot be undone.
+    """Deletes their contacts, absences and sessions, and removes them from the delegates. Where their name is stored as
+    author, responder, participant or owner, it is replaced with a placeholder; times and numbers stay. Free text is not
+    searched for the name. This cannot be undone.
     """
     return ForgottenResponse(name=await forgetting.forget(session, name))
 
@@ -162,15 +162,14 @@ def _once_each(names: list[str]) -> list[str]:
 class DelegatesInput(Input):
     people: Annotated[list[Name], AfterValidator(_once_each)] = Field(
         max_length=20,
-        description="The people who fill the role, in order: each stands in for those before. Empty: remove the "
-        "delegates",
+        description="The people who can fill the role, in order of preference. Empty: remove the delegates",
         examples=[["ada"]],
     )
 
 
 class DelegatesResponse(BaseModel):
     role: str
-    owner: str = Field(description="The owner of services to whose incidents it applies; empty: those of all others")
+    owner: str = Field(description="The owner whose services' incidents this applies to; empty: all other services")
     people: list[str]
 
 
@@ -200,7 +199,7 @@ def is_assigned(role: str) -> str:
 
 @_delegates.get("", summary="List delegates", responses=problem_responses())
 async def list_delegates(session: Session, now: Now, _: Reader) -> AllDelegatesResponse:
-    """For each role who fills it, and who in their place; with the roles that depend on a single person."""
+    """For each role, who fills it and who stands in for them, and the roles that depend on a single person."""
     return _all(await people.delegates(session), await people.absences(session), now)
 
 

@@ -44,7 +44,7 @@ class PlaybookInput(Input):
         None, description="What to do, as text or Markdown", examples=["1. Drain the queue\n2. Restart the workers"]
     )
     link: HttpUrl | None = Field(
-        None, description="Where it is, if it is kept elsewhere", examples=["https://wiki.example.org/restart"]
+        None, description="URL of the playbook, if it is kept elsewhere", examples=["https://wiki.example.org/restart"]
     )
     author: By | None = Field(None, description="Defaults to the name of the token", examples=["ada"])
 
@@ -102,8 +102,8 @@ class PlaybookResponse(BaseModel):
     service: str
     name: str
     in_use: int | None = Field(
-        description="The newest approved version, else the newest one that has expired: at night, an old playbook is "
-        "better than none. Null: no version has been approved"
+        description="The newest approved version, else the newest one that has expired: in an incident, an old "
+        "playbook is better than none. Null: no version has been approved"
     )
     expired: bool = Field(description="The version in use has expired, and may be wrong")
     versions: list[VersionResponse] = Field(description="Newest first, without their bodies")
@@ -197,7 +197,9 @@ async def verify_playbook(
     writer: Writer,
     verification: VerificationInput | None = None,
 ) -> ContentResponse:
-    """Someone has followed it, and it works. Needs another token than the author's; repeating it changes nothing."""
+    """Records that someone has followed it, and that it works. Requires a token other than the author's. Repeating it
+    changes nothing.
+    """
     verification = verification or VerificationInput()
     by, ref = verification.by or writer.name, verification.incident
     act = partial(playbooks.verify, session, by=by, token=writer, ref=ref, now=now)
@@ -226,7 +228,7 @@ async def approve_playbook(
     writer: Writer,
     approval: ApprovalInput | None = None,
 ) -> ContentResponse:
-    """The version must be verified, and the token another one than the author's. Approving it again renews it."""
+    """The version must be verified, and the token must not be the author's. Approving it again renews it."""
     approval = approval or ApprovalInput()
     by, expires_at = approval.by or writer.name, approval.expires_at
     act = partial(playbooks.approve, session, by=by, token=writer, expires_at=expires_at, now=now)
@@ -241,7 +243,7 @@ async def approve_playbook(
 async def withdraw_playbook(
     session: Session, now: Now, name: ServiceName, playbook: PlaybookName, version: VersionInPath, _: Writer
 ) -> ContentResponse:
-    """It must not be followed any more. Repeating it changes nothing."""
+    """The version must no longer be followed. Repeating it changes nothing."""
     return await _changed(session, (name, playbook, version), partial(playbooks.withdraw, session, now=now), now)
 
 

@@ -36,7 +36,8 @@ class RoleInput(Role):
     instead_of: Person | None = Field(
         None,
         alias="from",
-        description="Whom the person relieves: 409 if that person does not hold the role now. Omit it to take the role "
+        description="The person who is relieved: 409 if that person does not hold the role now. Omit it to take the "
+        "role "
         "from the person who holds it",
         examples=["bob"],
     )
@@ -56,7 +57,7 @@ class RoleInput(Role):
     status_code=201,
     response_model=EntryModel,
     responses=problem_responses(404, 409),
-    summary="Take, hand over or lay down a role",
+    summary="Take, hand over or give up a role",
 )
 async def assign_role(
     writer: Writer,
@@ -75,7 +76,7 @@ async def assign_role(
 ) -> EntryModel:
     """If only one person can hold the role at a time, taking it also relieves the previous holder. Taking it again at
     the same time, or without an `at`, records nothing. Facts may be recorded in any order, but only a person who holds
-    the role at `at` can lay it down.
+    the role at `at` can give it up.
     """
     entry = await store.assign(
         session,
@@ -115,7 +116,7 @@ class RoleModel(BaseModel):
     role: str
     people: list[str] = Field(description="Who holds it; empty: vacant")
     since: AtShown | None = Field(description="Since when the first of them has held it; null: vacant")
-    delegates: list[str] = Field(description="The people who fill it, in order: each stands in for those before")
+    delegates: list[str] = Field(description="The people who can fill it, in order of preference")
     suggested: str | None = Field(
         description="While the incident is open and the role vacant: the first delegate who is not away and holds no "
         "role in another open incident"
@@ -139,8 +140,8 @@ class UpdatesModel(BaseModel):
     """Updates to stakeholders."""
 
     cadence_seconds: float | None = Field(
-        description="The longest time between two: that of the type, else that of the target, else 30 minutes for sev1 "
-        "and sev2; null: none is due"
+        description="The longest time between two updates: from the type, else from the target, else 30 minutes for "
+        "sev1 and sev2; null: none is due"
     )
     last_at: AtShown | None
     next_due_at: AtShown | None = Field(description="Null: none is due")
@@ -151,8 +152,8 @@ class UpdatesModel(BaseModel):
 class VerdictModel(BaseModel):
     target_seconds: int | None
     outcome: TargetOutcome = Field(
-        description="By the target in force at detection: `pending` may still be met; `cannot_tell`: what happened is "
-        "not known; `not_agreed`: there was no target"
+        description="By the target in force at detection. `pending`: may still be met; `cannot_tell`: unknown whether "
+        "it was met; `not_agreed`: there was no target"
     )
     seconds: float | None = Field(description="The duration that is compared with the target, so far if it is pending")
 
@@ -169,7 +170,7 @@ class PlaybookInUseModel(BaseModel):
     name: str
     version: int
     expired: bool = Field(description="Whether it has expired: it may be outdated, but is the last approved version")
-    link: str = Field(description="Address of its content, relative to that of Aftermath")
+    link: str = Field(description="URL of its content, relative to the URL of Aftermath")
 
 
 class CustomerImpactModel(_Shown):
@@ -193,8 +194,8 @@ class SimilarModel(BaseModel):
 
 
 class AppliedDefinitionModel(BaseModel):
-    """One definition of an incident: it affects customers, is unplanned, and lasts for more than an hour. It filters
-    nothing.
+    """A common definition of an incident: it affects customers, is unplanned, and lasts for more than an hour. For
+    information only; nothing depends on it.
     """
 
     met: Met = Field(
@@ -218,7 +219,7 @@ class ResponseModel(BaseModel):
     room: str | None = Field(description="The channel in use, as stated last")
     steps: list[str]
     exit: list[ExitModel] = Field(
-        description="The exit criteria of the type, then others that people stated. They do not hold up the recovery"
+        description="The exit criteria of the type, then others that people stated. They do not delay the recovery"
     )
     exit_open: int = Field(description="How many of them are not met")
     roles: list[RoleModel] = Field(description="Those that the type needs, then others that someone holds")

@@ -101,8 +101,8 @@ class TargetsResponse(BaseModel):
 
 @router.get("", summary="List targets", responses=problem_responses())
 async def list_targets(session: Session, _: Reader) -> TargetsResponse:
-    """The effort agreed on for each severity. An incident is judged by the target that was in force when it was
-    detected: that of its service, else that of all services.
+    """What was agreed on for each severity, such as times to acknowledge and to review. An incident is judged by the
+    target that was in force when it was detected: that of its service, else that of all services.
     """
     return TargetsResponse(items=[TargetResponse.of(row) for row in await targets.list_targets(session)])
 

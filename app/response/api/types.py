@@ -43,7 +43,7 @@ class ChannelInput(Input):
 
 def _with_backup(channels: list[ChannelInput]) -> list[ChannelInput]:
     if channels[0].kind == channels[1].kind:
-        message = "the second channel must be of another kind than the first, so that both do not fail together"
+        message = "the second channel must be of a different kind from the first, so that both do not fail together"
         raise ValueError(message)
     return channels
 
@@ -71,7 +71,7 @@ class IncidentTypeInput(Input):
     exit_criteria: list[Sentence] = Field(
         min_length=1,
         max_length=20,
-        description="What must be true before responders may leave. They do not hold up the recovery",
+        description="What must be true before responders may leave. They do not delay the recovery",
         examples=[["Payments succeed for 10 minutes", "Stakeholders are informed"]],
     )
     roles: Annotated[list[RoleName], AfterValidator(_assigned)] = Field(
@@ -90,7 +90,7 @@ class IncidentTypeInput(Input):
         None,
         ge=300,
         le=86_400,
-        description="The longest time between two updates to stakeholders; null: as the target of the severity says",
+        description="The longest time between two updates to stakeholders; null: that of the target for the severity",
     )
     review: ReviewRule = Field(
         ReviewRule.BY_SEVERITY,

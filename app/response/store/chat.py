@@ -16,7 +16,7 @@ from app.incidents.grouping.timeline_kind import TimelineKind
 from app.incidents.grouping.write import count
 from app.incidents.history.details import Said
 from app.incidents.history.timeline import require_room
-from app.response.chat import ChatFormat, Message, Reading, Skipped
+from app.response.chat import ChatFormat, ChatReading, Message, Skipped
 
 AROUND = timedelta(hours=1)  # taken before detection and after the end, if no period is stated
 CHAT_MESSAGES = "chat_messages"  # a tally, by format and outcome
@@ -39,7 +39,7 @@ async def import_chat(
     session: AsyncSession,
     ref: Ref,
     format_: ChatFormat,
-    reading: Reading,
+    reading: ChatReading,
     *,
     since: datetime | None,
     until: datetime | None,

@@ -31,7 +31,7 @@ from app.response.targets import Judged
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class IncidentFilter:
     """Incidents detected in the period; without services of all, without severities of every one."""
 
     period: Span
@@ -44,7 +44,12 @@ class Chosen:
 
 
 async def read_outcomes(
-    session: AsyncSession, chosen: Chosen, group: TargetGroup | None, *, now: datetime, parts_at_most: int | None = None
+    session: AsyncSession,
+    chosen: IncidentFilter,
+    group: TargetGroup | None,
+    *,
+    now: datetime,
+    parts_at_most: int | None = None,
 ) -> tuple[Mapping[Judged, Outcomes], Mapping[str, Mapping[Judged, Outcomes]]]:
     """The outcomes of each target in total, and by group. Raises TooManyHours.
 
@@ -67,9 +72,9 @@ async def read_outcomes(
 
 
 async def read_tasks(
-    session: AsyncSession, chosen: Chosen, group: TaskGroup | None
+    session: AsyncSession, chosen: IncidentFilter, group: TaskGroup | None
 ) -> tuple[TaskTally, Mapping[str, TaskTally]]:
-    """What tasks did, in total and by group. Two statements."""
+    """Tasks by their effect, in total and by group. Two statements."""
     tx = await session.connection()
     tasks: dict[UUID, list[Task]] = defaultdict(list)
     for row in await tx.execute(_TASKS, chosen.bound()):

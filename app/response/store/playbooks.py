@@ -77,7 +77,7 @@ async def find_version(session: AsyncSession, service: str, name: str, version: 
     query = query.with_for_update() if lock else query
     found = (await session.exec(query.execution_options(populate_existing=True))).one_or_none()
     if found is None:
-        message = "the service has no such version of a playbook; GET its playbooks lists them"
+        message = "the service has no such version of a playbook; GET /api/v1/services/{name}/playbooks lists them"
         raise PlaybookNotFound(message)
     return found
 
@@ -153,7 +153,7 @@ async def approve(
     """
     _require_another(row, token, "approve")
     if row.verified_at is None:
-        message = "no one has verified this version; someone must follow it first, and verify it"
+        message = "no one has verified this version; someone must first follow it and then verify it"
         raise NotVerified(message)
     expires_at = expires_at or now + VALID_FOR
     if not now < expires_at <= now + LONGEST:

@@ -301,7 +301,7 @@ async def response_to(
 
 
 def labels_of(row: Incident, owner: str) -> Mapping[str, str]:
-    """On which the matchers of types are applied."""
+    """The labels to which the matchers of types are applied."""
     facts = Facts.of(row)
     own = {"service": service(facts), "severity": severity_name(severity(facts)), "owner": owner}
     return row.labels | own | ({"environment": row.environment} if row.environment else {})
@@ -356,6 +356,7 @@ _FACTS_OF_OPEN = text(f"""
 
 
 def elapsed_of(calendars: Mapping[str, BusinessHours], target: Target | None, facts: Facts, now: datetime) -> Elapsed:
+    """The clock of the target: the business hours of its calendar, if it names one, else the clock that always runs."""
     hours = calendars.get(target.calendar) if target and target.calendar else None
     if hours is None:
         return judging.elapsed

@@ -9,7 +9,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.schema import Incident, Service
-from app.incidents.agreement import Agreement, Kept
+from app.incidents.agreement import Agreement, AgreementOutcome
 from app.incidents.grouping.timeline_kind import TimelineKind
 from app.incidents.history.fact import Fact
 from app.incidents.history.timeline import facts_of
@@ -25,7 +25,7 @@ from app.response.updates import stakeholder_updates
 
 @dataclass(frozen=True, slots=True)
 class _Agreed:
-    """What may apply to some incidents."""
+    """Types, targets and calendars that may apply to some incidents."""
 
     types: Sequence[IncidentType]
     targets: Agreements
@@ -58,7 +58,9 @@ async def review_agreements(session: AsyncSession, incidents: Collection[UUID]) 
     }
 
 
-async def what_was_kept(session: AsyncSession, rows: Sequence[Incident], now: datetime) -> Mapping[UUID, Kept]:
+async def agreement_outcomes(
+    session: AsyncSession, rows: Sequence[Incident], now: datetime
+) -> Mapping[UUID, AgreementOutcome]:
     """By incident. Five statements, and two for each calendar that a target names, however many incidents there are."""
     if not rows:
         return {}
@@ -68,13 +70,13 @@ async def what_was_kept(session: AsyncSession, rows: Sequence[Incident], now: da
     return {row.id: _kept(row, agreed, recorded.get(row.id, ()), now) for row in rows}
 
 
-def _kept(row: Incident, agreed: _Agreed, recorded: Sequence[Fact], now: datetime) -> Kept:
+def _kept(row: Incident, agreed: _Agreed, recorded: Sequence[Fact], now: datetime) -> AgreementOutcome:
     facts, type_ = Facts.of(row), agreed.type_of(row)
     target = agreed.targets.of(facts)
     elapsed = elapsed_of(agreed.calendars, target, facts, now)
     verdicts = judge(facts, target, [fact.at for fact in stakeholder_updates(recorded)], now=now, elapsed=elapsed)
     criteria = exit_states(type_.exit_criteria if type_ else (), recorded)
-    return Kept(
+    return AgreementOutcome(
         {str(what): str(each.outcome) for what, each in verdicts.items()},
         [each.criterion for each in criteria if not each.met],
     )
@@ -83,7 +85,7 @@ def _kept(row: Incident, agreed: _Agreed, recorded: Sequence[Fact], now: datetim
 def agreement_of(
     type_: IncidentType | None, target: Target | None, calendars: Mapping[str, BusinessHours]
 ) -> Agreement:
-    """What the type and the target of an incident say together."""
+    """The agreement that follows from the type and the target of an incident."""
     by_type = {ReviewRule.REQUIRED: True, ReviewRule.NEVER: False}.get(type_.review) if type_ else None
     if target is None:
         return Agreement(by_type)

@@ -26,7 +26,7 @@ class TargetNotFound(NotFound):
     title = "Target not found"
 
     def __init__(self) -> None:
-        super().__init__("this target was changed or removed in the meantime")
+        super().__init__("this target was changed or removed in the meantime; reload the targets and try again")
 
 
 class TargetExists(Conflict):
@@ -40,11 +40,11 @@ class TooManyTargets(Conflict):
     title = "Too many targets"
 
     def __init__(self) -> None:
-        super().__init__(f"a service may have {TARGETS_AT_MOST} targets; remove old ones")
+        super().__init__(f"a service may have at most {TARGETS_AT_MOST} targets; remove old ones")
 
 
 async def list_targets(session: AsyncSession, service: str | None = None) -> Sequence[schema.Target]:
-    """Those of the service (empty: those for all services), or all; by service, severity and time."""
+    """The targets of the service (empty: those for all services; None: all), by service, severity and time."""
     table = schema.Target
     query = select(table).order_by(col(table.service), col(table.severity), col(table.valid_from))
     if service is not None:

@@ -22,7 +22,7 @@ from app.reviews.api.answer import ActionItemModel, item_model
 from app.reviews.api.fields import IfMatch, ItemInPath, ReviewRef
 from app.reviews.effect import EffectVerdict, RateRatio
 from app.reviews.store import action_items, effects
-from app.reviews.store.action_items import Listed
+from app.reviews.store.action_items import ListedActionItem
 from app.reviews.store.effects import Effect
 
 router = APIRouter(prefix="/api/v1/action-items", tags=["reviews"])
@@ -70,14 +70,14 @@ async def list_action_items(
     ] = None,
     q: Annotated[
         Name | None,
-        Query(description="Only those with this text in the title, whatever its case", examples=["runbook"]),
+        Query(description="Only those with this text in the title, ignoring case", examples=["runbook"]),
     ] = None,
     sort: Annotated[
         ItemSort, Query(description="`due`: the earliest due time first, those without one last")
     ] = ItemSort.NEWEST,
     count: Counted = False,  # noqa: FBT002  a query parameter has a name
 ) -> CountedPage[ActionItemModel]:
-    """Action items of all reviews and incidents, newest first unless `sort` says otherwise."""
+    """Action items of all reviews and incidents, newest first by default; see `sort`."""
     filters = action_items.Filters(frozenset(state), owner, priority, phase, overdue, service, review, incident, q)
     limit = paging.limit + 1
     if sort is ItemSort.DUE:
@@ -99,7 +99,7 @@ async def list_action_items(
 
 class _Content(Input):
     done_when: Words | None = Field(
-        None, description="How one can see that it is done", examples=["A new colleague finds it within a minute"]
+        None, description="How to see that it is done", examples=["A new colleague finds it within a minute"]
     )
     priority: Priority | None = None
     owner: Name | None = Field(None, examples=["cathy"])
@@ -153,7 +153,7 @@ def _columns(body: _Content) -> dict[str, Any]:
     return {"finding_id" if name == "finding" else name: value for name, value in sent.items()}
 
 
-def _answer(response: Response, listed: Listed, *, now: datetime) -> ActionItemModel:
+def _answer(response: Response, listed: ListedActionItem, *, now: datetime) -> ActionItemModel:
     response.headers["ETag"] = etag(listed.row.version)
     return item_model(listed, now=now)
 

@@ -24,7 +24,7 @@ from app.reviews import lifecycle
 from app.reviews.action_item import ItemState, Question, age, hints, overdue, question
 from app.reviews.lifecycle import Element, FindingKind, Part, Participant, Perspective, Reason, ReviewState
 from app.reviews.store import action_items, findings, reviews
-from app.reviews.store.action_items import Listed
+from app.reviews.store.action_items import ListedActionItem
 from app.reviews.store.responses import Responses
 from app.reviews.wording import INSTEAD, WHY, WordingKind, marks
 from app.settings import Settings
@@ -60,7 +60,7 @@ class FindingModel(BaseModel):
     phase: Phase | None = Field(description="The phase of the incident that it is about")
     element: Element | None
     factor: str | None = Field(description="What contributed; set if and only if the kind is `factor`")
-    prompt: str | None = Field(description="The question that it answers, of `GET /api/v1/reviews/prompts`")
+    prompt: str | None = Field(description="Id of the question that it answers, from `GET /api/v1/reviews/prompts`")
     timeline_entry: int | None = Field(description="The entry of the timeline that it is about")
     new_to: int | None = Field(description="How many of the participants did not know it before")
     by: str | None
@@ -92,7 +92,7 @@ class ActionItemModel(BaseModel):
     number: str = Field(examples=["AI-1"])
     title: str
     hints: list[str] = Field(description="How the title could be more specific. Advice: nothing depends on it")
-    done_when: str | None = Field(description="How one can see that it is done")
+    done_when: str | None = Field(description="How to see that it is done")
     phase: Phase = Field(description="The phase of later incidents that it improves")
     question: Question = Field(description="The question of a review that it answers, derived from the phase")
     term: str = Field(description="`short` or `long`")
@@ -118,7 +118,7 @@ class ActionItemModel(BaseModel):
     updated_at: AtShown
 
 
-def item_model(listed: Listed, *, now: datetime) -> ActionItemModel:
+def item_model(listed: ListedActionItem, *, now: datetime) -> ActionItemModel:
     row = listed.row
     derived = {
         "number": f"AI-{row.number}",
@@ -170,7 +170,7 @@ class ReviewedIncidentModel(BaseModel):
 
 
 class ReviewedResponseModel(ReviewedIncidentModel):
-    """The numbers of one incident and of the response to it, beside its review."""
+    """The numbers of one incident of the review, and of the response to it."""
 
     targets: dict[str, str] = Field(
         description="The outcome of each target, as in `GET /api/v1/incidents/{id}/response`",
@@ -315,7 +315,7 @@ async def review_model(
     """A fixed number of statements, and two for each calendar that a target names."""
     content = await review_content(session, review, settings=settings, now=now)
     incidents = (await reviews.incidents_of(session, [review.id])).get(review.id, [])
-    kept = await responses.kept_of(session, incidents, now)
+    kept = await responses.outcomes_of(session, incidents, now)
     tasks = await notes.tasks_of(await session.connection(), [row.id for row in incidents])
     numbers = []
     for row, beside in zip(incidents, content.numbers, strict=True):

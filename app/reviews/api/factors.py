@@ -34,7 +34,7 @@ class FactorModel(BaseModel):
 
 @router.get("", response_model=Page[FactorModel], responses=problem_responses(), summary="List factors")
 async def list_factors(_: Reader, session: Session, paging: Pages) -> Page[FactorModel]:
-    """Sorted by name. The service comes with some to begin with."""
+    """Sorted by name. The service comes with an initial list."""
     rows = await findings.list_factors(session, after=paging.after_name(), limit=paging.limit + 1)
     items, cursor = page_of(rows, paging, lambda row: (row[0].name,))
     return Page(items=[_model(*row) for row in items], next_cursor=cursor)
@@ -71,7 +71,7 @@ async def put_factor(
         Body(examples=[{"element": "process", "description": "What is needed exists, but could not be found"}]),
     ],
 ) -> FactorModel:
-    """To merge two words, set `replaced_by` of one to the other. Returns 201 if it is new."""
+    """To merge two factors, set `replaced_by` of one to the other. Returns 201 if it is new."""
     row = Factor(name=name, **body.model_dump(), created_at=now, updated_at=now)
     factor, count, is_new = await findings.put_factor(session, row)
     response.status_code = 201 if is_new else 200

@@ -87,7 +87,7 @@ class PublicTextInput(Input):
     learnings: Lines = Field(
         [],
         description="What was learned, one lesson per item",
-        examples=[["The expiry of certificates was not watched."]],
+        examples=[["The expiry of certificates was not monitored."]],
     )
     countermeasures: Lines = Field(
         [],
@@ -105,7 +105,7 @@ class PublicReportInput(PublicTextInput):
     public_incident: UUID | None = Field(
         None,
         description="The public incident that it is about, from which components and times are taken; null: that of "
-        "the previous version, else that of the review's incidents if there is only one",
+        "the previous version, else the public incident of the review's incidents, if there is only one",
         examples=[None],
     )
     author: By | None = Field(None, description="Never public; defaults to the name of the token")
@@ -138,7 +138,9 @@ class WarningModel(BaseModel):
 
     at: str = Field(description="The field", examples=["summary"])
     kind: LeakKind
-    words: str = Field(description="As they stand there; of a secret, its line without the secret", examples=["ada"])
+    words: str = Field(
+        description="The words as they appear there; for a secret, its line without the secret", examples=["ada"]
+    )
     accepted_by: str | None = Field(description="Null: it is open")
     accepted_at: AtShown | None = Field(description="Null: it is open")
 
@@ -213,7 +215,7 @@ async def _answer(session: AsyncSession, review: Review, row: ReportVersion, sit
 
 @router.get("", responses=problem_responses(404), summary="Get the public report of a review")
 async def get_public_report(_: Reader, session: Session, ref: ReviewInPath) -> PublicReportModel:
-    """Its versions. Only one that was approved with another token than its author's is ever public."""
+    """Its versions. Only one that was approved with a token other than its author's is ever public."""
     versions = await store.versions_of(session, await reviews.find(session, ref))
     if not versions:
         message = "the review has no public report; create one with PUT"
@@ -278,7 +280,7 @@ async def get_report_version(
     summary="Get the page of a version",
 )
 async def get_report_page(_: Reader, session: Session, ref: ReviewInPath, version: VersionInPath) -> HTMLResponse:
-    """Byte for byte what customers get once it is published. Look at it before you approve it."""
+    """Exactly the bytes that customers get once it is published. Look at it before you approve it."""
     row = await store.find_version(session, await reviews.find(session, ref), version)
     return HTMLResponse(row.page, headers=PAGE_HEADERS)
 
@@ -376,7 +378,7 @@ async def accept_warning(
 async def approve_report(
     ref: ReviewInPath, version: VersionInPath, deciding: DecidingDep, decision: DecisionInput | None = None
 ) -> ReportContentModel:
-    """Needs another token than the author's, and no open warning. Only the newest version can be approved."""
+    """Needs a token other than the author's, and no open warning. Only the newest version can be approved."""
     return await deciding.about(ref, version, store.approve, decision)
 
 
@@ -384,7 +386,7 @@ async def approve_report(
 async def publish_report(
     ref: ReviewInPath, version: VersionInPath, deciding: DecidingDep, decision: DecisionInput | None = None
 ) -> ReportContentModel:
-    """It must be approved. It is on the status page a few seconds later, if that is on, instead of the version before;
+    """It must be approved. If the status page is on, the version replaces the previous one there within a few seconds;
     the page of its public incident links to it.
     """
     return await deciding.about(ref, version, store.publish, decision)
@@ -394,8 +396,8 @@ async def publish_report(
 async def withdraw_report(
     ref: ReviewInPath, deciding: DecidingDep, decision: DecisionInput | None = None
 ) -> ReportContentModel:
-    """Its public address answers 410 with a sentence a few seconds later. It stays readable here; another version can
-    be approved and published at the same address.
+    """A few seconds later, its public address returns 410 and states that the report was withdrawn. It stays readable
+    here, and another version can be approved and published at the same address.
     """
     review = await reviews.hold_row(deciding.session, ref)
     row = await store.withdraw(deciding.session, review, **deciding.who(decision))

@@ -39,8 +39,8 @@ async def _report(
     people: Annotated[
         People,
         Query(
-            description="`roles` calls people by what they did, also where their names stand in texts. It knows the "
-            "names of participants, owners, the facilitator, and of those in the timelines"
+            description="`roles` replaces names with roles, in free text too. It recognizes the names of "
+            "participants, owners and the facilitator, and the names in the timelines"
         ),
     ] = People.NAMED,
 ) -> Report:
@@ -88,8 +88,8 @@ _PAGE = {"content": {"text/html": {"schema": {"type": "string"}}}, "description"
 @router.get("/{review}/report", responses=problem_responses(404), summary="Get the report of a review")
 async def get_report(_: Reader, reported: Reported) -> ReportModel:
     """Generated from the current facts, in any state of the review. The report of a draft is a preview for the
-    participants and begins with open questions: send it to them before you meet. Everyone who may read incidents may
-    read it. Each outline contains every finding and every action item once.
+    participants and begins with open questions: send it to them before you meet. Anyone who can read incidents can read
+    it. Each outline contains every finding and every action item once.
     """
     return report_model(reported)
 

@@ -60,15 +60,15 @@ async def list_reviews(
     incident: Annotated[IncidentRef | None, Query(description="About this incident", examples=["INC-1"])] = None,
     since: Annotated[
         When | None,
-        Query(alias="from", description=f"Only reviews held from then on, or due from then on if not held. {TIME}"),
+        Query(alias="from", description=f"Only reviews held (or, if not held yet, due) at or after this time. {TIME}"),
     ] = None,
     until: Annotated[
         When | None,
-        Query(alias="to", description=f"Only reviews held before that, or due before that if not held. {TIME}"),
+        Query(alias="to", description=f"Only reviews held (or, if not held yet, due) before this time. {TIME}"),
     ] = None,
     q: Annotated[
         Name | None,
-        Query(description="Only reviews with this text in the title, whatever its case", examples=["login"]),
+        Query(description="Only reviews with this text in the title, ignoring case", examples=["login"]),
     ] = None,
     count: Counted = False,  # noqa: FBT002  a query parameter has a name
 ) -> CountedPage[ReviewSummaryModel]:
@@ -98,7 +98,7 @@ class ParticipantInput(Input):
 class _Content(Input):
     facilitator: Name | None = Field(None, description="The person who leads the conversation", examples=["grace"])
     begins_at: At | None = Field(
-        None, description="Begin of the time frame, if it is about one", examples=["2026-08-20T09:00:00Z"]
+        None, description="Start of the time frame, if it is about one", examples=["2026-08-20T09:00:00Z"]
     )
     ends_at: At | None = Field(
         None, description="End of the time frame, at most 30 days later", examples=["2026-08-20T11:00:00Z"]
@@ -120,7 +120,7 @@ class ReviewInput(_Content):
 
     title: Name = Field(examples=["Login unavailable for 20 minutes"])
     summary: Words = Field("", description="What happened, in a few sentences for people who were not there")
-    incidents: Incidents = Field([], description="A merged incident stands for the one it was merged into")
+    incidents: Incidents = Field([], description="A merged incident is replaced by the one it was merged into")
     participants: Participants = Field([], description="The people to invite")
 
 
@@ -137,7 +137,7 @@ async def create_review(
     body: ReviewInput,
 ) -> ReviewModel:
     """A new review is a draft. The service drafts those that are required by itself when the incident has ended. If
-    one of the incidents requires a review, this one is required, and due as agreed unless `due_at` says otherwise.
+    one of the incidents requires a review, this one is required too, and due as agreed unless you send `due_at`.
     """
     reviews.require_time_frame(body.begins_at, body.ends_at)
     review = await reviews.create(session, _columns(body), body.incidents, now=now)
@@ -182,7 +182,7 @@ async def list_prompts(
     phase: Annotated[Phase | None, Query(description="Only those about this phase")] = None,
     audience: Annotated[PromptAudience | None, Query(description="Only those for this audience")] = None,
 ) -> PromptsResponse:
-    """Questions for a review, in the order of the phases. None has to be answered."""
+    """Questions for a review, in the order of the phases. None of them is required."""
     return PromptsResponse(
         items=[
             PromptModel.model_validate(one)
@@ -229,7 +229,7 @@ async def amend_review(
     body: ReviewAmendment,
     if_match: IfMatch = None,
 ) -> ReviewModel:
-    """In any state: what was published can still be corrected."""
+    """Possible in any state: a published review can still be corrected."""
     review = await reviews.hold_row(session, ref, if_match)
     await reviews.amend(session, review, _columns(body), now=now)
     if body.participants is not None:
@@ -262,7 +262,7 @@ class HoldInput(Input):
 async def hold_review(
     _: Writer, session: Session, now: Now, answer: ReviewAnswering, ref: ReviewInPath, body: HoldInput
 ) -> ReviewModel:
-    """Only a draft. The time ends the analysis phase of its incidents."""
+    """Only for drafts. The time ends the analysis phase of its incidents."""
     review = await reviews.hold_row(session, ref)
     if "facilitator" in body.model_fields_set:
         review.facilitator = body.facilitator
@@ -321,7 +321,7 @@ async def drop_review(
 async def reopen_review(
     _: Writer, session: Session, now: Now, answer: ReviewAnswering, ref: ReviewInPath
 ) -> ReviewModel:
-    """From closed to published, from published to held, from held or dropped to draft. A draft stays a draft."""
+    """From closed to published, from published to held, from held or dropped to draft. A draft does not change."""
     review = await reviews.hold_row(session, ref)
     await reviews.reopen(session, review, now=now)
     return await answer(review)
@@ -335,11 +335,14 @@ class _FindingContent(Input):
     element: Element | None = None
     factor: Name | None = Field(
         None,
-        description="What contributed, of `GET /api/v1/factors`; required for the kind `factor`, and only for it",
+        description="The contributing factor, from `GET /api/v1/factors`; required for the kind `factor`, and only "
+        "for it",
         examples=["documentation hard to find"],
     )
     prompt: Name | None = Field(
-        None, description="The question that it answers, of `GET /api/v1/reviews/prompts`", examples=["know_sooner"]
+        None,
+        description="Id of the question that it answers, from `GET /api/v1/reviews/prompts`",
+        examples=["know_sooner"],
     )
     timeline_entry: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = Field(
         None, description="Id of an entry in the timeline of one of the incidents", examples=[None]
@@ -384,8 +387,8 @@ FindingInPath = Annotated[
 async def add_finding(
     writer: Writer, session: Session, now: Now, ref: ReviewInPath, body: FindingInput
 ) -> FindingModel:
-    """At the end of the review. Several factors contribute to an incident; there is no kind for a single cause. Ideas
-    that would lead too far are `parked`. The response contains advice on the wording; it never blocks the request.
+    """Adds it at the end of the review. Several factors contribute to an incident, so there is no kind for a single
+    cause. Ideas for later are `parked`. The response contains advice on the wording; it never blocks the request.
     """
     review = await reviews.hold_row(session, ref)
     values = finding_columns(body) | {"by": body.by or writer.name}

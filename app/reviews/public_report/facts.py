@@ -13,7 +13,7 @@ from app.base.text.public_words import clean
 
 @dataclass(frozen=True, slots=True)
 class PublicText:
-    """What a person wrote for customers. Nothing of it comes from the review by itself."""
+    """The text that a person wrote for customers. Nothing of it comes from the review by itself."""
 
     title: str
     summary: str

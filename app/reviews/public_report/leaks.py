@@ -43,7 +43,7 @@ class Leak(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class InternalWords:
     """Internal names and values. `components` are public. `site` is the public address of the status page."""
 
     people: Collection[str] = ()
@@ -54,7 +54,7 @@ class Known:
     site: str = ""
 
 
-def leaks(text: PublicText, known: Known) -> list[Leak]:
+def leaks(text: PublicText, known: InternalWords) -> list[Leak]:
     """In the order of the fields; each kind and words once for a field."""
     words = _Words.of(known)
     return [leak for field, written in text.by_field() if written for leak in _in_field(field, written, words)]
@@ -92,7 +92,7 @@ class _Words:
     site: str
 
     @classmethod
-    def of(cls, known: Known) -> "_Words":
+    def of(cls, known: InternalWords) -> "_Words":
         public = {_plain(each).casefold() for each in known.components}
         kinds = (
             (LeakKind.PERSON, known.people, 2),

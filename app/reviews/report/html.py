@@ -37,7 +37,7 @@ def _parts(report: Report) -> Iterator[str]:
 
 
 def body(report: Report) -> Iterator[str]:
-    """What stands in `main`: the title, the introduction and the sections."""
+    """The content of `main`: the title, the introduction and the sections."""
     yield f"<h1><bdi>{escape(report.title)}</bdi></h1>"
     for block in report.introduction:
         yield from _block(block)

@@ -41,7 +41,7 @@ class LinkIsUsed(Conflict):
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedActionItem:
     """An action item, with the numbers of what it comes from, and its issue as the tracker last reported it."""
 
     row: ActionItem
@@ -65,7 +65,7 @@ class Filters:
     text: str | None = None  # in the title, whatever the case
 
 
-async def find(session: AsyncSession, ref: Ref) -> Listed:
+async def find(session: AsyncSession, ref: Ref) -> ListedActionItem:
     """Raises ActionItemNotFound."""
     column = col(ActionItem.id) if isinstance(ref, UUID) else col(ActionItem.number)
     found = await _listed(session, _every().where(column == ref))
@@ -75,15 +75,15 @@ async def find(session: AsyncSession, ref: Ref) -> Listed:
     return found[0]
 
 
-async def items_of(session: AsyncSession, review_id: UUID) -> Sequence[Listed]:
-    """Of one review, by number."""
+async def items_of(session: AsyncSession, review_id: UUID) -> Sequence[ListedActionItem]:
+    """The action items of one review, by number."""
     query = _every().where(col(ActionItem.review_id) == review_id).order_by(col(ActionItem.number))
     return await _listed(session, query)
 
 
 async def list_items(
     session: AsyncSession, filters: Filters, *, before: int | None, limit: int, now: datetime
-) -> Sequence[Listed]:
+) -> Sequence[ListedActionItem]:
     """Newest first."""
     query = (await _matching(session, filters, now=now)).order_by(col(ActionItem.number).desc()).limit(limit)
     if before is not None:
@@ -103,7 +103,7 @@ def due_key(item: ActionItem) -> Key:
 
 async def list_by_due_time(
     session: AsyncSession, filters: Filters, *, after: Key | None, limit: int, now: datetime
-) -> Sequence[Listed]:
+) -> Sequence[ListedActionItem]:
     """Earliest first, those without a due time last. `after` is a `due_key`."""
     moment = func.coalesce(col(ActionItem.due_at), LATEST)
     query = (await _matching(session, filters, now=now)).order_by(moment, col(ActionItem.number)).limit(limit)
@@ -146,7 +146,7 @@ async def _matching(session: AsyncSession, filters: Filters, *, now: datetime) -
 
 
 def _incidents_of_item() -> SelectOfScalar[UUID]:
-    """Those of its review, and its own."""
+    """The incidents of its review, and its own."""
     of_review = col(ReviewIncident.review_id) == col(ActionItem.review_id)
     linked = select(ReviewIncident.incident_id).where(of_review).correlate(ActionItem)
     own = col(Incident.id) == col(ActionItem.incident_id)
@@ -165,8 +165,8 @@ def _every() -> ListedRows:
     )
 
 
-async def _listed(session: AsyncSession, query: ListedRows) -> list[Listed]:
-    return [Listed(*found) for found in await session.exec(query)]
+async def _listed(session: AsyncSession, query: ListedRows) -> list[ListedActionItem]:
+    return [ListedActionItem(*found) for found in await session.exec(query)]
 
 
 async def create(
@@ -176,7 +176,7 @@ async def create(
     review: Ref | None,
     incident: Ref | None,
     now: datetime,
-) -> Listed:
+) -> ListedActionItem:
     """Raises ReviewNotFound, IncidentNotFound, TooManyActionItems, LinkIsUsed or Invalid."""
     if values.get("link") is not None:
         await lock_issue(session, normalized_link(values["link"]))
@@ -189,7 +189,7 @@ async def create(
         row.review_id = held.id
         counted = select(func.count()).select_from(ActionItem).where(col(ActionItem.review_id) == held.id)
         if (await session.exec(counted)).one() >= ITEMS_AT_MOST:
-            message = f"a review has at most {ITEMS_AT_MOST} action items; a few that are done help more"
+            message = f"a review has at most {ITEMS_AT_MOST} action items; drop or combine some of them"
             raise TooManyActionItems(message)
     if incident is not None:
         named = await actions.find(session, incident)
@@ -211,7 +211,7 @@ async def amend(
     closed_at: datetime | None,
     if_match: str | None,
     now: datetime,
-) -> Listed:
+) -> ListedActionItem:
     """Changes an action item; `values` are its columns.
 
     Raises ActionItemNotFound, PreconditionFailed, LinkIsUsed, InTheFuture or Invalid.
@@ -292,7 +292,7 @@ async def _close(
 ) -> None:
     if closed_at is not None:
         if state not in CLOSED:
-            message = "`closed_at` belongs to an action item that is `done` or `dropped`"
+            message = "`closed_at` is only for action items that are `done` or `dropped`"
             raise Invalid(message)
         not_in_the_future(closed_at, now, field="closed_at")
         row.closed_at = closed_at

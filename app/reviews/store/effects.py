@@ -56,7 +56,7 @@ async def effect_of(session: AsyncSession, item: ActionItem, *, now: datetime) -
     )
 
 
-# The living incidents it comes from, with those merged into them.
+# The incidents it comes from that were not merged away, with those merged into them.
 _ORIGIN = """
     SELECT DISTINCT living.id, living.key_id, living.number
       FROM (SELECT incident_id

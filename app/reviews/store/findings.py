@@ -54,7 +54,7 @@ async def find(session: AsyncSession, review: Review, id_: UUID) -> Finding:
     """Raises FindingNotFound."""
     found = await session.get(Finding, id_)
     if found is None or found.review_id != review.id:
-        message = "the review has no finding with this id; GET the review lists its findings"
+        message = "the review has no finding with this id; GET /api/v1/reviews/{review} lists its findings"
         raise FindingNotFound(message)
     return found
 
@@ -182,7 +182,7 @@ async def put_factor(session: AsyncSession, factor: Factor) -> tuple[Factor, int
             raise Invalid(message)
     stored, is_new = await db.upsert(session, factor)
     if is_new and (await session.exec(select(func.count()).select_from(Factor))).one() > FACTORS_AT_MOST:
-        message = f"there are at most {FACTORS_AT_MOST} factors; delete one that is not used"
+        message = f"there can be at most {FACTORS_AT_MOST} factors; delete one that is not used"
         raise Conflict(message)
     if stored.replaced_by is not None:
         to = stored.replaced_by

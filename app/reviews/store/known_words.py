@@ -6,14 +6,16 @@ from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.schema import Review
-from app.reviews.public_report.leaks import SHORTEST_LABEL, Known
+from app.reviews.public_report.leaks import SHORTEST_LABEL, InternalWords
 from app.reviews.store import reviews
 
 NAMES_AT_MOST = 20_000  # of each kind
 ALERTS_AT_MOST = 5000  # the newest whose labels are looked at
 
 
-async def known_words(session: AsyncSession, review: Review, *, components: Collection[str], site: str) -> Known:
+async def known_words(
+    session: AsyncSession, review: Review, *, components: Collection[str], site: str
+) -> InternalWords:
     """People and teams, services and sources of the whole service, and the labels of the incidents of the review.
 
     A fixed number of statements.
@@ -26,7 +28,7 @@ async def known_words(session: AsyncSession, review: Review, *, components: Coll
     sources = set((await tx.execute(_SOURCES)).scalars())
     labels = set((await tx.execute(_LABELS, {"incidents": ids, "keys": keys, "shortest": SHORTEST_LABEL})).scalars())
     public = set((await tx.execute(_COMPONENTS)).scalars()) | set(components)
-    return Known(people, services, sources, labels - services, public, site)
+    return InternalWords(people, services, sources, labels - services, public, site)
 
 
 _PEOPLE = text(f"""

@@ -137,7 +137,10 @@ async def find_version(session: AsyncSession, review: Review, version: int | Non
         query = query.where(col(row.version) == version)
     found = (await session.exec(query.execution_options(populate_existing=True))).one_or_none()
     if found is None:
-        message = "the review has no such version of a public report; GET the public report lists its versions"
+        message = (
+            "the review has no such version of a public report; GET "
+            "/api/v1/reviews/{review}/public-report lists its versions"
+        )
         raise ReportNotFound(message)
     return found
 
@@ -176,7 +179,7 @@ async def differences(
 
 
 async def warnings_of(session: AsyncSession, review: Review, row: ReportVersion, site: Site) -> list[Warned]:
-    """What the check for leaks finds now, in order of the text."""
+    """The warnings of the check for leaks as of now, in order of the text."""
     known = await known_words(session, review, components=await components_of(session, row), site=site.url)
     written = PublicText.of(row.text)
     found = await off_loop(lambda: leaks(written, known))
@@ -277,7 +280,7 @@ async def _about(
 
 def _require_held(review: Review) -> None:
     if review.state in {ReviewState.DRAFT, ReviewState.DROPPED}:
-        message = f"REV-{review.number} is `{review.state}`; customers get a report of a review that was held"
+        message = f"REV-{review.number} is `{review.state}`; a public report requires a review that was held"
         raise ReviewIsNotHeld(message)
 
 
@@ -339,7 +342,7 @@ async def publish(
     """
     _require_held(review)
     if row.approved_at is None:
-        message = "no one has approved this version; it needs another token than the author's"
+        message = "no one has approved this version; it needs a token other than the author's"
         raise NotApproved(message)
     if row.withdrawn_at is not None:
         message = "this version was withdrawn; write a new version, which needs its own approval"

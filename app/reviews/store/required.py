@@ -237,8 +237,8 @@ async def _burned(
 
 
 def _judged_at(objective: availability.Objective, row: _Row, *, now: datetime) -> datetime:
-    """When the budget is judged that an incident burned: at a time at which it is whole in the window. That is the same
-    for many incidents, so that few budgets are computed.
+    """The time as of which the budget that an incident burned is judged: one at which the window contains the whole
+    incident. Many incidents share it, so that few budgets are computed.
     """
     if row.began_at >= objective.period(now).start:
         return now

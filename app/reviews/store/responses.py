@@ -8,13 +8,13 @@ from uuid import UUID
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.schema import Incident
-from app.incidents.agreement import Kept
+from app.incidents.agreement import AgreementOutcome
 
-KeptOf = Callable[[AsyncSession, Sequence[Incident], datetime], Awaitable[Mapping[UUID, Kept]]]
+OutcomesOf = Callable[[AsyncSession, Sequence[Incident], datetime], Awaitable[Mapping[UUID, AgreementOutcome]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Responses:
-    """`kept_of` reads what became of what was agreed on about each of these incidents."""
+    """`outcomes_of` reads whether these incidents kept to what was agreed on about them."""
 
-    kept_of: KeptOf
+    outcomes_of: OutcomesOf

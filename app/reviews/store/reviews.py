@@ -278,7 +278,7 @@ _PROPOSED = text("""
 
 
 async def people_in(session: AsyncSession, incidents: Collection[UUID]) -> Mapping[str, Sequence[str]]:
-    """Who is in the timelines of these incidents, as author or by name, and in which kinds of entries."""
+    """People in the timelines of these incidents, as author or by name, with the kinds of these entries."""
     found: dict[str, list[str]] = defaultdict(list)
     for person, kind in await (await session.connection()).execute(_PEOPLE, {"ids": list(incidents)}):
         found[person].append(kind)
@@ -333,7 +333,7 @@ async def set_participants(session: AsyncSession, review_id: UUID, participants:
 
 
 async def for_next_step(session: AsyncSession, review: Review) -> lifecycle.Review:
-    """What `lifecycle.missing` needs to know."""
+    """The review as `lifecycle.missing` takes it."""
     kinds = await session.exec(select(Finding.kind).where(col(Finding.review_id) == review.id))
     items = await session.exec(
         select(ActionItem).where(col(ActionItem.review_id) == review.id).order_by(col(ActionItem.number))
@@ -414,7 +414,7 @@ async def drop(session: AsyncSession, review: Review, *, because: str, admin: bo
 
 
 async def reopen(session: AsyncSession, review: Review, *, now: datetime) -> None:
-    """Takes the latest step back. A draft stays a draft."""
+    """Takes the latest step back. A draft does not change."""
     match review.state:
         case ReviewState.HELD:
             review.held_at = None
@@ -444,7 +444,7 @@ async def _moved(session: AsyncSession, review: Review, *, now: datetime) -> Non
 
 def _require(review: Review, state: ReviewState) -> None:
     if review.state != state:
-        message = f"REV-{review.number} is `{review.state}`, and this step needs one that is `{state}`"
+        message = f"REV-{review.number} is `{review.state}`, but this step requires a review that is `{state}`"
         raise NotInThisState(message)
 
 

@@ -28,7 +28,7 @@ def key_of(review: Review) -> Key:
 async def list_waiting(
     session: AsyncSession, filters: Filters, *, after: Key | None, limit: int, now: datetime
 ) -> Sequence[Review]:
-    """Those that have waited longest or are due first; drafts without a due time come last. `after` is a `key_of`."""
+    """The reviews that waited longest or are due first; drafts without a due time come last. `after` is a `key_of`."""
     moment = func.coalesce(col(Review.held_at), col(Review.due_at), LATEST)
     query = (await reviews.matching(session, filters, now=now)).order_by(moment, col(Review.number)).limit(limit)
     if after is not None:
@@ -70,7 +70,7 @@ _ITEMS = text("""
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Of all reviews by state, of drafts that are overdue, and of published ones whose follow-up was due."""
+    """Numbers of reviews by state, of drafts that are overdue, and of published ones whose follow-up was due."""
 
     by_state: Mapping[ReviewState, int]
     overdue: int
@@ -186,7 +186,7 @@ _OPEN = text("""
 
 
 async def owners(session: AsyncSession, *, limit: int) -> Sequence[str]:
-    """Of action items, by name. One statement."""
+    """The owners of action items, by name. One statement."""
     return list((await (await session.connection()).execute(_OWNERS, {"limit": limit})).scalars())
 
 

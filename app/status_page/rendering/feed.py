@@ -60,7 +60,7 @@ def rss(site: Site, content: Content, now: datetime) -> bytes:
 
 
 def _newest(content: Content) -> Sequence[PublicIncident]:
-    """Those that changed last."""
+    """The public incidents that changed last."""
     return sorted(content.incidents, key=lambda each: (each.updated_at, each.id), reverse=True)[:ENTRIES_AT_MOST]
 
 

@@ -99,7 +99,7 @@ class ShownIncident:
         return wording.lasting(self.now - self.incident.begins_at)
 
     def ago(self, update: Update) -> str | None:
-        """How old the newest update is, so that customers see whether somebody is at it."""
+        """How old the newest update is, so that customers see whether people work on it."""
         is_newest = update is self.incident.updates[-1] and update.stage is not PublicStage.SCHEDULED
         if self.now is None or self.over_at or not is_newest:
             return None
@@ -229,7 +229,7 @@ def _lines(days: Sequence[Day], component: Component) -> list[DayLine]:
         if is_gap:
             last, *_, first = [each.day for each in those] * 2
             named = wording.on(last) if first == last else f"{wording.on(first)} to {wording.on(last)}"
-            found.append(DayLine(named, "not watched"))
+            found.append(DayLine(named, "not monitored"))
         else:
             found += [DayLine(wording.on(day.day), words) for day in those if (words := _words(day, component))]
     return found
@@ -245,7 +245,7 @@ def _words(day: Day, component: Component) -> str:
     ]
     missing = day.elapsed - day.watched
     if missing >= MISSING_FROM:
-        words.append(f"not watched, or in maintenance, for {wording.lasting(missing)}")
+        words.append(f"not monitored, or in maintenance, for {wording.lasting(missing)}")
     return ", ".join(words)
 
 

@@ -55,7 +55,9 @@ async def put_component(session: AsyncSession, component: schema.Component) -> t
     await require_services(session, component.services)
     stored, is_new = await db.upsert(session, component)
     if is_new and (await session.exec(select(func.count()).select_from(schema.Component))).one() > COMPONENTS_AT_MOST:
-        message = f"the status page may have {COMPONENTS_AT_MOST} components; delete one that is no longer needed"
+        message = (
+            f"the status page may have at most {COMPONENTS_AT_MOST} components; delete one that is no longer needed"
+        )
         raise TooManyComponents(message)
     if stored.uptime != Uptime.MEASURED:
         await session.exec(delete(schema.ComponentDay).where(col(schema.ComponentDay.component) == stored.name))
@@ -78,7 +80,7 @@ async def delete_component(session: AsyncSession, name: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Overseen:
+class ComponentOverview:
     """A component with what it shows, and what its services suggest. `spells` are its published statuses over time."""
 
     row: schema.Component
@@ -92,14 +94,14 @@ class Overseen:
         return self.published is not self.proposal.status
 
 
-async def overseen(session: AsyncSession, *, now: datetime) -> list[Overseen]:
+async def component_overviews(session: AsyncSession, *, now: datetime) -> list[ComponentOverview]:
     """All components, in the order of the page. At most seven statements."""
     rows = await all_components(session)
     public = await everything_public(session)
     proposals = await proposed(session, rows, now=now)
     shown, known = statuses(public, now), spells_by_component(public, now)
     return [
-        Overseen(
+        ComponentOverview(
             row,
             shown.get(row.name, Status.OPERATIONAL),
             proposals[row.name],
@@ -110,7 +112,7 @@ async def overseen(session: AsyncSession, *, now: datetime) -> list[Overseen]:
 
 
 async def proposed(session: AsyncSession, rows: Sequence[schema.Component], *, now: datetime) -> Mapping[str, Proposal]:
-    """What the services of these components suggest, by name of the component. At most two statements."""
+    """The statuses that the services of these components suggest, by component. At most two statements."""
     services = sorted({service for row in rows for service in row.services})
     if not services:
         return {row.name: propose((), (), ()) for row in rows}

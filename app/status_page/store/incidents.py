@@ -86,7 +86,7 @@ class NewIncident:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class PublicIncidentRows:
     """A public incident with its rows. `number` is that of the incident. `updates` are in order of time."""
 
     row: schema.PublicIncident
@@ -101,7 +101,7 @@ class Found:
 # — reading —
 
 
-async def find_public(session: AsyncSession, id_: UUID, *, lock: bool = False) -> Found:
+async def find_public(session: AsyncSession, id_: UUID, *, lock: bool = False) -> PublicIncidentRows:
     """Raises PublicIncidentNotFound."""
     query = select(schema.PublicIncident).where(col(schema.PublicIncident.id) == id_)
     query = query.execution_options(populate_existing=True)
@@ -114,7 +114,7 @@ async def find_public(session: AsyncSession, id_: UUID, *, lock: bool = False) -
 
 async def list_public(
     session: AsyncSession, *, before: tuple[datetime, UUID] | None = None, limit: int
-) -> Sequence[Found]:
+) -> Sequence[PublicIncidentRows]:
     """Newest first, also those no longer public. Three statements."""
     begins_at, id_ = col(schema.PublicIncident.begins_at), col(schema.PublicIncident.id)
     query = select(schema.PublicIncident).order_by(begins_at.desc(), id_.desc()).limit(limit)
@@ -123,9 +123,9 @@ async def list_public(
     return await _with_updates(session, (await session.exec(query)).all())
 
 
-async def list_automatic(session: AsyncSession) -> list[tuple[Found, bool]]:
-    """Those to which no person has written, newest first, and whether the incident of each is over. Without those that
-    ended together with it.
+async def list_automatic(session: AsyncSession) -> list[tuple[PublicIncidentRows, bool]]:
+    """Public incidents to which no person has written, newest first, and whether the incident of each is over. Without
+    those that ended together with it.
     """
     row = schema.PublicIncident
     query = (
@@ -154,7 +154,7 @@ async def everything_public(session: AsyncSession) -> list[PublicIncident]:
     return [each.public() for each in await _with_updates(session, (await session.exec(query)).all())]
 
 
-async def _with_updates(session: AsyncSession, rows: Sequence[schema.PublicIncident]) -> list[Found]:
+async def _with_updates(session: AsyncSession, rows: Sequence[schema.PublicIncident]) -> list[PublicIncidentRows]:
     update = schema.PublicUpdate
     query = (
         select(update)
@@ -170,13 +170,16 @@ async def _with_updates(session: AsyncSession, rows: Sequence[schema.PublicIncid
     if ids:
         known = select(Incident.id, Incident.number).where(col(Incident.id).in_(ids))
         numbers = dict((await session.exec(known)).all())
-    return [Found(row, updates[row.id], numbers.get(row.incident_id) if row.incident_id else None) for row in rows]
+    return [
+        PublicIncidentRows(row, updates[row.id], numbers.get(row.incident_id) if row.incident_id else None)
+        for row in rows
+    ]
 
 
 # — writing —
 
 
-async def publish(session: AsyncSession, new: NewIncident, *, now: datetime) -> tuple[Found, bool]:
+async def publish(session: AsyncSession, new: NewIncident, *, now: datetime) -> tuple[PublicIncidentRows, bool]:
     """Publishes an incident or maintenance with its first update; returns it, and whether it is new: the same id and
     content again change nothing.
 
@@ -203,15 +206,15 @@ async def publish(session: AsyncSession, new: NewIncident, *, now: datetime) -> 
     )
     session.add(row)
     await session.flush()
-    set_operational = await _add(session, Found(row, (), None), held, new.first, now=now)
+    set_operational = await _add(session, PublicIncidentRows(row, (), None), held, new.first, now=now)
     return await _stored(session, id_, held, set_operational, now=now), True
 
 
-def _repeated(known: Found, new: NewIncident) -> Found:
+def _repeated(known: PublicIncidentRows, new: NewIncident) -> PublicIncidentRows:
     first = known.updates[0]
     before = (known.row.kind, known.row.title, first.status, first.body)
     if before != (new.kind, new.title, new.first.stage, new.first.body):
-        message = "a public incident with this id has been published with another content; use a new id"
+        message = "a public incident with this id has already been published with different content; use a new id"
         raise AlreadyPublished(message)
     return known
 
@@ -232,7 +235,9 @@ def _check_times(new: NewIncident, now: datetime) -> None:
         not_in_the_future(new.begins_at, now, field="begins_at")
 
 
-async def add_update(session: AsyncSession, id_: UUID, new: NewUpdate, *, now: datetime) -> tuple[Found, bool]:
+async def add_update(
+    session: AsyncSession, id_: UUID, new: NewUpdate, *, now: datetime
+) -> tuple[PublicIncidentRows, bool]:
     """Publishes an update; the same id and content again change nothing. When the problem is over, components that
     were left in another status are set operational.
 
@@ -242,18 +247,18 @@ async def add_update(session: AsyncSession, id_: UUID, new: NewUpdate, *, now: d
     found, held = await _hold(session, id_)
     if new.id is not None and (known := await session.get(schema.PublicUpdate, new.id)) is not None:
         if (known.public_incident_id, known.status, known.body) != (id_, new.stage, new.body):
-            message = "an update with this id has been published with another content; use a new id"
+            message = "an update with this id has already been published with different content; use a new id"
             raise AlreadyPublished(message)
         return found, False
     if len(found.updates) >= UPDATES_AT_MOST:
-        raise TooManyUpdates(f"a public incident may have {UPDATES_AT_MOST} updates; publish a new one")
+        raise TooManyUpdates(f"a public incident may have at most {UPDATES_AT_MOST} updates; publish a new incident")
     if new.token is not None:
         found.row.automatic = False
     set_operational = await _add(session, found, held, new, now=now)
     return await _stored(session, id_, held, set_operational, now=now), True
 
 
-async def amend(session: AsyncSession, id_: UUID, changes: Mapping[str, Any], *, now: datetime) -> Found:
+async def amend(session: AsyncSession, id_: UUID, changes: Mapping[str, Any], *, now: datetime) -> PublicIncidentRows:
     """Changes `title`, `begins_at`, `ends_at` or `scheduled_to`. A time that is None follows the facts again.
 
     Raises PublicIncidentNotFound, NoLongerPublic, WrongTimes or InTheFuture.
@@ -275,7 +280,7 @@ async def amend(session: AsyncSession, id_: UUID, changes: Mapping[str, Any], *,
     return await _stored(session, id_, held, (), now=now)
 
 
-def _check_amendment(found: Found, changes: Mapping[str, Any], now: datetime) -> None:
+def _check_amendment(found: PublicIncidentRows, changes: Mapping[str, Any], now: datetime) -> None:
     begins_at = changes.get("begins_at", found.row.begins_at)
     if found.row.kind == PublicKind.MAINTENANCE:
         scheduled_to = changes.get("scheduled_to", found.row.scheduled_to)
@@ -302,7 +307,7 @@ def _check_amendment(found: Found, changes: Mapping[str, Any], now: datetime) ->
 
 async def correct_update(
     session: AsyncSession, id_: UUID, update_id: UUID, changes: Mapping[str, Any], *, by: str, now: datetime
-) -> Found:
+) -> PublicIncidentRows:
     """Corrects `body`, `components` or `at` of an update, each None or missing if it stays. What it was before is kept,
     inside.
 
@@ -311,7 +316,9 @@ async def correct_update(
     found, held = await _hold(session, id_)
     update = next((each for each in found.updates if each.id == update_id), None)
     if update is None:
-        message = "no update of this public incident has this id; GET the public incident lists its updates"
+        message = (
+            "no update of this public incident has this id; GET /api/v1/status-page/incidents/{id} lists its updates"
+        )
         raise PublicIncidentNotFound(message)
     changes = {name: value for name, value in changes.items() if value is not None}
     before = {"body": update.body, "components": update.components, "at": rfc3339(update.at)}
@@ -338,9 +345,9 @@ async def correct_update(
     return await _stored(session, id_, held, (), now=now)
 
 
-async def withdraw(session: AsyncSession, id_: UUID, *, by: str, now: datetime) -> Found:
-    """Takes it off the page. Its entries in the timeline are withdrawn, so that no one was told. Repeating it changes
-    nothing. Raises PublicIncidentNotFound.
+async def withdraw(session: AsyncSession, id_: UUID, *, by: str, now: datetime) -> PublicIncidentRows:
+    """Takes it off the page. Its entries in the timeline are withdrawn, so that it no longer counts as published.
+    Repeating it changes nothing. Raises PublicIncidentNotFound.
     """
     found, held = await _hold(session, id_, also_withdrawn=True)
     if found.row.withdrawn_at is not None:
@@ -359,7 +366,9 @@ async def withdraw(session: AsyncSession, id_: UUID, *, by: str, now: datetime) 
     return await _stored(session, id_, held, (), now=now)
 
 
-async def _hold(session: AsyncSession, id_: UUID, *, also_withdrawn: bool = False) -> tuple[Found, Incident | None]:
+async def _hold(
+    session: AsyncSession, id_: UUID, *, also_withdrawn: bool = False
+) -> tuple[PublicIncidentRows, Incident | None]:
     """Locks the incident, if there is one, then the public incident."""
     found = await find_public(session, id_)
     held = None
@@ -374,7 +383,7 @@ async def _hold(session: AsyncSession, id_: UUID, *, also_withdrawn: bool = Fals
 
 
 async def _add(
-    session: AsyncSession, found: Found, held: Incident | None, new: NewUpdate, *, now: datetime
+    session: AsyncSession, found: PublicIncidentRows, held: Incident | None, new: NewUpdate, *, now: datetime
 ) -> list[str]:
     """Returns the components that were left in another status although the problem is over."""
     kind = PublicKind(found.row.kind)
@@ -435,7 +444,7 @@ async def _require_components(session: AsyncSession, components: Mapping[str, An
 
 async def _stored(
     session: AsyncSession, id_: UUID, held: Incident | None, set_operational: Sequence[str], *, now: datetime
-) -> Found:
+) -> PublicIncidentRows:
     await session.flush()
     if held is not None:
         await actions.derive(session, [held], now=now)
@@ -443,4 +452,4 @@ async def _stored(
     await tx.execute(text("UPDATE public_incident SET updated_at = :now WHERE id = :id"), {"now": now, "id": id_})
     await follow(tx, now=now, id_=id_)
     found = await find_public(session, id_)
-    return Found(found.row, found.updates, found.number, set_operational)
+    return PublicIncidentRows(found.row, found.updates, found.number, set_operational)

@@ -29,7 +29,7 @@ from app.metrics.comparison.compare import OUT_OF_HOURS, Trend, compare, sample
 from app.metrics.query import GroupBy, MetricsQuery
 from app.metrics.summary import survival
 from app.metrics.summary.numbers import Numbers, prepare, summarize
-from app.metrics.summary.summaries import Asked, Summary, summaries
+from app.metrics.summary.summaries import EstimateBasis, Summary, summaries
 from tests.incidents.impact.test_stretches import whole
 from tests.incidents.measures.test_business_hours import calendars, every_day, measured
 from tests.incidents.measures.test_measures import DAY, WEIGHTS
@@ -129,7 +129,7 @@ def summed_up(seconds: list[float], waits: list[float]) -> Summary:
         np.zeros(len(seconds) + len(waits), np.int64),
     )
     everyone = np.arange(len(many.seconds))
-    asked = Asked(HORIZON, everyone * DAY_MICROSECONDS, [timedelta(days=50)])
+    asked = EstimateBasis(HORIZON, everyone * DAY_MICROSECONDS, [timedelta(days=50)])
     [found] = summaries(many, everyone, everyone * 0, 1, asked)
     return found
 

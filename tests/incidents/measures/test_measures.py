@@ -67,7 +67,7 @@ def test_a_resolved_incident_with_all_facts_has_all_measures() -> None:
         "time_to_detect": recorded(10),
         "time_to_acknowledge": recorded(5),
         "time_to_declare": recorded(7),
-        "time_to_tell": recorded(12),
+        "time_to_public_update": recorded(12),
         "time_to_mitigate": recorded(40),
         "time_to_recover": recorded(70),
         "detection": recorded(10),
@@ -83,7 +83,7 @@ def test_an_open_incident_shows_which_event_is_pending() -> None:
         "time_to_detect": Measured(None, MeasureStatus.NOT_APPLICABLE, "impact start not stated"),
         "time_to_acknowledge": Measured(None, MeasureStatus.PENDING, "not acknowledged yet"),
         "time_to_declare": Measured(None, MeasureStatus.PENDING, "not declared yet"),
-        "time_to_tell": Measured(None, MeasureStatus.PENDING, "not on the status page yet"),
+        "time_to_public_update": Measured(None, MeasureStatus.PENDING, "not on the status page yet"),
         "time_to_mitigate": Measured(None, MeasureStatus.PENDING, "not mitigated yet"),
         "time_to_recover": Measured(None, MeasureStatus.PENDING, "not resolved yet"),
         "detection": Measured(None, MeasureStatus.NOT_APPLICABLE, "impact start not stated"),
@@ -95,7 +95,7 @@ def test_an_open_incident_shows_which_event_is_pending() -> None:
 
 
 def test_most_incidents_are_never_on_the_status_page() -> None:
-    found = m.measures(replace(RESOLVED, first_public_at=None))["time_to_tell"]
+    found = m.measures(replace(RESOLVED, first_public_at=None))["time_to_public_update"]
     assert found == Measured(None, MeasureStatus.NOT_APPLICABLE, "never on the status page")
 
 
@@ -113,7 +113,7 @@ def test_an_open_incident_shows_how_long_it_has_waited() -> None:
     assert {name: seconds / 60 for name, seconds in waited.items() if seconds is not None} == {
         "time_to_acknowledge": 60,
         "time_to_declare": 60,
-        "time_to_tell": 60,
+        "time_to_public_update": 60,
         "time_to_mitigate": 70,
         "time_to_recover": 70,
         "remediation": 40,
@@ -190,14 +190,14 @@ def test_a_merged_incident_has_left_every_metric() -> None:
         ({"impact_started_at": at("10:01")}, {"time_to_detect", "detection"}),
         ({"acknowledged_at": at("09:59")}, {"time_to_acknowledge"}),
         ({"declared_at": at("09:59")}, {"time_to_declare"}),
-        ({"first_public_at": at("09:59")}, {"time_to_tell"}),
+        ({"first_public_at": at("09:59")}, {"time_to_public_update"}),
         ({"mitigated_at": at("09:49")}, {"time_to_mitigate"}),
         ({"identified_at": at("09:59")}, {"response"}),
         ({"identified_at": at("11:01")}, {"remediation"}),
         ({"ended_at": at("09:49")}, {"time_to_recover", "remediation"}),
         (
             {"acknowledged_at": None, "detected_at_stated": at("11:30")},
-            {"time_to_acknowledge", "time_to_declare", "time_to_tell", "response"},
+            {"time_to_acknowledge", "time_to_declare", "time_to_public_update", "response"},
         ),
     ],
 )

@@ -280,7 +280,7 @@ async def test_every_peer_that_answers_must_miss_it(
     assert await alerts(engine) == [(at("10:00"), at("10:30"), "reconciled")]
     reported = await health(client)
     assert (reported["status"], reasons(reported)[0]) == ("degraded", "peers_silent")
-    assert sorted(one["error"] or "" for one in reported["peers"]) == ["", "answered 503"]
+    assert sorted(one["error"] or "" for one in reported["peers"]) == ["", "returned 503"]
     found = await scrape(engine)
     assert [of(found, "peers", source="alertmanager", state=state) for state in ("answering", "silent")] == [1, 1]
 
@@ -717,7 +717,7 @@ async def test_credentials_are_sent_only_to_their_peer_and_never_shown(
         assert set(peer.asked) == {sent}
         shown_, reported = await client.get(RECONCILER), await client.get("/api/v1/sources/alertmanager/health")
         assert shown_.json()["authenticated"] is ("secret" in settings)
-        assert "answered 302" in reported.text
+        assert "returned 302" in reported.text
         assert secret not in shown_.text + reported.text
     assert other.asked == []
     assert secret not in caplog.text
@@ -736,7 +736,7 @@ async def test_an_answer_may_not_be_too_large_too_slow_or_packed(
         return str(reported["error"])
 
     peer.headers = {"Content-Encoding": "gzip"}
-    assert await error("10:10") == "did not answer like an Alertmanager"
+    assert await error("10:10") == "did not respond like an Alertmanager"
     peer.headers = {}
     monkeypatch.setattr(client_of_peers, "ANSWER_AT_MOST_BYTES", 1000)
     peer.listed = [listed(FIRING)] * 10
@@ -744,11 +744,11 @@ async def test_an_answer_may_not_be_too_large_too_slow_or_packed(
     peer.listed = []
     assert await error("10:30") == "None"
     peer.headers = {"Date": "Fri, 31 Dec 9999 23:59:59 GMT"}
-    assert await error("10:35") == "did not answer like an Alertmanager"
+    assert await error("10:35") == "did not respond like an Alertmanager"
     peer.headers = {}
     monkeypatch.setattr(client_of_peers, "ANSWER_AT_MOST", timedelta(milliseconds=200))
     peer.happens = lambda: time.sleep(1)
-    assert await error("10:40") == "did not answer in time"
+    assert await error("10:40") == "did not respond in time"
 
 
 async def test_a_long_list_is_refused_before_it_is_read(

@@ -21,7 +21,7 @@ from scipy import stats
 from app.incidents.measures.vectorized import Floats, Ints
 from app.metrics import clusters
 from app.metrics.clusters import Clustering
-from app.metrics.comparison.compare import Comparison, Sample, Trend, compare, telling
+from app.metrics.comparison.compare import Comparison, Sample, Trend, compare, evidence_in_words
 from app.metrics.counts import CountVerdict, Events, compare_counts, dispersion, per_day, share
 from tests.metrics.comparison.samples import MONDAY, independent
 
@@ -209,7 +209,7 @@ def test_the_sentence_says_what_storms_are_worth() -> None:
     began = MONDAY + which * 1.5 * DAY
     side = a_sample(lasted, np.ones(150), began, 50)
     found = compare(side, side).by[Clustering.STORMS].a
-    assert telling(found, 150) == "150 incidents in 30 storms, worth about 29 independent ones"
+    assert evidence_in_words(found, 150) == "150 incidents in 30 storms, worth about 29 independent ones"
     assert found.largest_share == pytest.approx(1 / 30)
 
 

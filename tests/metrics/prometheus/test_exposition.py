@@ -247,7 +247,7 @@ async def test_tasks_are_counted_by_phase_and_effect_when_their_incident_settles
         an_incident("17:00", "17:20"),
         an_incident("18:00"),
     )
-    told = [
+    tasks = [
         (first, "16:06", Effect.NONE),
         (first, "16:07", Effect.NONE),
         (first, "16:17", Effect.POSITIVE),
@@ -256,7 +256,7 @@ async def test_tasks_are_counted_by_phase_and_effect_when_their_incident_settles
         (open_, "18:05", Effect.POSITIVE),
     ]
     async with db.session(engine) as session:
-        for incident_id, clock, effect in told:
+        for incident_id, clock, effect in tasks:
             details, when = TaskDetails(effect), Attribution(at(clock), "ada", "t")
             entry = await notes.add_task(session, incident_id, when, details, now=at("19:00"))
         await corrections.withdraw(session, open_, entry.id, by="ada", now=at("19:00"))

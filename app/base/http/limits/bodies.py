@@ -29,7 +29,8 @@ class BytesInFlight:
         already: int = scope.get(_COUNTED, 0)
         if self.counted - already + received > self.at_most:
             raise Overloaded(
-                f"the requests in progress hold {self.at_most} bytes, the limit set by AFTERMATH_MAX_BYTES_IN_FLIGHT; "
+                f"the requests in progress already take up {self.at_most} bytes, the limit set by "
+                "AFTERMATH_MAX_BYTES_IN_FLIGHT; "
                 f"retry later, or send bodies of at most {SMALL_BYTES} bytes, which are always accepted"
             )
         self.counted += received - already

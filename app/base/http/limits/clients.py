@@ -20,7 +20,7 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 def network_of(client: Any) -> str:
-    """The network that a client shares with no other: its IPv4 address, or the first 64 bits of its IPv6 address.
+    """The network by which limits count a client: its IPv4 address, or the first 64 bits of its IPv6 address.
 
     `client` is the `client` of an ASGI scope, a pair of address and port. Behind a proxy it is the proxy's.
     """

@@ -52,7 +52,7 @@ class HeadTooLarge(Problem):
 
 @dataclass(slots=True)
 class Limits:
-    """What all connections of a process share. `unread_bytes` limits the responses waiting for slow clients."""
+    """Limits that all connections of a process share. `unread_bytes` limits the responses waiting for slow clients."""
 
     receive_seconds: float
     write_seconds: float
@@ -203,7 +203,8 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if len(self.pipeline) > PIPELINED_REQUESTS:
             self._refusal = Overloaded(
-                f"more than {PIPELINED_REQUESTS} requests wait on this connection; wait for responses, or use several"
+                f"more than {PIPELINED_REQUESTS} requests wait on this connection; wait for responses, or use several "
+                "connections"
             )
             raise self._refusal
 
@@ -253,7 +254,7 @@ class LimitedProtocol(HttpToolsProtocol):
     # — refusing —
 
     def send_400_response(self, msg: str) -> None:
-        """What uvicorn calls if its parser fails. The text of `msg` is replaced."""
+        """Called by uvicorn if its parser fails. The text of `msg` is replaced."""
         del msg
         refusal = self._refusal or NotHttp("this is not valid HTTP/1.1, so the connection is closed")
         self._refusal = refusal.__traceback__ = None  # its frames refer to this object
@@ -347,7 +348,10 @@ class LimitedProtocol(HttpToolsProtocol):
 
 
 def _head_too_large() -> HeadTooLarge:
-    return HeadTooLarge(f"the request line and the headers may have {HEAD_BYTES} bytes and {HEADERS} headers")
+    return HeadTooLarge(
+        f"the request line and the headers may have at most {HEAD_BYTES} bytes, and there may be at "
+        f"most {HEADERS} headers"
+    )
 
 
 def _framing_too_large() -> NotHttp:

@@ -28,8 +28,8 @@ class Turns:
                 await self._free.acquire()
         except TimeoutError:
             message = (
-                f"{self._at_once} large requests are being computed (AFTERMATH_QUESTIONS_AT_ONCE); retry later, "
-                "one request after another, or ask for shorter periods"
+                f"{self._at_once} large requests are being computed (AFTERMATH_CONCURRENT_QUERIES); retry later, send "
+                "one request at a time, or ask for shorter periods"
             )
             raise Overloaded(message) from None
         try:

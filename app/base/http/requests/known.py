@@ -15,7 +15,7 @@ NAMES_LISTED = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownNames:
     """`query` has the parameters, and whether each may be repeated; `chosen` the fields of the response that can be
     chosen.
     """
@@ -59,10 +59,10 @@ def _names(found: Iterable[Mapping[str, Any]], schemas: Mapping[str, Any]) -> li
     return list(dict.fromkeys(name for properties in every for name in properties))
 
 
-_KNOWN: dict[Callable[..., Any], Known] = {}
+_KNOWN: dict[Callable[..., Any], KnownNames] = {}
 
 
-def known_to(route: APIRoute) -> Known:
+def known_to(route: APIRoute) -> KnownNames:
     """Read once per route."""
     found = _KNOWN.get(route.endpoint)
     if found is None:
@@ -70,7 +70,7 @@ def known_to(route: APIRoute) -> Known:
     return found
 
 
-def _read(route: APIRoute) -> Known:
+def _read(route: APIRoute) -> KnownNames:
     document = get_openapi(title="", version="", routes=[route])
     none: tuple[str, Mapping[str, Any]] = ("", {})
     method, operation = next((found for each in document.get("paths", {}).values() for found in each.items()), none)
@@ -78,7 +78,7 @@ def _read(route: APIRoute) -> Known:
     chosen = choosable(operation, schemas) if method == "get" else []
     query = {one["name"]: _is_list(one["schema"]) for one in operation.get("parameters", ()) if one["in"] == "query"}
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
-    return Known(query | ({"fields": False} if chosen else {}), chosen, body, schemas)
+    return KnownNames(query | ({"fields": False} if chosen else {}), chosen, body, schemas)
 
 
 def choosable(operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> list[str]:

@@ -54,7 +54,7 @@ def _refusal(wrong: Sequence[str], known: Mapping[str, bool]) -> Invalid:
     return invalid(
         {
             "at": f"query/{name[:NAME_AT_MOST]}",
-            "why": "may be given only once; this route does not take several of it"
+            "why": "may be given only once on this route"
             if name in known
             else f"is not a known parameter; {suggestion(name, known, of='this route')}",
         }

@@ -44,7 +44,7 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """What a client asked for instead of JSON."""
+    """The CSV that a client asked for instead of JSON."""
 
     name: str
     rows: Callable[[Any], Iterable[Line]]

@@ -150,7 +150,7 @@ def invalid(errors: Iterable[Mapping[str, str]]) -> Invalid:
 
 
 def _invalid_request(error: RequestValidationError, route: object = None) -> Invalid:
-    """Of the input only the names of fields are shown: responses never repeat values from the client."""
+    """Shows only the names of fields: responses never repeat values from the client."""
     found = [
         (place, why(one) + _meant(one, route)) for one, place in places(error.errors()[:ERRORS_AT_MOST], error.body)
     ]
@@ -167,14 +167,14 @@ def _meant(error: Mapping[str, Any], route: object) -> str:
 
 def _not_allowed(error: HTTPException) -> str:
     allowed = (error.headers or {}).get("Allow")
-    return f"this path takes {allowed} only" if allowed else str(error.detail)
+    return f"this path supports only {allowed}" if allowed else str(error.detail)
 
 
 def _why_retry(error: Exception) -> str | None:
     if db.is_unreachable(error):
         return "the database is unavailable"
     if db.is_contended(error):
-        return "another request was changing the same data, and nothing was changed"
+        return "another request was changing the same data, and nothing was changed; try again"
     return None
 
 

@@ -28,6 +28,7 @@ def place_by_newest(batch: Batch, newest: IncidentRow | None, rows: Sequence[Ale
     if len(rows) > 1:
         changing.sort(key=lambda row: (row.end is None, row.end and row.end.at))
         starting.sort(key=lambda row: (row.started_at, row.series))
+    # Decide about all alerts first, so that nothing has changed if the law is needed.
     state = newest.state if newest else None
     for row in changing:
         before = row.before
@@ -60,7 +61,10 @@ def _take_steps(
     before: IncidentState | None,
     steps: Sequence[tuple[AlertRow, bool, IncidentState]],
 ) -> None:
-    """`before` is the state of the incident before this batch."""
+    """Places new alerts one by one: each step has the alert, whether it opens an incident, and the state after it.
+
+    `incident` is the newest of the key, and `before` its state before this batch.
+    """
     for row, opens, after in steps:
         if opens or incident is None:
             if incident is not None and before is not None:
@@ -116,6 +120,7 @@ def title_of(signal: Signal, service: str) -> str:
 
 
 def _take_in(incident: IncidentRow, row: AlertRow) -> None:
+    """Updates the labels that all its alerts have in common, and its sources."""
     labels = row.labels or {}
     if not incident.labels.items() <= labels.items():
         incident.labels = {name: value for name, value in incident.labels.items() if labels.get(name) == value}

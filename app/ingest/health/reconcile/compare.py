@@ -198,7 +198,7 @@ def _compare_open(
 def _contradicting(
     listed_by: Sequence[Sequence[ListedAlert]], stored: Mapping[Episode, StoredAlert], open_here: AbstractSet[str]
 ) -> Mapping[Episode, Signal]:
-    """What every peer lists as active and its source has ended."""
+    """The alerts that every peer lists as active although their source has ended them."""
     first, *others = [
         {episode: one.signal for one in of_peer if one.active and (episode := episode_of(one.signal))}
         for of_peer in listed_by

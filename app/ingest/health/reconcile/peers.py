@@ -46,7 +46,7 @@ async def fetch(
         size = len(alerts.body) + len(silences.body)
         return await off_loop_if_large(size, _state, url, alerts.body, silences.body, status.body, _sent_at(status), at)
     except (msgspec.DecodeError, RecursionError, OverflowError, Unreadable):
-        raise PeerUnavailable("did not answer like an Alertmanager") from None
+        raise PeerUnavailable("did not respond like an Alertmanager") from None
 
 
 def _credentials(username: str | None, secret: str | None) -> dict[str, str]:
@@ -58,7 +58,7 @@ def _credentials(username: str | None, secret: str | None) -> dict[str, str]:
 async def _get(session: OutgoingSession, path: str) -> Answer:
     answer = await session.get(path, at_most=ANSWER_AT_MOST_BYTES)
     if answer.status != 200:
-        raise PeerUnavailable(f"answered {answer.status}")
+        raise PeerUnavailable(f"returned {answer.status}")
     return answer
 
 
@@ -157,7 +157,7 @@ def _state(url: str, alerts: bytes, silences: bytes, status: bytes, sent_at: dat
 
 
 def _silenced_with(silences: Sequence[_Silence], ids: AbstractSet[str]) -> Mapping[str, PeerSilence]:
-    """Those with these ids. One with unreadable times is left out: it is evidence, and not worth losing a poll."""
+    """The silences with these ids, without unreadable times: a silence is evidence, and not worth losing a poll."""
     found: dict[str, PeerSilence] = {}
     for one in silences:
         if one.id in ids:

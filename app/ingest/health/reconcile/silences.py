@@ -1,7 +1,7 @@
 """Silences of Alertmanager: which ones suppressed alerts that are stored here, and so are evidence of their incidents.
 
-Pure. A silence shows that someone knew of an alert. It is no acknowledgement: it may be older than the alert, or have
-been made for another one.
+Pure. A silence shows that someone knew of an alert. It is not an acknowledgement: it may be older than the alert, or
+have been made for another one.
 """
 
 from collections.abc import Iterable, Mapping

@@ -51,7 +51,7 @@ class CauseResponse(BaseModel):
     summary="Show which deployment caused an incident",
 )
 async def get_cause(_: Reader, session: Session, incident: IncidentInPath) -> CauseResponse:
-    """The cause, if known, and the evidence for it. It is derived anew for each request, so late reports count; a
+    """The cause, if known, and the evidence for it. It is derived on each request, so late reports count; a
     person's statement takes precedence.
     """
     return _cause_shown(await causes.cause(session, incident))

@@ -49,8 +49,8 @@ class ChangeResponse(BaseModel):
     link: str | None
     clock_ahead: bool = Field(description="The time was in the future: the clock of the sender is wrong")
     deployment: bool = Field(
-        description="It is a deployment of what was running already, such as a repeated sync; `key` is that of the "
-        "deployment"
+        description="Whether it is a deployment of a version that was running already, such as a repeated sync; `key` "
+        "is the key of the deployment"
     )
 
 
@@ -105,9 +105,9 @@ async def list_changes(
         list[Name], Query(description="May be repeated", max_length=SEVERAL_AT_MOST, examples=[["production"]])
     ] = [],  # noqa: B006
     start: Annotated[
-        When | None, Query(alias="from", description=f"Only changes from then on. {TIME}", examples=["-7d"])
+        When | None, Query(alias="from", description=f"Only changes from this time on. {TIME}", examples=["-7d"])
     ] = None,
-    end: Annotated[When | None, Query(alias="to", description=f"Only changes before that. {TIME}")] = None,
+    end: Annotated[When | None, Query(alias="to", description=f"Only changes before this time. {TIME}")] = None,
 ) -> Page[ChangeResponse]:
     """Newest first. Includes deployments that deployed what was running already; other deployments are listed by
     `GET /api/v1/deployments`.

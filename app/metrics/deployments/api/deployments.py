@@ -64,8 +64,8 @@ class DeploymentInput(Input):
     )
     rolled_back: Name | None = Field(
         None,
-        description="Key of the deployment that this one takes back, or its id if it has the same service and "
-        "environment. That one counts as failed; this one is never considered the cause of an incident",
+        description="Key of the deployment that this one rolls back, or its id if it has the same service and "
+        "environment. The other one then counts as failed; this one is never considered the cause of an incident",
         examples=["checkout-1741"],
     )
 
@@ -108,8 +108,8 @@ class DeploymentResponse(BaseModel):
     unplanned: bool
     made_for: str | None
     needed_intervention: bool
-    rolled_back: str | None = Field(description="As reported: the deployment that this one takes back")
-    rolled_back_by: str | None = Field(description="Key of the deployment that took this one back")
+    rolled_back: str | None = Field(description="The deployment that this one rolled back, as reported")
+    rolled_back_by: str | None = Field(description="Key of the deployment that rolled this one back")
     unchanged: bool = Field(
         description="It deployed what was running already, such as a repeated sync: it is listed as a change and not "
         "counted as a deployment"
@@ -145,8 +145,8 @@ async def report_deployment(
 ) -> DeploymentResponse:
     """Idempotent: repeating a report changes nothing. Reports of one deployment may arrive in any order, here and
     through webhooks: the last final outcome counts, and a stale `in_progress` never undoes it. The status is 201 if the
-    report is new, and 409 if it cannot be about the same deployment as a report before, for example because it names
-    another version.
+    report is new, and 409 if it contradicts an earlier report of the same deployment, for example because it names a
+    different version.
     """
     require_plausible(now, report.started_at, report.finished_at)
     commits = tuple(Commit(each.sha, each.at) for each in report.commits)
@@ -177,9 +177,9 @@ async def list_deployments(
     ] = [],  # noqa: B006
     outcome: Annotated[list[Outcome], Query(description="May be repeated", examples=[["failed"]])] = [],  # noqa: B006
     start: Annotated[
-        When | None, Query(alias="from", description=f"Only deployments from then on. {TIME}", examples=["-7d"])
+        When | None, Query(alias="from", description=f"Only deployments from this time on. {TIME}", examples=["-7d"])
     ] = None,
-    end: Annotated[When | None, Query(alias="to", description=f"Only deployments before that. {TIME}")] = None,
+    end: Annotated[When | None, Query(alias="to", description=f"Only deployments before this time. {TIME}")] = None,
 ) -> Page[DeploymentResponse]:
     """Newest first, without those that deployed what was running already, which `GET /api/v1/changes` lists."""
     filters = Filters(service, environment, outcome, time_of(start, now), time_of(end, now))
@@ -196,7 +196,7 @@ async def list_deployments(
     summary="Show a deployment",
 )
 async def get_deployment(_: Reader, session: Session, key: DeploymentKey) -> DeploymentResponse:
-    """The deployment as combined from all its reports. If only one deployment has an id, it may be used as the key."""
+    """The deployment as combined from all its reports. An id that only one deployment has works as a key too."""
     return deployment_shown(await store.find(session, key))
 
 

@@ -82,7 +82,7 @@ class CausedModel(BaseModel):
 
 class FailureModel(BaseModel):
     deployment: str = Field(description="Key of the deployment")
-    marked: bool = Field(description="A report marked it with `needed_intervention`, or a rollback took it back")
+    marked: bool = Field(description="A report marked it with `needed_intervention`, or it was rolled back")
     incidents: list[CausedModel]
 
 
