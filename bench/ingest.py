@@ -188,10 +188,10 @@ class Loaded:
 
 
 @contextmanager
-def a_service(directory: Path, *, workers: int = 1) -> Iterator[Loaded]:
-    """A new service, warmed up."""
+def a_service(directory: Path, *, workers: int = 1, **settings: str) -> Iterator[Loaded]:
+    """A new service, warmed up. `settings` are more environment variables."""
     directory.mkdir()
-    service = Service(directory, {"AFTERMATH_LOG_LEVEL": "warning", "AFTERMATH_WORKERS": str(workers)})
+    service = Service(directory, {"AFTERMATH_LOG_LEVEL": "warning", "AFTERMATH_WORKERS": str(workers), **settings})
     with service.serve() as running:
         loaded = Loaded(running, directory, iter(range(1, 2**16)))
         for alerts in (1, 20):
