@@ -9,7 +9,7 @@ PARALLEL = --numprocesses=$$($(BIN)/python -c 'import os; print(min(os.cpu_count
 # Databases and services of tests write many small files: in memory, where 4 GiB are free, they take a fraction of the time.
 SCRATCH = TMPDIR=$$($(BIN)/python -m tests.scratch)
 
-.PHONY: run test test-faults test-openapi check format bench bench-ingest bench-adversarial bench-metrics bench-pages openapi numbers dashboard wheel lock clean
+.PHONY: run test test-faults test-openapi check format bench bench-ingest bench-status bench-adversarial bench-metrics bench-pages openapi numbers dashboard wheel lock clean
 .DELETE_ON_ERROR:
 
 run: .venv/.run ## install run-time dependencies and serve on 127.0.0.1:8080 with the built-in PostgreSQL
@@ -35,6 +35,9 @@ bench: bench-ingest bench-metrics bench-pages ## all benchmarks; about 30 minute
 
 bench-ingest: .venv/.dev ## ingest, compared with Alertmanager and with PostgreSQL alone
 	$(BIN)/python -m bench.ingest
+
+bench-status: .venv/.dev ## whether readers of the public status page slow ingest down; about ten minutes
+	$(BIN)/python -m bench.status
 
 bench-adversarial: .venv/.dev ## how the time for hostile input grows with its size; about three minutes
 	$(BIN)/python -m bench.adversarial

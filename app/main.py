@@ -71,8 +71,8 @@ from app.reviews.store.responses import Responses
 from app.search import api as search_api
 from app.settings import Settings
 from app.status_page import api as status_page_api
-from app.status_page import public
 from app.status_page.jobs import keep_status_page
+from app.status_page.public import PublicPages
 from app.status_page.published import StatusPage
 from app.status_page.store.numbers import read_gauges as status_page_gauges
 
@@ -99,13 +99,15 @@ def create_app(settings: Settings, *, on_end: Callable[[], None] | None = None) 
 
     `on_end` is called when a part of the process has stopped, so that it must be restarted.
     """
-    compressed = Gzip(ChosenFields(create_api(settings, on_end=on_end)))
-    api = Guard(compressed, at_most=REST_BODY_BYTES, larger=response_api.LARGER_BODIES)
+    inner: logs.Application = Gzip(ChosenFields(create_api(settings, on_end=on_end)))
+    if settings.status_page:
+        inner = PublicPages(inner)
+    api = Guard(inner, at_most=REST_BODY_BYTES, larger=response_api.LARGER_BODIES)
     return logs.OneLinePerRequest(WebhookApp(alertmanager_queries.AlertmanagerQueries(api)))
 
 
 def create_api(settings: Settings, *, on_end: Callable[[], None] | None = None) -> FastAPI:
-    """The application without the webhooks, which it only documents."""
+    """The application without the webhooks, which it only documents, and without the public pages."""
 
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[dict[str, Context]]:
@@ -128,8 +130,6 @@ def create_api(settings: Settings, *, on_end: Callable[[], None] | None = None) 
         # It would look up its configuration on every request and export exceptions with their messages.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    if settings.status_page:  # first, because customers read it most, and routes are tried in order
-        api.include_router(public.router)
     for router in (webhook.router, alertmanager_queries.router, health.health_router):
         api.include_router(router)
     for router in (

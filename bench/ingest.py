@@ -178,9 +178,16 @@ class Loaded:
         return self.put(name, load.joining)
 
     def _counted(self) -> dict[str, int]:
-        """Deliveries and signals according to `GET /metrics`."""
-        with self.running.client() as client:
+        """Deliveries and signals according to `GET /metrics`, which leaves them out while the database does not respond
+        in time.
+        """
+
+        def complete() -> str | None:
             text = client.get("/metrics").raise_for_status().text
+            return text if re.search(r"^aftermath_database_up 1", text, re.MULTILINE) else None
+
+        with self.running.client() as client:
+            text = until(complete, "all metrics are exported")
         counted = {"deliveries": 0, "signals": 0}
         for name, value in re.findall(r"^aftermath_(deliveries|signals)_total\{.*\} (\S+)$", text, re.MULTILINE):
             counted[name] += int(float(value))
@@ -188,10 +195,10 @@ class Loaded:
 
 
 @contextmanager
-def a_service(directory: Path, *, workers: int = 1) -> Iterator[Loaded]:
-    """A new service, warmed up."""
+def a_service(directory: Path, *, workers: int = 1, **settings: str) -> Iterator[Loaded]:
+    """A new service, warmed up. `settings` are more environment variables."""
     directory.mkdir()
-    service = Service(directory, {"AFTERMATH_LOG_LEVEL": "warning", "AFTERMATH_WORKERS": str(workers)})
+    service = Service(directory, {"AFTERMATH_LOG_LEVEL": "warning", "AFTERMATH_WORKERS": str(workers), **settings})
     with service.serve() as running:
         loaded = Loaded(running, directory, iter(range(1, 2**16)))
         for alerts in (1, 20):

@@ -42,6 +42,14 @@ function init(args)
         local text = template.request
         buffers[template] = { bytes = ffi.new("char[?]", #text + 1, text), length = #text }
     end
+    -- Defined only if needed: with it, wrk waits for a timer before each request.
+    if load.interval > 0 then delay = until_due end
+end
+
+-- Milliseconds until the next body of this connection is due. Connections take turns.
+function until_due()
+    if sent == 0 then return load.interval * connection / load.connections * 1000 end
+    return math.max(0, (began_at + sent * load.interval - now()) * 1000)
 end
 
 local function put(bytes, at, width, value)

@@ -40,6 +40,8 @@ class Load:
     `new`: every alert is new and firing, from body `first` up to body `known` if given. `repeats`: the first `known`
     bodies of the run, over and over. `half`: half of the alerts are new, half are resolves of the first `known` bodies.
     `resolved`: `known` bodies of new alerts that have already ended.
+
+    `offered`: bodies per second, evenly; 0 means as many as are answered.
     """
 
     run: int
@@ -51,6 +53,7 @@ class Load:
     first: int = 0
     known: int = 0
     first_ms: int = 0
+    offered: float = 0.0
     spread: bool = False  # the alerts of a body have different keys, as if Alertmanager did not group by them
 
     def contents(self, turn: int) -> tuple[range, range | None] | None:
@@ -75,7 +78,13 @@ class Load:
     def opening(self) -> "Load":
         """One firing alert per key, so that later new alerts join an open incident, as most do in an alert storm."""
         return replace(
-            self, mode="new", connections=min(64, self.keys), first=0, known=self.keys, seconds=PATIENCE_SECONDS
+            self,
+            mode="new",
+            connections=min(64, self.keys),
+            first=0,
+            known=self.keys,
+            seconds=PATIENCE_SECONDS,
+            offered=0.0,
         )
 
     @property
@@ -201,6 +210,7 @@ def _lua_of(load: Load, target: Target) -> str:
         "first": load.first,
         "known": load.known,
         "first_ms": load.first_ms,
+        "interval": load.connections / load.offered if load.offered else 0,
         "spread": str(load.spread).lower(),
         "firing": _lua_template(firing, load.alerts),
         "resolved": _lua_template(resolved, load.alerts),

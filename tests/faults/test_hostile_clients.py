@@ -26,6 +26,7 @@ from app.base.process.memory import GIVE_BACK_SECONDS
 from app.ingest.senders import SENDERS
 from app.main import create_api
 from app.settings import Settings
+from app.status_page import public
 from tests.faults.afterwards import TOKEN, a_service, files_of, memory_of
 from tests.processes import RunningService, a_delivery, an_alert, until
 
@@ -175,7 +176,10 @@ def routes() -> list[tuple[str, str]]:
         paths = [each.path.replace("{kind}", kind).replace("{token}", ":token") for kind in kinds]
         paths = [re.sub(r"[{}]|:path", "", path) for path in paths]
         found += [(method, path) for path in paths for method in sorted(each.methods or {"GET"})]
-    return found
+    return [
+        *found,
+        *((method, route.path.replace("{id}", "id")) for method in ("GET", "HEAD") for route in public.ROUTES),
+    ]
 
 
 @pytest.fixture(scope="module")

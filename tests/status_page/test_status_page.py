@@ -690,6 +690,9 @@ async def test_pages_are_served_from_memory(
             assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", answer.headers["etag"])
     assert statements == []
     assert (await anyone.get("/status/")).status_code == 200
+    refused = await anyone.post("/status", json={})
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
+    assert refused.json()["detail"] == "this path takes GET, HEAD only"
 
 
 async def test_only_the_newest_incidents_are_kept_in_memory(

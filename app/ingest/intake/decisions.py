@@ -34,31 +34,36 @@ def incoming_of(
     reported_at: datetime | None,
 ) -> list[Incoming]:
     """`reported_at` in whole minutes; None if the signals are history, and each counts as reported when it happened."""
-    return [_incoming(loaded, signal, source_id, received_at, reported_at) for signal in signals]
+    decide, recoveries = loaded.rules.decide, loaded.recoveries.get(source_id, _NONE)
+    refire, label = loaded.refire.get(source_id, REFIRE), loaded.correlation_label.get(source_id)
+    incoming: list[Incoming] = []
+    for read in signals:
+        decision = decide(read.labels, read.alert_class)
+        signal = _decided(read, decision, recoveries, label)
+        at = reported_at or minute(signal.ended_at or signal.started_at or received_at)
+        incoming.append(Incoming(signal, source_id, decision, received_at, at, refire))
+    return incoming
 
 
-def _incoming(
-    loaded: Loaded, signal: Signal, source_id: int, received_at: datetime, reported_at: datetime | None
-) -> Incoming:
-    decision = loaded.rules.decide(signal.labels, signal.alert_class)
+def _decided(signal: Signal, decision: Decision, recoveries: frozenset[str], correlation_label: str | None) -> Signal:
     if signal.end_reason not in INFERRED:  # an inferred end has the fingerprint of its alert
         signal = _identified(signal, decision)
-    if signal.end_reason in _MAY_BE_RECOVERIES:
-        recoveries = decision.recoveries | loaded.recoveries.get(source_id, _NONE)
-        # A query that fails does not show that all is well.
-        if signal.end_reason in recoveries and QUERY_ERROR not in signal.flags:
-            signal = replace(signal, end_reason=EndReason.RECOVERED)
-    if (label := loaded.correlation_label.get(source_id)) and (correlation := signal.labels.get(label)):
+    # A query that fails does not show that all is well.
+    if (
+        signal.end_reason in _MAY_BE_RECOVERIES
+        and signal.end_reason in decision.recoveries | recoveries
+        and QUERY_ERROR not in signal.flags
+    ):
+        signal = replace(signal, end_reason=EndReason.RECOVERED)
+    if correlation_label and (correlation := signal.labels.get(correlation_label)):
         signal = replace(signal, correlation=correlation)
     if decision.unrecognized is not None:
         signal = replace(signal, flags=(*signal.flags, SEVERITY_UNRECOGNIZED))
-    if reported_at is None:
-        reported_at = minute(signal.ended_at or signal.started_at or received_at)
-    return Incoming(signal, source_id, decision, received_at, reported_at, loaded.refire.get(source_id, REFIRE))
+    return signal
 
 
 def _identified(signal: Signal, decision: Decision) -> Signal:
-    if (identity := decision.identity(signal.labels)) is not signal.labels:
+    if decision.ignored_labels and (identity := decision.identity(signal.labels)) is not signal.labels:
         signal = replace(signal, fingerprint=fingerprint_of(identity))
     if decision.heartbeat or not decision.opens_incidents:
         signal = replace(signal, test=True)  # it opens nothing

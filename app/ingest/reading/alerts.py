@@ -180,7 +180,12 @@ def _parse_time(text: str) -> tuple[datetime | None, Flags]:
         return None, ()
     try:
         time = datetime.fromisoformat(text.upper())  # truncates to microseconds; does not accept a lower-case z
-        time, flags = (time.replace(tzinfo=UTC), _NAIVE) if time.tzinfo is None else (time.astimezone(UTC), ())
+        if time.tzinfo is UTC:  # most senders', and `astimezone` takes as long as parsing
+            flags: Flags = ()
+        elif time.tzinfo is None:
+            time, flags = time.replace(tzinfo=UTC), _NAIVE
+        else:
+            time, flags = time.astimezone(UTC), ()
     except (ValueError, OverflowError):
         raise Unreadable("bad_time", "a time does not exist in the calendar") from None
     return (time, flags) if time >= EARLIEST else (None, ())

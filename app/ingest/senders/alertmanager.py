@@ -7,6 +7,7 @@ while firing. `version` stayed "4" while fields were added. Unknown fields are i
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -28,6 +29,7 @@ from app.ingest.sender import Reading, Rejected, Request, Sender, Unreadable
 
 FINGERPRINT_LENGTH = 256
 _LONGEST_ADDRESS = 300  # bytes
+_LONGEST_CACHED_KEY = 500  # bytes
 _CREDENTIALS = re.compile("//[^/@]*@")
 
 
@@ -49,8 +51,11 @@ def recognizes(message: Mapping[str, Any]) -> bool:
 def sender_in(message: Message) -> str | None:
     """The `externalURL` of the message without credentials, None if there is none."""
     raw = bytes(message.external_url)
-    if not raw.startswith(b'"') or len(raw) > _LONGEST_ADDRESS:
-        return None
+    return _sender_at(raw) if raw.startswith(b'"') and len(raw) <= _LONGEST_ADDRESS else None
+
+
+@lru_cache(64)
+def _sender_at(raw: bytes) -> str | None:
     url, _ = sanitize(raw)
     return _CREDENTIALS.sub("//", text_in(msgspec.Raw(url)) or "", count=1) or None
 
@@ -62,8 +67,15 @@ def correlation_in(message: Message) -> str:
     raw = bytes(message.group_key)
     if not raw.startswith(b'"'):
         return ""
+    return _cached_correlation(raw) if len(raw) <= _LONGEST_CACHED_KEY else _correlation_of(raw)
+
+
+def _correlation_of(raw: bytes) -> str:
     key, _ = sanitize(raw)
     return sha256((text_in(msgspec.Raw(key)) or "").encode()).hexdigest()
+
+
+_cached_correlation = lru_cache(4096)(_correlation_of)  # each group is sent again and again
 
 
 def signal_in(raw: bytes, received_at: datetime, correlation: str = "") -> Signal:

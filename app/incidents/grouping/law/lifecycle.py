@@ -136,6 +136,11 @@ def _append(state: IncidentState, alert: Alert) -> IncidentState:
     last_end, reach_at = state.last_end, state.reach_at
     if end is not None:
         last_end, reach_at = last(last_end, end), _later(reach_at, end.at + alert.window)
+    impact_started_at, fired_after_end_at = state.impact_started_at_reported, state.fired_after_end_at
+    if alert.impact_started_at_reported is not None:
+        impact_started_at = _earlier(impact_started_at, alert.impact_started_at_reported)
+    if alert.fired_after_end_at is not None:
+        fired_after_end_at = _later(fired_after_end_at, alert.fired_after_end_at)
     return IncidentState(
         began_at=state.began_at,
         last_start_at=max(state.last_start_at, alert.started_at),
@@ -147,8 +152,8 @@ def _append(state: IncidentState, alert: Alert) -> IncidentState:
         alerts=state.alerts + (not alert.by_people),
         open_alerts=open_alerts,
         severity=min(state.severity, alert.severity),
-        impact_started_at_reported=_earlier(state.impact_started_at_reported, alert.impact_started_at_reported),
-        fired_after_end_at=_later(state.fired_after_end_at, alert.fired_after_end_at),
+        impact_started_at_reported=impact_started_at,
+        fired_after_end_at=fired_after_end_at,
     )
 
 
