@@ -138,14 +138,14 @@ _SENT = func.coalesce(col(Quarantine.raw), col(StoredRequest.body))
 
 
 async def listed(
-    session: AsyncSession, *, waiting: bool, source_name: str | None, before: int | None, limit: int
+    session: AsyncSession, *, waiting: bool, sources: Collection[str] = (), before: int | None, limit: int
 ) -> Sequence[Listed]:
-    """Newest first. `waiting`: only those that have not been replayed."""
+    """Newest first. `waiting`: only those that have not been replayed. `sources`: only those from any of these."""
     query = _listed().order_by(col(Quarantine.id).desc()).limit(limit)
     if waiting:
         query = query.where(col(Quarantine.replayed_at).is_(None))
-    if source_name is not None:
-        query = query.where(Source.name == source_name)
+    if sources:
+        query = query.where(col(Source.name).in_(sources))
     if before is not None:
         query = query.where(Quarantine.id < before)
     return [Listed(*row) for row in await session.exec(query)]

@@ -18,6 +18,7 @@ from app.base.errors import Invalid
 from app.base.http.access.auth import Admin, Reader, Writer
 from app.base.http.context import Now, Session, context_of
 from app.base.http.requests.fields import AtShown, Input, Name, Secret
+from app.base.http.requests.filters import Contained, Sources
 from app.base.http.requests.paging import Counted, CountedPage, Page, Pages, page_of
 from app.base.http.responses.problems import problem_responses
 from app.base.schema import Source
@@ -75,13 +76,13 @@ async def list_quarantine(
     _: Reader,
     session: Session,
     paging: Pages,
-    source: Annotated[Name | None, Query(description="Only items from this source")] = None,
+    source: Sources = [],  # noqa: B006  fastapi copies it
     replayed: Annotated[bool, Query(description="Also list items that have been replayed")] = False,  # noqa: FBT002  a query
 ) -> Page[QuarantineItem]:
     """Alerts and deployment reports that could not be read or applied, newest first, without what was received."""
     key = paging.after(int)
     rows = await quarantine.listed(
-        session, waiting=not replayed, source_name=source, before=key[0] if key else None, limit=paging.limit + 1
+        session, waiting=not replayed, sources=source, before=key[0] if key else None, limit=paging.limit + 1
     )
     items, cursor = page_of(rows, paging, lambda row: (row.item.id,))
     return Page(items=[QuarantineItem.model_validate(_shown(row)) for row in items], next_cursor=cursor)
@@ -286,9 +287,7 @@ async def list_sources(
     _: Reader,
     session: Session,
     paging: Pages,
-    q: Annotated[
-        Name | None, Query(description="Only sources with this text in the name, whatever its case", examples=["prod"])
-    ] = None,
+    q: Contained = None,
     count: Counted = False,  # noqa: FBT002  a query parameter has a name
 ) -> CountedPage[SourceModel]:
     """The systems that may send deliveries, sorted by name."""

@@ -81,7 +81,7 @@ async def _page(asked: PageRequest, shown: Filter, refused: Refusal | None = Non
         rows = await quarantine.listed(
             session,
             waiting=not shown.replayed,
-            source_name=shown.source or None,
+            sources=[shown.source] if shown.source else (),
             before=key[0] if key else None,
             limit=paging.limit + 1,
         )

@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.base.http.access.auth import Reader, Writer
 from app.base.http.context import Now, Session, Tx
-from app.base.http.requests.fields import SEVERAL_AT_MOST, TIME, AtShown, Input, Name, When, Words, time_of
+from app.base.http.requests.fields import TIME, AtShown, Input, Name, When, Words
+from app.base.http.requests.filters import Environments, Services, times_between
 from app.base.http.requests.paging import Page, Pages, page_of
 from app.base.http.responses.problems import problem_responses
 from app.base.values.facts import Change, is_ahead
@@ -98,12 +99,8 @@ async def list_changes(
     tx: Tx,
     now: Now,
     paging: Pages,
-    service: Annotated[
-        list[Name], Query(description="May be repeated", max_length=SEVERAL_AT_MOST, examples=[["checkout"]])
-    ] = [],  # noqa: B006  fastapi copies it
-    environment: Annotated[
-        list[Name], Query(description="May be repeated", max_length=SEVERAL_AT_MOST, examples=[["production"]])
-    ] = [],  # noqa: B006
+    service: Services = [],  # noqa: B006  fastapi copies it
+    environment: Environments = [],  # noqa: B006
     start: Annotated[
         When | None, Query(alias="from", description=f"Only changes from then on. {TIME}", examples=["-7d"])
     ] = None,
@@ -112,7 +109,7 @@ async def list_changes(
     """Newest first. Includes deployments that deployed what was running already; other deployments are listed by
     `GET /api/v1/deployments`.
     """
-    filters = Filters(service, environment, time_of(start, now), time_of(end, now))
+    filters = Filters(service, environment, *times_between(start, end, now=now))
     rows = await changes.changes(tx, filters, before=after_key(paging), limit=paging.limit + 1)
     items, cursor = page_of(rows, paging, lambda each: (each.happened_at, each.key))
     return Page(items=[ChangeResponse.model_validate(each) for each in items], next_cursor=cursor)

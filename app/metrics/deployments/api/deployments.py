@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field, model_validator
 from app.base import schema
 from app.base.http.access.auth import Reader, Writer
 from app.base.http.context import Now, Session
-from app.base.http.requests.fields import SEVERAL_AT_MOST, TIME, AtShown, Input, Name, When, time_of
+from app.base.http.requests.fields import TIME, AtShown, Input, Name, When
+from app.base.http.requests.filters import Environments, Services, times_between
 from app.base.http.requests.paging import Page, Pages, Paging, page_of
 from app.base.http.responses.problems import problem_responses
 from app.base.values.facts import COMMITS_AT_MOST, REPORT_EXAMPLE, Commit, Outcome, Report
@@ -169,12 +170,8 @@ async def list_deployments(
     session: Session,
     now: Now,
     paging: Pages,
-    service: Annotated[
-        list[Name], Query(description="May be repeated", max_length=SEVERAL_AT_MOST, examples=[["checkout"]])
-    ] = [],  # noqa: B006  fastapi copies it
-    environment: Annotated[
-        list[Name], Query(description="May be repeated", max_length=SEVERAL_AT_MOST, examples=[["production"]])
-    ] = [],  # noqa: B006
+    service: Services = [],  # noqa: B006  fastapi copies it
+    environment: Environments = [],  # noqa: B006
     outcome: Annotated[list[Outcome], Query(description="May be repeated", examples=[["failed"]])] = [],  # noqa: B006
     start: Annotated[
         When | None, Query(alias="from", description=f"Only deployments from then on. {TIME}", examples=["-7d"])
@@ -182,7 +179,7 @@ async def list_deployments(
     end: Annotated[When | None, Query(alias="to", description=f"Only deployments before that. {TIME}")] = None,
 ) -> Page[DeploymentResponse]:
     """Newest first, without those that deployed what was running already, which `GET /api/v1/changes` lists."""
-    filters = Filters(service, environment, outcome, time_of(start, now), time_of(end, now))
+    filters = Filters(service, environment, outcome, *times_between(start, end, now=now))
     rows = await store.deployments(session, filters, before=after_key(paging), limit=paging.limit + 1)
     items, cursor = page_of(rows, paging, lambda each: (each.happened_at, each.id))
     return Page(items=[deployment_shown(each) for each in items], next_cursor=cursor)
