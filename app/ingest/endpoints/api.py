@@ -333,6 +333,22 @@ async def put_source(
     return _source_model(changed)
 
 
+@router.delete(
+    "/api/v1/sources/{name}",
+    status_code=204,
+    responses=problem_responses(404, 409),
+    tags=["sources"],
+    summary="Delete a source",
+)
+async def delete_source(request: Request, by: Admin, session: Session, now: Now, name: Name) -> None:
+    """Only a source that has never delivered anything, such as a misspelled one, and has no valid token. Its revoked
+    and expired tokens are deleted too.
+    """
+    await store.delete_source(session, name, now=now)
+    context_of(request).credentials.forget_source(name)
+    log.info("%s deleted the source %s", by.name, name)
+
+
 async def change_source(session: AsyncSession, name: str, settings: SourceSettings, *, now: datetime) -> Source:
     """Creates or changes a source. Then call `Credentials.forget_source`. Raises Invalid and SourceOfOtherKind."""
     if settings.hmac_secret is not None and settings.kind not in SIGNED:
