@@ -41,8 +41,8 @@ async def test_a_source_that_has_not_delivered_is_deleted_with_its_revoked_token
 IN_USE = {
     "tokens": "UPDATE token SET revoked_at = now() - interval '50 s'",
     "deliveries": "INSERT INTO tally VALUES ('deliveries', 'prdo', 'accepted', 0, 1)",
-    "a reconciler": "INSERT INTO reconciler (source_id, peers, poll_seconds, absences, grace_seconds) "
-    "SELECT id, '{http://am}', 30, 3, 60 FROM source WHERE name = 'prdo'",
+    "a reconciler": "INSERT INTO reconciler (source_id, peers, poll_seconds, absences, grace_seconds, counted_at) "
+    "SELECT id, '{http://am}', 30, 3, 60, '{}' FROM source WHERE name = 'prdo'",
     "heartbeats": "INSERT INTO heartbeat (source_id, fingerprint, rule, labels, first_at, last_at) "
     "SELECT id, 'f', 'r', '{}', now(), now() FROM source WHERE name = 'prdo'",
     "changes": "INSERT INTO change (id, reported_id, source, service, happened_at, clock_ahead, received_at) "

@@ -150,12 +150,9 @@ async def list_incidents(
             message = f"CSV has the incidents of all pages; omit `{min(of_pages)}`"
             raise Invalid(message)
         return await csv_of(context_of(request).engine, settings, filters, sort=sort, now=now)
-    key = paging.after(str, int, datetime, int)
-    if key is not None and key[0] != sort:
-        message = "this cursor was issued for another `sort`; omit it to start at the first page"
-        raise Invalid(message)
+    key = paging.after_in(sort, int, datetime, int)
     rows, cut = await views.incidents(
-        session, filters, sort=sort, after=key and key[1:], limit=paging.limit + 1, bytes_at_most=settings.page_bytes
+        session, filters, sort=sort, after=key, limit=paging.limit + 1, bytes_at_most=settings.page_bytes
     )
     items, cursor = page_of(rows, paging, lambda row: (sort.value, *views.key_of(row, sort)), cut=cut)
     return CountedPage(

@@ -18,8 +18,8 @@ from app.base.errors import Invalid
 from app.base.http.access.auth import Admin, Reader, Writer
 from app.base.http.context import Now, Session, context_of
 from app.base.http.requests.fields import AtShown, Input, Name, Secret
-from app.base.http.requests.filters import Contained, Sources
-from app.base.http.requests.paging import Counted, CountedPage, Page, Pages, page_of
+from app.base.http.requests.filters import Contained, Sorted, Sources, TimeSort
+from app.base.http.requests.paging import Counted, CountedPage, Pages, page_of
 from app.base.http.responses.problems import problem_responses
 from app.base.schema import Source
 from app.incidents.grouping.rule import OptionalRecovery
@@ -67,7 +67,7 @@ ItemId = Annotated[int, Path(ge=1, lt=2**63)]
 
 @router.get(
     "/api/v1/quarantine",
-    response_model=Page[QuarantineItem],
+    response_model=CountedPage[QuarantineItem],
     responses=problem_responses(),
     tags=["webhooks"],
     summary="List quarantined items",
@@ -78,14 +78,24 @@ async def list_quarantine(
     paging: Pages,
     source: Sources = [],  # noqa: B006  fastapi copies it
     replayed: Annotated[bool, Query(description="Also list items that have been replayed")] = False,  # noqa: FBT002  a query
-) -> Page[QuarantineItem]:
-    """Alerts and deployment reports that could not be read or applied, newest first, without what was received."""
-    key = paging.after(int)
+    q: Contained = None,
+    sort: Sorted = TimeSort.NEWEST,
+    count: Counted = False,  # noqa: FBT002  a query parameter has a name
+) -> CountedPage[QuarantineItem]:
+    """Alerts and deployment reports that could not be read or applied, without what was received. `q` is searched in
+    `reason` and `detail`.
+    """
+    filters = quarantine.Filters(waiting=not replayed, sources=source, text=q)
+    key, oldest_first = paging.after_in(sort, int), sort is TimeSort.OLDEST
     rows = await quarantine.listed(
-        session, waiting=not replayed, sources=source, before=key[0] if key else None, limit=paging.limit + 1
+        session, filters, after=key[0] if key else None, oldest_first=oldest_first, limit=paging.limit + 1
     )
-    items, cursor = page_of(rows, paging, lambda row: (row.item.id,))
-    return Page(items=[QuarantineItem.model_validate(_shown(row)) for row in items], next_cursor=cursor)
+    items, cursor = page_of(rows, paging, lambda row: (sort.value, row.item.id))
+    return CountedPage(
+        items=[QuarantineItem.model_validate(_shown(row)) for row in items],
+        next_cursor=cursor,
+        total=await quarantine.count(session, filters) if count else None,
+    )
 
 
 class QuarantineDeletion(BaseModel):

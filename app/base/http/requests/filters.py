@@ -4,6 +4,7 @@ means all.
 
 from collections.abc import Iterable
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated
 
 from fastapi import Query
@@ -44,8 +45,21 @@ Owners = Annotated[
 ]
 Contained = Annotated[
     Name | None,
-    Query(description="Only those with this text in the name or title, whatever its case", examples=["check"]),
+    Query(
+        description="Only those with this text in their name, title, id or summary, whatever its case",
+        examples=["check"],
+    ),
 ]
+
+
+class TimeSort(StrEnum):
+    """The order of a list by time."""
+
+    NEWEST = "newest"
+    OLDEST = "oldest"
+
+
+Sorted = Annotated[TimeSort, Query(description="`newest`: the latest first; `oldest`: the earliest first")]
 
 
 class ServicesFiltered(BaseModel):
