@@ -103,7 +103,7 @@ async def test_a_test_is_declared_in_one_request(client: httpx.AsyncClient) -> N
     declared = await client.post("/api/v1/incidents", json=drill)
     assert (declared.status_code, declared.json()["test"]) == (201, True)
     summary = (await client.get("/api/v1/metrics/summary?period=1d")).json()
-    assert summary["incidents"]["value"] == 0
+    assert summary["total"]["incidents"]["value"] == 0
     timeline = (await client.get("/api/v1/incidents/INC-1/timeline?kind=changed")).json()["items"]
     assert [(each["detail"], each["by"]) for each in timeline] == [({"test": True}, "ada")]
     other = await client.post("/api/v1/incidents", json=drill | {"test": False})
