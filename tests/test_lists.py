@@ -83,7 +83,7 @@ async def test_a_list_by_time_is_read_in_both_directions(filled: httpx.AsyncClie
         found: list[str] = []
         cursor: dict[str, str] = {}
         while True:
-            answer = await filled.get(f"/api/v1/{path}", params={"sort": sort, "limit": 1} | cursor)
+            answer = await filled.get(f"/api/v1/{path}", params={"sort": sort, "limit": "1"} | cursor)
             found += [each.get("title") or each["id"] for each in answer.json()["items"]]
             if answer.json()["next_cursor"] is None:
                 return found

@@ -63,8 +63,18 @@ MONITORING = {"alert_class": "monitoring", "service": "", "severity": 3}
     ],
 )
 async def test_a_test_changes_no_day_of_a_component(engine: AsyncEngine, test: dict[str, Any]) -> None:
-    component = schema.Component(name="Payments", services=["shop"])
     day, now = at("00:00").date(), at("00:00") + timedelta(days=1)
+    component = schema.Component(
+        name="Payments",
+        description="",
+        services=["shop"],
+        position=1,
+        automatic=False,
+        uptime="measured",
+        since=day,
+        created_at=now,
+        updated_at=now,
+    )
 
     async def watched() -> Any:
         async with db.session(engine) as session:

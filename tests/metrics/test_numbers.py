@@ -368,7 +368,7 @@ async def assert_sheets_show(client: httpx.AsyncClient, question: dict[str, str]
         assert line["cost_eur_low"] == total["cost"]["amounts"]["EUR"]["low"]
         if route != "downtime":
             assert int(line["incidents"]) == total["incidents"]["value"]
-            measured = await client.get(path, params=question | form | {"measure": [*total["measures"]]})  # type: ignore[arg-type]
+            measured = await client.get(path, params=question | form | {"measure": [*total["measures"]]})
             lines = {line["measure"]: line for line in csv.DictReader(StringIO(measured.text, newline=""))}
             assert lines.keys() == total["measures"].keys()
             for measure, found in total["measures"].items():
