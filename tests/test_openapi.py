@@ -77,6 +77,26 @@ def test_every_parameter_is_described() -> None:
     assert sorted(undescribed) == []
 
 
+# Filters of incidents and of what belongs to them. Action items have other owners and priorities.
+SHARED = ("service", "environment", "severity", "source", "owner", "q", "count")
+OWN = {
+    ("owner", "/api/v1/action-items"),
+    ("environment", "/api/v1/metrics/dora"),  # without one: production
+    ("severity", "/api/v1/metrics/whatif"),  # what is changed
+    ("q", "/api/v1/search"),  # a question
+}
+
+
+def test_a_filter_means_the_same_everywhere() -> None:
+    found: dict[str, dict[str, list[str]]] = {name: {} for name in SHARED}
+    for path, method, operation in OPERATIONS:
+        for one in operation.get("parameters", ()):
+            name = one["name"]
+            if name in SHARED and method == "get" and path.startswith("/api/v1/") and (name, path) not in OWN:
+                found[name].setdefault(str(one), []).append(path)
+    assert {name: variants for name, variants in found.items() if len(variants) != 1} == {}
+
+
 def test_every_description_is_used() -> None:
     names = {name for schema in SCHEMAS.values() for name in schema.get("properties", ())}
     places = {f"{schema}.{name}" for schema, one in SCHEMAS.items() for name in one.get("properties", ())}

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
@@ -137,18 +138,40 @@ class ListedItem(NamedTuple):
 _SENT = func.coalesce(col(Quarantine.raw), col(StoredRequest.body))
 
 
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Selects items. `waiting`: only those that have not been replayed; `sources`: only those from any of these;
+    `text`: only those with this text in the reason or detail, whatever its case.
+    """
+
+    waiting: bool
+    sources: Collection[str] = ()
+    text: str | None = None
+
+
 async def listed(
-    session: AsyncSession, *, waiting: bool, source_name: str | None, before: int | None, limit: int
+    session: AsyncSession, filters: Filters, *, after: int | None = None, oldest_first: bool = False, limit: int
 ) -> Sequence[ListedItem]:
-    """Newest first. `waiting`: only those that have not been replayed."""
-    query = _listed().order_by(col(Quarantine.id).desc()).limit(limit)
-    if waiting:
-        query = query.where(col(Quarantine.replayed_at).is_(None))
-    if source_name is not None:
-        query = query.where(Source.name == source_name)
-    if before is not None:
-        query = query.where(Quarantine.id < before)
+    """Newest or oldest first. `after` is the id of the last one before."""
+    place = col(Quarantine.id)
+    query = _listed().where(*_matching(filters)).order_by(place if oldest_first else place.desc()).limit(limit)
+    if after is not None:
+        query = query.where(place > after if oldest_first else place < after)
     return [ListedItem(*row) for row in await session.exec(query)]
+
+
+async def count(session: AsyncSession, filters: Filters) -> int:
+    query = select(Quarantine.id).join(Source, col(Source.id) == Quarantine.source_id).where(*_matching(filters))
+    return await db.total(session, query)
+
+
+def _matching(filters: Filters) -> list[ColumnElement[bool]]:
+    conditions = [db.containing(filters.text, Quarantine.reason, Quarantine.detail)]
+    if filters.waiting:
+        conditions.append(col(Quarantine.replayed_at).is_(None))
+    if filters.sources:
+        conditions.append(col(Source.name).in_(filters.sources))
+    return conditions
 
 
 async def find(session: AsyncSession, quarantine_id: int) -> tuple[ListedItem, Mapping[str, str]]:

@@ -186,7 +186,6 @@ DESCRIPTIONS: Mapping[str, str] = {
     "filters": "The filters that apply to these numbers",
     "group_by": "The property by which incidents are grouped; null: no groups were requested",
     "interval": "Size of a bucket",
-    "points": "The buckets, earliest first",
     "incidents_per_day": "Incidents per day",
     "open": "How many of these incidents are open",
     "downtime": "Downtime, in which overlaps count once",

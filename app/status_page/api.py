@@ -13,7 +13,8 @@ from app.base import schema
 from app.base.http.access.auth import Reader, Writer
 from app.base.http.context import Now, Session, SettingsDep
 from app.base.http.requests.fields import At, AtShown, Date, IncidentRef, Input, Name, SingleSegmentRoute, Words
-from app.base.http.requests.paging import Page, Pages, page_of
+from app.base.http.requests.filters import Contained, Sorted, TimeSort
+from app.base.http.requests.paging import Counted, CountedPage, Pages, page_of
 from app.base.http.responses.problems import problem_responses
 from app.status_page.component import Status, Uptime
 from app.status_page.public_incident import PublicKind, PublicStage, ended, stage, status_of
@@ -349,20 +350,26 @@ def public_model(found: PublicIncidentRows, now: datetime) -> PublicIncidentMode
 
 
 @router.get("/incidents", responses=problem_responses(), summary="List public incidents")
-async def list_public_incidents(_: Reader, session: Session, now: Now, paging: Pages) -> Page[PublicIncidentModel]:
-    """Problems and maintenance, newest first, also those that are no longer public."""
-    key = paging.after(datetime, str)
-    before = (key[0], _uuid(key[1])) if key else None
-    rows = await incidents.list_public(session, before=before, limit=paging.limit + 1)
-    items, cursor = page_of(rows, paging, lambda found: (found.row.begins_at, str(found.row.id)))
-    return Page(items=[public_model(each, now) for each in items], next_cursor=cursor)
-
-
-def _uuid(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        return UUID(int=0)
+async def list_public_incidents(
+    _: Reader,
+    session: Session,
+    now: Now,
+    paging: Pages,
+    q: Contained = None,
+    sort: Sorted = TimeSort.NEWEST,
+    count: Counted = False,  # noqa: FBT002  a query parameter has a name
+) -> CountedPage[PublicIncidentModel]:
+    """Problems and maintenance, also those that are no longer public."""
+    key, oldest_first = paging.after_in(sort, datetime, UUID), sort is TimeSort.OLDEST
+    rows = await incidents.list_public(
+        session, q, after=key and (key[0], key[1]), oldest_first=oldest_first, limit=paging.limit + 1
+    )
+    items, cursor = page_of(rows, paging, lambda found: (sort.value, found.row.begins_at, found.row.id))
+    return CountedPage(
+        items=[public_model(each, now) for each in items],
+        next_cursor=cursor,
+        total=await incidents.count_public(session, q) if count else None,
+    )
 
 
 @router.post(

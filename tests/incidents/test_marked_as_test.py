@@ -98,6 +98,18 @@ async def test_a_mark_is_recorded_and_can_be_removed(client: httpx.AsyncClient) 
     assert found == [({"test": True}, "ada"), ({"test": None}, "ada")]
 
 
+async def test_a_test_is_declared_in_one_request(client: httpx.AsyncClient) -> None:
+    drill = {"title": "Game day", "service": "checkout", "by": "ada", "test": True}
+    declared = await client.post("/api/v1/incidents", json=drill)
+    assert (declared.status_code, declared.json()["test"]) == (201, True)
+    summary = (await client.get("/api/v1/metrics/summary?period=1d")).json()
+    assert summary["total"]["incidents"]["value"] == 0
+    timeline = (await client.get("/api/v1/incidents/INC-1/timeline?kind=changed")).json()["items"]
+    assert [(each["detail"], each["by"]) for each in timeline] == [({"test": True}, "ada")]
+    other = await client.post("/api/v1/incidents", json=drill | {"test": False})
+    assert other.json()["test"] is False
+
+
 async def test_tests_stay_visible_and_can_be_filtered(client: httpx.AsyncClient) -> None:
     await deliver(client, firing("10:00", service="shop"), firing("10:00", service="cart"))
     await mark(client, 2)

@@ -16,7 +16,8 @@ from tests.metrics.prometheus.test_exposition import DAY, an_incident, at, price
 
 METRICS = "/api/v1/metrics"
 MONTH = {"from": "2024-08-20T00:00:00Z", "to": "2024-09-19T00:00:00Z"}
-BEFORE = 543_998  # bytes of the timeseries below when each number had its formula, its links and all its fields
+# Bytes of the timeseries below when each number had its formula, its links and all its fields.
+BEFORE = {"day": 543_998, "week": 103_063, "month": 44_576}
 
 
 async def asked(client: httpx.AsyncClient, route: str, **parameters: object) -> Any:
@@ -55,15 +56,34 @@ async def a_month(engine: AsyncEngine) -> None:
         await price(engine, "60", f"service-{n}")
 
 
+@pytest.mark.parametrize(("interval", "points"), [("day", 30), ("week", 5), ("month", 2)])
 async def test_a_timeseries_by_service_has_at_most_a_fifth_of_its_former_size(
+    client: httpx.AsyncClient, engine: AsyncEngine, interval: str, points: int
+) -> None:
+    await a_month(engine)
+    asked = MONTH | {"group_by": "service", "interval": interval}
+    answer = await client.get(f"{METRICS}/timeseries", params=asked)
+    series = answer.json()["series"]
+    assert [each["group"] for each in series] == [f"service-{n}" for n in range(8)]
+    assert len(answer.json()["periods"]) == points
+    assert {len(each["points"]) for each in series} == {points}
+    assert sum(point["incidents"] for each in series for point in each["points"]) == 70
+    assert len(answer.content) <= BEFORE[interval] / 5
+
+
+async def test_the_groups_of_a_timeseries_are_named_as_their_filter(
     client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
     await a_month(engine)
-    answer = await client.get(f"{METRICS}/timeseries", params=MONTH | {"group_by": "service"})
-    series = answer.json()["series"]
-    assert (len(series), {len(each["points"]) for each in series}) == (8, {30})
-    assert sum(point["incidents"] for each in series for point in each["points"]) == 70
-    assert len(answer.content) <= BEFORE / 5
+    for name in ("severity", "environment", "source", "owner", "hour_of_week"):
+        found = await asked(client, "timeseries", interval="month", group_by=name)
+        assert found["series"]
+        for series in found["series"]:
+            alone = await asked(client, "timeseries", interval="month", **{name: series["group"]})
+            assert (alone["filters"][name], alone["series"][0]["group"]) == ([series["group"]], None)
+            counts = [[point["incidents"] for point in each["points"]] for each in (series, alone["series"][0])]
+            assert counts[0] == counts[1]
+            assert sum(counts[0]) > 0
 
 
 async def test_the_summary_of_one_incident_has_at_most_3_kb(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
@@ -80,10 +100,13 @@ async def test_a_bucket_without_incidents_is_short_and_still_shows_what_is_unkno
 ) -> None:
     await store(engine, an_incident("10:00", "11:00"), an_incident("24:00", "48:00", service="search"))
     day = {"to": "2024-08-22T00:00:00Z"}
-    [one, empty] = (await asked(client, "timeseries", service="checkout", **day))["series"][0]["points"]
+    found = await asked(client, "timeseries", service="checkout", **day)
+    [one, empty] = found["series"][0]["points"]
+    assert found["periods"] == [
+        {"from": "2024-08-20T00:00:00Z", "to": "2024-08-21T00:00:00Z"},
+        {"from": "2024-08-21T00:00:00Z", "to": "2024-08-22T00:00:00Z"},
+    ]
     assert empty == {
-        "from": "2024-08-21T00:00:00Z",
-        "to": "2024-08-22T00:00:00Z",
         "incidents": 0,
         "open": 0,
         "measures": {},
@@ -99,6 +122,7 @@ ROUTES: dict[str, dict[str, object]] = {
     "summary": {"group_by": "service"},
     "timeseries": {"interval": "month"},
     "downtime": {},
+    "availability": {},
     "whatif": {"time_to_recover": "-33%"},
     "dora": {},
     "action-items": {},
@@ -128,7 +152,7 @@ async def test_durations_have_milliseconds_and_other_numbers_nine_digits(
     assert [found for found in numbers if found[1] != float(f"{found[1]:.9g}") and found[1] != round(found[1], 3)] == []
     seconds = [found for found in numbers if found[0].endswith("seconds") or found[0] in IN_SECONDS]
     assert [found for found in seconds if found[1] != round(found[1], 3)] == []
-    assert route not in {"summary", "timeseries", "downtime", "whatif", "dora", "compare"} or any(
+    assert route not in {"summary", "timeseries", "downtime", "whatif", "dora", "compare", "availability"} or any(
         value % 1 for _, value in seconds
     )
 
@@ -207,7 +231,7 @@ async def test_the_other_metrics_take_several_services_and_severities_too(
     assert changed["applied"] == {"time_to_recover": some["total"]["incidents"]["value"]}
     dora = await asked(client, "dora", service=services, environment=["prod", "staging"])
     assert dora["unlinked"]["n"] == count
-    assert dora["filters"] | {"service": services, "environment": ["prod", "staging"]} == dora["filters"]
+    assert dora["filters"] | {"service": services, "environment": ["production", "staging"]} == dora["filters"]
     for link in (*dora["unlinked"]["links"], *dora["change_fail_rate"]["links"]):
         assert (await client.get(link)).status_code == 200
     assert "one service" in dora["cost"]["why_none"]

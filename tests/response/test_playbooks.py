@@ -194,3 +194,28 @@ async def test_the_database_refuses_what_breaks_the_two_person_rule(
     with pytest.raises(IntegrityError, match=rule):
         async with db.transaction(engine) as tx:
             await tx.execute(add, row)
+
+
+async def test_a_playbook_that_no_task_names_is_deleted_with_its_versions(
+    client: httpx.AsyncClient, client_as: ClientAs
+) -> None:
+    for body in ("restart it", "restart it twice"):
+        await put(client, PATH, {"body": body})
+    assert (await client.delete(f"/api/v1/{PATH}")).status_code == 204
+    assert (await get(client, "services/checkout/playbooks"))["items"] == []
+    assert (await client.delete(f"/api/v1/{PATH}")).status_code == 404
+    assert (await client.delete("/api/v1/services/checkout")).status_code == 204
+
+
+async def test_a_playbook_that_a_task_names_stays_even_if_the_task_was_withdrawn(client: httpx.AsyncClient) -> None:
+    await put(client, PATH, {"body": "restart it"})
+    await deliver(client, firing("10:00"))
+    followed = {"service": "checkout", "name": "restart", "version": 1}
+    task = {"text": "restarted", "by": "ada", "playbook": followed}
+    recorded = await client.post(f"{INCIDENT}/tasks", json=task)
+    assert recorded.status_code == 201, recorded.text
+    withdrawn = await client.post(f"{INCIDENT}/timeline/{recorded.json()['id']}/withdraw", json={"by": "ada"})
+    assert withdrawn.status_code in {200, 201}, withdrawn.text
+    refused = await client.delete(f"/api/v1/{PATH}")
+    assert (refused.status_code, refused.json()["title"]) == (409, "Playbook is in use")
+    assert len((await get(client, "services/checkout/playbooks"))["items"]) == 1

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import func, literal, text, tuple_
+from sqlalchemy import ColumnElement, func, literal, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
-from app.base.db.rows import total
+from app.base.db import rows
 from app.base.errors import Conflict, NotFound
 from app.base.schema import Source, Token
 
@@ -163,12 +163,11 @@ async def list_sources(
 
 
 async def count_sources(session: AsyncSession, *, containing: str | None = None) -> int:
-    return await total(session, _sources(containing))
+    return await rows.total(session, _sources(containing))
 
 
 def _sources(containing: str | None) -> SelectOfScalar[Source]:
-    query = select(Source).where(Source.kind != "person")
-    return query.where(col(Source.name).icontains(containing, autoescape=True)) if containing else query
+    return select(Source).where(Source.kind != "person", rows.containing(containing, Source.name))
 
 
 async def find_token(session: AsyncSession, public: str) -> KnownToken | None:
@@ -181,17 +180,31 @@ async def list_tokens(session: AsyncSession) -> list[KnownToken]:
 
 
 async def page_of_tokens(
-    session: AsyncSession, *, revoked: bool, after: tuple[datetime, str] | None, limit: int
+    session: AsyncSession,
+    containing: str | None = None,
+    *,
+    revoked: bool,
+    after: tuple[datetime, str] | None,
+    limit: int,
 ) -> list[KnownToken]:
-    """The valid tokens, newest first, or the revoked ones, latest first. `after` is the time (of creation or
-    revocation) and the id of the last one before.
+    """The valid tokens, newest first, or the revoked ones, latest first, with the text in their name. `after` is the
+    time (of creation or revocation) and the id of the last one before.
     """
     at = col(Token.revoked_at) if revoked else col(Token.created_at)
     query = select(Token, Source).join(Source, isouter=True).order_by(at.desc(), col(Token.id).desc())
-    query = query.where(col(Token.revoked_at).is_not(None) if revoked else col(Token.revoked_at).is_(None))
+    query = query.where(*_of_tokens(containing, revoked=revoked))
     if after is not None:
         query = query.where(tuple_(at, col(Token.id)) < tuple_(*map(literal, after)))
     return [_known_token(*found) for found in await session.exec(query.limit(limit))]
+
+
+async def count_listed_tokens(session: AsyncSession, containing: str | None = None, *, revoked: bool) -> int:
+    return await rows.total(session, select(Token.id).where(*_of_tokens(containing, revoked=revoked)))
+
+
+def _of_tokens(containing: str | None, *, revoked: bool) -> tuple[ColumnElement[bool], ...]:
+    of_state = col(Token.revoked_at).is_not(None) if revoked else col(Token.revoked_at).is_(None)
+    return of_state, rows.containing(containing, Token.name)
 
 
 async def count_tokens(session: AsyncSession) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from app.base.db.migrations import MIGRATIONS, alembic_config, migrate
 from app.base.db.monitor import HANGS_SECONDS, PROBE_AT_MOST_SECONDS, PROBE_SECONDS, DatabaseDown, DatabaseMonitor
 from app.base.db.public_role import HOW_TO_CREATE_IT, PUBLIC_ROLE, public_transaction
 from app.base.db.raw import RawConnection, Rows, Transaction, copy
-from app.base.db.rows import total, upsert
+from app.base.db.rows import containing, total, upsert
 
 __all__ = [
     "DATABASE",
@@ -40,6 +40,7 @@ __all__ = [
     "UnsupportedServer",
     "alembic_config",
     "connect",
+    "containing",
     "copy",
     "explained",
     "is_contended",

@@ -1,10 +1,11 @@
-"""Inserting or updating one row, and counting the rows of a list, for the stores of CRUD slices."""
+"""Inserting or updating one row, and searching and counting the rows of a list, for the stores of CRUD slices."""
 
 from collections.abc import Collection
 from typing import Any, TypeVar
 
-from sqlalchemy import Boolean, Select, func, literal_column, select
+from sqlalchemy import Boolean, ColumnElement, Select, func, literal_column, or_, select, true
 from sqlalchemy.dialects.postgresql import insert
+from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base.schema import Row
@@ -35,6 +36,11 @@ async def upsert(
     )
     stored, inserted = result.one()
     return stored, inserted
+
+
+def containing(text: str | None, *columns: Any) -> ColumnElement[bool]:
+    """Whether any of the columns has this text, whatever its case. Without a text all rows do."""
+    return or_(*(col(each).icontains(text, autoescape=True) for each in columns)) if text else true()
 
 
 async def total(session: AsyncSession, query: Select[Any]) -> int:

@@ -13,7 +13,8 @@ from app.base import schema
 from app.base.http.access.auth import Reader, Writer
 from app.base.http.context import Now, Session
 from app.base.http.requests.fields import WEEKDAYS, AtShown, Date, Input, LocalTime, Slug, Weekday, Zone
-from app.base.http.requests.paging import Page, Pages, page_of
+from app.base.http.requests.filters import Contained
+from app.base.http.requests.paging import Counted, CountedPage, Pages, page_of
 from app.base.http.responses.problems import problem_responses
 from app.catalog.calendars import store
 
@@ -91,11 +92,21 @@ class CalendarResponse(BaseModel):
 
 
 @router.get("", summary="List calendars", responses=problem_responses())
-async def list_calendars(session: Session, paging: Pages, _: Reader) -> Page[CalendarResponse]:
+async def list_calendars(
+    session: Session,
+    paging: Pages,
+    _: Reader,
+    q: Contained = None,
+    count: Counted = False,  # noqa: FBT002  a query parameter has a name
+) -> CountedPage[CalendarResponse]:
     """Sorted by name."""
-    found = await store.list_calendars(session, after=paging.after_name(), limit=paging.limit + 1)
+    found = await store.list_calendars(session, q, after=paging.after_name(), limit=paging.limit + 1)
     page, next_cursor = page_of(found, paging, lambda each: (each[0].name,))
-    return Page(items=[_shown(*each) for each in page], next_cursor=next_cursor)
+    return CountedPage(
+        items=[_shown(*each) for each in page],
+        next_cursor=next_cursor,
+        total=await store.count_calendars(session, q) if count else None,
+    )
 
 
 @router.get("/{name}", summary="Get a calendar", responses=problem_responses(404))

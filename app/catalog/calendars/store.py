@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
 
 from app.base import db, schema
 from app.base.errors import Conflict
@@ -14,14 +15,25 @@ from app.incidents.measures.store import CalendarNotFound
 WithHours = tuple[schema.Calendar, Sequence[schema.CalendarHours]]
 
 
-async def list_calendars(session: AsyncSession, *, after: str, limit: int) -> Sequence[WithHours]:
-    """Calendars with names greater than `after`, sorted by name."""
+async def list_calendars(
+    session: AsyncSession, containing: str | None = None, *, after: str, limit: int
+) -> Sequence[WithHours]:
+    """Calendars with names greater than `after` that contain the text, sorted by name."""
     name = col(schema.Calendar.name)
-    calendars = (await session.exec(select(schema.Calendar).where(name > after).order_by(name).limit(limit))).all()
+    query = _matching(containing).where(name > after).order_by(name).limit(limit)
+    calendars = (await session.exec(query)).all()
     hours = defaultdict[str, list[schema.CalendarHours]](list)
     for each in await _hours(session, [calendar.name for calendar in calendars]):
         hours[each.calendar].append(each)
     return [(calendar, hours[calendar.name]) for calendar in calendars]
+
+
+async def count_calendars(session: AsyncSession, containing: str | None = None) -> int:
+    return await db.total(session, _matching(containing))
+
+
+def _matching(containing: str | None) -> SelectOfScalar[schema.Calendar]:
+    return select(schema.Calendar).where(db.containing(containing, schema.Calendar.name))
 
 
 async def find_calendar(session: AsyncSession, name: str) -> WithHours:

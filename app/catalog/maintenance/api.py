@@ -22,7 +22,8 @@ from app.base.http.requests.fields import (
     Words,
     Zone,
 )
-from app.base.http.requests.paging import Page, Pages, page_of
+from app.base.http.requests.filters import Contained
+from app.base.http.requests.paging import Counted, CountedPage, Pages, page_of
 from app.base.http.responses.problems import problem_responses
 from app.catalog.maintenance import store
 from app.incidents.impact.maintenance import Window, coming
@@ -115,11 +116,22 @@ class MaintenanceResponse(BaseModel):
 
 
 @router.get("", summary="List planned maintenance", responses=problem_responses())
-async def list_maintenance(session: Session, now: Now, paging: Pages, _: Reader) -> Page[MaintenanceResponse]:
+async def list_maintenance(
+    session: Session,
+    now: Now,
+    paging: Pages,
+    _: Reader,
+    q: Contained = None,
+    count: Counted = False,  # noqa: FBT002  a query parameter has a name
+) -> CountedPage[MaintenanceResponse]:
     """Sorted by name."""
-    found = await store.list_maintenance(session, after=paging.after_name(), limit=paging.limit + 1)
+    found = await store.list_maintenance(session, q, after=paging.after_name(), limit=paging.limit + 1)
     page, next_cursor = page_of(found, paging, lambda row: (row.name,))
-    return Page(items=[_shown(row, now) for row in page], next_cursor=next_cursor)
+    return CountedPage(
+        items=[_shown(row, now) for row in page],
+        next_cursor=next_cursor,
+        total=await store.count_maintenance(session, q) if count else None,
+    )
 
 
 @router.get("/{name}", summary="Get planned maintenance", responses=problem_responses(404))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import any_, literal
 from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
 
 from app.base import db, schema
 from app.base.errors import NotFound
@@ -17,10 +18,21 @@ class MaintenanceNotFound(NotFound):
         super().__init__(f"there is no maintenance {name!r}; GET /api/v1/maintenance lists all maintenance")
 
 
-async def list_maintenance(session: AsyncSession, *, after: str, limit: int) -> Sequence[schema.Maintenance]:
-    """Maintenance with names greater than `after`, sorted by name."""
+async def list_maintenance(
+    session: AsyncSession, containing: str | None = None, *, after: str, limit: int
+) -> Sequence[schema.Maintenance]:
+    """Maintenance with names greater than `after` that contain the text, sorted by name."""
     name = col(schema.Maintenance.name)
-    return (await session.exec(select(schema.Maintenance).where(name > after).order_by(name).limit(limit))).all()
+    query = _matching(containing).where(name > after).order_by(name).limit(limit)
+    return (await session.exec(query)).all()
+
+
+async def count_maintenance(session: AsyncSession, containing: str | None = None) -> int:
+    return await db.total(session, _matching(containing))
+
+
+def _matching(containing: str | None) -> SelectOfScalar[schema.Maintenance]:
+    return select(schema.Maintenance).where(db.containing(containing, schema.Maintenance.name))
 
 
 async def maintenance_of(session: AsyncSession, service: str, *, limit: int) -> Sequence[schema.Maintenance]:

@@ -1,13 +1,13 @@
 """HTTP API of objectives with their error budgets, and of availability."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Body, Query, Response
+from fastapi import APIRouter, Body, Response
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints
 
 from app.base import schema
@@ -16,17 +16,17 @@ from app.base.http.context import Now, Session, SettingsDep, Tx
 from app.base.http.limits.turns import IN_TURN
 from app.base.http.requests.fields import (
     AtShown,
-    EnvironmentFilter,
     EnvironmentName,
     Input,
-    Name,
     PeriodDep,
+    PeriodModel,
     ServiceName,
     SingleSegmentRoute,
     rfc3339,
 )
+from app.base.http.requests.filters import Environments, Services, ServicesFiltered
 from app.base.http.responses.csv import CSV, Line, cells, or_csv
-from app.base.http.responses.numbers import DefinitionNames
+from app.base.http.responses.numbers import DefinitionNames, Number, Seconds
 from app.base.http.responses.problems import problem_responses
 from app.base.process.threads import off_loop
 from app.base.values.times import Span
@@ -101,25 +101,23 @@ class CalendarWindowResponse(BaseModel):
 
 class BurnedModel(BaseModel):
     incident: str = Field(examples=["INC-1"])
-    seconds: float
+    seconds: Seconds
     link: str
 
 
 class BurnRateModel(BaseModel):
     hours: int
-    rate: float | None = Field(
+    rate: Number | None = Field(
         description="1.0: the budget lasts exactly one window; null: the service was not in service"
     )
 
 
-class BudgetModel(BaseModel):
-    since: AtShown = Field(serialization_alias="from")
-    until: AtShown = Field(serialization_alias="to", description="Not included")
+class BudgetModel(PeriodModel):
     in_service_since: AtShown = Field(description=SINCE)
-    seconds: float
-    burned_seconds: float
-    left_seconds: float = Field(description="Negative: the objective is missed")
-    left_ratio: float | None = Field(
+    seconds: Seconds
+    burned_seconds: Seconds
+    left_seconds: Seconds = Field(description="Negative: the objective is missed")
+    left_ratio: Number | None = Field(
         description="Share of the budget that is left; null: the service is not in service in the window, so there is "
         "no budget"
     )
@@ -128,7 +126,7 @@ class BudgetModel(BaseModel):
         "`burned_seconds`"
     )
     incidents_left_out: int
-    left_out_seconds: float
+    left_out_seconds: Seconds
     burn_rates: list[BurnRateModel]
     definitions: DefinitionNames
 
@@ -146,22 +144,22 @@ class ObjectiveResponse(BaseModel):
 
 # — the contract: availability —
 
-Ratio = Annotated[float | None, Field(description="0 to 1; null: not in service in the period", examples=[0.9995])]
+Ratio = Annotated[Number | None, Field(description="0 to 1; null: not in service in the period", examples=[0.9995])]
 
 
 class FailureCountModel(BaseModel):
     value: int
-    low: float = Field(description="Lower bound of the 95 % interval")
-    high: float = Field(description="Upper bound of the 95 % interval")
+    low: Number = Field(description="Lower bound of the 95 % interval")
+    high: Number = Field(description="Upper bound of the 95 % interval")
 
 
 class BetweenFailuresModel(BaseModel):
     """Without failures `seconds` is null, because there is no mean; only its lower bound `low` is known."""
 
-    seconds: float | None
-    low: float | None
-    high: float | None
-    exposure_seconds: float
+    seconds: Seconds | None
+    low: Seconds | None
+    high: Seconds | None
+    exposure_seconds: Seconds
 
 
 class ServiceAvailabilityModel(BaseModel):
@@ -170,21 +168,25 @@ class ServiceAvailabilityModel(BaseModel):
     counted_from: AtShown = Field(description="`in_service_since`, or `from` if that is later")
     availability: Ratio
     availability_weighted: Ratio
-    downtime_seconds: float
-    downtime_weighted_seconds: float
-    planned_seconds: float
-    maintenance_seconds: float = Field(description="Planned maintenance, whether or not anything failed during it")
-    in_service_seconds: float
+    downtime_seconds: Seconds
+    downtime_weighted_seconds: Seconds
+    planned_seconds: Seconds
+    maintenance_seconds: Seconds = Field(description="Planned maintenance, whether or not anything failed during it")
+    in_service_seconds: Seconds
     failures: FailureCountModel
     mtbf: BetweenFailuresModel
     links: list[str] = Field(description="Links, relative to the URL of Aftermath, to the underlying incidents")
 
 
-class AvailabilityResponse(BaseModel):
-    since: AtShown = Field(serialization_alias="from")
-    until: AtShown = Field(serialization_alias="to", description="Not included")
-    service: str | None = Field(description="Null: all services")
-    environment: str | None = Field(description="Null: all environments; `unknown`: incidents without one")
+class AvailabilityFilters(ServicesFiltered):
+    environment: list[str] = Field(
+        description="Environments; empty means all, and `unknown` means incidents without one",
+        examples=[["production"]],
+    )
+
+
+class AvailabilityResponse(PeriodModel):
+    filters: AvailabilityFilters
     definitions: DefinitionNames
     services: list[ServiceAvailabilityModel] = Field(description="Most weighted downtime first; at most 500")
     services_left_out: int
@@ -242,7 +244,7 @@ async def delete_objective(session: Session, name: ServiceName, _: Writer) -> No
 
 def _rows(answer: AvailabilityResponse) -> Iterator[Line]:
     for each in answer.services:
-        yield cells(answer, only=("since", "until")) | cells(each)
+        yield cells(answer, only=("start", "end")) | cells(each)
 
 
 @_availability.get("/availability", summary="Get the availability of services", responses=problem_responses() | CSV)
@@ -253,8 +255,8 @@ async def get_availability(
     settings: SettingsDep,
     period: PeriodDep,
     _: Reader,
-    service: Annotated[Name | None, Query(examples=["checkout"])] = None,
-    environment: EnvironmentFilter = None,
+    service: Services = [],  # noqa: B006  fastapi copies it, as the other list
+    environment: Environments = [],  # noqa: B006
 ) -> AvailabilityResponse:
     """Returns, for each service, the share of time without impact, the number of failures and the mean time between
     failures. Only the past part of the period counts, from when the service came into service. Services that never
@@ -267,10 +269,9 @@ async def get_availability(
 
     def answer() -> AvailabilityResponse:
         return AvailabilityResponse(
-            since=period.start,
-            until=period.end,
-            service=service,
-            environment=environment,
+            start=period.start,
+            end=period.end,
+            filters=AvailabilityFilters(service=service, environment=environment),
             definitions={name: name for name in _OF_AVAILABILITY},
             services=[_availability_shown(each, period, environment) for each in found[:SERVICES_AT_MOST]],
             services_left_out=max(0, len(found) - SERVICES_AT_MOST),
@@ -334,8 +335,8 @@ def _objective_shown(objective: schema.Objective, budget: Budget) -> ObjectiveRe
 def _budget_shown(budget: Budget) -> BudgetModel:
     shown, left_out = budget.incidents[:INCIDENTS_AT_MOST], budget.incidents[INCIDENTS_AT_MOST:]
     return BudgetModel(
-        since=budget.period.start,
-        until=budget.period.end,
+        start=budget.period.start,
+        end=budget.period.end,
         in_service_since=budget.in_service_since or budget.period.start,
         seconds=float(budget.seconds),
         burned_seconds=float(budget.burned),
@@ -355,11 +356,11 @@ def _budget_shown(budget: Budget) -> BudgetModel:
     )
 
 
-def _availability_shown(each: Availability, asked: Span, environment: str | None) -> ServiceAvailabilityModel:
+def _availability_shown(each: Availability, asked: Span, environments: Sequence[str]) -> ServiceAvailabilityModel:
     fewest, most = each.failures_interval
     shortest, longest = each.mtbf_interval
-    of = {"environment": environment} if environment else {}
-    query = urlencode({"from": rfc3339(asked.start), "to": rfc3339(asked.end), "service": each.service} | of)
+    of = {"service": each.service, "environment": environments}
+    query = urlencode({"from": rfc3339(asked.start), "to": rfc3339(asked.end), **of}, doseq=True)
     carried_in = each.carried_in[:LINKS_AT_MOST]
     return ServiceAvailabilityModel(
         service=each.service,

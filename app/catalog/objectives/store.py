@@ -139,21 +139,22 @@ async def budgets_left(
 async def availabilities(
     tx: AsyncConnection,
     period: Span,
-    name: str | None = None,
-    environment: str | None = None,
+    names: Collection[str] = (),
+    environments: Collection[str] = (),
     *,
     now: datetime,
     weights: Weights,
     bounds: Bounds = UNBOUNDED,
 ) -> list[Availability]:
-    """Availability of all known services, or of the one named, in one environment or in all, least available first.
+    """Availability of the known services with these names, in these environments, least available first. None means
+    all.
 
     Runs a fixed number of statements. Raises TooMuchMaintenance.
     """
-    named = None if name is None else [name]
+    named = [*names] or None
     since = await in_service_since(tx, named)
     services = sorted(since)
-    columns, stretches = await impacting_within(tx, period, named, environment=environment)
+    columns, stretches = await impacting_within(tx, period, named, environments=environments)
     passed = Span(period.start, max(period.start, min(period.end, now)))
     planned = await planned_within(tx, services, passed, occurrences_at_most=bounds.occurrences)
 

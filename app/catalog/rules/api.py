@@ -12,7 +12,8 @@ from app.base.http.access.auth import Admin, Reader
 from app.base.http.context import Now, Session, Tx
 from app.base.http.limits.turns import IN_TURN
 from app.base.http.requests.fields import AtShown, EnvironmentName, Input, Name, Slug, Words
-from app.base.http.requests.paging import Page, Pages, page_of
+from app.base.http.requests.filters import Contained
+from app.base.http.requests.paging import Counted, CountedPage, Pages, page_of
 from app.base.http.responses.problems import problem_responses
 from app.base.values.severity import SeverityName, severity_name
 from app.catalog.rules import store
@@ -270,14 +271,24 @@ class TrialResponse(BaseModel):
 
 
 @router.get("", summary="List rules", responses=problem_responses())
-async def list_rules(session: Session, paging: Pages, _: Reader) -> Page[RuleResponse]:
+async def list_rules(
+    session: Session,
+    paging: Pages,
+    _: Reader,
+    q: Contained = None,
+    count: Counted = False,  # noqa: FBT002  a query parameter has a name
+) -> CountedPage[RuleResponse]:
     """Sorted in the order in which they are tried. The first rule whose matchers all match applies; the default rule is
     last.
     """
     after = paging.after(int, str)
-    found = await store.list_rules(session, after=(after[0], after[1]) if after else None, limit=paging.limit + 1)
+    found = await store.list_rules(session, q, after=(after[0], after[1]) if after else None, limit=paging.limit + 1)
     rules, next_cursor = page_of(found, paging, lambda rule: (rule.position, rule.name))
-    return Page(items=[RuleResponse.model_validate(rule) for rule in rules], next_cursor=next_cursor)
+    return CountedPage(
+        items=[RuleResponse.model_validate(rule) for rule in rules],
+        next_cursor=next_cursor,
+        total=await store.count_rules(session, q) if count else None,
+    )
 
 
 @router.post("/try", summary="Try rules on past alerts", responses=problem_responses(404, 409), dependencies=[IN_TURN])

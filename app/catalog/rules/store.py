@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col, delete, select, tuple_
 from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
 
 from app.base import db, schema
 from app.base.errors import Conflict, NotFound
@@ -39,13 +40,23 @@ async def rules(tx: AsyncConnection) -> tuple[Rule, ...]:
         return ordered(rule_of(row) for row in await session.exec(select(schema.Rule)))
 
 
-async def list_rules(session: AsyncSession, *, after: tuple[int, str] | None, limit: int) -> Sequence[schema.Rule]:
-    """Rules after the position and name in `after`, sorted by both."""
+async def list_rules(
+    session: AsyncSession, containing: str | None = None, *, after: tuple[int, str] | None, limit: int
+) -> Sequence[schema.Rule]:
+    """Rules after the position and name in `after` whose names contain the text, sorted by both."""
     place = tuple_(col(schema.Rule.position), col(schema.Rule.name))
-    query = select(schema.Rule).order_by(*place).limit(limit)
+    query = _matching(containing).order_by(*place).limit(limit)
     if after is not None:
         query = query.where(place > tuple_(*after))
     return (await session.exec(query)).all()
+
+
+async def count_rules(session: AsyncSession, containing: str | None = None) -> int:
+    return await db.total(session, _matching(containing))
+
+
+def _matching(containing: str | None) -> SelectOfScalar[schema.Rule]:
+    return select(schema.Rule).where(db.containing(containing, schema.Rule.name))
 
 
 async def find_rule(session: AsyncSession, name: str) -> schema.Rule:

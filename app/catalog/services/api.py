@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Query, Response
+from fastapi import APIRouter, Body, Response
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -29,7 +29,7 @@ from app.base.http.requests.fields import (
     ServiceName,
     SingleSegmentRoute,
 )
-from app.base.http.requests.filters import Owners
+from app.base.http.requests.filters import Contained, Owners
 from app.base.http.requests.paging import Counted, CountedPage, Pages, page_of
 from app.base.http.responses.problems import problem_responses
 from app.base.values.currency import Currency
@@ -144,9 +144,7 @@ async def list_services(
     session: Session,
     paging: Pages,
     _: Reader,
-    q: Annotated[
-        Name | None, Query(description="Only services with this text in the name, ignoring case", examples=["pay"])
-    ] = None,
+    q: Contained = None,
     owner: Owners = [],  # noqa: B006  fastapi copies it
     count: Counted = False,  # noqa: FBT002  a query parameter has a name
 ) -> CountedPage[ServiceResponse]:

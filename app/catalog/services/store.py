@@ -32,9 +32,7 @@ ALL = Filters()
 
 
 def _matching(filters: Filters) -> SelectOfScalar[schema.Service]:
-    query = select(schema.Service)
-    if filters.text:
-        query = query.where(col(schema.Service.name).icontains(filters.text, autoescape=True))
+    query = select(schema.Service).where(db.containing(filters.text, schema.Service.name))
     if filters.owner:
         query = query.where(func.coalesce(col(schema.Service.owner), "").in_(filters.owner))
     return query

@@ -14,23 +14,22 @@ from app.base import db
 from app.base.errors import Invalid
 from app.base.http.access.auth import Reader
 from app.base.http.context import Now, Session, SettingsDep, context_of
-from app.base.http.requests.fields import (
-    SEVERAL_AT_MOST,
-    TIME,
-    AtShown,
-    EnvironmentFiltered,
-    IncidentInPath,
-    Length,
-    Name,
-    When,
-    Words,
-    time_of,
+from app.base.http.requests.fields import TIME, AtShown, IncidentInPath, Length, When, Words
+from app.base.http.requests.filters import (
+    Contained,
+    Environments,
+    Owners,
+    Services,
+    Severities,
+    Sources,
+    severity_numbers,
+    times_between,
 )
-from app.base.http.requests.paging import Page, Pages, page_of
+from app.base.http.requests.paging import Counted, CountedPage, Page, Pages, page_of
 from app.base.http.responses.csv import CHUNK, CSV, Format, attached, cells, wants_csv, written
 from app.base.http.responses.problems import problem_responses
 from app.base.schema import Incident
-from app.base.values.severity import SeverityName, severity_name, severity_number
+from app.base.values.severity import SeverityName, severity_name
 from app.incidents import actions
 from app.incidents.api.answer import Answering, IncidentModel, ListedIncidentModel, columns_of, models_of
 from app.incidents.measures.measures import MEASURES, IncidentStatus, Priority
@@ -50,41 +49,18 @@ def _label(value: str) -> str:
 Label = Annotated[Words, AfterValidator(_label)]
 
 
-Owner = Annotated[Words, Field(max_length=200)]
-
-
 def _filters(
     now: Now,
     status: Annotated[
         list[IncidentStatus],
         Query(description="`open` means not acknowledged yet; may be repeated", examples=[["open", "acknowledged"]]),
     ] = [],  # noqa: B006  fastapi copies it, as the other lists
-    service: Annotated[
-        list[Name], Query(description="May be repeated", max_length=SEVERAL_AT_MOST, examples=[["checkout"]])
-    ] = [],  # noqa: B006
-    environment: Annotated[
-        list[EnvironmentFiltered],
-        Query(
-            description="`prod` and other usual names are normalized; `unknown` selects those without an environment; "
-            "may be repeated",
-            max_length=SEVERAL_AT_MOST,
-            examples=[["production"]],
-        ),
-    ] = [],  # noqa: B006
-    severity: Annotated[list[SeverityName], Query(description="May be repeated", examples=[["sev1", "sev2"]])] = [],  # noqa: B006
+    service: Services = [],  # noqa: B006
+    environment: Environments = [],  # noqa: B006
+    severity: Severities = [],  # noqa: B006
     priority: Annotated[list[Priority], Query(description="May be repeated", examples=[["critical"]])] = [],  # noqa: B006
-    source: Annotated[
-        list[Name],
-        Query(description="Only incidents with an alert from this source; may be repeated", max_length=SEVERAL_AT_MOST),
-    ] = [],  # noqa: B006
-    owner: Annotated[
-        list[Owner],
-        Query(
-            description="Owner of the service; empty selects services without an owner; may be repeated",
-            max_length=SEVERAL_AT_MOST,
-            examples=[["Payments"]],
-        ),
-    ] = [],  # noqa: B006
+    source: Sources = [],  # noqa: B006
+    owner: Owners = [],  # noqa: B006
     since: Annotated[
         When | None,
         Query(alias="from", description=f"Only incidents detected at or after this time. {TIME}", examples=["-7d"]),
@@ -109,10 +85,7 @@ def _filters(
     max_duration: Annotated[
         Length | None, Query(description="Only those that lasted at most this long, or have so far", examples=["24h"])
     ] = None,
-    q: Annotated[
-        Name | None,
-        Query(description="Only incidents with this text in the title, ignoring case", examples=["timeout"]),
-    ] = None,
+    q: Contained = None,
     label: Annotated[
         list[Label],
         Query(
@@ -122,15 +95,12 @@ def _filters(
         ),
     ] = [],  # noqa: B006
 ) -> views.Filters:
-    begin, end = time_of(since, now), time_of(until, now)
-    if begin and end and begin > end:
-        message = "`from` must not be after `to`"
-        raise Invalid(message)
+    begin, end = times_between(since, until, now=now)
     return views.Filters(
         status=status,
         service=service,
         environment=environment,
-        severity=[severity_number(each) for each in severity],
+        severity=severity_numbers(severity),
         priority=priority,
         source=source,
         owner=owner,
@@ -156,15 +126,9 @@ Sorted = Annotated[
 ]
 
 
-class Incidents(Page[ListedIncidentModel]):
-    """A page of incidents."""
-
-    total: int | None = Field(
-        description="Number of incidents on all pages; null unless `count=true` was sent", examples=[None]
-    )
-
-
-@router.get("", response_model=Incidents, responses=problem_responses() | CSV, summary="List incidents")
+@router.get(
+    "", response_model=CountedPage[ListedIncidentModel], responses=problem_responses() | CSV, summary="List incidents"
+)
 async def list_incidents(
     _: Reader,
     request: Request,
@@ -174,9 +138,9 @@ async def list_incidents(
     paging: Pages,
     filters: Filtered,
     sort: Sorted = views.Sort.NEWEST,
-    count: Annotated[bool, Query(description="Also count the incidents on all pages")] = False,  # noqa: FBT002  a query parameter has a name
+    count: Counted = False,  # noqa: FBT002  a query parameter has a name
     format_: Format = None,
-) -> Incidents | StreamingResponse:
+) -> CountedPage[ListedIncidentModel] | StreamingResponse:
     """An incident must match at least one value of each filter. Merged incidents are not listed,
     but can still be fetched by number.
 
@@ -188,15 +152,12 @@ async def list_incidents(
             message = f"CSV has the incidents of all pages; omit `{min(of_pages)}`"
             raise Invalid(message)
         return await csv_of(context_of(request).engine, settings, filters, sort=sort, now=now)
-    key = paging.after(str, int, datetime, int)
-    if key is not None and key[0] != sort:
-        message = "this cursor was issued for another `sort`; omit it to start at the first page"
-        raise Invalid(message)
+    key = paging.after_in(sort, int, datetime, int)
     rows, cut = await views.incidents(
-        session, filters, sort=sort, after=key and key[1:], limit=paging.limit + 1, bytes_at_most=settings.page_bytes
+        session, filters, sort=sort, after=key, limit=paging.limit + 1, bytes_at_most=settings.page_bytes
     )
     items, cursor = page_of(rows, paging, lambda row: (sort.value, *views.key_of(row, sort)), cut=cut)
-    return Incidents(
+    return CountedPage(
         items=await models_of(session, items, settings=settings, now=now),
         next_cursor=cursor,
         total=await listing.count(session, filters) if count else None,

@@ -180,6 +180,8 @@ async def require_playbook(session: AsyncSession, playbook: PlaybookVersion | No
         col(Playbook.name) == playbook.name,
         col(Playbook.version) == playbook.version,
     )
+    # The lock keeps it from being deleted meanwhile.
+    query = query.with_for_update(read=True, key_share=True)
     if (await (await session.connection()).execute(query)).first() is None:
         message = "the service has no such version of a playbook; GET /api/v1/services/{name}/playbooks lists them"
         raise UnknownPlaybook(message)

@@ -123,7 +123,7 @@ async def failing_within(
         _FAILING_WITHIN,
         {
             "services": None if services is None else sorted(services),
-            "environment": environment,
+            "environments": [] if environment is None else [environment],
             "start": within.start,
             "end": within.end,
             "now": now,
@@ -139,11 +139,13 @@ async def failing_within(
 
 
 async def impacting_within(
-    tx: AsyncConnection, within: Span, services: Collection[str] | None, *, environment: str | None = None
+    tx: AsyncConnection, within: Span, services: Collection[str] | None, *, environments: Collection[str] = ()
 ) -> tuple[Columns, StretchColumns]:
-    """The incidents of these services (None: all services) with impact in the period, in one environment or in all."""
+    """The incidents of these services (None: all services) with impact in the period, in any of the environments or,
+    without environments, in all.
+    """
     named = None if services is None else sorted(services)
-    parameters = {"services": named, "environment": environment, "start": within.start, "end": within.end}
+    parameters = {"services": named, "environments": [*environments], "start": within.start, "end": within.end}
     return await impact_columns_of(tx, (await tx.execute(_IMPACTING_WITHIN, parameters)).one())
 
 
@@ -151,7 +153,7 @@ async def impacting_within_everywhere(
     tx: AsyncConnection, within: Span, services: Collection[str]
 ) -> tuple[Columns, StretchColumns, Categorical]:
     """The incidents of these services with impact in the period, and the environment of each."""
-    parameters = {"services": sorted(services), "environment": None, "start": within.start, "end": within.end}
+    parameters = {"services": sorted(services), "environments": [], "start": within.start, "end": within.end}
     row = (await tx.execute(_IMPACTING_WITHIN_EVERYWHERE, parameters)).one()
     columns, stretches = await impact_columns_of(tx, row)
     return columns, stretches, coded(texts(row.environments, row.environment_lengths))
@@ -340,8 +342,8 @@ _WITH_IMPACT_WITHIN = f"""
        AND {EARLIEST} < :end
        AND (CAST(:services AS text[]) IS NULL
             OR coalesce(service_stated, service) = ANY(CAST(:services AS text[])))
-       AND (CAST(:environment AS text) IS NULL
-            OR coalesce(environment, '{UNKNOWN_ENVIRONMENT}') = :environment)
+       AND (CAST(:environments AS text[]) = '{{}}'
+            OR coalesce(environment, '{UNKNOWN_ENVIRONMENT}') = ANY(CAST(:environments AS text[])))
 """
 _FAILING_WITHIN = text(f"SELECT {INCIDENT_WITH_STRETCHES} {_WITH_IMPACT_WITHIN}")
 

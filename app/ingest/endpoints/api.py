@@ -18,7 +18,8 @@ from app.base.errors import Invalid
 from app.base.http.access.auth import Admin, Reader, Writer
 from app.base.http.context import Now, Session, context_of
 from app.base.http.requests.fields import AtShown, Input, Name, Secret
-from app.base.http.requests.paging import Counted, CountedPage, Page, Pages, page_of
+from app.base.http.requests.filters import Contained, Sorted, Sources, TimeSort
+from app.base.http.requests.paging import Counted, CountedPage, Pages, page_of
 from app.base.http.responses.problems import problem_responses
 from app.base.schema import Source
 from app.incidents.grouping.rule import OptionalRecovery
@@ -66,7 +67,7 @@ ItemId = Annotated[int, Path(ge=1, lt=2**63)]
 
 @router.get(
     "/api/v1/quarantine",
-    response_model=Page[QuarantineItem],
+    response_model=CountedPage[QuarantineItem],
     responses=problem_responses(),
     tags=["webhooks"],
     summary="List quarantined items",
@@ -75,16 +76,26 @@ async def list_quarantine(
     _: Reader,
     session: Session,
     paging: Pages,
-    source: Annotated[Name | None, Query(description="Only items from this source")] = None,
+    source: Sources = [],  # noqa: B006  fastapi copies it
     replayed: Annotated[bool, Query(description="Also list items that have been replayed")] = False,  # noqa: FBT002  a query
-) -> Page[QuarantineItem]:
-    """Alerts and deployment reports that could not be read or applied, newest first, without what was received."""
-    key = paging.after(int)
+    q: Contained = None,
+    sort: Sorted = TimeSort.NEWEST,
+    count: Counted = False,  # noqa: FBT002  a query parameter has a name
+) -> CountedPage[QuarantineItem]:
+    """Alerts and deployment reports that could not be read or applied, without what was received. `q` is searched in
+    `reason` and `detail`.
+    """
+    filters = quarantine.Filters(waiting=not replayed, sources=source, text=q)
+    key, oldest_first = paging.after_in(sort, int), sort is TimeSort.OLDEST
     rows = await quarantine.listed(
-        session, waiting=not replayed, source_name=source, before=key[0] if key else None, limit=paging.limit + 1
+        session, filters, after=key[0] if key else None, oldest_first=oldest_first, limit=paging.limit + 1
     )
-    items, cursor = page_of(rows, paging, lambda row: (row.item.id,))
-    return Page(items=[QuarantineItem.model_validate(_shown(row)) for row in items], next_cursor=cursor)
+    items, cursor = page_of(rows, paging, lambda row: (sort.value, row.item.id))
+    return CountedPage(
+        items=[QuarantineItem.model_validate(_shown(row)) for row in items],
+        next_cursor=cursor,
+        total=await quarantine.count(session, filters) if count else None,
+    )
 
 
 class QuarantineDeletion(BaseModel):
@@ -288,9 +299,7 @@ async def list_sources(
     _: Reader,
     session: Session,
     paging: Pages,
-    q: Annotated[
-        Name | None, Query(description="Only sources with this text in the name, ignoring case", examples=["prod"])
-    ] = None,
+    q: Contained = None,
     count: Counted = False,  # noqa: FBT002  a query parameter has a name
 ) -> CountedPage[SourceModel]:
     """The systems that may send deliveries, sorted by name."""
@@ -334,6 +343,22 @@ async def put_source(
     changed = await change_source(session, name, settings, now=now)
     context_of(request).credentials.forget_source(name)
     return _source_model(changed)
+
+
+@router.delete(
+    "/api/v1/sources/{name}",
+    status_code=204,
+    responses=problem_responses(404, 409),
+    tags=["sources"],
+    summary="Delete a source",
+)
+async def delete_source(request: Request, by: Admin, session: Session, now: Now, name: Name) -> None:
+    """Only a source that has never delivered anything, such as a misspelled one, and has no valid token. Its revoked
+    and expired tokens are deleted too.
+    """
+    await store.delete_source(session, name, now=now)
+    context_of(request).credentials.forget_source(name)
+    log.info("%s deleted the source %s", by.name, name)
 
 
 async def change_source(session: AsyncSession, name: str, settings: SourceSettings, *, now: datetime) -> Source:

@@ -14,7 +14,8 @@ from app.base.errors import Invalid
 from app.base.http.access.auth import Admin
 from app.base.http.context import Now, Session, context_of
 from app.base.http.requests.fields import At, AtShown, Input, Name, SingleSegmentRoute
-from app.base.http.requests.paging import Page, Pages, page_of
+from app.base.http.requests.filters import Contained
+from app.base.http.requests.paging import Counted, CountedPage, Pages, page_of
 from app.base.http.responses.problems import problem_responses
 from app.ingest.endpoints.api import SenderKind
 from app.ingest.senders import SENDERS
@@ -123,16 +124,28 @@ async def _created(session: AsyncSession, token: str) -> CreatedTokenModel:
 
 
 @router.get("", responses=problem_responses(), summary="List tokens")
-async def list_access_tokens(_: Admin, session: Session, paging: Pages, *, revoked: bool = False) -> Page[TokenModel]:
+async def list_access_tokens(
+    _: Admin,
+    session: Session,
+    paging: Pages,
+    *,
+    revoked: bool = False,
+    q: Contained = None,
+    count: Counted = False,
+) -> CountedPage[TokenModel]:
     """Lists tokens that were not revoked, newest first; with `revoked`, those that were. The admin token of
     the settings is not listed.
     """
     after = paging.after(datetime, str)
     rows = await tokens.page_of_tokens(
-        session, revoked=revoked, after=(after[0], after[1]) if after else None, limit=paging.limit + 1
+        session, q, revoked=revoked, after=(after[0], after[1]) if after else None, limit=paging.limit + 1
     )
     items, cursor = page_of(rows, paging, lambda one: (one.row.revoked_at or one.row.created_at, one.row.id))
-    return Page(items=[_model(one) for one in items], next_cursor=cursor)
+    return CountedPage(
+        items=[_model(one) for one in items],
+        next_cursor=cursor,
+        total=await tokens.count_listed_tokens(session, q, revoked=revoked) if count else None,
+    )
 
 
 @router.post("", status_code=201, responses=problem_responses(409), summary="Create a token")

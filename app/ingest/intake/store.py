@@ -11,13 +11,14 @@ import msgspec
 from sqlalchemy import func, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlmodel import col, select
+from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from app.base import db
-from app.base.access.tokens import SourceOfOtherKind
+from app.base.access.tokens import SourceOfOtherKind, source_by_name
 from app.base.db import Transaction
-from app.base.schema import Source
+from app.base.errors import Conflict
+from app.base.schema import Source, SourceSample, Token
 from app.incidents.grouping.batch import Incoming
 from app.incidents.grouping.decide import series_of
 from app.incidents.grouping.law.episode import REFIRE
@@ -256,3 +257,56 @@ async def put_source(session: AsyncSession, source: Source) -> Source:
         message = f"this source has kind {stored.kind!r}; use another name for a source of kind {source.kind!r}"
         raise SourceOfOtherKind(message)
     return stored
+
+
+class SourceInUse(Conflict):
+    title = "The source is in use"
+
+
+async def delete_source(session: AsyncSession, name: str, *, now: datetime) -> None:
+    """With its revoked and expired tokens. Raises SourceNotFound or SourceInUse.
+
+    No process accepts its tokens any more, so no delivery can arrive between the check and the commit. The source of
+    the admin token is named like its kind, and always accepts deliveries.
+    """
+    found = await source_by_name(session, name)
+    if found.name == found.kind:
+        message = f"it is the source of what the admin token delivers as {found.kind}, and cannot be deleted"
+        raise SourceInUse(message)
+    tx = await session.connection()
+    given = {"id": found.id, "name": name, "settled": now - SETTLED}
+    users = (await tx.execute(_USERS, given)).scalars().all()
+    if users:
+        message = f"it has {', '.join(users)}; {_INSTEAD}"
+        raise SourceInUse(message)
+    await session.exec(delete(Token).where(col(Token.source_id) == found.id))
+    await session.exec(delete(SourceSample).where(col(SourceSample.source_id) == found.id))
+    await session.delete(found)
+
+
+SETTLED = timedelta(minutes=1)  # after the end of a token; processes accept it for a few seconds longer
+_INSTEAD = (
+    "only a source without them, such as a misspelled one, can be deleted. To stop deliveries of another one, revoke "
+    "its tokens with DELETE /api/v1/tokens/{name}; what it has reported stays"
+)
+
+# Every delivery that was accepted is counted, even if its alerts are gone.
+_USERS = text("""
+    SELECT kind
+      FROM (VALUES
+               ('tokens that were valid within the last minute',
+                EXISTS (SELECT 1
+                          FROM token
+                         WHERE source_id = :id
+                           AND coalesce(least(revoked_at, expires_at), 'infinity') > :settled)),
+               ('deliveries', EXISTS (SELECT 1 FROM tally WHERE source = :name)),
+               ('items in quarantine', EXISTS (SELECT 1 FROM quarantine WHERE source_id = :id)),
+               ('a reconciler', EXISTS (SELECT 1 FROM reconciler WHERE source_id = :id)),
+               ('silences', EXISTS (SELECT 1 FROM silence WHERE source_id = :id)),
+               ('heartbeats', EXISTS (SELECT 1 FROM heartbeat WHERE source_id = :id)),
+               ('reactions', EXISTS (SELECT 1 FROM reaction WHERE source_id = :id)),
+               ('deployments', EXISTS (SELECT 1 FROM deployment_report WHERE source_id = :id)),
+               ('changes', EXISTS (SELECT 1 FROM change WHERE source = :name))
+           ) AS use (kind, exists)
+     WHERE exists
+""")

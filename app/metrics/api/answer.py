@@ -207,10 +207,11 @@ class NumbersModel(PeriodModel):
     labor: PeriodLaborModel | None = Field(description="Null if `AFTERMATH_LABOR` is not set")
 
 
-class BucketModel(PeriodModel):
+class BucketModel(BaseModel):
     """The numbers of one bucket, without what is 0, null or empty; the names of their definitions are at the top level.
 
-    The incidents behind them are those that the filters of the series select in this period, and `carried_in`.
+    The incidents behind them are those that the filters and the group select in the period of the bucket, and
+    `carried_in`.
     """
 
     incidents: int
@@ -287,8 +288,6 @@ def calendar_model(calendar: BusinessHours | None) -> CalendarModel | None:
 
 def point_model(numbers: Numbers) -> BucketModel:
     return BucketModel(
-        start=numbers.query.period.start,
-        end=numbers.query.period.end,
         incidents=numbers.incidents,
         open=numbers.open,
         measures=_summaries(numbers, numbers.measures),

@@ -20,6 +20,7 @@ from app.settings import Settings
 BUCKETS_AT_MOST = 1000
 POINTS_AT_MOST = 10_000
 GROUPS_AT_MOST = 500
+OF_SERIES = ("time_to_acknowledge", "time_to_recover")  # the measures of a time series that names none
 HORIZON_AT_MOST = 10 * 365 * 86_400.0
 
 NonRecoveries = Annotated[
@@ -76,7 +77,11 @@ _NAMES = tuple(sorted(each.name for each in MEASURES))
 def _measures(
     measure: Annotated[
         list[Annotated[str, Field(json_schema_extra={"enum": list(_NAMES)})]] | None,
-        Query(description="Return only this measure; repeatable. Defaults to all", examples=[["time_to_recover"]]),
+        Query(
+            description="Return only this measure; may be repeated. Defaults to all, in time series to "
+            f"{' and '.join(f'`{name}`' for name in OF_SERIES)}",
+            examples=[["time_to_recover"]],
+        ),
     ] = None,
 ) -> frozenset[str] | None:
     if measure is None:

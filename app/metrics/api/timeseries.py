@@ -14,6 +14,7 @@ from app.base.http.responses.csv import CSV, Line, Table, cells, or_csv, spreads
 from app.base.http.responses.numbers import DefinitionNames
 from app.base.http.responses.problems import problem_responses
 from app.base.process.threads import off_loop
+from app.base.values.severity import severity_name
 from app.incidents.measures.measures import MEASURES
 from app.metrics.api.answer import (
     BucketModel,
@@ -24,7 +25,7 @@ from app.metrics.api.answer import (
     filters_model,
     point_model,
 )
-from app.metrics.api.query import BUCKETS_AT_MOST, POINTS_AT_MOST, GroupedQueryDep
+from app.metrics.api.query import BUCKETS_AT_MOST, OF_SERIES, POINTS_AT_MOST, GroupedQueryDep
 from app.metrics.query import GroupBy, MetricsQuery
 from app.metrics.summary.numbers import Numbers
 from app.metrics.summary.periods import Interval, buckets
@@ -33,13 +34,17 @@ from app.metrics.summary.store import read_timeseries
 router = APIRouter()
 
 
-class SeriesModel(PeriodModel):
-    filters: FiltersModel
-    points: list[BucketModel]
+class SeriesModel(BaseModel):
+    group: str | int | None = Field(
+        description="Its service, severity, …; empty for an owner: services without one; null without `group_by`",
+        examples=["checkout"],
+    )
+    points: list[BucketModel] = Field(description="One for each of `periods`, in the same order")
 
 
-class TimeseriesResponse(BaseModel):
+class TimeseriesResponse(PeriodModel):
     interval: Interval
+    filters: FiltersModel
     group_by: GroupBy | None
     calendar: CalendarModel | None = Field(description="Calendar for `business_hours`; null if none was requested")
     definitions: DefinitionNames
@@ -47,30 +52,37 @@ class TimeseriesResponse(BaseModel):
         description="Names of the measures, which are also the names of their definitions",
         examples=[["time_to_recover"]],
     )
+    periods: list[PeriodModel] = Field(description="The period of each bucket, earliest first")
     series: list[SeriesModel] = Field(description="One series; with `group_by`, one per group that had incidents")
 
 
 def _rows(answer: TimeseriesResponse) -> Iterator[Line]:
     """`calendar` is empty for elapsed time."""
     clocks = [""] + ([answer.calendar.name] if answer.calendar else [])
-    for series in answer.series:
-        place = cells(series, only=_OF_SERIES)
-        for point in series.points:
-            at = place | cells(point, only=("start", "end"))
-            for calendar, measures in zip(clocks, (point.measures, point.business_hours or {}), strict=False):
-                for name in answer.measures:
-                    measure = measures.get(name, _NOTHING)
-                    yield at | {"measure": name, "calendar": spreadsheet_text(calendar)} | cells(measure)
+    for place, point in _points(answer):
+        for calendar, measures in zip(clocks, (point.measures, point.business_hours or {}), strict=False):
+            for name in answer.measures:
+                measure = measures.get(name, _NOTHING)
+                yield place | {"measure": name, "calendar": spreadsheet_text(calendar)} | cells(measure)
 
 
 def _totals(answer: TimeseriesResponse) -> Iterator[Line]:
+    for place, point in _points(answer):
+        yield place | cells(point, only=_NOT_OF_MEASURES)
+
+
+def _points(answer: TimeseriesResponse) -> Iterator[tuple[dict[str, str], BucketModel]]:
+    """Each bucket with the cells of its period and filters."""
+    periods = [cells(each) for each in answer.periods]
     for series in answer.series:
-        place = cells(series, only=_OF_SERIES)
-        for point in series.points:
-            yield place | cells(point, only=_NOT_OF_MEASURES)
+        filters = answer.filters
+        if answer.group_by is not None:
+            filters = filters.model_copy(update={answer.group_by.value: [series.group]})
+        selected = cells(filters)
+        for period, point in zip(periods, series.points, strict=True):
+            yield period | selected, point
 
 
-_OF_SERIES = ("start", "end", "filters")
 _NOTHING = SummaryModel(n=0, values=[])
 _NOT_OF_MEASURES = BucketModel.model_fields.keys() - {"measures", "business_hours"}
 
@@ -93,28 +105,27 @@ async def get_timeseries(
     interval: Annotated[Interval, Query(description="Size of a bucket, in UTC; weeks start on Monday")] = Interval.DAY,
 ) -> TimeseriesResponse:
     """The summary of each day, week or month in the period. The first and last bucket are cut at the ends of the
-    period.
+    period. Each series has a point for every one of `periods`; groups without incidents are left out.
     """
+    query = replace(query, measures=frozenset(OF_SERIES) if query.measures is None else query.measures)
+    spans = buckets(query.period, interval, at_most=BUCKETS_AT_MOST)
     rows = await read_timeseries(
-        tx,
-        query,
-        buckets(query.period, interval, at_most=BUCKETS_AT_MOST),
-        now=now,
-        weights=settings.impact,
-        points_at_most=POINTS_AT_MOST,
-        pay=settings.labor,
+        tx, query, spans, now=now, weights=settings.impact, points_at_most=POINTS_AT_MOST, pay=settings.labor
     )
     names = ["incidents", "open", "downtime", "cost"]
     names += [name for name, wanted in (("business_hours", query.calendar), ("labor", settings.labor)) if wanted]
-    measures = [each.name for each in MEASURES if query.measures is None or each.name in query.measures]
 
     def answer() -> TimeseriesResponse:
         return TimeseriesResponse(
+            start=query.period.start,
+            end=query.period.end,
             interval=interval,
+            filters=filters_model(query),
             group_by=query.group_by,
             calendar=calendar_model(query.calendar),
             definitions={name: name for name in names},
-            measures=measures,
+            measures=[each.name for each in MEASURES if query.measures and each.name in query.measures],
+            periods=[PeriodModel(start=each.start, end=each.end) for each in spans],
             series=[_series(row, query) for row in rows],
         )
 
@@ -122,10 +133,7 @@ async def get_timeseries(
 
 
 def _series(row: Sequence[Numbers], query: MetricsQuery) -> SeriesModel:
-    of_group = replace(row[0].query, period=query.period) if row else query
-    return SeriesModel(
-        start=query.period.start,
-        end=query.period.end,
-        filters=filters_model(of_group),
-        points=[point_model(each) for each in row],
-    )
+    group = row[0].query.key if row else None
+    if query.group_by is GroupBy.SEVERITY and isinstance(group, int):
+        group = severity_name(group)
+    return SeriesModel(group=group if query.group_by else None, points=[point_model(each) for each in row])

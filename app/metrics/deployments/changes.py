@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import TextClause, text
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -60,16 +61,25 @@ class Filters:
     environment: Sequence[str] = ()  # a word that names none stands for those without one
     start: datetime | None = None
     end: datetime | None = None
+    text: str | None = None  # in the id, the summary, the version or the hash, whatever the case
 
 
 async def changes(
-    tx: AsyncConnection, filters: Filters, *, before: tuple[datetime, str] | None = None, limit: int
+    tx: AsyncConnection, filters: Filters, *, after: Sequence[Any] | None = None, oldest_first: bool = False, limit: int
 ) -> Sequence[StoredChange]:
-    """Newest first."""
+    """Newest or oldest first. `after` is the time and the key of the last one before."""
+    at, key = after or (None, None)
+    found = await tx.execute(_LISTED[oldest_first], _bound(filters) | {"at": at, "key": key, "limit": limit})
+    return [StoredChange(**row) for row in found.mappings()]
+
+
+async def count_changes(tx: AsyncConnection, filters: Filters) -> int:
+    return int((await tx.execute(_COUNTED, _bound(filters))).scalar_one())
+
+
+def _bound(filters: Filters) -> dict[str, Any]:
     environments = [environment_of(word) or "" for word in filters.environment]
-    bound = asdict(filters) | {"service": [*filters.service], "environment": environments, "limit": limit}
-    bound |= {"before_at": before and before[0], "before_id": before and before[1]}
-    return [StoredChange(**row) for row in (await tx.execute(_LISTED, bound)).mappings()]
+    return asdict(filters) | {"service": [*filters.service], "environment": environments}
 
 
 _STATED = ("service", "happened_at", "summary", "environment", "version", "sha", "link")
@@ -78,29 +88,37 @@ _COLUMNS = f"{', '.join(_STATED)}, clock_ahead, source, id AS key"
 _ONE = text(f"SELECT {_COLUMNS}, reported_id AS id, false AS deployment FROM change WHERE id = :id")  # noqa: S608
 
 
-def _listed() -> TextClause:
+_MATCHES = """(CAST(:service AS text[]) = '{}' OR service = ANY(CAST(:service AS text[])))
+            AND (CAST(:environment AS text[]) = '{}'
+                 OR coalesce(environment, '') = ANY(CAST(:environment AS text[])))
+            AND (CAST(:start AS timestamptz) IS NULL OR happened_at >= :start)
+            AND (CAST(:end AS timestamptz) IS NULL OR happened_at < :end)"""
+_CONTAINS = "(CAST(:text AS text) IS NULL OR strpos(lower(concat_ws(E'\\n', {})), lower(:text)) > 0)"
+_OWN = f"{_MATCHES} AND {_CONTAINS.format('reported_id, summary, version, sha')}"
+_SYNCS = f"unchanged AND {_MATCHES} AND {_CONTAINS.format('reported_id, version, sha')}"
+
+
+def _listed(direction: str, beyond: str) -> TextClause:
     def page(columns: str, table: str, condition: str) -> str:
         return f"""
         (SELECT {columns}
            FROM {table}
           WHERE {condition}
-            AND (CAST(:service AS text[]) = '{{}}' OR service = ANY(CAST(:service AS text[])))
-            AND (CAST(:environment AS text[]) = '{{}}'
-                 OR coalesce(environment, '') = ANY(CAST(:environment AS text[])))
-            AND (CAST(:start AS timestamptz) IS NULL OR happened_at >= :start)
-            AND (CAST(:end AS timestamptz) IS NULL OR happened_at < :end)
-            AND (   CAST(:before_at AS timestamptz) IS NULL
-                 OR (happened_at, id) < (CAST(:before_at AS timestamptz), CAST(:before_id AS text)))
-          ORDER BY happened_at DESC, id DESC
+            AND (   CAST(:at AS timestamptz) IS NULL
+                 OR (happened_at, id) {beyond} (CAST(:at AS timestamptz), CAST(:key AS text)))
+          ORDER BY happened_at {direction}, id {direction}
           LIMIT :limit)"""  # noqa: S608
 
-    own = page(f"{_COLUMNS}, reported_id AS id, false AS deployment", "change", "true")
+    own = page(f"{_COLUMNS}, reported_id AS id, false AS deployment", "change", _OWN)
     syncs = page(
         f"{_COLUMNS.replace('summary', 'NULL AS summary')}, coalesce(reported_id, id) AS id, true AS deployment",
         "deployment",
-        "unchanged",
+        _SYNCS,
     )
-    return text(f"{own} UNION ALL {syncs} ORDER BY happened_at DESC, key DESC LIMIT :limit")
+    return text(f"{own} UNION ALL {syncs} ORDER BY happened_at {direction}, key {direction} LIMIT :limit")
 
 
-_LISTED = _listed()
+_LISTED = {False: _listed("DESC", "<"), True: _listed("ASC", ">")}  # by whether the oldest come first
+_COUNTED = text(f"""
+    SELECT (SELECT count(*) FROM change WHERE {_OWN}) + (SELECT count(*) FROM deployment WHERE {_SYNCS})
+""")  # noqa: S608

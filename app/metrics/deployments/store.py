@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, func, literal, text, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -226,30 +226,42 @@ class Filters:
     outcome: Sequence[Outcome] = ()
     start: datetime | None = None
     end: datetime | None = None
+    text: str | None = None  # in the id, the version or the hash, whatever the case
 
 
 async def deployments(
-    session: AsyncSession, filters: Filters, *, before: tuple[datetime, str] | None, limit: int
+    session: AsyncSession, filters: Filters, *, after: Sequence[Any] | None, oldest_first: bool = False, limit: int
 ) -> Sequence[Deployment]:
-    """Newest first."""
-    happened_at, id_ = col(Deployment.happened_at), col(Deployment.id)
-    conditions: list[ColumnElement[bool]] = []
+    """Newest or oldest first. `after` is the time and the key of the last one before."""
+    place = tuple_(col(Deployment.happened_at), col(Deployment.id))
+    query = select(Deployment).where(*_matching(filters)).limit(limit)
+    query = query.order_by(*(each if oldest_first else each.desc() for each in place))
+    if after is not None:
+        from_there = tuple_(*map(literal, after))
+        query = query.where(place > from_there if oldest_first else place < from_there)
+    return (await session.exec(query)).all()
+
+
+async def count_deployments(session: AsyncSession, filters: Filters) -> int:
+    return await db.total(session, select(Deployment.id).where(*_matching(filters)))
+
+
+def _matching(filters: Filters) -> list[ColumnElement[bool]]:
+    happened_at = col(Deployment.happened_at)
+    texts = (Deployment.reported_id, Deployment.version, Deployment.sha)
+    conditions = [~col(Deployment.unchanged), db.containing(filters.text, *texts)]
     if filters.service:
         conditions.append(col(Deployment.service).in_(filters.service))
     if filters.environment:
         environments = [environment_of(word) or "" for word in filters.environment]
         conditions.append(func.coalesce(col(Deployment.environment), "").in_(environments))
-    conditions.append(~col(Deployment.unchanged))
     if filters.outcome:
         conditions.append(col(Deployment.outcome).in_(filters.outcome))
     if filters.start is not None:
         conditions.append(happened_at >= filters.start)
     if filters.end is not None:
         conditions.append(happened_at < filters.end)
-    if before is not None:
-        conditions.append(tuple_(happened_at, id_) < tuple_(*map(literal, before)))
-    query = select(Deployment).where(*conditions).order_by(happened_at.desc(), id_.desc()).limit(limit)
-    return (await session.exec(query)).all()
+    return conditions
 
 
 async def find(session: AsyncSession, key: str) -> Deployment:

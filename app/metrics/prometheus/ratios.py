@@ -40,7 +40,9 @@ async def read_ratios(tx: AsyncConnection, services: Sequence[str], *, now: date
     for each in objectives:
         by_environment[each.environment].append(each)
     impacting_longer = {
-        environment: await impacting_within(tx, since, [each.service for each in those], environment=environment)
+        environment: await impacting_within(
+            tx, since, [each.service for each in those], environments=[environment] if environment else ()
+        )
         for environment, those in by_environment.items()
     }
     reached = Span(min(lately.start, since.start), max((each.end for each in periods), default=now))

@@ -88,7 +88,7 @@ async def read_service(session: AsyncSession, name: str, *, now: datetime, setti
     query = MetricsQuery(period, Filters(service=[name]), measures=NO_MEASURES, bounds=bounds)
     tx = await session.connection()
     numbers, _ = await read_summary(tx, query, now=now, weights=settings.impact)
-    found = await objectives.availabilities(tx, period, name, now=now, weights=settings.impact, bounds=bounds)
+    found = await objectives.availabilities(tx, period, [name], now=now, weights=settings.impact, bounds=bounds)
     objective = await session.get(schema.Objective, name)
     budget = None
     if objective is not None:

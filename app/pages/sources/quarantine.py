@@ -80,9 +80,8 @@ async def _page(asked: PageRequest, shown: Filter, refused: Refusal | None = Non
     async with asked.reading() as session:
         rows = await quarantine.listed(
             session,
-            waiting=not shown.replayed,
-            source_name=shown.source or None,
-            before=key[0] if key else None,
+            quarantine.Filters(waiting=not shown.replayed, sources=[shown.source] if shown.source else ()),
+            after=key[0] if key else None,
             limit=paging.limit + 1,
         )
         listed, older = page_of(rows, paging, lambda row: (row.item.id,))

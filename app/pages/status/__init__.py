@@ -155,7 +155,7 @@ async def _overview(
     key = (before[0], _uuid(before[1])) if before else None
     async with asked.reading() as session:
         overseen = await components.component_overviews(session, now=asked.now)
-        found = await incidents.list_public(session, before=key, limit=INCIDENTS_ON_PAGE + 1)
+        found = await incidents.list_public(session, after=key, limit=INCIDENTS_ON_PAGE + 1)
     page = found[:INCIDENTS_ON_PAGE]
     last = page[-1].row if len(found) > INCIDENTS_ON_PAGE else None
     return asked.page(

@@ -12,7 +12,7 @@ from app.base.http.responses.problems import problem_responses
 from app.base.values.severity import severity_number
 from app.incidents import actions
 from app.incidents.api.actions import ActionInput, Declaration
-from app.incidents.api.answer import Answering, IncidentModel
+from app.incidents.api.answer import IS_TEST, Answering, IncidentModel
 from app.incidents.grouping.timeline_kind import TimelineKind
 from app.incidents.history import timeline
 from app.incidents.history.details import CustomerImpact, Person, Update, detail_in
@@ -40,6 +40,7 @@ class IncidentDeclaration(_Team, Declaration):
     """An incident, and everything about its response that is known when it is declared."""
 
     region: Name | None = Field(None, description="Becomes the label `region`", examples=["eu-1"])
+    test: bool = Field(False, description=f"{IS_TEST}. As PATCH marks it")
     impact: CustomerImpact | None = Field(
         None, description="What customers notice", examples=[{"what": "Pay by card", "support_requests": 3}]
     )
@@ -77,6 +78,9 @@ async def declare_incident(
         attribution=attribution,
         now=now,
     )
+    if declaration.test:
+        mark = {"test": True}
+        declared = await actions.amend(session, declared.id, mark, by=attribution.by, if_match=None, now=now)
     for kind, fact in ((TimelineKind.IMPACT, declaration.impact), (TimelineKind.UPDATE, declaration.update)):
         if fact is not None:
             stated = Attribution(attribution.at, attribution.by, getattr(fact, "note", None))

@@ -12,7 +12,8 @@ from app.base.access.tokens import Bearer, Scope
 from app.base.http.access.auth import Admin, Reader, Writer
 from app.base.http.context import Now, Session
 from app.base.http.requests.fields import At, AtShown, Input, Name, SingleSegmentRoute, Words, Zone
-from app.base.http.requests.paging import Page, Pages, page_of
+from app.base.http.requests.filters import Contained
+from app.base.http.requests.paging import Counted, CountedPage, Pages, page_of
 from app.base.http.responses.problems import problem_responses
 from app.incidents.history.details import FIRST_RESPONDER, RoleName
 from app.response.roles import single_points_of_failure
@@ -78,11 +79,21 @@ class PersonResponse(BaseModel):
 
 
 @_people.get("", summary="List people", responses=problem_responses())
-async def list_people(session: Session, paging: Pages, reader: Reader) -> Page[PersonResponse]:
+async def list_people(
+    session: Session,
+    paging: Pages,
+    reader: Reader,
+    q: Contained = None,
+    count: Counted = False,  # noqa: FBT002  a query parameter has a name
+) -> CountedPage[PersonResponse]:
     """Sorted by name. Only people who were added here; others may act on incidents too."""
-    found = await people.list_people(session, after=paging.after_name(), limit=paging.limit + 1)
+    found = await people.list_people(session, q, after=paging.after_name(), limit=paging.limit + 1)
     items, next_cursor = page_of(found, paging, lambda each: (each.name,))
-    return Page(items=[_shown(each, reader) for each in items], next_cursor=next_cursor)
+    return CountedPage(
+        items=[_shown(each, reader) for each in items],
+        next_cursor=next_cursor,
+        total=await people.count_people(session, q) if count else None,
+    )
 
 
 @_people.get("/{person}", summary="Get a person", responses=problem_responses(404))

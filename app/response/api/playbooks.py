@@ -161,6 +161,17 @@ async def put_playbook(
     return await _content(session, row, now)
 
 
+@_of_service.delete(
+    "/{name}/playbooks/{playbook}",
+    summary="Delete a playbook",
+    status_code=204,
+    responses=problem_responses(404, 409),
+)
+async def delete_playbook(session: Session, name: ServiceName, playbook: PlaybookName, _: Writer) -> None:
+    """All its versions. Refused if a task names it: withdraw its versions instead."""
+    await playbooks.delete_playbook(session, name, playbook)
+
+
 async def _content(session: AsyncSession, row: schema.Playbook, now: datetime) -> ContentResponse:
     return ContentResponse.of(row, await playbooks.uses_of(session, row.service, row.name), now)
 

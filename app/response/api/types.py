@@ -9,7 +9,8 @@ from app.base import schema
 from app.base.http.access.auth import Reader, Writer
 from app.base.http.context import Now, Session
 from app.base.http.requests.fields import AtShown, Input, Name, Slug, Words
-from app.base.http.requests.paging import Page, Pages, page_of
+from app.base.http.requests.filters import Contained
+from app.base.http.requests.paging import Counted, CountedPage, Pages, page_of
 from app.base.http.responses.problems import problem_responses
 from app.incidents.grouping.rule import parse_matcher
 from app.incidents.history.details import FIRST_RESPONDER, RoleName, Sentence
@@ -136,12 +137,22 @@ EXAMPLE: dict[str, Any] = {
 
 
 @router.get("", summary="List incident types", responses=problem_responses())
-async def list_incident_types(session: Session, paging: Pages, _: Reader) -> Page[IncidentTypeResponse]:
+async def list_incident_types(
+    session: Session,
+    paging: Pages,
+    _: Reader,
+    q: Contained = None,
+    count: Counted = False,  # noqa: FBT002  a query parameter has a name
+) -> CountedPage[IncidentTypeResponse]:
     """Sorted in the order in which they are tried. The first type whose matchers all match an incident applies."""
     after = paging.after(int, str)
-    found = await types.list_types(session, after=(after[0], after[1]) if after else None, limit=paging.limit + 1)
+    found = await types.list_types(session, q, after=(after[0], after[1]) if after else None, limit=paging.limit + 1)
     items, next_cursor = page_of(found, paging, lambda each: (each.position, each.name))
-    return Page(items=[IncidentTypeResponse.model_validate(each) for each in items], next_cursor=next_cursor)
+    return CountedPage(
+        items=[IncidentTypeResponse.model_validate(each) for each in items],
+        next_cursor=next_cursor,
+        total=await types.count_types(session, q) if count else None,
+    )
 
 
 @router.get("/{name}", summary="Get an incident type", responses=problem_responses(404))

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
 
 from app.base import db
 from app.base.errors import Conflict, Invalid, NotFound
@@ -34,10 +35,20 @@ class TooManyDelegates(Conflict):
     title = "Too many roles with delegates"
 
 
-async def list_people(session: AsyncSession, *, after: str, limit: int) -> Sequence[Person]:
-    """People with names greater than `after`, sorted by name."""
+async def list_people(
+    session: AsyncSession, containing: str | None = None, *, after: str, limit: int
+) -> Sequence[Person]:
+    """People with names greater than `after` that contain the text, sorted by name."""
     name = col(Person.name)
-    return (await session.exec(select(Person).where(name > after).order_by(name).limit(limit))).all()
+    return (await session.exec(_matching(containing).where(name > after).order_by(name).limit(limit))).all()
+
+
+async def count_people(session: AsyncSession, containing: str | None = None) -> int:
+    return await db.total(session, _matching(containing))
+
+
+def _matching(containing: str | None) -> SelectOfScalar[Person]:
+    return select(Person).where(db.containing(containing, Person.name))
 
 
 async def find_person(session: AsyncSession, name: str) -> Person:

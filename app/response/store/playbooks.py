@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import defer
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
 
 from app.base.access.tokens import Bearer
 from app.base.errors import Conflict, Invalid, NotFound, ServiceNotFound
@@ -170,6 +171,38 @@ async def withdraw(session: AsyncSession, row: Playbook, *, now: datetime) -> Pl
     row.withdrawn_at = row.withdrawn_at or now
     await session.flush()
     return row
+
+
+class PlaybookInUse(Conflict):
+    title = "Playbook is in use"
+
+
+async def delete_playbook(session: AsyncSession, service: str, name: str) -> None:
+    """All versions. Raises PlaybookNotFound, or PlaybookInUse if a task has named it."""
+    rows = (await session.exec(_all_versions(service, name).with_for_update())).all()
+    if not rows:
+        message = "the service has no such playbook; GET its playbooks lists them"
+        raise PlaybookNotFound(message)
+    if (await (await session.connection()).execute(_NAMED, {"service": service, "name": name})).first():
+        message = "tasks name it as the playbook that was followed; withdraw its versions instead"
+        raise PlaybookInUse(message)
+    for row in rows:
+        await session.delete(row)
+
+
+def _all_versions(service: str, name: str) -> SelectOfScalar[Playbook]:
+    return select(Playbook).where(Playbook.service == service, Playbook.name == name)
+
+
+# Also tasks that were corrected or withdrawn: their entries stay in the timeline.
+_NAMED = text(f"""
+    SELECT 1
+      FROM timeline
+     WHERE kind = '{TimelineKind.TASK}'
+       AND detail #>> '{{playbook,service}}' = :service
+       AND detail #>> '{{playbook,name}}' = :name
+     LIMIT 1
+""")  # noqa: S608
 
 
 def _require_another(row: Playbook, token: Bearer, verb: str) -> None:

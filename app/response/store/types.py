@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
 
 from app.base import db, schema
 from app.base.errors import Conflict, NotFound
@@ -27,14 +28,28 @@ class TooManyTypes(Conflict):
 
 
 async def list_types(
-    session: AsyncSession, *, after: tuple[int, str] | None = None, limit: int | None = None
+    session: AsyncSession,
+    containing: str | None = None,
+    *,
+    after: tuple[int, str] | None = None,
+    limit: int | None = None,
 ) -> Sequence[schema.IncidentType]:
-    """In the order in which they are tried; `after` is the position and name of the last one read."""
+    """In the order in which they are tried; `after` is the position and name of the last one read. Their names contain
+    the text.
+    """
     position, name = col(schema.IncidentType.position), col(schema.IncidentType.name)
-    query = select(schema.IncidentType).order_by(position, name).limit(limit)
+    query = _matching(containing).order_by(position, name).limit(limit)
     if after is not None:
         query = query.where((position > after[0]) | ((position == after[0]) & (name > after[1])))
     return (await session.exec(query)).all()
+
+
+async def count_types(session: AsyncSession, containing: str | None = None) -> int:
+    return await db.total(session, _matching(containing))
+
+
+def _matching(containing: str | None) -> SelectOfScalar[schema.IncidentType]:
+    return select(schema.IncidentType).where(db.containing(containing, schema.IncidentType.name))
 
 
 async def source_names(session: AsyncSession) -> Mapping[int, str]:

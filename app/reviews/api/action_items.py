@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, Stri
 from app.base.http.access.auth import Reader, Writer
 from app.base.http.context import Now, Session
 from app.base.http.requests.fields import SEVERAL_AT_MOST, At, IncidentRef, Input, Name, PeriodModel, Words, storable
+from app.base.http.requests.filters import Contained, Services
 from app.base.http.requests.paging import Counted, CountedPage, Pages, page_of
 from app.base.http.responses.problems import problem_responses
 from app.incidents.actions import etag
@@ -56,22 +57,12 @@ async def list_action_items(
     priority: Annotated[list[Priority], Query(description="May be repeated", examples=[[1]])] = [],  # noqa: B006
     phase: Annotated[list[Phase], Query(description="May be repeated", examples=[["response"]])] = [],  # noqa: B006
     overdue: Annotated[bool | None, Query(description="Only those overdue now, or only others")] = None,
-    service: Annotated[
-        list[Name],
-        Query(
-            description="From incidents of this service; may be repeated",
-            max_length=SEVERAL_AT_MOST,
-            examples=[["web"]],
-        ),
-    ] = [],  # noqa: B006
+    service: Services = [],  # noqa: B006
     review: Annotated[ReviewRef | None, Query(examples=["REV-1"])] = None,
     incident: Annotated[
         IncidentRef | None, Query(description="From this incident or its reviews", examples=["INC-1"])
     ] = None,
-    q: Annotated[
-        Name | None,
-        Query(description="Only those with this text in the title, ignoring case", examples=["runbook"]),
-    ] = None,
+    q: Contained = None,
     sort: Annotated[
         ItemSort, Query(description="`due`: the earliest due time first, those without one last")
     ] = ItemSort.NEWEST,

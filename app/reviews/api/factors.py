@@ -8,7 +8,8 @@ from pydantic import BaseModel, Field
 from app.base.http.access.auth import Reader, Writer
 from app.base.http.context import Now, Session
 from app.base.http.requests.fields import AtShown, Input, Name, SingleSegmentRoute, Words
-from app.base.http.requests.paging import Page, Pages, page_of
+from app.base.http.requests.filters import Contained
+from app.base.http.requests.paging import Counted, CountedPage, Pages, page_of
 from app.base.http.responses.problems import problem_responses
 from app.base.schema import Factor
 from app.incidents.api.answer import columns_of
@@ -32,12 +33,22 @@ class FactorModel(BaseModel):
     updated_at: AtShown
 
 
-@router.get("", response_model=Page[FactorModel], responses=problem_responses(), summary="List factors")
-async def list_factors(_: Reader, session: Session, paging: Pages) -> Page[FactorModel]:
+@router.get("", response_model=CountedPage[FactorModel], responses=problem_responses(), summary="List factors")
+async def list_factors(
+    _: Reader,
+    session: Session,
+    paging: Pages,
+    q: Contained = None,
+    count: Counted = False,  # noqa: FBT002  a query parameter has a name
+) -> CountedPage[FactorModel]:
     """Sorted by name. The service comes with an initial list."""
-    rows = await findings.list_factors(session, after=paging.after_name(), limit=paging.limit + 1)
+    rows = await findings.list_factors(session, q, after=paging.after_name(), limit=paging.limit + 1)
     items, cursor = page_of(rows, paging, lambda row: (row[0].name,))
-    return Page(items=[_model(*row) for row in items], next_cursor=cursor)
+    return CountedPage(
+        items=[_model(*row) for row in items],
+        next_cursor=cursor,
+        total=await findings.count_factors(session, q) if count else None,
+    )
 
 
 def _model(factor: Factor, count: int) -> FactorModel:

@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from app.base import db
 from app.base.access.tokens import Scope
-from app.base.errors import Invalid
 from app.base.http.access.auth import Reader, Writer
 from app.base.http.context import Now, Session, context_of
-from app.base.http.requests.fields import SEVERAL_AT_MOST, TIME, At, IncidentRef, Input, Name, When, Words, time_of
+from app.base.http.requests.fields import SEVERAL_AT_MOST, TIME, At, IncidentRef, Input, Name, When, Words
+from app.base.http.requests.filters import Contained, Services, times_between
 from app.base.http.requests.paging import Counted, CountedPage, Pages, page_of
 from app.base.http.responses.problems import problem_responses
 from app.incidents.history.path import Phase
@@ -49,14 +49,7 @@ async def list_reviews(
     facilitator: Annotated[
         list[Name], Query(description="May be repeated", max_length=SEVERAL_AT_MOST, examples=[["ada"]])
     ] = [],  # noqa: B006
-    service: Annotated[
-        list[Name],
-        Query(
-            description="About an incident of this service; may be repeated",
-            max_length=SEVERAL_AT_MOST,
-            examples=[["web"]],
-        ),
-    ] = [],  # noqa: B006
+    service: Services = [],  # noqa: B006
     incident: Annotated[IncidentRef | None, Query(description="About this incident", examples=["INC-1"])] = None,
     since: Annotated[
         When | None,
@@ -66,17 +59,11 @@ async def list_reviews(
         When | None,
         Query(alias="to", description=f"Only reviews held (or, if not held yet, due) before this time. {TIME}"),
     ] = None,
-    q: Annotated[
-        Name | None,
-        Query(description="Only reviews with this text in the title, ignoring case", examples=["login"]),
-    ] = None,
+    q: Contained = None,
     count: Counted = False,  # noqa: FBT002  a query parameter has a name
 ) -> CountedPage[ReviewSummaryModel]:
     """Newest first."""
-    begin, end = time_of(since, now), time_of(until, now)
-    if begin and end and begin > end:
-        message = "`from` must not be after `to`"
-        raise Invalid(message)
+    begin, end = times_between(since, until, now=now)
     filters = reviews.Filters(frozenset(state), required, overdue, facilitator, service, incident, begin, end, q)
     key = paging.after(int)
     rows = await reviews.list_reviews(session, filters, before=key[0] if key else None, limit=paging.limit + 1, now=now)

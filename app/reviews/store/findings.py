@@ -147,17 +147,23 @@ async def _current_factor(session: AsyncSession, name: str) -> str:
     raise UnknownFactor(message)
 
 
-async def list_factors(session: AsyncSession, *, after: str, limit: int) -> Sequence[tuple[Factor, int]]:
-    """With the number of findings of each, by name."""
+async def list_factors(
+    session: AsyncSession, containing: str | None = None, *, after: str, limit: int
+) -> Sequence[tuple[Factor, int]]:
+    """Those whose names contain the text, with the number of findings of each, by name."""
     query = (
         select(Factor, func.count(col(Finding.id)))
         .join(Finding, col(Finding.factor) == col(Factor.name), isouter=True)
-        .where(col(Factor.name) > after)
+        .where(col(Factor.name) > after, db.containing(containing, Factor.name))
         .group_by(col(Factor.name))
         .order_by(col(Factor.name))
         .limit(limit)
     )
     return (await session.exec(query)).all()
+
+
+async def count_factors(session: AsyncSession, containing: str | None = None) -> int:
+    return await db.total(session, select(Factor).where(db.containing(containing, Factor.name)))
 
 
 async def find_factor(session: AsyncSession, name: str) -> tuple[Factor, int]:

@@ -10,8 +10,9 @@ from uuid import UUID
 from sqlalchemy import literal, text, tuple_
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
 
-from app.base import schema
+from app.base import db, schema
 from app.base.errors import Conflict, Invalid, NotFound
 from app.base.http.requests.fields import rfc3339
 from app.base.schema import Incident
@@ -113,14 +114,28 @@ async def find_public(session: AsyncSession, id_: UUID, *, lock: bool = False) -
 
 
 async def list_public(
-    session: AsyncSession, *, before: tuple[datetime, UUID] | None = None, limit: int
+    session: AsyncSession,
+    containing: str | None = None,
+    *,
+    after: tuple[datetime, UUID] | None = None,
+    oldest_first: bool = False,
+    limit: int,
 ) -> Sequence[PublicIncidentRows]:
-    """Newest first, also those no longer public. Three statements."""
-    begins_at, id_ = col(schema.PublicIncident.begins_at), col(schema.PublicIncident.id)
-    query = select(schema.PublicIncident).order_by(begins_at.desc(), id_.desc()).limit(limit)
-    if before is not None:
-        query = query.where(tuple_(begins_at, id_) < tuple_(*map(literal, before)))
+    """Newest or oldest first, also those no longer public; with the text in the title. Three statements."""
+    place = tuple_(col(schema.PublicIncident.begins_at), col(schema.PublicIncident.id))
+    query = _titled(containing).order_by(*(each if oldest_first else each.desc() for each in place)).limit(limit)
+    if after is not None:
+        from_there = tuple_(*map(literal, after))
+        query = query.where(place > from_there if oldest_first else place < from_there)
     return await _with_updates(session, (await session.exec(query)).all())
+
+
+async def count_public(session: AsyncSession, containing: str | None = None) -> int:
+    return await db.total(session, _titled(containing))
+
+
+def _titled(containing: str | None) -> SelectOfScalar[schema.PublicIncident]:
+    return select(schema.PublicIncident).where(db.containing(containing, schema.PublicIncident.title))
 
 
 async def list_automatic(session: AsyncSession) -> list[tuple[PublicIncidentRows, bool]]:

@@ -1,6 +1,5 @@
 """A period beside the one before it, from one read: its numbers are those of REST, one by one."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -146,14 +145,10 @@ async def test_availability_is_that_of_the_services(engine: AsyncEngine, filters
     found = await read(engine, MetricsQuery(CURRENT, filters))
     async with db.transaction(engine) as tx:
         every = await objectives.availabilities(
-            tx, CURRENT, *only(filters.service), *only(filters.environment), now=NOW, weights=WEIGHTS
+            tx, CURRENT, filters.service, filters.environment, now=NOW, weights=WEIGHTS
         )
     assert found.availability == {each.service: each for each in every}
     assert any(each.downtime for each in every)
-
-
-def only(values: Sequence[str]) -> list[str | None]:
-    return [*values] or [None]
 
 
 async def test_in_business_hours_too(client: httpx.AsyncClient, engine: AsyncEngine, at_now: None) -> None:

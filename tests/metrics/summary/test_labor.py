@@ -348,7 +348,7 @@ async def test_each_day_has_its_labor(paying: httpx.AsyncClient, engine: AsyncEn
     ]
     assert [each["labor"]["left_out"] for each in points] == [{}, {NOT_ACKNOWLEDGED: 1}, {}]
     grouped = (await paying.get("/api/v1/metrics/timeseries", params=days | {"group_by": "service"})).json()["series"]
-    assert [(*each["filters"]["service"], [point["labor"]["n"] for point in each["points"]]) for each in grouped] == [
+    assert [(each["group"], [point["labor"]["n"] for point in each["points"]]) for each in grouped] == [
         ("checkout", [0, 2, 0]),
         ("search", [0, 1, 1]),
     ]

@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Query
@@ -52,6 +53,14 @@ class Paging(BaseModel):
         except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
             message = "this cursor was not issued by this route; omit it to start at the first page"
             raise Invalid(message) from None
+
+    def after_in(self, sort: StrEnum, *types: type) -> tuple[Any, ...] | None:
+        """As `after`, for lists in several orders, whose keys begin with the name of the order. Raises Invalid."""
+        key = self.after(str, *types)
+        if key is not None and key[0] != sort:
+            message = "this cursor was issued for another `sort`; omit it to start at the first page"
+            raise Invalid(message)
+        return key and key[1:]
 
     def after_name(self) -> str:
         """For lists by name: the last name of the previous page, empty on the first page. Raises Invalid."""

@@ -1,5 +1,6 @@
 """Routes to report and list changes that are no deployments."""
 
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Query, Response
@@ -7,13 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.base.http.access.auth import Reader, Writer
 from app.base.http.context import Now, Session, Tx
-from app.base.http.requests.fields import SEVERAL_AT_MOST, TIME, AtShown, Input, Name, When, Words, time_of
-from app.base.http.requests.paging import Page, Pages, page_of
+from app.base.http.requests.fields import TIME, AtShown, Input, Name, When, Words
+from app.base.http.requests.filters import Contained, Environments, Services, Sorted, TimeSort, times_between
+from app.base.http.requests.paging import Counted, CountedPage, Pages, page_of
 from app.base.http.responses.problems import problem_responses
 from app.base.values.facts import Change, is_ahead
 from app.incidents.grouping.batch import MANUAL_SOURCE_ID
 from app.metrics.deployments import changes, store
-from app.metrics.deployments.api.deployments import after_key
 from app.metrics.deployments.api.fields import Link, Moment, SourceName, require_plausible
 from app.metrics.deployments.changes import Filters
 
@@ -88,7 +89,7 @@ async def report_change(
 
 @router.get(
     "/api/v1/changes",
-    response_model=Page[ChangeResponse],
+    response_model=CountedPage[ChangeResponse],
     responses=problem_responses(),
     tags=["deployments"],
     summary="List changes",
@@ -98,21 +99,25 @@ async def list_changes(
     tx: Tx,
     now: Now,
     paging: Pages,
-    service: Annotated[
-        list[Name], Query(description="May be repeated", max_length=SEVERAL_AT_MOST, examples=[["checkout"]])
-    ] = [],  # noqa: B006  fastapi copies it
-    environment: Annotated[
-        list[Name], Query(description="May be repeated", max_length=SEVERAL_AT_MOST, examples=[["production"]])
-    ] = [],  # noqa: B006
+    service: Services = [],  # noqa: B006  fastapi copies it
+    environment: Environments = [],  # noqa: B006
     start: Annotated[
         When | None, Query(alias="from", description=f"Only changes from this time on. {TIME}", examples=["-7d"])
     ] = None,
     end: Annotated[When | None, Query(alias="to", description=f"Only changes before this time. {TIME}")] = None,
-) -> Page[ChangeResponse]:
-    """Newest first. Includes deployments that deployed what was running already; other deployments are listed by
-    `GET /api/v1/deployments`.
+    q: Contained = None,
+    sort: Sorted = TimeSort.NEWEST,
+    count: Counted = False,  # noqa: FBT002  a query parameter has a name
+) -> CountedPage[ChangeResponse]:
+    """Includes deployments that deployed what was running already; other deployments are listed by
+    `GET /api/v1/deployments`. `q` is searched in the id, the summary, the version and the hash of the commit.
     """
-    filters = Filters(service, environment, time_of(start, now), time_of(end, now))
-    rows = await changes.changes(tx, filters, before=after_key(paging), limit=paging.limit + 1)
-    items, cursor = page_of(rows, paging, lambda each: (each.happened_at, each.key))
-    return Page(items=[ChangeResponse.model_validate(each) for each in items], next_cursor=cursor)
+    filters = Filters(service, environment, *times_between(start, end, now=now), q)
+    key, oldest_first = paging.after_in(sort, datetime, str), sort is TimeSort.OLDEST
+    rows = await changes.changes(tx, filters, after=key, oldest_first=oldest_first, limit=paging.limit + 1)
+    items, cursor = page_of(rows, paging, lambda each: (sort.value, each.happened_at, each.key))
+    return CountedPage(
+        items=[ChangeResponse.model_validate(each) for each in items],
+        next_cursor=cursor,
+        total=await changes.count_changes(tx, filters) if count else None,
+    )

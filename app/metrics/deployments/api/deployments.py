@@ -9,8 +9,9 @@ from pydantic import BaseModel, Field, model_validator
 from app.base import schema
 from app.base.http.access.auth import Reader, Writer
 from app.base.http.context import Now, Session
-from app.base.http.requests.fields import SEVERAL_AT_MOST, TIME, AtShown, Input, Name, When, time_of
-from app.base.http.requests.paging import Page, Pages, Paging, page_of
+from app.base.http.requests.fields import TIME, AtShown, Input, Name, When
+from app.base.http.requests.filters import Contained, Environments, Services, Sorted, TimeSort, times_between
+from app.base.http.requests.paging import Counted, CountedPage, Pages, page_of
 from app.base.http.responses.problems import problem_responses
 from app.base.values.facts import COMMITS_AT_MOST, REPORT_EXAMPLE, Commit, Outcome, Report
 from app.incidents.grouping.batch import MANUAL_SOURCE_ID
@@ -159,7 +160,7 @@ async def report_deployment(
 
 @router.get(
     "/api/v1/deployments",
-    response_model=Page[DeploymentResponse],
+    response_model=CountedPage[DeploymentResponse],
     responses=problem_responses(),
     tags=["deployments"],
     summary="List deployments",
@@ -169,23 +170,29 @@ async def list_deployments(
     session: Session,
     now: Now,
     paging: Pages,
-    service: Annotated[
-        list[Name], Query(description="May be repeated", max_length=SEVERAL_AT_MOST, examples=[["checkout"]])
-    ] = [],  # noqa: B006  fastapi copies it
-    environment: Annotated[
-        list[Name], Query(description="May be repeated", max_length=SEVERAL_AT_MOST, examples=[["production"]])
-    ] = [],  # noqa: B006
+    service: Services = [],  # noqa: B006  fastapi copies it
+    environment: Environments = [],  # noqa: B006
     outcome: Annotated[list[Outcome], Query(description="May be repeated", examples=[["failed"]])] = [],  # noqa: B006
     start: Annotated[
         When | None, Query(alias="from", description=f"Only deployments from this time on. {TIME}", examples=["-7d"])
     ] = None,
     end: Annotated[When | None, Query(alias="to", description=f"Only deployments before this time. {TIME}")] = None,
-) -> Page[DeploymentResponse]:
-    """Newest first, without those that deployed what was running already, which `GET /api/v1/changes` lists."""
-    filters = Filters(service, environment, outcome, time_of(start, now), time_of(end, now))
-    rows = await store.deployments(session, filters, before=after_key(paging), limit=paging.limit + 1)
-    items, cursor = page_of(rows, paging, lambda each: (each.happened_at, each.id))
-    return Page(items=[deployment_shown(each) for each in items], next_cursor=cursor)
+    q: Contained = None,
+    sort: Sorted = TimeSort.NEWEST,
+    count: Counted = False,  # noqa: FBT002  a query parameter has a name
+) -> CountedPage[DeploymentResponse]:
+    """Without those that deployed what was running already, which `GET /api/v1/changes` lists. `q` is searched in the
+    id, the version and the hash of the commit.
+    """
+    filters = Filters(service, environment, outcome, *times_between(start, end, now=now), q)
+    key, oldest_first = paging.after_in(sort, datetime, str), sort is TimeSort.OLDEST
+    rows = await store.deployments(session, filters, after=key, oldest_first=oldest_first, limit=paging.limit + 1)
+    items, cursor = page_of(rows, paging, lambda each: (sort.value, each.happened_at, each.id))
+    return CountedPage(
+        items=[deployment_shown(each) for each in items],
+        next_cursor=cursor,
+        total=await store.count_deployments(session, filters) if count else None,
+    )
 
 
 @router.get(
@@ -198,9 +205,3 @@ async def list_deployments(
 async def get_deployment(_: Reader, session: Session, key: DeploymentKey) -> DeploymentResponse:
     """The deployment as combined from all its reports. An id that only one deployment has works as a key too."""
     return deployment_shown(await store.find(session, key))
-
-
-def after_key(paging: Paging) -> tuple[datetime, str] | None:
-    """Raises Invalid."""
-    after = paging.after(datetime, str)
-    return (after[0], after[1]) if after else None

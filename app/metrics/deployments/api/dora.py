@@ -11,7 +11,14 @@ from pydantic import BaseModel, Field
 
 from app.base.http.access.auth import Reader
 from app.base.http.context import Tx
-from app.base.http.requests.fields import SEVERAL_AT_MOST, Money, MoneyRange, Name, PeriodDep, PeriodModel
+from app.base.http.requests.fields import (
+    SEVERAL_AT_MOST,
+    EnvironmentFiltered,
+    Money,
+    MoneyRange,
+    PeriodDep,
+    PeriodModel,
+)
 from app.base.http.requests.filters import Services, ServicesFiltered
 from app.base.http.responses.csv import CSV, Line, Table, cells, or_csv
 from app.base.http.responses.numbers import DefinitionName, Number, RatioModel, Seconds
@@ -154,7 +161,7 @@ async def get_dora(
     period: PeriodDep,
     service: Services = [],  # noqa: B006  fastapi copies it, as the other list
     environment: Annotated[
-        list[Name],
+        list[EnvironmentFiltered],
         Query(
             description="Defaults to all production environments; may be repeated",
             max_length=SEVERAL_AT_MOST,
