@@ -345,7 +345,7 @@ async def test_tiny_chunks_that_nobody_reads_are_not_parsed_for_long() -> None:
         await drained(writer, in_chunks([b"x" * BYTES_PER_CHUNK] * 20 * CHUNKS))
         writer.write_eof()
         assert (await all_of(reader)).startswith(b"HTTP/1.1 200 ")
-    assert parsed < 2 * CHUNKS
+    assert parsed < CHUNKS
 
 
 async def test_tiny_packets_are_no_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,8 +360,7 @@ async def test_tiny_packets_are_no_chunks(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
-@pytest.mark.parametrize("path", [b"/", b"/early"])
-def test_others_have_their_turn_while_tiny_chunks_are_parsed(run: Callable[[Any], None], path: bytes) -> None:
+def test_others_have_their_turn_while_tiny_chunks_are_parsed(run: Callable[[Any], None]) -> None:
     """At first one packet of each connection, then one packet of all of them in an iteration of the event loop."""
     connections, size = 10, 8 * PACKET_BYTES
     turn, chunks_by_turn = 0, Counter[int]()
@@ -387,7 +386,7 @@ def test_others_have_their_turn_while_tiny_chunks_are_parsed(run: Callable[[Any]
         with ExitStack() as stack:
             clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(connections)]
             for client in clients:
-                client.sendall(CHUNKED.replace(b"/", path, 1))
+                client.sendall(CHUNKED)
             for client in clients:
                 client.sendall((in_chunks([b"x"]) * size)[:size])
                 client.shutdown(socket.SHUT_WR)

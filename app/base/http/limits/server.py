@@ -170,6 +170,9 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._is_deaf:
             return
         if self._pieces > CHUNKS_IN_TURN:
+            if self._is_receiving and self.has_unread_request():
+                self._refuse(_too_many_chunks())  # the client has its response; the rest is discarded unparsed
+                return
             self.limits.in_turn.wait(self._connection)
         if self._is_receiving:
             is_without_body = not began_in_head and self._body_bytes == body_bytes
@@ -248,8 +251,8 @@ class LimitedProtocol(HttpToolsProtocol):
             or self._bytes_without_body > TRAILER_BYTES
         ):
             self._refuse(_framing_too_large())
-        elif self._chunks > CHUNKS + (0 if self.has_unread_request() else self._body_bytes // BYTES_PER_CHUNK):
-            self._refuse(TooLarge(f"the body has more than {CHUNKS} chunks, most of them tiny; send larger chunks"))
+        elif self._chunks > CHUNKS + self._body_bytes // BYTES_PER_CHUNK:
+            self._refuse(_too_many_chunks())
         elif self.has_unread_request() and self._received_bytes > DISCARDED_BYTES:
             self._connection.abort()
 
@@ -373,6 +376,10 @@ def _framing_too_large() -> NotHttp:
         f"the trailers, or an extension of a chunk, have more than {TRAILER_BYTES} bytes, or the sizes and extensions "
         "of all chunks are too large; send larger chunks"
     )
+
+
+def _too_many_chunks() -> TooLarge:
+    return TooLarge(f"the body has more than {CHUNKS} chunks, most of them tiny; send larger chunks")
 
 
 def _only_health(app: Application) -> Application:
