@@ -35,7 +35,8 @@ WORKER_MEMORY = 700 * 2**20
 STALL_SECONDS = 2.0  # on two cores that the attackers share
 # Compared with the longest wait of a client that is alone, or that waits for as many ordinary requests as there are
 # hostile connections.
-STALL_RATIO = 4
+STALL_RATIO = 1.5
+STALL_RATIO_OF_ALL = 4  # compared with ordinary requests to all routes at once
 AT_ONCE, MOMENT_SECONDS = 16, 0.25  # hostile connections; slow ones count for a moment
 HOOK = "/webhooks/alertmanager"
 NOW = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -233,7 +234,7 @@ STATUSES = {200, 202, 303, 400, 401, 403, 404, 405, 413, 422, 429, 431, 503}
 @pytest.mark.timeout(900)  # if many others use this machine
 def test_every_route_withstands_every_sender(running: RunningService, tokens: dict[str, str]) -> None:
     """Sixteen at a time, on connections that stay open until each has its answer or is closed. A health check waits
-    hardly longer than without them: each hostile connection delays it no more than a few ordinary requests do.
+    hardly longer than without them: each hostile connection delays it hardly more than an ordinary request does.
     """
     attacked, memory = {}, 0
     for scope in ("nobody", *tokens):
@@ -277,9 +278,9 @@ def test_all_routes_at_once_withstand_a_sender(running: RunningService, tokens: 
         usual, _ = all_routes(running, tokens["ingest"], *ORDINARY, at_once=1000)
         seen, _ = all_routes(running, tokens["ingest"], *ATTACKS[attack], at_once=1000)
         print(f"ordinary: {usual}; {attack}: {seen}")  # noqa: T201
-        if seen.stall < STALL_RATIO * usual.stall:
+        if seen.stall < STALL_RATIO_OF_ALL * usual.stall:
             break
-    assert seen.stall < STALL_RATIO * usual.stall
+    assert seen.stall < STALL_RATIO_OF_ALL * usual.stall
     assert seen.memory < WORKER_MEMORY
     assert seen.failures == []
 
