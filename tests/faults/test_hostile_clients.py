@@ -37,7 +37,7 @@ STALL_SECONDS = 2.0  # on two cores that the attackers share
 # hostile connections.
 STALL_RATIO = 1.5
 STALL_RATIO_OF_ALL = 4  # compared with ordinary requests to all routes at once
-AT_ONCE, MOMENT_SECONDS = 16, 0.25  # hostile connections; slow ones count for a moment
+AT_ONCE, MOMENT_SECONDS = 16, 2.0  # hostile connections; slow ones count for a moment
 HOOK = "/webhooks/alertmanager"
 NOW = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
