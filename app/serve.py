@@ -91,7 +91,7 @@ async def serve_here(settings: Settings, listening: socket.socket, *, is_worker:
     for number in STOP_SIGNALS:
         asyncio.get_running_loop().remove_signal_handler(number)
         signal.signal(number, lambda *_: None)
-    _tune_garbage_collection()
+    tune_garbage_collection()
     await server.serve(sockets=[listening])
     return running
 
@@ -109,7 +109,7 @@ def _app(settings: Settings, on_end: Callable[[], None]) -> logs.Application:
         gc.enable()
 
 
-def _tune_garbage_collection() -> None:
+def tune_garbage_collection() -> None:
     """Batches create tens of thousands of objects that are freed together. With the default thresholds, the collector
     would scan all live objects many times a second.
     """

@@ -6,25 +6,30 @@ whole service is tested from outside, in faults/.
 
 import asyncio
 import inspect
+import json
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any, ClassVar
 
 import pytest
 import uvicorn
+import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.base.http.limits.clients import Connections
 from app.base.http.limits.server import (
+    BYTES_PER_CHUNK,
+    CHUNKS,
     HEAD_BYTES,
     PIPELINED_REQUESTS,
     LimitedProtocol,
     Limits,
-    _OneWrite,
     protocol_with,
 )
+from app.base.http.limits.transport import PACKET_BYTES, OneWrite
 from app.base.process.logs import Application, Receive, Scope, Send
 
 RECEIVE_SECONDS = 0.4
@@ -81,7 +86,7 @@ async def until(is_so: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
-class Recorded(_OneWrite):
+class Recorded(OneWrite):
     """Counts the writes that reach the real transport."""
 
     writes: ClassVar[list[bytes]] = []
@@ -100,7 +105,7 @@ async def serving(**changed: Any) -> AsyncIterator[Server]:
 
 @pytest.fixture
 async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
-    monkeypatch.setattr("app.base.http.limits.server._OneWrite", Recorded)
+    monkeypatch.setattr("app.base.http.limits.server.OneWrite", Recorded)
     monkeypatch.setattr(Recorded, "writes", [])
     async with Server(protocol_with(limits())).running() as server:
         yield server
@@ -283,15 +288,120 @@ async def test_bytes_around_the_body_are_counted(begins: bytes, endless: bytes) 
         while not refused.done() and sent < 2**24:
             writer.write(endless * 16)
             sent += len(endless) * 16
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         assert (await refused)[:13] in {b"HTTP/1.1 400 ", b""}
         assert sent < 2**20
 
 
-async def test_small_chunks_are_no_attack(server: Server) -> None:
-    async with connected(server) as (reader, writer):
-        writer.write(CHUNKED + b"1\r\nx\r\n" * 2**16 + b"0\r\nt: x\r\n\r\n")
-        assert (await an_answer(reader)).startswith(b"HTTP/1.1 200 ")
+def in_chunks(pieces: Iterable[bytes]) -> bytes:
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+
+
+def of_an_encoder() -> list[bytes]:
+    """Half a megabyte of alerts as Python's JSON encoder yields them: each key, each value and each comma."""
+    alert = {"status": "firing", "labels": {"alertname": "A", "n": "1"}, "startsAt": "2026-08-20T10:00:00Z", "value": 1}
+    return [piece.encode() for piece in json.JSONEncoder().iterencode({"alerts": [alert] * 4000})]
+
+
+@pytest.mark.parametrize(
+    ("path", "chunks", "status"),
+    [
+        ("/", [b"x"] * CHUNKS, 200),
+        ("/", [b"x"] * 3 * CHUNKS, 413),
+        ("/", of_an_encoder(), 200),
+        ("/", [b"x" * BYTES_PER_CHUNK] * 3 * CHUNKS, 200),
+        ("/early", [b"x"] * 3 * CHUNKS, 200),
+        ("/early", [b"x" * BYTES_PER_CHUNK] * 3 * CHUNKS, 200),
+    ],
+    ids=["some", "many", "encoder", "larger", "many unread", "larger unread"],
+)
+async def test_tiny_chunks_are_limited(path: str, chunks: list[bytes], status: int) -> None:
+    async with serving(receive_seconds=30) as server, connected(server) as (reader, writer):
+        writer.write(CHUNKED.replace(b"/", path.encode(), 1) + in_chunks(chunks))
+        writer.write(b"0\r\n\r\n")
+        async with asyncio.timeout(30):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 %d " % status)
+
+
+async def test_too_many_tiny_chunks_are_refused_in_words_even_if_the_client_reads_last() -> None:
+    async with serving(receive_seconds=30) as server, connected(server) as (reader, writer):
+        writer.write(CHUNKED)
+        await drained(writer, in_chunks([b"x"] * 50 * CHUNKS))
+        writer.write_eof()
+        assert b"send larger chunks" in await all_of(reader)
+
+
+async def test_tiny_chunks_that_nobody_reads_are_not_parsed_for_long() -> None:
+    parsed = 0
+
+    class Counting(protocol_with(limits(receive_seconds=30))):  # type: ignore[misc]
+        def on_body(self, body: bytes) -> None:
+            nonlocal parsed
+            parsed += 1
+            super().on_body(body)
+
+    async with Server(Counting).running() as server, connected(server) as (reader, writer):
+        writer.write(CHUNKED.replace(b"/", b"/early", 1))
+        await drained(writer, in_chunks([b"x" * BYTES_PER_CHUNK] * 20 * CHUNKS))
+        writer.write_eof()
+        assert (await all_of(reader)).startswith(b"HTTP/1.1 200 ")
+    assert parsed < CHUNKS
+
+
+async def test_tiny_packets_are_no_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes an iteration of the event loop, in which others are served."""
+    monkeypatch.setattr("app.base.http.limits.server.CHUNKS", 10)
+    for request in (a_request(b"x" * 100), CHUNKED + in_chunks([b"x"]) * 10 + b"0\r\n\r\n"):
+        async with serving(receive_seconds=30) as server, connected(server) as (reader, writer):
+            for byte in request:
+                writer.write(bytes([byte]))
+                await asyncio.sleep(0.001)
+            assert (await an_answer(reader)).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_others_have_their_turn_while_tiny_chunks_are_parsed(run: Callable[[Any], None]) -> None:
+    """At first one packet of each connection, then one packet of all of them in an iteration of the event loop."""
+    connections, size = 10, 8 * PACKET_BYTES
+    turn, chunks_by_turn = 0, Counter[int]()
+
+    class Counting(protocol_with(limits(receive_seconds=30))):  # type: ignore[misc]
+        def on_body(self, body: bytes) -> None:
+            chunks_by_turn[turn] += 1
+            super().on_body(body)
+
+    async def count_turns() -> None:
+        nonlocal turn
+        while True:
+            await asyncio.sleep(0)
+            turn += 1
+
+    async def attack() -> None:
+        async with Server(Counting).running() as server:
+            counting = asyncio.create_task(count_turns())
+            await asyncio.to_thread(send, server.port)
+            counting.cancel()
+
+    def send(port: int) -> None:
+        with ExitStack() as stack:
+            clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(connections)]
+            for client in clients:
+                client.sendall(CHUNKED)
+            for client in clients:
+                client.sendall((in_chunks([b"x"]) * size)[:size])
+                client.shutdown(socket.SHUT_WR)
+            for client in clients:
+                client.settimeout(30)
+                with suppress(ConnectionError):
+                    while client.recv(2**16):
+                        pass
+
+    run(attack())
+    in_a_packet = PACKET_BYTES // len(in_chunks([b"x"])) + 1
+    assert max(chunks_by_turn.values()) <= connections * in_a_packet
+    packets = chunks_by_turn.total() / in_a_packet
+    assert packets > 4 * connections
+    assert len(chunks_by_turn) > packets - connections
 
 
 async def test_trailers_do_not_become_headers() -> None:
@@ -572,7 +682,7 @@ class Below(asyncio.Transport):
 
 async def test_pieces_leave_together_and_before_the_connection_ends() -> None:
     below = Below()
-    transport = _OneWrite(below, asyncio.get_running_loop())
+    transport = OneWrite(below, asyncio.get_running_loop())
     transport.write(b"head")
     transport.write(b"body")
     assert below.seen == []
@@ -588,7 +698,7 @@ async def test_pieces_leave_together_and_before_the_connection_ends() -> None:
 
 async def test_the_response_to_a_disconnected_client_is_dropped() -> None:
     below = Below()
-    transport = _OneWrite(below, asyncio.get_running_loop())
+    transport = OneWrite(below, asyncio.get_running_loop())
     transport.write(b"head")
     below.close()  # by the other side
     await asyncio.sleep(0)

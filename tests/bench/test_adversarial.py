@@ -1,5 +1,6 @@
 """Every parser and normalizer takes time proportional to its input: time per byte hardly grows from 10 KB to 1 MB."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from bench.adversarial import (
     RATIO_AT_MOST,
     STEPS,
     Shape,
+    collecting_garbage_as_in_the_service,
     growth,
     in_annotation,
     in_each_label,
@@ -19,9 +21,15 @@ from bench.adversarial import (
 )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def garbage() -> Iterator[None]:
+    with collecting_garbage_as_in_the_service():
+        yield
+
+
 def require_linear(step: str, name: str, shape: Shape) -> None:
     """Measures again, more thoroughly, before it blames the code: other processes take the processor's caches, too."""
-    for runs in (1, 3, 9):
+    for runs in (1, 3, 9, 27):
         smallest, *_, largest = sizes(step)
         found = growth(step, name, shape, sizes=(smallest, largest), runs=runs)
         if found.ratio <= RATIO_AT_MOST:
@@ -36,6 +44,17 @@ def require_linear(step: str, name: str, shape: Shape) -> None:
 def test_time_is_proportional_to_the_size_of_the_input(step: str) -> None:
     for name, shape in shapes(step):
         require_linear(step, name, shape)
+
+
+def test_time_that_grows_with_the_square_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if it is little: a copy of the rest for each 1000 bytes."""
+
+    def copies_the_rest(body: bytes) -> object:
+        return [bytearray(body[at:]).count(b"x") for at in range(0, len(body), 1000)]
+
+    monkeypatch.setattr("bench.adversarial.STEPS", {**STEPS, "csv": copies_the_rest})
+    with pytest.raises(pytest.fail.Exception, match="times as long per byte"):
+        require_linear("csv", "letters", repeated(b"a"))
 
 
 TOKENS = [b'"', b"\\", rb"\"", rb"\\", rb"\u0000", rb"\ud83d", b"[", b"]", b"{", b"}", b"{{", b"}}", b"${", b",", b":"]

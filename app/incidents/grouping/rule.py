@@ -375,7 +375,7 @@ _LONGEST_FIRST = (Operator.REGEX, Operator.NOT_REGEX, Operator.NOT_EQUAL, Operat
 _SYNTAX = r"""\s{}!=~,\\"'`"""  # characters that need quotes in a name
 _BARE_NAME = re.compile(f"[^{_SYNTAX}]+")
 _BARE_VALUE = re.compile('[^",]*')
-_IN_QUOTES = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_IN_QUOTES = re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)  # keeps no place to go back to for each character
 _ESCAPE = re.compile(r'\\([\\"n])')
 _SPACE = re.compile(r"\s*")
 _OR = re.compile(r"or\s")

@@ -1,9 +1,9 @@
 """uvicorn's HTTP protocol with limits for everything that a client can send, leave open or not read.
 
 uvicorn waits indefinitely for the rest of a request and for a client to read its response, and it does not count heads,
-trailers, chunk extensions, pipelined requests or connections. Here each is limited. uvicorn also writes the head and
-the body of a response separately: two system calls and two packets, which took an eighth of the time of a small
-delivery.
+trailers, chunks and their extensions, pipelined requests or connections. Here each is limited, and so is what one
+connection may take of an iteration of the event loop. uvicorn also writes the head and the body of a response
+separately: two system calls and two packets, which took an eighth of the time of a small delivery.
 
 Only this file depends on uvicorn's internals. It overrides callbacks of the protocol, reads its current cycle, and
 passes it a transport; tests/base/test_server.py fails if a release of uvicorn changes any of that.
@@ -19,9 +19,10 @@ from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.base.errors import Overloaded, Problem
+from app.base.errors import Overloaded, Problem, TooLarge
 from app.base.http.limits.clients import Connections, network_of
 from app.base.http.limits.guard import with_headers
+from app.base.http.limits.transport import PACKET_BYTES, InPackets, InTurn, OneWrite
 from app.base.http.responses.problems import answer_to
 from app.base.process.logs import Application, Receive, Scope, Send
 
@@ -34,6 +35,12 @@ FRAMING_BYTES = 2 * HEAD_BYTES
 FRAMING_PER_BODY_BYTE = 6
 # Of trailers, and of an extension of one chunk. The parser holds a trailer until its end, however long it is.
 TRAILER_BYTES = 8 * 1024
+# A connection whose packet has more waits until other such connections have had their turn.
+CHUNKS_IN_TURN = 128
+# Of one body: as many of any size, and one more for every four bytes. An encoder that sends each key, value and comma
+# of alerts as a chunk of its own stays below.
+CHUNKS = 20_000
+BYTES_PER_CHUNK = 4
 # What is received and discarded after an early response. Most clients send the whole request before they read, and
 # would otherwise find a broken connection instead of the response.
 DISCARDED_BYTES = 128 * 2**20
@@ -59,6 +66,8 @@ class Limits:
     unread_bytes: int
     connections: Connections
     slow: dict["LimitedProtocol", None] = field(default_factory=dict)  # connections that hold much of a response
+    in_turn: InTurn = field(default_factory=InTurn)
+    packet: memoryview = field(default_factory=lambda: memoryview(bytearray(PACKET_BYTES)))  # into which all are read
 
 
 def protocol_with(limits: Limits) -> type["LimitedProtocol"]:
@@ -73,7 +82,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     network: str
     _clock: asyncio.AbstractEventLoop
-    _connection: "_OneWrite"
+    _connection: OneWrite
     _timer: asyncio.TimerHandle
     _patience: float  # seconds to receive a request
     # The request that is being received, or the last one.
@@ -83,6 +92,8 @@ class LimitedProtocol(HttpToolsProtocol):
     _received_bytes: int
     _carried_bytes: int  # at most as many of the request were in the packet that completed the one before
     _body_bytes: int
+    _pieces: int  # of the body, in this packet
+    _chunks: int
     _trailer_bytes: int  # parsed
     _bytes_without_body: int  # of the latest packets that had nothing of the body
     _refusal: Problem | None
@@ -95,13 +106,14 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._clock = asyncio.get_running_loop()
-        self._connection = _OneWrite(cast("asyncio.Transport", transport), self._clock, self)
+        self._connection = OneWrite(cast("asyncio.Transport", transport), self._clock, self)
         super().connection_made(cast("asyncio.Transport", self._connection))
+        self._connection.set_protocol(InPackets(self, self.limits.packet))
         self._began_at = now = self._clock.time()
         self._is_receiving = self._is_in_head = True
         self._is_deaf = False
         self._received_bytes = self._carried_bytes = self._sent_until_then = 0
-        self._body_bytes = self._trailer_bytes = self._bytes_without_body = 0
+        self._body_bytes = self._trailer_bytes = self._bytes_without_body = self._chunks = 0
         self._refusal = None
         self._patience = self.limits.receive_seconds
         self._written_by = now + self.limits.write_seconds
@@ -153,12 +165,19 @@ class LimitedProtocol(HttpToolsProtocol):
             self._begin()
         self._received_bytes += len(data)
         began_in_head, body_bytes = self._is_in_head, self._body_bytes
+        self._pieces = 0
         super().data_received(data)
         if self._is_deaf:
             return
+        if self._pieces > CHUNKS_IN_TURN:
+            if self._is_receiving and self.has_unread_request():
+                self._refuse(_too_many_chunks())  # the client has its response; the rest is discarded unparsed
+                return
+            self.limits.in_turn.wait(self._connection)
         if self._is_receiving:
             is_without_body = not began_in_head and self._body_bytes == body_bytes
             self._bytes_without_body = self._bytes_without_body + len(data) if is_without_body else 0
+            self._chunks += max(self._pieces - 1, 0)  # the first may only be the next piece of a body
             self._require_limits()
         elif (cycle := self.cycle) is not None and cycle.more_body and not cycle.response_complete:
             self._begin()  # this packet also has the head of another request
@@ -175,7 +194,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _begin(self) -> None:
         self._began_at = self._clock.time()
         self._is_receiving = True
-        self._received_bytes = self._body_bytes = self._bytes_without_body = 0
+        self._received_bytes = self._body_bytes = self._bytes_without_body = self._chunks = 0
 
     # The parser stops at an exception and calls `send_400_response`. A packet can have 10,000 headers, which would be
     # megabytes as objects, so each is counted before it is kept.
@@ -210,6 +229,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
+        self._pieces += 1
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -224,7 +244,6 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _require_limits(self) -> None:
         """For a request that is still incomplete after a packet."""
-        cycle = self.cycle
         if self._is_in_head:
             if self._received_bytes > HEAD_BYTES:
                 self._refuse(_head_too_large())
@@ -233,7 +252,9 @@ class LimitedProtocol(HttpToolsProtocol):
             or self._bytes_without_body > TRAILER_BYTES
         ):
             self._refuse(_framing_too_large())
-        elif cycle is not None and cycle.response_complete and self._received_bytes > DISCARDED_BYTES:
+        elif self._chunks > CHUNKS + self._body_bytes // BYTES_PER_CHUNK:
+            self._refuse(_too_many_chunks())
+        elif self.has_unread_request() and self._received_bytes > DISCARDED_BYTES:
             self._connection.abort()
 
     def discard_rest(self) -> None:
@@ -361,6 +382,10 @@ def _framing_too_large() -> NotHttp:
     )
 
 
+def _too_many_chunks() -> TooLarge:
+    return TooLarge(f"the body has more than {CHUNKS} chunks, most of them tiny; send larger chunks")
+
+
 def _only_health(app: Application) -> Application:
     """The application for connections beyond the limit."""
 
@@ -377,58 +402,3 @@ def _only_health(app: Application) -> Application:
         await answer_to(error, scope["method"])(scope, receive, closing)
 
     return limited
-
-
-class _OneWrite:
-    """A transport that combines everything written in one iteration of the event loop into one write."""
-
-    def __init__(
-        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, protocol: LimitedProtocol | None = None
-    ) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._protocol = protocol
-        self._pieces: list[bytes] = []
-        self.written_bytes = 0
-        self.is_lingering = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def is_closing(self) -> bool:
-        return self.is_lingering or self._transport.is_closing()
-
-    def write(self, piece: bytes) -> None:
-        if not self._pieces:
-            self._loop.call_soon(self._write)
-        self._pieces.append(piece)
-
-    def close(self) -> None:
-        if self._protocol is not None and self._protocol.has_unread_request():
-            self.linger()
-        elif not self.is_lingering:
-            self.shut()
-
-    def shut(self) -> None:
-        self._write()
-        self._transport.close()
-
-    def linger(self) -> None:
-        """Sends what is written and ends this direction. The client's is discarded until it closes the connection: if
-        the kernel closed it with unread data, the client could lose the response.
-        """
-        if self.is_closing():
-            return
-        self._write()
-        self.is_lingering = True
-        if self._protocol is not None:
-            self._protocol.discard_rest()
-        self._transport.write_eof()
-
-    def _write(self) -> None:
-        pieces, self._pieces = self._pieces, []
-        # If the client has disconnected, drop the response.
-        if pieces and not self.is_closing():
-            data = b"".join(pieces)
-            self.written_bytes += len(data)
-            self._transport.write(data)
