@@ -164,6 +164,10 @@ def share(ratio: float) -> str:
     return plain(words.share(ratio))
 
 
+def times(ratio: float) -> str:
+    return f"{ratio:.2f}" if ratio < 10 else f"{ratio:,.0f}"
+
+
 def money(amount: str) -> str:
     return words.money(Decimal(amount))
 
@@ -217,8 +221,8 @@ def check_verdict(html: str, measure: str, compared: Mapping[str, Any]) -> None:
         return
     incidents = compared.get("incidents")  # by the clock of a calendar they are not counted again
     if incidents and incidents["low"] is not None:
-        bounds = f"{incidents['low']:.2f} to {incidents['high']:.2f}"
-        assert f"{incidents['ratio']:.2f} times as many per day" in said(verdicts)
+        bounds = f"{times(incidents['low'])} to {times(incidents['high'])}"
+        assert f"{times(incidents['ratio'])} times as many per day" in said(verdicts)
         assert bounds in said(verdicts)
     rows = rows_of(verdicts)
     place = next(place for place, row in enumerate(rows) if row[0] == MEASURES[measure])
@@ -238,7 +242,7 @@ def check_verdict(html: str, measure: str, compared: Mapping[str, Any]) -> None:
         assert typical == ["–", "–"]
         assert why.startswith(f"{compared['a']['n']} value")
         return
-    of_effect = [f"{effect[name]:.2f}" for name in ("ratio", "low", "high")]
+    of_effect = [times(effect[name]) for name in ("ratio", "low", "high")]
     [drawn] = re.findall(rf'{MEASURES[measure]}</a>.*?aria-label="([^"]*)"', verdicts, flags=re.DOTALL)
     assert re.findall(r"\d+\.\d\d", drawn) == of_effect
     assert f"{of_effect[1]} to {of_effect[2]}" in why
