@@ -46,10 +46,12 @@ def money(amount: Decimal) -> str:
     return f"{amount:,.{digits}f}".replace("-", "\u2212")
 
 
-def share(ratio: float) -> str:
-    """A ratio of 0 to 1 in percent: `98.75 %`, `99.953 %`. Never rounded up to 100 % or down to 0 %."""
+def share(ratio: float, decimals: int | None = None) -> str:
+    """A ratio of 0 to 1 in percent: `98.75 %`, `99.953 %`. Never rounded up to 100 % or down to 0 %. Columns of shares
+    that are compared have the same number of decimals.
+    """
     percent = ratio * 100
-    digits = 3 if 99.9 <= percent < 100 else 2 if percent > 90 or 0 < percent < 1 else 1
+    digits = decimals or (3 if 99.9 <= percent < 100 else 2 if percent > 90 or 0 < percent < 1 else 1)
     shown = f"{percent:.{digits}f}"
     if percent < 100 <= float(shown):
         shown = f"{100 - 10**-digits:.{digits}f}"

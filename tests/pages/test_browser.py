@@ -35,6 +35,7 @@ PAGES = {
     "numbers": "/numbers",
     "numbers of a service": "/numbers?service=service-0&days=90",
     "definitions": "/numbers/definitions",
+    "definitions of periods": "/numbers/definitions?kind=metric",
     "sources": "/sources",
     "source": "/sources/alertmanager",
     "quarantine": "/sources/quarantine",

@@ -710,7 +710,7 @@ async def test_links_of_alerts_are_data(client: httpx.AsyncClient, signed_in: ht
     annotations = {"runbook_url": 'https://wiki.example.org/"><script>', "dashboard_url": dashboard}
     alert = firing(10) | {"annotations": annotations, "generatorURL": "javascript:alert(1)"}
     await deliver(client, alert)
-    section = re.search(r'<h3 id="links">.*?</ul>', await seen(signed_in), re.DOTALL)
+    section = re.search(r'<h3 id="links" class="next">.*?</ul>', await seen(signed_in), re.DOTALL)
     assert section is not None
     addresses = re.findall(r'<li>(\w+): <a href="([^"]*)"', section[0])
     assert [(kind, html.unescape(url)) for kind, url in addresses] == [("Dashboard", dashboard)]

@@ -84,7 +84,7 @@ async def test_every_number_is_that_of_rest(
     text = plain(section(shown, "period"))
     monitoring = len([1 for each in await listed(client, period) if each["number"] in MONITORING])
     assert monitoring
-    assert f"Incidents {now['total']['incidents']['value'] - monitoring:,} before:" in text
+    assert f"New incidents {now['total']['incidents']['value'] - monitoring:,} before:" in text
     assert f"and {monitoring} of the monitoring itself" in text
 
     downtime = now["total"]["downtime"]["seconds"], before["total"]["downtime"]["seconds"]
@@ -140,7 +140,7 @@ async def test_every_number_is_that_of_rest(
         budget = objective.json()["error_budget"]
         burned, whole = spaced(words.duration(budget["burned_seconds"])), spaced(words.duration(budget["seconds"]))
         left = budget["left_ratio"]
-        assert (f"overspent {burned} of {whole}" if left < 0 else f"{spaced(words.share(left))} of {whole}") in row
+        assert (f"overspent {burned} of {whole}" if left < 0 else f"{spaced(words.share(left, 1))} of {whole}") in row
 
 
 VERDICTS = {

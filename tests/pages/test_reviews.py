@@ -82,8 +82,8 @@ async def test_every_number_equals_that_of_rest(client: httpx.AsyncClient, signe
     assert shown["person_seconds"] == 5400
     assert "45 m, 1 h 30 m of people’s time" in text
     assert f"Findings 2, {shown['learned']} times new to someone" in text
-    assert "ada first responder: acknowledged did not attend" in text
-    assert "sam support attended" in text
+    assert "ada first responder: acknowledged · did not attend" in text
+    assert "sam support · attended" in text
     assert "Missing someone who responded, a manager, someone who was affected." in text
 
 

@@ -108,7 +108,7 @@ async def test_the_numbers_of_the_list_are_those_of_rest(
         "checkout Shop 2",
         words.duration(summary["downtime"]["seconds"]),
         words.share(availability["services"][0]["availability"]),
-        words.share(budget["left_ratio"]),
+        words.share(budget["left_ratio"], 1),
         f"of {words.duration(budget['seconds'])}",
         f"EUR {words.money(Decimal(summary['cost']['amounts']['EUR']['expected']))}",
     ]

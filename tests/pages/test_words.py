@@ -68,6 +68,8 @@ def test_shares() -> None:
     assert [spaced(each) for each in shown] == [
         *("0 %", "100 %", "31.0 %", "98.75 %", "99.953 %", "99.999 %", "0.50 %", "< 0.01 %"),
     ]
+    of_a_column = [words.share(ratio, 1) for ratio in (0, 1, 0.31, 0.9066, 0.99997, 0.0001)]
+    assert [spaced(each) for each in of_a_column] == ["0 %", "100 %", "31.0 %", "90.7 %", "99.9 %", "< 0.1 %"]
 
 
 @given(st.decimals(-1_000_000_000, 1_000_000_000, places=4))

@@ -1,14 +1,15 @@
 """Numbers: comparisons of periods, durations, recovery, cost and delivery, with their definitions."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 
 from app.base.errors import Invalid
 from app.base.process.threads import off_loop
 from app.base.values.severity import SEVERITIES
 from app.incidents.definitions import DEFINITIONS
+from app.incidents.definitions.model import DefinitionKind
 from app.pages.numbers import sentences
 from app.pages.numbers.query import DAYS, DEFAULT_DAYS, NumbersQuery, read_query
 from app.pages.numbers.read import Choices, read_choices, read_numbers
@@ -56,10 +57,18 @@ async def _numbers(asked: PageRequest, query: NumbersQuery) -> Response:
     return await off_loop(page)
 
 
+KINDS = {
+    DefinitionKind.MEASURE: "One incident",
+    DefinitionKind.STATISTIC: "Statistics",
+    DefinitionKind.METRIC: "Periods",
+}
+
+
 @router.get("/numbers/definitions")
-async def definitions(asked: SignedIn) -> Response:
-    """Every number of the service: how it is computed, and what it cannot show."""
-    return asked.page("definitions.html", definitions=DEFINITIONS)
+async def definitions(asked: SignedIn, kind: Annotated[DefinitionKind, Query()] = DefinitionKind.MEASURE) -> Response:
+    """Every number of the service: how it is computed, and what it cannot show. One page for each kind."""
+    shown = [each for each in DEFINITIONS if each.kind is kind]
+    return asked.page("definitions.html", definitions=shown, kind=kind, kinds=KINDS)
 
 
 async def _refused(asked: PageRequest, problem: Invalid) -> Response:

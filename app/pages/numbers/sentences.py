@@ -108,7 +108,7 @@ def detectable(change: DetectableChange, before: int, now: int) -> str:
 
 
 def times(ratio: float) -> str:
-    return f"{ratio:.2f}"
+    return f"{ratio:.2f}" if ratio < 10 else f"{ratio:,.0f}"
 
 
 def probability(p_value: float) -> str:

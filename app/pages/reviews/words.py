@@ -42,7 +42,7 @@ STATES: Mapping[ReviewState, str] = {
 REASONS: Mapping[Reason, str] = {
     Reason.SEVERITY: "its severity",
     Reason.BUDGET: "the error budget that it burned",
-    Reason.RECURRENCE: "its return",
+    Reason.RECURRENCE: "its recurrence",
     Reason.TYPE: "its type",
 }
 PARTS: Mapping[Part, str] = {

@@ -4,7 +4,7 @@ Pure. Two spans above it show the times to acknowledge and to recover, measured 
 """
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from html import escape
 
 from app.incidents.history.path import Path, Point
@@ -26,7 +26,7 @@ def _parts(title: str, path: Path) -> Iterator[str]:
     for level in {levels[0], 0, levels[-1]}:
         y = _y(path, level)
         yield f'<line x1="{_LEFT}" y1="{y}" x2="{_RIGHT}" y2="{y}" stroke="#ccc"/>'
-        yield f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{level:+d}</text>'
+        yield f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{f"{level:+d}" if level else 0}</text>'
     yield f'<path d="{_steps(path)}" fill="none" stroke="#1d4ed8" stroke-width="2"/>'
     for step in path.steps:
         x, y = _x(path, step.task.takes_effect_at), _y(path, step.level)
@@ -42,7 +42,7 @@ def _span(path: Path, label: str, until: str, y: int) -> Iterator[str]:
         return
     x1, x2 = _x(path, begin), _x(path, end)
     yield f'<line x1="{x1}" y1="{y}" x2="{x2}" y2="{y}" stroke="#555"/>'
-    yield f'<text x="{x1}" y="{y - 4}">{label} after {round((end - begin).total_seconds())} s</text>'
+    yield f'<text x="{x1}" y="{y - 4}">{label} after {timedelta(seconds=round((end - begin).total_seconds()))}</text>'
 
 
 def _steps(path: Path) -> str:

@@ -16,7 +16,6 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from app.base import db
 from app.base.process.threads import off_loop
 from app.base.schema import Incident, Objective, Review, ReviewIncident
-from app.base.values.severity import severity_name
 from app.incidents.agreement import NO_AGREEMENT, Agreement
 from app.incidents.grouping.decide import lock_keys
 from app.incidents.impact import availability
@@ -174,7 +173,7 @@ async def _draft(
     title = incident.title_stated or incident.title
     review = reviews.draft(
         now=now,
-        title=f"{severity_name(severity(facts))} {service(facts)}: {title}"[:200],
+        title=f"{service(facts)}: {title}"[:200],  # its incidents may differ in severity
         required_because=list(why),
         drafted_for=incident.id,
         due_at=due_at(facts.ended_at, severity(facts), agreement),
