@@ -692,7 +692,7 @@ async def test_pages_are_served_from_memory(
     assert (await anyone.get("/status/")).status_code == 200
     refused = await anyone.post("/status", json={})
     assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
-    assert refused.json()["detail"] == "this path takes GET, HEAD only"
+    assert refused.json()["detail"] == "this path supports only GET, HEAD"
 
 
 async def test_only_the_newest_incidents_are_kept_in_memory(
