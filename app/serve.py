@@ -86,11 +86,15 @@ async def serve_here(settings: Settings, listening: socket.socket, *, is_worker:
             timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
         )
     )
-    # uvicorn re-raises the signal that stopped it for the previous handler, which must not end the process before the
-    # built-in PostgreSQL has stopped.
+
+    # Until uvicorn has handlers of its own, a signal must not be lost. Afterwards, uvicorn re-raises the one that stopped
+    # it for these handlers, and that must not end the process before the built-in PostgreSQL has stopped.
+    def on_signal(*_: object) -> None:
+        server.should_exit = True
+
     for number in STOP_SIGNALS:
         asyncio.get_running_loop().remove_signal_handler(number)
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, on_signal)
     tune_garbage_collection()
     await server.serve(sockets=[listening])
     return running

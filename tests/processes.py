@@ -39,7 +39,7 @@ MARK = "STARTED_BY_TESTS"  # not AFTERMATH_…: the service rejects unknown vari
 T = TypeVar("T")
 
 
-def until(answer: Callable[[], T | None], what: str, within: float = 120) -> T:
+def until(answer: Callable[[], T | None], what: str, within: float = 120, every: float = 0.1) -> T:
     """The first truthy result. An unreachable server counts as no result yet."""
     deadline = time.monotonic() + within
     while True:
@@ -48,7 +48,7 @@ def until(answer: Callable[[], T | None], what: str, within: float = 120) -> T:
             if found:
                 return found
         assert time.monotonic() < deadline, f"waited {within} s in vain until {what}"
-        time.sleep(0.1)
+        time.sleep(every)
 
 
 def free_port() -> int:

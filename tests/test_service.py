@@ -80,6 +80,14 @@ def test_sigterm_during_the_start_leaves_no_postgresql_behind(service: Service) 
         assert "Traceback" not in running.log()
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_sigterm_just_before_it_serves_is_not_lost(tmp_path: Path, workers: str) -> None:
+    service = Service(tmp_path, {"AFTERMATH_WORKERS": workers})
+    with service.run() as running:
+        until(lambda: "accepting up to" in running.log(), "it is about to serve", every=0.005)
+        assert (running.stop(), service.postgres()) == (0, [])
+
+
 def test_a_delivery_in_flight_at_sigterm_is_answered(service: Service) -> None:
     with service.serve() as running:
         body = b'{"version":"4","alerts":[]}'
