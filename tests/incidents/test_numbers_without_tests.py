@@ -1,6 +1,6 @@
 """Numbers beside those of the metrics: an incident marked as a test leaves them, and returns without the mark."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -9,6 +9,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db, schema
+from app.base.http.context import Context
+from app.incidents.impact.store import in_service_since
+from app.response.store.prometheus import read_gauges
 from app.settings import Settings
 from app.status_page.store.measured import measured_days
 from tests.incidents.test_api import deliver, firing, resolved
@@ -16,6 +19,7 @@ from tests.incidents.test_marked_as_test import PERIOD, mark
 from tests.metrics.prometheus.test_exposition import an_incident, at, store
 from tests.metrics.summary.test_labor import paying
 from tests.reviews.test_action_items import change
+from tests.reviews.test_required import draft, listed, recur
 from tests.reviews.test_reviews import ITEMS, new_item, new_review, send
 
 __all__ = ["paying"]
@@ -131,3 +135,45 @@ async def test_a_test_is_not_proposed_for_a_review(client: httpx.AsyncClient) ->
     assert await proposed() == ["INC-2"]
     await mark(client, 2)
     assert await proposed() == []
+
+
+async def test_a_test_does_not_recur(client: httpx.AsyncClient, context: Context) -> None:
+    await recur(client, 18, 19, 20)
+    await mark(client, 2)
+    assert await draft(context) == 0
+    await mark(client, 2, test=None)
+    assert await draft(context) == 1
+
+
+async def test_a_test_joins_no_review_of_incidents_that_recur(client: httpx.AsyncClient, context: Context) -> None:
+    await recur(client, 17, 18, 19, 20)
+    await mark(client, 2)
+    assert await draft(context) == 1
+    assert [one["incidents"] for one in await listed(client)] == [["INC-1", "INC-3", "INC-4"]]
+
+
+async def test_the_response_to_a_test_is_in_no_gauge(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    async def gauges() -> Any:
+        async with db.transaction(engine) as tx:
+            return await read_gauges(tx, ["mail"], datetime.now(UTC))
+
+    before = await gauges()
+    since = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+    drill = {"title": "t", "service": "mail", "severity": "sev1", "detected_at": since, "test": True}
+    assert (await client.post("/api/v1/incidents", json=drill)).status_code == 201
+    assert await gauges() == before
+    await unmark(engine)
+    changed = {name for name, found in (await gauges()).items() if found != before[name]}
+    assert changed >= {"updates_overdue", "services_without_playbook"}
+
+
+async def test_a_service_is_not_in_service_since_a_test(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    async def since() -> Any:
+        async with db.transaction(engine) as tx:
+            return await in_service_since(tx, None)
+
+    assert (await client.put("/api/v1/services/checkout", json={})).status_code == 201
+    await store(engine, an_incident("10:00", "11:00"), an_incident("08:00", "09:00", test_stated=True))
+    assert await since() == {"checkout": at("10:00")}
+    await unmark(engine)
+    assert await since() == {"checkout": at("08:00")}

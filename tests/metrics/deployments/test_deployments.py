@@ -549,7 +549,10 @@ async def test_failures_are_counted_once_and_only_when_settled(client: httpx.Asy
     await store(engine, row)
     assert [await counted(), await counted()] == [1, 0], "the marked one; the incident has not settled"
     async with db.transaction(engine) as tx:
-        await tx.execute(text("UPDATE incident SET settled_at = ended_at"))
+        await tx.execute(text("UPDATE incident SET settled_at = ended_at, test_stated = true"))
+    assert await counted() == 0, "a test was caused by nothing"
+    async with db.transaction(engine) as tx:
+        await tx.execute(text("UPDATE incident SET test_stated = NULL"))
     assert [await counted(), await counted()] == [1, 0]
     total = "SELECT sum(value) FROM tally WHERE name = '{}' AND source = 'checkout'"
     assert await find_one(engine, total.format("change_failures")) == 2
