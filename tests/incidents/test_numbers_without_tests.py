@@ -173,7 +173,8 @@ async def test_a_service_is_not_in_service_since_a_test(client: httpx.AsyncClien
             return await in_service_since(tx, None)
 
     assert (await client.put("/api/v1/services/checkout", json={})).status_code == 201
-    await store(engine, an_incident("10:00", "11:00"), an_incident("08:00", "09:00", test_stated=True))
+    await store(engine, an_incident("10:00", "11:00"))
+    await store(engine, an_incident("08:00", "09:00", test_stated=True))
     assert await since() == {"checkout": at("10:00")}
     await unmark(engine)
     assert await since() == {"checkout": at("08:00")}
