@@ -87,8 +87,8 @@ async def serve_here(settings: Settings, listening: socket.socket, *, is_worker:
         )
     )
 
-    # Until uvicorn has handlers of its own, no signal may be lost. Afterwards, uvicorn re-raises the one that stopped it
-    # for these handlers, and that must not end the process before the built-in PostgreSQL has stopped.
+    # Until uvicorn has handlers of its own, no signal may be lost. Afterwards, uvicorn raises the one that stopped it
+    # again for these handlers, and that must not end the process before the built-in PostgreSQL has stopped.
     def on_signal(*_: object) -> None:
         server.should_exit = True
 
