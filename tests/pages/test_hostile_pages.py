@@ -679,10 +679,17 @@ QUICK, COUNTS = {"reviews"}, {"minutes", "new_to", "priority", "version"}
 BRIEF = {what: ODD[what] for what in ("NUL", "too long", "-1")}
 
 
+TOGETHER = {
+    "action-items": "reviews",
+    **dict.fromkeys(("calendars", "rules", "sources"), "grouping"),
+    **dict.fromkeys(("login", "tokens", "zone"), "access"),
+}
+
+
 def area_of(path: str) -> str:
-    """Action items are tried with the reviews, which saves a walk over all pages."""
+    """What is tried together, which saves walks over all pages."""
     folder = path.split("/")[1]
-    return "reviews" if folder == "action-items" else folder
+    return TOGETHER.get(folder, folder)
 
 
 AREAS = sorted({area_of(route.path) for route in routes("POST")} - {"logout"})
@@ -719,7 +726,7 @@ async def test_no_field_of_a_form_breaks_a_page(world: World, area: str) -> None
         checks.add(page, f"{address} at the end", {200, 303, 404})
     print(f"{area}: {tried} values, {accepted} accepted")  # noqa: T201
     checks.end()
-    if area != "tokens":  # REST does not find a source whose name has a slash
+    if area != "access":  # among them tokens; REST does not find a source whose name has a slash
         await require_readable(world.rest)
 
 
