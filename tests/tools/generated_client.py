@@ -11,14 +11,14 @@ from aftermath_client.models import (
     CompareResponse,
     GetComparisonMeasure,
     IncidentModel,
-    Incidents,
+    PageOfListedIncidentModel,
 )
 
 
 def main(url: str, token: str) -> None:
     with AuthenticatedClient(base_url=url, token=token) as client:
         page = list_incidents.sync(client=client)
-        assert isinstance(page, Incidents)
+        assert isinstance(page, PageOfListedIncidentModel)
         [incident] = page.items
         acknowledged = acknowledge_incident.sync(incident.number, client=client, body=ActionInput(by="ada"))
         assert isinstance(acknowledged, IncidentModel)
