@@ -19,7 +19,7 @@ test: .venv/.dev ## all tests except the fault tests
 	$(SCRATCH) $(BIN)/python -m pytest $(PARALLEL)
 
 test-faults: .venv/.dev ## fault tests with real processes: kills, cut connections, full disks, failover; several minutes
-	$(BIN)/python -m pytest tests/faults --numprocesses=2 --dist=worksteal # they mostly wait
+	$(BIN)/python -m pytest tests/faults --numprocesses=3 --dist=worksteal # they mostly wait
 
 test-openapi: .venv/.dev ## openapi.yaml with a linter and a generated client; needs Node.js 20 or later, and the network
 	$(BIN)/python -m pytest tests/tools
