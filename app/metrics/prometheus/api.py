@@ -46,11 +46,13 @@ async def scrape(_: Reader, now: Now, request: Request) -> Response:
     context = context_of(request)
     snapshot = ratios = gauges = None
     if not context.monitor.is_down:
+        limit = asyncio.timeout(TIMEOUT_SECONDS)
         try:
-            async with asyncio.timeout(TIMEOUT_SECONDS):
+            async with limit:
                 snapshot, ratios, gauges = await _of_database(request, now)
         except Exception as error:
-            if not db.is_unreachable(error):
+            # A statement that is canceled may fail with another error, such as that of its rollback.
+            if not (limit.expired() or db.is_unreachable(error)):
                 raise
             context.monitor.check_soon()
     local = exposition.LocalMetrics(await context.spool.depth(), context.settings.spool_max_bytes)

@@ -13,6 +13,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from sqlalchemy import event, insert, text, update
+from sqlalchemy.exc import InterfaceError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.base import db
@@ -24,7 +25,7 @@ from app.incidents.history.notes import TaskDetails
 from app.incidents.history.path import Effect
 from app.incidents.history.timeline import Attribution
 from app.incidents.measures.measures import Weights
-from app.metrics.prometheus import exposition
+from app.metrics.prometheus import api, exposition
 from app.metrics.prometheus.settle import settle
 from app.metrics.prometheus.snapshot import read_snapshot
 from tests.ingest.test_webhook import a_delivery, an_alert
@@ -552,3 +553,20 @@ async def test_incidents_locked_by_a_batch_settle_in_a_later_round(
         await lock_keys(working, [key])
         assert await settled() == 0
     assert await settled() == 1
+
+
+async def test_a_scrape_whose_reading_fails_when_it_is_canceled_has_what_needs_no_database(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def reading(*_: object) -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise InterfaceError("ROLLBACK", {}, Exception("another operation is in progress")) from None
+
+    monkeypatch.setattr(api, "TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(api, "_of_database", reading)
+    response = await client.get("/metrics")
+    assert response.status_code == 200
+    assert "aftermath_spool_bytes" in response.text
+    assert "aftermath_incidents_open" not in response.text
