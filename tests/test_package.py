@@ -159,3 +159,9 @@ def test_the_wheel_serves_from_an_empty_directory(wheel: Path, tmp_path: Path) -
         assert list(empty.iterdir()) == []
     finally:
         service.kill_postgres()
+
+
+def test_the_service_starts_without_the_slow_half_of_scipy() -> None:
+    loaded = "import sys, app.main; print('scipy.special' in sys.modules, 'scipy.stats' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
