@@ -141,7 +141,7 @@ _SENT = func.coalesce(col(Quarantine.raw), col(StoredRequest.body))
 @dataclass(frozen=True, slots=True)
 class Filters:
     """Selects items. `waiting`: only those that have not been replayed; `sources`: only those from any of these;
-    `text`: only those with this text in the reason or detail, whatever its case.
+    `text`: only those with this text in the reason or detail, ignoring case.
     """
 
     waiting: bool

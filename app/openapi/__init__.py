@@ -57,7 +57,7 @@ def operation_id(route: APIRoute) -> str:
 
 
 def install_document(api: FastAPI) -> None:
-    """Completes the document of the application, and serves it as YAML too."""
+    """Completes the document of the application, and serves it as JSON and as YAML."""
     generate = api.openapi
     known: dict[str, Any] = {}
     written: dict[str, bytes] = {}

@@ -156,7 +156,7 @@ async def list_sources(
     session: AsyncSession, *, containing: str | None = None, after: str = "", limit: int | None = None
 ) -> Sequence[Source]:
     """Sources of alerts and deployments with names greater than `after`, sorted by name. Their names contain the text,
-    whatever its case.
+    ignoring case.
     """
     query = _sources(containing).where(col(Source.name) > after)
     return (await session.exec(query.order_by(col(Source.name)).limit(limit))).all()

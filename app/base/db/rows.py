@@ -39,7 +39,7 @@ async def upsert(
 
 
 def containing(text: str | None, *columns: Any) -> ColumnElement[bool]:
-    """Whether any of the columns has this text, whatever its case. Without a text all rows do."""
+    """Whether any of the columns has this text, ignoring case. Without a text all rows do."""
     return or_(*(col(each).icontains(text, autoescape=True) for each in columns)) if text else true()
 
 

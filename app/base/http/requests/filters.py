@@ -46,7 +46,7 @@ Owners = Annotated[
 Contained = Annotated[
     Name | None,
     Query(
-        description="Only those with this text in their name, title, id or summary, whatever its case",
+        description="Only those with this text in their name, title, id or summary, ignoring case",
         examples=["check"],
     ),
 ]
